@@ -1,0 +1,137 @@
+"""What a case is: a seeded script of requests, the answers a perfect model would give, and a grade for the real ones."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from certification.exchange import AnyRequest, Block, Failure, Outcome, Text
+
+
+class Kind(StrEnum):
+    """What a case's outcome is used for (SUITE: G, S, P, I)."""
+
+    GATE = "gate"
+    SCORED = "scored"
+    PERFORMANCE = "performance"
+    INFORMATION = "information"
+
+
+class Category(StrEnum):
+    """What a case is about. The first eight carry weight in the quality figure."""
+
+    TOOLS = "tools"
+    JSON = "json"
+    INSTRUCTIONS = "instructions"
+    PORTUGUESE = "portuguese"
+    STREAMING = "streaming"
+    CONTEXT = "context"
+    REASONING = "reasoning"
+    VISION = "vision"
+    CONTRACT = "contract"
+    LATENCY = "latency"
+    DETERMINISM = "determinism"
+    EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to one request: for the emulator and the tests. `stop_reason` is left to whoever serves it when empty."""
+
+    content: tuple[Block, ...]
+    stop_reason: str = ""
+
+
+def says(text: str) -> Answer:
+    """An answer of one text block."""
+    return Answer((Text(text),))
+
+
+@dataclass(frozen=True)
+class Grade:
+    """How one trial went. `valid` is False when infrastructure ended it, so that it says nothing about the model.
+
+    `sentence` is one English sentence a person understands; `evidence` is small JSON (expected, found, ...).
+    `lacks` names a capability that this trial proved absent (a refused stop sequence), so that the case is skipped, not failed.
+    """
+
+    passed: bool
+    sentence: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    valid: bool = True
+    cause: Failure | None = None
+    lacks: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a grade may need beyond the replies: the model's facts and a reference region's input tokens for this case and variant."""
+
+    reasoning: bool = False
+    reference_input_tokens: int | None = None
+    texts: tuple[str, ...] = ()  # every text of the run, for the leak gate
+    dimensions: int | None = None  # the catalogue's vector length, embedding models
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a trial. `request` is built from the outcomes so far; `ideal` passes, `near` looks right and must not pass."""
+
+    request: Callable[[tuple[Outcome, ...]], AnyRequest]
+    ideal: Answer | None = None  # None: the service is expected to refuse the request
+    near: Answer | None = None
+
+
+@dataclass(frozen=True)
+class Script:
+    """One trial, ready to run: its steps in order and the grade of their outcomes. A failed step ends the trial unless `go_on`."""
+
+    ref: Ref
+    variant: int
+    steps: tuple[Step, ...]
+    grade: Callable[[tuple[Outcome, ...], Context], Grade]
+    go_on: bool = False
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Which trial of which run a prompt belongs to. Printed into every prompt as its nonce, read back by the answer key."""
+
+    seed: int
+    case_id: str
+    trial: int
+    step: int = 0
+
+    PATTERN = re.compile(r"\(ref ([0-9a-f]{8})-([A-Z]\w*)-(\d+)-(\d+)\)")
+
+    def __str__(self) -> str:
+        return f"(ref {self.seed:08x}-{self.case_id}-{self.trial}-{self.step})"
+
+    @classmethod
+    def find(cls, text: str) -> Ref | None:
+        """The last reference in a text, or None."""
+        found = None
+        for found in cls.PATTERN.finditer(text):
+            pass
+        return found and cls(int(found[1], 16), found[2], int(found[3]), int(found[4]))
+
+    def rng(self) -> random.Random:
+        """The trial's own dice: the same for the same seed, case and trial, whatever ran before."""
+        return random.Random(f"{self.seed}/{self.case_id}/{self.trial}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test of the suite. `needs` are capability names of the catalogue; a model without one of them skips the case."""
+
+    id: str
+    title: str
+    kind: Kind
+    category: Category
+    script: Callable[[Ref], Script]
+    needs: frozenset[str] = frozenset()
+    repeats: int = 1
