@@ -1,0 +1,46 @@
+"""Rows, their transitions and their queries."""
+
+from certification.models.accounts import Role, User
+from certification.models.catalogue import AIModel, Lifecycle, ModelKind, Provider, Region, Route, RouteKind
+from certification.models.certifications import ModelCertification
+from certification.models.jobs import (
+    ACTIVE,
+    TERMINAL,
+    WAITING,
+    Backend,
+    CertificationJob,
+    CertificationRun,
+    JobType,
+    Priority,
+    RunOutcome,
+    State,
+    TestResult,
+    Tier,
+)
+from certification.models.operations import QueuePause
+
+__all__ = [
+    "ACTIVE",
+    "TERMINAL",
+    "WAITING",
+    "AIModel",
+    "Backend",
+    "CertificationJob",
+    "CertificationRun",
+    "JobType",
+    "Lifecycle",
+    "ModelCertification",
+    "ModelKind",
+    "Priority",
+    "Provider",
+    "QueuePause",
+    "Region",
+    "Role",
+    "Route",
+    "RouteKind",
+    "RunOutcome",
+    "State",
+    "TestResult",
+    "Tier",
+    "User",
+]

@@ -1,0 +1,95 @@
+"""Who may do what: users who log in with their e-mail address, and the three groups."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Group, Permission, PermissionsMixin
+from django.db import models
+from django.db.models.functions import Lower
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class Role(models.TextChoices):
+    """The three groups, from least to most."""
+
+    VIEWER = "viewer", _("viewer")
+    OPERATOR = "operator", _("operator")
+    ADMINISTRATOR = "administrator", _("administrator")
+
+
+class UserManager(BaseUserManager["User"]):
+    def create_user(self, email: str, password: str | None = None, role: str = "", **fields: Any) -> User:
+        """A user; e-mail addresses are kept in lower case. ValueError without an e-mail."""
+        if not email:
+            raise ValueError("A user needs an e-mail address.")
+        user = self.model(email=email.strip().lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        if role:
+            user.groups.add(Group.objects.get(name=role))
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        return self.get(email__iexact=username)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    email = models.EmailField(_("e-mail address"), unique=True)
+    name = models.CharField(_("name"), max_length=150, blank=True)
+    is_staff = models.BooleanField(_("may open the admin"), default=False)
+    is_active = models.BooleanField(_("active"), default=True)
+    date_joined = models.DateTimeField(_("joined"), default=timezone.now, editable=False)
+
+    objects = UserManager()
+
+    EMAIL_FIELD = "email"
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta:
+        verbose_name = _("user")
+        verbose_name_plural = _("users")
+        constraints = [models.UniqueConstraint(Lower("email"), name="user_email_ci_unique")]
+
+    def __str__(self) -> str:
+        return self.email
+
+    @property
+    def role(self) -> str:
+        """The highest of the user's groups; superusers are administrators, users without a group viewers of nothing: ''."""
+        if self.is_superuser:
+            return Role.ADMINISTRATOR
+        names = {group.name for group in self.groups.all()}
+        return next((role for role in reversed(Role.values) if role in names), "")
+
+
+READ = ("view",)
+WRITE = ("view", "add", "change", "delete")
+# Model name -> what a group may do with it. Runs and results are evidence: nobody adds or changes them by hand.
+PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    Role.VIEWER: dict.fromkeys(
+        (
+            "provider", "region", "aimodel", "route", "certificationjob", "certificationrun", "testresult",
+            "modelcertification", "queuepause",
+        ),
+        READ,
+    ),
+    Role.OPERATOR: {"certificationjob": ("view", "add", "change"), "aimodel": ("view", "change"), "region": ("view", "change")},
+    Role.ADMINISTRATOR: {"provider": WRITE, "region": WRITE, "aimodel": WRITE, "route": WRITE, "user": WRITE},
+}  # fmt: skip
+
+
+def sync_groups(**_kwargs: object) -> None:
+    """Create the three groups and give them their permissions. Runs after every migrate, repeatable."""
+    granted: dict[str, set[str]] = {}
+    for role, by_model in PERMISSIONS.items():
+        codenames = {f"{action}_{model}" for model, actions in by_model.items() for action in actions}
+        granted[role] = set().union(codenames, *granted.values())  # each role has all of the roles below it
+        permissions = Permission.objects.filter(content_type__app_label="certification", codename__in=granted[role])
+        group, _created = Group.objects.get_or_create(name=role)
+        group.permissions.set(permissions)

@@ -1,0 +1,114 @@
+"""Where each model stands in each region now."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from certification.models.catalogue import AIModel, Region
+from certification.models.jobs import VERDICTS, Backend, CertificationRun, State, Tier
+from certification.reasons import Status
+
+
+class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
+    def expired(self, now: datetime | None = None) -> ModelCertificationQuerySet:
+        return self.filter(expires_at__lte=now or timezone.now())
+
+    def certified(self) -> ModelCertificationQuerySet:
+        return self.filter(status=Status.CERTIFIED)
+
+    def expire(self) -> int:
+        """Take their standing from certifications past their date. The number of rows."""
+        return (
+            self.expired()
+            .exclude(status=Status.NOT_TESTED)
+            .update(previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now())
+        )
+
+
+class ModelCertification(models.Model):
+    model = models.ForeignKey(
+        AIModel, on_delete=models.CASCADE, related_name="certifications", verbose_name=_("model")
+    )
+    region = models.ForeignKey(
+        Region, on_delete=models.CASCADE, related_name="certifications", verbose_name=_("region")
+    )
+    status = models.CharField(_("status"), max_length=24, choices=VERDICTS, default=Status.NOT_TESTED)
+    previous_status = models.CharField(_("previous status"), max_length=24, choices=VERDICTS, blank=True)
+    score = models.PositiveSmallIntegerField(_("score"), null=True, blank=True)
+    rating = models.CharField(_("rating"), max_length=1, blank=True)
+    tier = models.CharField(_("tier"), max_length=10, choices=Tier.choices, blank=True)
+    backend = models.CharField(_("backend"), max_length=10, choices=Backend.choices, blank=True)
+    run = models.ForeignKey(
+        CertificationRun, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("run")
+    )
+    attempts = models.PositiveIntegerField(_("runs so far"), default=0)
+    completed_attempts = models.PositiveIntegerField(_("runs with a verdict"), default=0)
+    certified_attempts = models.PositiveIntegerField(_("certified runs"), default=0)
+    certified_at = models.DateTimeField(_("certified"), null=True, blank=True)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    expired_at = models.DateTimeField(_("expired"), null=True, blank=True)
+    last_tested_at = models.DateTimeField(_("last tested"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    objects = ModelCertificationQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("certification")
+        verbose_name_plural = _("certifications")
+        ordering = ["model", "region"]
+        constraints = [
+            models.UniqueConstraint(fields=["model", "region"], name="one_certification_per_model_region"),
+            models.CheckConstraint(condition=Q(score__isnull=True) | Q(score__lte=100), name="certification_score_100"),
+        ]
+        indexes = [models.Index(fields=["region", "status"]), models.Index(fields=["expires_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.model} @ {self.region_id}: {self.status}"
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of verdicts that were `certified`, 0-100."""
+        return 100 * self.certified_attempts / self.completed_attempts if self.completed_attempts else None
+
+    @classmethod
+    def record(cls, run: CertificationRun, ttl: timedelta) -> bool:
+        """Let a finished run say where its pair stands now. Call inside the run's own transaction.
+
+        A run without a verdict about the model (infrastructure, `pending`) is counted but moves no standing that was
+        reached before; only a newer run replaces an older one. True if the status changed.
+        """
+        assert run.completed_at is not None  # noqa: S101 - a finished run has it by database constraint
+        row, _created = cls.objects.select_for_update().get_or_create(model_id=run.model_id, region_id=run.region_id)
+        if row.last_tested_at and row.last_tested_at > run.completed_at:
+            return False
+        before = row.status
+        values: dict[str, Any] = {"attempts": row.attempts + 1, "last_tested_at": run.completed_at}
+        has_verdict = run.status == State.COMPLETED and run.verdict != Status.PENDING
+        if has_verdict:
+            values["completed_attempts"] = row.completed_attempts + 1
+        if has_verdict or before in (Status.NOT_TESTED, Status.PENDING):
+            values |= {
+                "status": run.verdict,
+                "score": run.score,
+                "rating": run.rating,
+                "tier": run.tier,
+                "backend": run.backend,
+                "run": run,
+                "expires_at": run.completed_at + ttl if has_verdict and run.verdict != Status.NOT_TESTED else None,
+                "expired_at": None,
+            }
+            if before != run.verdict:
+                values["previous_status"] = before
+        if run.verdict == Status.CERTIFIED:
+            values |= {"certified_at": run.completed_at, "certified_attempts": row.certified_attempts + 1}
+        for name, value in values.items():
+            setattr(row, name, value)
+        row.save(update_fields=[*values, "updated_at"])
+        return row.status != before

@@ -1,0 +1,439 @@
+"""What somebody asked for (jobs), what was done for it (runs), and what was seen (results). The whole life cycle is here."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Count, F, Q, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from certification.models.catalogue import AIModel, Region
+from certification.reasons import ErrorCategory, Reason, Status
+
+
+class State(models.TextChoices):
+    """The states of a job and of a run: one vocabulary for both."""
+
+    PENDING = "PENDING", _("pending")
+    QUEUED = "QUEUED", _("queued")
+    PROCESSING = "PROCESSING", _("processing")
+    COMPLETED = "COMPLETED", _("completed")
+    FAILED = "FAILED", _("failed")
+    CANCELLED = "CANCELLED", _("cancelled")
+
+
+ACTIVE = (State.PENDING, State.QUEUED, State.PROCESSING)
+WAITING = (State.PENDING, State.QUEUED)
+TERMINAL = (State.COMPLETED, State.FAILED, State.CANCELLED)
+
+
+class JobType(models.TextChoices):
+    SINGLE_MODEL = "SINGLE_MODEL", _("one model")
+    MULTIPLE_MODELS = "MULTIPLE_MODELS", _("several models")
+    ALL_MODELS = "ALL_MODELS", _("all models")
+    RECERTIFY = "RECERTIFY", _("recertification")
+
+
+class Tier(models.TextChoices):
+    QUICK = "quick", _("quick")
+    FULL = "full", _("full")
+    DEEP = "deep", _("deep")
+
+
+class Priority(models.TextChoices):
+    INTERACTIVE = "interactive", _("interactive")
+    BULK = "bulk", _("bulk")
+
+
+class Backend(models.TextChoices):
+    AWS = "aws", "AWS"
+    EMULATOR = "emulator", _("emulator")
+
+
+VERDICTS = [(status.value, status.value.replace("_", " ")) for status in Status]
+CATEGORIES = [(category.value, category.value) for category in ErrorCategory]
+REASONS = [(reason.value, reason.value.replace("_", " ")) for reason in Reason]
+
+
+class CertificationJobQuerySet(models.QuerySet["CertificationJob"]):
+    def open(self) -> CertificationJobQuerySet:
+        return self.filter(status__in=ACTIVE)
+
+
+class CertificationJob(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    type = models.CharField(_("type"), max_length=20, choices=JobType.choices)
+    tier = models.CharField(_("tier"), max_length=10, choices=Tier.choices, default=Tier.FULL)
+    status = models.CharField(_("status"), max_length=12, choices=State.choices, default=State.PENDING)
+    priority = models.CharField(_("priority"), max_length=12, choices=Priority.choices, default=Priority.INTERACTIVE)
+    backend = models.CharField(_("backend"), max_length=10, choices=Backend.choices)
+    regions = models.JSONField(_("regions"), default=list)
+    model_ids = models.JSONField(_("model ids"), default=list)
+    total_runs = models.PositiveIntegerField(_("runs"), default=0)
+    succeeded_runs = models.PositiveIntegerField(_("certified runs"), default=0)
+    failed_runs = models.PositiveIntegerField(_("other finished runs"), default=0)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=200, null=True, blank=True, unique=True)
+    celery_task_id = models.CharField(_("task id"), max_length=64, blank=True)
+    max_cost_usd = models.DecimalField(_("most USD to spend"), max_digits=12, decimal_places=6, null=True, blank=True)
+    estimated_cost_usd = models.DecimalField(_("estimated USD"), max_digits=12, decimal_places=6, null=True, blank=True)
+    cost_usd = models.DecimalField(_("USD spent"), max_digits=12, decimal_places=6, default=0)
+    config = models.JSONField(_("configuration"), default=dict, blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("created by")
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
+
+    objects = CertificationJobQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("certification job")
+        verbose_name_plural = _("certification jobs")
+        ordering = ["-created_at"]
+        indexes = [models.Index(fields=["-created_at"]), models.Index(fields=["status", "-created_at"])]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=TERMINAL, completed_at__isnull=False)
+                | Q(~Q(status__in=TERMINAL), completed_at__isnull=True),
+                name="job_terminal_iff_completed_at",
+            ),
+            models.CheckConstraint(
+                condition=Q(total_runs__gte=F("succeeded_runs") + F("failed_runs")), name="job_counts_within_total"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_type_display()} {str(self.pk)[:8]}"
+
+    @property
+    def processed_runs(self) -> int:
+        return self.succeeded_runs + self.failed_runs
+
+    @property
+    def progress(self) -> int:
+        """Per cent of the runs that are finished, 0-100."""
+        return 100 * self.processed_runs // self.total_runs if self.total_runs else 100
+
+    @property
+    def duration(self) -> timedelta | None:
+        return (self.completed_at or timezone.now()) - self.started_at if self.started_at else None
+
+    def mark_queued(self, task_id: str = "") -> bool:
+        """PENDING -> QUEUED: its messages are out. True if this call won."""
+        changed = type(self).objects.filter(pk=self.pk, status=State.PENDING)
+        return changed.update(status=State.QUEUED, celery_task_id=task_id, updated_at=timezone.now()) == 1
+
+    def settle(self, runs: int, certified: int, cost_usd: float = 0) -> bool:
+        """Count `runs` more finished runs and close the job with the last one. Call inside the runs' own transaction.
+
+        The row lock of the first update serialises finishing runs, so exactly one of them sees the job complete.
+        True if this call closed the job.
+        """
+        now = timezone.now()
+        mine = type(self).objects.filter(pk=self.pk)
+        mine.update(
+            succeeded_runs=F("succeeded_runs") + certified,
+            failed_runs=F("failed_runs") + runs - certified,
+            cost_usd=F("cost_usd") + round(cost_usd, 6),
+            updated_at=now,
+        )
+        done = mine.filter(status__in=ACTIVE, total_runs=F("succeeded_runs") + F("failed_runs"))
+        if not done.exists():
+            return False
+        any_completed = self.runs.filter(status=State.COMPLETED).exists()
+        status = State.COMPLETED if any_completed else State.FAILED
+        return done.update(status=status, completed_at=now, started_at=Coalesce(F("started_at"), now)) == 1
+
+    def cancel(self, message: str = "The job was cancelled.") -> int | None:
+        """Cancel every unfinished run and the job. The number of runs cancelled, or None when the job had already ended."""
+        with transaction.atomic():
+            runs = list(
+                self.runs.filter(status__in=ACTIVE).order_by("pk").select_for_update().values_list("pk", flat=True)
+            )
+            now = timezone.now()
+            self.runs.filter(pk__in=runs).update(
+                status=State.CANCELLED, completed_at=now, claimed_by="", error_message=message
+            )
+            won = type(self).objects.filter(pk=self.pk, status__in=ACTIVE).update(
+                status=State.CANCELLED, completed_at=now, failed_runs=F("failed_runs") + len(runs), updated_at=now
+            )  # fmt: skip
+            return len(runs) if won else None
+
+    def counts(self) -> dict[str, int]:
+        """How many runs stand in each state."""
+        rows = self.runs.values("status").annotate(n=Count("pk")).values_list("status", "n")
+        return {**dict.fromkeys(State.values, 0), **dict(rows)}
+
+    def verdict_counts(self) -> dict[str, int]:
+        """How many finished runs reached each verdict."""
+        rows = self.runs.exclude(verdict="").order_by().values("verdict").annotate(n=Count("pk"))
+        return dict(rows.values_list("verdict", "n"))
+
+    def totals(self) -> dict[str, int]:
+        """Calls and retries over all runs of the job."""
+        sums = self.runs.aggregate(calls=Sum("calls"), retries=Sum("retries"))
+        return {name: value or 0 for name, value in sums.items()}
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """Everything a finished run knows: what `CertificationRun.finish` writes in one statement."""
+
+    status: State
+    verdict: str = ""
+    passed: bool = False
+    score: int | None = None
+    rating: str = ""
+    lower_bound: float | None = None
+    quality: float | None = None
+    contract: float | None = None
+    performance: float | None = None
+    reliability: float | None = None
+    ttft_ms: float | None = None
+    latency_p50_ms: float | None = None
+    output_tps: float | None = None
+    calls: int = 0
+    retries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float | None = None
+    route: str = ""
+    route_kind: str = ""
+    error_category: str = ""
+    error_reason: str = ""
+    error_message: str = ""
+    error_code: str = ""
+    request_id: str = ""
+    fix: Mapping[str, Any] = field(default_factory=dict)
+    suite_version: str = ""
+    policy_version: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
+    def active(self) -> CertificationRunQuerySet:
+        return self.filter(status__in=ACTIVE)
+
+    def claim(self, run_id: uuid.UUID | str, worker: str) -> CertificationRun | None:
+        """Take a waiting run: PENDING or QUEUED -> PROCESSING. None when somebody else has it or it is over."""
+        now = timezone.now()
+        won = self.filter(pk=run_id, status__in=WAITING).update(
+            status=State.PROCESSING,
+            claimed_by=worker,
+            heartbeat_at=now,
+            started_at=Coalesce(F("started_at"), now),
+            attempt=F("attempt") + 1,
+        )
+        if not won:
+            return None
+        run = self.select_related("model", "region", "job").get(pk=run_id)
+        CertificationJob.objects.filter(pk=run.job_id, status__in=WAITING).update(
+            status=State.PROCESSING, started_at=now, updated_at=now
+        )
+        return run
+
+    def beat(self, claims: Mapping[uuid.UUID, str], calls: Mapping[uuid.UUID, int] | None = None) -> set[uuid.UUID]:
+        """Show that these runs are being worked on. The ids that still belong to their claimant; the others are lost."""
+        if not claims:
+            return set()
+        mine = Q()
+        for claimant in set(claims.values()):
+            mine |= Q(claimed_by=claimant, pk__in=[run for run, c in claims.items() if c == claimant])
+        alive = self.filter(mine, status=State.PROCESSING)
+        ids = set(alive.values_list("pk", flat=True))
+        self.filter(pk__in=ids, status=State.PROCESSING).update(heartbeat_at=timezone.now())
+        return ids
+
+    def stalled(self, before: datetime) -> CertificationRunQuerySet:
+        """Runs whose worker gave no sign of life since `before`."""
+        return self.filter(status=State.PROCESSING, heartbeat_at__lt=before)
+
+    def undelivered(self, before: datetime) -> CertificationRunQuerySet:
+        """Waiting runs whose message, if any, is older than `before`."""
+        stale = Q(enqueued_at__lt=before) | Q(enqueued_at__isnull=True, created_at__lt=before)
+        return self.filter(stale, status__in=WAITING)
+
+    def mark_queued(self, ids: Iterable[uuid.UUID]) -> int:
+        """Note that a message for these waiting runs is out (PENDING -> QUEUED). The number of rows."""
+        return self.filter(pk__in=list(ids), status__in=WAITING).update(
+            status=State.QUEUED, enqueued_at=timezone.now()
+        )
+
+
+class CertificationRun(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    job = models.ForeignKey(CertificationJob, on_delete=models.CASCADE, related_name="runs", verbose_name=_("job"))
+    model = models.ForeignKey(AIModel, on_delete=models.PROTECT, related_name="runs", verbose_name=_("model"))
+    region = models.ForeignKey(Region, on_delete=models.PROTECT, related_name="runs", verbose_name=_("region"))
+    tier = models.CharField(_("tier"), max_length=10, choices=Tier.choices)
+    backend = models.CharField(_("backend"), max_length=10, choices=Backend.choices)
+    status = models.CharField(_("status"), max_length=12, choices=State.choices, default=State.PENDING)
+    route = models.CharField(_("route"), max_length=300, blank=True)
+    route_kind = models.CharField(_("route kind"), max_length=20, blank=True)
+    attempt = models.PositiveSmallIntegerField(_("attempt"), default=0)
+    claimed_by = models.CharField(_("claimed by"), max_length=100, blank=True)
+    heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
+    enqueued_at = models.DateTimeField(_("enqueued"), null=True, blank=True)
+    variant_seed = models.PositiveBigIntegerField(_("variant seed"))
+
+    verdict = models.CharField(_("verdict"), max_length=24, choices=VERDICTS, blank=True)
+    passed = models.BooleanField(_("passed"), default=False)
+    score = models.PositiveSmallIntegerField(_("score"), null=True, blank=True)
+    rating = models.CharField(_("rating"), max_length=1, blank=True)
+    lower_bound = models.FloatField(_("lower bound"), null=True, blank=True)
+    quality = models.FloatField(_("quality"), null=True, blank=True)
+    contract = models.FloatField(_("contract"), null=True, blank=True)
+    performance = models.FloatField(_("performance"), null=True, blank=True)
+    reliability = models.FloatField(_("reliability"), null=True, blank=True)
+    ttft_ms = models.FloatField(_("time to first token (ms)"), null=True, blank=True)
+    latency_p50_ms = models.FloatField(_("median latency (ms)"), null=True, blank=True)
+    output_tps = models.FloatField(_("output tokens per second"), null=True, blank=True)
+    calls = models.PositiveIntegerField(_("calls"), default=0)
+    retries = models.PositiveIntegerField(_("retries"), default=0)
+    tokens_in = models.PositiveIntegerField(_("input tokens"), default=0)
+    tokens_out = models.PositiveIntegerField(_("output tokens"), default=0)
+    cost_usd = models.DecimalField(_("USD spent"), max_digits=12, decimal_places=6, null=True, blank=True)
+    error_category = models.CharField(_("error category"), max_length=24, choices=CATEGORIES, blank=True)
+    error_reason = models.CharField(_("error reason"), max_length=32, choices=REASONS, blank=True)
+    error_message = models.TextField(_("why"), blank=True)
+    error_code = models.CharField(_("error code"), max_length=100, blank=True)
+    request_id = models.CharField(_("AWS request id"), max_length=100, blank=True)
+    fix = models.JSONField(_("fix"), default=dict, blank=True)
+    suite_version = models.CharField(_("suite version"), max_length=40, blank=True)
+    policy_version = models.CharField(_("policy version"), max_length=40, blank=True)
+    environment = models.JSONField(_("environment"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
+
+    objects = CertificationRunQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("certification run")
+        verbose_name_plural = _("certification runs")
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["job", "status"]),
+            models.Index(fields=["model", "region", "-completed_at"]),
+            models.Index(fields=["status", "heartbeat_at"], condition=Q(status__in=ACTIVE), name="run_active_idx"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=TERMINAL, completed_at__isnull=False)
+                | Q(~Q(status__in=TERMINAL), completed_at__isnull=True),
+                name="run_terminal_iff_completed_at",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=State.PROCESSING) | ~Q(claimed_by=""), name="run_processing_is_claimed"
+            ),
+            models.CheckConstraint(condition=Q(score__isnull=True) | Q(score__lte=100), name="run_score_within_100"),
+            models.CheckConstraint(
+                condition=Q(status=State.COMPLETED) & ~Q(verdict="") | ~Q(status=State.COMPLETED) & Q(verdict=""),
+                name="run_completed_iff_verdict",
+            ),
+            models.UniqueConstraint(
+                fields=["model", "region"], condition=Q(status__in=ACTIVE), name="one_active_run_per_model_region"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} @ {self.region_id}"
+
+    @property
+    def duration(self) -> timedelta | None:
+        return self.completed_at - self.started_at if self.completed_at and self.started_at else None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in TERMINAL
+
+    def finish(self, outcome: RunOutcome, results: Sequence[TestResult] = ()) -> bool:
+        """PROCESSING -> a terminal state with everything the run found, results and job counts in one transaction.
+
+        False when the run is no longer this claimant's (cancelled, or given to another worker): then nothing is written.
+        """
+        values = {**outcome.__dict__, "completed_at": timezone.now()}
+        values["score"] = None if outcome.score is None else round(outcome.score)
+        values["cost_usd"] = None if outcome.cost_usd is None else round(outcome.cost_usd, 6)
+        values["fix"], values["environment"] = dict(outcome.fix), {**self.environment, **outcome.environment}
+        with transaction.atomic():
+            mine = type(self).objects.filter(pk=self.pk, status=State.PROCESSING, claimed_by=self.claimed_by)
+            if not mine.update(**values):
+                return False
+            TestResult.objects.bulk_create(results)
+            for name, value in values.items():
+                setattr(self, name, value)
+            self.job.settle(1, int(outcome.verdict == Status.CERTIFIED), outcome.cost_usd or 0)
+            return True
+
+    def release(self) -> bool:
+        """Hand an unfinished run back: PROCESSING -> PENDING; the attempt does not count. True if it was still ours."""
+        mine = type(self).objects.filter(pk=self.pk, status=State.PROCESSING, claimed_by=self.claimed_by)
+        return (
+            mine.update(
+                status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None, attempt=F("attempt") - 1
+            )
+            == 1
+        )
+
+    def retry_stalled(self, before: datetime) -> bool:
+        """Give a run whose worker died to the queue again. True if this call won."""
+        stalled = type(self).objects.filter(pk=self.pk, status=State.PROCESSING, heartbeat_at__lt=before)
+        return stalled.update(status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None) == 1
+
+    def give_up(self, reason: Reason, message: str, unless_alive_since: datetime | None = None) -> bool:
+        """End a run without a verdict from outside its worker -> FAILED. True if this call won."""
+        rows = type(self).objects.filter(pk=self.pk, status__in=ACTIVE)
+        if unless_alive_since:
+            rows = rows.filter(status=State.PROCESSING, heartbeat_at__lt=unless_alive_since)
+        with transaction.atomic():
+            won = rows.update(
+                status=State.FAILED,
+                completed_at=timezone.now(),
+                claimed_by="",
+                error_category=reason.category,
+                error_reason=reason,
+                error_message=message,
+            )
+            if won:
+                self.job.settle(1, 0)
+            return won == 1
+
+
+class TestResult(models.Model):
+    """How one case went in one run, with its trials as evidence."""
+
+    __test__ = False  # not a test class, whatever its name looks like
+
+    run = models.ForeignKey(CertificationRun, on_delete=models.CASCADE, related_name="results", verbose_name=_("run"))
+    case_id = models.CharField(_("case"), max_length=40)
+    category = models.CharField(_("category"), max_length=20)
+    kind = models.CharField(_("kind"), max_length=12)
+    verdict = models.CharField(_("verdict"), max_length=10)  # passed, failed, flaky, invalid, skipped
+    sentence = models.TextField(_("what was seen"), blank=True)
+    passes = models.PositiveSmallIntegerField(_("passes"), default=0)
+    trials_valid = models.PositiveSmallIntegerField(_("valid trials"), default=0)
+    score = models.FloatField(_("score"), null=True, blank=True)
+    trials = models.JSONField(_("evidence"), default=list)
+
+    class Meta:
+        verbose_name = _("test result")
+        verbose_name_plural = _("test results")
+        ordering = ["run", "case_id"]
+        constraints = [
+            models.UniqueConstraint(fields=["run", "case_id"], name="one_result_per_case_and_run"),
+            models.CheckConstraint(condition=Q(passes__lte=F("trials_valid")), name="result_passes_within_valid"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.case_id}: {self.verdict}"

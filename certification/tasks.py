@@ -1,0 +1,1 @@
+"""What the queue can be asked to do."""

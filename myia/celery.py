@@ -1,0 +1,11 @@
+"""The Celery application: `celery -A myia worker|beat|flower`."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myia.settings")
+
+app = Celery("myia")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

@@ -1,0 +1,85 @@
+"""Structured logs: JSON lines or console, one shape for web, worker and commands, secrets never in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+SECRET_KEYS = re.compile(r"password|secret|token|authorization|api_key|access_key|credential|cookie", re.IGNORECASE)
+NOT_SECRET_KEYS = frozenset({"tokens_in", "tokens_out", "input_tokens", "output_tokens", "max_tokens"})
+ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)")
+
+
+def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: hides values under secret-looking keys and AWS account ids inside ARNs."""
+    for key, value in event.items():
+        if key not in NOT_SECRET_KEYS and SECRET_KEYS.search(key):
+            event[key] = "[redacted]"
+        elif isinstance(value, str):
+            event[key] = ACCOUNT_ID.sub("************", value)
+    return event
+
+
+SHARED = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.processors.format_exc_info,
+    redact,
+]
+
+
+def _handler(filename: Path, level: str = "INFO") -> dict[str, Any]:
+    return {
+        "class": "logging.handlers.RotatingFileHandler",
+        "filename": filename,
+        "maxBytes": 20_000_000,
+        "backupCount": 5,
+        "formatter": "json",
+        "level": level,
+        "delay": True,
+    }
+
+
+def configure(log_format: str, level: str, log_dir: str = "", process: str = "") -> dict[str, Any]:
+    """Configure structlog and return the LOGGING dictionary. `log_format` is "json" or "console"; files only with a `log_dir`."""
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    renderers = {"json": structlog.processors.JSONRenderer(), "console": structlog.dev.ConsoleRenderer(colors=False)}
+    handlers: dict[str, Any] = {"stream": {"class": "logging.StreamHandler", "formatter": log_format}}
+    if log_dir:
+        folder = Path(log_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        handlers["combined"] = _handler(folder / "combined.log")
+        handlers["error"] = _handler(folder / "error.log", "ERROR")
+        if process == "worker":
+            handlers["worker"] = _handler(folder / "worker.log")
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            name: {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+                "foreign_pre_chain": SHARED,
+            }
+            for name, renderer in renderers.items()
+        },
+        "handlers": handlers,
+        "root": {"handlers": list(handlers), "level": "WARNING"},
+        "loggers": {
+            "certification": {"level": level},
+            "django_structlog": {"level": level},
+            "celery.worker": {"level": "WARNING"},
+            "celery.app.trace": {"level": "ERROR"},
+        },
+    }

@@ -1,0 +1,247 @@
+"""Everything that can be configured. The only reader of the environment; each value has a working default."""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from certification.ops import embedded
+from myia import logs
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+# Embedded servers, generated secrets, logs and process files live in `.myia` of this folder.
+MYIA_ROOT = Path(env.str("MYIA_ROOT", default=str(BASE_DIR)))
+MYIA_DIR = MYIA_ROOT / ".myia"
+
+DEBUG = env.bool("DEBUG", default=False)
+# HTTPS in front of us: secure cookies, HSTS and redirects are switched on.
+HTTPS = env.bool("HTTPS", default=False)
+PORT = env.int("PORT", default=3001)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+DATABASE_URL = env.str("DATABASE_URL", default="")
+REDIS_URL = env.str("REDIS_URL", default="")
+if not REDIS_URL and env.str("REDIS_HOST", default=""):
+    REDIS_URL = f"redis://{env.str('REDIS_HOST')}:{env.int('REDIS_PORT', default=6379)}/0"
+# Which of the two servers are ours to start.
+EMBEDDED_POSTGRES, EMBEDDED_VALKEY = not DATABASE_URL, not REDIS_URL
+if EMBEDDED_POSTGRES or EMBEDDED_VALKEY:
+    _embedded = embedded.urls(MYIA_ROOT)
+    DATABASE_URL, REDIS_URL = DATABASE_URL or _embedded.database_url, REDIS_URL or _embedded.redis_url
+
+
+def _secret_key() -> str:
+    """The configured key; for an installation on the embedded default, one generated once and kept readable by us only."""
+    key = env.str("SECRET_KEY", default="")
+    if key:
+        return str(key)
+    if not EMBEDDED_POSTGRES:
+        raise ImproperlyConfigured(
+            "SECRET_KEY is not set. With a DATABASE_URL of your own, set SECRET_KEY to a long random value, for example "
+            "the output of: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+        )
+    file = MYIA_DIR / "secret_key"
+    if not file.exists():
+        MYIA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(50))
+        try:
+            os.link(draft, file)  # atomic: two processes that start together agree on one key
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return file.read_text()
+
+
+SECRET_KEY = _secret_key()
+
+# --- Certification -------------------------------------------------------------------------------------------------
+CERTIFICATION_QUEUE_NAME = env.str("CERTIFICATION_QUEUE_NAME", default="model-certification")
+CERTIFICATION_CONCURRENCY = env.int("CERTIFICATION_CONCURRENCY", default=16)  # runs at once per worker process
+CERTIFICATION_CALLS_PER_RUN = env.int("CERTIFICATION_CALLS_PER_RUN", default=4)
+CERTIFICATION_TIMEOUT = env.int("CERTIFICATION_TIMEOUT", default=300_000)  # ms for one run
+CERTIFICATION_MAX_RETRIES = env.int("CERTIFICATION_MAX_RETRIES", default=3)
+CERTIFICATION_TTL_DAYS = env.int("CERTIFICATION_TTL_DAYS", default=30)
+CERTIFICATION_BULK_RUNS = env.int("CERTIFICATION_BULK_RUNS", default=20)  # jobs with more runs use the bulk queue
+CERTIFICATION_PAUSE_LIMIT = env.int("CERTIFICATION_PAUSE_LIMIT", default=3600)  # seconds a paused queue keeps its runs
+CERTIFICATION_HEARTBEAT_TIMEOUT = env.int("CERTIFICATION_HEARTBEAT_TIMEOUT", default=30)  # seconds without a sign of life
+CERTIFICATION_RESEND_AFTER = env.int("CERTIFICATION_RESEND_AFTER", default=30)  # seconds before a message counts as lost
+WORKER_HEALTH_PORT = env.int("WORKER_HEALTH_PORT", default=3002)
+WORKER_REGIONS = env.list("WORKER_REGIONS", default=[])
+
+BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator
+EMULATOR_PORT = env.int("EMULATOR_PORT", default=4599)
+EMULATOR_TIME_SCALE = env.float("EMULATOR_TIME_SCALE", default=1.0)
+EMULATOR_SCENARIO = env.str("EMULATOR_SCENARIO", default="")
+BEDROCK_ENDPOINT_URL = env.str("BEDROCK_ENDPOINT_URL", default="")
+
+# --- Django --------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "certification",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_celery_beat",
+    "django_celery_results",
+    "django_htmx",
+    "django_structlog",
+    "axes",
+    "csp",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+ROOT_URLCONF = "myia.urls"
+WSGI_APPLICATION = "myia.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+DATABASES = {"default": env.db_url_config(DATABASE_URL, engine="django.db.backends.postgresql")}
+DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool below keeps the connections
+DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+    "min_size": 1,
+    "max_size": env.int("DATABASE_POOL_SIZE", default=10),
+    "timeout": 30,
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "myia",
+    }
+}
+
+AUTH_USER_MODEL = "certification.User"
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = 0.25  # hours
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_VERBOSE = False
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "matrix"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("pt-br", _("Brazilian Portuguese"))]
+LOCALE_PATHS = [BASE_DIR / "certification" / "locale"]
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = BASE_DIR / "staticfiles"
+# Files are found where they lie when nobody ran collectstatic; a production image runs it.
+WHITENOISE_USE_FINDERS = not (STATIC_ROOT / "staticfiles.json").exists()
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if WHITENOISE_USE_FINDERS
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+
+# --- Security ------------------------------------------------------------------------------------------------------
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+
+# --- Queue ---------------------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = REDIS_URL
+CELERY_RESULT_BACKEND = "django-db"
+CELERY_RESULT_EXTENDED = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "maintenance"
+CELERY_TASK_QUEUES_NAMES = (CERTIFICATION_QUEUE_NAME, f"{CERTIFICATION_QUEUE_NAME}.bulk", "maintenance")
+# The row is the truth and the message a hint: a message is acknowledged when taken, and a lost one is sent again.
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = CERTIFICATION_CONCURRENCY
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_TASK_SEND_SENT_EVENT = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "max_connections": max(50, CERTIFICATION_CONCURRENCY * 2),
+    "visibility_timeout": 3600,
+    "socket_timeout": 10,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 30,
+}
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULE = {
+    "reconcile": {"task": "certification.tasks.reconcile", "schedule": 30.0, "options": {"expires": 30}},
+}
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+
+# --- Logs ----------------------------------------------------------------------------------------------------------
+LOG_FORMAT = env.str("LOG_FORMAT", default="console" if sys.stderr.isatty() else "json")
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOG_DIR = env.str("LOG_DIR", default="")
+LOGGING = logs.configure(LOG_FORMAT, LOG_LEVEL, LOG_DIR, process="worker" if "worker" in sys.argv else "")
