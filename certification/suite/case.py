@@ -1,15 +1,19 @@
-"""What a case is: a seeded script of requests, the answers a perfect model would give, and a grade for the real ones."""
+"""What a case is: a seeded script of requests, the answers of a perfect model, and a grade for the real ones."""
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from certification.exchange import AnyRequest, Block, Failure, Outcome, Text
+from certification.exchange import AnyRequest, Block, Failure, Outcome, Request, Text
+
+# The names that `needs` speaks of: the catalogue's capabilities that concern how a model is called.
+ALL_CAPABILITIES = frozenset({"system", "tools", "streaming_tools", "vision", "documents"})
+REASONING_ROOM = 2000  # tokens added to maxTokens for models that think before they answer
 
 
 class Kind(StrEnum):
@@ -40,10 +44,15 @@ class Category(StrEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says to one request: for the emulator and the tests. `stop_reason` is left to whoever serves it when empty."""
+    """What a model says to one request: for the emulator and the tests.
+
+    `stop_reason` is left to whoever serves it when empty.
+    `input_tokens` is the count that the service reports; None = counted honestly.
+    """
 
     content: tuple[Block, ...]
     stop_reason: str = ""
+    input_tokens: int | None = None
 
 
 def says(text: str) -> Answer:
@@ -56,7 +65,8 @@ class Grade:
     """How one trial went. `valid` is False when infrastructure ended it, so that it says nothing about the model.
 
     `sentence` is one English sentence a person understands; `evidence` is small JSON (expected, found, ...).
-    `lacks` names a capability that this trial proved absent (a refused stop sequence), so that the case is skipped, not failed.
+    `lacks` names a capability that this trial proved absent (a refused stop sequence). With `passed` False the case is
+    then skipped, not failed; with `passed` True the rest of the case went well without it.
     """
 
     passed: bool
@@ -69,7 +79,10 @@ class Grade:
 
 @dataclass(frozen=True)
 class Context:
-    """What a grade may need beyond the replies: the model's facts and a reference region's input tokens for this case and variant."""
+    """What a grade may need beyond the replies: the model's facts and a reference region's input tokens.
+
+    `reference_input_tokens` belongs to the very same prompt, hence to a run with the same seed.
+    """
 
     reasoning: bool = False
     reference_input_tokens: int | None = None
@@ -79,16 +92,26 @@ class Context:
 
 @dataclass(frozen=True)
 class Step:
-    """One call of a trial. `request` is built from the outcomes so far; `ideal` passes, `near` looks right and must not pass."""
+    """One call of a trial. `ideal` passes, `near` looks right and must not pass.
 
-    request: Callable[[tuple[Outcome, ...]], AnyRequest]
+    `request` is built from the outcomes so far; None = this call is not needed (a fallback that nothing called for) and
+    leaves no outcome. A model without one of `needs` gets the trial without this call. `room` False: maxTokens is what
+    is tested and stays as it is for models that reason.
+    """
+
+    request: Callable[[tuple[Outcome, ...]], AnyRequest | None]
     ideal: Answer | None = None  # None: the service is expected to refuse the request
     near: Answer | None = None
+    needs: frozenset[str] = frozenset()
+    room: bool = True
 
 
 @dataclass(frozen=True)
 class Script:
-    """One trial, ready to run: its steps in order and the grade of their outcomes. A failed step ends the trial unless `go_on`."""
+    """One trial, ready to run: its steps in order and the grade of their outcomes.
+
+    A failed step ends the trial unless `go_on`.
+    """
 
     ref: Ref
     variant: int
@@ -99,7 +122,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Ref:
-    """Which trial of which run a prompt belongs to. Printed into every prompt as its nonce, read back by the answer key."""
+    """Which trial of which run a prompt belongs to: printed into the prompt as its nonce, read back by the key."""
 
     seed: int
     case_id: str
@@ -115,8 +138,8 @@ class Ref:
     def find(cls, text: str) -> Ref | None:
         """The last reference in a text, or None."""
         found = None
-        for found in cls.PATTERN.finditer(text):
-            pass
+        for match in cls.PATTERN.finditer(text):
+            found = match
         return found and cls(int(found[1], 16), found[2], int(found[3]), int(found[4]))
 
     def rng(self) -> random.Random:
@@ -126,7 +149,11 @@ class Ref:
 
 @dataclass(frozen=True)
 class Case:
-    """One test of the suite. `needs` are capability names of the catalogue; a model without one of them skips the case."""
+    """One test of the suite. `needs` are capability names of the catalogue; a model without one of them skips the case.
+
+    `script` gives the trial that a Ref names, the same one for the same Ref. `repeats` is how many trials are planned
+    at first. A case `over_run` makes no calls: it is graded after all others, over every text of the run (Context.texts).
+    """
 
     id: str
     title: str
@@ -135,3 +162,24 @@ class Case:
     script: Callable[[Ref], Script]
     needs: frozenset[str] = frozenset()
     repeats: int = 1
+    over_run: bool = False
+
+
+def play(
+    script: Script, call: Callable[[AnyRequest], Outcome], capabilities: Collection[str] = ALL_CAPABILITIES
+) -> tuple[Outcome, ...]:
+    """Run one trial: each request goes through `call`, in order; the outcomes come back for `script.grade`.
+
+    Calls for which the model lacks a capability are left out; models with "reasoning" get REASONING_ROOM more tokens.
+    """
+    outcomes: tuple[Outcome, ...] = ()
+    for step in script.steps:
+        request = step.request(outcomes) if step.needs <= set(capabilities) else None
+        if request is None:
+            continue
+        if step.room and isinstance(request, Request) and "reasoning" in capabilities:
+            request = replace(request, max_tokens=request.max_tokens + REASONING_ROOM)
+        outcomes += (call(request),)
+        if isinstance(outcomes[-1], Failure) and not script.go_on:
+            break
+    return outcomes

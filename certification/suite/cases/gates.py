@@ -1,0 +1,559 @@
+"""The twelve gates of a text model: each asks for one thing that every user of a model relies on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from certification.exchange import (
+    AnyRequest,
+    Failure,
+    Message,
+    Operation,
+    Outcome,
+    Reasoning,
+    Reply,
+    Request,
+    Text,
+    Tool,
+    ToolResult,
+    ToolUse,
+    assistant,
+    user,
+)
+from certification.reasons import Reason
+from certification.suite import graders
+from certification.suite.case import Answer, Case, Category, Context, Grade, Kind, Ref, Script, Step, says
+
+ROOM = 300  # maxTokens of a short answer: never a probe of one token, and little enough to reserve no quota in earnest
+
+_Outcomes = tuple[Outcome, ...]
+_Judge = Callable[[_Outcomes, Context], Grade]
+
+
+def variant_of(ref: Ref, count: int) -> int:
+    """Which of `count` variants a trial asks: they rotate from a start that the seed picks."""
+    return (ref.seed + ref.trial) % count
+
+
+def nonce(ref: Ref, text: str, step: int = 0) -> str:
+    """The text with the reference of its trial and step behind it."""
+    return f"{text}\n{replace(ref, step=step)}"
+
+
+def _always(request: AnyRequest) -> Callable[[_Outcomes], AnyRequest]:
+    return lambda outcomes: request
+
+
+def _at(outcomes: _Outcomes, index: int) -> Outcome | None:
+    return outcomes[index] if index < len(outcomes) else None
+
+
+def _ask(ref: Ref, prompt: str, operation: Operation = Operation.CONVERSE) -> Request:
+    return Request((user(nonce(ref, prompt)),), ROOM, operation)
+
+
+def _one_call(
+    ref: Ref, variants: int, request: Request, ideal: Answer, near: Answer, grade: _Judge, **step: Any
+) -> Script:
+    return Script(ref, variant_of(ref, variants), (Step(_always(request), ideal, near, **step),), grade)
+
+
+# G01 access
+
+_ACCESS = (
+    ("Answer in one short sentence: what colour is a clear sky at noon?", "A clear sky at noon is blue."),
+    ("Answer in one short sentence: how many legs does a spider have?", "A spider has eight legs."),
+    ("Answer in one short sentence: which season comes after winter?", "Spring comes after winter."),
+    ("Answer in one short sentence: what does a baker make?", "A baker makes bread."),
+)
+
+
+def _access(ref: Ref) -> Script:
+    prompt, answer = _ACCESS[variant_of(ref, len(_ACCESS))]
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        outcome = _at(outcomes, 0)
+        return graders.all_of(lambda: graders.not_empty(outcome), lambda: graders.has_usage(outcome))
+
+    return _one_call(ref, len(_ACCESS), _ask(ref, prompt), says(answer), Answer((), "end_turn"), grade)
+
+
+# G02 streaming
+
+_LISTS = (
+    ("the seven days of the week, starting with Monday", "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+    ("the first eight letters of the NATO alphabet", "Alfa Bravo Charlie Delta Echo Foxtrot Golf Hotel"),
+    ("the numbers from twenty to thirty, in digits", "20 21 22 23 24 25 26 27 28 29 30"),
+    ("the twelve months of the year, in English, starting with January",
+     "January February March April May June July August September October November December"),
+)  # fmt: skip
+
+
+def _streaming(ref: Ref) -> Script:
+    what, items = _LISTS[variant_of(ref, len(_LISTS))]
+    names = items.split()
+    request = _ask(ref, f"Write {what}, in one line, separated by commas, and nothing else.", Operation.STREAM)
+    # Alpha is as common a spelling of the first letter as Alfa.
+    wanted = tuple(n for n in names if n != "Alfa")
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        outcome = _at(outcomes, 0)
+        if isinstance(outcome, Failure) and graders.refuses(outcome, r"unsupported for streaming|support\w* streaming"):
+            return graders.lacks("streaming", outcome)
+        return graders.all_of(
+            lambda: graders.event_order(outcome),
+            lambda: graders.has_usage(outcome),
+            lambda: graders.in_order(outcome, *wanted),
+        )
+
+    near = says(", ".join(names[:-1]))
+    return _one_call(ref, len(_LISTS), request, says(", ".join(names)), near, grade)
+
+
+# G03 stop reason
+
+_SHORT = (
+    ("What is the capital of Portugal? Answer with the name only.", "Lisbon"),
+    ("What is the chemical symbol of oxygen? Answer with the symbol only.", "O"),
+    ("What is the opposite of hot? Answer with one word.", "Cold"),
+)
+
+
+def _stop_reason(ref: Ref) -> Script:
+    prompt, answer = _SHORT[variant_of(ref, len(_SHORT))]
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        outcome = _at(outcomes, 0)
+        return graders.all_of(lambda: graders.not_empty(outcome), lambda: graders.stop_reason(outcome, "end_turn"))
+
+    near = Answer((Text(answer),), "max_tokens")
+    return _one_call(ref, len(_SHORT), _ask(ref, prompt), says(answer), near, grade)
+
+
+# G04 maxTokens
+
+_LONG = (
+    ("a lighthouse keeper", 96),
+    ("a baker in a small town", 112),
+    ("a ship that is lost at sea", 128),
+    ("two children who find an old map", 144),
+)
+_TALE = "The evening was calm and the wind came slowly from the west, and everyone in the house was waiting for news. "
+
+
+def _max_tokens(ref: Ref) -> Script:
+    subject, limit = _LONG[variant_of(ref, len(_LONG))]
+    prompt = f"Write a story of at least 800 words about {subject}. Start with the story at once."
+    request = Request((user(nonce(ref, prompt)),), limit)
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        outcome = _at(outcomes, 0)
+        checks = [
+            lambda: graders.stop_reason(outcome, "max_tokens"),
+            lambda: graders.output_tokens(outcome, limit),
+        ]
+        # A model that reasons may spend all it was given before its first word.
+        if not context.reasoning and not _reasons(outcome):
+            checks.insert(1, lambda: graders.not_empty(outcome))
+        return graders.all_of(*checks)
+
+    # Three characters a token: a text that stands just inside the limit.
+    ideal = Answer((Text((_TALE * 10)[: 3 * limit].strip()),), "max_tokens")
+    near = Answer((Text(f"This is a story about {subject}. All ended well."),), "end_turn")
+    return _one_call(ref, len(_LONG), request, ideal, near, grade, room=False)
+
+
+def _reasons(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, Reply) and any(isinstance(b, Reasoning) for b in outcome.content or ())
+
+
+# G05 stop sequence
+
+_COPIES = (
+    (("apple", "bread", "candle", "HALT", "door", "engine", "forest"), "HALT"),
+    (("river", "stone", "cloud", "TERMINUS", "garden", "window", "bridge"), "TERMINUS"),
+    (("paper", "silver", "orange", "FINIS", "ladder", "mirror", "needle"), "FINIS"),
+)
+
+
+def _stop_sequence(ref: Ref) -> Script:
+    words, marker = _COPIES[variant_of(ref, len(_COPIES))]
+    before, after = words[: words.index(marker)], words[words.index(marker) + 1 :]
+    prompt = "Copy these seven words in this order, one per line, and write nothing else:\n" + "\n".join(words)
+    request = replace(_ask(ref, prompt), stop_sequences=(marker,))
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        outcome = _at(outcomes, 0)
+        if isinstance(outcome, Failure) and graders.refuses(outcome, r"stop[\s_]*sequence"):
+            return graders.lacks("stop_sequences", outcome)
+        # Several models end at the sequence and call that end_turn: it is honoured all the same.
+        return graders.all_of(
+            lambda: graders.stop_reason(outcome, "stop_sequence", "end_turn"),
+            lambda: graders.in_order(outcome, *before),
+            lambda: graders.without(outcome, marker, *after),
+        )
+
+    ideal = Answer((Text("\n".join(before) + "\n"),), "stop_sequence")
+    near = Answer((Text("\n".join((*before, *after))),), "end_turn")
+    return _one_call(ref, len(_COPIES), request, ideal, near, grade)
+
+
+# G06 system prompt
+
+_TOPICS = (
+    ("Name a fruit that is yellow.", "A banana is yellow."),
+    ("Name an animal that can fly.", "A parrot can fly."),
+    ("Name a tool for driving nails.", "A hammer drives nails."),
+)
+
+
+def _system_prompt(ref: Ref) -> Script:
+    prompt, answer = _TOPICS[variant_of(ref, len(_TOPICS))]
+    rng = ref.rng()
+    code = f"{rng.choice('KMRTX')}{rng.choice('BDFGH')}-{rng.randrange(2000, 9000)}"
+    wrong = f"{code[:3]}{int(code[3:]) + 7}"
+    system = f"End every answer with the code {code}, as its very last characters. Write nothing after the code."
+    request = replace(_ask(ref, f"{prompt} Answer in one short sentence."), system=system)
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        outcome = _at(outcomes, 0)
+        if isinstance(outcome, Failure) and graders.refuses(outcome, r"system (?:message|prompt|role|instruction)"):
+            return graders.lacks("system", outcome)
+        return graders.ends_with(outcome, code)
+
+    return _one_call(ref, len(_TOPICS), request, says(f"{answer} {code}"), says(f"{answer} {wrong}"), grade)
+
+
+# G07 memory over turns
+
+_MEMORIES = (
+    ("My cat is called {} and my dog is called {}.", "What is my cat called? Answer with the name only.",
+     ("Mingau", "Pandora", "Farofa", "Biscoito", "Amora", "Tapioca")),
+    ("I grew up in {} and I work in {} now.", "In which city did I grow up? Answer with the name only.",
+     ("Lisbon", "Oslo", "Cairo", "Quito", "Dublin", "Nairobi")),
+    ("My favourite flower is the {}; my sister prefers the {}.",
+     "Which flower is my favourite? Answer with one word.", ("tulip", "orchid", "daisy", "violet", "peony", "jasmine")),
+)  # fmt: skip
+
+
+def _memory(ref: Ref) -> Script:
+    fact, question, names = _MEMORIES[variant_of(ref, len(_MEMORIES))]
+    mine, other = ref.rng().sample(names, 2)
+    history = (
+        user(fact.format(mine, other)),
+        assistant("Thank you, I will keep that in mind."),
+        user("What is two plus two? Answer with the number only."),
+        assistant("4"),
+        user(nonce(ref, question)),
+    )
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        outcome = _at(outcomes, 0)
+        return graders.all_of(lambda: graders.mentions(outcome, mine), lambda: graders.without(outcome, other))
+
+    return _one_call(ref, len(_MEMORIES), Request(history, ROOM), says(mine), says(other), grade)
+
+
+# G08 encoding
+
+_LINES = (
+    "Ação em São Paulo: preço de R$ 1.234,56 à vista 🚀",
+    "Coração, pão e maçã: € 99,90 na promoção de verão 🌎",
+    "Avó, avô e bebê às três: £ 5 ou ¥ 700 por maçã 🍎",
+    "Über den Fluß nach Łódź: čaj za 25 Kč, jalapeño à 3 € 🎉",
+)
+
+
+def _encoding(ref: Ref) -> Script:
+    line = _LINES[variant_of(ref, len(_LINES))]
+    number = ref.rng().randrange(100, 1000)
+    line = f"{line} nº {number}"
+    prompt = f"Repeat the following line exactly, character by character, and write nothing else:\n{line}"
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        return graders.nfc_contains(_at(outcomes, 0), line)
+
+    # What comes back when one side reads UTF-8 as Latin-1.
+    garbled = line.encode().decode("latin-1")
+    return _one_call(ref, len(_LINES), _ask(ref, prompt), says(line), says(garbled), grade)
+
+
+# G09 input tokens
+
+_PASSAGES = (
+    "The library opens at nine in the morning and closes at seven in the evening from Monday to Friday. On Saturdays it "
+    "opens at ten and closes at two. Books may be kept for three weeks and renewed twice, unless another reader has asked "
+    "for them. Films and records may be kept for one week. Whoever returns a book late pays a small sum for each day. The "
+    "reading room on the second floor is for quiet work, and the tables on the ground floor are for groups.",
+    "The ferry leaves the harbour every forty minutes and needs about a quarter of an hour to reach the island. Tickets "
+    "are sold at the small office beside the pier and on board, where they cost a little more. Bicycles travel free of "
+    "charge outside the busy hours. In strong wind the ferry may be cancelled at short notice, and a bus then takes the "
+    "passengers over the northern bridge. Dogs are welcome on the open deck if they are kept on a lead.",
+    "The workshop makes chairs and tables from oak and ash that grow in the hills nearby. Each piece takes between two "
+    "and five weeks, because the wood has to rest after it was cut. Visitors may watch the work on the first Thursday of "
+    "every month and are asked to wear firm shoes. Orders are taken by letter or at the door. A third of the price is "
+    "paid at once and the rest when the furniture is delivered, which the workshop does with its own cart.",
+)  # fmt: skip
+REFERENCE_MARGIN = 3  # tokens that a region may count above the reference region
+
+
+def _input_tokens(ref: Ref) -> Script:
+    passage = _PASSAGES[variant_of(ref, len(_PASSAGES))]
+    prompt = f"Read this text and then answer with the word OK.\n\n{passage}"
+    # From one token per eight characters to one per two, and up to 300 for the template around the prompt.
+    low, high = len(prompt) // 8, len(prompt) // 2 + 300
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        outcome, reference = _at(outcomes, 0), context.reference_input_tokens
+        checks = [lambda: graders.input_tokens(outcome, low, high)]
+        if reference is not None:
+            checks.append(lambda: graders.input_tokens(outcome, reference, reference + REFERENCE_MARGIN))
+        return graders.all_of(*checks)
+
+    near = Answer((Text("OK"),), input_tokens=3)
+    return _one_call(ref, len(_PASSAGES), _ask(ref, prompt), says("OK"), near, grade)
+
+
+# G10 error contract
+
+REFUSAL_MS = 5000.0
+
+
+def _assistant_first(text: str) -> tuple[Message, ...]:
+    return (assistant("Good morning."), user(text))
+
+
+def _blank_text(text: str) -> tuple[Message, ...]:
+    return (user("", text),)
+
+
+def _empty_content(text: str) -> tuple[Message, ...]:
+    return (user(text), assistant(), user(text))
+
+
+def _orphan_tool_result(text: str) -> tuple[Message, ...]:
+    return (user(ToolResult("tooluse_unknown", "42"), text),)
+
+
+# All four pass botocore's own validation (which checks types, required members and minimum sizes only) and are refused
+# by the service before any model sees them.
+_INVALID: tuple[tuple[str, Callable[[str], tuple[Message, ...]]], ...] = (
+    ("a conversation that starts with the assistant", _assistant_first),
+    ("a blank text block", _blank_text),
+    ("a message without content", _empty_content),
+    ("a tool result without a tool call", _orphan_tool_result),
+)
+
+
+def _error_contract(ref: Ref) -> Script:
+    left_out = variant_of(ref, len(_INVALID))
+    chosen = [invalid for i, invalid in enumerate(_INVALID) if i != left_out]
+    steps = tuple(
+        Step(_always(Request(build(nonce(ref, "Say good morning.", i)), ROOM)), None, says("Good morning!"))
+        for i, (_, build) in enumerate(chosen)
+    )
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        checks = [
+            (lambda name=name, outcome=_at(outcomes, i): _refused(name, outcome)) for i, (name, _) in enumerate(chosen)
+        ]
+        return _worst([check() for check in checks])
+
+    return Script(ref, left_out, steps, grade, go_on=True)
+
+
+def _refused(name: str, outcome: Outcome | None) -> Grade:
+    if not isinstance(outcome, Failure):
+        if outcome is None:
+            return graders.usable(None)
+        return graders.failed(f"The service accepted {name}.", found=graders.shown(graders.text_of(outcome)))
+    evidence = {"code": graders.shown(outcome.code), "http_status": outcome.http_status, "ms": outcome.timing.total_ms}
+    if graders.is_validation(outcome):
+        if outcome.timing.total_ms > REFUSAL_MS:
+            return graders.failed(
+                f"The service took {outcome.timing.total_ms / 1000:.1f} s to refuse {name}.", **evidence
+            )
+        return graders.passed("Invalid requests are refused as they should be.", **evidence)
+    if outcome.http_status is not None and outcome.http_status >= 500:
+        return graders.failed(f"The service answered {name} with HTTP {outcome.http_status}.", **evidence)
+    grade = graders.usable(outcome)
+    if not grade.valid:
+        return grade
+    return graders.failed(f"The service answered {name} with {graders.shown(outcome.code) or 'an error'}.", **evidence)
+
+
+def _worst(grades: list[Grade]) -> Grade:
+    """A failure if there is one, else what could not be judged, else the pass; the evidence of all."""
+    by_weight = sorted(grades, key=lambda g: (g.passed, not g.valid))
+    return replace(by_weight[0], evidence={"calls": [dict(g.evidence) for g in grades]})
+
+
+# G11 tools
+
+
+@dataclass(frozen=True)
+class _Errand:
+    prompt: str
+    tool: Tool
+    arguments: Mapping[str, Any]
+    wrong: Mapping[str, Any]  # looks right, does not fit the schema
+
+
+def _tool(name: str, description: str, **properties: Mapping[str, Any]) -> Tool:
+    return Tool(name, description, {"type": "object", "properties": properties, "required": list(properties)})
+
+
+_ERRANDS = (
+    _Errand(
+        "Use the tool to book a table for 4 people at the restaurant Aurora, in the garden.",
+        _tool(
+            "book_table",
+            "Books a table at a restaurant.",
+            restaurant={"type": "string", "minLength": 1, "description": "Name of the restaurant"},
+            people={"type": "integer", "minimum": 1, "description": "Number of guests"},
+            place={"type": "string", "enum": ["garden", "hall", "terrace"]},
+        ),
+        {"restaurant": "Aurora", "people": 4, "place": "garden"},
+        {"restaurant": "Aurora", "people": "four", "place": "garden"},
+    ),
+    _Errand(
+        "Use the tool to set the heating of the kitchen to 21 degrees, in the mode eco.",
+        _tool(
+            "set_heating",
+            "Sets the heating of one room.",
+            room={"type": "string", "minLength": 1, "description": "Name of the room"},
+            degrees={"type": "number", "minimum": 5, "maximum": 30, "description": "Degrees Celsius"},
+            mode={"type": "string", "enum": ["eco", "comfort", "frost"]},
+        ),
+        {"room": "kitchen", "degrees": 21, "mode": "eco"},
+        {"room": "kitchen", "degrees": 21, "mode": "economy"},
+    ),
+    _Errand(
+        "Use the tool to send parcel 7315 by express to Ana Souza, with a signature on delivery.",
+        _tool(
+            "send_parcel",
+            "Sends a parcel to somebody.",
+            parcel={"type": "integer", "minimum": 1, "description": "Number of the parcel"},
+            recipient={"type": "string", "minLength": 1, "description": "Name of the recipient"},
+            service={"type": "string", "enum": ["standard", "express"]},
+            signature={"type": "boolean", "description": "Whether the recipient must sign"},
+        ),
+        {"parcel": 7315, "recipient": "Ana Souza", "service": "express", "signature": True},
+        {"parcel": 7315, "recipient": "Ana Souza", "service": "express"},
+    ),
+)
+_NO_TOOL_CHOICE = r"tool[\s_]*choice"
+_NO_STREAMING_TOOLS = r"tool\w*( use)? (in|with|when|while)\b.*stream|stream\w*( mode)?.*\btool"
+_NO_TOOLS = r"support\w* (the )?tool|tool\w*( use)? (is|are) not supported"
+
+
+def _tools(ref: Ref) -> Script:
+    """A forced call, first without and then with streaming. Models that cannot be forced are asked in words alone."""
+    errand = _ERRANDS[variant_of(ref, len(_ERRANDS))]
+
+    def ask(step: int, operation: Operation, choice: str) -> Request:
+        prompt = user(nonce(ref, errand.prompt, step))
+        return Request((prompt,), ROOM, operation, tools=(errand.tool,), tool_choice=choice)
+
+    def cannot_force(outcomes: _Outcomes) -> bool:
+        return graders.refuses(_at(outcomes, 0), _NO_TOOL_CHOICE)
+
+    def unforced(outcomes: _Outcomes) -> Request | None:
+        return ask(1, Operation.CONVERSE, "") if cannot_force(outcomes) else None
+
+    def streamed(outcomes: _Outcomes) -> Request:
+        return ask(2, Operation.STREAM, "" if cannot_force(outcomes) else errand.tool.name)
+
+    call = ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", errand.tool.name, dict(errand.arguments))
+    ideal = Answer((call,), "tool_use")
+    near = Answer((replace(call, input=dict(errand.wrong)),), "tool_use")
+    steps = (
+        Step(_always(ask(0, Operation.CONVERSE, errand.tool.name)), ideal, near),
+        Step(unforced, ideal, near),
+        Step(streamed, ideal, near, needs=frozenset({"streaming_tools"})),
+    )
+
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        return _grade_tools(errand.tool, outcomes)
+
+    return Script(ref, variant_of(ref, len(_ERRANDS)), steps, grade, go_on=True)
+
+
+def _grade_tools(tool: Tool, outcomes: _Outcomes) -> Grade:
+    plain = [o for o in outcomes if o.operation == Operation.CONVERSE]
+    streamed = [o for o in outcomes if o.operation == Operation.STREAM]
+    last = plain[-1] if plain else None
+    if isinstance(last, Failure) and graders.refuses(last, _NO_TOOLS):
+        return graders.lacks("tools", last)
+    first = graders.tool_call(last, tool.name, tool.schema)
+    if not streamed:
+        return _half(first, "Tools")
+    stream = streamed[-1]
+    if isinstance(stream, Failure) and graders.refuses(stream, _NO_STREAMING_TOOLS) and first.passed:
+        refusal = graders.lacks("streaming_tools", stream)
+        return replace(refusal, passed=True, sentence=f"Tools work, but not when streaming. {refusal.sentence}")
+    second = graders.all_of(
+        lambda: graders.event_order(stream), lambda: graders.tool_call(stream, tool.name, tool.schema)
+    )
+    forced = not (isinstance(outcomes[0], Failure) and graders.refuses(outcomes[0], _NO_TOOL_CHOICE))
+    evidence = {"converse": dict(first.evidence), "stream": dict(second.evidence), "forced": forced}
+    if first.passed and second.passed:
+        return graders.passed("The tool was called with valid arguments, streaming and not.", **evidence)
+    if first.passed:
+        return replace(_half(second, "Streaming tools (without streaming they work)"), evidence=evidence)
+    if second.passed:
+        return replace(_half(first, "Tools without streaming (when streaming they work)"), evidence=evidence)
+    decisive = first if first.valid or not second.valid else second
+    return replace(_half(decisive, "Tools, streaming and not"), evidence=evidence)
+
+
+def _half(grade: Grade, which: str) -> Grade:
+    return replace(grade, sentence=f"{which}: {grade.sentence[:1].lower()}{grade.sentence[1:]}")
+
+
+# G12 template leaks
+
+# Control tokens of the chat templates in use; no answer that the suite asks for contains one.
+_TEMPLATE_TOKEN = re.compile(
+    r"<\|[a-z_]{2,40}\|>|<｜[^<>｜]{2,40}｜>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+    r"|<</?SYS>>|<(?:start|end)_of_turn>|</?think>|<(?:BOS|EOS|END_OF_TURN|START_OF_TURN)_TOKEN>"
+    r"|<\[?(?:BOS|EOS)\]?>|^\s*<s>|</s>\s*$",
+    re.IGNORECASE,
+)
+
+
+def _leaks(ref: Ref) -> Script:
+    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+        texts = [t for t in context.texts if isinstance(t, str)]
+        for text in texts:
+            token = _TEMPLATE_TOKEN.search(text)
+            if token:
+                around = text[max(0, token.start() - 40) : token.end() + 40]
+                sentence = f"The chat template's token {graders.shown(token[0].strip())} leaked into an answer."
+                return graders.failed(sentence, token=graders.shown(token[0]), around=graders.shown(around))
+        return graders.passed(f"No chat-template token in {len(texts)} texts.", texts=len(texts))
+
+    return Script(ref, 0, (), grade)
+
+
+def _gate(number: int, title: str, script: Callable[[Ref], Script], *needs: str, over_run: bool = False) -> Case:
+    return Case(f"G{number:02}", title, Kind.GATE, Category.CONTRACT, script, frozenset(needs), over_run=over_run)
+
+
+GATES = (
+    _gate(1, "Access", _access),
+    _gate(2, "Streaming", _streaming),
+    _gate(3, "Stop reason", _stop_reason),
+    _gate(4, "maxTokens", _max_tokens),
+    _gate(5, "Stop sequence", _stop_sequence),
+    _gate(6, "System prompt", _system_prompt, "system"),
+    _gate(7, "Memory over turns", _memory),
+    _gate(8, "Encoding", _encoding),
+    _gate(9, "Input tokens", _input_tokens),
+    _gate(10, "Error contract", _error_contract),
+    _gate(11, "Tools", _tools, "tools"),
+    _gate(12, "No template leaks", _leaks, over_run=True),
+)
