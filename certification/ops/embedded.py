@@ -27,7 +27,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import psutil
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,9 +77,8 @@ bind 127.0.0.1
 port {port}
 requirepass {password}
 daemonize yes
-dir "{folder}"
-pidfile "{folder}/valkey.pid"
-logfile "{folder}/valkey.log"
+pidfile valkey.pid
+logfile valkey.log
 appendonly yes
 appendfsync everysec
 save ""
@@ -374,6 +376,8 @@ def _server_folder(root: Path, name: str) -> Path:
             f"{folder} belongs to user {folder.stat().st_uid}, not to you: run MyIA as that user, or remove the folder "
             "(with all its data) as that user."
         )
+    if shutil.disk_usage(folder).free < 16_000_000:  # a server that cannot even write its log dies without a word
+        raise EmbeddedError(f"The embedded servers did not start: {_disk_full(folder)}")
     return folder
 
 
@@ -439,13 +443,14 @@ def _start_postgres(root: Path, state: dict[str, Any]) -> None:
         _end_orphans(folder)
         _create_cluster(root, folder, data)
     _check_version(data)
-    _forget_stale_postmaster(data)
+    _forget_dead_postmaster(data)
     port = _settle_port(root, state, "postgres")
     _write_config(data / "myia.conf", POSTGRES_CONF.format(port=port), _account(root))
     _set_role(root, program, state["postgres"]["password"])
     log = folder / "postgres.log"
     _shorten(log)
-    launch = [_postgres_program("pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-t", str(START_SECONDS), "start"]
+    # Names relative to the folder: pg_ctl passes them through a shell, which must see no odd character of a path.
+    launch = [_postgres_program("pg_ctl"), "-D", data.name, "-l", log.name, "-w", "-t", str(START_SECONDS), "start"]
     code, printed = _run(root, launch, folder)
     if code:
         raise EmbeddedError(_explain("PostgreSQL did not start", printed + _tail(log), folder))
@@ -469,11 +474,7 @@ def _set_role(root: Path, program: str, password: str) -> None:
     """Creates role and database if missing. Single-user mode needs no password: no other role can log in at all."""
     command = [program, "--single", "-D", str(_data(root)), "postgres"]
     sql = POSTGRES_ROLE.format(password=password)
-    for _ in range(20):
-        code, printed = _run(root, command, _data(root), stdin=sql)
-        if "still in use" not in printed:  # the children of a killed server need a moment to notice
-            break
-        time.sleep(0.25)
+    code, printed = _run(root, command, _data(root), stdin=sql)
     refused = re.findall(r"(?:ERROR|FATAL|PANIC):(?!.*already exists).*", printed)
     if code or refused:
         raise EmbeddedError(_explain("PostgreSQL could not prepare its database", printed, _data(root)))
@@ -506,34 +507,38 @@ def _postgres_answers(port: int) -> bool:
     return _exchange(port, struct.pack("!ii", 8, 80877103)) in {b"N", b"S"}
 
 
-def _forget_stale_postmaster(data: Path) -> None:
-    """PostgreSQL refuses to start while the pid of a crashed server belongs to some other process of the same user."""
+def _postmaster(data: Path) -> "psutil.Process | None":
+    """The live server that postmaster.pid names; after a crash its pid may be nobody's or some other program's."""
     import psutil  # costs 20 ms, which the settings of every process would pay  # noqa: PLC0415
 
     pid = _read_pid(data / "postmaster.pid")
-    if pid is None:
-        return
-    try:
-        is_ours = psutil.Process(pid).name() == "postgres"
-    except psutil.NoSuchProcess:
-        is_ours = False
-    if not is_ours:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid) if pid else None
+        if process and process.name() == "postgres" and _is_alive(process):
+            return process
+    return None
+
+
+def _forget_dead_postmaster(data: Path) -> None:
+    """PostgreSQL refuses to start while the pid of a dead server exists: as another program's, or as a zombie's.
+
+    The file also guards against children of the dead server that still write, so these are ended first.
+    """
+    if _postmaster(data) is None:
+        _end_orphans(data)
         (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _stop_postgres(root: Path) -> bool:
     data = _data(root)
-    if not data.exists():
+    if _postmaster(data) is None:
         return False
-    _forget_stale_postmaster(data)
-    if not (data / "postmaster.pid").exists():
-        return False
-    command = [_postgres_program("pg_ctl"), "-D", str(data), "-w", "-t", str(STOP_SECONDS), "stop", "-m"]
-    code, printed = _run(root, [*command, "fast"], data)
+    command = [_postgres_program("pg_ctl"), "-D", data.name, "-w", "-t", str(STOP_SECONDS), "stop", "-m"]
+    code, printed = _run(root, [*command, "fast"], data.parent)
     if code:
-        code, printed = _run(root, [*command, "immediate"], data)
-    if code and (data / "postmaster.pid").exists():
-        raise EmbeddedError(_explain("PostgreSQL did not stop", printed, data))
+        code, printed = _run(root, [*command, "immediate"], data.parent)
+    if code and _postmaster(data):
+        raise EmbeddedError(_explain("PostgreSQL did not stop", printed, data.parent))
     return True
 
 
@@ -549,22 +554,23 @@ def _start_valkey(root: Path, state: dict[str, Any]) -> None:
     if not (folder / "appendonlydir").exists():
         _end_orphans(folder)
     port = _settle_port(root, state, "valkey")
-    config = VALKEY_CONF.format(port=port, password=state["valkey"]["password"], folder=folder)
+    config = VALKEY_CONF.format(port=port, password=state["valkey"]["password"])
     _write_config(folder / "valkey.conf", config, _account(root))
     log = folder / "valkey.log"
     _shorten(log)
     before = len(_tail(log))
-    code, printed = _run(root, [_valkey_program(), str(folder / "valkey.conf")], folder)
+    code, printed = _run(root, [_valkey_program(), "valkey.conf"], folder)
     if code:
         raise EmbeddedError(_explain("Valkey did not start", printed + _tail(log)[before:], folder))
 
-    def ready_or_dead() -> bool:
+    def answers() -> bool:
         news = _tail(log)[before:]
         if re.search(r"aborting|exiting|fatal error|bad file format|can't open|No space left", news, re.IGNORECASE):
             raise EmbeddedError(_explain("Valkey did not start", news, folder))
-        return _valkey_ready(state)
+        return bool(_valkey_says(state, "PING"))
 
-    _wait(ready_or_dead, "Valkey", folder)
+    _wait(answers, "Valkey", folder, seconds=10)
+    _wait(lambda: _valkey_ready(state), "Valkey", folder)  # it reads its data and answers that it does
 
 
 def _valkey_ready(state: dict[str, Any]) -> bool:
@@ -622,23 +628,44 @@ def _exchange(port: int, request: bytes, replies: int = 1) -> bytes:
     return answer
 
 
-def _wait(is_done: Callable[[], bool], server: str, folder: Path, verb: str = "start") -> None:
-    deadline = time.monotonic() + START_SECONDS
+def _wait(
+    is_done: Callable[[], bool], server: str, folder: Path, verb: str = "start", seconds: int = START_SECONDS
+) -> None:
+    deadline = time.monotonic() + seconds
     while not is_done():
         if time.monotonic() > deadline:
-            raise EmbeddedError(f"{server} did not {verb} within {START_SECONDS} s. Its log is in {folder}.")
+            raise EmbeddedError(f"{server} did not {verb} within {seconds} s. Its log is in {folder}.")
         time.sleep(0.02)
 
 
 def _end_orphans(folder: Path) -> None:
-    """Ends servers whose data was deleted under them (`rm -rf .myia`): they hold a port and write to nowhere."""
+    """Ends servers whose data was deleted under them (`rm -rf .myia`) and children that outlived their server."""
     import psutil  # as above  # noqa: PLC0415
 
-    for process in psutil.process_iter(["name", "cwd"]):
-        cwd = process.info["cwd"] or ""
-        if process.info["name"] in {"postgres", "valkey-server"} and cwd.startswith(str(folder)) and "(deleted)" in cwd:
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(signal.SIGQUIT if process.info["name"] == "postgres" else signal.SIGTERM)
+    def is_orphan(process: psutil.Process) -> bool:
+        cwd = process.info["cwd"]
+        name = process.info["name"]
+        return name in {"postgres", "valkey-server"} and bool(cwd) and Path(cwd).is_relative_to(folder)
+
+    orphans = [process for process in psutil.process_iter(["name", "cwd"]) if is_orphan(process)]
+    for is_patient in (True, False):
+        for process in orphans:
+            gentle = signal.SIGQUIT if process.info["name"] == "postgres" else signal.SIGTERM
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(gentle if is_patient else signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and any(_is_alive(process) for process in orphans):
+            time.sleep(0.01)
+
+
+def _is_alive(process: "psutil.Process") -> bool:
+    """Where nothing reaps orphans (a container without an init) the dead stay in the table as zombies."""
+    import psutil  # as above  # noqa: PLC0415
+
+    try:
+        return process.is_running() and process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _read_pid(path: Path) -> int | None:
