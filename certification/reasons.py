@@ -85,6 +85,7 @@ class Reason(StrEnum):
     PARAMETER_NOT_SUPPORTED = "parameter_not_supported"
     MODALITY_NOT_SUPPORTED = "modality_not_supported"
     MALFORMED_REQUEST = "malformed_request"
+    CLIENT_MISCONFIGURED = "client_misconfigured"
     THROTTLED_REQUESTS = "throttled_requests"
     THROTTLED_TOKENS = "throttled_tokens"
     DAILY_TOKENS = "daily_tokens"
@@ -148,6 +149,7 @@ def _facts() -> dict[Reason, ReasonFacts]:
     put(c.UNAVAILABLE, o.ACCOUNT, s.CONFIGURATION_REQUIRED, r.REGION_NOT_ENABLED)
     put(c.CONFIGURATION_ERROR, o.OURS, s.CONFIGURATION_REQUIRED, r.NEEDS_INFERENCE_PROFILE, r.PARAMETER_NOT_SUPPORTED,
         r.MODALITY_NOT_SUPPORTED, r.MALFORMED_REQUEST)  # fmt: skip
+    put(c.CONFIGURATION_ERROR, o.OURS, s.PENDING, r.CLIENT_MISCONFIGURED)  # our own set-up: no word about the model
     put(c.PROVISIONING_REQUIRED, o.ACCOUNT, s.CONFIGURATION_REQUIRED, r.NEEDS_PROVISIONED_THROUGHPUT)
     put(c.RATE_LIMIT, o.ACCOUNT, s.PENDING, r.THROTTLED_REQUESTS, r.THROTTLED_TOKENS, retryable=True)
     put(c.QUOTA_EXCEEDED, o.ACCOUNT, s.PENDING, r.DAILY_TOKENS, r.ZERO_QUOTA)
@@ -155,8 +157,8 @@ def _facts() -> dict[Reason, ReasonFacts]:
         r.CLOCK_SKEW)  # fmt: skip
     put(c.TIMEOUT, o.AWS, s.PENDING, r.READ_TIMEOUT, r.MODEL_TIMEOUT, retryable=True)
     put(c.TIMEOUT, o.OURS, s.PENDING, r.DEADLINE)
-    put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.CONNECT_TIMEOUT, r.DNS, r.CONNECTION_REFUSED, retryable=True)
-    put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.TLS, r.PROXY)
+    put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.CONNECT_TIMEOUT, r.CONNECTION_REFUSED, retryable=True)
+    put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.DNS, r.TLS, r.PROXY)
     put(c.SERVICE_ERROR, o.AWS, s.PENDING, r.INTERNAL_ERROR, r.SERVICE_UNAVAILABLE, r.MODEL_NOT_READY, retryable=True)
     put(c.SERVICE_ERROR, o.AWS, s.FAILED, r.MODEL_ERROR, r.STREAM_ERROR, r.STREAM_TRUNCATED, r.STREAM_CORRUPT,
         r.BAD_RESPONSE, retryable=True)  # fmt: skip

@@ -1,0 +1,109 @@
+"""From what AWS said to what is wrong: category, reason, whether a retry helps, and what to do.
+
+The class of an error does not decide: AccessDenied can be IAM, an organisation's policy, a missing form or an unpaid
+bill. The code says in which family of causes to look, the words decide, and the code alone decides only what the words
+leave open. What nothing matches is `unknown`, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from certification.bedrock import codes, fixes
+from certification.bedrock.codes import Code
+from certification.bedrock.fixes import Fix
+from certification.bedrock.rules import RULES, Family
+from certification.reasons import ErrorCategory, Reason
+
+_MAX_TEXT = 8000  # an error can carry a whole page of HTML or echo the prompt: the cause stands at its beginning
+_QUOTES = str.maketrans(
+    {"‘": "'", "’": "'", "ʼ": "'", "´": "'", "“": '"', "”": '"', "\u00a0": " ", "\u2011": "-", "–": "-"}
+)
+_UNICODE_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
+_ESCAPED_SPACE = re.compile(r"\\+[nrt]")
+_ESCAPED_QUOTE = re.compile(r"\\+(?=[\"'])")
+_OCCURRED = re.compile(r"An error occurred \(([\w.]+)\)")
+_NAMED = re.compile(r"\b([A-Za-z]\w*?(?:Exception|Error|Fault)|ExpiredToken|InvalidClientTokenId|OptInRequired|FTUFormNotFilled"
+                    r"|SignatureDoesNotMatch|IncompleteSignature|RequestTimeTooSkewed|ChecksumMismatch|AccessDenied)\b")  # fmt: skip
+_STATUS = re.compile(
+    r"(?:status(?: ?code)?|https?(?:/[\d.]+)?|error|rejected|forbidden)\W{0,4}([45]\d\d)\b|^\W{0,3}([45]\d\d)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is wrong, and what to do about it."""
+
+    category: ErrorCategory
+    reason: Reason
+    retryable: bool
+    fix: Fix
+
+
+def diagnose(
+    message: str | None,
+    code: str | int | None = "",
+    http_status: int | str | None = None,
+    operation: str | None = "",
+    *,
+    model_id: str = "",
+    region: str = "",
+) -> Diagnosis:
+    """What an error of Bedrock, of botocore or of a wrapper around them means.
+
+    `code` is an AWS code, a stream's exception name, an exception's class name, a bare status, or nothing. `model_id`
+    and `region` fill the fix's command; where they are not given they are read from the message. Never raises.
+    """
+    raw = message or ""
+    text = normalise(raw)
+    reason, hint = _decide(text, _code(raw, str(code or ""), http_status))
+    model_id, region = model_id or fixes.model_in(raw), region or fixes.region_in(raw)
+    fix = fixes.fix_for(reason, model_id=model_id, region=region, operation=operation or "", hint=hint)
+    return Diagnosis(reason.category, reason, reason.retryable, fix)
+
+
+def normalise(message: str) -> str:
+    """Lower case, plain quotes, JSON and string escapes undone at any depth, whitespace to single spaces."""
+    text = _UNICODE_ESCAPE.sub(lambda m: chr(int(m.group(1), 16)), message[:_MAX_TEXT])
+    text = _ESCAPED_QUOTE.sub("", _ESCAPED_SPACE.sub(" ", text)).translate(_QUOTES)
+    return " ".join(text.split()).lower()
+
+
+def _decide(text: str, code: Code) -> tuple[Reason, str]:
+    if not code.final:
+        for rule in RULES[code.family]:
+            if rule.matches(text):
+                return rule.reason, rule.hint
+    return code.reason, code.hint
+
+
+def _code(raw: str, code: str, http_status: int | str | None) -> Code:
+    """The most trustworthy code at hand: the given one, one named in the text, a wrapper's, the status, none."""
+    names = [code, *_names_in(raw)]
+    for table in (codes.AWS | codes.CLIENT, codes.WRAPPERS):
+        for name in names:
+            if name and (found := table.get(codes.canonical(name))):
+                return found
+    for status in (code, http_status, _status_in(raw)):
+        if found := codes.STATUSES.get(_number(status)):
+            return found
+    return Code(Family.ANY, Reason.UNKNOWN)
+
+
+def _names_in(raw: str) -> Iterator[str]:
+    yield from _OCCURRED.findall(raw)
+    yield from _NAMED.findall(raw)
+
+
+def _status_in(raw: str) -> str:
+    match = _STATUS.search(raw.lower())
+    return (match.group(1) or match.group(2)) if match else ""
+
+
+def _number(status: int | str | None) -> int:
+    try:
+        return int(status or 0)
+    except ValueError:
+        return 0

@@ -1,0 +1,259 @@
+"""What a call to Bedrock raises: one tree, by what a caller can do about it.
+
+    BedrockError                    reason, message, code, http_status, request_id, operation, fix
+      Refused                       the same call is refused again until somebody changes something
+        NotAuthenticated            AUTHENTICATION_ERROR: we are not who we should be; says nothing about any model
+        AccessRefused               PERMISSION_ERROR, MODEL_ACCESS: known, but not allowed
+        Unavailable                 UNAVAILABLE: the model is not there, or no longer
+        Misconfigured               CONFIGURATION_ERROR, PROVISIONING_REQUIRED: asked in a way this model does not take
+        QuotaSpent                  QUOTA_EXCEEDED: a limit that waiting minutes does not lift
+        Blocked                     CONTENT_BLOCKED: refused for what was said or how much
+      Interrupted                   says nothing lasting: most are worth a retry
+        Throttled                   RATE_LIMIT
+        TimedOut                    TIMEOUT
+        Unreachable                 NETWORK_ERROR
+        ServiceFailed               SERVICE_ERROR
+          StreamBroken              SERVICE_ERROR: an answer that had begun did not arrive whole
+      Unknown                       UNKNOWN_ERROR: nothing matched, the raw text is kept
+
+Whether a retry helps is `error.retryable`, which belongs to the reason and not to the class. `translate` turns any
+exception of botocore, boto3, urllib3 and the standard library's network modules into one of these; `translated` does so
+for a block of code and raises `from` the original. Which foreign class means what is decided in `codes`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import boto3.exceptions
+import botocore.eventstream
+import botocore.exceptions
+import botocore.parsers
+import urllib3.exceptions
+
+from certification.bedrock import codes, fixes
+from certification.bedrock.diagnosis import diagnose
+from certification.exchange import Failure, Operation, Reply, Timing
+from certification.reasons import ErrorCategory, Reason
+
+FOREIGN: tuple[type[Exception], ...] = (
+    botocore.exceptions.BotoCoreError,
+    botocore.exceptions.ClientError,
+    botocore.eventstream.ParserError,
+    botocore.parsers.ResponseParserError,
+    boto3.exceptions.Boto3Error,
+    urllib3.exceptions.HTTPError,
+    http.client.HTTPException,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+    OSError,
+    AssertionError,  # urllib3 asserts on a pooled connection that went stale
+)
+
+
+class BedrockError(Exception):
+    """A call that brought no usable answer. Make one with `error(reason, ...)`, which picks the class."""
+
+    categories: frozenset[ErrorCategory] = frozenset()
+
+    def __init__(
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        code: str = "",
+        http_status: int | None = None,
+        request_id: str = "",
+        operation: str = "",
+        fix: fixes.Fix | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.code = code
+        self.http_status = http_status
+        self.request_id = request_id
+        self.operation = operation
+        self.fix = fix or fixes.fix_for(reason, operation=operation)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}" if self.message else self.reason.value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.reason, self.message, self._details())
+
+    def _details(self) -> dict[str, Any]:
+        names = ("code", "http_status", "request_id", "operation", "fix")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def category(self) -> ErrorCategory:
+        return self.reason.category
+
+    @property
+    def retryable(self) -> bool:
+        return self.reason.retryable
+
+    def to_failure(self, timing: Timing | None = None, partial: Reply | None = None) -> Failure:
+        """The plain outcome for suite and engine. An operation outside `Operation` (a listing) is told as Converse."""
+        known = self.operation in set(Operation)
+        return Failure(
+            reason=self.reason,
+            message=self.message,
+            code=self.code,
+            http_status=self.http_status,
+            operation=Operation(self.operation) if known else Operation.CONVERSE,
+            request_id=self.request_id,
+            timing=timing or Timing(0.0),
+            partial=partial,
+        )
+
+
+class Refused(BedrockError):
+    """Refused again until somebody changes something."""
+
+
+class NotAuthenticated(Refused):
+    categories = frozenset({ErrorCategory.AUTHENTICATION_ERROR})
+
+
+class AccessRefused(Refused):
+    categories = frozenset({ErrorCategory.PERMISSION_ERROR, ErrorCategory.MODEL_ACCESS})
+
+
+class Unavailable(Refused):
+    categories = frozenset({ErrorCategory.UNAVAILABLE})
+
+
+class Misconfigured(Refused):
+    categories = frozenset({ErrorCategory.CONFIGURATION_ERROR, ErrorCategory.PROVISIONING_REQUIRED})
+
+
+class QuotaSpent(Refused):
+    categories = frozenset({ErrorCategory.QUOTA_EXCEEDED})
+
+
+class Blocked(Refused):
+    categories = frozenset({ErrorCategory.CONTENT_BLOCKED})
+
+
+class Interrupted(BedrockError):
+    """Says nothing lasting about the model."""
+
+
+class Throttled(Interrupted):
+    categories = frozenset({ErrorCategory.RATE_LIMIT})
+
+
+class TimedOut(Interrupted):
+    categories = frozenset({ErrorCategory.TIMEOUT})
+
+
+class Unreachable(Interrupted):
+    categories = frozenset({ErrorCategory.NETWORK_ERROR})
+
+
+class ServiceFailed(Interrupted):
+    categories = frozenset({ErrorCategory.SERVICE_ERROR})
+
+
+class StreamBroken(ServiceFailed):
+    reasons = frozenset({Reason.STREAM_ERROR, Reason.STREAM_TRUNCATED, Reason.STREAM_CORRUPT})
+
+
+class Unknown(BedrockError):
+    categories = frozenset({ErrorCategory.UNKNOWN_ERROR})
+
+
+_LEAVES = (
+    NotAuthenticated, AccessRefused, Unavailable, Misconfigured, QuotaSpent, Blocked,
+    Throttled, TimedOut, Unreachable, ServiceFailed, Unknown,
+)  # fmt: skip
+_BY_CATEGORY = {category: leaf for leaf in _LEAVES for category in leaf.categories}
+
+
+def class_of(reason: Reason) -> type[BedrockError]:
+    """The class that stands for a reason. Quality is judged and never raised: KeyError for its reasons."""
+    return StreamBroken if reason in StreamBroken.reasons else _BY_CATEGORY[reason.category]
+
+
+def error(reason: Reason, message: str, **details: Any) -> BedrockError:
+    """An error of the right class; `details` as for BedrockError."""
+    return class_of(reason)(reason, message, **details)
+
+
+def translate(exc: BaseException, operation: str = "", *, model_id: str = "", region: str = "") -> BedrockError:
+    """The BedrockError for any foreign exception; a BedrockError comes back as it is. Raise it `from exc`."""
+    if isinstance(exc, BedrockError):
+        return exc
+    code, message, text, meta = (
+        _client_error(exc) if isinstance(exc, botocore.exceptions.ClientError) else _foreign(exc)
+    )
+    operation = operation or str(getattr(exc, "operation_name", "") or "")
+    status = meta.get("HTTPStatusCode")
+    diagnosis = diagnose(text, code, status, operation, model_id=model_id, region=region)
+    reason, fix = diagnosis.reason, diagnosis.fix
+    if reason is Reason.UNKNOWN and isinstance(exc, botocore.exceptions.EventStreamError):
+        reason = Reason.STREAM_ERROR  # an event we have no name for still ended the answer
+        fix = fixes.fix_for(reason)
+    return error(
+        reason,
+        message,
+        code=code,
+        http_status=status if isinstance(status, int) else None,
+        request_id=str(meta.get("RequestId") or ""),
+        operation=operation,
+        fix=fix,
+    )
+
+
+@contextmanager
+def translated(operation: str = "", *, model_id: str = "", region: str = "") -> Iterator[None]:
+    """Raise what AWS's libraries raise inside the block as a BedrockError, `from` the original."""
+    try:
+        yield
+    except FOREIGN as exc:
+        raise translate(exc, operation, model_id=model_id, region=region) from exc
+
+
+def _client_error(exc: botocore.exceptions.ClientError) -> tuple[str, str, str, Mapping[str, Any]]:
+    """Code, message, text to diagnose, response metadata (absent for errors inside a stream)."""
+    response: Mapping[str, Any] = getattr(exc, "response", None) or {}
+    body = response.get("Error") or {}
+    message = str(body.get("Message") or body.get("message") or "")
+    return str(body.get("Code") or ""), message, message, response.get("ResponseMetadata") or {}
+
+
+def _foreign(exc: BaseException) -> tuple[str, str, str, Mapping[str, Any]]:
+    """As `_client_error`, with the class's name for a code and the causes' words in the text."""
+    text = " ".join(f"{type(cause).__name__}: {cause}" for cause in _causes(exc))
+    return _known_name(exc) or type(exc).__name__, str(exc), text, {}
+
+
+def _known_name(exc: BaseException) -> str:
+    """The name of the nearest class in the exception's ancestry that `codes` decides on, or ""."""
+    names = (cls.__name__ for cls in type(exc).__mro__ if cls not in {Exception, BaseException, object})
+    return next((name for name in names if codes.canonical(name) in codes.CLIENT), "")
+
+
+def _causes(exc: BaseException, limit: int = 6) -> Iterator[BaseException]:
+    """The exception and what it carries inside: botocore keeps the cause in `kwargs`, urllib3 in `reason` and `args`."""
+    seen: list[BaseException] = []
+    waiting: list[object] = [exc]
+    while waiting and len(seen) < limit:
+        current = waiting.pop(0)
+        if not isinstance(current, BaseException) or current in seen:
+            continue
+        seen.append(current)
+        yield current
+        kwargs = getattr(current, "kwargs", None)
+        inner = [kwargs.get("error")] if isinstance(kwargs, dict) else []
+        waiting += [*inner, getattr(current, "reason", None), *current.args, current.__cause__]
+
+
+def _rebuild(cls: type[BedrockError], reason: Reason, message: str, details: dict[str, Any]) -> BedrockError:
+    return cls(reason, message, **details)

@@ -1,0 +1,598 @@
+"""What the words of AWS, of botocore and of what stands in between mean: from text to Reason, and from code to Reason.
+
+`RULES` are read in order over the normalised text (see `diagnosis.normalise`: lower case, plain quotes, single spaces)
+and the first match decides. They are written on how Bedrock words a cause, not on whole sentences, because the same
+sentence arrives wrapped, shortened and with other names inside. `CODES` decides when no rule knows the text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from certification.reasons import Reason as R
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`pattern` found in the text, and `unless` not found, means `reason`.
+
+    `hint` names a fix of its own where the reason's ordinary one would mislead (see `fixes.HINTS`).
+    """
+
+    reason: R
+    pattern: re.Pattern[str]
+    unless: re.Pattern[str] | None = None
+    hint: str = ""
+
+    def matches(self, text: str) -> bool:
+        return bool(self.pattern.search(text)) and not (self.unless and self.unless.search(text))
+
+
+def _rule(reason: R, *alternatives: str, unless: str = "", hint: str = "") -> Rule:
+    pattern = re.compile("|".join(f"(?:{a})" for a in alternatives))
+    return Rule(reason, pattern, re.compile(unless) if unless else None, hint)
+
+
+# Who is calling. First, because an identity problem can be wrapped in any code and its words are unmistakable.
+_IDENTITY = (
+    _rule(
+        R.CLOCK_SKEW,
+        r"signature expired",
+        r"signature not yet current",
+        r"request ?time ?too ?skewed",
+        r"difference between the request time and the (?:current|server) time",
+        r"is now (?:earlier|later) than",
+        r"clock (?:skew|is skewed)",
+    ),
+    _rule(R.API_KEY_DENIED, r"bedrock(?:-mantle)?:callwithbearertoken"),
+    _rule(
+        R.CREDENTIALS_EXPIRED,
+        r"(?:token|session|credentials?|api[ -]?key|access key|certificate of the caller)\b[^.\"]{0,60}\b"
+        r"(?:is|are|has|have|was|were)(?: been)? (?:already )?expired",
+        r"expired ?(?:security |session |access |sso |bearer |refresh )?(?:token|credentials?)",
+        r"session has expired or (?:is otherwise invalid|credentials have changed)",
+        r"(?:token|credentials?|session) (?:expired|refresh failed)",
+        r"refreshed credentials are still expired",
+        r"(?:credentials|token) were refreshed, but .{0,40}still expired",
+        unless=r"is not authorized to perform",
+    ),
+    _rule(
+        R.CREDENTIALS_MISSING,
+        r"(?:unable|failed|not able) to (?:locate|find|load|resolve|retrieve|get|obtain) "
+        r"(?:any |valid |the |your |aws |security |authorization )*(?:credentials?|authorization token|auth token)",
+        r"(?:could not|couldn't|cannot|can't) (?:locate|find|load|resolve|retrieve|get|obtain) "
+        r"(?:any |valid |the |your |aws |security )*credentials",
+        r"no (?:valid |aws )*credential(?:s|providers)?\b[^.]{0,40}(?:found|provided|available|configured|in chain|source)",
+        r"no valid providers in chain",
+        r"no ec2 imds role found",
+        r"no credential_?providers?",
+        r"credentials? (?:is|are|were) (?:missing|not (?:set|configured|found|provided))",
+        r"missing (?:aws )?(?:credentials|authentication ?token)",
+        r"is missing (?:an? )?(?:authentication|authorization|security) ?token",
+        r"partial credentials found",
+        r"config profile \(.*?\) could not be found",
+        r"(?:error loading|unable to load) sso token",
+        r"did not (?:load|provide) (?:any )?credentials",
+        r"resolved credential object is not valid",
+    ),
+    _rule(
+        R.CREDENTIALS_INVALID,
+        r"security token included in the request is (?:invalid|malformed|not valid)",
+        r"(?:token|api[ -]?key|access key(?: id)?|credentials?)(?: you (?:provided|specified))?[^.\"]{0,40} "
+        r"(?:is|are) (?:invalid|not valid|malformed|incorrect|revoked|disabled|inactive)",
+        r"invalid (?:bearer|security|access|session|authentication|auth)? ?(?:token|api[ -]?key|access key|credentials?)",
+        r"invalid_api_key",
+        r"make sure your api key is valid",
+        r"authentication failed",
+        r"(?:request )?signature we calculated does not match",
+        r"signature ?does ?not ?match",
+        r"credential should be scoped to (?:a valid|correct)",
+        r"(?:not a valid key=value pair|authorization header requires|authorization header (?:is )?(?:malformed|invalid))",
+        r"access key id (?:you provided )?does not exist",
+        r"unauthorized: unknown (?:token|key)",
+        unless=r"parameter validation failed",
+    ),
+)
+
+# What the caller may do, and what its account has signed.
+_ACCESS = (
+    _rule(
+        R.PAYMENT_INSTRUMENT,
+        r"invalid_?payment_?instrument",
+        r"payment (?:instrument|method)",
+        r"(?:credit|debit) card",
+    ),
+    _rule(
+        R.USE_CASE_FORM,
+        r"use[ -]case (?:details|form|information)",
+        r"ftu_?form_?not_?filled",
+        r"(?:filled?|fill(?:ed)? out|submit(?:ted)?) (?:out |in )?the (?:request |anthropic |use[ -]case )?form",
+        r"request form",
+    ),
+    _rule(
+        R.SCP_DENIED,
+        r"service control polic",
+        r"resource control polic",
+        r"\bscps?\b.{0,40}den(?:y|ied)",
+        r"den(?:y|ied) .{0,30}\bscps?\b",
+        r"organizations? polic(?:y|ies).{0,40}den",
+    ),
+    _rule(R.MARKETPLACE_SUBSCRIPTION, r"aws-marketplace:", hint="marketplace_actions"),
+    _rule(
+        R.MARKETPLACE_SUBSCRIPTION,
+        r"marketplace (?:subscription|agreement|action|permission|offer)",
+        r"subscri(?:be|ption).{0,60}marketplace",
+        r"does(?:n't| not) have an? (?:valid |active )?agreement",
+        r"no (?:valid |active )?agreement (?:for|with|to)",
+        r"agreement .{0,40}(?:not (?:been )?accepted|is (?:missing|pending)|required)",
+        r"model access is denied due to",
+    ),
+    _rule(
+        R.COUNTRY_NOT_SUPPORTED,
+        r"unsupported countr(?:y|ies)",
+        r"supported-countries",
+        r"(?:not (?:available|supported|allowed|offered)|unavailable) (?:in|from|for) (?:your|this|the) (?:country|territory|location)",
+        r"countr(?:y|ies)[^.]{0,40} not (?:supported|allowed)",
+    ),
+    _rule(
+        R.IAM_DENIED,
+        r"is not authorized to perform",
+        r"not authorized to perform:? [\w-]+:\w+",
+        r"no (?:identity|resource|session)-based policy allows",
+        r"permissions? boundary",
+        r"explicit deny",
+        r"(?:vpc endpoint|session) policy",
+    ),
+    _rule(
+        R.ENTITLEMENT_MISMATCH,
+        r"(?:not|n't) entitled",
+        r"entitlement",
+    ),
+    _rule(
+        R.ACCOUNT_BLOCKED,
+        r"^(?:[\w. ()\[\]:'\"-]*[:\"' ])?operation(?: is)? not allowed\W*$",
+        r"operation not allowed",
+        r"(?:not (?:allowed|available|permitted|enabled|supported|eligible|authorized)|restricted|blocked|disabled|denied|suspended) "
+        r"(?:for|to|on|by|in) (?:this|your|the) (?:aws )?account",
+        r"(?:this|your|the) (?:aws )?account (?:is|has been|was|is currently)(?: currently| temporarily| not)? "
+        r"(?:blocked|suspended|restricted|disabled|closed|on hold|under (?:review|verification)|being verified|pending|deactivated)",
+        r"channel program accounts?",
+        r"account (?:verification|is (?:pending|awaiting) verification)",
+        r"not recognized as a valid account",
+        r"(?:request for accessing resources in this region|account) is being (?:validated|verified)",
+        r"needs a subscription for the service",
+        r"not subscribed to this service",
+        r"not signed up for (?:this|the) service",
+        unless=r"not authorized to invoke this api operation",
+    ),
+    _rule(
+        R.MODEL_ACCESS_NOT_GRANTED,
+        r"(?:don't|do not|doesn't|does not) have access to (?:the|this|that|any) (?:requested |specified |foundation )*model",
+        r"account is not authorized to invoke this (?:api )?operation",
+        r"model access (?:is|has) (?:not|n't)(?: been)? (?:granted|enabled|requested)",
+        r"(?:request|enable|grant) (?:model )?access (?:to|for) (?:the|this) model",
+        r"access (?:to (?:the|this) model )?(?:has|is) (?:not|n't)(?: been)? (?:granted|enabled)",
+        r"access denied to (?:the )?model",
+        r"allow-?list",
+        r"no access to (?:the )?model",
+    ),
+)
+
+# Whether the model is there.
+_MODEL_STATE = (
+    _rule(
+        R.LEGACY_BLOCKED,
+        r"marked (?:by (?:the )?provider )?as legacy",
+        r"legacy (?:model|and you have not)",
+        r"(?:model|version) is (?:in )?legacy",
+    ),
+    _rule(
+        R.END_OF_LIFE,
+        r"end[ -]of[ -](?:its )?(?:life|support)",
+        r"(?:model|version)\b[^.]{0,80} (?:has been|was|is|are) (?:now )?(?:retired|deprecated|discontinued|sunset|decommissioned)",
+        r"(?:model|version)\b[^.]{0,80} (?:is )?no longer (?:available|supported|offered|accessible)",
+        r"no longer supports? (?:the |this )?model",
+        unless=r"`?(?:temperature|top_?p|top_?k|max_?tokens|parameter|field|thinking)\w*`? (?:is|are|has been) deprecated|deprecated for this model",
+    ),
+)
+
+# How the model must be called.
+_ROUTE = (
+    _rule(
+        R.NEEDS_PROVISIONED_THROUGHPUT,
+        r"on-demand throughput isn?'?t? ?(?:not )?supported.{0,80}provisioned",
+        r"(?:requires?|needs?|only (?:be )?(?:invoked|used|available|supported)? ?(?:with|through|via|using)|must (?:use|purchase|be)) "
+        r"[^.]{0,40}provisioned throughput",
+        r"provisioned throughput (?:is )?(?:required|not (?:been )?(?:purchased|found))",
+        r"(?:purchase|buy|create) (?:a )?provisioned (?:throughput|model)",
+        r"provisioned model .{0,40}(?:not found|does not exist|doesn't exist|not (?:yet )?ready|in ?service)",
+    ),
+    _rule(
+        R.NEEDS_INFERENCE_PROFILE,
+        r"on-demand (?:throughput|invocation|inference)[^.]{0,20}(?:isn't|is not|not|aren't|unsupported)",
+        r"id or arn of an inference profile",
+        r"(?:requires?|needs?|must (?:use|be (?:called|invoked) (?:with|through|via))|only [^.]{0,30}(?:through|via|with|using)) "
+        r"[^.]{0,30}inference[ -]profile",
+    ),
+)
+
+
+# What lies between us and AWS. The causes botocore and urllib3 name come inside longer sentences, so the sharper one goes first.
+_NETWORK = (
+    _rule(
+        R.PROXY,
+        r"(?:connect to|reach|resolve) (?:the )?proxy",
+        r"proxy ?(?:error|connection|authentication)",
+        r"tunnel connection failed",
+        r"\bproxy\b.{0,40}(?:refused|required|unreachable|407)",
+        r"407 proxy",
+    ),
+    _rule(
+        R.DNS,
+        r"name or service not known",
+        r"nodename nor servname",
+        r"name resolution",
+        r"failed to resolve",
+        r"getaddrinfo",
+        r"\b(?:enotfound|eai_again|nxdomain|unknownhostexception|nameresolutionerror)\b",
+        r"no such host",
+        r"no address associated with hostname",
+        r"could not resolve host",
+        r"unknown host",
+        r"dns (?:error|lookup|resolution|failure)",
+        r"failed to lookup address",
+    ),
+    _rule(
+        R.TLS,
+        r"ssl validation failed",
+        r"certificate_?verify_?failed",
+        r"certificate (?:verify|verification|has expired|is not trusted|signed by unknown)",
+        r"self[- ]signed certificate",
+        r"unable to (?:get|verify)[^.]{0,20} (?:issuer|first|leaf|local) .{0,20}certificate",
+        r"unable_to_(?:get|verify)\w*",
+        r"\b(?:ssl|tls)\w*[: _-]{1,2}[^.]{0,40}(?:handshake|error|failure|wrong_version|eof|alert)",
+        r"\b(?:ssl|tls) handshake",
+        r"x509:",
+        r"eof occurred in violation of protocol",
+        r"wrong version number",
+        r"sslhandshakeexception|pkix path building",
+        r"invalid peer certificate",
+    ),
+    _rule(
+        R.CONNECT_TIMEOUT,
+        r"connect(?:ion)? ?time(?:d)? ?out",
+        r"connect timeout",
+        r"connecttimeouterror",
+        r"timed? ?out (?:while )?(?:trying to |attempting to )?(?:establish|connect)",
+        r"connection to [^ ]+ timed out",
+        r"dial tcp[^.]{0,60}i/o timeout",
+        r"\bconnect etimedout\b",
+        unless=r"read time(?:d )?out",
+    ),
+    _rule(
+        R.READ_TIMEOUT,
+        r"read time(?:d )? ?out",
+        r"(?:response|socket|stream|body|request|client) (?:read )?time(?:d )? ?out",
+        r"timeout (?:was reached|awaiting|waiting|while|exceeded|reading)",
+        r"(?:context )?deadline exceeded",
+        r"(?:http )?request (?:\w+ )?timed out",
+        r"\b(?:etimedout|esockettimedout)\b",
+        r"operation timed out",
+        r"(?:did not complete|took longer) (?:with)?in .{0,40}(?:client|configured|timeout)",
+        unless=r"model has timed out|model timed out",
+    ),
+    _rule(
+        R.CONNECTION_REFUSED,
+        r"could not connect to the endpoint",
+        r"connection (?:was |is )?(?:refused|reset|aborted|closed|broken|terminated|lost)",
+        r"remote ?disconnected",
+        r"remote end closed connection",
+        r"server disconnected",
+        r"socket hang up",
+        r"other side closed",
+        r"broken pipe",
+        r"\b(?:econnrefused|econnreset|epipe|ehostunreach|enetunreach)\b",
+        r"(?:network is|host is|endpoint is) unreachable",
+        r"no route to host",
+        r"failed to establish a new connection",
+        r"actively refused",
+        r"dispatch ?failure",
+        r"tcp connect error",
+        r"(?:cannot|failed to|unable to|could not) connect to (?:host|the endpoint|endpoint|https?:|bedrock)",
+        r"network (?:error|failure|connection lost)",
+        r"fetch failed",
+        r"unable to execute http request",
+        r"error sending request for url",
+        r"http/?2 (?:stream|connection|session) (?:was )?(?:closed|error|reset)",
+        unless=r"incomplete ?read|(?:un)?expected (?:eof|end)|more expected",
+    ),
+)
+
+# How much was asked.
+_LIMITS = (
+    _rule(
+        R.DAILY_TOKENS,
+        r"(?:tokens?|requests?|invocations?|quota|limit)\b[^.]{0,30}(?: per | for the |/ ?)day",
+        r"\bdaily\b[^.]{0,40}(?:limit|quota|tokens?|requests?|usage|allowance)",
+        r"(?:limit|quota)[^.]{0,30}(?:for )?today",
+        r"\b(?:tpd|rpd)\b",
+    ),
+    _rule(
+        R.ZERO_QUOTA,
+        r"(?:quota|limit)s?\b[^.]{0,60}(?:is|are|of|value:?|set to|applied(?: value)?:?) (?:currently )?0(?![.\d,])",
+        r"\bzero (?:quota|limit)",
+        r"(?:quota|limit) (?:is |of )?zero",
+        r"service ?quota ?exceeded",
+        r"exceed(?:s|ed|ing)? (?:the |your |this )?(?:account'?s? )?service quotas?",
+        r"exceed(?:s|ed|ing)? (?:the |your )?(?:account'?s? )(?:quota|limit)",
+        unless=r"throttl|too many|rate|per minute|per second|token",
+    ),
+    _rule(
+        R.THROTTLED_TOKENS,
+        r"too many (?:\w+ )?tokens",
+        r"token (?:rate|throughput|bucket|limit per)",
+        r"tokens[ -]per[ -](?:minute|second)",
+        r"\btpm\b",
+        r"rate of tokens",
+        unless=r"input tokens|maximum (?:context|length)|exceeds? (?:the )?(?:model|context)|too many tokens in",
+    ),
+    _rule(
+        R.THROTTLED_REQUESTS,
+        r"too many (?:\w+ )?(?:requests|connections|calls|invocations)",
+        r"too ?many ?requests ?exception",
+        r"(?:request |call )?rate (?:is too high|exceeded|limit(?:ed|s)?\b)",
+        r"rate[ -]?limit",
+        r"exceeds? (?:the )?(?:request|rate)",
+        r"(?:is|was|been|being|getting|due to|request) thrott",
+        r"throttl(?:ed|ing)",
+        r"reduce (?:the |your )?(?:frequency|rate|request rate)",
+        r"slow ?down",
+        r"(?:requests?|invocations?)[ -]per[ -](?:minute|second)",
+        r"\brpm\b",
+        r"concurren(?:t|cy)[^.]{0,40}(?:limit|exceed|quota|too many)",
+    ),
+)
+
+# An answer that did not arrive whole. Before the network's words, because a cut stream also says "connection broken".
+_CUT = (
+    _rule(
+        R.MODEL_TIMEOUT,
+        r"model (?:has )?timed out",
+        r"model (?:invocation|processing|request|response) (?:has )?time(?:d )?out",
+        r"processing time exceeded",
+        r"exceeded the (?:model )?(?:timeout|time ?out)(?: length)?",
+        r"took too long to (?:process|respond|generate|complete)",
+        r"did not respond (?:in|within)",
+        r"model ?timeout",
+    ),
+    _rule(
+        R.STREAM_CORRUPT,
+        r"checksum ?mismatch",
+        r"(?:checksum|crc)[^.]{0,30}(?:mismatch|does not match|failed)",
+        r"(?:header|payload) length of \d+ exceed",
+        r"invalid event ?stream",
+        r"first event was not of the correct type",
+    ),
+    _rule(
+        R.STREAM_TRUNCATED,
+        r"incomplete ?read",
+        r"\d+ bytes read, (?:but total bytes expected|\d+ more expected)",
+        r"\d+ read, but total bytes expected",
+        r"response (?:ended|payload is not completed|ended prematurely)",
+        r"(?:stream|response|connection)[^.]{0,40}(?:ended|closed|terminated|finished) (?:prematurely|unexpectedly|early|before)",
+        r"premature (?:close|end)",
+        r"unexpected (?:eof|end of (?:stream|file|json|data))",
+        r"invalidchunklength|incomplete chunked read",
+        r"(?:without|missing|no|before) (?:a )?(?:messagestop|message_stop|metadata event)",
+    ),
+)
+
+# What the service could not do.
+_SERVICE = (
+    _rule(
+        R.MODEL_NOT_READY,
+        r"model is(?:n't| not) (?:yet )?ready",
+        r"not (?:yet )?ready (?:for inference|to serve)",
+        r"model is (?:still )?(?:loading|warming|being (?:loaded|copied|imported|prepared))",
+        r"modelnotready",
+        r"cold start",
+    ),
+    _rule(
+        R.MODEL_ERROR,
+        r"model produced (?:an )?invalid",
+        r"invalid sequence as part of tool ?use",
+        r"malformed model output",
+        r"model (?:encountered|returned|failed with) an? (?:unexpected |internal )?error",
+        r"(?:unexpected|internal) error[^.]{0,40}(?:processing|from|by|in) the model",
+        r"received (?:server|client) error \(\d+\) from (?:the )?(?:primary|model)",
+    ),
+    _rule(
+        R.SERVICE_UNAVAILABLE,
+        r"(?:bedrock|service|model|server|system)\b[^.]{0,20} (?:is |are )?(?:temporarily |currently |now )?"
+        r"(?:unavailable|overloaded|unable to process|unable to handle|at capacity|experiencing)",
+        r"(?:is|are) (?:temporarily|currently) unavailable",
+        r"service ?unavailable",
+        r"unable to process your request",
+        r"(?:no|not enough|insufficient|exceeded|limited) (?:\w+ )?capacity",
+        r"overloaded",
+        r"high (?:demand|load|traffic|volume)",
+        r"bad gateway|gateway time-?out",
+        r"upstream connect error",
+        r"temporarily unable",
+    ),
+    _rule(
+        R.INTERNAL_ERROR,
+        r"(?:system|service|server|bedrock) (?:has )?encountered an (?:unexpected|internal)",
+        r"unexpected error during processing",
+        r"internal ?(?:server ?error|failure|service ?error|error)",
+        r"unexpected(?:ly)? (?:server |service |internal )error",
+        r"error (?:occurred )?(?:while|during) processing (?:your|the) request",
+        r"try your request again",
+        unless=r"validation|malformed|invalid|not supported|n't support|conversation",
+    ),
+)
+
+# What was said: refused for its content or its length.
+_CONTENT = (
+    _rule(
+        R.CONTEXT_TOO_LONG,
+        r"(?:prompt|input|request|conversation|context|message|text|document)s? (?:is|are|was) too (?:long|large)",
+        r"input (?:text )?(?:is )?too long",
+        r"too many (?:input|prompt) tokens",
+        r"input tokens? exceed",
+        r"(?:exceed|exceeds|exceeded|exceeding|larger than|longer than|greater than|beyond|over|reached|surpass\w*) "
+        r"(?:the |this |its |a |your )?(?:model'?s? |model )?(?:maximum |max |allowed |total )*"
+        r"(?:context|input|prompt|token|sequence)[ -]?(?:window|length|limit|size|tokens?)",
+        r"context (?:window|length|limit|size)[^.]{0,30}(?:exceed|limit|reached|is)",
+        r"contextwindowexceeded",
+        r"max(?:imum)? (?:context|prompt|input|sequence) (?:length|window|tokens?|size)",
+        r"(?:reduce|shorten) (?:the |your )?(?:length|size) of (?:the |your )?(?:prompt|input|messages?|context)",
+        r"(?:reduce|shorten|truncate) (?:the |your )?(?:prompt|input|context|messages)",
+        r"\d+ tokens? > \d+",
+        r"number of (?:input )?tokens[^.]{0,40}exceed",
+        r"(?:malformed input request|format your input)?.{0,80}expected maxlength: \d+, actual: \d+",
+        unless=r"max_?(?:new_?|output_?|gen_?|completion_?)?tokens[^.]{0,30}(?:exceed|is too|must|cannot|larger|greater)"
+        r"|maximum tokens you requested|image|document size|(?:toolconfig|tools|name|stop_?sequences)[^ ]*: expected maxlength",
+    ),
+    _rule(
+        R.CONTENT_FILTER,
+        r"content[ -]?(?:filter|moderation|policy|polic(?:y|ies)|safety)",
+        r"responsible ai",
+        r"(?:blocked|flagged|filtered|refused|rejected) (?:by|because|due to)[^.]{0,40}(?:filter|polic|aup|safety|moderation)",
+        r"acceptable use",
+        r"violat\w+ [^.]{0,60}polic",
+        r"safety (?:filter|system|reasons)",
+        unless=r"guardrail|not authorized|permission|access",
+    ),
+    _rule(
+        R.GUARDRAIL,
+        r"guardrail[ _]?intervened",
+        r"(?:blocked|intervened|stopped|denied|rejected) (?:by|due to) (?:the |a |your |an )?(?:\w+ )?guardrail",
+        r"guardrail[^.]{0,30} (?:blocked|intervened|stopped|rejected)",
+    ),
+)
+
+# What was asked for, after everything sharper: a parameter, a kind of input, a shape the model does not take.
+_REQUEST = (
+    _rule(
+        R.PARAMETER_NOT_SUPPORTED,
+        r"data retention",
+        hint="data_retention",
+    ),
+    _rule(
+        R.NOT_ON_BEDROCK_RUNTIME,
+        r"bedrock-mantle",
+        r"(?:not (?:available|supported|served)|isn't (?:available|supported)) (?:on|through|via|by|with|in) (?:the )?(?:bedrock[ -]runtime|this endpoint)",
+        unless=r"invalid_api_key|https?://bedrock-mantle",
+    ),
+    _rule(
+        R.MODALITY_NOT_SUPPORTED,
+        r"(?:image|video|audio|document|vision|multimodal|pdf|speech|embedding)s?\b[^.]{0,60}(?:n't|not|un) ?support",
+        r"(?:n't|not) support\w*[^.]{0,60}\b(?:images?|video|audio|documents?|vision|multimodal|pdfs?|speech|modalit)",
+        r"doesn't support the model that you provided",
+        r"supported (?:text or chat|chat|text|embedding) model",
+        r"(?:model|operation|action|api)[^.]{0,40}(?:n't|not) support(?:ed)?[^.]{0,20}(?:converse|invoke ?model|count ?tokens|counting tokens|the model)",
+        unless=r"(?:image|document|media|file)\w* (?:format|type)|s3uri|format of the",
+    ),
+    _rule(
+        R.NOT_IN_REGION,
+        r"(?:model|profile|operation|service|feature|bedrock|identifier)\b[^.]{0,80}(?:not|n't|un) ?(?:be )?(?:yet )?"
+        r"(?:available|supported|offered|enabled|exist)[^.]{0,30}\b(?:in|for|from) [^.]{0,25}region",
+        r"(?:not|n't|un) ?(?:yet )?(?:available|supported|offered) in (?:the |this |your |that |aws )*(?:[\w-]+ )?region",
+        r"(?:not|un)(?:available|supported| available| supported) in (?:the )?(?:af|ap|ca|eu|il|me|mx|sa|us)(?:-gov)?-[a-z]+-\d",
+        r"unable to construct an endpoint for",
+        r"service \S+ not available in region",
+    ),
+    _rule(
+        R.REGION_NOT_ENABLED,
+        r"region (?:is )?(?:not|n't) (?:been )?(?:enabled|opted)",
+        r"region[^.]{0,30}(?:is disabled|opt[ -]in)",
+        r"opt(?:ed)?[ -]in[^.]{0,30}region",
+        r"enable (?:the |this )?region",
+    ),
+    _rule(
+        R.UNKNOWN_MODEL,
+        r"(?:model|model id|modelid|inference profile|profile)(?: identifier| arn| name)? (?:is|you \w+ is|provided is|specified is) "
+        r"(?:invalid|not valid|unknown|not recognized)",
+        r"provided (?:model|inference profile)[^.]{0,20} (?:is )?(?:invalid|not valid)",
+        r"invalid (?:model|inference profile|provisioned model)(?: id| identifier| arn| name)?\b",
+        r"could not (?:resolve|find) (?:the )?(?:foundation )?(?:model|inference profile)",
+        r"(?:model|inference profile|profile)\b[^.]{0,80}(?:not found|does(?:n't| not) exist|could ?n[o']t be found|cannot be found|was not found)",
+        r"no (?:such )?(?:foundation )?model (?:found|with|named|exists)",
+        r"(?:unknown|unrecognized) model",
+        r"the requested (?:model|resource)[^.]{0,30} (?:not found|does not exist|could not be found)",
+        unless=r"guardrail|knowledge base|tool",
+    ),
+    _rule(
+        R.PARAMETER_NOT_SUPPORTED,
+        r"(?:temperature|top_?p|top_?k|max_?\w*tokens|thinking|budget_tokens|effort|stop_?sequences?|tool_?choice|cache\w*|system \w+"
+        r"|latency|service ?tier|performanceconfig|output_?config|prefill)"
+        r"[`'\" ]*[^.]{0,80}(?:n't|not|un|no longer) ?(?:be )?(?:supported|allowed|permitted|available|accepted|specified|set|both|compatible)",
+        r"(?:is|are) deprecated for this model",
+        r"cannot both be specified",
+        r"(?:model|operation|action|it)\b[^.]{0,40} (?:does(?:n't| not)|do not|can(?:not|'t)) (?:currently )?(?:support|accept|allow)",
+        r"(?:is|are)(?:n't| not| un)? ?(?:un)?supported (?:for|by|with|on|when using|in) (?:this|the|your|that) (?:model|operation)",
+        r"(?:not|un) ?supported (?:for|by|with|on) [^.]{0,60}model",
+        r"model is unsupported for",
+        r"unsupported (?:parameter|field|feature|value|option)",
+        r"maximum tokens you requested exceeds",
+        r"exceeds the model limit of \d+",
+        unless=r"region|format (?:of|is)",
+    ),
+)
+
+# The loosest words, hence last.
+_SHAPE = (
+    _rule(
+        R.MALFORMED_REQUEST,
+        r"malformed input",
+        r"validation (?:error|failed|exception)",
+        r"parameter validation failed",
+        r"a conversation must (?:start|alternate|end)",
+        r"(?:extraneous|required) key",
+        r"extra inputs are not permitted",
+        r"field required",
+        r"required (?:field|parameter|property|key)",
+        r"reformat your input",
+        r"(?:content|text) field[^.]{0,60}(?:is|was) (?:empty|blank)",
+        r"(?:is|are) (?:invalid|malformed|blank|empty|required|not valid)\b",
+        r"must (?:be|have|contain|match|satisfy|not|start|end|alternate|include|specify)",
+        r"(?:should|cannot|can't|can only) (?:be|have|contain|match)",
+        r"invalid (?:request|input|parameter|json|type|value|schema|format|base64|image|document|body|payload|content)",
+        r"could not (?:process|decode|parse) (?:the )?(?:image|document|video|input|request|body)",
+        r"(?:image|document|video|file)s?\b[^.]{0,60}(?:exceed|too (?:large|big|many))",
+        r"does not match (?:the )?(?:schema|pattern)",
+        r"expected (?:type|max|min|one|a |an |string|object|array|number|boolean|integer|`|')",
+        r"failed to satisfy constraint",
+        r"(?:unexpected|unknown|unrecognized|duplicate|extraneous) (?:key|field|parameter|property|role|name)",
+        r"bad request",
+        r"serializationexception",
+    ),
+)
+
+
+class Family(StrEnum):
+    """What a code says about where the cause must be looked for; the class of an error never says more."""
+
+    ACCESS = "access"
+    VALIDATION = "validation"
+    NOT_FOUND = "not_found"
+    THROTTLE = "throttle"
+    SERVICE = "service"
+    CLIENT = "client"  # raised on our side of the wire
+    ANY = "any"  # no code, or one of somebody in between
+
+
+RULES: dict[Family, tuple[Rule, ...]] = {
+    Family.ACCESS: (*_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
+    Family.VALIDATION: (*_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CONTENT, *_LIMITS, *_REQUEST, *_SHAPE),
+    Family.NOT_FOUND: (*_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
+    Family.THROTTLE: (*_LIMITS, *_SERVICE),
+    Family.SERVICE: (*_CUT, *_LIMITS, *_CONTENT, *_SERVICE),
+    Family.CLIENT: (*_IDENTITY, *_CUT, *_NETWORK),
+    Family.ANY: (
+        *_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CUT, *_NETWORK, *_LIMITS, *_CONTENT, *_REQUEST, *_SERVICE, *_SHAPE
+    ),
+}  # fmt: skip
