@@ -85,26 +85,26 @@ save ""
 maxmemory-policy noeviction
 """
 
-# Runs before PostgreSQL when we are root: becomes another user and, if asked, keeps the one right to pass through
+# Runs before a server when we are root: becomes another user and, if asked, keeps one right of root: to pass through
 # folders closed to that user (a clone under /root), which spares us from opening them to everybody.
 BECOME = """\
 import ctypes, os, pwd, sys
-uid, through = int(sys.argv[1]), sys.argv[2] == "through"
+uid, rights = int(sys.argv[1]), [int(digit) for digit in sys.argv[2]]
 account = pwd.getpwuid(uid)
 try:
     libc = ctypes.CDLL(None, use_errno=True)
-    if through and libc.prctl(8, 1, 0, 0, 0):                   # PR_SET_KEEPCAPS
+    if rights and libc.prctl(8, 1, 0, 0, 0):                   # PR_SET_KEEPCAPS
         raise OSError(ctypes.get_errno(), "prctl")
     os.initgroups(account.pw_name, account.pw_gid)
     os.setgid(account.pw_gid)
     os.setuid(uid)
-    for capability in (2, 1) if through else ():                # CAP_DAC_READ_SEARCH, else CAP_DAC_OVERRIDE
+    for capability in rights:
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)           # _LINUX_CAPABILITY_VERSION_3, this process
         sets = (ctypes.c_uint32 * 6)(*(1 << capability,) * 3)   # effective, permitted, inheritable
         if libc.capset(header, sets) == 0 and libc.prctl(47, 2, capability, 0, 0) == 0:     # PR_CAP_AMBIENT, RAISE
             break
     else:
-        if through:
+        if rights:
             raise OSError(ctypes.get_errno(), "capset")
     os.execv(sys.argv[3], sys.argv[3:])
 except OSError as error:
@@ -396,8 +396,8 @@ def _run(root: Path, command: list[str], folder: Path, stdin: str = "") -> tuple
     """
     account = _account(root)
     if account:
-        through = "through" if _is_closed(account, Path(command[0]), folder) else "-"
-        command = [sys.executable, "-I", "-S", "-c", BECOME, str(account.pw_uid), through, *command]
+        rights = _rights_needed(account, Path(command[0]), folder)
+        command = [sys.executable, "-I", "-S", "-c", BECOME, str(account.pw_uid), rights, *command]
     # Neither PG* variables nor a locale that is not installed here may reach the servers.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     environment |= {"LC_ALL": "C", "TZ": "UTC"}
@@ -413,8 +413,11 @@ def _run(root: Path, command: list[str], folder: Path, stdin: str = "") -> tuple
         output.unlink(missing_ok=True)
 
 
-def _is_closed(account: pwd.struct_passwd, program: Path, folder: Path) -> bool:
-    """Whether some folder on the way is closed to the account. Raises EmbeddedError where that cannot be helped."""
+def _rights_needed(account: pwd.struct_passwd, program: Path, folder: Path) -> str:
+    """The numbers of the Linux capabilities of which the account needs one, the smallest first; empty when none.
+
+    Raises EmbeddedError where there are no such rights to give.
+    """
 
     def is_open(path: Path) -> bool:
         facts = path.stat()
@@ -427,7 +430,8 @@ def _is_closed(account: pwd.struct_passwd, program: Path, folder: Path) -> bool:
             f"PostgreSQL does not run as root, and the user {account.pw_name} cannot enter {closed[-1]}: start MyIA "
             "as a plain user, or set DATABASE_URL to a server of your own."
         )
-    return bool(closed)
+    read_search, override = "2", "1"  # only the second lets a file run that its owner alone may run (umask 077)
+    return (override if program in closed else read_search + override) if closed else ""
 
 
 # PostgreSQL
