@@ -24,7 +24,6 @@ _ABOUT_THE_REQUEST = {
     Reason.PARAMETER_NOT_SUPPORTED,
     Reason.MODALITY_NOT_SUPPORTED,
     Reason.MALFORMED_REQUEST,
-    Reason.CONTEXT_TOO_LONG,
 }
 
 
@@ -129,6 +128,12 @@ def refuses(outcome: Outcome | None, pattern: str) -> bool:
         and (is_validation(outcome) or outcome.reason in _ABOUT_THE_REQUEST)
         and re.search(pattern, outcome.message or "", re.IGNORECASE) is not None
     )
+
+
+def is_refusal(outcome: Outcome | None) -> bool:
+    """Whether this is a refusal of access or of the set-up, as opposed to an answer, a breakdown or an outage."""
+    refusals = (Status.PERMISSION_REQUIRED, Status.CONFIGURATION_REQUIRED)
+    return isinstance(outcome, Failure) and outcome.reason.facts.status in refusals
 
 
 def is_validation(failure: Failure) -> bool:
@@ -481,18 +486,17 @@ def _readings(digits: str) -> set[Decimal]:
     return readings
 
 
-_COMMON = {
-    "pt": frozenset(
-        "de a o que e do da em um para é com não uma os no se na por mais as dos como mas foi ao ele das tem à seu sua ou "
-        "ser quando muito há nos já está eu também só pelo pela até isso ela entre era depois sem mesmo aos ter seus quem "
-        "nas me esse eles estão você tinha foram essa num nem suas meu às minha têm numa pelos são porque este fica qual".split()
-    ),
-    "en": frozenset(
-        "the of and to in is you that it he was for on are with as i his they be at one have this from or had by but not "
-        "what all were we when your can said there use an each which she do how their if will up other about out many then "
-        "them these so some her would make like him into has two more my its who because most also than our".split()
-    ),
-}  # fmt: skip
+_COMMON_PT = """
+a à ao aos as às até com como da das de depois do dos e é ela ele eles em entre era essa esse está estão este eu fica foi
+foram há isso já mais mas me mesmo meu minha muito na nas não nem no nos num numa o os ou para pela pelo pelos por porque
+qual quando que quem são se sem ser seu seus só sua suas também tem têm ter tinha um uma você
+"""
+_COMMON_EN = """
+a about all also an and are as at be because but by can do each for from had has have he her him his how i if in into is
+it its like make many me more most my no not of on one or other our out said she so some than that the their them then
+there these they this to two up use was we were what when which who will with would you your
+"""
+_COMMON = {"pt": frozenset(_COMMON_PT.split()), "en": frozenset(_COMMON_EN.split())}
 
 
 def language_of(text: str) -> str:

@@ -17,10 +17,10 @@ def answer(ref: Ref, step: int) -> Step | None:
 def category(case_id: str) -> Category | None:
     """What a case is about; None for an unknown case."""
     case = BY_ID.get(case_id)
-    return case and case.category
+    return case.category if case else None
 
 
 @lru_cache(maxsize=8192)
 def _script(seed: int, case_id: str, trial: int) -> Script | None:
     case = BY_ID.get(case_id)
-    return case and case.script(Ref(seed, case_id, trial))
+    return case.script(Ref(seed, case_id, trial)) if case else None

@@ -1,8 +1,134 @@
-"""Which cases there are and which of them a model gets."""
+"""Which cases there are, which of them a model gets, what they cost, and the version of all that."""
 
 from __future__ import annotations
 
-from certification.suite.case import Case
-from certification.suite.cases.gates import GATES
+import hashlib
+import pkgutil
+from collections.abc import Collection
+from dataclasses import dataclass
 
-BY_ID: dict[str, Case] = {case.id: case for case in GATES}
+from certification.exchange import EmbedRequest, Outcome, Request
+from certification.suite import embedding, rehearsal
+from certification.suite.case import ALL_CAPABILITIES, REASONING_ROOM, Answer, Case, Ref, Script, Step, says
+from certification.suite.cases.gates import GATES
+from certification.suite.scoring import CaseOutcome
+
+TEXT = "text"
+EMBEDDING = "embedding"
+
+# In running order: the first is the access gate.
+_SUITES: dict[str, dict[str, tuple[Case, ...]]] = {
+    TEXT: {"quick": GATES, "full": GATES, "deep": GATES},
+    EMBEDDING: {"quick": embedding.CASES, "full": embedding.CASES, "deep": embedding.CASES},
+}
+BY_ID: dict[str, Case] = {case.id: case for tiers in _SUITES.values() for case in tiers["deep"]}
+
+
+def has_suite(kind: str) -> bool:
+    """Whether models of this kind ("text", "embedding", "image"...) can be tested at all."""
+    return kind in _SUITES
+
+
+def cases(kind: str, tier: str, capabilities: Collection[str] = ALL_CAPABILITIES) -> tuple[Case, ...]:
+    """The cases that a model of this kind gets, in running order; empty for a kind without a suite.
+
+    `capabilities` are those the model has or may have: a name that is missing here is known to be missing in the model.
+    KeyError for an unknown tier.
+    """
+    return tuple(case for case in _all(kind, tier) if case.needs <= set(capabilities))
+
+
+def skipped(kind: str, tier: str, capabilities: Collection[str]) -> tuple[CaseOutcome, ...]:
+    """The cases that do not apply to a model, each with the reason."""
+    found = []
+    for case in _all(kind, tier):
+        missing = sorted(case.needs - set(capabilities))
+        if missing:
+            names = ", ".join(name.replace("_", " ") for name in missing)
+            found.append(CaseOutcome(case, skipped=f"The model has no {names}."))
+    return tuple(found)
+
+
+def _all(kind: str, tier: str) -> tuple[Case, ...]:
+    return _SUITES[kind][tier] if kind in _SUITES else ()
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """About what a run will take. Output tokens are those expected, not the maxTokens that quotas reserve."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    reserved_tokens: int = 0  # input + maxTokens: what Bedrock counts against the quota while calls run
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reserved_tokens + other.reserved_tokens,
+        )
+
+
+REASONING_TOKENS = 400  # what a model that reasons is expected to think per answer
+
+
+def estimate(kind: str, tier: str, capabilities: Collection[str] = ALL_CAPABILITIES) -> Estimate:
+    """What a run without retries takes, by rehearsing every case with its ideal answers."""
+    total = Estimate()
+    for case in cases(kind, tier, capabilities):
+        for trial in range(case.repeats):
+            total += estimate_script(case.script(Ref(0, case.id, trial)), capabilities)
+    return total
+
+
+def estimate_script(script: Script, capabilities: Collection[str] = ALL_CAPABILITIES) -> Estimate:
+    """What one trial takes when every answer is the ideal one."""
+    total = Estimate()
+    outcomes: tuple[Outcome, ...] = ()
+    for step in script.steps:
+        request = step.request(outcomes) if step.needs <= set(capabilities) else None
+        if isinstance(request, EmbedRequest):
+            tokens = sum(rehearsal.tokens(text) for text in request.texts)
+            total += Estimate(len(request.texts), tokens, 0, tokens)
+        elif isinstance(request, Request):
+            answer, outcomes = _rehearse(step, request, outcomes)
+            total += answer if "reasoning" not in capabilities or not step.room else answer + _THINKING
+    return total
+
+
+_THINKING = Estimate(output_tokens=REASONING_TOKENS, reserved_tokens=REASONING_ROOM)
+
+
+def _rehearse(step: Step, request: Request, outcomes: tuple[Outcome, ...]) -> tuple[Estimate, tuple[Outcome, ...]]:
+    if step.ideal is None:  # refused before a model sees it: a call that costs nothing
+        return Estimate(1), (*outcomes, rehearsal.reply(request, says("")))
+    reply = rehearsal.reply(request, Answer(step.ideal.content, step.ideal.stop_reason))
+    asked = rehearsal.request_tokens(request)
+    said = reply.usage.output_tokens if reply.usage else 0
+    return Estimate(1, asked, said, asked + request.max_tokens), (*outcomes, reply)
+
+
+# Versions: a number for people, and a hash that changes with whatever decides what is asked or how it is judged.
+
+_SUITE_SOURCES = (
+    "suite/case.py",
+    "suite/cases/gates.py",
+    "suite/embedding.py",
+    "suite/graders.py",
+    "suite/registry.py",
+)
+_POLICY_SOURCES = ("suite/scoring.py", "suite/plan.py", "reasons.py")
+
+
+def _version(number: int, paths: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        source = pkgutil.get_data("certification", path) or b""
+        digest.update(path.encode() + b"\0" + source.replace(b"\r\n", b"\n") + b"\0")
+    return f"{number}-{digest.hexdigest()[:12]}"
+
+
+SUITE_VERSION = _version(1, _SUITE_SOURCES)
+POLICY_VERSION = _version(1, _POLICY_SOURCES)

@@ -23,7 +23,6 @@ from certification.exchange import (
     assistant,
     user,
 )
-from certification.reasons import Reason
 from certification.suite import graders
 from certification.suite.case import Answer, Case, Category, Context, Grade, Kind, Ref, Script, Step, says
 
@@ -56,9 +55,9 @@ def _ask(ref: Ref, prompt: str, operation: Operation = Operation.CONVERSE) -> Re
 
 
 def _one_call(
-    ref: Ref, variants: int, request: Request, ideal: Answer, near: Answer, grade: _Judge, **step: Any
+    ref: Ref, variants: int, request: Request, grade: _Judge, *, ideal: Answer, near: Answer, room: bool = True
 ) -> Script:
-    return Script(ref, variant_of(ref, variants), (Step(_always(request), ideal, near, **step),), grade)
+    return Script(ref, variant_of(ref, variants), (Step(_always(request), ideal, near, room=room),), grade)
 
 
 # G01 access
@@ -76,9 +75,12 @@ def _access(ref: Ref) -> Script:
 
     def grade(outcomes: _Outcomes, context: Context) -> Grade:
         outcome = _at(outcomes, 0)
-        return graders.all_of(lambda: graders.not_empty(outcome), lambda: graders.has_usage(outcome))
+        grade = graders.all_of(lambda: graders.not_empty(outcome), lambda: graders.has_usage(outcome))
+        # Who cannot even ask has learnt nothing about the model, whatever the service finds wrong with the request.
+        return replace(grade, valid=grade.valid and not graders.is_refusal(outcome))
 
-    return _one_call(ref, len(_ACCESS), _ask(ref, prompt), says(answer), Answer((), "end_turn"), grade)
+    near = Answer((), "end_turn")
+    return _one_call(ref, len(_ACCESS), _ask(ref, prompt), grade, ideal=says(answer), near=near)
 
 
 # G02 streaming
@@ -109,8 +111,8 @@ def _streaming(ref: Ref) -> Script:
             lambda: graders.in_order(outcome, *wanted),
         )
 
-    near = says(", ".join(names[:-1]))
-    return _one_call(ref, len(_LISTS), request, says(", ".join(names)), near, grade)
+    ideal, near = says(", ".join(names)), says(", ".join(names[:-1]))
+    return _one_call(ref, len(_LISTS), request, grade, ideal=ideal, near=near)
 
 
 # G03 stop reason
@@ -130,7 +132,7 @@ def _stop_reason(ref: Ref) -> Script:
         return graders.all_of(lambda: graders.not_empty(outcome), lambda: graders.stop_reason(outcome, "end_turn"))
 
     near = Answer((Text(answer),), "max_tokens")
-    return _one_call(ref, len(_SHORT), _ask(ref, prompt), says(answer), near, grade)
+    return _one_call(ref, len(_SHORT), _ask(ref, prompt), grade, ideal=says(answer), near=near)
 
 
 # G04 maxTokens
@@ -160,10 +162,9 @@ def _max_tokens(ref: Ref) -> Script:
             checks.insert(1, lambda: graders.not_empty(outcome))
         return graders.all_of(*checks)
 
-    # Three characters a token: a text that stands just inside the limit.
-    ideal = Answer((Text((_TALE * 10)[: 3 * limit].strip()),), "max_tokens")
+    ideal = says((_TALE * 40).strip())  # whoever serves it cuts it at the limit
     near = Answer((Text(f"This is a story about {subject}. All ended well."),), "end_turn")
-    return _one_call(ref, len(_LONG), request, ideal, near, grade, room=False)
+    return _one_call(ref, len(_LONG), request, grade, ideal=ideal, near=near, room=False)
 
 
 def _reasons(outcome: Outcome | None) -> bool:
@@ -196,9 +197,9 @@ def _stop_sequence(ref: Ref) -> Script:
             lambda: graders.without(outcome, marker, *after),
         )
 
-    ideal = Answer((Text("\n".join(before) + "\n"),), "stop_sequence")
+    ideal = says("\n".join(words))  # whoever serves it stops at the marker
     near = Answer((Text("\n".join((*before, *after))),), "end_turn")
-    return _one_call(ref, len(_COPIES), request, ideal, near, grade)
+    return _one_call(ref, len(_COPIES), request, grade, ideal=ideal, near=near)
 
 
 # G06 system prompt
@@ -224,7 +225,8 @@ def _system_prompt(ref: Ref) -> Script:
             return graders.lacks("system", outcome)
         return graders.ends_with(outcome, code)
 
-    return _one_call(ref, len(_TOPICS), request, says(f"{answer} {code}"), says(f"{answer} {wrong}"), grade)
+    ideal, near = says(f"{answer} {code}"), says(f"{answer} {wrong}")
+    return _one_call(ref, len(_TOPICS), request, grade, ideal=ideal, near=near)
 
 
 # G07 memory over turns
@@ -254,7 +256,8 @@ def _memory(ref: Ref) -> Script:
         outcome = _at(outcomes, 0)
         return graders.all_of(lambda: graders.mentions(outcome, mine), lambda: graders.without(outcome, other))
 
-    return _one_call(ref, len(_MEMORIES), Request(history, ROOM), says(mine), says(other), grade)
+    request = Request(history, ROOM)
+    return _one_call(ref, len(_MEMORIES), request, grade, ideal=says(mine), near=says(other))
 
 
 # G08 encoding
@@ -278,7 +281,7 @@ def _encoding(ref: Ref) -> Script:
 
     # What comes back when one side reads UTF-8 as Latin-1.
     garbled = line.encode().decode("latin-1")
-    return _one_call(ref, len(_LINES), _ask(ref, prompt), says(line), says(garbled), grade)
+    return _one_call(ref, len(_LINES), _ask(ref, prompt), grade, ideal=says(line), near=says(garbled))
 
 
 # G09 input tokens
@@ -314,7 +317,7 @@ def _input_tokens(ref: Ref) -> Script:
         return graders.all_of(*checks)
 
     near = Answer((Text("OK"),), input_tokens=3)
-    return _one_call(ref, len(_PASSAGES), _ask(ref, prompt), says("OK"), near, grade)
+    return _one_call(ref, len(_PASSAGES), _ask(ref, prompt), grade, ideal=says("OK"), near=near)
 
 
 # G10 error contract
@@ -357,32 +360,28 @@ def _error_contract(ref: Ref) -> Script:
     )
 
     def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        checks = [
-            (lambda name=name, outcome=_at(outcomes, i): _refused(name, outcome)) for i, (name, _) in enumerate(chosen)
-        ]
-        return _worst([check() for check in checks])
+        return _worst([_refused(name, _at(outcomes, i)) for i, (name, _) in enumerate(chosen)])
 
     return Script(ref, left_out, steps, grade, go_on=True)
 
 
 def _refused(name: str, outcome: Outcome | None) -> Grade:
+    if outcome is None:
+        return graders.usable(None)
     if not isinstance(outcome, Failure):
-        if outcome is None:
-            return graders.usable(None)
         return graders.failed(f"The service accepted {name}.", found=graders.shown(graders.text_of(outcome)))
-    evidence = {"code": graders.shown(outcome.code), "http_status": outcome.http_status, "ms": outcome.timing.total_ms}
-    if graders.is_validation(outcome):
-        if outcome.timing.total_ms > REFUSAL_MS:
-            return graders.failed(
-                f"The service took {outcome.timing.total_ms / 1000:.1f} s to refuse {name}.", **evidence
-            )
-        return graders.passed("Invalid requests are refused as they should be.", **evidence)
-    if outcome.http_status is not None and outcome.http_status >= 500:
-        return graders.failed(f"The service answered {name} with HTTP {outcome.http_status}.", **evidence)
     grade = graders.usable(outcome)
-    if not grade.valid:
-        return grade
-    return graders.failed(f"The service answered {name} with {graders.shown(outcome.code) or 'an error'}.", **evidence)
+    evidence = {**grade.evidence, "ms": outcome.timing.total_ms}
+    if graders.is_validation(outcome):
+        if outcome.timing.total_ms <= REFUSAL_MS:
+            return graders.passed("Invalid requests are refused as they should be.", **evidence)
+        seconds = outcome.timing.total_ms / 1000
+        return graders.failed(f"The service took {seconds:.1f} s to refuse {name}.", **evidence)
+    # A 5xx is what this gate is about; throttling, timeouts and refused access say nothing about it.
+    if (outcome.http_status or 0) >= 500 or grade.valid:
+        code = graders.shown(outcome.code) or "an error"
+        return graders.failed(f"The service answered {name} with {code} instead of a refusal.", **evidence)
+    return replace(grade, evidence=evidence)
 
 
 def _worst(grades: list[Grade]) -> Grade:
@@ -489,25 +488,25 @@ def _grade_tools(tool: Tool, outcomes: _Outcomes) -> Grade:
     if isinstance(last, Failure) and graders.refuses(last, _NO_TOOLS):
         return graders.lacks("tools", last)
     first = graders.tool_call(last, tool.name, tool.schema)
-    if not streamed:
-        return _half(first, "Tools")
-    stream = streamed[-1]
-    if isinstance(stream, Failure) and graders.refuses(stream, _NO_STREAMING_TOOLS) and first.passed:
+    return _both_halves(tool, first, streamed[-1]) if streamed else _half(first, "Tools")
+
+
+def _both_halves(tool: Tool, first: Grade, stream: Outcome) -> Grade:
+    if first.passed and isinstance(stream, Failure) and graders.refuses(stream, _NO_STREAMING_TOOLS):
         refusal = graders.lacks("streaming_tools", stream)
         return replace(refusal, passed=True, sentence=f"Tools work, but not when streaming. {refusal.sentence}")
     second = graders.all_of(
         lambda: graders.event_order(stream), lambda: graders.tool_call(stream, tool.name, tool.schema)
     )
-    forced = not (isinstance(outcomes[0], Failure) and graders.refuses(outcomes[0], _NO_TOOL_CHOICE))
-    evidence = {"converse": dict(first.evidence), "stream": dict(second.evidence), "forced": forced}
     if first.passed and second.passed:
-        return graders.passed("The tool was called with valid arguments, streaming and not.", **evidence)
-    if first.passed:
-        return replace(_half(second, "Streaming tools (without streaming they work)"), evidence=evidence)
-    if second.passed:
-        return replace(_half(first, "Tools without streaming (when streaming they work)"), evidence=evidence)
-    decisive = first if first.valid or not second.valid else second
-    return replace(_half(decisive, "Tools, streaming and not"), evidence=evidence)
+        grade = graders.passed("The tool was called with valid arguments, streaming and not.")
+    elif first.passed:
+        grade = _half(second, "Streaming tools (without streaming they work)")
+    elif second.passed:
+        grade = _half(first, "Tools without streaming (when streaming they work)")
+    else:
+        grade = _half(first if first.valid else second, "Tools, streaming and not")
+    return replace(grade, evidence={"converse": dict(first.evidence), "stream": dict(second.evidence)})
 
 
 def _half(grade: Grade, which: str) -> Grade:

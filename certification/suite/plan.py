@@ -1,0 +1,95 @@
+"""Which trials come next, given the outcomes so far: the order of a run, the retries of its gates, the repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from certification.suite import scoring
+from certification.suite.case import Case, Category, Grade, Kind, Ref, Script
+from certification.suite.scoring import POLICY, CaseOutcome, Standing
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One execution of a case that is due."""
+
+    case: Case
+    index: int
+
+    def script(self, seed: int) -> Script:
+        """What to ask, for a run's seed (0 .. 2**32 - 1)."""
+        return self.case.script(Ref(seed, self.case.id, self.index))
+
+
+def outcomes_of(cases: Sequence[Case], grades: Mapping[str, Sequence[Grade]]) -> tuple[CaseOutcome, ...]:
+    """The grades so far, by case id, as the outcomes of every case of the run."""
+    return tuple(CaseOutcome(case, tuple(grades.get(case.id, ()))) for case in cases)
+
+
+def next_trials(
+    cases: Sequence[Case],
+    grades: Mapping[str, Sequence[Grade]],
+    started: Mapping[str, int] | None = None,
+    tier: str = "quick",
+) -> tuple[Trial, ...]:
+    """The trials to start now, in order; empty while others must end first, and when all is done.
+
+    `grades` holds the grades of the trials that ended, `started` how many were started by case id (default: those that
+    ended), so that this may be asked again after every trial or once a wave. The first case is the access gate: nothing
+    else starts before it has passed or failed, and nothing does if it was refused. Cases over the whole run come last.
+    """
+    begun = {c.id: max((started or {}).get(c.id, 0), len(grades.get(c.id, ()))) for c in cases}
+    outcomes = outcomes_of(cases, grades)
+    access = outcomes[0] if outcomes else None
+    if access is None or access.standing in (Standing.OPEN, Standing.SKIPPED):
+        return _due(access, begun, 1) if access else ()
+    calling = [o for o in outcomes if not o.case.over_run]
+    due = tuple(trial for o in calling for trial in _due(o, begun, o.case.repeats))
+    if due or any(begun[o.case.id] > len(o.trials) for o in outcomes):
+        return due
+    return _repeats(calling, begun, tier) or tuple(
+        trial for o in outcomes if o.case.over_run for trial in _due(o, begun, 1)
+    )
+
+
+def refusal_ends(cases: Sequence[Case], grades: Mapping[str, Sequence[Grade]]) -> bool:
+    """Whether the access gate was refused for good, so that the run ends here without spending more."""
+    access = outcomes_of(cases, grades)[0]
+    return access.standing == Standing.OPEN and not next_trials(cases, grades)
+
+
+def _due(outcome: CaseOutcome, begun: Mapping[str, int], target: int) -> tuple[Trial, ...]:
+    first, running = begun[outcome.case.id], begun[outcome.case.id] - len(outcome.trials)
+    if outcome.case.kind == Kind.GATE:
+        count = int(not running and outcome.standing == Standing.OPEN and _may_try(outcome))
+    else:
+        invalid = len(outcome.trials) - len(outcome.valid)
+        wanted = target + min(invalid, POLICY.invalid_tries)
+        count = 0 if outcome.standing == Standing.SKIPPED else max(0, wanted - first)
+    return tuple(Trial(outcome.case, first + i) for i in range(count))
+
+
+def _may_try(gate: CaseOutcome) -> bool:
+    invalid = [t for t in gate.trials if not t.valid]
+    if any(t.cause is not None and not _worth_another(t) for t in invalid):
+        return False
+    return len(invalid) <= POLICY.invalid_tries
+
+
+def _worth_another(grade: Grade) -> bool:
+    """Refused access, empty quotas and wrong credentials do not go away within a run."""
+    return grade.cause is not None and grade.cause.reason.retryable
+
+
+def _repeats(outcomes: Sequence[CaseOutcome], begun: Mapping[str, int], tier: str) -> tuple[Trial, ...]:
+    """The next rung of 3 -> 5 -> 9 for the cases of categories that are still undecided."""
+    if tier == "quick":
+        return ()
+    undecided: frozenset[Category] = scoring.undecided(scoring.Run(tier, tuple(outcomes)))
+    open_cases = [o for o in outcomes if o.case.kind == Kind.SCORED and o.case.category in undecided]
+    return tuple(trial for o in open_cases for trial in _due(o, begun, _next_rung(len(o.valid))))
+
+
+def _next_rung(done: int) -> int:
+    return next((rung for rung in POLICY.ladder if rung > done), done)
