@@ -1,0 +1,180 @@
+"""The control plane: what a region lists. Read from the catalogue; the scenario may withdraw access or age a model."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote
+
+from certification.bedrock.catalogue import MANTLE, ON_DEMAND, PROVISIONED, Catalogue, Model
+from certification.emulator import refusals, wire
+from certification.emulator.refusals import ACCOUNT
+from certification.emulator.scenario import Troubles
+from certification.emulator.world import ARN, INFERENCE_PROFILE
+
+Query = Mapping[str, str]
+PAGE = 50
+LAUNCHED = "2025-01-01T00:00:00Z"
+_GEOGRAPHIES = {
+    "us": "US", "eu": "EU", "apac": "APAC", "jp": "JP", "au": "AU", "ca": "CA", "in": "IN", "global": "GLOBAL",
+}  # fmt: skip
+
+
+class Listings:
+    """Answers of the control plane as JSON bytes."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._in_region = lru_cache(maxsize=64)(self._models_of)
+
+    def _models_of(self, region: str) -> tuple[Model, ...]:
+        models = (m for m in self._catalogue.models.values() if m.routes.get(region) and m.lifecycle != "EOL")
+        return tuple(sorted(models, key=lambda m: m.api_model_id))
+
+    def foundation_models(self, region: str, query: Query, legacy: frozenset[str]) -> bytes:
+        """ListFoundationModels with its four filters. `legacy` are ids that the scenario made LEGACY here."""
+        items = [_summary(model, region, legacy) for model in self._in_region(region)]
+        wanted = {
+            "byOutputModality": "outputModalities",
+            "byInferenceType": "inferenceTypesSupported",
+            "byCustomizationType": "customizationsSupported",
+        }
+        for name, member in wanted.items():
+            if query.get(name):
+                items = [item for item in items if query[name] in item[member]]
+        if query.get("byProvider"):
+            items = [item for item in items if item["providerName"].lower() == query["byProvider"].lower()]
+        return wire.dumps({"modelSummaries": items})
+
+    def foundation_model(self, region: str, called: str, legacy: frozenset[str]) -> bytes:
+        """GetFoundationModel, by id or ARN. Refusal: not known in the region."""
+        return wire.dumps({"modelDetails": _summary(self._find(region, called), region, legacy)})
+
+    def _find(self, region: str, called: str) -> Model:
+        match = ARN.fullmatch(called)
+        wanted = match[4] if match else called
+        model = self._catalogue.models.get(wanted)
+        if model is None or not model.routes.get(region):
+            raise refusals.unknown_model()
+        return model
+
+    def inference_profiles(self, region: str, query: Query) -> bytes:
+        """ListInferenceProfiles, page by page. Refusal: a token or page size that the service would not take."""
+        size = _page_size(query.get("maxResults", ""))
+        start = _offset(query.get("nextToken", ""))
+        kind = query.get("type") or query.get("typeEquals") or "SYSTEM_DEFINED"
+        if kind not in ("SYSTEM_DEFINED", "APPLICATION"):
+            rule = "Member must satisfy enum value set: [SYSTEM_DEFINED, APPLICATION]"
+            raise refusals.constraint(kind, "typeEquals", rule)
+        profiles = self.profiles_of(region) if kind == "SYSTEM_DEFINED" else ()
+        page = profiles[start : start + size]
+        answer: dict[str, Any] = {"inferenceProfileSummaries": page}
+        if start + size < len(profiles):
+            answer["nextToken"] = base64.urlsafe_b64encode(f"after:{start + size}".encode()).decode()
+        return wire.dumps(answer)
+
+    def profiles_of(self, region: str) -> list[dict[str, Any]]:
+        """Every system-defined profile of a region, by id."""
+        found = [
+            _profile(model, route, region)
+            for model in self._in_region(region)
+            for route in model.routes[region]
+            if "." in route
+        ]
+        return sorted(found, key=lambda profile: profile["inferenceProfileId"])
+
+    def inference_profile(self, region: str, called: str) -> bytes:
+        """GetInferenceProfile, by id or ARN. Refusal: 404."""
+        match = ARN.fullmatch(called)
+        wanted = match[4] if match else called
+        for profile in self.profiles_of(region):
+            if profile["inferenceProfileId"] == wanted:
+                return wire.dumps(profile)
+        raise refusals.Refusal("ResourceNotFoundException", "The provided inference profile identifier is not found.")
+
+    def availability(self, region: str, called: str, troubles: Troubles) -> bytes:
+        """GetFoundationModelAvailability: four verdicts; its modelId drops the `:0`, as the service's does."""
+        model = self._catalogue.models.get(called)
+        if model is None:
+            raise refusals.unknown_model()
+        here = bool(model.routes.get(region)) and model.lifecycle != "EOL"
+        unpaid = troubles.access in ("marketplace", "payment", "use_case_form", "not_granted", "agreement")
+        denied = troubles.access in ("iam", "iam_deny", "scp", "api_key")
+        return wire.dumps(
+            {
+                "modelId": called.removesuffix(":0"),
+                "agreementAvailability": {"status": "NOT_AVAILABLE" if unpaid or not here else "AVAILABLE"},
+                "authorizationStatus": "NOT_AUTHORIZED" if denied else "AUTHORIZED",
+                "entitlementAvailability": "NOT_AVAILABLE" if unpaid or not here else "AVAILABLE",
+                "regionAvailability": "AVAILABLE" if here else "NOT_AVAILABLE",
+            }
+        )
+
+
+def _summary(model: Model, region: str, legacy: frozenset[str]) -> dict[str, Any]:
+    routes = model.routes[region]
+    types = [t for t in (ON_DEMAND, PROVISIONED) if t in routes or (t == ON_DEMAND and MANTLE in routes)]
+    if any("." in route for route in routes):
+        types.append(INFERENCE_PROFILE)
+    is_legacy = model.lifecycle == "LEGACY" or model.api_model_id in legacy
+    return {
+        "modelArn": f"arn:aws:bedrock:{region}::foundation-model/{model.api_model_id}",
+        "modelId": model.api_model_id,
+        "modelName": model.name,
+        "providerName": model.vendor,
+        "inputModalities": list(model.input_modalities),
+        "outputModalities": list(model.output_modalities),
+        "responseStreamingSupported": model.streaming,
+        "customizationsSupported": [],
+        "inferenceTypesSupported": types,
+        "modelLifecycle": {"status": "LEGACY" if is_legacy else "ACTIVE", "startOfLifeTime": LAUNCHED},
+    }
+
+
+def _profile(model: Model, profile_id: str, region: str) -> dict[str, Any]:
+    prefix = profile_id.split(".", 1)[0]
+    geography = _GEOGRAPHIES.get(prefix, prefix.upper())
+    to = [region, ""] if prefix == "global" else list(model.destinations_of(profile_id, region) or (region,))
+    places = "all supported commercial AWS regions" if prefix == "global" else ", ".join(to)
+    return {
+        "inferenceProfileId": profile_id,
+        "inferenceProfileName": f"{geography} {model.vendor} {model.name}",
+        "inferenceProfileArn": f"arn:aws:bedrock:{region}:{ACCOUNT}:inference-profile/{profile_id}",
+        "description": f"Routes requests to {model.vendor} {model.name} in {places}.",
+        "createdAt": LAUNCHED,
+        "updatedAt": LAUNCHED,
+        "models": [{"modelArn": f"arn:aws:bedrock:{r}::foundation-model/{model.api_model_id}"} for r in to],
+        "status": "ACTIVE",
+        "type": "SYSTEM_DEFINED",
+    }
+
+
+def _page_size(text: str) -> int:
+    if not text:
+        return PAGE
+    if not text.isdigit() or not 1 <= int(text) <= 1000:
+        bound = "less than or equal to 1000" if text.isdigit() and int(text) > 1000 else "greater than or equal to 1"
+        raise refusals.constraint(text, "maxResults", f"Member must have value {bound}")
+    return int(text)
+
+
+def _offset(token: str) -> int:
+    if not token:
+        return 0
+    try:
+        text = base64.urlsafe_b64decode(unquote(token)).decode("ascii")
+        if not text.startswith("after:"):
+            raise ValueError(text)
+        return int(text.removeprefix("after:"))
+    except ValueError:
+        raise refusals.invalid("The provided pagination token is invalid.") from None
+
+
+CALLER_IDENTITY = (
+    '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
+    f"<Arn>{refusals.CALLER}</Arn><UserId>AROAEMULATOR0000000000:session</UserId><Account>{ACCOUNT}</Account>"
+    "</GetCallerIdentityResult><ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
+    "</GetCallerIdentityResponse>"
+)

@@ -1,0 +1,25 @@
+"""`manage.py bedrock_emulator`: the local Bedrock, for people and for `up`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from certification.emulator import __main__ as emulator
+from certification.emulator.process import PortTaken
+from certification.emulator.scenario import ScenarioError
+
+
+class Command(BaseCommand):
+    help = "Runs a local Bedrock on one port: real wire protocol, the catalogue's models, troubles from a scenario."
+    requires_system_checks: list[str] = []  # it needs neither database nor settings
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        emulator.add_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            emulator.run(emulator.Namespace(**options))
+        except (ScenarioError, PortTaken) as error:
+            raise CommandError(str(error)) from error
