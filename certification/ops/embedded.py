@@ -93,7 +93,8 @@ uid, rights = int(sys.argv[1]), [int(digit) for digit in sys.argv[2]]
 account = pwd.getpwuid(uid)
 try:
     libc = ctypes.CDLL(None, use_errno=True)
-    if rights and libc.prctl(8, 1, 0, 0, 0):                   # PR_SET_KEEPCAPS
+    # PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP: changing the user keeps the rights, and access(2) knows of them
+    if rights and libc.prctl(28, 4, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     os.initgroups(account.pw_name, account.pw_gid)
     os.setgid(account.pw_gid)
@@ -108,7 +109,8 @@ try:
             raise OSError(ctypes.get_errno(), "capset")
     os.execv(sys.argv[3], sys.argv[3:])
 except OSError as error:
-    sys.exit(f"cannot start as the user {account.pw_name}: {error}")
+    advice = "run MyIA as a plain user, or set DATABASE_URL and REDIS_URL to servers of your own"
+    sys.exit(f"cannot start as the user {account.pw_name} ({error.strerror}): {advice}")
 """
 
 
