@@ -1,1 +1,55 @@
-"""What the queue can be asked to do."""
+"""What the queue can be asked to do: take the arguments, call one thing."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import structlog
+from celery import shared_task
+from celery.signals import worker_shutting_down
+
+from certification.engine import queue, runner
+from certification.engine import reconcile as reconciliation
+from certification.models import CertificationJob, CertificationRun, Priority, QueuePause
+
+log = structlog.get_logger(__name__)
+
+
+@shared_task(ignore_result=True)
+def certify_run(run_id: str) -> None:
+    """Work on one run, unless the message is a duplicate or the queue is paused."""
+    try:
+        if not _held_back(uuid.UUID(run_id)):
+            runner.run(uuid.UUID(run_id), runner.worker())
+    except Exception:  # the row stays as it is; reconcile tries it again
+        log.exception("run_crashed", run=run_id)
+
+
+def _held_back(run_id: uuid.UUID) -> bool:
+    """Bulk runs wait while credentials are known not to work; reconcile sends them again."""
+    with runner.released():
+        run = CertificationRun.objects.select_related("job").filter(pk=run_id).first()
+        if run is None or run.job.priority != Priority.BULK:
+            return run is None
+        return QueuePause.objects.current(run.backend) is not None
+
+
+@shared_task(ignore_result=True)
+def publish_job(job_id: str) -> None:
+    """Put every waiting run of a large job on its queue."""
+    job = CertificationJob.objects.get(pk=job_id)
+    runs = job.runs.filter(status="PENDING").order_by("created_at", "pk")
+    queue.publish(list(runs.values_list("pk", flat=True)), job.priority)
+
+
+@shared_task(ignore_result=True)
+def reconcile() -> None:
+    """Put right what got lost."""
+    reconciliation.reconcile()
+
+
+@worker_shutting_down.connect
+def drain(**_kwargs: Any) -> None:
+    """SIGTERM: running calls end, unfinished runs go back to the queue."""
+    runner.worker().drain()

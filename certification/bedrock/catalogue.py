@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 DATA = Path(__file__).parent / "data"
 
@@ -82,7 +83,7 @@ def load() -> Catalogue:
     return Catalogue(raw["as_of"], tuple(raw["sources"]), regions, models)
 
 
-def _model(raw: dict) -> Model:  # type: ignore[type-arg]
+def _model(raw: dict[str, Any]) -> Model:
     routes: dict[str, list[str]] = {}
     for target, codes in raw.get("routes", {}).items():
         for code in codes:

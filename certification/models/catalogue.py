@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-
 from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _

@@ -32,9 +32,7 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
 
 
 class ModelCertification(models.Model):
-    model = models.ForeignKey(
-        AIModel, on_delete=models.CASCADE, related_name="certifications", verbose_name=_("model")
-    )
+    model = models.ForeignKey(AIModel, on_delete=models.CASCADE, related_name="certifications", verbose_name=_("model"))
     region = models.ForeignKey(
         Region, on_delete=models.CASCADE, related_name="certifications", verbose_name=_("region")
     )

@@ -242,17 +242,12 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         )
         return run
 
-    def beat(self, claims: Mapping[uuid.UUID, str], calls: Mapping[uuid.UUID, int] | None = None) -> set[uuid.UUID]:
-        """Show that these runs are being worked on. The ids that still belong to their claimant; the others are lost."""
-        if not claims:
-            return set()
-        mine = Q()
-        for claimant in set(claims.values()):
-            mine |= Q(claimed_by=claimant, pk__in=[run for run, c in claims.items() if c == claimant])
-        alive = self.filter(mine, status=State.PROCESSING)
-        ids = set(alive.values_list("pk", flat=True))
-        self.filter(pk__in=ids, status=State.PROCESSING).update(heartbeat_at=timezone.now())
-        return ids
+    def beat(self, claims: Mapping[uuid.UUID, str]) -> set[uuid.UUID]:
+        """Show that these claimed runs are being worked on. The ids that still belong to their claimant; the others are lost."""
+        held = self.filter(pk__in=claims, status=State.PROCESSING).values_list("pk", "claimed_by")
+        mine = {pk for pk, claimant in held if claims[pk] == claimant}
+        self.filter(pk__in=mine, status=State.PROCESSING).update(heartbeat_at=timezone.now())
+        return mine
 
     def stalled(self, before: datetime) -> CertificationRunQuerySet:
         """Runs whose worker gave no sign of life since `before`."""
@@ -265,9 +260,7 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
 
     def mark_queued(self, ids: Iterable[uuid.UUID]) -> int:
         """Note that a message for these waiting runs is out (PENDING -> QUEUED). The number of rows."""
-        return self.filter(pk__in=list(ids), status__in=WAITING).update(
-            status=State.QUEUED, enqueued_at=timezone.now()
-        )
+        return self.filter(pk__in=list(ids), status__in=WAITING).update(status=State.QUEUED, enqueued_at=timezone.now())
 
 
 class CertificationRun(models.Model):
@@ -338,7 +331,9 @@ class CertificationRun(models.Model):
             ),
             models.CheckConstraint(condition=Q(score__isnull=True) | Q(score__lte=100), name="run_score_within_100"),
             models.CheckConstraint(
-                condition=Q(status=State.COMPLETED) & ~Q(verdict="") | ~Q(status=State.COMPLETED) & Q(verdict=""),
+                condition=Q(status=State.COMPLETED) & ~Q(verdict__in=["", Status.PENDING])
+                | Q(status=State.FAILED, verdict__in=["", Status.PENDING])
+                | ~Q(status__in=[State.COMPLETED, State.FAILED]) & Q(verdict=""),
                 name="run_completed_iff_verdict",
             ),
             models.UniqueConstraint(

@@ -1,0 +1,243 @@
+"""Converse and ConverseStream: our types to the wire and back. Lenient in what it reads: the service sends undocumented members."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from certification.exchange import (
+    Block,
+    Document,
+    Image,
+    Operation,
+    Reasoning,
+    Reply,
+    Request,
+    Text,
+    Timing,
+    ToolResult,
+    ToolUse,
+    Usage,
+)
+
+
+def to_wire(request: Request, target_id: str) -> dict[str, Any]:
+    """The keyword arguments of boto3's `converse` and `converse_stream`, with only the members the request sets."""
+    wire: dict[str, Any] = {
+        "modelId": target_id,
+        "messages": [{"role": m.role, "content": [_block(b) for b in m.content]} for m in request.messages],
+        "inferenceConfig": _inference_config(request),
+    }
+    if request.system:
+        wire["system"] = [{"text": request.system}]
+    if request.tools:
+        wire["toolConfig"] = _tool_config(request)
+    if request.output_schema is not None:
+        schema = {"schema": json.dumps(request.output_schema), "name": "answer"}
+        wire["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}
+    return wire
+
+
+def _inference_config(request: Request) -> dict[str, Any]:
+    config: dict[str, Any] = {"maxTokens": request.max_tokens}
+    if request.stop_sequences:
+        config["stopSequences"] = list(request.stop_sequences)
+    if request.temperature is not None:
+        config["temperature"] = request.temperature
+    if request.top_p is not None:
+        config["topP"] = request.top_p
+    return config
+
+
+def _tool_config(request: Request) -> dict[str, Any]:
+    specs = [
+        {"toolSpec": {"name": t.name, "description": t.description, "inputSchema": {"json": dict(t.schema)}}}
+        for t in request.tools
+    ]
+    config: dict[str, Any] = {"tools": specs}
+    if request.tool_choice == "any":
+        config["toolChoice"] = {"any": {}}
+    elif request.tool_choice:
+        config["toolChoice"] = {"tool": {"name": request.tool_choice}}
+    return config
+
+
+def _block(block: Block) -> dict[str, Any]:
+    match block:
+        case Text(text):
+            return {"text": text}
+        case Image(fmt, data):
+            return {"image": {"format": fmt, "source": {"bytes": data}}}
+        case Document(fmt, name, data):
+            return {"document": {"format": fmt, "name": name, "source": {"bytes": data}}}
+        case ToolUse(use_id, name, tool_input):
+            return {"toolUse": {"toolUseId": use_id, "name": name, "input": tool_input}}
+        case ToolResult(use_id, text, is_error):
+            status = "error" if is_error else "success"
+            return {"toolResult": {"toolUseId": use_id, "content": [{"text": text}], "status": status}}
+        case Reasoning(text, signature, redacted):
+            if redacted:
+                return {"reasoningContent": {"redactedContent": redacted}}
+            thought = {"text": text, "signature": signature} if signature else {"text": text}
+            return {"reasoningContent": {"reasoningText": thought}}
+
+
+def reply_from(response: Mapping[str, Any], total_ms: float) -> Reply | None:
+    """A Converse response as a Reply; None when it is not one (a 200 can carry any JSON)."""
+    message = (response.get("output") or {}).get("message")
+    stop_reason = response.get("stopReason")
+    if not isinstance(message, Mapping) or not isinstance(stop_reason, str):
+        return None
+    metrics = response.get("metrics") or {}
+    return Reply(
+        content=tuple(b for raw in message.get("content") or () if (b := _block_from(raw)) is not None),
+        stop_reason=stop_reason,
+        usage=usage_from(response.get("usage")),
+        timing=Timing(total_ms, server_ms=metrics.get("latencyMs")),
+        operation=Operation.CONVERSE,
+        request_id=request_id_of(response),
+    )
+
+
+def request_id_of(response: Mapping[str, Any]) -> str:
+    """The AWS request id of a boto3 response; empty when there is none."""
+    return str((response.get("ResponseMetadata") or {}).get("RequestId") or "")
+
+
+def usage_from(raw: Mapping[str, Any] | None) -> Usage | None:
+    """The usage member of an answer; None when absent or without the two counts that matter."""
+    if not raw or "inputTokens" not in raw or "outputTokens" not in raw:
+        return None
+    return Usage(
+        input_tokens=raw["inputTokens"],
+        output_tokens=raw["outputTokens"],
+        total_tokens=raw.get("totalTokens") or 0,
+        cache_read_tokens=raw.get("cacheReadInputTokens") or 0,
+        cache_write_tokens=raw.get("cacheWriteInputTokens") or 0,
+    )
+
+
+def _block_from(raw: Mapping[str, Any]) -> Block | None:
+    if "text" in raw:
+        return Text(raw["text"])
+    if "toolUse" in raw:
+        use = raw["toolUse"]
+        return ToolUse(use.get("toolUseId", ""), use.get("name", ""), use.get("input"))
+    if "reasoningContent" in raw:
+        thought = raw["reasoningContent"]
+        text = thought.get("reasoningText") or {}
+        return Reasoning(text.get("text", ""), text.get("signature") or "", thought.get("redactedContent") or b"")
+    if "citationsContent" in raw:
+        return Text("".join(part.get("text", "") for part in raw["citationsContent"].get("content") or ()))
+    return None
+
+
+@dataclass
+class _OpenBlock:
+    """A content block while its deltas arrive."""
+
+    kind: str = ""
+    text: list[str] = field(default_factory=list)
+    signature: str = ""
+    redacted: bytes = b""
+    use_id: str = ""
+    name: str = ""
+
+    def close(self) -> Block | None:
+        text = "".join(self.text)
+        if self.kind == "toolUse":
+            return ToolUse(self.use_id, self.name, _json_or_none(text), text)
+        if self.kind == "reasoning":
+            return Reasoning(text, self.signature, self.redacted)
+        return Text(text) if self.kind == "text" else None
+
+
+def _json_or_none(text: str) -> Any:
+    if not text.strip():
+        return {}  # a tool without arguments streams an empty input
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+class StreamReader:
+    """Collects the events of one ConverseStream into a Reply, noting when each arrived."""
+
+    def __init__(self, started: float, request_id: str = "") -> None:
+        self.started = self.last = started
+        self.request_id = request_id
+        self.events: list[str] = []
+        self.blocks: dict[int, _OpenBlock] = {}
+        self.stop_reason = ""
+        self.usage: Usage | None = None
+        self.server_ms: float | None = None
+        self.ttft_ms: float | None = None
+        self.max_gap_ms = 0.0
+        self.has_metadata = False
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """Take one event as botocore parsed it: a mapping with the event's name as its only key."""
+        now = time.perf_counter()
+        name, body = next(iter(event.items()))
+        if self.events:
+            self.max_gap_ms = max(self.max_gap_ms, (now - self.last) * 1000)
+        self.last = now
+        self.events.append(name)
+        if name == "contentBlockStart":
+            self._start(body)
+        elif name == "contentBlockDelta":
+            if self.ttft_ms is None:
+                self.ttft_ms = (now - self.started) * 1000
+            self._delta(body)
+        elif name == "messageStop":
+            self.stop_reason = body.get("stopReason") or ""
+        elif name == "metadata":
+            self.has_metadata = True
+            self.usage = usage_from(body.get("usage"))
+            self.server_ms = (body.get("metrics") or {}).get("latencyMs")
+
+    def _open(self, body: Mapping[str, Any]) -> _OpenBlock:
+        return self.blocks.setdefault(body.get("contentBlockIndex", 0), _OpenBlock())
+
+    def _start(self, body: Mapping[str, Any]) -> None:
+        use = (body.get("start") or {}).get("toolUse")
+        if use:
+            block = self._open(body)
+            block.kind, block.use_id, block.name = "toolUse", use.get("toolUseId", ""), use.get("name", "")
+
+    def _delta(self, body: Mapping[str, Any]) -> None:
+        block, delta = self._open(body), body.get("delta") or {}
+        if "text" in delta:
+            block.kind = block.kind or "text"
+            block.text.append(delta["text"])
+        elif "toolUse" in delta:
+            block.kind = "toolUse"
+            block.text.append(delta["toolUse"].get("input", ""))
+        elif "reasoningContent" in delta:
+            thought = delta["reasoningContent"]
+            block.kind = "reasoning"
+            block.text.append(thought.get("text", ""))
+            block.signature += thought.get("signature", "")
+            block.redacted += thought.get("redactedContent", b"")
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.stop_reason) and self.has_metadata
+
+    def reply(self) -> Reply:
+        """What has arrived so far; `complete` says whether it is all."""
+        closed: Iterable[Block | None] = (block.close() for _index, block in sorted(self.blocks.items()))
+        return Reply(
+            content=tuple(block for block in closed if block is not None),
+            stop_reason=self.stop_reason,
+            usage=self.usage,
+            timing=Timing((time.perf_counter() - self.started) * 1000, self.ttft_ms, self.max_gap_ms, self.server_ms),
+            operation=Operation.STREAM,
+            events=tuple(self.events),
+            complete=self.complete,
+            request_id=self.request_id,
+        )

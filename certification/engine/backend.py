@@ -1,0 +1,44 @@
+"""Which Bedrock we talk to: AWS, or the emulator where no credentials are found."""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+
+from django.conf import settings
+
+from certification.bedrock import client
+from certification.bedrock.client import AWS, EMULATOR, Bedrock, Connection
+from certification.models import Backend
+
+_lock = threading.Lock()
+_kept: dict[Connection, Bedrock] = {}
+
+
+@cache
+def name() -> Backend:
+    """The backend in use. With BEDROCK_BACKEND=auto: AWS when the SDK finds credentials, else the emulator."""
+    wanted = settings.BEDROCK_BACKEND
+    if wanted == "auto":
+        return Backend.AWS if client.find_credentials().configured else Backend.EMULATOR
+    return Backend(wanted)
+
+
+def endpoint_url() -> str:
+    """Where calls go: the configured address, the local emulator's, or '' for AWS's own hosts."""
+    url: str = settings.BEDROCK_ENDPOINT_URL
+    return url or (f"http://127.0.0.1:{settings.EMULATOR_PORT}" if name() == Backend.EMULATOR else "")
+
+
+def bedrock() -> Bedrock:
+    """The process's one client of Bedrock, made at first use."""
+    in_flight = settings.CERTIFICATION_CONCURRENCY * settings.CERTIFICATION_CALLS_PER_RUN
+    connection = Connection(
+        backend=EMULATOR if name() == Backend.EMULATOR else AWS,
+        endpoint_url=endpoint_url(),
+        max_connections=max(10, in_flight),
+    )
+    with _lock:
+        if connection not in _kept:
+            _kept[connection] = Bedrock(connection)
+        return _kept[connection]

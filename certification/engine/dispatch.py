@@ -1,0 +1,266 @@
+"""From a wish to a job: check it, estimate it, write the job and its runs, put them on the queue."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from certification.engine import backend, queue
+from certification.models import (
+    ACTIVE,
+    AIModel,
+    CertificationJob,
+    CertificationRun,
+    JobType,
+    Priority,
+    Region,
+    Route,
+    State,
+    Tier,
+    User,
+)
+from certification.suite import registry
+
+log = structlog.get_logger(__name__)
+
+
+class DispatchError(Exception):
+    """A wish that cannot be granted; the text says what to do. `code` is stable, `names` what it is about."""
+
+    code = "cannot_dispatch"
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+
+
+class ModelNotFound(DispatchError):
+    code = "model_not_found"
+
+
+class RegionNotFound(DispatchError):
+    code = "region_not_found"
+
+
+class NothingToRun(DispatchError):
+    code = "nothing_to_run"
+
+
+class AlreadyRunning(DispatchError):
+    """Every pair has an active run; `job` is one that runs them."""
+
+    code = "already_running"
+
+    def __init__(self, message: str, job: CertificationJob) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class TooExpensive(DispatchError):
+    code = "too_expensive"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will cost before it starts. `usd` covers the priced pairs only; `unpriced` counts the others."""
+
+    calls: int
+    usd: float
+    unpriced: int
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """What came of a wish. `skipped` pairs already have an active run; `not_offered` counts pairs without a route."""
+
+    job: CertificationJob
+    created: bool
+    estimate: Estimate
+    skipped: tuple[tuple[str, str], ...] = ()
+    not_offered: int = 0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Options that every way of asking shares."""
+
+    tier: str = Tier.FULL
+    by: User | None = None
+    priority: str = ""  # chosen by size when empty
+    idempotency_key: str = ""
+    max_cost_usd: float | None = None
+    seed: int | None = None  # shared by all runs of the job, so that regions get the same prompts; drawn when None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_models(names: Iterable[str]) -> list[AIModel]:
+    """The models with these UUIDs or api_model_ids, in the order given. ModelNotFound names those nobody knows."""
+    names = list(dict.fromkeys(names))
+    found = AIModel.objects.named(names)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ModelNotFound(
+            f"Unknown model: {', '.join(missing)}. See the ids with: manage.py list_uncertified --all, "
+            "or bring new ones in with: manage.py sync_catalogue",
+            missing,
+        )
+    return list(dict.fromkeys(found[name] for name in names))
+
+
+def find_regions(codes: Iterable[str]) -> list[Region]:
+    """The enabled regions with these codes, in the order given. RegionNotFound names unknown and disabled ones."""
+    codes = list(dict.fromkeys(codes))
+    found = {r.code: r for r in Region.objects.filter(code__in=codes)}
+    unknown = [code for code in codes if code not in found]
+    if unknown:
+        raise RegionNotFound(
+            f"Unknown region: {', '.join(unknown)}. Regions look like us-east-1; the admin lists all {Region.objects.count()}.",
+            unknown,
+        )
+    disabled = [code for code in codes if not found[code].enabled]
+    if disabled:
+        raise RegionNotFound(f"Disabled region: {', '.join(disabled)}. Enable it in the admin first.", disabled)
+    return [found[code] for code in codes]
+
+
+def certify(
+    models: Sequence[AIModel],
+    regions: Sequence[Region],
+    wish: Wish,
+    *,
+    job_type: str = "",
+    pairs: Sequence[tuple[AIModel, Region]] | None = None,
+) -> Dispatched:
+    """Start certifying models x regions (or just `pairs`). Raises DispatchError; nothing is written then."""
+    earlier = _earlier(wish)
+    if earlier:
+        return earlier
+    wanted = list(pairs) if pairs is not None else [(m, r) for m in models for r in regions]
+    if not wanted:
+        raise NothingToRun("Nothing to certify: no model and region were given.")
+    estimate = estimate_pairs(wanted, wish.tier)
+    if wish.max_cost_usd is not None and estimate.usd > wish.max_cost_usd:
+        raise TooExpensive(
+            f"This is estimated at {estimate.usd:.2f} USD ({estimate.calls} calls), over the limit of "
+            f"{wish.max_cost_usd:.2f} USD. Ask for fewer models or regions, a lower tier, or a higher limit."
+        )
+    kind = job_type or (JobType.SINGLE_MODEL if len(wanted) == 1 else JobType.MULTIPLE_MODELS)
+    try:
+        with transaction.atomic():
+            job = _job(wanted, wish, kind, estimate)
+            runs = _runs(job, wanted, wish)
+            skipped = _skipped(job, wanted, runs)
+            if not runs:
+                raise _already_running(skipped)
+            transaction.on_commit(lambda: queue.publish_job(job))
+    except IntegrityError:
+        # Two identical requests at the same instant: the other one's job holds the key.
+        earlier = _earlier(wish)
+        if earlier:
+            return earlier
+        raise
+    log.info("job_created", job=str(job.pk), type=kind, tier=wish.tier, runs=len(runs), skipped=len(skipped))
+    return Dispatched(job, True, estimate, tuple((m.api_model_id, r.code) for m, r in skipped))
+
+
+def certify_all(regions: Sequence[Region], wish: Wish, *, include_unlisted: bool = False) -> Dispatched:
+    """Start certifying every active model in each region where it has a route (anywhere, with `include_unlisted`)."""
+    models = list(AIModel.objects.active())
+    offered = set(Route.objects.filter(region__in=regions).values_list("model_id", "region_id"))
+    pairs = [(m, r) for m in models for r in regions if include_unlisted or (m.pk, r.pk) in offered]
+    if not pairs:
+        raise NothingToRun("No active model is offered in these regions. Run manage.py sync_catalogue first.")
+    done = certify(models, regions, wish, job_type=JobType.ALL_MODELS, pairs=pairs)
+    not_offered = len(models) * len(regions) - len(pairs)
+    return Dispatched(done.job, done.created, done.estimate, done.skipped, not_offered)
+
+
+def retry(job: CertificationJob, wish: Wish) -> Dispatched:
+    """A new job for the runs of `job` that ended without a verdict."""
+    failed = job.runs.filter(status=State.FAILED).select_related("model", "region").order_by("created_at")
+    pairs = [(run.model, run.region) for run in failed]
+    if not pairs:
+        raise NothingToRun("This job has no failed runs to retry.")
+    return certify([], [], wish, job_type=job.type, pairs=pairs)
+
+
+def estimate_pairs(pairs: Sequence[tuple[AIModel, Region]], tier: str) -> Estimate:
+    """Calls and money for these pairs, from the suite's own figures and the catalogue's prices."""
+    calls, usd, unpriced = 0, 0.0, 0
+    per_model: dict[uuid.UUID, tuple[int, float | None]] = {}
+    for model, _region in pairs:
+        if model.pk not in per_model:
+            size = registry.estimate(model.kind, tier, frozenset(model.capabilities))
+            per_model[model.pk] = size.calls, model.cost_usd(size.input_tokens, size.output_tokens)
+        n, cost = per_model[model.pk]
+        calls += n
+        usd += cost or 0.0
+        unpriced += n > 0 and cost is None
+    return Estimate(calls, usd, unpriced)
+
+
+def _earlier(wish: Wish) -> Dispatched | None:
+    if not wish.idempotency_key:
+        return None
+    job = CertificationJob.objects.filter(idempotency_key=wish.idempotency_key).first()
+    return Dispatched(job, False, Estimate(0, float(job.estimated_cost_usd or 0), 0)) if job else None
+
+
+def _job(pairs: Sequence[tuple[AIModel, Region]], wish: Wish, kind: str, estimate: Estimate) -> CertificationJob:
+    bulk = len(pairs) > settings.CERTIFICATION_BULK_RUNS
+    return CertificationJob.objects.create(
+        type=kind,
+        tier=wish.tier,
+        priority=wish.priority or (Priority.BULK if bulk else Priority.INTERACTIVE),
+        backend=backend.name(),
+        regions=list(dict.fromkeys(r.code for _m, r in pairs)),
+        model_ids=list(dict.fromkeys(str(m.pk) for m, _r in pairs)),
+        total_runs=0,
+        idempotency_key=wish.idempotency_key or None,
+        max_cost_usd=wish.max_cost_usd,
+        estimated_cost_usd=round(estimate.usd, 6),
+        config=dict(wish.config),
+        created_by=wish.by,
+    )
+
+
+def _runs(job: CertificationJob, pairs: Sequence[tuple[AIModel, Region]], wish: Wish) -> list[CertificationRun]:
+    """The runs that could be created: a pair with an active run keeps that one (partial unique index)."""
+    seed = secrets.randbits(32) if wish.seed is None else wish.seed
+    drafts = [
+        CertificationRun(job=job, model=m, region=r, tier=job.tier, backend=job.backend, variant_seed=seed)
+        for m, r in pairs
+    ]
+    CertificationRun.objects.bulk_create(drafts, ignore_conflicts=True, batch_size=1000)
+    kept = set(job.runs.values_list("pk", flat=True))
+    job.total_runs = len(kept)
+    job.save(update_fields=["total_runs"])
+    return [run for run in drafts if run.pk in kept]
+
+
+def _skipped(
+    job: CertificationJob, pairs: Sequence[tuple[AIModel, Region]], runs: Sequence[CertificationRun]
+) -> list[tuple[AIModel, Region]]:
+    if len(runs) == len(pairs):
+        return []
+    made = {(run.model_id, run.region_id) for run in runs}
+    return [(m, r) for m, r in pairs if (m.pk, r.pk) not in made]
+
+
+def _already_running(skipped: Sequence[tuple[AIModel, Region]]) -> DispatchError:
+    model, region = skipped[0]
+    run = CertificationRun.objects.filter(model=model, region=region, status__in=ACTIVE).select_related("job").first()
+    if run is None:  # it ended this very moment
+        return NothingToRun("The run that stood in the way has just ended. Ask again.")
+    return AlreadyRunning(
+        f"Already running: {model.api_model_id} in {region.code}, job {run.job_id}. "
+        f"Wait for it, or cancel it with: manage.py job cancel {run.job_id}",
+        run.job,
+    )

@@ -1,0 +1,184 @@
+"""What a trial leaves behind: requests, replies and timings as JSON, cut to size, without secrets or account ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from certification.bedrock import fixes
+from certification.exchange import (
+    AnyRequest,
+    Block,
+    Document,
+    EmbedReply,
+    EmbedRequest,
+    Failure,
+    Image,
+    Outcome,
+    Reasoning,
+    Reply,
+    Request,
+    Text,
+    Timing,
+    ToolResult,
+    ToolUse,
+)
+from certification.suite.case import Grade, Script
+
+MAX_TEXT = 8_000  # characters kept of any one text
+ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)|(?<=account )\d{12}\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One call as it was sent and what came of it, retries included. `route` is the target id that was called."""
+
+    request: AnyRequest
+    outcome: Outcome
+    number: int
+    at: str  # ISO 8601, UTC
+    route: str
+
+
+def redact(text: str) -> str:
+    """The text without AWS account ids."""
+    return ACCOUNT_ID.sub("************", text)
+
+
+def cut(text: str) -> str:
+    """At most MAX_TEXT characters of a redacted text; says how much is missing. Null characters, which PostgreSQL refuses, go."""
+    text = redact(text).replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} [... {len(text) - MAX_TEXT} more characters]"
+
+
+def trial(script: Script, grade: Grade, attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """One trial as stored in TestResult.trials."""
+    return {
+        "trial": script.ref.trial,
+        "variant": script.variant,
+        "passed": grade.passed,
+        "valid": grade.valid,
+        "sentence": cut(grade.sentence),
+        "evidence": clean(dict(grade.evidence)),
+        "calls": [_attempt(a) for a in attempts],
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "at": attempt.at,
+        "attempt": attempt.number,
+        "route": redact(attempt.route),
+        "request": request(attempt.request),
+        **outcome(attempt.outcome),
+    }
+
+
+def request(asked: AnyRequest) -> dict[str, Any]:
+    """A request as JSON; only the members that were set."""
+    if isinstance(asked, EmbedRequest):
+        return {"operation": asked.operation, "texts": [cut(t) for t in asked.texts], "dimensions": asked.dimensions}
+    return {"operation": asked.operation} | {
+        name: value for name, value in _request_members(asked).items() if value not in ("", None, [], ())
+    }
+
+
+def _request_members(asked: Request) -> dict[str, Any]:
+    return {
+        "messages": [{"role": m.role, "content": [_block(b) for b in m.content]} for m in asked.messages],
+        "max_tokens": asked.max_tokens,
+        "system": cut(asked.system),
+        "stop_sequences": list(asked.stop_sequences),
+        "tools": [{"name": t.name, "description": t.description, "schema": dict(t.schema)} for t in asked.tools],
+        "tool_choice": asked.tool_choice,
+        "temperature": asked.temperature,
+        "top_p": asked.top_p,
+        "output_schema": asked.output_schema,
+    }
+
+
+def outcome(seen: Outcome) -> dict[str, Any]:
+    """A reply or a failure as JSON, with its timings in milliseconds."""
+    common: dict[str, Any] = {"timing": _timing(seen.timing), "request_id": seen.request_id}
+    match seen:
+        case Reply():
+            return common | {"reply": _reply(seen)}
+        case EmbedReply():
+            shape = [len(v) for v in seen.vectors]
+            return common | {"reply": {"dimensions": shape, "head": [list(v[:4]) for v in seen.vectors]}}
+        case Failure():
+            failure = {
+                "category": seen.reason.category, "reason": seen.reason, "message": cut(seen.message),
+                "code": seen.code, "http_status": seen.http_status,
+            }  # fmt: skip
+            return common | {"failure": failure} | ({"partial": _reply(seen.partial)} if seen.partial else {})
+
+
+def _reply(reply: Reply) -> dict[str, Any]:
+    usage = reply.usage
+    return {
+        "content": [_block(b) for b in reply.content],
+        "stop_reason": reply.stop_reason,
+        "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None,
+        "complete": reply.complete,
+    } | ({"events": _events(reply.events)} if reply.events else {})
+
+
+def _events(events: Sequence[str]) -> list[str]:
+    """Event names in order, runs of the same one written once with their number."""
+    short: list[str] = []
+    count = 0
+    for position, name in enumerate(events):
+        count += 1
+        if position + 1 == len(events) or events[position + 1] != name:
+            short.append(name if count == 1 else f"{name} x{count}")
+            count = 0
+    return short
+
+
+def _timing(timing: Timing) -> dict[str, float]:
+    values = {
+        "total": timing.total_ms, "ttft": timing.ttft_ms, "max_gap": timing.max_gap_ms, "server": timing.server_ms,
+    }  # fmt: skip
+    return {name: round(value, 1) for name, value in values.items() if value is not None}
+
+
+def _block(block: Block) -> dict[str, Any]:
+    match block:
+        case Text(text):
+            return {"text": cut(text)}
+        case ToolUse(use_id, name, tool_input, raw):
+            use = {"id": use_id, "name": name, "input": clean(tool_input)}
+            return {"tool_use": use if tool_input is not None else use | {"raw_input": cut(raw)}}
+        case ToolResult(use_id, text, is_error):
+            return {"tool_result": {"id": use_id, "text": cut(text), "is_error": is_error}}
+        case Reasoning(text):
+            return {"reasoning": cut(text)}
+        case Image(fmt, data):
+            return {"image": {"format": fmt, "bytes": len(data)}}
+        case Document(fmt, name, data):
+            return {"document": {"format": fmt, "name": name, "bytes": len(data)}}
+
+
+def clean(value: Any) -> Any:
+    """Any JSON-like value with its texts cut; what JSON or PostgreSQL cannot hold becomes text."""
+    if isinstance(value, str):
+        return cut(value)
+    if isinstance(value, dict):
+        return {cut(str(k)): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [clean(v) for v in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else str(value)
+    return value if value is None or isinstance(value, bool | int) else cut(str(value))
+
+
+def fix(failure: Failure | None, *, reason: Any = None, model_id: str, region: str) -> dict[str, str]:
+    """The fix for a failure (or a bare reason) as JSON: text, command, who, url, wait; empty without one."""
+    found = failure.reason if failure else reason
+    if found is None:
+        return {}
+    advice = fixes.fix_for(found, model_id=model_id, region=region, operation=failure.operation if failure else "")
+    return {name: value for name in ("text", "command", "who", "url", "wait") if (value := getattr(advice, name))}

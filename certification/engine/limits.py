@@ -1,0 +1,121 @@
+"""How fast we may call: one token bucket per region and route, shared by every worker through Redis.
+
+A bucket exists only once Bedrock has throttled its route. Each throttle halves the rate it allowed until then, each
+second without one adds to it (AIMD); when the rate has grown back well past where it was cut, the bucket goes away.
+Bedrock reserves input plus `maxTokens` of a call against the quota, so that is what a call costs here.
+Without Redis the limiter lets calls pass: Bedrock's own throttling is then the only brake.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import redis
+import structlog
+
+log = structlog.get_logger(__name__)
+
+WINDOW_S = 10.0  # over which the tokens of a route are counted before its first throttle
+MIN_RATE = 50.0  # tokens per second: a probing call every few seconds, whatever happens
+DECREASE = 0.5
+INCREASE = 0.02  # of the rate at the cut, per second without a throttle
+RELEASE = 2.0  # times the rate at the cut: from here on the bucket is not needed
+MAX_BURST_S = 2.0
+TTL_S = 600
+COOL_DOWN_S = 1.0  # throttles of calls that were in flight together count as one
+
+# KEYS: bucket, spent. ARGV: now, cost. Answers the milliseconds to wait before trying again; 0 = go.
+TAKE = """
+local b = redis.call('HMGET', KEYS[1], 'rate', 'cut', 'level', 'at')
+local now, cost = tonumber(ARGV[1]), tonumber(ARGV[2])
+local spent = KEYS[2] .. ':' .. math.floor(now / %(window)d)
+redis.call('INCRBYFLOAT', spent, cost)
+redis.call('EXPIRE', spent, 3 * %(window)d)
+if not b[1] then return 0 end
+local rate, cut, level, at = tonumber(b[1]), tonumber(b[2]), tonumber(b[3]), tonumber(b[4])
+local passed = math.max(0, now - at)
+rate = rate + cut * %(increase)f * passed
+if rate > cut * %(release)f then redis.call('DEL', KEYS[1]) return 0 end
+local burst = math.max(rate * %(burst)f, cost)
+level = math.min(burst, level + rate * passed)
+local wait = 0
+if level >= cost then level = level - cost
+else
+  wait = math.ceil((cost - level) / rate * 1000)
+  redis.call('INCRBYFLOAT', spent, -cost)
+end
+redis.call('HSET', KEYS[1], 'rate', rate, 'level', level, 'at', now)
+redis.call('EXPIRE', KEYS[1], %(ttl)d)
+return wait
+""" % {"window": WINDOW_S, "increase": INCREASE, "release": RELEASE, "burst": MAX_BURST_S, "ttl": TTL_S}  # noqa: UP031
+
+# KEYS: bucket, spent. ARGV: now. Halves the rate, or opens the bucket at half of what was spent lately. The new rate.
+THROTTLED = """
+local now = tonumber(ARGV[1])
+local b = redis.call('HMGET', KEYS[1], 'rate', 'thrown')
+local rate = tonumber(b[1])
+if rate and b[2] and now - tonumber(b[2]) < %(cool)f then return tostring(rate) end
+if not rate then
+  local slot = math.floor(now / %(window)d)
+  local sum = tonumber(redis.call('GET', KEYS[2] .. ':' .. slot) or 0)
+            + tonumber(redis.call('GET', KEYS[2] .. ':' .. (slot - 1)) or 0)
+  rate = sum / (%(window)d + now - slot * %(window)d)
+end
+rate = math.max(%(least)f, rate * %(decrease)f)
+redis.call('HSET', KEYS[1], 'rate', rate, 'cut', rate, 'level', 0, 'at', now, 'thrown', now)
+redis.call('EXPIRE', KEYS[1], %(ttl)d)
+return tostring(rate)
+""" % {"window": WINDOW_S, "least": MIN_RATE, "decrease": DECREASE, "ttl": TTL_S, "cool": COOL_DOWN_S}  # noqa: UP031
+
+
+@dataclass
+class Limiter:
+    """The shared buckets. `acquire` blocks the calling thread; give it an event to be woken by a stop."""
+
+    client: redis.Redis
+    prefix: str = "myia:limit"
+    _take: object = field(init=False)
+    _throttled: object = field(init=False)
+    _blind_until: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self._take = self.client.register_script(TAKE)
+        self._throttled = self.client.register_script(THROTTLED)
+
+    def acquire(self, region: str, target_id: str, tokens: int, stop: threading.Event, deadline: float) -> bool:
+        """Wait for `tokens` of the route's budget. False when stopped or past `deadline` (monotonic seconds) first."""
+        while not stop.is_set():
+            wait_s = self._run(self._take, region, target_id, tokens) / 1000
+            if wait_s <= 0:
+                return True
+            if time.monotonic() + wait_s > deadline:
+                return False
+            stop.wait(min(wait_s, 5.0))
+        return False
+
+    def throttled(self, region: str, target_id: str) -> None:
+        """Bedrock refused a call of this route for its rate: everybody slows down."""
+        rate = self._run(self._throttled, region, target_id)
+        log.info("route_throttled", region=region, route=target_id, tokens_per_second=round(rate, 1))
+
+    def _run(self, script: object, region: str, target_id: str, *arguments: float) -> float:
+        now = time.time()
+        if now < self._blind_until:
+            return 0.0
+        name = f"{self.prefix}:{{{region}:{target_id}}}"
+        try:
+            return float(script(keys=[name, f"{name}:spent"], args=[now, *arguments]))  # type: ignore[operator]
+        except redis.RedisError as error:
+            self._blind_until = now + 1.0
+            log.warning("limiter_without_redis", error=str(error))
+            return 0.0
+
+
+def connect(url: str, max_connections: int) -> Limiter:
+    """A limiter on the Redis at `url`; its pool blocks rather than fails when every connection is taken."""
+    pool = redis.BlockingConnectionPool.from_url(
+        url, max_connections=max_connections, timeout=2, socket_timeout=2, socket_connect_timeout=1
+    )
+    return Limiter(redis.Redis(connection_pool=pool))

@@ -1,0 +1,75 @@
+"""Messages to the workers. A message is a hint: the row it names is the truth."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import islice
+
+import redis
+import structlog
+from celery import current_app
+from django.conf import settings
+from kombu.exceptions import OperationalError
+
+from certification.models import CertificationJob, CertificationRun, Priority
+
+log = structlog.get_logger(__name__)
+
+CERTIFY_RUN = "certification.tasks.certify_run"
+PUBLISH_JOB = "certification.tasks.publish_job"
+BATCH = 500
+SMALL = 50  # runs whose messages a request may send itself
+
+
+def name_for(priority: str) -> str:
+    """The queue for a job's priority. A click must never wait behind a sweep."""
+    base: str = settings.CERTIFICATION_QUEUE_NAME
+    return base if priority == Priority.INTERACTIVE else f"{base}.bulk"
+
+
+def publish_job(job: CertificationJob) -> bool:
+    """Get a new job's runs onto the queue: directly when they are few, else through one message to a worker.
+
+    False when the broker cannot be reached; the runs stay PENDING and `reconcile` sends them when it is back.
+    """
+    try:
+        if job.total_runs <= SMALL:
+            publish(list(job.runs.values_list("pk", flat=True)), job.priority)
+        else:
+            current_app.send_task(PUBLISH_JOB, [str(job.pk)], queue=name_for(Priority.INTERACTIVE), retry=False)
+    except (OperationalError, OSError) as error:
+        log.warning("broker_unreachable", job=str(job.pk), error=str(error))
+        return False
+    job.mark_queued()
+    return True
+
+
+def publish(run_ids: Sequence[uuid.UUID], priority: str) -> int:
+    """Send one message per run over one connection, noting it in the rows batch by batch. The number sent."""
+    sent = 0
+    with current_app.producer_or_acquire() as producer:
+        for batch in _batches(run_ids):
+            for run_id in batch:
+                current_app.send_task(
+                    CERTIFY_RUN, [str(run_id)], queue=name_for(priority), producer=producer, retry=False
+                )
+            sent += CertificationRun.objects.mark_queued(batch)
+    return sent
+
+
+def _batches(run_ids: Iterable[uuid.UUID]) -> Iterable[list[uuid.UUID]]:
+    remaining = iter(run_ids)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch
+
+
+@cache
+def _broker() -> redis.Redis:
+    return redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=5, socket_connect_timeout=2)
+
+
+def waiting(priority: str) -> int:
+    """Messages that no worker has taken yet. redis.RedisError when the broker cannot be reached."""
+    return int(_broker().llen(name_for(priority)))

@@ -1,0 +1,534 @@
+"""One run from claim to verdict, and the process that works on many of them at once."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from os import getpid
+from statistics import median
+from typing import TypeVar
+
+import structlog
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from certification.bedrock.client import Bedrock
+from certification.bedrock.errors import BedrockError
+from certification.engine import backend, evidence, limits
+from certification.engine.evidence import Attempt
+from certification.engine.preflight import Preflight
+from certification.exchange import AnyRequest, EmbedRequest, Failure, Operation, Outcome, Reply, Request, Text, Timing
+from certification.models import (
+    CertificationRun,
+    ModelCertification,
+    Priority,
+    QueuePause,
+    Route,
+    RouteKind,
+    RunOutcome,
+    State,
+    TestResult,
+)
+from certification.reasons import ErrorCategory, Owner, Reason, Status
+from certification.suite import plan, registry, scoring
+from certification.suite.case import Case, Context, Grade, Script, play
+from certification.suite.plan import Trial
+from certification.suite.scoring import CaseOutcome, Judgement
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+MAX_ATTEMPTS = 4  # of one call
+BACKOFF_S = (0.4, 1.2, 3.0)
+PULSE_S = 1.0
+PERSIST_S = 60.0  # how long a result waits for a database that is away
+# Answers that speak about the way, not the model: the next route may work.
+NEXT_ROUTE = frozenset(
+    {
+        Reason.NEEDS_INFERENCE_PROFILE, Reason.NEEDS_PROVISIONED_THROUGHPUT, Reason.NOT_IN_REGION,
+        Reason.UNKNOWN_MODEL, Reason.SCP_DENIED,
+    }
+)  # fmt: skip
+ACCOUNT_DOUBTS = frozenset({ErrorCategory.PERMISSION_ERROR, ErrorCategory.MODEL_ACCESS})
+
+
+class Stopped(Exception):
+    """The run must not go on: it was cancelled, lost or is handed back."""
+
+
+@dataclass
+class Worker:
+    """One process's share of the work: a bounded pool of call threads and the pulse that shows its runs are alive."""
+
+    bedrock: Bedrock
+    limiter: limits.Limiter
+    calls_per_run: int
+    calls: ThreadPoolExecutor
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{getpid()}")
+    draining: threading.Event = field(default_factory=threading.Event)
+    _active: dict[uuid.UUID, Execution] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _pulse: threading.Thread | None = None
+    last_pulse: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.preflight = Preflight(self.bedrock)
+
+    @property
+    def active(self) -> int:
+        """Runs being worked on now."""
+        return len(self._active)
+
+    @contextmanager
+    def watching(self, execution: Execution) -> Iterator[None]:
+        """Keep the run's heartbeat going while the block runs."""
+        with self._lock:
+            self._active[execution.run.pk] = execution
+            if self._pulse is None:
+                self._pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)
+                self._pulse.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._active.pop(execution.run.pk, None)
+
+    def drain(self) -> None:
+        """Let running calls end and hand unfinished runs back."""
+        self.draining.set()
+        with self._lock:
+            for execution in self._active.values():
+                execution.stop.set()
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(PULSE_S)
+            with self._lock:
+                mine = dict(self._active)
+            if not mine:
+                continue
+            try:
+                with released():
+                    alive = CertificationRun.objects.beat({pk: e.run.claimed_by for pk, e in mine.items()})
+            except (OperationalError, InterfaceError) as error:
+                log.warning("heartbeat_failed", error=str(error))
+                continue
+            self.last_pulse = time.monotonic()
+            for pk, execution in mine.items():
+                if pk not in alive:
+                    execution.lose()
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """Give the database connection back to the pool after the block: runs last long and touch the database rarely."""
+    try:
+        yield
+    finally:
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+@cache
+def worker() -> Worker:
+    """This process's worker, made at first use."""
+    in_flight = settings.CERTIFICATION_CONCURRENCY * settings.CERTIFICATION_CALLS_PER_RUN
+    return Worker(
+        bedrock=backend.bedrock(),
+        limiter=limits.connect(settings.REDIS_URL, max_connections=min(in_flight, 32)),
+        calls_per_run=settings.CERTIFICATION_CALLS_PER_RUN,
+        calls=ThreadPoolExecutor(in_flight, thread_name_prefix="call"),
+    )
+
+
+def run(run_id: uuid.UUID, worker: Worker) -> bool:
+    """Work on one run from claim to verdict. False when it was not ours to take, or no longer ours to finish."""
+    if worker.draining.is_set():
+        return False
+    with released():
+        claimed = CertificationRun.objects.claim(run_id, f"{worker.name}:{uuid.uuid4().hex[:12]}")
+        if claimed is None:
+            return False
+        execution = Execution(claimed, worker, list(claimed.model.routes.filter(region=claimed.region)))
+    with worker.watching(execution):
+        try:
+            judgement = execution.certify()
+        except Stopped:
+            return _stopped(execution)
+        if execution.unauthenticated:
+            return _refused_credentials(execution, execution.unauthenticated)
+        return _finish(execution, judgement)
+
+
+def _stopped(execution: Execution) -> bool:
+    """Nothing of a lost run is written; one that is handed back starts again elsewhere."""
+    if execution.lost:
+        log.info("run_lost", run=str(execution.run.pk))
+    elif persist(execution.run.release):
+        log.info("run_released", run=str(execution.run.pk))
+    return False
+
+
+def _refused_credentials(execution: Execution, failure: Failure) -> bool:
+    """Wrong or expired credentials are ours: nothing is said about the model. A sweep pauses, a click learns at once."""
+    run = execution.run
+    if run.job.priority == Priority.BULK:
+        persist(lambda: QueuePause.begin(run.backend, failure))
+        log.error("queue_paused", backend=run.backend, reason=failure.reason, error=failure.message)
+        persist(run.release)
+        return False
+    outcome = RunOutcome(
+        status=State.FAILED,
+        error_category=failure.reason.category,
+        error_reason=failure.reason,
+        error_message=evidence.cut(failure.message),
+        error_code=failure.code,
+        request_id=failure.request_id,
+        fix=evidence.fix(failure, model_id=run.model.api_model_id, region=run.region_id),
+        calls=execution.calls.total,
+        environment=execution.environment,
+    )
+    return persist(lambda: run.finish(outcome))
+
+
+def _finish(execution: Execution, judgement: Judgement) -> bool:
+    """Results, run, job and certification in one transaction. False when the run was no longer ours."""
+    run, outcome = execution.run, execution.outcome(judgement)
+    ttl = timedelta(days=settings.CERTIFICATION_TTL_DAYS)
+    says_something = judgement.verdict != Status.PENDING or (
+        judgement.reason is not None and judgement.reason.facts.owner != Owner.OURS
+    )
+
+    def write() -> bool:
+        with transaction.atomic():
+            won = run.finish(outcome, execution.results())
+            if won and says_something:
+                ModelCertification.record(run, ttl)
+            return won
+
+    won = persist(write)
+    if won:
+        log.info(
+            "run_finished", run=str(run.pk), job=str(run.job_id), model=run.model.api_model_id, region=run.region_id,
+            status=outcome.status, verdict=outcome.verdict, score=outcome.score, reason=outcome.error_reason,
+            calls=outcome.calls, retries=outcome.retries,
+        )  # fmt: skip
+    return won
+
+
+def persist(write: Callable[[], T]) -> T:
+    """Run a database write, again while the database is away, for up to PERSIST_S: a result must not be lost to a restart."""
+    deadline = time.monotonic() + PERSIST_S
+    while True:
+        try:
+            with released():
+                return write()
+        except (OperationalError, InterfaceError) as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("database_away", error=str(error).strip())
+            time.sleep(0.5)
+
+
+class Execution:
+    """The state of one run while it is worked on. Trials run in the worker's call threads; they never touch the database."""
+
+    def __init__(self, run: CertificationRun, worker: Worker, routes: Sequence[Route]) -> None:
+        self.run = run
+        self.worker = worker
+        self.region: str = run.region_id
+        self.model_id: str = run.model.api_model_id
+        self.capabilities = frozenset(run.model.capabilities)
+        self.known_routes = sorted(routes, key=lambda r: r.preference)
+        self.targets: list[tuple[str, str]] = []
+        self.target, self.target_kind = self.model_id, RouteKind.ON_DEMAND.value
+        self.route_settled = False
+        self.deadline = time.monotonic() + settings.CERTIFICATION_TIMEOUT / 1000
+        self.stop = threading.Event()
+        self.lost = False
+        self.unauthenticated: Failure | None = None
+        self.cases: tuple[Case, ...] = ()
+        self.grades: dict[str, list[Grade]] = defaultdict(list)
+        self.trials: dict[str, list[tuple[Script, Grade, list[Attempt]]]] = defaultdict(list)
+        self.attempts: list[Attempt] = []
+        self.retries = 0
+        self.environment: dict[str, object] = {"worker": worker.name}
+        self._lock = threading.Lock()
+
+    def lose(self) -> None:
+        """The run is no longer ours: stop, and write nothing."""
+        self.lost = True
+        self.stop.set()
+
+    # -- the story of a run -------------------------------------------------------------------------------------------
+
+    def certify(self) -> Judgement:
+        """Preflight, route, access gate, the tier's other cases, verdict. Raises Stopped."""
+        if not registry.has_suite(self.run.model.kind):
+            return scoring.without_suite(self.run.model.kind)
+        if self.known_routes and all(r.kind == RouteKind.MANTLE for r in self.known_routes):
+            return scoring.not_on_runtime()
+        listing = self.worker.preflight.listing(self.region)
+        self.environment["preflight"] = listing.facts(self.model_id)
+        self.targets = self._targets(listing.profiles_of(self.model_id))
+        self.target, self.target_kind = self.targets[0]
+        self.cases = registry.cases(self.run.model.kind, self.run.tier, self.capabilities)
+        self._work_through()
+        judgement = scoring.judge(self._seen())
+        if judgement.reason and judgement.reason.category in ACCOUNT_DOUBTS:
+            canary = self.worker.preflight.canary(self.region)
+            self.environment["canary"] = {"answered": canary.answered, "reason": canary.reason}
+        return judgement
+
+    def _targets(self, listed_profiles: Iterable[str]) -> list[tuple[str, str]]:
+        """(target id, route kind) in the order to try: what the catalogue knows, then what the region lists, else the bare id."""
+        targets = {r.target_id: str(r.kind) for r in self.known_routes if r.kind != RouteKind.MANTLE}
+        for profile in sorted(listed_profiles, key=lambda p: p.startswith("global.")):
+            targets.setdefault(profile, RouteKind.INFERENCE_PROFILE.value)
+        return list(targets.items()) or [(self.model_id, RouteKind.ON_DEMAND.value)]
+
+    def _work_through(self) -> None:
+        """Start trials as the plan wants them, a few at a time, until nothing is due."""
+        started: dict[str, int] = defaultdict(int)
+        running: dict[Future[None], Trial] = {}
+        due: list[Trial] = []
+        while True:
+            if self.stop.is_set() and not self.unauthenticated:
+                wait(running)
+                raise Stopped
+            if not self.unauthenticated:
+                for trial in plan.next_trials(self.cases, self.grades, started, self.run.tier):
+                    due.append(trial)
+                    started[trial.case.id] += 1
+            while due and len(running) < self.worker.calls_per_run and not self.unauthenticated:
+                trial = due.pop(0)
+                running[self.worker.calls.submit(self._try, trial)] = trial
+            if not running:
+                return
+            done, _pending = wait(running, timeout=PULSE_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                running.pop(future)
+                future.result()
+
+    def _try(self, trial: Trial) -> None:
+        """One trial in a call thread: play it, grade it, keep both."""
+        attempts: list[Attempt] = []
+        script = trial.script(self.run.variant_seed)
+        try:
+            outcomes = play(script, lambda request: self.call(request, attempts), self.capabilities)
+        except Stopped:
+            return
+        grade = script.grade(outcomes, self._context(trial.case))
+        with self._lock:
+            self.grades[trial.case.id].append(grade)
+            self.trials[trial.case.id].append((script, grade, attempts))
+            if grade.passed:
+                self.route_settled = True
+
+    def _context(self, case: Case) -> Context:
+        texts: tuple[str, ...] = ()
+        if case.over_run:
+            texts = tuple(a.outcome.text for a in self.attempts if isinstance(a.outcome, Reply))
+        return Context(reasoning="reasoning" in self.capabilities, texts=texts, dimensions=self.run.model.dimensions)
+
+    # -- one call -----------------------------------------------------------------------------------------------------
+
+    def call(self, request: AnyRequest, attempts: list[Attempt]) -> Outcome:
+        """One call with the system's only retry loop. Raises Stopped between attempts; errors come back as Failure."""
+        number, failures = 0, 0
+        while True:
+            if self.stop.is_set():
+                raise Stopped
+            number += 1
+            outcome = self._attempt(request)
+            self._note(Attempt(request, outcome, number, datetime.now(UTC).isoformat(), self.target), attempts)
+            if not isinstance(outcome, Failure):
+                return outcome
+            if outcome.reason.category == ErrorCategory.AUTHENTICATION_ERROR:
+                self.unauthenticated = outcome
+                self.stop.set()
+                return outcome
+            if self._moves_on(outcome):
+                continue
+            failures += 1
+            # A broken answer is evidence about the model and stays one; only what says nothing about it is tried again.
+            worth_it = outcome.reason.retryable and outcome.reason.facts.is_infrastructure
+            if not worth_it or failures >= MAX_ATTEMPTS or not self._pause(failures):
+                return outcome
+            with self._lock:
+                self.retries += 1
+
+    def _attempt(self, request: AnyRequest) -> Outcome:
+        tokens = _cost_in_tokens(request)
+        if not self.worker.limiter.acquire(self.region, self.target, tokens, self.stop, self.deadline):
+            if self.stop.is_set():
+                raise Stopped
+            return Failure(
+                Reason.DEADLINE, "The run's time was over before the route's rate limit allowed another call.",
+                operation=request.operation,
+            )  # fmt: skip
+        started = time.perf_counter()
+        remaining = self.deadline - time.monotonic()
+        try:
+            return _send(self.worker.bedrock, self.region, self.target, request, remaining)
+        except BedrockError as error:
+            if error.category == ErrorCategory.RATE_LIMIT:
+                self.worker.limiter.throttled(self.region, self.target)
+            elapsed = Timing((time.perf_counter() - started) * 1000)
+            return error.to_failure(elapsed, getattr(error, "partial", None))
+
+    def _note(self, attempt: Attempt, attempts: list[Attempt]) -> None:
+        attempts.append(attempt)
+        with self._lock:
+            self.attempts.append(attempt)
+
+    def _moves_on(self, failure: Failure) -> bool:
+        """Go to the next route when this one was refused as a route. Only the access gate runs while no route is settled."""
+        if self.route_settled or failure.reason not in NEXT_ROUTE:
+            return False
+        position = self.targets.index((self.target, self.target_kind))
+        if position + 1 >= len(self.targets):
+            return False
+        self.target, self.target_kind = self.targets[position + 1]
+        return True
+
+    def _pause(self, failures: int) -> bool:
+        """Wait before the next attempt, jittered. False when the deadline or a stop comes first."""
+        seconds = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] * random.uniform(0.5, 1.5)
+        if time.monotonic() + seconds > self.deadline:
+            return False
+        return not self.stop.wait(seconds)
+
+    # -- the verdict --------------------------------------------------------------------------------------------------
+
+    @property
+    def calls(self) -> scoring.Calls:
+        return scoring.Calls.of(a.outcome for a in self.attempts)
+
+    def _seen(self) -> scoring.Run:
+        refused = bool(self.cases) and plan.refusal_ends(self.cases, self.grades)
+        return scoring.Run(
+            tier=self.run.tier,
+            outcomes=self._case_outcomes(),
+            calls=self.calls,
+            access=self._last_failure() if refused else None,
+            interrupted=Reason.DEADLINE if time.monotonic() > self.deadline else None,
+            declared=self.capabilities,
+        )
+
+    def _case_outcomes(self) -> tuple[CaseOutcome, ...]:
+        skipped = registry.skipped(self.run.model.kind, self.run.tier, self.capabilities)
+        return (*plan.outcomes_of(self.cases, self.grades), *skipped) if self.cases else ()
+
+    def _last_failure(self) -> Failure | None:
+        return next((a.outcome for a in reversed(self.attempts) if isinstance(a.outcome, Failure)), None)
+
+    def outcome(self, judgement: Judgement) -> RunOutcome:
+        """Everything the run's row stores."""
+        replies = [a.outcome for a in self.attempts if isinstance(a.outcome, Reply)]
+        usages = [o.usage for a in self.attempts if not isinstance(o := a.outcome, Failure) and o.usage]
+        tokens_in, tokens_out = sum(u.input_tokens for u in usages), sum(u.output_tokens for u in usages)
+        failure = self._failure_behind(judgement)
+        pending = judgement.verdict == Status.PENDING
+        reason = judgement.reason
+        return RunOutcome(
+            status=State.FAILED if pending else State.COMPLETED,
+            verdict=judgement.verdict,
+            passed=judgement.verdict == Status.CERTIFIED,
+            score=None if judgement.score is None else round(judgement.score),
+            rating=judgement.rating,
+            lower_bound=judgement.lower_bound,
+            quality=judgement.quality,
+            contract=judgement.contract,
+            performance=judgement.performance,
+            reliability=judgement.reliability,
+            ttft_ms=_median(r.timing.ttft_ms for r in replies),
+            latency_p50_ms=_median(
+                a.outcome.timing.total_ms for a in self.attempts if not isinstance(a.outcome, Failure)
+            ),
+            output_tps=_median(_tokens_per_second(r) for r in replies),
+            calls=len(self.attempts),
+            retries=self.retries,
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            cost_usd=self.run.model.cost_usd(tokens_in, tokens_out),
+            route=self.target if self.attempts else "",
+            route_kind=self.target_kind if self.attempts else "",
+            error_category=reason.category if reason else "",
+            error_reason=reason or "",
+            error_message="" if judgement.verdict == Status.CERTIFIED else evidence.cut(judgement.message),
+            error_code=failure.code if failure else "",
+            request_id=failure.request_id if failure else "",
+            fix=evidence.fix(failure, reason=reason, model_id=self.target, region=self.region),
+            suite_version=registry.SUITE_VERSION,
+            policy_version=registry.POLICY_VERSION,
+            environment=self.environment | {"unmet": list(judgement.unmet), "lacks": list(judgement.lacks)},
+        )
+
+    def _failure_behind(self, judgement: Judgement) -> Failure | None:
+        """The call that gave the judgement its reason."""
+        failures = (a.outcome for a in reversed(self.attempts) if isinstance(a.outcome, Failure))
+        return next((f for f in failures if f.reason == judgement.reason), None)
+
+    def results(self) -> list[TestResult]:
+        """One row per case of the run, with its trials as evidence."""
+        return [self._result(outcome) for outcome in self._case_outcomes()]
+
+    def _result(self, outcome: CaseOutcome) -> TestResult:
+        case = outcome.case
+        standing = str(outcome.standing)
+        return TestResult(
+            run=self.run,
+            case_id=case.id,
+            category=case.category,
+            kind=case.kind,
+            verdict="invalid" if standing == "open" else standing,
+            sentence=evidence.cut(outcome.skipped or outcome.sentence),
+            passes=outcome.passes,
+            trials_valid=len(outcome.valid),
+            score=outcome.score,
+            trials=[evidence.trial(*kept) for kept in self.trials[case.id]],
+        )
+
+
+def _send(bedrock: Bedrock, region: str, target: str, request: AnyRequest, remaining_s: float) -> Outcome:
+    if isinstance(request, EmbedRequest):
+        return bedrock.embed(region, target, request, remaining_s)
+    if request.operation == Operation.STREAM:
+        return bedrock.stream(region, target, request, remaining_s)
+    return bedrock.converse(region, target, request, remaining_s)
+
+
+def _cost_in_tokens(request: AnyRequest) -> int:
+    """What Bedrock reserves for a call: its input, at about four characters a token, and `maxTokens`."""
+    if isinstance(request, EmbedRequest):
+        return sum(len(t) for t in request.texts) // 4 + 1
+    return _characters(request) // 4 + 1 + request.max_tokens
+
+
+def _characters(request: Request) -> int:
+    texts = (len(b.text) for m in request.messages for b in m.content if isinstance(b, Text))
+    return sum(texts) + len(request.system)
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return round(median(known), 1) if known else None
+
+
+def _tokens_per_second(reply: Reply) -> float | None:
+    """Output tokens per second after the first token, of streamed answers long enough to tell."""
+    if reply.operation != Operation.STREAM or reply.usage is None or reply.timing.ttft_ms is None:
+        return None
+    seconds = (reply.timing.total_ms - reply.timing.ttft_ms) / 1000
+    return reply.usage.output_tokens / seconds if reply.usage.output_tokens >= 40 and seconds > 0.05 else None
