@@ -1,0 +1,79 @@
+"""What every test may use: a few named people, the catalogue, the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.test import Client
+from pytest_django.fixtures import SettingsWrapper
+
+from certification.emulator import process
+from certification.engine import backend, runner
+from certification.models import User
+from certification.models.catalogue import load_shipped
+
+
+@pytest.fixture
+def catalogue(db: None) -> None:
+    """The shipped catalogue in the database."""
+    load_shipped()
+
+
+def _person(role: str) -> User:
+    return User.objects.create_user(f"{role}@example.org", "a-long-test-password", role=role, is_staff=role != "viewer")
+
+
+@pytest.fixture
+def viewer(db: None) -> User:
+    return _person("viewer")
+
+
+@pytest.fixture
+def operator(db: None) -> User:
+    return _person("operator")
+
+
+@pytest.fixture
+def administrator(db: None) -> User:
+    return _person("administrator")
+
+
+@pytest.fixture
+def as_viewer(viewer: User) -> Client:
+    return _logged_in(viewer)
+
+
+@pytest.fixture
+def as_operator(operator: User) -> Client:
+    return _logged_in(operator)
+
+
+@pytest.fixture
+def as_administrator(administrator: User) -> Client:
+    return _logged_in(administrator)
+
+
+def _logged_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture(scope="session")
+def emulator_url() -> Iterator[str]:
+    """An emulator without latency and without troubles, for the whole test session."""
+    url, running = process.start(scenario="healthy", time_scale=0)
+    yield url
+    running.terminate()
+    running.wait(10)
+
+
+@pytest.fixture
+def emulator(emulator_url: str, settings: SettingsWrapper) -> Iterator[str]:
+    """The engine talks to the session's emulator."""
+    settings.BEDROCK_ENDPOINT_URL = emulator_url
+    runner.worker.cache_clear()
+    yield emulator_url
+    runner.worker.cache_clear()
+    backend.name.cache_clear()
