@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from certification.bedrock.rules import Family
+from certification.bedrock.rules import RULES, Family, Rule
 from certification.reasons import Reason as R
 
 
@@ -22,6 +22,12 @@ class Code:
     reason: R
     final: bool = False
     hint: str = ""
+    loose: bool = False  # a bare status: whoever stands in between may have chosen it
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules to read the text with, in order."""
+        return RULES[self.family] + (RULES[Family.ANY] if self.loose else ())
 
 
 def canonical(code: str) -> str:
@@ -38,7 +44,7 @@ def _table(*rows: tuple[Code, str]) -> dict[str, Code]:
 # What AWS answers: modelled, front door, and the query-style names that proxies and STS still use.
 AWS = _table(
     (Code(Family.ACCESS, R.IAM_DENIED), "AccessDeniedException AccessDenied UnauthorizedOperation NotAuthorized "
-     "UnauthorizedException ForbiddenException Forbidden PermissionDeniedException NotAuthorizedException"),
+     "UnauthorizedException ForbiddenException Forbidden NotAuthorizedException"),
     (Code(Family.ACCESS, R.ACCOUNT_BLOCKED), "OptInRequired SubscriptionRequiredException PendingVerification Blocked "
      "AccountProblem AccountSuspendedException"),
     (Code(Family.ACCESS, R.USE_CASE_FORM), "FTUFormNotFilled"),
@@ -55,7 +61,7 @@ AWS = _table(
      "InvalidInput TooManyTagsException invalid_request_error"),
     (Code(Family.VALIDATION, R.CONTEXT_TOO_LONG), "RequestEntityTooLargeException RequestTooLarge context_length_exceeded"),
     (Code(Family.NOT_FOUND, R.UNKNOWN_MODEL), "ResourceNotFoundException ModelNotFound"),
-    (Code(Family.NOT_FOUND, R.NOT_ON_BEDROCK_RUNTIME), "UnknownOperationException"),
+    (Code(Family.NOT_FOUND, R.CLIENT_MISCONFIGURED), "UnknownOperationException"),
     (Code(Family.THROTTLE, R.THROTTLED_REQUESTS), "ThrottlingException Throttling ThrottledException TooManyRequestsException "
      "RequestThrottled RequestThrottledException RequestLimitExceeded SlowDown BandwidthLimitExceeded LimitExceededException "
      "ProvisionedThroughputExceededException PriorRequestNotComplete"),
@@ -87,7 +93,7 @@ CLIENT = _table(
     (Code(Family.CLIENT, R.PROXY), "ProxyConnectionError ProxyError"),
     (Code(Family.CLIENT, R.CONNECT_TIMEOUT, final=True), "ConnectTimeoutError ConnectTimeout"),
     (Code(Family.CLIENT, R.READ_TIMEOUT, final=True), "ReadTimeoutError ReadTimeout"),
-    (Code(Family.CLIENT, R.READ_TIMEOUT), "TimeoutError APITimeoutError"),
+    (Code(Family.CLIENT, R.READ_TIMEOUT), "TimeoutError APITimeoutError TimedOutError SocketTimeoutException"),
     (Code(Family.CLIENT, R.STREAM_TRUNCATED), "ResponseStreamingError IncompleteReadError IncompleteRead ProtocolError "
      "InvalidChunkLength httplib_IncompleteRead"),
     (Code(Family.CLIENT, R.STREAM_CORRUPT, final=True), "ChecksumMismatch DuplicateHeader InvalidHeadersLength "
@@ -126,20 +132,32 @@ CLIENT = _table(
 WRAPPERS = _table(
     (Code(Family.ANY, R.IAM_DENIED), "PermissionDeniedError"),
     (Code(Family.ANY, R.THROTTLED_REQUESTS), "RateLimitError"),
+    (Code(Family.ANY, R.MALFORMED_REQUEST), "BadRequestError"),
+    (Code(Family.ANY, R.PARAMETER_NOT_SUPPORTED), "UnsupportedParamsError"),
 )
 
-STATUSES = {
-    400: Code(Family.VALIDATION, R.MALFORMED_REQUEST),
-    401: Code(Family.ACCESS, R.CREDENTIALS_INVALID),
-    403: Code(Family.ACCESS, R.IAM_DENIED),
-    404: Code(Family.NOT_FOUND, R.UNKNOWN),
-    407: Code(Family.CLIENT, R.PROXY),
-    408: Code(Family.SERVICE, R.MODEL_TIMEOUT),
-    413: Code(Family.VALIDATION, R.CONTEXT_TOO_LONG),
-    424: Code(Family.SERVICE, R.MODEL_ERROR),
-    429: Code(Family.THROTTLE, R.THROTTLED_REQUESTS),
-    500: Code(Family.SERVICE, R.INTERNAL_ERROR),
-    502: Code(Family.SERVICE, R.SERVICE_UNAVAILABLE),
-    503: Code(Family.SERVICE, R.SERVICE_UNAVAILABLE),
-    504: Code(Family.SERVICE, R.SERVICE_UNAVAILABLE),
+_STATUS_ROWS = {
+    400: (Family.VALIDATION, R.MALFORMED_REQUEST),
+    401: (Family.ACCESS, R.CREDENTIALS_INVALID),
+    403: (Family.ACCESS, R.IAM_DENIED),
+    404: (Family.NOT_FOUND, R.UNKNOWN),
+    407: (Family.CLIENT, R.PROXY),
+    408: (Family.SERVICE, R.MODEL_TIMEOUT),
+    413: (Family.VALIDATION, R.CONTEXT_TOO_LONG),
+    424: (Family.SERVICE, R.MODEL_ERROR),
+    429: (Family.THROTTLE, R.THROTTLED_REQUESTS),
+    500: (Family.SERVICE, R.INTERNAL_ERROR),
+    502: (Family.SERVICE, R.SERVICE_UNAVAILABLE),
+    503: (Family.SERVICE, R.SERVICE_UNAVAILABLE),
+    504: (Family.SERVICE, R.SERVICE_UNAVAILABLE),
+    529: (Family.SERVICE, R.SERVICE_UNAVAILABLE),
 }
+STATUSES = {status: Code(family, reason, loose=True) for status, (family, reason) in _STATUS_ROWS.items()}
+
+NONE = Code(Family.ANY, R.UNKNOWN)
+
+
+def lookup(name: str) -> Code | None:
+    """The row of a code or class name, wherever it stands."""
+    key = canonical(name)
+    return AWS.get(key) or CLIENT.get(key) or WRAPPERS.get(key)

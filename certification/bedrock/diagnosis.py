@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from certification.bedrock import codes, fixes
 from certification.bedrock.codes import Code
 from certification.bedrock.fixes import Fix
-from certification.bedrock.rules import RULES, Family
 from certification.reasons import ErrorCategory, Reason
 
 _MAX_TEXT = 8000  # an error can carry a whole page of HTML or echo the prompt: the cause stands at its beginning
@@ -24,9 +23,9 @@ _QUOTES = str.maketrans(
 _UNICODE_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 _ESCAPED_SPACE = re.compile(r"\\+[nrt]")
 _ESCAPED_QUOTE = re.compile(r"\\+(?=[\"'])")
+_INNER_DOT = re.compile(r"\.(?=[^\s\"'])")
 _OCCURRED = re.compile(r"An error occurred \(([\w.]+)\)")
-_NAMED = re.compile(r"\b([A-Za-z]\w*?(?:Exception|Error|Fault)|ExpiredToken|InvalidClientTokenId|OptInRequired|FTUFormNotFilled"
-                    r"|SignatureDoesNotMatch|IncompleteSignature|RequestTimeTooSkewed|ChecksumMismatch|AccessDenied)\b")  # fmt: skip
+_NAMED = re.compile(r"\b[A-Za-z]+[a-z][A-Z]\w+\b")  # CamelCase: only those that `codes` knows are looked at
 _STATUS = re.compile(
     r"(?:status(?: ?code)?|https?(?:/[\d.]+)?|error|rejected|forbidden)\W{0,4}([45]\d\d)\b|^\W{0,3}([45]\d\d)\b"
 )
@@ -65,31 +64,37 @@ def diagnose(
 
 
 def normalise(message: str) -> str:
-    """Lower case, plain quotes, JSON and string escapes undone at any depth, whitespace to single spaces."""
+    """Lower case, plain quotes, JSON and string escapes undone at any depth, whitespace to single spaces.
+
+    Dots inside ids, hosts, numbers and field paths become `·`, so that a rule's `[^.]` means "in the same sentence".
+    """
     text = _UNICODE_ESCAPE.sub(lambda m: chr(int(m.group(1), 16)), message[:_MAX_TEXT])
     text = _ESCAPED_QUOTE.sub("", _ESCAPED_SPACE.sub(" ", text)).translate(_QUOTES)
-    return " ".join(text.split()).lower()
+    return _INNER_DOT.sub("·", " ".join(text.split()).lower())
 
 
 def _decide(text: str, code: Code) -> tuple[Reason, str]:
-    if not code.final:
-        for rule in RULES[code.family]:
-            if rule.matches(text):
-                return rule.reason, rule.hint
+    for rule in () if code.final else code.rules:
+        if rule.matches(text):
+            return rule.reason, rule.hint
     return code.reason, code.hint
 
 
 def _code(raw: str, code: str, http_status: int | str | None) -> Code:
-    """The most trustworthy code at hand: the given one, one named in the text, a wrapper's, the status, none."""
-    names = [code, *_names_in(raw)]
-    for table in (codes.AWS | codes.CLIENT, codes.WRAPPERS):
-        for name in names:
-            if name and (found := table.get(codes.canonical(name))):
+    """The most trustworthy code at hand: the given one, one named in the text, a wrapper's, a status, none."""
+    given = codes.lookup(code)
+    if given and given.reason is not Reason.UNKNOWN:
+        return given
+    named = list(_names_in(raw))
+    for table in (codes.AWS, codes.CLIENT, codes.WRAPPERS):
+        for name in named:
+            found = table.get(codes.canonical(name))
+            if found and found.reason is not Reason.UNKNOWN:
                 return found
     for status in (code, http_status, _status_in(raw)):
         if found := codes.STATUSES.get(_number(status)):
             return found
-    return Code(Family.ANY, Reason.UNKNOWN)
+    return given or codes.NONE
 
 
 def _names_in(raw: str) -> Iterator[str]:

@@ -54,6 +54,7 @@ _IDENTITY = (
         r"expired ?(?:security |session |access |sso |bearer |refresh )?(?:token|credentials?)",
         r"session has expired or (?:is otherwise invalid|credentials have changed)",
         r"(?:token|credentials?|session) (?:expired|refresh failed)",
+        r"invalidgrantexception",
         r"refreshed credentials are still expired",
         r"(?:credentials|token) were refreshed, but .{0,40}still expired",
         unless=r"is not authorized to perform",
@@ -68,7 +69,7 @@ _IDENTITY = (
         r"no valid providers in chain",
         r"no ec2 imds role found",
         r"no credential_?providers?",
-        r"credentials? (?:is|are|were) (?:missing|not (?:set|configured|found|provided))",
+        r"credentials? (?:(?:is|are|were) missing|(?:(?:is|are|were) )?not (?:set|configured|found|provided))",
         r"missing (?:aws )?(?:credentials|authentication ?token)",
         r"is missing (?:an? )?(?:authentication|authorization|security) ?token",
         r"partial credentials found",
@@ -144,6 +145,7 @@ _ACCESS = (
         r"permissions? boundary",
         r"explicit deny",
         r"(?:vpc endpoint|session) policy",
+        unless=r"account is not authorized",
     ),
     _rule(
         R.ENTITLEMENT_MISMATCH,
@@ -165,12 +167,13 @@ _ACCESS = (
         r"needs a subscription for the service",
         r"not subscribed to this service",
         r"not signed up for (?:this|the) service",
-        unless=r"not authorized to invoke this api operation",
+        r"account is not authorized to perform",
+        unless=r"account is not authorized to invoke",
     ),
     _rule(
         R.MODEL_ACCESS_NOT_GRANTED,
         r"(?:don't|do not|doesn't|does not) have access to (?:the|this|that|any) (?:requested |specified |foundation )*model",
-        r"account is not authorized to invoke this (?:api )?operation",
+        r"account is not authorized to invoke",
         r"model access (?:is|has) (?:not|n't)(?: been)? (?:granted|enabled|requested)",
         r"(?:request|enable|grant) (?:model )?access (?:to|for) (?:the|this) model",
         r"access (?:to (?:the|this) model )?(?:has|is) (?:not|n't)(?: been)? (?:granted|enabled)",
@@ -213,6 +216,7 @@ _ROUTE = (
         R.NEEDS_INFERENCE_PROFILE,
         r"on-demand (?:throughput|invocation|inference)[^.]{0,20}(?:isn't|is not|not|aren't|unsupported)",
         r"id or arn of an inference profile",
+        r"(?:n't|not) support on-demand",
         r"(?:requires?|needs?|must (?:use|be (?:called|invoked) (?:with|through|via))|only [^.]{0,30}(?:through|via|with|using)) "
         r"[^.]{0,30}inference[ -]profile",
     ),
@@ -264,12 +268,13 @@ _NETWORK = (
         R.CONNECT_TIMEOUT,
         r"connect(?:ion)? ?time(?:d)? ?out",
         r"connect timeout",
+        r"without establishing a connection",
         r"connecttimeouterror",
         r"timed? ?out (?:while )?(?:trying to |attempting to )?(?:establish|connect)",
         r"connection to [^ ]+ timed out",
         r"dial tcp[^.]{0,60}i/o timeout",
         r"\bconnect etimedout\b",
-        unless=r"read time(?:d )?out",
+        unless=r"read time(?:d )?out|timeout passed",
     ),
     _rule(
         R.READ_TIMEOUT,
@@ -280,6 +285,7 @@ _NETWORK = (
         r"(?:http )?request (?:\w+ )?timed out",
         r"\b(?:etimedout|esockettimedout)\b",
         r"operation timed out",
+        r"timeout passed",  # LiteLLM says "connection timed out" for every timeout
         r"(?:did not complete|took longer) (?:with)?in .{0,40}(?:client|configured|timeout)",
         unless=r"model has timed out|model timed out",
     ),
@@ -298,10 +304,12 @@ _NETWORK = (
         r"no route to host",
         r"failed to establish a new connection",
         r"actively refused",
+        r"all connection attempts failed",
+        r"target server failed to respond",
         r"dispatch ?failure",
         r"tcp connect error",
         r"(?:cannot|failed to|unable to|could not) connect to (?:host|the endpoint|endpoint|https?:|bedrock)",
-        r"network (?:error|failure|connection lost)",
+        r"(?:network|connection) (?:error|failure|connection lost)",
         r"fetch failed",
         r"unable to execute http request",
         r"error sending request for url",
@@ -321,7 +329,7 @@ _LIMITS = (
     ),
     _rule(
         R.ZERO_QUOTA,
-        r"(?:quota|limit)s?\b[^.]{0,60}(?:is|are|of|value:?|set to|applied(?: value)?:?) (?:currently )?0(?![.\d,])",
+        r"(?:quota|limit)s?\b[^.]{0,60}(?:is|are|of|value:?|set to|applied(?: value)?:?) (?:currently )?0(?:[.·]0+)?(?![\d,])",
         r"\bzero (?:quota|limit)",
         r"(?:quota|limit) (?:is |of )?zero",
         r"service ?quota ?exceeded",
@@ -436,6 +444,7 @@ _SERVICE = (
 
 # What was said: refused for its content or its length.
 _CONTENT = (
+    _rule(R.CONTEXT_TOO_LONG, r"input length and \W?max_tokens\W? exceed", r"too many total text bytes"),
     _rule(
         R.CONTEXT_TOO_LONG,
         r"(?:prompt|input|request|conversation|context|message|text|document)s? (?:is|are|was) too (?:long|large)",
@@ -451,6 +460,7 @@ _CONTENT = (
         r"(?:reduce|shorten) (?:the |your )?(?:length|size) of (?:the |your )?(?:prompt|input|messages?|context)",
         r"(?:reduce|shorten|truncate) (?:the |your )?(?:prompt|input|context|messages)",
         r"\d+ tokens? > \d+",
+        r"maximum of \d+ (?:pdf )?pages",
         r"number of (?:input )?tokens[^.]{0,40}exceed",
         r"(?:malformed input request|format your input)?.{0,80}expected maxlength: \d+, actual: \d+",
         unless=r"max_?(?:new_?|output_?|gen_?|completion_?)?tokens[^.]{0,30}(?:exceed|is too|must|cannot|larger|greater)"
@@ -481,6 +491,7 @@ _REQUEST = (
         r"data retention",
         hint="data_retention",
     ),
+    _rule(R.CLIENT_MISCONFIGURED, r"operation is not recognized by the service"),
     _rule(
         R.NOT_ON_BEDROCK_RUNTIME,
         r"bedrock-mantle",
@@ -493,7 +504,7 @@ _REQUEST = (
         r"(?:n't|not) support\w*[^.]{0,60}\b(?:images?|video|audio|documents?|vision|multimodal|pdfs?|speech|modalit)",
         r"doesn't support the model that you provided",
         r"supported (?:text or chat|chat|text|embedding) model",
-        r"(?:model|operation|action|api)[^.]{0,40}(?:n't|not) support(?:ed)?[^.]{0,20}(?:converse|invoke ?model|count ?tokens|counting tokens|the model)",
+        r"(?:model|operation|action|api)[^.]{0,40}(?:n't|not) support(?:ed)?[^.]{0,20}(?:converse|invoke ?model|count ?tokens|counting tokens|async|the model)",
         unless=r"(?:image|document|media|file)\w* (?:format|type)|s3uri|format of the",
     ),
     _rule(
@@ -502,6 +513,7 @@ _REQUEST = (
         r"(?:available|supported|offered|enabled|exist)[^.]{0,30}\b(?:in|for|from) [^.]{0,25}region",
         r"(?:not|n't|un) ?(?:yet )?(?:available|supported|offered) in (?:the |this |your |that |aws )*(?:[\w-]+ )?region",
         r"(?:not|un)(?:available|supported| available| supported) in (?:the )?(?:af|ap|ca|eu|il|me|mx|sa|us)(?:-gov)?-[a-z]+-\d",
+        r"arn is invalid for the service region",
         r"unable to construct an endpoint for",
         r"service \S+ not available in region",
     ),
@@ -514,6 +526,7 @@ _REQUEST = (
     ),
     _rule(
         R.UNKNOWN_MODEL,
+        r"at 'modelid(?:entifier)?' failed to satisfy",
         r"(?:model|model id|modelid|inference profile|profile)(?: identifier| arn| name)? (?:is|you \w+ is|provided is|specified is) "
         r"(?:invalid|not valid|unknown|not recognized)",
         r"provided (?:model|inference profile)[^.]{0,20} (?:is )?(?:invalid|not valid)",
@@ -538,7 +551,11 @@ _REQUEST = (
         r"model is unsupported for",
         r"unsupported (?:parameter|field|feature|value|option)",
         r"maximum tokens you requested exceeds",
-        r"exceeds the model limit of \d+",
+        r"exceeds (?:the )?model (?:limit|maximum)",
+        r"may only be set",
+        r"does not support parameters",
+        r"did not allow prompt caching",
+        r"pre-?fill\w* (?:the|is|not)",
         unless=r"region|format (?:of|is)",
     ),
 )
@@ -568,6 +585,8 @@ _SHAPE = (
         r"failed to satisfy constraint",
         r"(?:unexpected|unknown|unrecognized|duplicate|extraneous) (?:key|field|parameter|property|role|name)",
         r"bad request",
+        r"number of \w+ blocks",
+        r"the model returned the following errors",
         r"serializationexception",
     ),
 )
