@@ -26,6 +26,11 @@ def _plain(text: str) -> str:
 _CONCEPT_OF = {_plain(text): f"concept {i}" for i, group in enumerate(CONCEPTS) for text in group}
 
 
+def _concepts(plain: str) -> set[str]:
+    """What a text is about: the concepts whose sentences it contains."""
+    return {concept for sentence, concept in _CONCEPT_OF.items() if sentence in plain}
+
+
 @lru_cache(maxsize=16384)
 def _spots(feature: str, dimensions: int) -> tuple[tuple[int, float], ...]:
     """The coordinates that a word moves, and by how much: drawn once for each word."""
@@ -44,8 +49,7 @@ def vector(text: str, dimensions: int, *, shared: bool = True) -> list[float]:
         for word in _WORD.findall(plain):
             for spot, sign in _spots(word[:6], dimensions):
                 values[spot] += sign
-        concept = _CONCEPT_OF.get(plain)
-        if concept:
+        for concept in _concepts(plain):
             for spot, sign in _spots(concept, dimensions):
                 values[spot] += sign * _CONCEPT_WEIGHT
     norm = math.sqrt(math.fsum(v * v for v in values))

@@ -17,6 +17,8 @@ from certification.emulator.world import INFERENCE_PROFILE
 from certification.exchange import Reasoning, Text, ToolUse
 
 Json = Mapping[str, Any]
+TITAN_CHARACTERS = 50_000  # what Titan's embedding models take at most
+COHERE_CHARACTERS = 2048  # and Cohere's third generation, per text
 
 
 def whole(job: Job) -> Reply:
@@ -471,6 +473,8 @@ def _titan_embed(job: Job, body: Json) -> _Read:
         _only(body, "inputText")
         size = 1536
     text = _not_blank(body.get("inputText") or body.get("inputImage"), "inputText")
+    if len(text) > TITAN_CHARACTERS and "inputImage" not in body:
+        raise refusals.malformed("#/inputText", f"expected maxLength: {TITAN_CHARACTERS}, actual: {len(text)}")
 
     def write(vectors: list[list[float]], count: int) -> dict[str, Any]:
         answer: dict[str, Any] = {"embedding": vectors[0], "inputTextTokenCount": count}
@@ -495,6 +499,9 @@ def _cohere_embed(job: Job, body: Json) -> _Read:
         raise refusals.malformed("#/texts", f"expected maximum item count: 96, found: {len(texts)}")
     sizes = (256, 512, 1024, 1536)
     size = _one_of(body.get("output_dimension", 1536), sizes, "#/output_dimension") if fourth else 1024
+    for i, text in enumerate(texts):
+        if not fourth and len(text) > COHERE_CHARACTERS:
+            raise refusals.malformed(f"#/texts/{i}", f"expected maxLength: {COHERE_CHARACTERS}, actual: {len(text)}")
     types = body.get("embedding_types")
 
     def write(vectors: list[list[float]], count: int) -> dict[str, Any]:
