@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.test import Client
-from pytest_django.fixtures import SettingsWrapper
 
 from certification.emulator import process
 from certification.engine import backend, runner
 from certification.models import User
 from certification.models.catalogue import load_shipped
+from certification.ops import embedded
+
+
+def pytest_unconfigure() -> None:
+    embedded.stop(django_settings.MYIA_ROOT)
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ def emulator_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def emulator(emulator_url: str, settings: SettingsWrapper) -> Iterator[str]:
+def emulator(emulator_url: str, settings: Any) -> Iterator[str]:
     """The engine talks to the session's emulator."""
     settings.BEDROCK_ENDPOINT_URL = emulator_url
     runner.worker.cache_clear()

@@ -1,4 +1,4 @@
-"""A pytest plugin: the tests' own PostgreSQL and Valkey, up before Django reads its settings, down when the tests end.
+"""The project's own settings on PostgreSQL and Valkey servers of the tests' own, which start here and end with the tests.
 
 MYIA_TEST_ROOT moves them to another folder, so that two test runs can share a machine.
 """
@@ -27,7 +27,6 @@ os.environ |= {
 }
 ROOT.mkdir(parents=True, exist_ok=True)
 embedded.ensure(ROOT)
+os.environ["DJANGO_SETTINGS_MODULE"] = "myia.settings"  # for the processes that tests start
 
-
-def pytest_unconfigure() -> None:
-    embedded.stop(ROOT)
+from myia.settings import *  # noqa: E402, F403
