@@ -188,15 +188,16 @@ def _neighbours(ref: Ref) -> Script:
     rng = ref.rng()
     groups = rng.sample(CONCEPTS, QUERIES)
     pairs = [rng.sample(group, 2) for group in groups]
-    queries, candidates = [p[0] for p in pairs], [p[1] for p in pairs]
+    queries = [p[0] for p in pairs]
+    texts = rng.sample([text for pair in pairs for text in pair], 2 * QUERIES)
 
     def grade(outcomes: _Outcomes, context: Context) -> Grade:
         outcome = _at(outcomes, 0)
         found = vectors(outcome, 2 * QUERIES, context.dimensions)
         if not found.passed:
             return found
-        got = _vectors(outcome)
-        asked, offered = got[:QUERIES], got[QUERIES:]
+        by_text = dict(zip(texts, _vectors(outcome), strict=True))
+        asked, offered = [by_text[p[0]] for p in pairs], [by_text[p[1]] for p in pairs]
         nearest = [max(range(QUERIES), key=lambda j: cosine(query, offered[j])) for query in asked]
         right = sum(j == i for i, j in enumerate(nearest))
         evidence = {"right": right, "of": QUERIES, "missed": [queries[i] for i, j in enumerate(nearest) if i != j]}
@@ -205,7 +206,7 @@ def _neighbours(ref: Ref) -> Script:
             return graders.passed(f"{sentence}.", **evidence)
         return graders.failed(f"Only {sentence}.", **evidence)
 
-    return _script(ref, [_embed(*queries, *candidates)], grade)
+    return _script(ref, [_embed(*texts)], grade)
 
 
 _CLEAR = {Reason.CONTEXT_TOO_LONG, Reason.MALFORMED_REQUEST}

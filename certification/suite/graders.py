@@ -11,8 +11,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
+from jsonschema.exceptions import UnknownType
+from referencing.exceptions import Unresolvable
 
-from certification.exchange import EmbedReply, Failure, Outcome, Reply, Text, ToolUse, Usage
+from certification.exchange import EmbedReply, Failure, Outcome, Reasoning, Reply, Text, ToolUse, Usage
 from certification.reasons import Reason, Status
 from certification.suite.case import Grade
 
@@ -38,6 +40,11 @@ def text_of(outcome: Outcome | None) -> str:
 def tool_uses(outcome: Outcome | None) -> tuple[ToolUse, ...]:
     """The tool calls of an answer, in order."""
     return tuple(b for b in _blocks(outcome) if isinstance(b, ToolUse))
+
+
+def has_reasoning(outcome: Outcome | None) -> bool:
+    """Whether the reply shows what the model thought."""
+    return any(isinstance(b, Reasoning) for b in _blocks(outcome))
 
 
 def usage_of(outcome: Outcome | None) -> Usage | None:
@@ -354,11 +361,14 @@ def parse_json(text: str) -> tuple[bool, Any]:
         return False, None
 
 
+_UNCHECKABLE = (SchemaError, UnknownType, Unresolvable, re.error, RecursionError, TypeError, ValueError, OverflowError)
+
+
 def schema_problem(value: Any, schema: Mapping[str, Any]) -> str:
     """What is wrong with a value in the eyes of a JSON Schema (2020-12), in a few words; "" if nothing."""
     try:
         error = next(Draft202012Validator(schema).iter_errors(value), None)
-    except (SchemaError, RecursionError, TypeError, ValueError, OverflowError) as problem:
+    except _UNCHECKABLE as problem:
         return f"it cannot be checked ({type(problem).__name__})"
     if error is None:
         return ""
@@ -496,7 +506,8 @@ a about all also an and are as at be because but by can do each for from had has
 it its like make many me more most my no not of on one or other our out said she so some than that the their them then
 there these they this to two up use was we were what when which who will with would you your
 """
-_COMMON = {"pt": frozenset(_COMMON_PT.split()), "en": frozenset(_COMMON_EN.split())}
+_BOTH = {*_COMMON_PT.split()} & {*_COMMON_EN.split()}
+_COMMON = {"pt": {*_COMMON_PT.split()} - _BOTH, "en": {*_COMMON_EN.split()} - _BOTH}
 
 
 def language_of(text: str) -> str:

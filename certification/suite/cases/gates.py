@@ -13,8 +13,6 @@ from certification.exchange import (
     Message,
     Operation,
     Outcome,
-    Reasoning,
-    Reply,
     Request,
     Text,
     Tool,
@@ -158,17 +156,13 @@ def _max_tokens(ref: Ref) -> Script:
             lambda: graders.output_tokens(outcome, limit),
         ]
         # A model that reasons may spend all it was given before its first word.
-        if not context.reasoning and not _reasons(outcome):
+        if not context.reasoning and not graders.has_reasoning(outcome):
             checks.insert(1, lambda: graders.not_empty(outcome))
         return graders.all_of(*checks)
 
     ideal = says((_TALE * 40).strip())  # whoever serves it cuts it at the limit
     near = Answer((Text(f"This is a story about {subject}. All ended well."),), "end_turn")
     return _one_call(ref, len(_LONG), request, grade, ideal=ideal, near=near, room=False)
-
-
-def _reasons(outcome: Outcome | None) -> bool:
-    return isinstance(outcome, Reply) and any(isinstance(b, Reasoning) for b in outcome.content or ())
 
 
 # G05 stop sequence
@@ -519,7 +513,7 @@ def _half(grade: Grade, which: str) -> Grade:
 _TEMPLATE_TOKEN = re.compile(
     r"<\|[a-z_]{2,40}\|>|<｜[^<>｜]{2,40}｜>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
     r"|<</?SYS>>|<(?:start|end)_of_turn>|</?think>|<(?:BOS|EOS|END_OF_TURN|START_OF_TURN)_TOKEN>"
-    r"|<\[?(?:BOS|EOS)\]?>|^\s*<s>|</s>\s*$",
+    r"|<\[?(?:BOS|EOS)\]?>|^\s*<s>(?![^<]{1,200}</s>\s*\S)|</s>\s*$",
     re.IGNORECASE,
 )
 
