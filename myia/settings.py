@@ -76,6 +76,8 @@ CERTIFICATION_PAUSE_LIMIT = env.int("CERTIFICATION_PAUSE_LIMIT", default=3600)  
 CERTIFICATION_HEARTBEAT_TIMEOUT = env.int("CERTIFICATION_HEARTBEAT_TIMEOUT", default=30)  # seconds without a sign of life
 CERTIFICATION_RESEND_AFTER = env.int("CERTIFICATION_RESEND_AFTER", default=30)  # seconds before a message counts as lost
 WORKER_HEALTH_PORT = env.int("WORKER_HEALTH_PORT", default=3002)
+FLOWER_PORT = env.int("FLOWER_PORT", default=5555)
+FLOWER_BASIC_AUTH = env.str("FLOWER_BASIC_AUTH", default="")  # user:password; drawn and kept by `up` when empty
 WORKER_REGIONS = env.list("WORKER_REGIONS", default=[])
 
 BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator

@@ -96,4 +96,4 @@ def test_retry_makes_a_job_of_the_failed_runs_only() -> None:
     done = ask([NOVA, HAIKU], ["us-east-1"])
     done.job.cancel()
     with pytest.raises(dispatch.NothingToRun):
-        dispatch.retry(done.job, Wish())
+        dispatch.retry(done.job)

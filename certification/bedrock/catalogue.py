@@ -58,7 +58,7 @@ class Model:
 
 @dataclass(frozen=True)
 class LatencyProfile:
-    """How fast a model answered in recorded calls: milliseconds for p10, median and p90 of small calls. `measured` False = its vendor's or everybody's median."""
+    """How fast a model answered in recorded calls; `total_ms` is p10, median, p90. `measured` False = its peers' medians."""
 
     ttft_ms: float
     total_ms: tuple[float, float, float]

@@ -173,8 +173,7 @@ def certify(
 def certify_all(regions: Sequence[Region], wish: Wish, *, include_unlisted: bool = False) -> Dispatched:
     """Start certifying every active model in each region where it has a route (anywhere, with `include_unlisted`)."""
     models = list(AIModel.objects.active())
-    offered = set(Route.objects.filter(region__in=regions).values_list("model_id", "region_id"))
-    pairs = [(m, r) for m in models for r in regions if include_unlisted or (m.pk, r.pk) in offered]
+    pairs = [(m, r) for m in models for r in regions] if include_unlisted else offered_pairs(models, regions)
     if not pairs:
         raise NothingToRun("No active model is offered in these regions. Run manage.py sync_catalogue first.")
     done = certify(models, regions, wish, job_type=JobType.ALL_MODELS, pairs=pairs)
@@ -182,13 +181,20 @@ def certify_all(regions: Sequence[Region], wish: Wish, *, include_unlisted: bool
     return Dispatched(done.job, done.created, done.estimate, done.skipped, not_offered)
 
 
-def retry(job: CertificationJob, wish: Wish) -> Dispatched:
+def offered_pairs(models: Iterable[AIModel], regions: Iterable[Region]) -> list[tuple[AIModel, Region]]:
+    """The pairs for which the catalogue knows a route, models first."""
+    regions = list(regions)
+    offered = set(Route.objects.filter(region__in=regions).values_list("model_id", "region_id"))
+    return [(m, r) for m in models for r in regions if (m.pk, r.pk) in offered]
+
+
+def retry(job: CertificationJob, by: User | None = None) -> Dispatched:
     """A new job for the runs of `job` that ended without a verdict."""
     failed = job.runs.filter(status=State.FAILED).select_related("model", "region").order_by("created_at")
     pairs = [(run.model, run.region) for run in failed]
     if not pairs:
         raise NothingToRun("This job has no failed runs to retry.")
-    return certify([], [], wish, job_type=job.type, pairs=pairs)
+    return certify([], [], Wish(tier=job.tier, by=by, config={"retry_of": str(job.pk)}), job_type=job.type, pairs=pairs)
 
 
 def estimate_pairs(pairs: Sequence[tuple[AIModel, Region]], tier: str) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,8 +20,16 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
     def expired(self, now: datetime | None = None) -> ModelCertificationQuerySet:
         return self.filter(expires_at__lte=now or timezone.now())
 
-    def certified(self) -> ModelCertificationQuerySet:
-        return self.filter(status=Status.CERTIFIED)
+    def in_regions(self, regions: Iterable[Region]) -> ModelCertificationQuerySet:
+        return self.filter(region__in=regions)
+
+    def not_certified(self) -> ModelCertificationQuerySet:
+        """Pairs that were tested and are not certified."""
+        return self.exclude(status__in=[Status.CERTIFIED, Status.NOT_TESTED])
+
+    def stale(self, before: datetime) -> ModelCertificationQuerySet:
+        """Last tested before then, or expired."""
+        return self.filter(Q(last_tested_at__lt=before) | Q(expires_at__lte=timezone.now()))
 
     def expire(self) -> int:
         """Take their standing from certifications past their date. The number of rows."""

@@ -1,0 +1,133 @@
+"""`manage.py certify`: start a job, and follow it to its verdicts."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from certification.engine import dispatch
+from certification.engine.dispatch import Dispatched, Wish
+from certification.management import terminal
+from certification.models import AIModel, CertificationJob, JobType, ModelCertification, Priority, Region, Tier
+from certification.ops import borrowed, watch
+
+
+class Command(BaseCommand):
+    help = "Certifies models in regions. Exit code 1 when the job brings no verdict, or one below --require."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("models", nargs="*", metavar="MODEL", help="API model ids or UUIDs")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--all", action="store_true", help="every active model where it has a route")
+        which.add_argument("--failed", action="store_true", help="every pair that is tested and not certified")
+        which.add_argument("--stale", action="store_true", help="every pair whose certification has expired")
+        parser.add_argument("--regions", nargs="+", default=[], metavar="REGION", help="default: all enabled regions")
+        parser.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
+        parser.add_argument("--priority", choices=Priority.values, default="", help="default: by the job's size")
+        parser.add_argument("--max-cost", type=float, metavar="USD", help="refuse a job estimated at more than this")
+        parser.add_argument("--seed", type=int, help="ask with the same prompts as an earlier run (0 to 4294967295)")
+        parser.add_argument("--idempotency-key", default="", metavar="KEY", help="the same key returns the same job")
+        parser.add_argument("--dry-run", action="store_true", help="only say what it would do and cost")
+        parser.add_argument("--wait", action="store_true", help="follow the job to its end; Ctrl-C cancels it")
+        parser.add_argument("--require", choices=["certified", "quality_warning"], help="the verdict that must be met")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    @terminal.sentences
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.out = terminal.console(stderr=options["json"])
+        borrowed.database(self.out.print)
+        regions = dispatch.find_regions(_split(options["regions"])) or list(Region.objects.enabled())
+        pairs, job_type = self._pairs(options, regions)
+        wish = _wish(options)
+        if options["dry_run"]:
+            return self._tell_estimate(dispatch.estimate_pairs(pairs, wish.tier), len(pairs), options["json"])
+        waits = options["wait"] or options["require"]
+        with self._workers() if waits else contextlib.nullcontext():
+            done = dispatch.certify([], [], wish, job_type=job_type, pairs=pairs)
+            self._tell_start(done)
+            if not waits:
+                if options["json"]:
+                    terminal.say_json(watch.summary(done.job))
+                return None
+            job = terminal.follow_job(done.job, self.out, quiet=options["json"])
+        self._tell_end(job, options)
+        return None
+
+    def _pairs(self, options: dict[str, Any], regions: list[Region]) -> tuple[list[tuple[AIModel, Region]], str]:
+        if options["all"]:
+            return dispatch.offered_pairs(AIModel.objects.active(), regions), JobType.ALL_MODELS
+        if options["failed"] or options["stale"]:
+            rows = ModelCertification.objects.in_regions(regions)
+            rows = rows.expired() if options["stale"] else rows.not_certified()
+            return [(row.model, row.region) for row in rows.select_related("model", "region")], JobType.RECERTIFY
+        if not options["models"]:
+            raise CommandError("Name at least one model, or use --all, --failed or --stale.")
+        models = dispatch.find_models(_split(options["models"]))
+        if options["regions"]:
+            return [(m, r) for m in models for r in regions], ""
+        return dispatch.offered_pairs(models, regions), ""
+
+    @contextlib.contextmanager
+    def _workers(self) -> Iterator[None]:
+        """The running workers, or ones of our own while the command waits."""
+        with borrowed.workers(self.out.print):
+            yield
+
+    def _tell_estimate(self, estimate: dispatch.Estimate, runs: int, as_json: bool) -> None:
+        if as_json:
+            terminal.say_json(
+                {"runs": runs, "calls": estimate.calls, "usd": estimate.usd, "unpriced": estimate.unpriced}
+            )
+            return
+        unpriced = f"; {estimate.unpriced} runs have no known price" if estimate.unpriced else ""
+        self.out.print(
+            f"{runs} runs, about {estimate.calls} calls and {estimate.usd:.4f} USD{unpriced}. Nothing was started."
+        )
+
+    def _tell_start(self, done: Dispatched) -> None:
+        job = done.job
+        self.out.print(
+            f"Job {job.pk}: {job.total_runs} runs on the {job.get_backend_display()} backend, about "
+            f"{done.estimate.calls} calls and {done.estimate.usd:.4f} USD."
+            if done.created
+            else f"Job {job.pk} was already created with this idempotency key."
+        )
+        for model, region in done.skipped[:20]:
+            self.out.print(f"Skipped, already running: {model} in {region}")
+
+    def _tell_end(self, job: CertificationJob, options: dict[str, Any]) -> None:
+        if options["json"]:
+            terminal.say_json(watch.summary(job))
+        else:
+            runs = job.runs.select_related("model").order_by("model__api_model_id", "region_id")
+            self.out.print(terminal.runs_table(runs[:200]))
+            if job.total_runs > 200:
+                self.out.print(f"The first 200 of {job.total_runs} runs. All of them: manage.py job show {job.pk}")
+        below = watch.unmet(job, options["require"]) if options["require"] else []
+        if below:
+            self.out.print(f"{len(below)} of {job.total_runs} runs are below '{options['require']}'.")
+        if below or terminal.exit_code(job):
+            sys.exit(1)
+
+
+def _split(names: list[str]) -> list[str]:
+    return [part for name in names for part in name.split(",") if part]
+
+
+def _wish(options: dict[str, Any]) -> Wish:
+    seed = options["seed"]
+    if seed is not None and not 0 <= seed < 2**32:
+        raise CommandError("--seed must lie between 0 and 4294967295.")
+    return Wish(
+        tier=options["tier"],
+        priority=options["priority"],
+        idempotency_key=options["idempotency_key"],
+        max_cost_usd=options["max_cost"],
+        seed=seed,
+        config={"concurrency": settings.CERTIFICATION_CONCURRENCY},
+    )

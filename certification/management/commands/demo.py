@@ -1,0 +1,111 @@
+"""`manage.py demo`: the whole main job on real input, with nothing needed beforehand and nothing left running."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+
+from certification.emulator import process as emulator
+from certification.engine import dispatch
+from certification.engine.dispatch import Wish
+from certification.management import terminal
+from certification.models import CertificationJob, Priority, Tier
+from certification.ops import borrowed, watch
+
+REGIONS = (
+    "us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "ap-northeast-1", "sa-east-1",
+)  # fmt: skip
+TIME_SCALE = 0.25
+
+
+class Command(BaseCommand):
+    help = (
+        "Certifies every active model in seven regions against the emulator: real catalogue, boto3, queue, database. "
+        "Prints the matrix, and leaves nothing running."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--regions", nargs="+", default=list(REGIONS), metavar="REGION")
+        parser.add_argument("--scenario", default="default", help="the emulator's scenario (name or .toml file)")
+        parser.add_argument(
+            "--time-scale", type=float, default=TIME_SCALE,
+            help="1 answers at the recorded speed of each model, 0 at once (default %(default)s)",
+        )  # fmt: skip
+        parser.add_argument("--seed", type=int, default=1)
+        parser.add_argument("--json", action="store_true", help="print the summary as one JSON document")
+
+    @terminal.sentences
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not settings.EMBEDDED_POSTGRES:
+            raise CommandError(
+                "The demo writes emulated results, and DATABASE_URL names a database of yours. Unset it to use the "
+                "embedded one."
+            )
+        out = terminal.console(stderr=options["json"])
+        with borrowed.servers():
+            job = self._demonstrate(out, options)
+        if options["json"]:
+            terminal.say_json(self.summary)
+        if terminal.exit_code(job):
+            sys.exit(1)
+
+    def _demonstrate(self, out: Console, options: dict[str, Any]) -> CertificationJob:
+        borrowed.database(out.print)
+        url, server = emulator.start(
+            scenario=options["scenario"], seed=options["seed"], time_scale=options["time_scale"]
+        )
+        try:
+            return self._certify(out, url, options)
+        finally:
+            server.terminate()
+            server.wait(10)
+
+    def _certify(self, out: Console, url: str, options: dict[str, Any]) -> CertificationJob:
+        """On a queue of the demo's own, so that workers with real credentials never take its runs."""
+        ours = {
+            "BEDROCK_BACKEND": "emulator",
+            "BEDROCK_ENDPOINT_URL": url,
+            "CERTIFICATION_QUEUE_NAME": f"demo-{server_tag(url)}",
+        }
+        for name, value in ours.items():
+            setattr(settings, name, value)
+        out.print(f"Emulator at {url}: recorded latencies x {options['time_scale']:g}, scenario {options['scenario']}")
+        with borrowed.processes(borrowed.own_workers(), ours) as running:
+            borrowed.wait_for_workers(f"{settings.CERTIFICATION_QUEUE_NAME}.bulk", running)
+            regions = dispatch.find_regions(options["regions"])
+            wish = Wish(tier=Tier.QUICK, priority=Priority.BULK, seed=options["seed"])
+            done = dispatch.certify_all(regions, wish)
+            out.print(
+                f"{done.job.total_runs} model x region pairs, about {done.estimate.calls} calls; "
+                f"{done.not_offered} pairs are not offered"
+            )
+            job = terminal.follow_job(done.job, out, quiet=options["json"])
+        self._report(out, job)
+        return job
+
+    def _report(self, out: Console, job: CertificationJob) -> None:
+        runs = list(job.runs.select_related("model"))
+        summary = watch.summary(job)
+        verdicts = job.verdict_counts()
+        self.summary = {**summary, "verdicts": verdicts}
+        if out.stderr:
+            return
+        out.print(terminal.matrix(runs))
+        out.print(terminal.legend())
+        out.print()
+        out.print(terminal.diagnoses(runs))
+        counts = ", ".join(f"{n} {v.replace('_', ' ')}" for v, n in sorted(verdicts.items(), key=lambda i: -i[1]))
+        out.print(
+            f"{job.total_runs} runs in {summary['seconds']:.1f} s, {summary['calls']} calls, {summary['retries']} retries: "
+            f"{counts}. Every result is from the emulator."
+        )
+        out.print("Open the pages: `make up`, then http://127.0.0.1:%d" % settings.PORT)  # noqa: UP031
+
+
+def server_tag(url: str) -> str:
+    """A short name for this demo's queue: the port of its emulator, which nobody else has."""
+    return url.rsplit(":", 1)[-1]

@@ -1,0 +1,107 @@
+"""`manage.py job`: look at jobs, retry and cancel them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.paginator import Paginator
+
+from certification.engine import dispatch
+from certification.management import terminal
+from certification.models import CertificationJob, State
+from certification.ops import watch
+
+PAGE = 100
+
+
+class Command(BaseCommand):
+    help = "Shows, retries and cancels certification jobs."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        for verb, text in (
+            ("show", "one job with its runs"),
+            ("retry", "a new job for the runs that ended without a verdict"),
+            ("cancel", "cancel what has not finished"),
+        ):
+            one = verbs.add_parser(verb, help=text)
+            one.add_argument("id", help="the job's id, or its first characters")
+            one.add_argument("--json", action="store_true", help="print one JSON document")
+            if verb == "show":
+                one.add_argument("--page", type=int, default=1, help=f"page of runs, {PAGE} to a page")
+        many = verbs.add_parser("list", help="the newest jobs")
+        many.add_argument("--failed", action="store_true", help="only jobs that brought no verdict")
+        many.add_argument("--page", type=int, default=1, help="20 to a page")
+        many.add_argument("--json", action="store_true", help="print one JSON document")
+
+    @terminal.sentences
+    def handle(self, *args: Any, **options: Any) -> None:
+        getattr(self, options["verb"])(options)
+
+    def show(self, options: dict[str, Any]) -> None:
+        job = _find(options["id"])
+        if options["json"]:
+            return terminal.say_json(watch.summary(job))
+        out = terminal.console()
+        out.print(terminal.jobs_table([job]))
+        pages = Paginator(job.runs.select_related("model").order_by("model__api_model_id", "region_id"), PAGE)
+        page = pages.get_page(options["page"])
+        out.print(terminal.runs_table(page))
+        if pages.num_pages > 1:
+            out.print(f"Page {page.number} of {pages.num_pages}; the next one with --page {page.number + 1}")
+        return None
+
+    def list(self, options: dict[str, Any]) -> None:
+        jobs = CertificationJob.objects.all()
+        if options["failed"]:
+            jobs = jobs.filter(status=State.FAILED)
+        page = Paginator(jobs, 20).get_page(options["page"])
+        if options["json"]:
+            fields = (
+                "id",
+                "type",
+                "tier",
+                "status",
+                "total_runs",
+                "succeeded_runs",
+                "failed_runs",
+                "backend",
+                "created_at",
+            )
+            return terminal.say_json([{name: getattr(job, name) for name in fields} for job in page])
+        out = terminal.console()
+        out.print(terminal.jobs_table(page) if page else "There are no such jobs.")
+        if page.paginator.num_pages > 1:
+            out.print(f"Page {page.number} of {page.paginator.num_pages}")
+        return None
+
+    def retry(self, options: dict[str, Any]) -> None:
+        done = dispatch.retry(_find(options["id"]))
+        if options["json"]:
+            return terminal.say_json(watch.summary(done.job))
+        self.stdout.write(f"Job {done.job.pk}: {done.job.total_runs} runs.")
+        return None
+
+    def cancel(self, options: dict[str, Any]) -> None:
+        job = _find(options["id"])
+        cancelled = job.cancel()
+        if cancelled is None:
+            raise CommandError(f"Job {job.pk} has already ended: {job.status}.")
+        if options["json"]:
+            return terminal.say_json({"jobId": str(job.pk), "status": State.CANCELLED, "cancelled": cancelled})
+        self.stdout.write(f"Cancelled job {job.pk}: {cancelled} runs had not finished.")
+        return None
+
+
+def _find(prefix: str) -> CertificationJob:
+    """The job with this id, or the only one whose id starts so."""
+    try:
+        found = list(CertificationJob.objects.filter(pk=uuid.UUID(prefix)))
+    except ValueError:
+        found = [job for job in CertificationJob.objects.all()[:5000] if str(job.pk).startswith(prefix.lower())]
+    if len(found) != 1:
+        problem = "No job has" if not found else "Several jobs have"
+        raise CommandError(f"{problem} an id that starts with {prefix!r}. See: manage.py job list")
+    return found[0]

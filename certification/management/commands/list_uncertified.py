@@ -1,0 +1,67 @@
+"""`manage.py list_uncertified`: which offered pairs are not certified, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.core.paginator import Paginator
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from certification.engine import dispatch
+from certification.management import terminal
+from certification.models import AIModel, ModelCertification, Region
+from certification.reasons import Status
+
+PAGE = 200
+
+
+class Command(BaseCommand):
+    help = "Lists the active models that are not certified in regions where they are offered. Exit code 0."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--regions", nargs="+", default=[], metavar="REGION")
+        parser.add_argument("--vendor", default="")
+        parser.add_argument("--all", action="store_true", help="certified ones too")
+        parser.add_argument("--page", type=int, default=1, help=f"{PAGE} to a page")
+        parser.add_argument("--json", action="store_true", help="print every pair as one JSON document")
+
+    @terminal.sentences
+    def handle(self, *args: Any, **options: Any) -> None:
+        rows = self._rows(options)
+        if options["json"]:
+            return terminal.say_json(rows)
+        page = Paginator(rows, PAGE).get_page(options["page"])
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("Model", "Region", "Status", "Score", "Last tested"):
+            table.add_column(heading, overflow="fold")
+        for row in page:
+            symbol, colour = terminal.LOOKS[row["status"]]
+            status = Text(f"{symbol} {row['status'].replace('_', ' ')}", colour)
+            score = "" if row["score"] is None else f"{row['score']} {row['rating']}"
+            tested = row["lastTestedAt"].strftime("%Y-%m-%d %H:%M") if row["lastTestedAt"] else ""
+            table.add_row(row["model"], row["region"], status, score, tested)
+        out = terminal.console()
+        out.print(table if rows else "Every offered pair is certified.")
+        out.print(f"{len(rows)} pairs, page {page.number} of {page.paginator.num_pages}")
+        return None
+
+    def _rows(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+        regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
+        models = AIModel.objects.active()
+        if options["vendor"]:
+            models = models.filter(vendor__iexact=options["vendor"])
+        standings = {(c.model_id, c.region_id): c for c in ModelCertification.objects.in_regions(regions)}
+        rows = []
+        for model, region in dispatch.offered_pairs(models, regions):
+            standing = standings.get((model.pk, region.pk)) or ModelCertification(status=Status.NOT_TESTED)
+            if standing.status != Status.CERTIFIED or options["all"]:
+                rows.append(
+                    {
+                        "model": model.api_model_id, "region": region.pk, "status": str(standing.status),
+                        "score": standing.score, "rating": standing.rating, "lastTestedAt": standing.last_tested_at,
+                    }
+                )  # fmt: skip
+        return rows

@@ -1,0 +1,49 @@
+"""`manage.py recertify_stale`: a job for what was last tested too long ago."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from certification.engine import dispatch
+from certification.engine.dispatch import Wish
+from certification.management import terminal
+from certification.models import JobType, ModelCertification, Region, Tier
+from certification.ops import watch
+
+
+class Command(BaseCommand):
+    help = "Starts a job for every pair that was last tested more than --days ago, or whose certification has expired."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--days", type=int, default=30)
+        parser.add_argument("--regions", nargs="+", default=[], metavar="REGION")
+        parser.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
+        parser.add_argument("--dry-run", action="store_true", help="only say what it would do and cost")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    @terminal.sentences
+    def handle(self, *args: Any, **options: Any) -> None:
+        regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
+        before = timezone.now() - timedelta(days=options["days"])
+        rows = ModelCertification.objects.in_regions(regions).stale(before).select_related("model", "region")
+        pairs = [(row.model, row.region) for row in rows]
+        estimate = dispatch.estimate_pairs(pairs, options["tier"])
+        plan: dict[str, Any] = {"runs": len(pairs), "calls": estimate.calls, "usd": estimate.usd, "jobId": None}
+        if pairs and not options["dry_run"]:
+            wish = Wish(tier=options["tier"], config={"days": options["days"]})
+            done = dispatch.certify([], [], wish, job_type=JobType.RECERTIFY, pairs=pairs)
+            if options["json"]:
+                return terminal.say_json(watch.summary(done.job))
+            plan["jobId"] = str(done.job.pk)
+        if options["json"]:
+            return terminal.say_json(plan)
+        if not pairs:
+            self.stdout.write("Nothing is stale.")
+        else:
+            started = f"Job {plan['jobId']}" if plan["jobId"] else "Would start a job"
+            self.stdout.write(f"{started}: {len(pairs)} runs, about {estimate.calls} calls and {estimate.usd:.4f} USD.")
+        return None

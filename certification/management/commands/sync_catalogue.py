@@ -1,0 +1,62 @@
+"""`manage.py sync_catalogue`: Bedrock's own listings into models and routes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from rich.console import Console
+from rich.progress import track
+
+from certification.engine import backend, dispatch, sync
+from certification.management import terminal
+from certification.models import Region
+
+MOST = 30
+
+
+class Command(BaseCommand):
+    help = (
+        "Reads ListFoundationModels and ListInferenceProfiles of every enabled region into the catalogue and prints what "
+        "appeared, vanished and changed its lifecycle. Exit code 1 when no region answered."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--region", nargs="+", default=[], metavar="REGION", dest="regions")
+        parser.add_argument("--dry-run", action="store_true", help="say what would change, change nothing")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    @terminal.sentences
+    def handle(self, *args: Any, **options: Any) -> None:
+        out = terminal.console(stderr=options["json"])
+        regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
+        asked = sync.ask(backend.bedrock(), [region.code for region in regions])
+        listings = list(track(asked, "Asking regions", total=len(regions), console=out, disable=not out.is_terminal))
+        changes = sync.apply(listings, dry_run=options["dry_run"])
+        if options["json"]:
+            terminal.say_json({**asdict(changes), "backend": backend.name(), "dry_run": options["dry_run"]})
+        else:
+            _print(out, changes, dry_run=options["dry_run"])
+        if not changes.regions:
+            sys.exit(1)
+
+
+def _print(out: Console, changes: sync.Changes, *, dry_run: bool) -> None:
+    out.print(f"{changes.regions} regions answered ({backend.name()}).{' Nothing was changed.' if dry_run else ''}")
+    for title, lines in (
+        ("New models", changes.new_models),
+        ("Lifecycle", [f"{model}: {before} -> {after}" for model, before, after in changes.lifecycle]),
+        ("Appeared", [f"{target} in {region}" for region, target in changes.appeared]),
+        ("Vanished", [f"{target} in {region}" for region, target in changes.vanished]),
+        ("Problems", [f"{region}: {reason}: {message}" for region, reason, message in changes.problems]),
+    ):
+        if lines:
+            out.print(f"\n[bold]{title}[/] ({len(lines)})")
+            for line in lines[:MOST]:
+                out.print(f"  {line}", markup=False)
+            if len(lines) > MOST:
+                out.print(f"  and {len(lines) - MOST} more; all of them with --json")
+    if changes.is_empty:
+        out.print("The catalogue is as Bedrock lists it.")

@@ -1,0 +1,233 @@
+"""How jobs, verdicts and the matrix look in a terminal, and the guard that turns errors into sentences."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import redis
+from celery.exceptions import OperationalError as BrokerError
+from django.core.management.base import CommandError
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.utils import timezone
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from certification.engine.dispatch import DispatchError
+from certification.models import CertificationJob, CertificationRun, State
+from certification.ops import embedded, watch
+from certification.ops.borrowed import NotReady
+from certification.reasons import Status
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Symbol and colour of each verdict; the symbol alone must be enough.
+LOOKS: dict[str, tuple[str, str]] = {
+    Status.CERTIFIED: ("✔", "green"),
+    Status.QUALITY_WARNING: ("!", "yellow"),
+    Status.FAILED: ("✘", "red"),
+    Status.PENDING: ("…", "blue"),
+    Status.PERMISSION_REQUIRED: ("P", "magenta"),
+    Status.CONFIGURATION_REQUIRED: ("C", "dark_orange"),
+    Status.NOT_TESTED: ("–", "bright_black"),
+}
+NO_VERDICT = ("?", "red")
+
+
+def console(stderr: bool = False) -> Console:
+    """A console on the current stdout or stderr."""
+    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False)
+
+
+def sentences(handle: Callable[P, T]) -> Callable[P, T]:
+    """Make a command's foreseeable failures one sentence that says what to do, with exit code 1 and no traceback."""
+
+    @functools.wraps(handle)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return handle(*args, **kwargs)
+        except (DispatchError, NotReady, embedded.EmbeddedError) as error:
+            raise CommandError(str(error)) from error
+        except (OperationalError, InterfaceError) as error:
+            raise CommandError(_database_sentence(error)) from error
+        except (redis.RedisError, BrokerError) as error:
+            raise CommandError(
+                f"Redis cannot be reached: {error}. Start it (manage.py up), or correct REDIS_URL. Nothing is lost: the "
+                "database holds every job."
+            ) from error
+        except DatabaseError as error:
+            if "does not exist" in str(error):
+                raise CommandError("The database has no tables yet. Run: manage.py migrate") from error
+            raise
+
+    return guarded
+
+
+def _database_sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "No space left on device" in text or "could not extend file" in text:
+        return (
+            f"The database's disk is full: {text}. Free some space and run the command again; what was stored before is "
+            "kept."
+        )
+    return f"The database cannot be reached: {text}. Start it (manage.py up), or correct DATABASE_URL."
+
+
+def say_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def follow_job(job: CertificationJob, out: Console, *, quiet: bool = False) -> CertificationJob:
+    """Show a job's progress until it has ended; on Ctrl-C cancel it. The job as it ended."""
+    try:
+        return _follow_quietly(job) if quiet else _follow_live(job, out)
+    except KeyboardInterrupt:
+        cancelled = job.cancel("Cancelled from the terminal with Ctrl-C.")
+        out.print(f"\nCancelled job {job.pk}: {cancelled or 0} runs had not finished.")
+        raise SystemExit(130) from None
+
+
+def _follow_quietly(job: CertificationJob) -> CertificationJob:
+    last = job
+    for snapshot in watch.follow(job.pk):
+        last = snapshot.job
+        if snapshot.pause:
+            raise CommandError(paused_sentence(snapshot))
+    return last
+
+
+def paused_sentence(snapshot: watch.Snapshot) -> str:
+    """What to tell somebody who waits for a job of a paused queue."""
+    assert snapshot.pause is not None  # noqa: S101
+    return (
+        f"The queue is paused: {snapshot.pause.message} ({snapshot.pause.error_reason}). Correct the AWS credentials; "
+        f"the job goes on by itself within a minute. To give it up: manage.py job cancel {snapshot.job.pk}"
+    )
+
+
+def _follow_live(job: CertificationJob, out: Console) -> CertificationJob:
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[verdicts]}"),
+    )
+    last, told = job, -1
+    with Progress(*columns, console=out, disable=not out.is_terminal) as progress:
+        task = progress.add_task("Certifying", total=job.total_runs, verdicts="")
+        for snapshot in watch.follow(job.pk):
+            last = snapshot.job
+            if snapshot.pause:
+                raise CommandError(paused_sentence(snapshot))
+            progress.update(task, completed=last.processed_runs, verdicts=_counts_markup(snapshot.verdicts))
+            step = last.progress // 10
+            if not out.is_terminal and step != told:
+                told = step
+                out.print(f"{last.processed_runs}/{last.total_runs} runs  {_counts_plain(snapshot.verdicts)}")
+    return last
+
+
+def _counts_markup(verdicts: dict[str, int]) -> str:
+    return "  ".join(f"[{LOOKS[v][1]}]{LOOKS[v][0]} {n}[/]" for v, n in sorted(verdicts.items()))
+
+
+def _counts_plain(verdicts: dict[str, int]) -> str:
+    return "  ".join(f"{v.replace('_', ' ')} {n}" for v, n in sorted(verdicts.items()))
+
+
+def runs_table(runs: Iterable[CertificationRun], title: str = "") -> Table:
+    """One line per run: verdict, score, route and why."""
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    for heading in ("Model", "Region", "Verdict", "Score", "Route", "Why"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "Score" else "left")
+    for run in runs:
+        symbol, colour = LOOKS.get(run.verdict, NO_VERDICT)
+        verdict = (run.verdict or run.status.lower()).replace("_", " ")
+        score = f"{run.score} {run.rating}" if run.score is not None else ""
+        table.add_row(
+            run.model.api_model_id, run.region_id, Text(f"{symbol} {verdict}", colour), score, run.route,
+            run.error_message,
+        )  # fmt: skip
+    return table
+
+
+def matrix(runs: Sequence[CertificationRun]) -> Table:
+    """Models down, regions across, each cell a verdict's symbol and the rating or score."""
+    regions = sorted({run.region_id for run in runs})
+    cells = {(run.model.api_model_id, run.region_id): run for run in runs}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("Model", no_wrap=True, overflow="ellipsis", max_width=46)
+    for region in regions:
+        table.add_column(region, justify="center", no_wrap=True)
+    for model in sorted({run.model.api_model_id for run in runs}):
+        table.add_row(model, *(_cell(cells.get((model, region))) for region in regions))
+    return table
+
+
+def _cell(run: CertificationRun | None) -> Text:
+    if run is None:
+        return Text("·", "bright_black")
+    symbol, colour = LOOKS.get(run.verdict, NO_VERDICT)
+    return Text(f"{symbol} {run.rating}{run.score}" if run.score is not None else symbol, colour)
+
+
+def legend() -> Text:
+    """What the symbols mean."""
+    text = Text()
+    for verdict, (symbol, colour) in LOOKS.items():
+        text.append(f"{symbol} ", colour)
+        text.append(f"{verdict.replace('_', ' ')}   ")
+    return text.append("? no verdict   · not offered", "bright_black")
+
+
+def diagnoses(runs: Iterable[CertificationRun], most: int = 8) -> Table:
+    """The commonest reasons why runs were not certified, each with an example and its fix."""
+    explained = [run for run in runs if run.error_reason]
+    by_reason = Counter(run.error_reason for run in explained)
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, title="What keeps models from being certified", title_justify="left"
+    )
+    table.add_column("Runs", justify="right")
+    for heading in ("Reason", "For example", "What to do"):
+        table.add_column(heading, overflow="fold")
+    for reason, count in by_reason.most_common(most):
+        example = next(run for run in explained if run.error_reason == reason)
+        advice = example.fix.get("text", "")
+        table.add_row(
+            str(count), reason.replace("_", " "),
+            f"{example.model.api_model_id} in {example.region_id}: {_shorten(example.error_message)}", advice,
+        )  # fmt: skip
+    return table
+
+
+def _shorten(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def jobs_table(jobs: Iterable[CertificationJob]) -> Table:
+    """One line per job."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("Job", "Type", "Tier", "Status", "Runs", "Certified", "Other", "Backend", "Created"):
+        table.add_column(heading, no_wrap=heading in ("Job", "Created"))
+    for job in jobs:
+        table.add_row(
+            str(job.pk), job.type, job.tier, job.status, f"{job.processed_runs}/{job.total_runs}",
+            str(job.succeeded_runs), str(job.failed_runs), job.backend,
+            timezone.localtime(job.created_at).strftime("%Y-%m-%d %H:%M:%S"),
+        )  # fmt: skip
+    return table
+
+
+def exit_code(job: CertificationJob) -> int:
+    """0 when the job reached a verdict, else 1."""
+    return 0 if job.status == State.COMPLETED else 1

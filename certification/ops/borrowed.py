@@ -1,0 +1,146 @@
+"""What a command needs and does not find running, for as long as the command lives: servers, emulator, workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from celery import current_app
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from certification.models import AIModel
+from certification.models.catalogue import load_shipped
+from certification.ops import embedded
+from certification.ops.stack import Program, files, programs
+
+READY_S = 30
+
+
+class NotReady(Exception):
+    """Something the command needs could not be started; the text says what to do."""
+
+
+def database(tell: Callable[[str], None] = lambda _line: None) -> None:
+    """Embedded servers running, tables up to date, catalogue loaded. With a DATABASE_URL of one's own nothing is migrated.
+
+    Raises NotReady and embedded.EmbeddedError.
+    """
+    if settings.EMBEDDED_POSTGRES or settings.EMBEDDED_VALKEY:
+        embedded.ensure(Path(settings.MYIA_ROOT), database=settings.EMBEDDED_POSTGRES, redis=settings.EMBEDDED_VALKEY)
+    executor = MigrationExecutor(connection)
+    if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+        if not settings.EMBEDDED_POSTGRES:
+            raise NotReady("The database's tables are not up to date. Run: manage.py migrate")
+        tell("Creating the database's tables")
+        call_command("migrate", interactive=False, verbosity=0)
+    if not AIModel.objects.exists():
+        tell("Loading the shipped catalogue")
+        load_shipped()
+
+
+def alive_workers(queue: str) -> int:
+    """How many workers take messages of this queue now. Takes about a second."""
+    replies = current_app.control.inspect(timeout=1.0).active_queues() or {}
+    return sum(any(q["name"] == queue for q in queues) for queues in replies.values())
+
+
+@contextlib.contextmanager
+def processes(
+    programs: Sequence[Program], env: Mapping[str, str] | None = None
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Run these programs while the block runs, their output in the log folder; ended in order afterwards."""
+    where = files()
+    where.make()
+    started: list[tuple[Program, subprocess.Popen[str], IO[str]]] = []
+    try:
+        for program in programs:
+            log = (where.logs / f"{program.name}.log").open("a")
+            process = subprocess.Popen(  # noqa: S603 - our own programs
+                program.argv,
+                cwd=settings.BASE_DIR,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **program.env, **(env or {})},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, text=True,
+                start_new_session=True,  # Ctrl-C reaches the command, which ends the rest in order
+            )  # fmt: skip
+            started.append((program, process, log))
+        yield [process for _program, process, _log in started]
+    finally:
+        _end(started)
+
+
+def _end(started: Sequence[tuple[Program, subprocess.Popen[str], IO[str]]]) -> None:
+    for _program, process, _log in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    for program, process, log in started:
+        try:
+            process.wait(program.drain_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def wait_for_workers(queue: str, running: Sequence[subprocess.Popen[str]], count: int = 1) -> None:
+    """Return once workers take this queue's messages. Raises NotReady when one dies first, or after READY_S."""
+    deadline = time.monotonic() + READY_S
+    while alive_workers(queue) < count:
+        dead = [process for process in running if process.poll() is not None]
+        if dead or time.monotonic() > deadline:
+            raise NotReady(f"The worker did not start. Its log is in {files().logs}.")
+
+
+@contextlib.contextmanager
+def workers(tell: Callable[[str], None]) -> Iterator[None]:
+    """Make sure that somebody works on the queues while the block runs: the workers that run already, or our own.
+
+    The local emulator comes too where it is the backend and does not run. Raises NotReady.
+    """
+    queue = settings.CERTIFICATION_QUEUE_NAME
+    table = [program for program in programs() if program.name == "emulator" and not _listens(program.port)]
+    if not alive_workers(queue):
+        tell("No worker is running: starting one for this command (manage.py up keeps them running).")
+        table += own_workers()
+    with processes(table) as running:
+        if len(table) > 1 or (table and table[0].name != "emulator"):
+            wait_for_workers(queue, running)
+            wait_for_workers(f"{queue}.bulk", running)
+        yield
+
+
+def own_workers() -> list[Program]:
+    """The stack's workers, without their health servers: those ports may belong to a running stack."""
+    ours = [program for program in programs() if program.name.startswith("worker")]
+    return [replace(program, env={**program.env, "WORKER_HEALTH_PORT": "0"}) for program in ours]
+
+
+def _listens(port: int | None) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port or 0), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def servers() -> Iterator[None]:
+    """Embedded servers for the block; those that were not running before are stopped after it."""
+    root = Path(settings.MYIA_ROOT)
+    was_running = embedded.running(root)
+    try:
+        yield
+    finally:
+        if not was_running:
+            connections.close_all()
+            embedded.stop(root)
