@@ -183,29 +183,30 @@ def mentions(outcome: Outcome | None, expected: str) -> Grade:
 
 def in_order(outcome: Outcome | None, *items: str) -> Grade:
     """These words or phrases occur in the answer, one after the other; case, accents and punctuation do not matter."""
-
-    def holds(text: str) -> bool:
-        found, start = f" {plain(text)} ", 0
-        for item in items:
-            start = found.find(f" {plain(item)} ", start)
-            if start < 0:
-                return False
-            start += len(plain(item)) + 1
-        return True
-
-    return _text(
-        outcome, holds, "The answer has everything in its order.",
-        "Something is missing in the answer or not in its order.", ", ".join(items),
-    )  # fmt: skip
+    grade = usable(outcome)
+    if not grade.passed:
+        return grade
+    text, start = f" {plain(text_of(outcome))} ", 0
+    evidence = {"expected": shown(", ".join(items)), "found": shown(text_of(outcome))}
+    for item in items:
+        start = text.find(f" {plain(item)} ", start)
+        if start < 0:
+            return failed(f"{shown(item)} is missing in the answer, or not in its place.", **evidence)
+        start += len(plain(item)) + 1
+    return passed("The answer has everything in its order.", **evidence)
 
 
 def without(outcome: Outcome | None, *forbidden: str) -> Grade:
     """None of these words or phrases occurs in the answer; case, accents and punctuation do not matter."""
-    return _text(
-        outcome, lambda text: not any(f" {plain(word)} " in f" {plain(text)} " for word in forbidden),
-        "The answer has nothing that must not be there.", "The answer has something that must not be there.",
-        "none of " + ", ".join(forbidden),
-    )  # fmt: skip
+    grade = usable(outcome)
+    if not grade.passed:
+        return grade
+    text = f" {plain(text_of(outcome))} "
+    evidence = {"forbidden": shown(", ".join(forbidden)), "found": shown(text_of(outcome))}
+    for word in forbidden:
+        if f" {plain(word)} " in text:
+            return failed(f"The answer has {shown(word)}, which must not be there.", **evidence)
+    return passed("The answer has nothing that must not be there.", **evidence)
 
 
 def matches(outcome: Outcome | None, pattern: str) -> Grade:
