@@ -22,7 +22,7 @@ class Code:
     reason: R
     final: bool = False
     hint: str = ""
-    loose: bool = False  # a bare status: whoever stands in between may have chosen it
+    loose: bool = False  # a status or a name out of the text: it may be of somebody in between, so all rules are read
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -46,7 +46,7 @@ AWS = _table(
     (Code(Family.ACCESS, R.IAM_DENIED), "AccessDeniedException AccessDenied UnauthorizedOperation NotAuthorized "
      "UnauthorizedException ForbiddenException Forbidden NotAuthorizedException"),
     (Code(Family.ACCESS, R.ACCOUNT_BLOCKED), "OptInRequired SubscriptionRequiredException PendingVerification Blocked "
-     "AccountProblem AccountSuspendedException"),
+     "AccountProblem AccountSuspendedException BadCScoreException"),
     (Code(Family.ACCESS, R.USE_CASE_FORM), "FTUFormNotFilled"),
     (Code(Family.ACCESS, R.REGION_NOT_ENABLED), "RegionDisabledException"),
     (Code(Family.ACCESS, R.CREDENTIALS_EXPIRED), "ExpiredTokenException ExpiredToken RequestExpired TokenRefreshRequired"),
@@ -56,7 +56,7 @@ AWS = _table(
     (Code(Family.ACCESS, R.CREDENTIALS_MISSING), "MissingAuthenticationToken MissingAuthenticationTokenException"),
     (Code(Family.ACCESS, R.CLOCK_SKEW), "RequestTimeTooSkewed RequestInTheFuture"),
     (Code(Family.VALIDATION, R.MALFORMED_REQUEST), "ValidationException InvalidParameterException InvalidRequestException "
-     "InvalidParameterValue InvalidParameterCombination MissingParameter MalformedQueryString SerializationException BadRequestException "
+     "InvalidParameterValue InvalidParameterCombination MissingParameter MalformedQueryString SerializationException "
      "InvalidAction InvalidQueryParameter MissingAction UnsupportedMediaType UnsupportedMediaTypeException MalformedHttpRequestException "
      "InvalidInput TooManyTagsException invalid_request_error"),
     (Code(Family.VALIDATION, R.CONTEXT_TOO_LONG), "RequestEntityTooLargeException RequestTooLarge context_length_exceeded"),
@@ -67,7 +67,7 @@ AWS = _table(
      "ProvisionedThroughputExceededException PriorRequestNotComplete"),
     (Code(Family.THROTTLE, R.ZERO_QUOTA), "ServiceQuotaExceededException"),
     (Code(Family.SERVICE, R.INTERNAL_ERROR), "InternalServerException InternalFailure InternalError InternalServerError "
-     "InternalServiceException ServiceException ConflictException ResourceInUseException DependencyFailedException"),
+     "InternalServiceException ConflictException ResourceInUseException DependencyFailedException"),
     (Code(Family.SERVICE, R.SERVICE_UNAVAILABLE), "ServiceUnavailableException ServiceUnavailable Unavailable OverloadedError"),
     (Code(Family.SERVICE, R.MODEL_NOT_READY), "ModelNotReadyException"),
     (Code(Family.SERVICE, R.MODEL_ERROR), "ModelErrorException"),
@@ -98,7 +98,7 @@ CLIENT = _table(
      "InvalidChunkLength httplib_IncompleteRead"),
     (Code(Family.CLIENT, R.STREAM_CORRUPT, final=True), "ChecksumMismatch DuplicateHeader InvalidHeadersLength "
      "InvalidPayloadLength NoInitialResponseError ParserError ChecksumError FlexibleChecksumError"),
-    (Code(Family.CLIENT, R.BAD_RESPONSE, final=True), "ResponseParserError XMLParseError JSONDecodeError UnicodeDecodeError "
+    (Code(Family.CLIENT, R.BAD_RESPONSE, final=True), "ResponseParserError XMLParseError ParseError JSONDecodeError UnicodeDecodeError "
      "DecodeError HeaderParsingError InvalidHeader BodyNotHttplibCompatible ResponseNotChunked BadStatusLine HTTPException "
      "LineTooLong PaginationError MessageDefect"),
     (Code(Family.CLIENT, R.MALFORMED_REQUEST, final=True), "ParamValidationError MissingParametersError "
@@ -107,7 +107,7 @@ CLIENT = _table(
     (Code(Family.CLIENT, R.CLIENT_MISCONFIGURED, final=True), "NoRegionError InvalidRegionError UnknownRegionError "
      "InvalidEndpointConfigurationError EndpointProviderError EndpointResolutionError UnknownEndpointResolutionBuiltInName "
      "BaseEndpointResolverError EndpointVariantError UnknownEndpointError UnknownFIPSEndpointError InvalidHostLabelError "
-     "ServiceNotInRegionError UnknownServiceError DataNotFoundError ApiVersionNotFoundError UnknownAPIVersionError "
+     "ServiceNotInRegionError UnknownServiceError DataNotFoundError ApiVersionNotFoundError UnknownAPIVersionError ResourceNotExistsError NoVersionFound "
      "UnsupportedServiceProtocolsError UnsupportedSignatureVersionError UnknownSignatureVersionError UnknownServiceStyle "
      "ConfigNotFound ConfigParseError InvalidConfigError InfiniteLoopConfigError InvalidDefaultsMode InvalidProxiesConfigError "
      "InvalidRetryConfigurationError InvalidMaxRetryAttemptsError InvalidRetryModeError InvalidIMDSEndpointError "
@@ -115,7 +115,7 @@ CLIENT = _table(
      "InvalidEndpointDiscoveryConfigurationError MissingDependencyException MissingServiceIdError UndefinedModelAttributeError "
      "MD5UnavailableError LocationParseError LocationValueError URLSchemeUnknown ProxySchemeUnknown ProxySchemeUnsupported"),
     # Decided to be unknown. Roots, whose sub-classes say more where there is more to say:
-    (Code(Family.CLIENT, R.UNKNOWN), "BotoCoreError ClientError Boto3Error HTTPError OSError"),
+    (Code(Family.CLIENT, R.UNKNOWN), "BotoCoreError ClientError EventStreamError Boto3Error HTTPError OSError AssertionError"),
     # a pool or a body of ours in a state it should never be in:
     (Code(Family.CLIENT, R.UNKNOWN), "PoolError EmptyPoolError FullPoolError ClosedPoolError HostChangedError RequestError "
      "ResponseError TimeoutStateError UnrewindableBodyError UnseekableStreamError AwsChunkedWrapperError CapacityNotAvailableError"),
@@ -125,7 +125,9 @@ CLIENT = _table(
      "UnsupportedS3ConfigurationError UnsupportedS3ControlArnError UnsupportedS3ControlConfigurationError WaiterError "
      "WaiterConfigError StubResponseError StubAssertionError UnStubbedResponseError EndpointDiscoveryException "
      "EndpointDiscoveryRefreshFailed EndpointDiscoveryRequired InvalidExpressionError OperationNotPageableError "
-     "UnknownClientMethodError"),
+     "UnknownClientMethodError DynamoDBNeedsConditionError DynamoDBNeedsKeyConditionError "
+     "DynamoDBOperationNotSupportedError DynanmoDBOperationNotSupportedError InvalidCrtTransferConfigError "
+     "ResourceLoadException RetriesExceededError S3TransferFailedError S3UploadFailedError"),
 )  # fmt: skip
 
 # What other SDKs and gateways call an answer of AWS's. They name a kind, often wrongly, so they are read last.

@@ -7,28 +7,32 @@ leave open. What nothing matches is `unknown`, never a guess.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from certification.bedrock import codes, fixes
 from certification.bedrock.codes import Code
 from certification.bedrock.fixes import Fix
 from certification.reasons import ErrorCategory, Reason
 
-_MAX_TEXT = 8000  # an error can carry a whole page of HTML or echo the prompt: the cause stands at its beginning
+_HALF = 4000  # an error can carry a page of HTML or a traceback: its cause stands at the beginning or at the end
 _QUOTES = str.maketrans(
     {"‘": "'", "’": "'", "ʼ": "'", "´": "'", "“": '"', "”": '"', "\u00a0": " ", "\u2011": "-", "–": "-"}
 )
-_UNICODE_ESCAPE = re.compile(r"\\+u([0-9a-fA-F]{4})")
-_ESCAPED_SPACE = re.compile(r"\\+[nrt]")
-_ESCAPED_QUOTE = re.compile(r"\\+(?=[\"'])")
+_UNICODE_ESCAPE = re.compile(r"\\{1,9}u([0-9a-fA-F]{4})")
+_ESCAPED_SPACE = re.compile(r"\\{1,9}[nrt]")
+_ESCAPED_QUOTE = re.compile(r"\\{1,9}(?=[\"'])")
 _INNER_DOT = re.compile(r"\.(?=[^\s\"'])")
 _OCCURRED = re.compile(r"An error occurred \(([\w.]+)\)")
 _NAMED = re.compile(r"\b[A-Za-z]+[a-z][A-Z]\w+\b")  # CamelCase: only those that `codes` knows are looked at
 _STATUS = re.compile(
     r"(?:status(?: ?code)?|https?(?:/[\d.]+)?|error|rejected|forbidden)\W{0,4}([45]\d\d)\b|^\W{0,3}([45]\d\d)\b"
 )
+
+
+_EXAMPLE = '{"message": "...", "code": "AccessDeniedException", "http_status": 403, "operation": "Converse"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class Diagnosis:
 def diagnose(
     message: str | None,
     code: str | int | None = "",
-    http_status: int | str | None = None,
+    http_status: object = None,
     operation: str | None = "",
     *,
     model_id: str = "",
@@ -56,6 +60,8 @@ def diagnose(
     and `region` fill the fix's command; where they are not given they are read from the message. Never raises.
     """
     raw = message or ""
+    if len(raw) > 2 * _HALF:
+        raw = f"{raw[:_HALF]} {raw[-_HALF:]}"
     text = normalise(raw)
     reason, hint = _decide(text, _code(raw, str(code or ""), http_status))
     model_id, region = model_id or fixes.model_in(raw), region or fixes.region_in(raw)
@@ -63,12 +69,38 @@ def diagnose(
     return Diagnosis(reason.category, reason, reason.retryable, fix)
 
 
+def diagnose_json(line: str, *, model_id: str = "", region: str = "") -> dict[str, object]:
+    """One answer for one pasted line `{"message", "code", "http_status", "operation"}`, every field optional.
+
+    A line that is no JSON object is answered with an `error` that says what to do.
+    """
+    try:
+        asked = json.loads(line)
+    except (ValueError, RecursionError):
+        return {"error": f"This line is not JSON: {line.strip()[:80]!r}. Write one object a line, {_EXAMPLE}."}
+    if not isinstance(asked, dict):
+        return {"error": f"This line is JSON but no object: {line.strip()[:80]!r}. Write {_EXAMPLE}."}
+    message, operation = (_as_text(asked.get(name)) for name in ("message", "operation"))
+    code = _as_text(asked.get("code"))
+    told = diagnose(message, code, asked.get("http_status"), operation, model_id=model_id, region=region)
+    return {
+        "category": told.category.value,
+        "reason": told.reason.value,
+        "retryable": told.retryable,
+        "fix": told.fix.text,
+        "command": told.fix.command,
+        "who": told.fix.who,
+        "wait": told.fix.wait,
+        "url": told.fix.url,
+    }
+
+
 def normalise(message: str) -> str:
     """Lower case, plain quotes, JSON and string escapes undone at any depth, whitespace to single spaces.
 
     Dots inside ids, hosts, numbers and field paths become `·`, so that a rule's `[^.]` means "in the same sentence".
     """
-    text = _UNICODE_ESCAPE.sub(lambda m: chr(int(m.group(1), 16)), message[:_MAX_TEXT])
+    text = _UNICODE_ESCAPE.sub(lambda m: chr(int(m.group(1), 16)), message)
     text = _ESCAPED_QUOTE.sub("", _ESCAPED_SPACE.sub(" ", text)).translate(_QUOTES)
     return _INNER_DOT.sub("·", " ".join(text.split()).lower())
 
@@ -80,7 +112,7 @@ def _decide(text: str, code: Code) -> tuple[Reason, str]:
     return code.reason, code.hint
 
 
-def _code(raw: str, code: str, http_status: int | str | None) -> Code:
+def _code(raw: str, code: str, http_status: object) -> Code:
     """The most trustworthy code at hand: the given one, one named in the text, a wrapper's, a status, none."""
     given = codes.lookup(code)
     if given and given.reason is not Reason.UNKNOWN:
@@ -90,7 +122,7 @@ def _code(raw: str, code: str, http_status: int | str | None) -> Code:
         for name in named:
             found = table.get(codes.canonical(name))
             if found and found.reason is not Reason.UNKNOWN:
-                return found
+                return replace(found, loose=True, final=False)
     for status in (code, http_status, _status_in(raw)):
         if found := codes.STATUSES.get(_number(status)):
             return found
@@ -107,8 +139,15 @@ def _status_in(raw: str) -> str:
     return (match.group(1) or match.group(2)) if match else ""
 
 
-def _number(status: int | str | None) -> int:
+def _number(status: object) -> int:
     try:
-        return int(status or 0)
-    except ValueError:
+        return int(status or 0)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
         return 0
+
+
+def _as_text(value: object) -> str:
+    """A pasted field as text: an error body may have been pasted as the object it is."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -79,16 +79,16 @@ class BedrockError(Exception):
         self.request_id = request_id
         self.operation = operation
         self.fix = fix or fixes.fix_for(reason, operation=operation)
+        self.partial: Reply | None = None  # what a broken stream had delivered
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}" if self.message else self.reason.value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.reason, self.message, self._details())
-
-    def _details(self) -> dict[str, Any]:
+        """Workers hand errors between processes, and keyword-only arguments do not pickle by themselves."""
         names = ("code", "http_status", "request_id", "operation", "fix")
-        return {name: getattr(self, name) for name in names}
+        details = {name: getattr(self, name) for name in names}
+        return _rebuild, (type(self), self.reason, self.message, details, self.partial)
 
     @property
     def category(self) -> ErrorCategory:
@@ -109,7 +109,7 @@ class BedrockError(Exception):
             operation=Operation(self.operation) if known else Operation.CONVERSE,
             request_id=self.request_id,
             timing=timing or Timing(0.0),
-            partial=partial,
+            partial=partial or self.partial,
         )
 
 
@@ -205,7 +205,7 @@ def translate(exc: BaseException, operation: str = "", *, model_id: str = "", re
         message,
         code=code,
         http_status=status if isinstance(status, int) else None,
-        request_id=str(meta.get("RequestId") or ""),
+        request_id=_request_id(meta),
         operation=operation,
         fix=fix,
     )
@@ -228,10 +228,24 @@ def _client_error(exc: botocore.exceptions.ClientError) -> tuple[str, str, str, 
     return str(body.get("Code") or ""), message, message, response.get("ResponseMetadata") or {}
 
 
+def _request_id(meta: Mapping[str, Any]) -> str:
+    """botocore leaves RequestId out where a 5xx came with HTML instead of a body of Bedrock's."""
+    headers = meta.get("HTTPHeaders") or {}
+    return str(meta.get("RequestId") or headers.get("x-amzn-requestid") or "")
+
+
 def _foreign(exc: BaseException) -> tuple[str, str, str, Mapping[str, Any]]:
     """As `_client_error`, with the class's name for a code and the causes' words in the text."""
-    text = " ".join(f"{type(cause).__name__}: {cause}" for cause in _causes(exc))
-    return _known_name(exc) or type(exc).__name__, str(exc), text, {}
+    text = " ".join(f"{type(cause).__name__}: {_words(cause)}" for cause in _causes(exc))
+    return _known_name(exc) or type(exc).__name__, _words(exc), text, {}
+
+
+def _words(exc: BaseException) -> str:
+    """The exception's own words. Some of urllib3's raise in their own `__repr__` when half built."""
+    try:
+        return str(exc)
+    except (AttributeError, TypeError):
+        return ""
 
 
 def _known_name(exc: BaseException) -> str:
@@ -255,5 +269,9 @@ def _causes(exc: BaseException, limit: int = 6) -> Iterator[BaseException]:
         waiting += [*inner, getattr(current, "reason", None), *current.args, current.__cause__]
 
 
-def _rebuild(cls: type[BedrockError], reason: Reason, message: str, details: dict[str, Any]) -> BedrockError:
-    return cls(reason, message, **details)
+def _rebuild(
+    cls: type[BedrockError], reason: Reason, message: str, details: dict[str, Any], partial: Reply | None
+) -> BedrockError:
+    rebuilt = cls(reason, message, **details)
+    rebuilt.partial = partial
+    return rebuilt

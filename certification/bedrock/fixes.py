@@ -311,7 +311,7 @@ def fix_for(reason: Reason, *, model_id: str = "", region: str = "", operation: 
     command = fix.command.format(
         region=place or "<region>",
         base_model=_PROFILE_PREFIX.sub("", model) or "<model-id>",
-        statement=_statement(model, operation) if "{statement}" in fix.command else "",
+        statement=_statement(model, operation if operation.isascii() and operation.isalpha() else ""),
     )
     return Fix(fix.text, command, fix.who, fix.url, fix.wait)
 

@@ -68,7 +68,7 @@ _IDENTITY = (
         r"no (?:valid |aws )*credential(?:s|providers)?\b[^.]{0,40}(?:found|provided|available|configured|in chain|source)",
         r"no valid providers in chain",
         r"no ec2 imds role found",
-        r"no credential_?providers?",
+        r"\bno (?:aws |valid |usable )*credential",
         r"credentials? (?:(?:is|are|were) missing|(?:(?:is|are|were) )?not (?:set|configured|found|provided))",
         r"missing (?:aws )?(?:credentials|authentication ?token)",
         r"is missing (?:an? )?(?:authentication|authorization|security) ?token",
@@ -91,7 +91,8 @@ _IDENTITY = (
         r"signature ?does ?not ?match",
         r"credential should be scoped to (?:a valid|correct)",
         r"(?:not a valid key=value pair|authorization header requires|authorization header (?:is )?(?:malformed|invalid))",
-        r"access key id (?:you provided )?does not exist",
+        r"access key id (?:you )?(?:provided )?does not exist",
+        r"does not conform to aws standards",
         r"unauthorized: unknown (?:token|key)",
         unless=r"parameter validation failed",
     ),
@@ -144,6 +145,8 @@ _ACCESS = (
         r"no (?:identity|resource|session)-based policy allows",
         r"permissions? boundary",
         r"explicit deny",
+        r"(?:do|does) not have (?:the )?(?:required |sufficient |necessary )?permissions? (?:to|for)",
+        r"not authorized to (?:perform this|access this|call)",
         r"(?:vpc endpoint|session) policy",
         unless=r"account is not authorized",
     ),
@@ -154,10 +157,9 @@ _ACCESS = (
     ),
     _rule(
         R.ACCOUNT_BLOCKED,
-        r"^(?:[\w. ()\[\]:'\"-]*[:\"' ])?operation(?: is)? not allowed\W*$",
-        r"operation not allowed",
+        r"operation (?:is )?not allowed",
         r"(?:not (?:allowed|available|permitted|enabled|supported|eligible|authorized)|restricted|blocked|disabled|denied|suspended) "
-        r"(?:for|to|on|by|in) (?:this|your|the) (?:aws )?account",
+        r"(?:for|to|on|by|in) (?:this |your |the )?(?:aws )?accounts?\b",
         r"(?:this|your|the) (?:aws )?account (?:is|has been|was|is currently)(?: currently| temporarily| not)? "
         r"(?:blocked|suspended|restricted|disabled|closed|on hold|under (?:review|verification)|being verified|pending|deactivated)",
         r"channel program accounts?",
@@ -167,7 +169,7 @@ _ACCESS = (
         r"needs a subscription for the service",
         r"not subscribed to this service",
         r"not signed up for (?:this|the) service",
-        r"account is not authorized to perform",
+        r"account is not authorized to",
         unless=r"account is not authorized to invoke",
     ),
     _rule(
@@ -332,10 +334,6 @@ _LIMITS = (
         r"(?:quota|limit)s?\b[^.]{0,60}(?:is|are|of|value:?|set to|applied(?: value)?:?) (?:currently )?0(?:[.·]0+)?(?![\d,])",
         r"\bzero (?:quota|limit)",
         r"(?:quota|limit) (?:is |of )?zero",
-        r"service ?quota ?exceeded",
-        r"exceed(?:s|ed|ing)? (?:the |your |this )?(?:account'?s? )?service quotas?",
-        r"exceed(?:s|ed|ing)? (?:the |your )?(?:account'?s? )(?:quota|limit)",
-        unless=r"throttl|too many|rate|per minute|per second|token",
     ),
     _rule(
         R.THROTTLED_TOKENS,
@@ -389,11 +387,21 @@ _CUT = (
         r"\d+ bytes read, (?:but total bytes expected|\d+ more expected)",
         r"\d+ read, but total bytes expected",
         r"response (?:ended|payload is not completed|ended prematurely)",
-        r"(?:stream|response|connection)[^.]{0,40}(?:ended|closed|terminated|finished) (?:prematurely|unexpectedly|early|before)",
+        r"(?:stream|response)[^.]{0,40}(?:ended|closed|terminated|finished) (?:prematurely|unexpectedly|early|before)",
         r"premature (?:close|end)",
         r"unexpected (?:eof|end of (?:stream|file|json|data))",
         r"invalidchunklength|incomplete chunked read",
         r"(?:without|missing|no|before) (?:a )?(?:messagestop|message_stop|metadata event)",
+    ),
+)
+
+# Only where no throttling code says that it passes.
+_QUOTA = (
+    _rule(
+        R.ZERO_QUOTA,
+        r"service ?quota ?exceeded",
+        r"exceed(?:s|ed|ing)? (?:the |your |this )?(?:account'?s? )?service quotas?",
+        r"exceed(?:s|ed|ing)? (?:the |your )?(?:account'?s? )(?:quota|limit)",
     ),
 )
 
@@ -527,6 +535,11 @@ _REQUEST = (
     _rule(
         R.UNKNOWN_MODEL,
         r"at 'modelid(?:entifier)?' failed to satisfy",
+        r"provided model identifier is (?:invalid|not valid)",
+        r"from the provided model identifier",
+    ),
+    _rule(
+        R.UNKNOWN_MODEL,
         r"(?:model|model id|modelid|inference profile|profile)(?: identifier| arn| name)? (?:is|you \w+ is|provided is|specified is) "
         r"(?:invalid|not valid|unknown|not recognized)",
         r"provided (?:model|inference profile)[^.]{0,20} (?:is )?(?:invalid|not valid)",
@@ -606,12 +619,12 @@ class Family(StrEnum):
 
 RULES: dict[Family, tuple[Rule, ...]] = {
     Family.ACCESS: (*_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
-    Family.VALIDATION: (*_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CONTENT, *_LIMITS, *_REQUEST, *_SHAPE),
+    Family.VALIDATION: (*_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CONTENT, *_LIMITS, *_QUOTA, *_REQUEST, *_SHAPE),
     Family.NOT_FOUND: (*_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
     Family.THROTTLE: (*_LIMITS, *_SERVICE),
     Family.SERVICE: (*_CUT, *_LIMITS, *_CONTENT, *_SERVICE),
     Family.CLIENT: (*_IDENTITY, *_CUT, *_NETWORK),
     Family.ANY: (
-        *_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CUT, *_NETWORK, *_LIMITS, *_CONTENT, *_REQUEST, *_SERVICE, *_SHAPE
+        *_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CUT, *_NETWORK, *_LIMITS, *_QUOTA, *_CONTENT, *_REQUEST, *_SERVICE, *_SHAPE
     ),
 }  # fmt: skip
