@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
 from certification.bedrock.catalogue import MANTLE, ON_DEMAND, PROVISIONED, Catalogue, Model
 from certification.emulator import refusals, wire
@@ -178,3 +179,21 @@ CALLER_IDENTITY = (
     "</GetCallerIdentityResult><ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
     "</GetCallerIdentityResponse>"
 )
+
+# STS has its own names for what other services refuse.
+_STS_CODES = {
+    "UnrecognizedClientException": "InvalidClientTokenId",
+    "ExpiredTokenException": "ExpiredToken",
+    "InvalidSignatureException": "SignatureDoesNotMatch",
+    "IncompleteSignatureException": "IncompleteSignature",
+    "MissingAuthenticationTokenException": "MissingAuthenticationToken",
+}
+
+
+def sts_error(refusal: refusals.Refusal, request_id: str) -> bytes:
+    """A refusal as STS writes it: XML."""
+    return (
+        '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
+        f"<Code>{_STS_CODES.get(refusal.code, refusal.code)}</Code><Message>{escape(refusal.message)}</Message></Error>"
+        f"<RequestId>{request_id}</RequestId></ErrorResponse>"
+    ).encode()

@@ -472,7 +472,7 @@ def _titan_embed(job: Job, body: Json) -> _Read:
     else:
         _only(body, "inputText")
         size = 1536
-    text = _not_blank(body.get("inputText") or body.get("inputImage"), "inputText")
+    text = _not_blank(body["inputText"] if "inputText" in body else body["inputImage"], "inputText")
     if len(text) > TITAN_CHARACTERS and "inputImage" not in body:
         raise refusals.malformed("#/inputText", f"expected maxLength: {TITAN_CHARACTERS}, actual: {len(text)}")
 

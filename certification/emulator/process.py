@@ -30,7 +30,8 @@ def ready_lines(url: str, emulator: Emulator) -> str:
         f"Emulator ready at {url} (scenario {emulator.director.scenario.name}, seed {emulator.options.seed})\n"
         "Point any AWS SDK or the AWS CLI at it:\n"
         f"  export AWS_ENDPOINT_URL={url}\n"
-        "  export AWS_ACCESS_KEY_ID=AKIAEMULATOR AWS_SECRET_ACCESS_KEY=emulator AWS_REGION=us-east-1"
+        "  export AWS_ACCESS_KEY_ID=AKIAEMULATOR AWS_SECRET_ACCESS_KEY=emulator\n"
+        "  export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1"
     )
 
 
@@ -124,10 +125,17 @@ def _await_url(process: subprocess.Popen[str], timeout: float) -> str:
         for line in output:
             match = READY.match(line)
             if match:
-                threading.Thread(target=output.read, daemon=True).start()
+                threading.Thread(target=_discard, args=(output,), daemon=True).start()
                 return match[1]
             said.append(line)
     finally:
         killer.cancel()
+    output.close()
     process.wait()
     raise RuntimeError(f"The emulator did not start: {''.join(said).strip() or f'no answer within {timeout:g} s'}")
+
+
+def _discard(output: TextIO) -> None:
+    with output:
+        for _ in output:
+            pass

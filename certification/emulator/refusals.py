@@ -165,7 +165,11 @@ def access(kind: str, action: str, resource: str) -> Refusal:
             "arn:aws:organizations::210987654321:policy/o-emulator01/service_control_policy/p-emulator1",
             capital=True,
         ),
-        "api_key": invalid_api_key,
+        "api_key": lambda: _denied(
+            f"User: {CALLER} is not authorized to perform: bedrock:CallWithBearerToken on resource: * because no "
+            "identity-based policy allows the bedrock:CallWithBearerToken action",
+            capital=True,
+        ),
         "marketplace": lambda: _denied(
             "Model access is denied due to IAM user or service role is not authorized to perform the required AWS "
             "Marketplace actions (aws-marketplace:ViewSubscriptions, aws-marketplace:Subscribe) to enable access to "

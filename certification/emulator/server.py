@@ -285,9 +285,17 @@ class Emulator:
         exchange.operation = "GetCallerIdentity"
         if b"Action=GetCallerIdentity" not in exchange.request.body:
             raise Refusal("UnknownOperationException", "Only GetCallerIdentity is answered.", layer=refusals.FRONT_DOOR)
-        exchange.region = self._authorise(exchange.request)
+        try:
+            exchange.region = self._authorise(exchange.request)
+            call = Call("GetCallerIdentity", "", exchange.region, "", "")
+            ended = self._ended_early(self.director.troubles(call, 0), exchange)
+        except Refusal as refusal:
+            exchange.outcome = refusal.code
+            return Whole(
+                403, control.sts_error(refusal, exchange.request_id), exchange.headers, content_type="text/xml"
+            )
         body = control.CALLER_IDENTITY.replace("{request_id}", exchange.request_id).encode()
-        return Whole(200, body, exchange.headers, content_type="text/xml")
+        return ended or Whole(200, body, exchange.headers, content_type="text/xml")
 
     def _switch(self, exchange: Exchange) -> Reply:
         """Another scenario from now on: {"name": ...} of a shipped one or a path, or the TOML text itself."""
@@ -336,7 +344,7 @@ class Emulator:
 def _parse(body: bytes) -> Any:
     try:
         return json.loads(body) if body else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         raise refusals.invalid("Malformed input request, please reformat your input and try again.") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -20,6 +21,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            emulator.run(emulator.Namespace(**options))
+            emulator.run(Namespace(**options))
         except (ScenarioError, PortTaken) as error:
             raise CommandError(str(error)) from error
