@@ -222,6 +222,17 @@ def status(root: Path) -> list[ServerStatus]:
     ]
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
 # Where things are, and what is kept
 
 
@@ -317,7 +328,7 @@ def _first_port(root: Path) -> int:
 
 def _free_port(first: int) -> int:
     for port in range(first, first + 500):
-        if _is_free(port):
+        if is_free(port):
             return port
     raise EmbeddedError(
         f"No free port on {HOST} from {first} to {first + 499}. End the programs that hold them, or set DATABASE_URL "
@@ -325,20 +336,10 @@ def _free_port(first: int) -> int:
     )
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
 def _settle_port(root: Path, state: dict[str, Any], name: str) -> int:
     """The recorded port, or another one when somebody else took it meanwhile."""
     port: int = state[name]["port"]
-    if not _is_free(port):
+    if not is_free(port):
         port = state[name]["port"] = _free_port(port + 1)
         _write_state(root, state)
     return port

@@ -1,0 +1,26 @@
+"""`manage.py restart`: processes of a running stack, one after the other, each drained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from certification.ops import embedded, stack, supervisor
+
+
+class Command(BaseCommand):
+    help = (
+        "Restarts processes of the running stack, one after the other: workers end their calls first, web replaces its "
+        "processes without closing its port. New environment variables need `down` and `up`."
+    )
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("process", nargs="*", help="web worker worker-bulk beat flower emulator; all without one")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            stack.restart(options["process"], self.stdout.write)
+        except (supervisor.StackError, embedded.EmbeddedError) as error:
+            raise CommandError(str(error)) from error

@@ -1,0 +1,105 @@
+"""`manage.py up`: the whole stack on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.color import supports_color
+from django.db import OperationalError, connections
+
+from certification.management.commands import status
+from certification.ops import embedded, stack, supervisor
+
+
+class Command(BaseCommand):
+    help = (
+        "Starts the whole stack on this machine: web, workers, beat, flower, the emulator when there are no AWS "
+        "credentials, and PostgreSQL and Valkey unless DATABASE_URL and REDIS_URL name others. Ctrl-C stops it all."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("process", nargs="*", help="only these: web worker worker-bulk beat flower emulator")
+        parser.add_argument("--detach", action="store_true", help="keep it running in the background")
+        parser.add_argument("--no-follow", action="store_true", help="do not print the logs (they are in .myia/logs)")
+        parser.add_argument("--no-migrate", action="store_true", help="do not bring the database's tables up to date")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            table = stack.select(stack.programs(), options["process"])
+            with stack.files().hold():
+                stack.end_leftovers(self.tell)
+                stack.check_ports(table)
+                self.prepare(migrate=not options["no_migrate"])
+                if not options["detach"]:
+                    self.supervise(table, follow=not options["no_follow"])
+            if options["detach"]:
+                self.detach(table)
+        except (supervisor.StackError, embedded.EmbeddedError) as error:
+            raise CommandError(str(error)) from error
+        except OperationalError as error:
+            raise CommandError(f"The database cannot be reached; check DATABASE_URL. It said: {error}") from error
+
+    def prepare(self, *, migrate: bool) -> None:
+        if settings.EMBEDDED_POSTGRES or settings.EMBEDDED_VALKEY:
+            embedded.ensure(
+                Path(settings.MYIA_ROOT), database=settings.EMBEDDED_POSTGRES, redis=settings.EMBEDDED_VALKEY
+            )
+        if migrate:
+            call_command("migrate", interactive=False, verbosity=0)
+        for connection in connections.all():
+            connection.close()
+            if close_pool := getattr(connection, "close_pool", None):
+                close_pool()
+
+    def supervise(self, table: list[supervisor.Program], *, follow: bool) -> None:
+        log = supervisor.Log(stack.files(), self.tell, follow=follow, colour=supports_color())
+        env = {"FLOWER_BASIC_AUTH": stack.flower_login(), "LOG_FORMAT": settings.LOG_FORMAT}
+        for line in self.welcome(table):
+            log("myia", line)
+        keeper = supervisor.Supervisor(
+            table, where=stack.files(), cwd=settings.BASE_DIR, say=log, env=env, keep_servers=stack.keep_embedded
+        )
+        try:
+            asyncio.run(keeper.run())
+            stack.stop_servers(lambda line: log("myia", line))
+        finally:
+            log.close()
+
+    def detach(self, table: list[supervisor.Program]) -> None:
+        where = stack.files()
+        command = [sys.executable, "manage.py", "up", "--no-follow", "--no-migrate"]
+        with (where.logs / "supervisor.log").open("w") as output:
+            background = subprocess.Popen(  # noqa: S603
+                [*command, *(program.name for program in table)],
+                cwd=settings.BASE_DIR,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        found = stack.wait_until_up([program.name for program in table], gave_up=lambda: background.poll() is not None)
+        if background.poll() is not None:
+            raise supervisor.StackError(f"The supervisor ended:\n{(where.logs / 'supervisor.log').read_text()[-3000:]}")
+        background.returncode = 0  # it is meant to outlive us: no warning about a child left behind
+        self.stdout.write("\n".join(self.welcome(table)))
+        self.stdout.write(status.render(stack.status()))
+        if not all(process.is_up for process in found):
+            raise supervisor.StackError(f"Not everything came up; the logs are in {where.logs}")
+
+    def welcome(self, table: list[supervisor.Program]) -> list[str]:
+        names = {program.name: program for program in table}
+        lines = [f"{program.name:<11}   {program.url}" for name, program in names.items() if program.page]
+        if "flower" in names and not getattr(settings, "FLOWER_BASIC_AUTH", ""):
+            lines.append(f"flower's user and password: {stack.secrets_file()}")
+        return [*lines, f"logs: {stack.files().logs}"]
+
+    def tell(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
