@@ -17,10 +17,10 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-WINDOW_S = 10.0  # over which the tokens of a route are counted before its first throttle
-MIN_RATE = 50.0  # tokens per second: a probing call every few seconds, whatever happens
+WINDOW_S = 5.0  # over which the tokens of a route are counted before its first throttle
+MIN_RATE = 500.0  # tokens per second: a probing call every few seconds, whatever happens
 DECREASE = 0.5
-INCREASE = 0.02  # of the rate at the cut, per second without a throttle
+INCREASE = 0.1  # of the rate at the cut, per second without a throttle
 RELEASE = 2.0  # times the rate at the cut: from here on the bucket is not needed
 MAX_BURST_S = 2.0
 TTL_S = 600

@@ -20,6 +20,7 @@ REGIONS = (
     "us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "ap-northeast-1", "sa-east-1",
 )  # fmt: skip
 TIME_SCALE = 0.25
+RUNS_AT_ONCE = 32
 
 
 class Command(BaseCommand):
@@ -66,7 +67,8 @@ class Command(BaseCommand):
 
     def _certify(self, out: Console, url: str, options: dict[str, Any]) -> CertificationJob:
         """On a queue of the demo's own, so that workers with real credentials never take its runs."""
-        ours = {
+        ours: dict[str, Any] = {
+            "CERTIFICATION_CONCURRENCY": RUNS_AT_ONCE,
             "BEDROCK_BACKEND": "emulator",
             "BEDROCK_ENDPOINT_URL": url,
             "CERTIFICATION_QUEUE_NAME": f"demo-{server_tag(url)}",
@@ -74,7 +76,8 @@ class Command(BaseCommand):
         for name, value in ours.items():
             setattr(settings, name, value)
         out.print(f"Emulator at {url}: recorded latencies x {options['time_scale']:g}, scenario {options['scenario']}")
-        with borrowed.processes(borrowed.own_workers(), ours) as running:
+        env = {name: str(value) for name, value in ours.items()}
+        with borrowed.processes(borrowed.own_workers(), env) as running:
             borrowed.wait_for_workers(f"{settings.CERTIFICATION_QUEUE_NAME}.bulk", running)
             regions = dispatch.find_regions(options["regions"])
             wish = Wish(tier=Tier.QUICK, priority=Priority.BULK, seed=options["seed"])
