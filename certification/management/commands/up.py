@@ -15,7 +15,7 @@ from django.core.management.color import supports_color
 from django.db import OperationalError, connections
 
 from certification.management.commands import status
-from certification.ops import embedded, stack, supervisor
+from certification.ops import borrowed, embedded, stack, supervisor
 
 
 class Command(BaseCommand):
@@ -28,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("process", nargs="*", help="only these: web worker worker-bulk beat flower emulator")
         parser.add_argument("--detach", action="store_true", help="keep it running in the background")
         parser.add_argument("--no-follow", action="store_true", help="do not print the logs (they are in .myia/logs)")
-        parser.add_argument("--no-migrate", action="store_true", help="do not bring the database's tables up to date")
+        parser.add_argument("--no-migrate", action="store_true", help="leave the database's tables as they are")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -41,7 +41,7 @@ class Command(BaseCommand):
                     self.supervise(table, follow=not options["no_follow"])
             if options["detach"]:
                 self.detach(table)
-        except (supervisor.StackError, embedded.EmbeddedError) as error:
+        except (supervisor.StackError, embedded.EmbeddedError, borrowed.NotReady) as error:
             raise CommandError(str(error)) from error
         except OperationalError as error:
             raise CommandError(f"The database cannot be reached; check DATABASE_URL. It said: {error}") from error
@@ -53,6 +53,7 @@ class Command(BaseCommand):
             )
         if migrate:
             call_command("migrate", interactive=False, verbosity=0)
+            borrowed.database(self.tell)
         for connection in connections.all():
             connection.close()
             if close_pool := getattr(connection, "close_pool", None):
