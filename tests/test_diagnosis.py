@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GIVEN = ROOT.parent / "shared" / "data" / "bedrock_errors.jsonl"
 COLLECTED = ROOT / "tests" / "data" / "diagnosis_collected.jsonl"
 HELD_OUT = ROOT / "tests" / "data" / "diagnosis_held_out.jsonl"
-"""Gathered after the rules were written; at first sight 100 of these 113 had the right category."""
+"""Gathered in three rounds after the rules were written; at first sight 55/63, 45/50 and 25/27 had the right category."""
 
 SENTENCES = {
     Reason.IAM_DENIED: "User: x is not authorized to perform: bedrock:InvokeModel on resource: y because no identity-based policy "

@@ -1,8 +1,9 @@
-"""What the words of AWS, of botocore and of what stands in between mean: from text to Reason, and from code to Reason.
+"""What the words of AWS, of the SDKs and of what stands in between mean: from text to Reason.
 
-`RULES` are read in order over the normalised text (see `diagnosis.normalise`: lower case, plain quotes, single spaces)
-and the first match decides. They are written on how Bedrock words a cause, not on whole sentences, because the same
-sentence arrives wrapped, shortened and with other names inside. `CODES` decides when no rule knows the text.
+`RULES` are read in order over the normalised text (see `diagnosis.normalise`: lower case, plain quotes, single spaces,
+a `.` only between sentences) and the first match decides. They are written on how Bedrock words a cause and not on
+whole sentences, because the same sentence arrives wrapped, shortened and with other names inside. What no rule knows
+is left to the code (see `codes`).
 """
 
 from __future__ import annotations
@@ -93,8 +94,22 @@ _IDENTITY = (
         r"(?:not a valid key=value pair|authorization header requires|authorization header (?:is )?(?:malformed|invalid))",
         r"access key id (?:you )?(?:provided )?does not exist",
         r"does not conform to aws standards",
-        r"unauthorized: unknown (?:token|key)",
+        r"^\W*(?:401 )?unauthorized\W*$",
+        r"error when retrieving (?:credentials|token) from",
         unless=r"parameter validation failed",
+    ),
+)
+
+_OURS = (
+    _rule(
+        R.CLIENT_MISCONFIGURED,
+        r"must specify a region",
+        r"\bno region\b",
+        r"region (?:is |was )?(?:not |un)(?:set|specified|configured|provided|defined)",
+        r"region is missing|missing region",
+        r"operation is not recognized by the service",
+        r"unknown service: '?bedrock",
+        r"unsupported signature version",
     ),
 )
 
@@ -154,6 +169,13 @@ _ACCESS = (
         R.ENTITLEMENT_MISMATCH,
         r"(?:not|n't) entitled",
         r"entitlement",
+    ),
+    _rule(
+        R.REGION_NOT_ENABLED,
+        r"region (?:is )?(?:not|n't) (?:been )?(?:enabled|opted)",
+        r"region[^.]{0,30}(?:is disabled|opt[ -]in)",
+        r"opt(?:ed)?[ -]in[^.]{0,30}region",
+        r"enable (?:the |this )?region",
     ),
     _rule(
         R.ACCOUNT_BLOCKED,
@@ -331,7 +353,7 @@ _LIMITS = (
     ),
     _rule(
         R.ZERO_QUOTA,
-        r"(?:quota|limit)s?\b[^.]{0,60}(?:is|are|of|value:?|set to|applied(?: value)?:?) (?:currently )?0(?:[.·]0+)?(?![\d,])",
+        r"(?:quota|limit)s?\b[^.]{0,120}(?:is|are|of|value:?|set to|applied(?: value)?:?) (?:currently )?0(?:[.·]0+)?(?![\d,])",
         r"\bzero (?:quota|limit)",
         r"(?:quota|limit) (?:is |of )?zero",
     ),
@@ -450,6 +472,10 @@ _SERVICE = (
     ),
 )
 
+_UNREADABLE = (
+    _rule(R.BAD_RESPONSE, r"unable to parse response", r"invalid (?:json|xml) received", r"^\W*expecting value: line"),
+)
+
 # What was said: refused for its content or its length.
 _CONTENT = (
     _rule(R.CONTEXT_TOO_LONG, r"input length and \W?max_tokens\W? exceed", r"too many total text bytes"),
@@ -499,7 +525,6 @@ _REQUEST = (
         r"data retention",
         hint="data_retention",
     ),
-    _rule(R.CLIENT_MISCONFIGURED, r"operation is not recognized by the service"),
     _rule(
         R.NOT_ON_BEDROCK_RUNTIME,
         r"bedrock-mantle",
@@ -512,8 +537,9 @@ _REQUEST = (
         r"(?:n't|not) support\w*[^.]{0,60}\b(?:images?|video|audio|documents?|vision|multimodal|pdfs?|speech|modalit)",
         r"doesn't support the model that you provided",
         r"supported (?:text or chat|chat|text|embedding) model",
+        r"media type\b[^.]{0,60}not supported",
         r"(?:model|operation|action|api)[^.]{0,40}(?:n't|not) support(?:ed)?[^.]{0,20}(?:converse|invoke ?model|count ?tokens|counting tokens|async|the model)",
-        unless=r"(?:image|document|media|file)\w* (?:format|type)|s3uri|format of the",
+        unless=r"(?:image|document|file)\w* (?:format|type)|s3uri|format of the",
     ),
     _rule(
         R.NOT_IN_REGION,
@@ -524,13 +550,6 @@ _REQUEST = (
         r"arn is invalid for the service region",
         r"unable to construct an endpoint for",
         r"service \S+ not available in region",
-    ),
-    _rule(
-        R.REGION_NOT_ENABLED,
-        r"region (?:is )?(?:not|n't) (?:been )?(?:enabled|opted)",
-        r"region[^.]{0,30}(?:is disabled|opt[ -]in)",
-        r"opt(?:ed)?[ -]in[^.]{0,30}region",
-        r"enable (?:the |this )?region",
     ),
     _rule(
         R.UNKNOWN_MODEL,
@@ -623,8 +642,8 @@ RULES: dict[Family, tuple[Rule, ...]] = {
     Family.NOT_FOUND: (*_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
     Family.THROTTLE: (*_LIMITS, *_SERVICE),
     Family.SERVICE: (*_CUT, *_LIMITS, *_CONTENT, *_SERVICE),
-    Family.CLIENT: (*_IDENTITY, *_CUT, *_NETWORK),
+    Family.CLIENT: (*_IDENTITY, *_OURS, *_CUT, *_NETWORK, *_UNREADABLE),
     Family.ANY: (
-        *_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CUT, *_NETWORK, *_LIMITS, *_QUOTA, *_CONTENT, *_REQUEST, *_SERVICE, *_SHAPE
+        *_IDENTITY, *_OURS, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CUT, *_NETWORK, *_LIMITS, *_QUOTA, *_CONTENT, *_REQUEST, *_SERVICE, *_UNREADABLE, *_SHAPE
     ),
 }  # fmt: skip
