@@ -1,0 +1,59 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test up down status lint types check translations bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(VENV)/base.stamp: requirements/base.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; $$($(PYTHON) --version) is here. Name another one: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/base.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/base.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: $(VENV)/base.stamp ## install what running needs into .venv
+setup-dev: $(VENV)/dev.stamp ## install what developing needs too
+
+demo: $(VENV)/base.stamp ## certify the real catalogue in seven regions on the emulator and print the matrix
+	$(BIN)/python manage.py demo
+
+test: $(VENV)/dev.stamp ## run every test
+	$(BIN)/python -m pytest -q $(TESTS)
+
+up: $(VENV)/base.stamp ## the whole stack on this machine; Ctrl-C stops it
+	$(BIN)/python manage.py up
+
+down: $(VENV)/base.stamp ## stop the stack and its servers
+	$(BIN)/python manage.py down
+
+status: $(VENV)/base.stamp ## what runs
+	$(BIN)/python manage.py status
+
+lint: $(VENV)/dev.stamp ## style, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/dev.stamp ## static types
+	$(BIN)/mypy
+
+bench: $(VENV)/dev.stamp ## the measured claims, as ratios against a floor in the same run
+	$(BIN)/python -m bench
+
+lock: ## lock the dependencies again, with hashes (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q requirements/base.in -o requirements/base.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q requirements/dev.in -o requirements/dev.txt
+
+clean: ## remove the environment and everything embedded (database included)
+	-test ! -x $(BIN)/python || $(BIN)/python manage.py down
+	rm -rf $(VENV) .myia
