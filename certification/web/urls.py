@@ -1,5 +1,18 @@
 """Pages for people."""
 
-from django.urls import URLPattern
+from django.contrib.auth.views import LogoutView
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from certification.web import views
+
+urlpatterns = [
+    path("", views.matrix_page, name="matrix"),
+    path("login/", views.Login.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("favicon.ico", views.favicon, name="favicon"),
+    path("certifications/<uuid:model_id>/<str:region>/", views.certification, name="certification"),
+    path("jobs/recent/", views.jobs_panel, name="jobs-panel"),
+    path("jobs/<uuid:pk>/", views.job, name="job"),
+    path("jobs/<uuid:pk>/cancel/", views.cancel_job, name="job-cancel"),
+    path("jobs/<uuid:pk>/retry/", views.retry_job, name="job-retry"),
+]

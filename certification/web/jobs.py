@@ -1,0 +1,101 @@
+"""Jobs as the pages show them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from django.core.paginator import Page, Paginator
+from django.db.models import Count, F, Window
+from django.db.models.functions import RowNumber
+from django.db.models.lookups import IsNull
+from django.http import HttpRequest, QueryDict
+from django.utils.translation import ngettext
+
+from certification.models import ACTIVE, CertificationJob, CertificationRun, State, User
+from certification.reasons import Status
+
+JOBS_SHOWN = 6  # running, and as many finished
+RUNS_PER_PAGE = 50
+
+
+@dataclass(frozen=True)
+class Recent:
+    """The newest running and the last finished jobs."""
+
+    running: Sequence[CertificationJob]
+    finished: Sequence[CertificationJob]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a run of a job shown has finished."""
+        seen = [(str(job.pk), job.status, job.processed_runs) for job in (*self.running, *self.finished)]
+        return hashlib.blake2s(repr(seen).encode(), digest_size=6).hexdigest()
+
+
+def recent() -> Recent:
+    """Running jobs and the last finished ones, JOBS_SHOWN of each, in one query."""
+    position = Window(
+        RowNumber(),
+        partition_by=[IsNull(F("completed_at"), True)],
+        order_by=[F("completed_at").desc(nulls_first=True), F("created_at").desc()],
+    )
+    found = CertificationJob.objects.select_related("created_by").annotate(position=position)
+    shown = list(found.filter(position__lte=JOBS_SHOWN).order_by("position"))
+    return Recent([j for j in shown if j.status in ACTIVE], [j for j in shown if j.status not in ACTIVE])
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A job's runs, narrowed and paginated, with the numbers of all of them by status and by verdict."""
+
+    page: Page[CertificationRun]
+    status: str
+    verdict: str
+    statuses: Counter[str]
+    verdicts: Counter[str]
+
+    @cached_property
+    def status_counts(self) -> list[tuple[str, str, int]]:
+        """(value, words, number) of each status that occurs."""
+        return [(s.value, str(s.label), self.statuses[s]) for s in State if self.statuses[s]]
+
+    @cached_property
+    def verdict_counts(self) -> list[tuple[str, int]]:
+        return [(v.value, self.verdicts[v]) for v in Status if self.verdicts[v]]
+
+    @property
+    def retryable(self) -> int:
+        return self.statuses[State.FAILED]
+
+
+def runs(job: CertificationJob, query: QueryDict) -> Runs:
+    """The runs of a job that the GET parameters `status`, `verdict` and `page` ask for."""
+    statuses: Counter[str] = Counter()
+    verdicts: Counter[str] = Counter()
+    for row in job.runs.order_by().values("status", "verdict").annotate(n=Count("pk")):
+        statuses[row["status"]] += row["n"]
+        verdicts[row["verdict"]] += row["n"]
+    status, verdict = query.get("status", ""), query.get("verdict", "")
+    found = job.runs.select_related("model").order_by("model__vendor", "model__name", "model__api_model_id", "region")
+    if status in State.values:
+        found = found.filter(status=status)
+    if verdict in set(Status):
+        found = found.filter(verdict=verdict)
+    page = Paginator(found, RUNS_PER_PAGE).get_page(query.get("page"))
+    return Runs(page, status, verdict, statuses, verdicts)
+
+
+def cancelled_sentence(runs: int) -> str:
+    """What a cancelled job's user is told."""
+    return ngettext(
+        "The job was cancelled with %(runs)d unfinished run.", "The job was cancelled with %(runs)d unfinished runs.", runs
+    ) % {"runs": runs}  # fmt: skip
+
+
+def user_of(request: HttpRequest) -> User | None:
+    """The person who asks."""
+    return request.user if isinstance(request.user, User) else None

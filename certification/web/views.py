@@ -1,0 +1,111 @@
+"""Pages for people: take the arguments, call one thing, show the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required, permission_required
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.vary import vary_on_headers
+from django_htmx.http import HttpResponseClientRefresh
+
+from certification.engine import dispatch
+from certification.models import AIModel, CertificationJob, ModelKind, QueuePause, Region
+from certification.web import jobs, matrix, standing
+
+OPERATE = "certification.change_certificationjob"
+
+
+class Login(LoginView):
+    """The login page. A fragment that lands here because the session ended reloads its page instead."""
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.headers.get("HX-Request"):
+            return HttpResponseClientRefresh()
+        return super().get(request, *args, **kwargs)
+
+
+@login_not_required
+@require_safe
+def favicon(request: HttpRequest) -> HttpResponse:
+    return redirect(static("img/favicon.svg"), permanent=True)
+
+
+@require_safe
+def matrix_page(request: HttpRequest) -> HttpResponse:
+    """The model x region matrix, running jobs and what stops them."""
+    filters = matrix.Filters.from_query(request.GET)
+    context = {
+        "matrix": matrix.load(filters, request.GET.get("page", 1), timezone.now()),
+        "kinds": ModelKind.choices,
+        "jobs": jobs.recent(),
+        "pauses": QueuePause.objects.filter(resumed_at__isnull=True),
+    }
+    return render(request, "certification/matrix.html", context)
+
+
+@require_safe
+def jobs_panel(request: HttpRequest) -> HttpResponse:
+    """Running and last finished jobs and open pauses, as the fragment that the matrix page polls."""
+    recent = jobs.recent()
+    pauses = QueuePause.objects.filter(resumed_at__isnull=True)
+    response = render(request, "certification/_jobs.html", {"jobs": recent, "pauses": pauses})
+    if request.GET.get("seen") not in (None, recent.fingerprint):
+        response["HX-Trigger-After-Swap"] = "results-changed"
+    return response
+
+
+@require_safe
+@vary_on_headers("HX-Request")
+def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResponse:
+    """Where one model stands in one region and why: a page, or the fragment that the matrix opens."""
+    model = get_object_or_404(AIModel, pk=model_id)
+    context = {"detail": standing.load(model, get_object_or_404(Region, pk=region), timezone.now())}
+    template = "_certification.html" if request.headers.get("HX-Request") else "certification.html"
+    return render(request, f"certification/{template}", context)
+
+
+@require_safe
+@vary_on_headers("HX-Request")
+def job(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """One job with its runs: a page, or the fragment that it polls while the job is running."""
+    found = get_object_or_404(CertificationJob.objects.select_related("created_by"), pk=pk)
+    context = {"job": found, "runs": jobs.runs(found, request.GET), "may_operate": request.user.has_perm(OPERATE)}
+    template = "_job.html" if request.headers.get("HX-Request") else "job.html"
+    return render(request, f"certification/{template}", context)
+
+
+@permission_required(OPERATE, raise_exception=True)
+def cancel_job(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """GET asks whether to cancel, POST cancels."""
+    found = get_object_or_404(CertificationJob, pk=pk)
+    if request.method != "POST":
+        return render(request, "certification/job_cancel.html", {"job": found})
+    cancelled = found.cancel()
+    if cancelled is None:
+        messages.warning(request, _("The job had already ended; nothing was cancelled."))
+    else:
+        messages.success(request, jobs.cancelled_sentence(cancelled))
+    return redirect("job", pk=pk)
+
+
+@require_POST
+@permission_required(OPERATE, raise_exception=True)
+def retry_job(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Start a new job for the runs that ended without a verdict and go to it."""
+    found = get_object_or_404(CertificationJob, pk=pk)
+    try:
+        new = dispatch.retry(found, jobs.user_of(request)).job
+    except dispatch.DispatchError as error:
+        messages.error(request, str(error))
+        return redirect("job", pk=pk)
+    messages.success(request, _("A new job retries the runs that ended without a verdict."))
+    return redirect("job", pk=new.pk)

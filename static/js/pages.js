@@ -1,0 +1,55 @@
+"use strict";
+// Pages work without this file. It polls fragments while the tab is visible, opens cells in a dialog and submits filters.
+(() => {
+  const POLL_MS = 3000;
+
+  setInterval(() => {
+    if (document.visibilityState !== "visible") return;
+    for (const element of document.querySelectorAll("[data-poll]")) htmx.trigger(element, "poll");
+  }, POLL_MS);
+
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+  });
+
+  // A filter left empty does not need to be in the address.
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form.filters")) return;
+    for (const field of event.target.elements) if (field.value === "") field.disabled = true;
+  });
+  window.addEventListener("pageshow", () => {
+    for (const field of document.querySelectorAll("form.filters :disabled")) field.disabled = false;
+  });
+
+  // What a screen reader hears, a mouse may read.
+  document.addEventListener("mouseover", (event) => {
+    const cell = event.target.closest("table.matrix td a");
+    if (cell && !cell.title) cell.title = cell.getAttribute("aria-label");
+  });
+
+  const dialog = document.getElementById("detail");
+  if (!dialog) return;
+  const body = document.getElementById("detail-body");
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target !== body) return;
+    if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  // When the fragment cannot be had, the page of the same address says why.
+  for (const trouble of ["htmx:responseError", "htmx:sendError"]) {
+    document.addEventListener(trouble, (event) => {
+      if (event.detail.target === body) window.location = event.detail.pathInfo.requestPath;
+    });
+  }
+
+  // The list of finished jobs stays as the reader left it when the fragment around it is renewed.
+  let open = false;
+  document.addEventListener("htmx:beforeSwap", () => { open = document.getElementById("finished-jobs")?.open ?? false; });
+  document.addEventListener("htmx:afterSettle", () => {
+    const list = document.getElementById("finished-jobs");
+    if (list) list.open = open;
+  });
+})();
