@@ -326,7 +326,7 @@ def test_tools_may_be_refused_only_in_streaming(probe: Probe) -> None:
         (b'{"messages": "hi"}', "Malformed input request: #/messages: expected type: JSONArray, found: String"),
         (b'{"messages": [1]}', "Malformed input request: #/messages/0: expected type: JSONObject, found: Integer"),
         (b'{"messages": [], "banana": 1}', "Malformed input request: #: extraneous key [banana] is not permitted"),
-        (b'{"messages": [{"role": "user", "content": [{"text": null}]}]}', "Malformed input request: #/messages/0/content/0/text"),
+        (b'{"messages": [{"role": "user", "content": [{"text": null}]}]}', "The ContentBlock object at messages.0.content.0 must set"),
         (b'{"messages": [{"role": "user", "content": [{"banana": 1}]}]}', "Malformed input request: #/messages/0/content/0: ext"),
         (b'{"inferenceConfig": [], "messages": []}', "Malformed input request: #/inferenceConfig: expected type: JSONObject"),
         (b'{"inferenceConfig": {"maxTokens": "9"}, "messages": []}', "Malformed input request: #/inferenceConfig/maxTokens"),

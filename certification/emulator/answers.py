@@ -132,24 +132,32 @@ def _force_tool(blocks: list[Block], asked: Asked) -> list[Block]:
     return [ToolUse("", name, instance(tools.get(name, {})))]
 
 
-def instance(schema: Mapping[str, Any], depth: int = 0) -> Any:
-    """The smallest value that a JSON Schema of the usual kind allows."""
+def instance(schema: Any, depth: int = 0) -> Any:
+    """The smallest value that a JSON Schema of the usual kind allows; None for what is no schema."""
+    if not isinstance(schema, dict) or depth > 16:
+        return None
     if "const" in schema:
         return schema["const"]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    for union in ("anyOf", "oneOf"):
-        if schema.get(union) and depth < 8:
-            return instance(schema[union][0], depth + 1)
-    kind = schema.get("type", "object")
-    kind = kind[0] if isinstance(kind, list) and kind else kind
-    if kind == "object" and depth < 8:
-        properties = schema.get("properties", {})
-        return {name: instance(properties.get(name, {}), depth + 1) for name in schema.get("required", [])}
+    for choice in ("enum", "anyOf", "oneOf"):
+        options = schema.get(choice)
+        if isinstance(options, list) and options:
+            return options[0] if choice == "enum" else instance(options[0], depth + 1)
+    kinds = schema.get("type", "object")
+    kind = str(kinds[0] if isinstance(kinds, list) and kinds else kinds)
+    if kind == "object":
+        return _smallest_object(schema, depth)
     if kind == "array":
-        return [instance(schema.get("items", {}), depth + 1)] * int(schema.get("minItems", 0))
+        least = schema.get("minItems", 0)
+        return [instance(schema.get("items"), depth + 1)] * (min(least, 100) if isinstance(least, int) else 0)
     values: dict[str, Any] = {"string": "emulator", "integer": 1, "number": 1.0, "boolean": True}
     return schema.get("minimum", values.get(kind))
+
+
+def _smallest_object(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
+    properties, required = schema.get("properties"), schema.get("required")
+    known = properties if isinstance(properties, dict) else {}
+    names = required if isinstance(required, list) else []
+    return {name: instance(known.get(name), depth + 1) for name in names if isinstance(name, str)}
 
 
 def _reasoning(model_id: str, asked: Asked) -> Reasoning:

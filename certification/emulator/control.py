@@ -168,7 +168,7 @@ def _offset(token: str) -> int:
         text = base64.urlsafe_b64decode(unquote(token)).decode("ascii")
         if not text.startswith("after:"):
             raise ValueError(text)
-        return int(text.removeprefix("after:"))
+        return max(0, int(text.removeprefix("after:")))
     except ValueError:
         raise refusals.invalid("The provided pagination token is invalid.") from None
 

@@ -51,7 +51,7 @@ def _block_texts(content: list[Json]) -> Iterator[str]:
         if "text" in block:
             yield block["text"]
         elif "toolResult" in block:
-            yield from (str(c["text"]) for c in block["toolResult"].get("content", []) if "text" in c)
+            yield from (c["text"] for c in block["toolResult"].get("content", []) if "text" in c)
 
 
 def _choice(choice: Json) -> str:
@@ -87,7 +87,7 @@ def input_tokens(body: Json) -> int:
     for block in body.get("system") or ():
         total += tokens.count(str(block.get("text", "")))
     for message in body.get("messages") or ():
-        total += _TOKENS_OF_BLOCK + sum(_tokens_of(block) for block in message["content"])
+        total += _TOKENS_OF_BLOCK + sum(_tokens_of(block) for block in message.get("content", ()))
     config = body.get("toolConfig")
     if config:
         total += _TOKENS_OF_TOOLS + tokens.count(json.dumps(config.get("tools"), ensure_ascii=False))

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from certification.emulator import converse, embedding, refusals, tokens, wire
+from certification.emulator import converse, embedding, refusals, shape, tokens, wire
 from certification.emulator.answers import Asked, Said, find_ref
 from certification.emulator.calls import Headers, Job, streamed
 from certification.emulator.http import Reply, Whole
+from certification.emulator.shape import Shape
 from certification.emulator.world import INFERENCE_PROFILE
 from certification.exchange import Reasoning, Text, ToolUse
 
@@ -65,12 +66,12 @@ def count_tokens(job: Job) -> Reply:
     """CountTokens: only of bare ids, and only of models that count. Refusal: all others."""
     if not job.target.traits.counts_tokens or job.call.route == INFERENCE_PROFILE:
         raise refusals.invalid("The provided model doesn't support counting tokens.")
-    given = job.body.get("input") if isinstance(job.body, dict) else None
-    given = given if isinstance(given, dict) else {}
-    if isinstance(given.get("converse"), dict):
+    shape.check(job.body, {"input": {"converse": shape.CONVERSE, "invokeModel": {"body": str}}})
+    given = job.body.get("input", {})
+    if "converse" in given:
         count = converse.input_tokens(given["converse"])
-    elif isinstance(given.get("invokeModel"), dict):
-        inner = _json(converse.decode(str(given["invokeModel"].get("body", ""))))
+    elif "invokeModel" in given:
+        inner = _json(converse.decode(given["invokeModel"].get("body", "")))
         count = _Messages().read(inner, job)[1]
     else:
         raise refusals.invalid("The input field must set one of the following keys: invokeModel, converse.")
@@ -79,7 +80,7 @@ def count_tokens(job: Job) -> Reply:
 
 def _json(data: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(data)
+        body = shape.without_nulls(json.loads(data))
     except ValueError:
         body = None
     if not isinstance(body, dict):
@@ -131,10 +132,18 @@ def _only(body: Json, *known: str) -> None:
 
 
 class Dialect:
-    """How one family of models reads and writes InvokeModel bodies."""
+    """How one family of models reads and writes InvokeModel bodies. `wants` is what a body must look like to be read."""
+
+    wants: Shape = dict
 
     def read(self, body: Json, job: Job) -> tuple[Asked, int]:
         """What is asked and how many tokens the request has. Refusal: the body is not of this family."""
+        shape.check(body, self.wants)
+        return self.understand(body, job)
+
+    def understand(self, body: Json, job: Job) -> tuple[Asked, int]:
+        """The same, of a body of the right shape."""
+        raise NotImplementedError
         raise NotImplementedError
 
     def write(self, said: Said, given: int, job: Job) -> dict[str, Any]:
@@ -151,30 +160,22 @@ def _text(said: Said) -> str:
 
 
 def _flat(content: Any) -> str:
-    """The text of a message's content: a string, or blocks."""
-    if isinstance(content, str):
-        return content
-    blocks = content if isinstance(content, list) else []
-    found = []
-    for block in blocks:
-        if isinstance(block, dict):
-            inner = block.get("text", block.get("content", block.get("toolResult", {}).get("content", "")))
-            found.append(inner if isinstance(inner, str) else _flat(inner))
-    return "\n".join(found)
+    """The text of a message's content, whatever the vendor wraps it in: a string, or blocks of several kinds."""
+    if isinstance(content, list):
+        return "\n".join(_flat(block) for block in content)
+    if isinstance(content, dict):
+        return _flat(content.get("text") or content.get("content") or content.get("toolResult") or "")
+    return content if isinstance(content, str) else ""
 
 
 def _conversation(body: Json) -> list[tuple[str, str]]:
-    messages = _need(body, "messages")
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise refusals.malformed("#/messages", "expected type: JSONArray")
-    return [(str(m.get("role", "user")), _flat(m.get("content"))) for m in messages]
+    return [(str(m.get("role", "user")), _flat(m.get("content"))) for m in _need(body, "messages")]
 
 
 def _ask(texts: list[tuple[str, str]], max_tokens: Any, stops: Any, **more: Any) -> Asked:
     ref, step = find_ref(texts)
-    limit = max_tokens if isinstance(max_tokens, int) else None
     sequences = [stops] if isinstance(stops, str) else stops or []
-    return Asked(ref, step, limit, tuple(str(s) for s in sequences), **more)
+    return Asked(ref, step, max_tokens, tuple(s for s in sequences if isinstance(s, str)), **more)
 
 
 def _size(texts: list[tuple[str, str]], *others: Any) -> int:
@@ -185,14 +186,12 @@ def _size(texts: list[tuple[str, str]], *others: Any) -> int:
 class _Messages(Dialect):
     """Anthropic's Messages API."""
 
-    _STOPS = {
-        "end_turn": "end_turn",
-        "max_tokens": "max_tokens",
-        "tool_use": "tool_use",
-        "stop_sequence": "stop_sequence",
-    }
+    wants: Shape = {
+        "messages": [dict], "max_tokens": int, "stop_sequences": [str], "thinking": dict,
+        "tools": [{"name": str, "input_schema": dict}], "tool_choice": {"type": str, "name": str},
+    }  # fmt: skip
 
-    def read(self, body: Json, job: Job) -> tuple[Asked, int]:
+    def understand(self, body: Json, job: Job) -> tuple[Asked, int]:
         for key in ("anthropic_version", "max_tokens", "messages"):
             if key not in body:
                 raise refusals.invalid(f"{key}: Field required")
@@ -202,7 +201,7 @@ class _Messages(Dialect):
         tools = {str(t.get("name")): t.get("input_schema") or {} for t in body.get("tools") or []}
         choice = body.get("tool_choice") or {}
         forced = str(choice.get("name", "")) if choice.get("type") == "tool" else ""
-        thinking = (body.get("thinking") or {}).get("type") in ("enabled", "adaptive")
+        thinking = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
         asked = _ask(
             texts, body["max_tokens"], body.get("stop_sequences"), tools=tools or None,
             tool_choice=forced or ("any" if choice.get("type") == "any" else ""), reasoning=thinking,
@@ -270,7 +269,12 @@ def _claude_deltas(block: Any, raw: str) -> Iterator[tuple[str, str, str, int]]:
 class _Nova(Dialect):
     """Amazon Nova: close to Converse."""
 
-    def read(self, body: Json, job: Job) -> tuple[Asked, int]:
+    wants: Shape = {
+        "messages": [dict], "system": [dict], "toolConfig": shape.CONVERSE["toolConfig"],
+        "inferenceConfig": {"max_new_tokens": int, "maxTokens": int, "stopSequences": [str]},
+    }  # fmt: skip
+
+    def understand(self, body: Json, job: Job) -> tuple[Asked, int]:
         _only(body, "messages", "system", "inferenceConfig", "toolConfig", "schemaVersion", "reasoningConfig")
         texts = _conversation(body)
         config = body.get("inferenceConfig") or {}
@@ -279,7 +283,7 @@ class _Nova(Dialect):
         choice = (body.get("toolConfig") or {}).get("toolChoice") or {}
         asked = _ask(
             texts, limit, config.get("stopSequences"),
-            tools={s["name"]: (s.get("inputSchema") or {}).get("json") or {} for s in specs} or None,
+            tools={s.get("name", ""): s.get("inputSchema", {}).get("json", {}) for s in specs} or None,
             tool_choice=(choice.get("tool") or {}).get("name", "any" if "any" in choice else ""),
             system=bool(body.get("system")),
         )  # fmt: skip
@@ -313,23 +317,25 @@ class _Nova(Dialect):
 
 @dataclass(frozen=True)
 class _Prompt(Dialect):
-    """Families that take one text and give one text."""
+    """Families that take one text and give one text. The fields are the names of their body's members."""
 
     prompt: str
     config: str
     limit: str
     stops: str
-    shape: Callable[[Said, int], dict[str, Any]]
+    answer: Callable[[Said, int], dict[str, Any]]
 
     def read(self, body: Json, job: Job) -> tuple[Asked, int]:
         if self.prompt not in body and body.get("messages"):
             return _Chat().read(body, job)
-        config = body.get(self.config) or {} if self.config else body
+        inner: Shape = {self.limit: int, self.stops: [str]}
+        shape.check(body, {self.prompt: str, **({self.config: inner} if self.config else inner)})
+        config = body.get(self.config, {}) if self.config else body
         texts = [("user", str(_need(body, self.prompt)))]
         return _ask(texts, config.get(self.limit), config.get(self.stops)), _size(texts)
 
     def write(self, said: Said, given: int, job: Job) -> dict[str, Any]:
-        return self.shape(said, given)
+        return self.answer(said, given)
 
 
 def _titan(said: Said, given: int) -> dict[str, Any]:
@@ -364,7 +370,12 @@ def _command_r(said: Said, given: int) -> dict[str, Any]:
 class _Chat(Dialect):
     """The OpenAI shape, which most newer vendors share."""
 
-    def read(self, body: Json, job: Job) -> tuple[Asked, int]:
+    wants: Shape = {
+        "messages": [dict], "max_tokens": int, "max_completion_tokens": int, "stop": (list, str),
+        "tools": [{"function": {"name": str, "parameters": dict}}],
+    }  # fmt: skip
+
+    def understand(self, body: Json, job: Job) -> tuple[Asked, int]:
         texts = _conversation(body)
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         functions = [t.get("function") or {} for t in body.get("tools") or []]
@@ -422,8 +433,17 @@ def _dialect(job: Job) -> Dialect:
 # Embedding models
 
 
+_EMBED: Shape = {
+    "inputText": str, "inputImage": str, "dimensions": int, "embeddingConfig": {"outputEmbeddingLength": int},
+    "texts": [str], "inputs": [dict], "input_type": str, "embedding_types": [str], "output_dimension": int,
+    "taskType": str, "singleEmbeddingParams": {"text": {"value": str}, "embeddingDimension": int},
+    "inputType": str, "text": {"inputText": str},
+}  # fmt: skip
+
+
 def _embed(job: Job, body: Json) -> Reply:
     model_id = job.call.model
+    shape.check(body, _EMBED)
     reader = next(reader for prefix, reader in _EMBEDDERS if model_id.startswith(prefix))
     texts, dimensions, write = reader(job, body)
     limit = job.target.model.context_window
@@ -449,9 +469,7 @@ def _one_of(value: Any, allowed: tuple[int, ...], path: str) -> int:
     return int(value)
 
 
-def _not_blank(text: Any, key: str) -> str:
-    if not isinstance(text, str):
-        raise refusals.malformed(f"#/{key}", "expected type: String")
+def _not_blank(text: str, key: str) -> str:
     if not text:
         raise refusals.malformed(f"#/{key}", "expected minLength: 1, actual: 0")
     return text
@@ -493,7 +511,7 @@ def _cohere_embed(job: Job, body: Json) -> _Read:
         texts = [_flat(one.get("content")) for one in body["inputs"]]
     if texts is None:
         raise refusals.malformed("#", "required key [texts] not found")
-    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+    if not texts:
         raise refusals.malformed("#/texts", "expected minimum item count: 1, found: 0")
     if len(texts) > 96:
         raise refusals.malformed("#/texts", f"expected maximum item count: 96, found: {len(texts)}")
@@ -552,8 +570,8 @@ def _nova_embed(job: Job, body: Json) -> _Read:
 def _marengo(job: Job, body: Json) -> _Read:
     third = "embed-3" in job.call.model
     _need(body, "inputType")
-    inner = body.get("text") if third else body
-    text = _not_blank((inner if isinstance(inner, dict) else {}).get("inputText", ""), "inputText")
+    inner = body.get("text", {}) if third else body
+    text = _not_blank(inner.get("inputText", ""), "inputText")
 
     def write(vectors: list[list[float]], count: int) -> dict[str, Any]:
         return {"data": [{"embedding": vectors[0], **({} if third else {"embeddingOption": None, "startSec": None})}]}

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from urllib.parse import parse_qsl, unquote
 
 from certification.bedrock import catalogue
-from certification.emulator import answers, control, converse, invoke, refusals, validation, wire
+from certification.emulator import answers, control, converse, invoke, refusals, shape, validation, wire
 from certification.emulator.calls import Exchange, Job, Options, check_service, streamed
 from certification.emulator.http import MARK, Dropped, Hung, Reply, Request, Whole
 from certification.emulator.refusals import Refusal
@@ -59,6 +59,9 @@ class Emulator:
         except Refusal as refusal:
             exchange.outcome = refusal.code
             reply = refusal.reply(exchange.headers)
+        except RecursionError:
+            exchange.outcome = "ValidationException"
+            reply = refusals.malformed("#", "nested too deeply").reply(exchange.headers)
         except Exception:  # the outer edge: a fault of the emulator must look like a fault, not like Bedrock
             log.exception("emulator_fault")
             exchange.outcome = "emulator_fault"
@@ -343,7 +346,8 @@ class Emulator:
 
 def _parse(body: bytes) -> Any:
     try:
-        return json.loads(body) if body else {}
+        parsed = json.loads(body) if body else {}
+        return shape.without_nulls(parsed) if b"null" in body else parsed
     except (ValueError, RecursionError):
         raise refusals.invalid("Malformed input request, please reformat your input and try again.") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from certification.emulator import refusals
+from certification.emulator import refusals, shape
 from certification.emulator.world import Target
 
 Body = Mapping[str, Any]
@@ -24,8 +24,7 @@ BLOCKS = frozenset((
 
 def check_converse(body: Any, target: Target, *, streaming: bool) -> None:
     """Refusal: whatever the service or the model would not accept in this body."""
-    if not isinstance(body, dict):
-        raise refusals.malformed("#", f"expected type: JSONObject, found: {_json_type(body)}")
+    shape.check(body, shape.CONVERSE)
     _no_strangers(body, MEMBERS, "#")
     _check_model(target, streaming)
     _check_inference(body.get("inferenceConfig", {}), target)
@@ -34,16 +33,6 @@ def check_converse(body: Any, target: Target, *, streaming: bool) -> None:
     _check_tools(body, target, streaming)
     _check_output(body.get("outputConfig"), target)
     _check_extra(body.get("additionalModelRequestFields"), body, target)
-
-
-def _json_type(value: Any) -> str:
-    names = {dict: "JSONObject", list: "JSONArray", str: "String", bool: "Boolean", int: "Integer", float: "Double"}
-    return names.get(type(value), "Null")
-
-
-def _expect(value: Any, kind: type, path: str) -> None:
-    if not isinstance(value, kind):
-        raise refusals.malformed(path, f"expected type: {_json_type(kind())}, found: {_json_type(value)}")
 
 
 def _no_strangers(value: Mapping[str, Any], known: frozenset[str], path: str) -> None:
@@ -61,19 +50,15 @@ def _check_model(target: Target, streaming: bool) -> None:
 
 
 def _check_inference(config: Any, target: Target) -> None:
-    _expect(config, dict, "#/inferenceConfig")
     _no_strangers(config, INFERENCE_MEMBERS, "#/inferenceConfig")
     limit = config.get("maxTokens")
-    if limit is not None:
-        _expect(limit, int, "#/inferenceConfig/maxTokens")
-        if limit < 1:
-            raise refusals.constraint(
-                limit, "inferenceConfig.maxTokens", "Member must have value greater than or equal to 1"
-            )
+    if limit is not None and limit < 1:
+        raise refusals.constraint(
+            limit, "inferenceConfig.maxTokens", "Member must have value greater than or equal to 1"
+        )
     _in_range(config, "temperature")
     _in_range(config, "topP")
     stops = config.get("stopSequences", [])
-    _expect(stops, list, "#/inferenceConfig/stopSequences")
     if stops and target.traits.no_stop_sequences:
         raise refusals.field_not_supported("stopSequences")
     _check_sampling(config, target)
@@ -89,8 +74,6 @@ def _in_range(config: Mapping[str, Any], name: str) -> None:
     value = config.get(name)
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refusals.malformed(f"#/inferenceConfig/{name}", f"expected type: Number, found: {_json_type(value)}")
     if value > 1:
         rule = "Member must have value less than or equal to 1"
         raise refusals.constraint(float(value), f"inferenceConfig.{name}", rule)
@@ -115,11 +98,9 @@ def _check_sampling(config: Mapping[str, Any], target: Target) -> None:
 
 
 def _check_messages(messages: Any, target: Target) -> None:
-    _expect(messages, list, "#/messages")
     previous = ""
     asked: list[str] = []
     for i, message in enumerate(messages):
-        _expect(message, dict, f"#/messages/{i}")
         role = message.get("role")
         if role not in ("user", "assistant"):
             rule = "Member must satisfy enum value set: [user, assistant]"
@@ -150,7 +131,6 @@ def _start_with_user() -> refusals.Refusal:
 
 
 def _check_content(content: Any, i: int, role: str, target: Target) -> None:
-    _expect(content, list, f"#/messages/{i}/content")
     if not content:
         raise refusals.invalid(
             f"The content field in the Message object at messages.{i} is empty. Add a ContentBlock object to the "
@@ -158,10 +138,8 @@ def _check_content(content: Any, i: int, role: str, target: Target) -> None:
         )
     for j, block in enumerate(content):
         path = f"#/messages/{i}/content/{j}"
-        _expect(block, dict, path)
         _no_strangers(block, BLOCKS, path)
         if "text" in block:
-            _expect(block["text"], str, f"{path}/text")
             if not block["text"].strip():
                 raise refusals.invalid(
                     f"The text field in the ContentBlock object at messages.{i}.content.{j} is blank. Add text to the "
@@ -197,10 +175,8 @@ def _check_modality(block: Mapping[str, Any], role: str, target: Target) -> None
 def _check_turn(content: list[Mapping[str, Any]], i: int, role: str, asked: list[str]) -> list[str]:
     """The tool uses that the next turn must answer. Refusal: results and uses of the turn before do not match."""
     if role == "assistant":
-        return [
-            str(block["toolUse"].get("toolUseId", "")) for block in content if isinstance(block.get("toolUse"), dict)
-        ]
-    answered = [b["toolResult"].get("toolUseId", "") for b in content if isinstance(b.get("toolResult"), dict)]
+        return [str(block["toolUse"].get("toolUseId", "")) for block in content if "toolUse" in block]
+    answered = [str(block["toolResult"].get("toolUseId", "")) for block in content if "toolResult" in block]
     if len(answered) > len(asked) or any(a not in asked for a in answered):
         raise refusals.invalid(
             f"The number of toolResult blocks at messages.{i}.content exceeds the number of toolUse blocks of previous "
@@ -215,14 +191,12 @@ def _check_turn(content: list[Mapping[str, Any]], i: int, role: str, asked: list
 
 
 def _check_system(system: Any, target: Target) -> None:
-    _expect(system, list, "#/system")
     if system and "system" not in target.model.capabilities:
         raise refusals.invalid(
             "This model doesn't support system messages. Try again without a system message or use a model that "
             "supports system messages."
         )
     for i, block in enumerate(system):
-        _expect(block, dict, f"#/system/{i}")
         if "text" in block and not str(block["text"]).strip():
             raise refusals.invalid(
                 f"The text field in the SystemContentBlock object at system.{i} is blank. Add text to the text field, "
@@ -239,13 +213,11 @@ def _check_tools(body: Body, target: Target, streaming: bool) -> None:
                 "The toolConfig field must be defined when using toolUse and toolResult content blocks."
             )
         return
-    _expect(config, dict, "#/toolConfig")
     if "tools" not in target.model.capabilities:
         raise refusals.invalid("This model doesn't support tool use.")
     if streaming and "streaming_tools" not in target.model.capabilities:
         raise refusals.invalid("This model doesn't support tool use in streaming mode.")
     tools = config.get("tools", [])
-    _expect(tools, list, "#/toolConfig/tools")
     if not tools:
         raise refusals.constraint("[]", "toolConfig.tools", "Member must have length greater than or equal to 1")
     names = [_check_tool(tool, i) for i, tool in enumerate(tools) if "toolSpec" in tool]
@@ -254,6 +226,8 @@ def _check_tools(body: Body, target: Target, streaming: bool) -> None:
 
 def _check_tool(tool: Mapping[str, Any], i: int) -> str:
     spec = tool["toolSpec"]
+    if not spec.get("name"):
+        raise refusals.constraint("null", f"toolConfig.tools.{i + 1}.member.toolSpec.name", "Member must not be null")
     schema = (spec.get("inputSchema") or {}).get("json")
     if not isinstance(schema, dict):
         raise refusals.invalid(
@@ -269,13 +243,12 @@ def _check_tool(tool: Mapping[str, Any], i: int) -> str:
             f"tools.{i}.custom.input_schema: JSON schema is invalid. It must match JSON Schema draft 2020-12 "
             "(https://json-schema.org/draft/2020-12)."
         )
-    return str(spec.get("name", ""))
+    return str(spec["name"])
 
 
 def _check_choice(choice: Any, names: list[str], target: Target) -> None:
     if not choice:
         return
-    _expect(choice, dict, "#/toolConfig/toolChoice")
     for form in target.traits.refused_tool_choices & choice.keys():
         raise refusals.field_not_supported(f"toolConfig.toolChoice.{form}")
     named = (choice.get("tool") or {}).get("name") if "tool" in choice else None
@@ -292,7 +265,6 @@ def _check_extra(extra: Any, body: Body, target: Target) -> None:
     """additionalModelRequestFields: what belongs to another vendor's body is an extraneous key."""
     if not extra:
         return
-    _expect(extra, dict, "#/additionalModelRequestFields")
     known = _EXTRA.get(target.model.vendor.lower())
     if known is not None:
         _no_strangers(extra, known, "#")
