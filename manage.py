@@ -3,15 +3,39 @@
 
 import os
 import sys
+from pathlib import Path
+
+# Commands that work on the database and do not see to the embedded servers themselves.
+NEEDS_SERVERS = frozenset({
+    "changepassword", "clearsessions", "createsuperuser", "dbshell", "dumpdata", "flush", "inspectdb", "job",
+    "list_uncertified", "load_catalogue", "loaddata", "migrate", "recertify_stale", "reconcile", "runserver", "shell",
+    "showmigrations", "sqlmigrate", "sync_catalogue",
+})  # fmt: skip
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myia.settings")
     try:
+        from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
-    except ImportError:
-        sys.exit("Django is not installed here. Run `make setup`, then use .venv/bin/python manage.py ...")
-    execute_from_command_line(sys.argv)
+
+        from certification.ops import embedded
+    except ImportError as error:
+        sys.exit(f"{error}. Install what is needed with `make setup`, then use .venv/bin/python manage.py ...")
+    try:
+        if len(sys.argv) > 1 and sys.argv[1] in NEEDS_SERVERS and not {"-h", "--help"} & set(sys.argv):
+            # Before the settings are read: a server whose port was taken meanwhile moves to another.
+            root = Path(os.environ.get("MYIA_ROOT", Path(__file__).resolve().parent))
+            ours = {"database": not os.environ.get("DATABASE_URL"), "redis": not _redis_is_configured()}
+            if any(ours.values()):
+                embedded.ensure(root, **ours)
+        execute_from_command_line(sys.argv)
+    except (embedded.EmbeddedError, ImproperlyConfigured) as error:
+        sys.exit(str(error))
+
+
+def _redis_is_configured() -> bool:
+    return bool(os.environ.get("REDIS_URL") or os.environ.get("REDIS_HOST"))
 
 
 if __name__ == "__main__":

@@ -183,9 +183,9 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = BASE_DIR / "staticfiles"
-# Files are found where they lie when nobody ran collectstatic; a production image runs it.
-WHITENOISE_USE_FINDERS = not (STATIC_ROOT / "staticfiles.json").exists()
+# Files are found where they lie when nobody ran collectstatic; a production image runs it with STATIC_ROOT set.
+STATIC_ROOT = env.str("STATIC_ROOT", default="") or None
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -223,6 +223,7 @@ CELERY_TASK_QUEUES_NAMES = (CERTIFICATION_QUEUE_NAME, f"{CERTIFICATION_QUEUE_NAM
 # The row is the truth and the message a hint: a message is acknowledged when taken, and a lost one is sent again.
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = True  # a worker full of long runs takes no message that another could start now
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = CERTIFICATION_CONCURRENCY
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

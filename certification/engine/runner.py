@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -160,6 +160,7 @@ def run(run_id: uuid.UUID, worker: Worker) -> bool:
         if claimed is None:
             return False
         execution = Execution(claimed, worker, list(claimed.model.routes.filter(region=claimed.region)))
+        execution.reference_tokens = TestResult.objects.reference_tokens(claimed, registry.SUITE_VERSION)
     with worker.watching(execution):
         try:
             judgement = execution.certify()
@@ -262,6 +263,7 @@ class Execution:
         self.trials: dict[str, list[tuple[Script, Grade, list[Attempt]]]] = defaultdict(list)
         self.attempts: list[Attempt] = []
         self.retries = 0
+        self.reference_tokens: Mapping[tuple[str, int], int] = {}
         self.environment: dict[str, object] = {"worker": worker.name}
         self._lock = threading.Lock()
 
@@ -328,16 +330,16 @@ class Execution:
             outcomes = play(script, lambda request: self.call(request, attempts), self.capabilities)
         except Stopped:
             return
-        grade = script.grade(outcomes, self._context(trial.case))
+        grade = script.grade(outcomes, self._context(trial))
         with self._lock:
             self.grades[trial.case.id].append(grade)
             self.trials[trial.case.id].append((script, grade, attempts))
             if grade.passed:
                 self.route_settled = True
 
-    def _context(self, case: Case) -> Context:
+    def _context(self, trial: Trial) -> Context:
         texts: tuple[str, ...] = ()
-        if case.over_run:
+        if trial.case.over_run:
             texts = tuple(a.outcome.text for a in self.attempts if isinstance(a.outcome, Reply))
         return Context(reasoning="reasoning" in self.capabilities, texts=texts, dimensions=self.run.model.dimensions)
 

@@ -405,6 +405,32 @@ class CertificationRun(models.Model):
             return won == 1
 
 
+TOKENS_COMPARED_BY = "G09"  # the case that compares input tokens between regions
+
+
+class TestResultQuerySet(models.QuerySet["TestResult"]):
+    def reference_tokens(self, run: CertificationRun, suite_version: str) -> dict[tuple[str, int], int]:
+        """Input tokens that another region counted for the very same prompts, as {(case id, trial): tokens}.
+
+        Only a run of the same model, seed and suite asked the same; empty where none has finished.
+        """
+        same = self.filter(
+            case_id=TOKENS_COMPARED_BY,
+            run__model=run.model_id,
+            run__variant_seed=run.variant_seed,
+            run__backend=run.backend,
+            run__suite_version=suite_version,
+            run__status=State.COMPLETED,
+        )
+        trials = same.exclude(run__region=run.region_id).order_by("run__completed_at").values_list("trials", flat=True)
+        return {
+            (TOKENS_COMPARED_BY, trial["trial"]): call["reply"]["usage"]["input_tokens"]
+            for trial in trials.first() or ()
+            for call in trial["calls"][-1:]
+            if trial["passed"] and (call.get("reply") or {}).get("usage")
+        }
+
+
 class TestResult(models.Model):
     """How one case went in one run, with its trials as evidence."""
 
@@ -420,6 +446,8 @@ class TestResult(models.Model):
     trials_valid = models.PositiveSmallIntegerField(_("valid trials"), default=0)
     score = models.FloatField(_("score"), null=True, blank=True)
     trials = models.JSONField(_("evidence"), default=list)
+
+    objects = TestResultQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("test result")
