@@ -18,7 +18,7 @@ from certification.suite import key
 from certification.suite.case import Answer, Ref, Step
 
 DEFAULT_MAX_TOKENS = 4096
-TEMPLATE_LEAK = "<|im_end|>\n<|im_start|>assistant\n"
+TEMPLATE_LEAK = "<|im_start|>assistant\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +174,7 @@ def _with_id(block: Block, index: int, where: tuple[object, ...]) -> Block:
 
 
 def _leak(blocks: list[Block]) -> list[Block]:
-    for i in range(len(blocks) - 1, -1, -1):
-        block = blocks[i]
-        if isinstance(block, Text):
-            return [*blocks[:i], Text(block.text + TEMPLATE_LEAK), *blocks[i + 1 :]]
-    return [*blocks, Text(TEMPLATE_LEAK)]
+    return [Text(TEMPLATE_LEAK + block.text) if isinstance(block, Text) else block for block in blocks]
 
 
 def _limit(blocks: list[Block], stop_reason: str, asked: Asked, troubles: Troubles) -> Said:

@@ -96,7 +96,7 @@ def streamed(parts: list[tuple[float, bytes]], job: Job, headers: Headers = ()) 
     elif trouble:
         parts = parts[:middle]
     if trouble == "mid_stream_error":
-        parts.append((parts[-1][0], _mid_stream_error(job.troubles.stream_error)))
+        parts.append((parts[-1][0], _mid_stream_error(job)))
     return Streamed(parts, (*exchange.headers, *headers), stalls=trouble == "stall")
 
 
@@ -111,8 +111,11 @@ _STREAM_MESSAGES = {
 }
 
 
-def _mid_stream_error(name: str) -> bytes:
+def _mid_stream_error(job: Job) -> bytes:
+    name = job.troubles.stream_error
     payload: dict[str, Any] = {"message": _STREAM_MESSAGES[name]}
     if name == "modelStreamErrorException":
-        payload |= {"originalStatusCode": 424, "originalMessage": _STREAM_MESSAGES[name]}
+        if "toolConfig" not in job.body:
+            payload["message"] = "An error occurred while streaming the response. Retry your request."
+        payload |= {"originalStatusCode": 424, "originalMessage": payload["message"]}
     return wire.exception(name, payload)
