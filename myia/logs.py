@@ -79,6 +79,7 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
         "loggers": {
             "certification": {"level": level},
             "django_structlog": {"level": level},
+            "django_structlog.celery": {"level": "WARNING"},  # a line per message says nothing a run's line does not
             "celery.worker": {"level": "WARNING"},
             "celery.app.trace": {"level": "ERROR"},
         },

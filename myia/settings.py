@@ -247,6 +247,8 @@ DJANGO_STRUCTLOG_CELERY_ENABLED = True
 
 # --- Logs ----------------------------------------------------------------------------------------------------------
 LOG_FORMAT = env.str("LOG_FORMAT", default="console" if sys.stderr.isatty() else "json")
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+# Commands speak to a person; their log lines would stand between the words.
+_is_command = Path(sys.argv[0]).name == "manage.py" and "runserver" not in sys.argv
+LOG_LEVEL = env.str("LOG_LEVEL", default="WARNING" if _is_command else "INFO")
 LOG_DIR = env.str("LOG_DIR", default="")
 LOGGING = logs.configure(LOG_FORMAT, LOG_LEVEL, LOG_DIR, process="worker" if "worker" in sys.argv else "")

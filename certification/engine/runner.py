@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from os import getpid
@@ -160,6 +160,7 @@ def run(run_id: uuid.UUID, worker: Worker) -> bool:
         if claimed is None:
             return False
         execution = Execution(claimed, worker, list(claimed.model.routes.filter(region=claimed.region)))
+        execution.offered_elsewhere = claimed.model.routes.exclude(region=claimed.region).exists()
         execution.reference_tokens = TestResult.objects.reference_tokens(claimed, registry.SUITE_VERSION)
     with worker.watching(execution):
         try:
@@ -224,6 +225,8 @@ def _finish(execution: Execution, judgement: Judgement) -> bool:
             status=outcome.status, verdict=outcome.verdict, score=outcome.score, reason=outcome.error_reason,
             calls=outcome.calls, retries=outcome.retries,
         )  # fmt: skip
+    else:
+        log.info("run_lost", run=str(run.pk))
     return won
 
 
@@ -263,6 +266,7 @@ class Execution:
         self.trials: dict[str, list[tuple[Script, Grade, list[Attempt]]]] = defaultdict(list)
         self.attempts: list[Attempt] = []
         self.retries = 0
+        self.offered_elsewhere = False
         self.reference_tokens: Mapping[tuple[str, int], int] = {}
         self.environment: dict[str, object] = {"worker": worker.name}
         self._lock = threading.Lock()
@@ -423,7 +427,7 @@ class Execution:
             tier=self.run.tier,
             outcomes=self._case_outcomes(),
             calls=self.calls,
-            access=self._last_failure() if refused else None,
+            access=self._refusal() if refused else None,
             interrupted=Reason.DEADLINE if time.monotonic() > self.deadline else None,
             declared=self.capabilities,
         )
@@ -432,8 +436,12 @@ class Execution:
         skipped = registry.skipped(self.run.model.kind, self.run.tier, self.capabilities)
         return (*plan.outcomes_of(self.cases, self.grades), *skipped) if self.cases else ()
 
-    def _last_failure(self) -> Failure | None:
-        return next((a.outcome for a in reversed(self.attempts) if isinstance(a.outcome, Failure)), None)
+    def _refusal(self) -> Failure | None:
+        """What refused the access gate. Bedrock says "invalid identifier" of models it serves elsewhere: we know better."""
+        last = next((a.outcome for a in reversed(self.attempts) if isinstance(a.outcome, Failure)), None)
+        if last and last.reason == Reason.UNKNOWN_MODEL and self.offered_elsewhere:
+            return replace(last, reason=Reason.NOT_IN_REGION)
+        return last
 
     def outcome(self, judgement: Judgement) -> RunOutcome:
         """Everything the run's row stores."""

@@ -192,6 +192,8 @@ def _date(text: str) -> date | None:
 
 def _update_lifecycle(row: AIModel, entry: ListedModel, changes: Changes) -> None:
     after, end = _lifecycle(entry), _date(entry.end_of_life) or row.end_of_life_on
+    if after == Lifecycle.ACTIVE and row.lifecycle == Lifecycle.PREVIEW:
+        after = row.lifecycle  # the listing knows no previews
     if after in (row.lifecycle, Lifecycle.UNKNOWN) and end == row.end_of_life_on:
         return
     if after not in (row.lifecycle, Lifecycle.UNKNOWN):

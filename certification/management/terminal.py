@@ -40,11 +40,13 @@ LOOKS: dict[str, tuple[str, str]] = {
     Status.NOT_TESTED: ("–", "bright_black"),
 }
 NO_VERDICT = ("?", "red")
+WIDTH_OF_FILES = 160
 
 
 def console(stderr: bool = False) -> Console:
-    """A console on the current stdout or stderr."""
-    return Console(file=sys.stderr if stderr else sys.stdout, highlight=False)
+    """A console on the current stdout or stderr; wide where nobody's window limits it."""
+    file = sys.stderr if stderr else sys.stdout
+    return Console(file=file, highlight=False, width=None if file.isatty() else WIDTH_OF_FILES)
 
 
 def sentences(handle: Callable[P, T]) -> Callable[P, T]:
@@ -148,17 +150,26 @@ def _counts_plain(verdicts: dict[str, int]) -> str:
 def runs_table(runs: Iterable[CertificationRun], title: str = "") -> Table:
     """One line per run: verdict, score, route and why."""
     table = Table(title=title or None, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for heading in ("Model", "Region", "Verdict", "Score", "Route", "Why"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "Score" else "left")
+    table.add_column("Model", overflow="fold", min_width=20, ratio=3)
+    for heading in ("Region", "Verdict", "Score", "Route"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "Score" else "left")
+    table.add_column("Why", overflow="fold", min_width=20, ratio=4)
     for run in runs:
         symbol, colour = LOOKS.get(run.verdict, NO_VERDICT)
         verdict = (run.verdict or run.status.lower()).replace("_", " ")
         score = f"{run.score} {run.rating}" if run.score is not None else ""
         table.add_row(
-            run.model.api_model_id, run.region_id, Text(f"{symbol} {verdict}", colour), score, run.route,
+            run.model.api_model_id, run.region_id, Text(f"{symbol} {verdict}", colour), score, _route(run),
             run.error_message,
         )  # fmt: skip
     return table
+
+
+def _route(run: CertificationRun) -> str:
+    """A route in few characters: on demand, or the profile's prefix."""
+    if run.route_kind == "INFERENCE_PROFILE":
+        return f"{run.route.split('.', 1)[0]}. profile"
+    return run.route_kind.replace("_", " ").lower()
 
 
 def matrix(runs: Sequence[CertificationRun]) -> Table:
