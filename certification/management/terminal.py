@@ -160,9 +160,17 @@ def runs_table(runs: Iterable[CertificationRun], title: str = "") -> Table:
         score = f"{run.score} {run.rating}" if run.score is not None else ""
         table.add_row(
             run.model.api_model_id, run.region_id, Text(f"{symbol} {verdict}", colour), score, _route(run),
-            run.error_message,
+            _why(run),
         )  # fmt: skip
     return table
+
+
+def _why(run: CertificationRun) -> Text:
+    """Why a run was not certified, and what to do."""
+    text = Text(run.error_message)
+    if advice := run.fix.get("text"):
+        text.append(f"\n{advice}", "dim")
+    return text
 
 
 def _route(run: CertificationRun) -> str:
