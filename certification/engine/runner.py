@@ -260,6 +260,7 @@ class Execution:
         self.deadline = time.monotonic() + settings.CERTIFICATION_TIMEOUT / 1000
         self.stop = threading.Event()
         self.lost = False
+        self.nobody_answers = False
         self.unauthenticated: Failure | None = None
         self.cases: tuple[Case, ...] = ()
         self.grades: dict[str, list[Grade]] = defaultdict(list)
@@ -359,6 +360,7 @@ class Execution:
             outcome = self._attempt(request)
             self._note(Attempt(request, outcome, number, datetime.now(UTC).isoformat(), self.target), attempts)
             if not isinstance(outcome, Failure):
+                self.nobody_answers = False
                 return outcome
             if outcome.reason.category == ErrorCategory.AUTHENTICATION_ERROR:
                 self.unauthenticated = outcome
@@ -369,7 +371,10 @@ class Execution:
             failures += 1
             # A broken answer is evidence about the model and stays one; only what says nothing about it is tried again.
             worth_it = outcome.reason.retryable and outcome.reason.facts.is_infrastructure
-            if not worth_it or failures >= MAX_ATTEMPTS or not self._pause(failures):
+            if failures >= MAX_ATTEMPTS and outcome.reason.category == ErrorCategory.NETWORK_ERROR:
+                self.nobody_answers = True  # the run's other calls try once: no minutes are spent on a dead endpoint
+            most = 1 if self.nobody_answers else MAX_ATTEMPTS
+            if not worth_it or failures >= most or not self._pause(failures):
                 return outcome
             with self._lock:
                 self.retries += 1
