@@ -1,1 +1,407 @@
-"""The Django admin."""
+"""The Django admin: the catalogue and users are edited here; jobs, runs and results are read, and acted on by the same verbs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+
+from certification.engine import dispatch
+from certification.models import (
+    AIModel,
+    CertificationJob,
+    CertificationRun,
+    ModelCertification,
+    Provider,
+    QueuePause,
+    Region,
+    Role,
+    Route,
+    TestResult,
+    Tier,
+    User,
+)
+from certification.web import words
+
+admin.site.site_header = _("MyIA Certification: admin")
+admin.site.site_title = "MyIA Certification"
+admin.site.index_title = _("Everything there is")
+
+
+def as_evidence(value: Any) -> SafeString:
+    """JSON as text that people can read, escaped."""
+    return format_html('<pre class="evidence">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def status_words(status: str) -> str:
+    look = words.STATUSES.get(status)
+    return f"{look.symbol} {look.label}" if look else status
+
+
+class ReadOnly:
+    """Rows that the engine writes: nobody adds, changes or deletes them by hand."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class EmailUserCreationForm(AdminUserCreationForm):
+    class Meta:
+        model = User
+        fields = ("email", "name", "groups", "is_staff")
+
+    def clean_email(self) -> str:
+        return _free_email(self.cleaned_data["email"])
+
+
+class EmailUserChangeForm(UserChangeForm):
+    class Meta:
+        model = User
+        fields = "__all__"
+
+    def clean_email(self) -> str:
+        return _free_email(self.cleaned_data["email"], self.instance.pk or 0)
+
+
+def _free_email(email: str, own: int = 0) -> str:
+    """The address in lower case, as it is stored; ValidationError when another user has it."""
+    email = email.strip().lower()
+    if User.objects.filter(email__iexact=email).exclude(pk=own).exists():
+        raise forms.ValidationError(_("Another user has this e-mail address."), code="taken")
+    return email
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin):
+    form = EmailUserChangeForm
+    add_form = EmailUserCreationForm
+    ordering = ("email",)
+    list_display = ("email", "name", "role", "is_staff", "is_active", "last_login")
+    list_filter = ("groups", "is_active", "is_staff", "is_superuser")
+    search_fields = ("email", "name")
+    filter_horizontal = ("groups", "user_permissions")
+    list_per_page = 50
+    readonly_fields = ("last_login", "date_joined")
+    fieldsets = (
+        (None, {"fields": ("email", "password", "name")}),
+        (
+            _("What the user may do"),
+            {"fields": ("groups", "is_staff", "is_active", "is_superuser", "user_permissions")},
+        ),
+        (_("Dates"), {"fields": ("last_login", "date_joined")}),
+    )
+    add_fieldsets = (
+        (
+            None,
+            {
+                "classes": ("wide",),
+                "fields": ("email", "name", "groups", "is_staff", "usable_password", "password1", "password2"),
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    @admin.display(description=_("role"))
+    def role(self, user: User) -> str:
+        return str(Role(user.role).label) if user.role else ""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        """Only superusers make superusers."""
+        fields = tuple(super().get_readonly_fields(request, obj))
+        return fields if request.user.is_superuser else (*fields, "is_superuser", "user_permissions")
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return super().has_change_permission(request, obj) and self._within_reach(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and self._within_reach(request, obj)
+
+    @staticmethod
+    def _within_reach(request: HttpRequest, obj: User | None) -> bool:
+        """A superuser's account (and password) is changed by superusers only."""
+        return obj is None or not obj.is_superuser or request.user.is_superuser
+
+
+@admin.register(Provider)
+class ProviderAdmin(admin.ModelAdmin):
+    list_display = ("slug", "name")
+    search_fields = ("slug", "name")
+
+
+@admin.register(Region)
+class RegionAdmin(admin.ModelAdmin):
+    list_display = ("code", "name", "enabled", "opt_in", "models_offered")
+    list_filter = ("enabled", "opt_in")
+    search_fields = ("code", "name")
+    list_per_page = 50
+    actions = ("enable", "disable")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Region]:
+        return super().get_queryset(request).annotate(offered=Count("routes__model", distinct=True))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Region | None = None) -> tuple[str, ...]:
+        return ("code",) if obj else ()
+
+    @admin.display(description=_("models offered"), ordering="offered")
+    def models_offered(self, region: Region) -> int:
+        return int(region.offered)  # type: ignore[attr-defined]
+
+    @admin.action(description=_("Enable the selected regions"), permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[Region]) -> None:
+        self._say(request, queryset.update(enabled=True))
+
+    @admin.action(description=_("Disable the selected regions"), permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Region]) -> None:
+        self._say(request, queryset.update(enabled=False))
+
+    def _say(self, request: HttpRequest, changed: int) -> None:
+        text = ngettext("%(n)d region changed.", "%(n)d regions changed.", changed) % {"n": changed}
+        self.message_user(request, text, messages.SUCCESS)
+
+
+class RouteInline(admin.TabularInline):
+    model = Route
+    extra = 0
+    autocomplete_fields = ("region",)
+    readonly_fields = ("last_seen_at",)
+
+
+@admin.register(AIModel)
+class AIModelAdmin(admin.ModelAdmin):
+    list_display = ("api_model_id", "name", "vendor", "kind", "lifecycle", "is_active", "regions_offered")
+    list_filter = ("is_active", "kind", "lifecycle", "vendor")
+    list_select_related = ("provider",)
+    search_fields = ("api_model_id", "name", "vendor")
+    autocomplete_fields = ("provider",)
+    readonly_fields = ("facts_as_of", "created_at", "updated_at")
+    list_per_page = 50
+    inlines = (RouteInline,)
+    actions = ("certify_quickly",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AIModel]:
+        return super().get_queryset(request).annotate(offered=Count("routes__region", distinct=True))
+
+    @admin.display(description=_("regions offered"), ordering="offered")
+    def regions_offered(self, model: AIModel) -> int:
+        return int(model.offered)  # type: ignore[attr-defined]
+
+    def has_certify_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("certification.add_certificationjob")
+
+    @admin.action(description=_("Certify in all their regions (quick)"), permissions=["certify"])
+    def certify_quickly(self, request: HttpRequest, queryset: QuerySet[AIModel]) -> None:
+        """Every selected model in each enabled region where it has a route."""
+        routes = Route.objects.filter(model__in=queryset.order_by().values("pk"), region__enabled=True)
+        pairs = list(dict.fromkeys((route.model, route.region) for route in routes.select_related("model", "region")))
+        wish = dispatch.Wish(tier=Tier.QUICK, by=_person(request))
+        try:
+            done = dispatch.certify([], [], wish, pairs=pairs)
+        except dispatch.DispatchError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
+        _say_started(self, request, done)
+
+
+def _person(request: HttpRequest) -> User | None:
+    return request.user if isinstance(request.user, User) else None
+
+
+def _say_started(where: admin.ModelAdmin, request: HttpRequest, done: dispatch.Dispatched) -> None:
+    """A message that links to the job."""
+    address = reverse("job", args=[done.job.pk])
+    n = done.job.total_runs
+    text = ngettext("A job with %(n)d run was started:", "A job with %(n)d runs was started:", n) % {"n": n}
+    where.message_user(request, format_html('{} <a href="{}">{}</a>', text, address, done.job), messages.SUCCESS)
+
+
+@admin.register(Route)
+class RouteAdmin(admin.ModelAdmin):
+    list_display = ("target_id", "model", "region", "kind", "source", "last_seen_at")
+    list_filter = ("kind", "source", "region")
+    list_select_related = ("model", "region")
+    search_fields = ("target_id", "model__name", "model__api_model_id", "region__code")
+    autocomplete_fields = ("model", "region")
+    readonly_fields = ("last_seen_at",)
+    list_per_page = 50
+
+
+@admin.register(CertificationJob)
+class CertificationJobAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "created_at",
+        "type",
+        "tier",
+        "status",
+        "runs_done",
+        "succeeded_runs",
+        "backend",
+        "created_by",
+        "page",
+    )
+    list_display_links = ("created_at", "type")
+    list_filter = ("status", "type", "tier", "backend", "priority", "created_at")
+    list_select_related = ("created_by",)
+    search_fields = ("id__exact", "idempotency_key", "created_by__email")
+    date_hierarchy = "created_at"
+    list_per_page = 50
+    actions = ("cancel", "retry")
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("certification.change_certificationjob")
+
+    @admin.display(description=_("finished runs"))
+    def runs_done(self, job: CertificationJob) -> str:
+        return f"{job.processed_runs} / {job.total_runs}"
+
+    @admin.display(description=_("page"))
+    def page(self, job: CertificationJob) -> SafeString:
+        return format_html('<a href="{}">{}</a>', reverse("job", args=[job.pk]), _("runs"))
+
+    @admin.action(description=_("Cancel the selected jobs"), permissions=["operate"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[CertificationJob]) -> None:
+        cancelled = sum(job.cancel() is not None for job in queryset)
+        text = ngettext("%(n)d job cancelled.", "%(n)d jobs cancelled.", cancelled) % {"n": cancelled}
+        self.message_user(request, text, messages.SUCCESS if cancelled else messages.WARNING)
+
+    @admin.action(description=_("Retry the failed runs of the selected jobs"), permissions=["operate"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[CertificationJob]) -> None:
+        for job in queryset:
+            try:
+                _say_started(self, request, dispatch.retry(job, _person(request)))
+            except dispatch.DispatchError as error:
+                self.message_user(request, f"{job}: {error}", messages.ERROR)
+
+
+class TestResultInline(ReadOnly, admin.TabularInline):
+    __test__ = False
+    model = TestResult
+    fields = ("case_id", "category", "verdict", "passes", "trials_valid", "sentence")
+    show_change_link = True
+    extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TestResult]:
+        return super().get_queryset(request).defer("trials").order_by("pk")
+
+
+@admin.register(CertificationRun)
+class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "model", "region", "verdict_words", "rating", "score", "reason", "status", "backend", "created_at",
+    )  # fmt: skip
+    list_filter = ("status", "verdict", "tier", "backend", "error_category", "region")
+    list_select_related = ("model", "region")
+    search_fields = (
+        "id__exact",
+        "job__id__exact",
+        "model__name",
+        "model__api_model_id",
+        "region__code",
+        "error_message",
+    )
+    date_hierarchy = "created_at"
+    list_per_page = 50
+    show_full_result_count = False
+    fieldsets = (
+        (None, {"fields": ("job", "model", "region", "status", "verdict_words", "rating", "score", "backend", "tier")}),
+        (_("Why"), {"fields": ("reason", "error_message", "error_code", "request_id", "fix_shown")}),
+        (_("Scores"), {"fields": ("lower_bound", "quality", "contract", "performance", "reliability")}),
+        (_("Speed and cost"), {"fields": (
+            "ttft_ms", "latency_p50_ms", "output_tps", "calls", "retries", "tokens_in", "tokens_out", "cost_usd",
+        )}),
+        (_("How it ran"), {"fields": (
+            "route", "route_kind", "attempt", "claimed_by", "created_at", "enqueued_at", "started_at", "heartbeat_at",
+            "completed_at", "suite_version", "policy_version", "variant_seed", "environment_shown",
+        )}),
+    )  # fmt: skip
+    readonly_fields = ("verdict_words", "reason", "fix_shown", "environment_shown")
+    inlines = (TestResultInline,)
+
+    @admin.display(description=_("verdict"), ordering="verdict")
+    def verdict_words(self, run: CertificationRun) -> str:
+        return status_words(run.verdict)
+
+    @admin.display(description=_("error reason"), ordering="error_reason")
+    def reason(self, run: CertificationRun) -> str:
+        return str(words.REASONS.get(run.error_reason, run.error_reason))
+
+    @admin.display(description=_("fix"))
+    def fix_shown(self, run: CertificationRun) -> SafeString:
+        return as_evidence(run.fix)
+
+    @admin.display(description=_("environment"))
+    def environment_shown(self, run: CertificationRun) -> SafeString:
+        return as_evidence(run.environment)
+
+
+@admin.register(TestResult)
+class TestResultAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("case_id", "run", "verdict", "passes", "trials_valid", "sentence")
+    list_filter = ("verdict", "category", "case_id")
+    list_select_related = ("run__model", "run__region")
+    search_fields = ("case_id", "run__id__exact", "run__model__api_model_id", "sentence")
+    list_per_page = 50
+    show_full_result_count = False
+    exclude = ("trials",)
+    readonly_fields = ("evidence",)
+
+    @admin.display(description=_("evidence"))
+    def evidence(self, result: TestResult) -> SafeString:
+        return as_evidence(result.trials)
+
+
+@admin.register(ModelCertification)
+class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "model",
+        "region",
+        "status_words",
+        "rating",
+        "score",
+        "backend",
+        "last_tested_at",
+        "expires_at",
+        "page",
+    )
+    list_filter = ("status", "rating", "backend", "region")
+    list_select_related = ("model", "region")
+    search_fields = ("model__name", "model__api_model_id", "region__code")
+    list_per_page = 50
+
+    @admin.display(description=_("status"), ordering="status")
+    def status_words(self, row: ModelCertification) -> str:
+        return status_words(row.status)
+
+    @admin.display(description=_("page"))
+    def page(self, row: ModelCertification) -> SafeString:
+        address = reverse("certification", args=[row.model_id, row.region_id])
+        return format_html('<a href="{}">{}</a>', address, _("why"))
+
+
+@admin.register(QueuePause)
+class QueuePauseAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("opened_at", "backend", "error_reason", "resumed_at", "message")
+    list_filter = ("backend", "error_category")
+    search_fields = ("message",)
+    list_per_page = 50
+
+
+admin.site.empty_value_display = "–"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django import template
+from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -12,6 +13,7 @@ from django.utils.translation import ngettext
 from certification.engine import backend
 from certification.models import Backend, RouteKind
 from certification.reasons import Reason
+from certification.suite import registry
 from certification.web import words
 
 register = template.Library()
@@ -49,6 +51,13 @@ def case_symbol(verdict: str) -> str:
 
 
 @register.filter
+def case_title(case_id: str) -> str:
+    """The suite's name for a case; empty for a case that is no longer in it."""
+    case = registry.BY_ID.get(case_id)
+    return case.title if case else ""
+
+
+@register.filter
 def reason_word(reason: str) -> str | Promise:
     return words.REASONS.get(reason, reason)
 
@@ -71,7 +80,7 @@ def span(duration: timedelta | None) -> str:
         return ""
     seconds = duration.total_seconds()
     if seconds < 60:
-        return _("%(seconds).1f s") % {"seconds": seconds}
+        return _("%(seconds)s s") % {"seconds": number_format(seconds, 1)}
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return _("%(minutes)d min %(seconds)02d s") % {"minutes": minutes, "seconds": rest}

@@ -20,12 +20,15 @@ from django_htmx.http import HttpResponseClientRefresh
 from certification.engine import dispatch
 from certification.models import AIModel, CertificationJob, ModelKind, QueuePause, Region
 from certification.web import jobs, matrix, standing
+from certification.web.forms import EmailLoginForm
 
 OPERATE = "certification.change_certificationjob"
 
 
 class Login(LoginView):
     """The login page. A fragment that lands here because the session ended reloads its page instead."""
+
+    authentication_form = EmailLoginForm
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.headers.get("HX-Request"):

@@ -1,12 +1,41 @@
 "use strict";
 // Pages work without this file. It polls fragments while the tab is visible, opens cells in a dialog and submits filters.
 (() => {
-  const POLL_MS = 3000;
+  const REFRESH_MS = 9000; // the matrix is large: at most this often
+  let tick = 0;
+  let stale = false;
+  let refreshed = 0;
 
+  // data-poll holds seconds, a multiple of three.
   setInterval(() => {
     if (document.visibilityState !== "visible") return;
-    for (const element of document.querySelectorAll("[data-poll]")) htmx.trigger(element, "poll");
-  }, POLL_MS);
+    tick += 3;
+    for (const element of document.querySelectorAll("[data-poll]")) {
+      if (tick % Number(element.dataset.poll) === 0) htmx.trigger(element, "poll");
+    }
+    if (!stale || Date.now() - refreshed < REFRESH_MS) return;
+    stale = false;
+    refreshed = Date.now();
+    const results = document.getElementById("results");
+    if (results) htmx.trigger(results, "refresh");
+  }, 3000);
+  document.addEventListener("results-changed", () => { stale = true; });
+
+  // A renewed matrix stays where it was scrolled to, with the focus where it was.
+  let place = null;
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target.id !== "results") return;
+    const box = event.detail.target.querySelector(".scroll");
+    const focused = event.detail.target.contains(document.activeElement) ? document.activeElement : null;
+    place = { left: box?.scrollLeft ?? 0, top: box?.scrollTop ?? 0, href: focused?.getAttribute("href") };
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    if (!place) return;
+    const results = document.getElementById("results");
+    results?.querySelector(".scroll")?.scrollTo(place.left, place.top);
+    if (place.href) results?.querySelector(`a[href="${CSS.escape(place.href)}"]`)?.focus({ preventScroll: true });
+    place = null;
+  });
 
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
