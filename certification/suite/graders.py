@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator, SchemaError
 from jsonschema.exceptions import UnknownType
 from referencing.exceptions import Unresolvable
 
-from certification.exchange import EmbedReply, Failure, Outcome, Reasoning, Reply, Text, ToolUse, Usage
+from certification.exchange import EmbedReply, Failure, Outcome, Reasoning, Reply, Text, Tool, ToolUse, Usage
 from certification.reasons import Reason, Status
 from certification.suite.case import Grade
 
@@ -83,6 +83,17 @@ def lacks(capability: str, failure: Failure) -> Grade:
     """The service said that the model does not have this capability: no failure, the case does not apply."""
     sentence = f"The model does not take {capability.replace('_', ' ')}: {shown(failure.message)}"
     return Grade(False, sentence, _failure_evidence(failure), cause=failure, lacks=capability)
+
+
+def though_lacking(grade: Grade, capability: str, failure: Failure) -> Grade:
+    """The same grade; if it passed, it did so without a capability that the service refused, which is noted."""
+    if not grade.passed:
+        return grade
+    without = capability.replace("_", " ")
+    evidence = {**grade.evidence, "refused": shown(failure.message)}
+    return replace(
+        grade, sentence=f"{grade.sentence} The model does not take {without}.", evidence=evidence, lacks=capability
+    )
 
 
 def all_of(*checks: Callable[[], Grade]) -> Grade:
@@ -280,6 +291,150 @@ def number(outcome: Outcome | None, expected: float, tolerance: float = 0.0) -> 
     return failed(f"The answer is not {expected:g}.", **evidence)
 
 
+def mentions_one(outcome: Outcome | None, *forms: str) -> Grade:
+    """One of these spellings of the same thing occurs in the answer, but for case, accents and punctuation."""
+    return _text(
+        outcome, lambda text: any(f" {plain(form)} " in f" {plain(text)} " for form in forms),
+        f"The answer names {forms[0]}.", f"The answer does not name {forms[0]}.", " | ".join(forms),
+    )  # fmt: skip
+
+
+def occurrences(outcome: Outcome | None, word: str, times: int) -> Grade:
+    """This very word, in any case, occurs so many times; longer words that hold it do not count."""
+    return _count(
+        outcome, lambda text: len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)),
+        f"times the word {word}", times, times,
+    )  # fmt: skip
+
+
+def no_character(outcome: Outcome | None, character: str, name: str) -> Grade:
+    """The answer does not have this character, which people call `name`."""
+    return _text(
+        outcome, lambda text: character not in text,
+        f"The answer has no {name}.", f"The answer has a {name}, which must not be there.",
+    )  # fmt: skip
+
+
+def capitals(outcome: Outcome | None) -> Grade:
+    """Every letter of the answer is a capital, and there are letters."""
+    return _text(
+        outcome, lambda text: text.upper() == text and any(c.isalpha() for c in text),
+        "Every letter is a capital.", "Not every letter is a capital.",
+    )  # fmt: skip
+
+
+def sections(outcome: Outcome | None, *titles: str) -> Grade:
+    """The answer starts with the first of these titles, each alone on its line with text below, in this order."""
+    grade = usable(outcome)
+    if not grade.passed:
+        return grade
+    text = text_of(outcome)
+    evidence = {"expected": shown(", ".join(titles)), "found": shown(text)}
+    wanted = [plain(title) for title in titles]
+    heard = [plain(re.sub(r"^\W*\d{1,2}[.)]", "", line)) for line in text.splitlines() if plain(line)]
+    places = [i for i, line in enumerate(heard) if line in wanted]
+    if [heard[i] for i in places] != wanted:
+        return failed("The answer does not have the titles it should have, once each and in their order.", **evidence)
+    if places[0] != 0:
+        return failed("The answer does not start with its first title.", **evidence)
+    ends = [*places[1:], len(heard)]
+    if any(end - start < 2 for start, end in zip(places, ends, strict=True)):
+        return failed("A title has no text below it.", **evidence)
+    return passed(f"The answer has its {len(titles)} titled sections.", **evidence)
+
+
+def lines_are(outcome: Outcome | None, *expected: str) -> Grade:
+    """The lines of the answer that are not blank are these; list marks and emphasis around them do not matter."""
+    return _text(
+        outcome, lambda text: [_bare(line) for line in text.splitlines() if line.strip()] == list(expected),
+        "Every line is the expected one.", "The lines are not the expected ones.", " | ".join(expected),
+    )  # fmt: skip
+
+
+def _bare(line: str) -> str:
+    return re.sub(r"^\s*(?:[-*•–]\s+|\d{1,2}[.)]\s+)?", "", line).strip(" \t*_`\"';.")
+
+
+def choices(outcome: Outcome | None, expected: Sequence[str]) -> Grade:
+    """Numbered choices such as "1-B 2-D": the letters chosen for 1, 2, ... are these."""
+    grade = usable(outcome)
+    if not grade.passed:
+        return grade
+    text = text_of(outcome)
+    found = dict.fromkeys(str(n + 1) for n in range(len(expected)))
+    for number, letter in re.findall(r"(?<![^\W_])(\d)[\W_]{0,4}([A-Z])(?![^\W_])", text):
+        if number in found:
+            found[number] = letter  # a model that corrects itself is held to its last word
+    wanted = {str(n + 1): letter for n, letter in enumerate(expected)}
+    evidence = {"expected": _paired(wanted), "found": _paired(found), "text": shown(text)}
+    wrong = [number for number, letter in wanted.items() if found[number] != letter]
+    if not wrong:
+        return passed(f"All {len(wanted)} choices are right.", **evidence)
+    return failed(f"{len(wrong)} of {len(wanted)} choices are wrong or missing ({', '.join(wrong)}).", **evidence)
+
+
+def _paired(letters: Mapping[str, str | None]) -> str:
+    return " ".join(f"{number}-{letter or '?'}" for number, letter in letters.items())
+
+
+def labels(outcome: Outcome | None, allowed: Sequence[str], *expected: str) -> Grade:
+    """The labels named in the answer, of those allowed, are these, in this order and no others."""
+    known = {plain(label) for label in allowed}
+    wanted = [plain(label) for label in expected]
+    return _text(
+        outcome, lambda text: [word for word in plain(text).split() if word in known] == wanted,
+        "The labels are the expected ones.", "The labels are not the expected ones.", ", ".join(expected),
+    )  # fmt: skip
+
+
+def last_line(outcome: Outcome | None, *items: str) -> Grade:
+    """The last line of the answer ends with these words, in this order; case, accents and punctuation do not matter."""
+    wanted = f" {plain(' '.join(items))}"
+
+    def ends(text: str) -> bool:
+        lines = [plain(line) for line in text.splitlines() if plain(line)]
+        return bool(lines) and f" {lines[-1]}".endswith(wanted)
+
+    return _text(
+        outcome, ends, "The last line is the right answer.", "The last line is not the right answer.", ", ".join(items)
+    )
+
+
+def has_number(outcome: Outcome | None, expected: float | str) -> Grade:
+    """This number occurs in the answer, in either notation."""
+    wanted = Decimal(str(expected))
+    return _text(
+        outcome, lambda text: any(wanted in readings for readings in numbers(text)),
+        f"The answer has the number {expected}.", f"The answer does not have the number {expected}.", str(expected),
+    )  # fmt: skip
+
+
+def no_other_numbers(outcome: Outcome | None, allowed: str) -> Grade:
+    """Every number of the answer also occurs in the text `allowed`; the numbers of a list's items do not count."""
+    grade = usable(outcome)
+    if not grade.passed:
+        return grade
+    known = set().union(*numbers(allowed))
+    text = re.sub(r"(?m)^\W*\d{1,2}[.)]\s", "", text_of(outcome))
+    strange = [readings for readings in numbers(text) if not readings & known]
+    evidence = {"found": shown(text_of(outcome))}
+    if not strange:
+        return passed("Every number comes from the text.", **evidence)
+    return failed(f"The number {min(strange[0])} is not in the text.", **evidence)
+
+
+def same_text(first: Outcome | None, second: Outcome | None) -> Grade:
+    """Both answers are the same but for case, accents, punctuation and white space."""
+    grade = all_of(lambda: usable(first), lambda: usable(second))
+    if not grade.passed:
+        return grade
+    one, other = text_of(first), text_of(second)
+    evidence = {"first": shown(one), "second": shown(other)}
+    if plain(one) == plain(other):
+        return passed("Both answers are the same.", **evidence)
+    return failed("The two answers differ.", **evidence)
+
+
 def _text(outcome: Outcome | None, test: Callable[[str], bool], yes: str, no: str, expected: str = "") -> Grade:
     grade = usable(outcome)
     if not grade.passed:
@@ -353,6 +508,82 @@ def tool_call(
     return passed(f"{name} was called with arguments that fit its schema.", **evidence)
 
 
+Wanted = tuple[Tool, Mapping[str, Any]]
+
+
+def tool_calls(outcome: Outcome | None, *wanted: Wanted) -> Grade:
+    """The answer makes exactly these calls, in any order, with valid arguments.
+
+    The arguments must be those wanted; texts are equal but for case, accents and punctuation.
+    """
+    grade = usable(outcome)
+    if not grade.passed:
+        return grade
+    uses = list(tool_uses(outcome))
+    evidence: dict[str, Any] = {
+        "expected": [shown(t.name) for t, _ in wanted],
+        "found": [shown(use.name) for use in uses],
+        "arguments": [shown(use.input if use.input is not None else use.raw_input) for use in uses],
+    }
+    if not uses:
+        return failed("No tool was called.", **evidence, text=shown(text_of(outcome)))
+    if sorted(str(use.name) for use in uses) != sorted(t.name for t, _ in wanted):
+        return failed(f"The calls are not those that were asked for: {len(uses)} of {len(wanted)}.", **evidence)
+    for tool, arguments in wanted:
+        named = [use for use in uses if use.name == tool.name]
+        match = next((use for use in named if _agrees(use, tool, arguments)), None)
+        if match is None:
+            return failed(_why_not(named[0], tool), **evidence, wanted=shown(dict(arguments)))
+        uses.remove(match)
+    return passed("The tools were called as asked." if len(wanted) > 1 else f"{wanted[0][0].name} was called as asked.",
+                  **evidence)  # fmt: skip
+
+
+def _agrees(use: ToolUse, tool: Tool, arguments: Mapping[str, Any]) -> bool:
+    return isinstance(use.input, Mapping) and not schema_problem(use.input, tool.schema) and alike(use.input, arguments)
+
+
+def _why_not(use: ToolUse, tool: Tool) -> str:
+    problem = "they are not a JSON object" if not isinstance(use.input, Mapping) else schema_problem(
+        use.input, tool.schema
+    )  # fmt: skip
+    if problem:
+        return f"The arguments of {tool.name} do not fit its schema: {problem}."
+    return f"The arguments of {tool.name} are not those that were asked for."
+
+
+def alike(found: Any, wanted: Any, depth: int = 0) -> bool:
+    """Whether two JSON values are equal, texts but for case, accents and punctuation."""
+    if depth > 20:
+        return False
+    if isinstance(wanted, Mapping):
+        return (
+            isinstance(found, Mapping)
+            and found.keys() == wanted.keys()
+            and all(alike(found[key], wanted[key], depth + 1) for key in wanted)
+        )
+    if isinstance(wanted, list | tuple):
+        return (
+            isinstance(found, list | tuple)
+            and len(found) == len(wanted)
+            and all(alike(f, w, depth + 1) for f, w in zip(found, wanted, strict=True))
+        )
+    if isinstance(wanted, str):
+        return isinstance(found, str) and plain(found) == plain(wanted)
+    return isinstance(found, bool) == isinstance(wanted, bool) and bool(found == wanted)
+
+
+def no_tool_call(outcome: Outcome | None) -> Grade:
+    """The answer calls no tool."""
+    grade = usable(outcome)
+    if not grade.passed:
+        return grade
+    uses = tool_uses(outcome)
+    if not uses:
+        return passed("No tool was called.")
+    return failed("A tool was called where none was needed.", found=[shown(use.name) for use in uses])
+
+
 def parse_json(text: str) -> tuple[bool, Any]:
     """(True, the value) of a text that is JSON alone or in one code fence, else (False, None)."""
     fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", text, re.DOTALL | re.IGNORECASE)
@@ -423,6 +654,66 @@ def event_order(outcome: Outcome | None) -> Grade:
     if "d" in letters and _ORDER.fullmatch(letters):
         return passed("The stream's events are whole and in order.", **evidence)
     return failed("The stream's events are not whole or not in order.", **evidence)
+
+
+def stream_ends(outcome: Outcome | None) -> Grade:
+    """The last two events of the stream are messageStop and metadata."""
+    grade = usable(outcome)
+    if not grade.passed:
+        return grade
+    tail = _event_tail(outcome) if isinstance(outcome, Reply) else []
+    if tail[-2:] == ["messageStop", "metadata"]:
+        return passed("The stream ends with messageStop and metadata.", tail=tail)
+    return failed("The stream does not end with messageStop and metadata.", tail=tail)
+
+
+def no_gap_over(outcome: Outcome | None, most_ms: float) -> Grade:
+    """No two events of the stream came further apart than this (milliseconds)."""
+    grade = usable(outcome)
+    if not grade.passed:
+        return grade
+    gap = _milliseconds(outcome.timing.max_gap_ms) if isinstance(outcome, Reply) else None
+    if gap is None:
+        return failed("The gaps between the events were not measured.")
+    evidence = {"max_gap_ms": round(gap, 1), "most_ms": most_ms}
+    if gap <= most_ms:
+        return passed(f"The longest gap between two events was {gap / 1000:.1f} s.", **evidence)
+    return failed(f"The stream was silent for {gap / 1000:.1f} s.", **evidence)
+
+
+MEASURABLE_S = 0.05  # after the first token: a shorter time is a buffer's, not the model's
+
+
+def speed(outcome: Outcome | None, at_least: int) -> Grade:
+    """The stream was long enough to be timed: `at_least` output tokens. The evidence holds the figures.
+
+    `ttft_ms` and `total_ms` in milliseconds, `tokens_per_second` after the first token (None where all came at once),
+    `output_tokens` and `input_tokens` as the service counted them.
+    """
+    grade = all_of(lambda: has_usage(outcome), lambda: stream_ends(outcome))
+    usage = usage_of(outcome)
+    if not grade.passed or usage is None or not isinstance(outcome, Reply):
+        return grade
+    ttft, total = _milliseconds(outcome.timing.ttft_ms), _milliseconds(outcome.timing.total_ms)
+    if ttft is None or total is None:
+        return failed("The time to the first token was not measured.")
+    seconds = (total - ttft) / 1000
+    rate = usage.output_tokens / seconds if seconds > MEASURABLE_S else None
+    evidence = {
+        "ttft_ms": round(ttft, 1),
+        "total_ms": round(total, 1),
+        "tokens_per_second": None if rate is None else round(rate, 2),
+        "output_tokens": usage.output_tokens,
+        "input_tokens": usage.input_tokens,
+    }
+    if usage.output_tokens < at_least:
+        return failed(f"{usage.output_tokens} tokens are too few to time; {at_least} were needed.", **evidence)
+    return passed(f"The first token came after {ttft:.0f} ms, {usage.output_tokens} tokens in all.", **evidence)
+
+
+def _milliseconds(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < 1e9 else None
 
 
 def _squeezed(events: Sequence[Any]) -> str:

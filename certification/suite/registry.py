@@ -6,19 +6,24 @@ import hashlib
 import pkgutil
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 from certification.exchange import EmbedRequest, Outcome, Request
 from certification.suite import embedding, rehearsal
 from certification.suite.case import ALL_CAPABILITIES, REASONING_ROOM, Answer, Case, Ref, Script, Step, says
 from certification.suite.cases.gates import GATES
+from certification.suite.cases.structured import STRUCTURED
+from certification.suite.cases.tools import TOOLS
 from certification.suite.scoring import CaseOutcome
 
 TEXT = "text"
 EMBEDDING = "embedding"
 
+_FULL = (*GATES, *TOOLS, *STRUCTURED)
+
 # In running order: the first is the access gate.
 _SUITES: dict[str, dict[str, tuple[Case, ...]]] = {
-    TEXT: {"quick": GATES, "full": GATES, "deep": GATES},
+    TEXT: {"quick": GATES, "full": _FULL, "deep": _FULL},
     EMBEDDING: {"quick": embedding.CASES, "full": embedding.CASES, "deep": embedding.CASES},
 }
 BY_ID: dict[str, Case] = {case.id: case for tiers in _SUITES.values() for case in tiers["deep"]}
@@ -76,11 +81,14 @@ REASONING_TOKENS = 400  # what a model that reasons is expected to think per ans
 
 def estimate(kind: str, tier: str, capabilities: Collection[str] = ALL_CAPABILITIES) -> Estimate:
     """What a run without retries takes, by rehearsing every case with its ideal answers."""
-    total = Estimate()
-    for case in cases(kind, tier, capabilities):
-        for trial in range(case.repeats):
-            total += estimate_script(case.script(Ref(0, case.id, trial)), capabilities)
-    return total
+    known = frozenset(capabilities) & {*ALL_CAPABILITIES, "reasoning"}
+    return sum((_estimate_case(case, known) for case in cases(kind, tier, capabilities)), Estimate())
+
+
+@lru_cache(maxsize=8192)
+def _estimate_case(case: Case, capabilities: frozenset[str]) -> Estimate:
+    scripts = (case.script(Ref(0, case.id, trial)) for trial in range(case.repeats))
+    return sum((estimate_script(script, capabilities) for script in scripts), Estimate())
 
 
 def estimate_script(script: Script, capabilities: Collection[str] = ALL_CAPABILITIES) -> Estimate:
@@ -114,7 +122,10 @@ def _rehearse(step: Step, request: Request, outcomes: tuple[Outcome, ...]) -> tu
 
 _SUITE_SOURCES = (
     "suite/case.py",
+    "suite/cases/asking.py",
     "suite/cases/gates.py",
+    "suite/cases/structured.py",
+    "suite/cases/tools.py",
     "suite/embedding.py",
     "suite/graders.py",
     "suite/registry.py",

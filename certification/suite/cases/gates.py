@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from certification.exchange import (
-    AnyRequest,
     Failure,
     Message,
     Operation,
@@ -23,40 +22,21 @@ from certification.exchange import (
 )
 from certification.suite import graders
 from certification.suite.case import Answer, Case, Category, Context, Grade, Kind, Ref, Script, Step, says
-
-ROOM = 300  # maxTokens of a short answer: never a probe of one token, and little enough to reserve no quota in earnest
-
-_Outcomes = tuple[Outcome, ...]
-_Judge = Callable[[_Outcomes, Context], Grade]
-
-
-def variant_of(ref: Ref, count: int) -> int:
-    """Which of `count` variants a trial asks: they rotate from a start that the seed picks."""
-    return (ref.seed + ref.trial) % count
-
-
-def nonce(ref: Ref, text: str, step: int = 0) -> str:
-    """The text with the reference of its trial and step behind it."""
-    return f"{text}\n{replace(ref, step=step)}"
-
-
-def _always(request: AnyRequest) -> Callable[[_Outcomes], AnyRequest]:
-    return lambda outcomes: request
-
-
-def _at(outcomes: _Outcomes, index: int) -> Outcome | None:
-    return outcomes[index] if index < len(outcomes) else None
-
-
-def _ask(ref: Ref, prompt: str, operation: Operation = Operation.CONVERSE) -> Request:
-    return Request((user(nonce(ref, prompt)),), ROOM, operation)
-
-
-def _one_call(
-    ref: Ref, variants: int, request: Request, grade: _Judge, *, ideal: Answer, near: Answer, room: bool = True
-) -> Script:
-    return Script(ref, variant_of(ref, variants), (Step(_always(request), ideal, near, room=room),), grade)
-
+from certification.suite.cases.asking import (
+    NO_STREAMING,
+    NO_STREAMING_TOOLS,
+    NO_TOOL_CHOICE,
+    NO_TOOLS,
+    ROOM,
+    Outcomes,
+    always,
+    ask,
+    at,
+    nonce,
+    one_call,
+    tool,
+    variant_of,
+)
 
 # G01 access
 
@@ -71,14 +51,14 @@ _ACCESS = (
 def _access(ref: Ref) -> Script:
     prompt, answer = _ACCESS[variant_of(ref, len(_ACCESS))]
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
         grade = graders.all_of(lambda: graders.not_empty(outcome), lambda: graders.has_usage(outcome))
         # Who cannot even ask has learnt nothing about the model, whatever the service finds wrong with the request.
         return replace(grade, valid=grade.valid and not graders.is_refusal(outcome))
 
     near = Answer((), "end_turn")
-    return _one_call(ref, len(_ACCESS), _ask(ref, prompt), grade, ideal=says(answer), near=near)
+    return one_call(ref, len(_ACCESS), ask(ref, prompt), grade, ideal=says(answer), near=near)
 
 
 # G02 streaming
@@ -95,13 +75,13 @@ _LISTS = (
 def _streaming(ref: Ref) -> Script:
     what, items = _LISTS[variant_of(ref, len(_LISTS))]
     names = items.split()
-    request = _ask(ref, f"Write {what}, in one line, separated by commas, and nothing else.", Operation.STREAM)
+    request = ask(ref, f"Write {what}, in one line, separated by commas, and nothing else.", Operation.STREAM)
     # Alpha is as common a spelling of the first letter as Alfa.
     wanted = tuple(n for n in names if n != "Alfa")
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
-        if isinstance(outcome, Failure) and graders.refuses(outcome, r"unsupported for streaming|support\w* streaming"):
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
+        if isinstance(outcome, Failure) and graders.refuses(outcome, NO_STREAMING):
             return graders.lacks("streaming", outcome)
         return graders.all_of(
             lambda: graders.event_order(outcome),
@@ -110,7 +90,7 @@ def _streaming(ref: Ref) -> Script:
         )
 
     ideal, near = says(", ".join(names)), says(", ".join(names[:-1]))
-    return _one_call(ref, len(_LISTS), request, grade, ideal=ideal, near=near)
+    return one_call(ref, len(_LISTS), request, grade, ideal=ideal, near=near)
 
 
 # G03 stop reason
@@ -125,12 +105,12 @@ _SHORT = (
 def _stop_reason(ref: Ref) -> Script:
     prompt, answer = _SHORT[variant_of(ref, len(_SHORT))]
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
         return graders.all_of(lambda: graders.not_empty(outcome), lambda: graders.stop_reason(outcome, "end_turn"))
 
     near = Answer((Text(answer),), "max_tokens")
-    return _one_call(ref, len(_SHORT), _ask(ref, prompt), grade, ideal=says(answer), near=near)
+    return one_call(ref, len(_SHORT), ask(ref, prompt), grade, ideal=says(answer), near=near)
 
 
 # G04 maxTokens
@@ -149,8 +129,8 @@ def _max_tokens(ref: Ref) -> Script:
     prompt = f"Write a story of at least 800 words about {subject}. Start with the story at once."
     request = Request((user(nonce(ref, prompt)),), limit)
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
         checks = [
             lambda: graders.stop_reason(outcome, "max_tokens"),
             lambda: graders.output_tokens(outcome, limit),
@@ -162,7 +142,7 @@ def _max_tokens(ref: Ref) -> Script:
 
     ideal = says((_TALE * 40).strip())  # whoever serves it cuts it at the limit
     near = Answer((Text(f"This is a story about {subject}. All ended well."),), "end_turn")
-    return _one_call(ref, len(_LONG), request, grade, ideal=ideal, near=near, room=False)
+    return one_call(ref, len(_LONG), request, grade, ideal=ideal, near=near, room=False)
 
 
 # G05 stop sequence
@@ -178,10 +158,10 @@ def _stop_sequence(ref: Ref) -> Script:
     words, marker = _COPIES[variant_of(ref, len(_COPIES))]
     before, after = words[: words.index(marker)], words[words.index(marker) + 1 :]
     prompt = "Copy these seven words in this order, one per line, and write nothing else:\n" + "\n".join(words)
-    request = replace(_ask(ref, prompt), stop_sequences=(marker,))
+    request = replace(ask(ref, prompt), stop_sequences=(marker,))
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
         if isinstance(outcome, Failure) and graders.refuses(outcome, r"stop[\s_]*sequence"):
             return graders.lacks("stop_sequences", outcome)
         # Several models end at the sequence and call that end_turn: it is honoured all the same.
@@ -193,7 +173,7 @@ def _stop_sequence(ref: Ref) -> Script:
 
     ideal = says("\n".join(words))  # whoever serves it stops at the marker
     near = Answer((Text("\n".join((*before, *after))),), "end_turn")
-    return _one_call(ref, len(_COPIES), request, grade, ideal=ideal, near=near)
+    return one_call(ref, len(_COPIES), request, grade, ideal=ideal, near=near)
 
 
 # G06 system prompt
@@ -211,16 +191,16 @@ def _system_prompt(ref: Ref) -> Script:
     code = f"{rng.choice('KMRTX')}{rng.choice('BDFGH')}-{rng.randrange(2000, 9000)}"
     wrong = f"{code[:3]}{int(code[3:]) + 7}"
     system = f"End every answer with the code {code}, as its very last characters. Write nothing after the code."
-    request = replace(_ask(ref, f"{prompt} Answer in one short sentence."), system=system)
+    request = replace(ask(ref, f"{prompt} Answer in one short sentence."), system=system)
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
         if isinstance(outcome, Failure) and graders.refuses(outcome, r"system (?:message|prompt|role|instruction)"):
             return graders.lacks("system", outcome)
         return graders.ends_with(outcome, code)
 
     ideal, near = says(f"{answer} {code}"), says(f"{answer} {wrong}")
-    return _one_call(ref, len(_TOPICS), request, grade, ideal=ideal, near=near)
+    return one_call(ref, len(_TOPICS), request, grade, ideal=ideal, near=near)
 
 
 # G07 memory over turns
@@ -246,12 +226,12 @@ def _memory(ref: Ref) -> Script:
         user(nonce(ref, question)),
     )
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
         return graders.all_of(lambda: graders.mentions(outcome, mine), lambda: graders.without(outcome, other))
 
     request = Request(history, ROOM)
-    return _one_call(ref, len(_MEMORIES), request, grade, ideal=says(mine), near=says(other))
+    return one_call(ref, len(_MEMORIES), request, grade, ideal=says(mine), near=says(other))
 
 
 # G08 encoding
@@ -270,12 +250,12 @@ def _encoding(ref: Ref) -> Script:
     line = f"{line} nº {number}"
     prompt = f"Repeat the following line exactly, character by character, and write nothing else:\n{line}"
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        return graders.nfc_contains(_at(outcomes, 0), line)
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        return graders.nfc_contains(at(outcomes, 0), line)
 
     # What comes back when one side reads UTF-8 as Latin-1.
     garbled = line.encode().decode("latin-1")
-    return _one_call(ref, len(_LINES), _ask(ref, prompt), grade, ideal=says(line), near=says(garbled))
+    return one_call(ref, len(_LINES), ask(ref, prompt), grade, ideal=says(line), near=says(garbled))
 
 
 # G09 input tokens
@@ -303,15 +283,15 @@ def _input_tokens(ref: Ref) -> Script:
     # From one token per eight characters to one per two, and up to 300 for the template around the prompt.
     low, high = len(prompt) // 8, len(prompt) // 2 + 300
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome, reference = _at(outcomes, 0), context.reference_input_tokens
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome, reference = at(outcomes, 0), context.reference_input_tokens
         checks = [lambda: graders.input_tokens(outcome, low, high)]
         if reference is not None:
             checks.append(lambda: graders.input_tokens(outcome, reference, reference + REFERENCE_MARGIN))
         return graders.all_of(*checks)
 
     near = Answer((Text("OK"),), input_tokens=3)
-    return _one_call(ref, len(_PASSAGES), _ask(ref, prompt), grade, ideal=says("OK"), near=near)
+    return one_call(ref, len(_PASSAGES), ask(ref, prompt), grade, ideal=says("OK"), near=near)
 
 
 # G10 error contract
@@ -349,12 +329,12 @@ def _error_contract(ref: Ref) -> Script:
     left_out = variant_of(ref, len(_INVALID))
     chosen = [invalid for i, invalid in enumerate(_INVALID) if i != left_out]
     steps = tuple(
-        Step(_always(Request(build(nonce(ref, "Say good morning.", i)), ROOM)), None, says("Good morning!"))
+        Step(always(Request(build(nonce(ref, "Say good morning.", i)), ROOM)), None, says("Good morning!"))
         for i, (_, build) in enumerate(chosen)
     )
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        return _worst([_refused(name, _at(outcomes, i)) for i, (name, _) in enumerate(chosen)])
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        return _worst([_refused(name, at(outcomes, i)) for i, (name, _) in enumerate(chosen)])
 
     return Script(ref, left_out, steps, grade, go_on=True)
 
@@ -395,14 +375,10 @@ class _Errand:
     wrong: Mapping[str, Any]  # looks right, does not fit the schema
 
 
-def _tool(name: str, description: str, **properties: Mapping[str, Any]) -> Tool:
-    return Tool(name, description, {"type": "object", "properties": properties, "required": list(properties)})
-
-
 _ERRANDS = (
     _Errand(
         "Use the tool to book a table for 4 people at the restaurant Aurora, in the garden.",
-        _tool(
+        tool(
             "book_table",
             "Books a table at a restaurant.",
             restaurant={"type": "string", "minLength": 1, "description": "Name of the restaurant"},
@@ -414,7 +390,7 @@ _ERRANDS = (
     ),
     _Errand(
         "Use the tool to set the heating of the kitchen to 21 degrees, in the mode eco.",
-        _tool(
+        tool(
             "set_heating",
             "Sets the heating of one room.",
             room={"type": "string", "minLength": 1, "description": "Name of the room"},
@@ -426,7 +402,7 @@ _ERRANDS = (
     ),
     _Errand(
         "Use the tool to send parcel 7315 by express to Ana Souza, with a signature on delivery.",
-        _tool(
+        tool(
             "send_parcel",
             "Sends a parcel to somebody.",
             parcel={"type": "integer", "minimum": 1, "description": "Number of the parcel"},
@@ -438,9 +414,6 @@ _ERRANDS = (
         {"parcel": 7315, "recipient": "Ana Souza", "service": "express"},
     ),
 )
-_NO_TOOL_CHOICE = r"tool[\s_]*choice"
-_NO_STREAMING_TOOLS = r"tool\w*( use)? (in|with|when|while)\b.*stream|stream\w*( mode)?.*\btool"
-_NO_TOOLS = r"support\w* (the )?tool|tool\w*( use)? (is|are) not supported"
 
 
 def _tools(ref: Ref) -> Script:
@@ -451,42 +424,42 @@ def _tools(ref: Ref) -> Script:
         prompt = user(nonce(ref, errand.prompt, step))
         return Request((prompt,), ROOM, operation, tools=(errand.tool,), tool_choice=choice)
 
-    def cannot_force(outcomes: _Outcomes) -> bool:
-        return graders.refuses(_at(outcomes, 0), _NO_TOOL_CHOICE)
+    def cannot_force(outcomes: Outcomes) -> bool:
+        return graders.refuses(at(outcomes, 0), NO_TOOL_CHOICE)
 
-    def unforced(outcomes: _Outcomes) -> Request | None:
+    def unforced(outcomes: Outcomes) -> Request | None:
         return ask(1, Operation.CONVERSE, "") if cannot_force(outcomes) else None
 
-    def streamed(outcomes: _Outcomes) -> Request:
+    def streamed(outcomes: Outcomes) -> Request:
         return ask(2, Operation.STREAM, "" if cannot_force(outcomes) else errand.tool.name)
 
     call = ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", errand.tool.name, dict(errand.arguments))
     ideal = Answer((call,), "tool_use")
     near = Answer((replace(call, input=dict(errand.wrong)),), "tool_use")
     steps = (
-        Step(_always(ask(0, Operation.CONVERSE, errand.tool.name)), ideal, near),
+        Step(always(ask(0, Operation.CONVERSE, errand.tool.name)), ideal, near),
         Step(unforced, ideal, near),
         Step(streamed, ideal, near, needs=frozenset({"streaming_tools"})),
     )
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
         return _grade_tools(errand.tool, outcomes)
 
     return Script(ref, variant_of(ref, len(_ERRANDS)), steps, grade, go_on=True)
 
 
-def _grade_tools(tool: Tool, outcomes: _Outcomes) -> Grade:
+def _grade_tools(tool: Tool, outcomes: Outcomes) -> Grade:
     plain = [o for o in outcomes if o.operation == Operation.CONVERSE]
     streamed = [o for o in outcomes if o.operation == Operation.STREAM]
     last = plain[-1] if plain else None
-    if isinstance(last, Failure) and graders.refuses(last, _NO_TOOLS):
+    if isinstance(last, Failure) and graders.refuses(last, NO_TOOLS):
         return graders.lacks("tools", last)
     first = graders.tool_call(last, tool.name, tool.schema)
     return _both_halves(tool, first, streamed[-1]) if streamed else _half(first, "Tools")
 
 
 def _both_halves(tool: Tool, first: Grade, stream: Outcome) -> Grade:
-    if first.passed and isinstance(stream, Failure) and graders.refuses(stream, _NO_STREAMING_TOOLS):
+    if first.passed and isinstance(stream, Failure) and graders.refuses(stream, NO_STREAMING_TOOLS):
         refusal = graders.lacks("streaming_tools", stream)
         return replace(refusal, passed=True, sentence=f"Tools work, but not when streaming. {refusal.sentence}")
     second = graders.all_of(
@@ -519,7 +492,7 @@ _TEMPLATE_TOKEN = re.compile(
 
 
 def _leaks(ref: Ref) -> Script:
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
         texts = [t for t in context.texts if isinstance(t, str)]
         for text in texts:
             token = _TEMPLATE_TOKEN.search(text)

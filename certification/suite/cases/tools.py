@@ -1,0 +1,393 @@
+"""Tool use: the right tool, none at all, two at once, nested arguments in a stream, and the way back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from certification.exchange import (
+    Block,
+    Message,
+    Operation,
+    Outcome,
+    Reasoning,
+    Reply,
+    Request,
+    Text,
+    ToolResult,
+    ToolUse,
+    user,
+)
+from certification.suite import graders
+from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
+from certification.suite.cases.asking import (
+    ROOM,
+    Outcomes,
+    always,
+    ask,
+    at,
+    lacking,
+    one_answer,
+    scored,
+    tool,
+    variant_of,
+)
+from certification.suite.graders import Wanted
+
+_CITIES = ("Recife", "Lisbon", "Oslo", "Cairo", "Quito", "Dublin", "Nairobi", "Salvador", "Porto", "Helsinki", "Manaus")
+_PEOPLE = ("Ana Souza", "Rui Prado", "Lia Mendes", "Omar Haddad", "Ivo Campos", "Nora Lind", "Caio Rocha")
+_CURRENCIES = {"USD": "US dollars", "EUR": "euros", "BRL": "Brazilian reais", "GBP": "British pounds"}
+
+WEATHER = tool(
+    "get_weather",
+    "Gets the weather forecast of one city for one day.",
+    city={"type": "string", "minLength": 1, "description": "Name of the city alone, without state or country"},
+    day={"type": "string", "enum": ["today", "tomorrow"]},
+)
+CURRENCY = tool(
+    "convert_currency",
+    "Converts an amount of money at today's exchange rate.",
+    amount={"type": "number", "exclusiveMinimum": 0},
+    source={"type": "string", "enum": list(_CURRENCIES), "description": "Currency that the amount is in"},
+    target={"type": "string", "enum": list(_CURRENCIES), "description": "Currency that is wanted"},
+)
+TRAINS = tool(
+    "find_trains",
+    "Finds trains between two cities.",
+    origin={"type": "string", "minLength": 1, "description": "Name of the city alone"},
+    destination={"type": "string", "minLength": 1, "description": "Name of the city alone"},
+    passengers={"type": "integer", "minimum": 1},
+)
+ALARM = tool(
+    "set_alarm",
+    "Sets an alarm clock.",
+    hour={"type": "integer", "minimum": 0, "maximum": 23},
+    minute={"type": "integer", "minimum": 0, "maximum": 59},
+    repeat={"type": "string", "enum": ["once", "daily", "weekdays"]},
+)
+OFFERED = (WEATHER, CURRENCY, TRAINS, ALARM)
+_TOOL_ROOM = 500
+
+
+def _called(*calls: Wanted, ref: Ref) -> Answer:
+    """An answer that makes these calls."""
+    uses = tuple(
+        ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}{i}", t.name, dict(given)) for i, (t, given) in enumerate(calls)
+    )
+    return Answer(uses, "tool_use")
+
+
+# T1 the right tool of four
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What somebody asks for, the call that answers it, and one that only looks right."""
+
+    prompt: str
+    call: Wanted
+    wrong: Wanted
+
+
+def _weather_wish(rng: random.Random) -> _Wish:
+    city, other = rng.sample(_CITIES, 2)
+    day = rng.choice(("today", "tomorrow"))
+    return _Wish(
+        f"What will the weather be like in {city} {day}?",
+        (WEATHER, {"city": city, "day": day}),
+        (WEATHER, {"city": other, "day": day}),
+    )
+
+
+def _currency_wish(rng: random.Random) -> _Wish:
+    source, target = rng.sample(list(_CURRENCIES), 2)
+    amount = rng.randrange(110, 990)
+    return _Wish(
+        f"How much are {amount} {_CURRENCIES[source]} in {_CURRENCIES[target]}?",
+        (CURRENCY, {"amount": amount, "source": source, "target": target}),
+        (CURRENCY, {"amount": amount, "source": target, "target": source}),
+    )
+
+
+def _train_wish(rng: random.Random) -> _Wish:
+    origin, destination = rng.sample(_CITIES, 2)
+    people = rng.randrange(2, 9)
+    return _Wish(
+        f"Find trains from {origin} to {destination} for {people} passengers.",
+        (TRAINS, {"origin": origin, "destination": destination, "passengers": people}),
+        (TRAINS, {"origin": destination, "destination": origin, "passengers": people}),
+    )
+
+
+def _alarm_wish(rng: random.Random) -> _Wish:
+    hour, minute = rng.randrange(13, 23), rng.randrange(1, 60)
+    return _Wish(
+        f"Set an alarm for {hour}:{minute:02} on weekdays.",
+        (ALARM, {"hour": hour, "minute": minute, "repeat": "weekdays"}),
+        (ALARM, {"hour": hour - 12, "minute": minute, "repeat": "weekdays"}),
+    )
+
+
+_WISHES: tuple[Callable[[random.Random], _Wish], ...] = (_weather_wish, _currency_wish, _train_wish, _alarm_wish)
+
+
+def _right_tool(ref: Ref) -> Script:
+    wish = _WISHES[variant_of(ref, len(_WISHES))](ref.rng())
+    request = ask(ref, f"{wish.prompt} Use the tool that fits.", room=_TOOL_ROOM, tools=OFFERED)
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.tool_calls(outcome, wish.call)
+
+    ideal, near = _called(wish.call, ref=ref), _called(wish.wrong, ref=ref)
+    return one_answer(ref, len(_WISHES), request, check, ideal=ideal, near=near)
+
+
+# T2 no tool needed
+
+
+def _sum(rng: random.Random) -> tuple[str, str, Wanted]:
+    a, b = rng.randrange(120, 480), rng.randrange(120, 480)
+    call = {"amount": a + b, "source": "USD", "target": "EUR"}
+    return f"What is {a} plus {b}? Answer with the number only.", str(a + b), (CURRENCY, call)
+
+
+def _longest(rng: random.Random) -> tuple[str, str, Wanted]:
+    words = rng.sample(("ox", "goat", "tiger", "giraffe", "crocodile"), 4)
+    question = f"Which of these words has the most letters: {', '.join(words)}? Answer with the word only."
+    return question, max(words, key=len), (WEATHER, {"city": max(words, key=len), "day": "today"})
+
+
+def _reverse(rng: random.Random) -> tuple[str, str, Wanted]:
+    cities = rng.sample(_CITIES, 3)
+    question = f"Which city comes last in this list: {', '.join(cities)}? Answer with its name only."
+    call = {"origin": cities[0], "destination": cities[2], "passengers": 1}
+    return question, cities[2], (TRAINS, call)
+
+
+_PLAIN = (_sum, _longest, _reverse)
+
+
+def _no_tool(ref: Ref) -> Script:
+    question, answer, needless = _PLAIN[variant_of(ref, len(_PLAIN))](ref.rng())
+    request = ask(ref, question, room=_TOOL_ROOM, tools=OFFERED)
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.all_of(lambda: graders.no_tool_call(outcome), lambda: graders.mentions(outcome, answer))
+
+    return one_answer(ref, len(_PLAIN), request, check, ideal=says(answer), near=_called(needless, ref=ref))
+
+
+# T3 two calls in parallel
+
+
+def _two_cities(rng: random.Random) -> tuple[str, Wanted, Wanted]:
+    one, two = rng.sample(_CITIES, 2)
+    question = f"What will the weather be like tomorrow in {one} and in {two}?"
+    return question, (WEATHER, {"city": one, "day": "tomorrow"}), (WEATHER, {"city": two, "day": "tomorrow"})
+
+
+def _two_sums(rng: random.Random) -> tuple[str, Wanted, Wanted]:
+    one, two = rng.sample(range(110, 990), 2)
+    source, target = rng.sample(list(_CURRENCIES), 2)
+    question = f"How much are {one} and how much are {two} {_CURRENCIES[source]} in {_CURRENCIES[target]}?"
+    calls = [(CURRENCY, {"amount": n, "source": source, "target": target}) for n in (one, two)]
+    return question, calls[0], calls[1]
+
+
+def _two_errands(rng: random.Random) -> tuple[str, Wanted, Wanted]:
+    city = rng.choice(_CITIES)
+    hour, minute = rng.randrange(13, 23), rng.randrange(1, 60)
+    question = f"Get today's weather in {city}, and set an alarm for {hour}:{minute:02}, once."
+    alarm = (ALARM, {"hour": hour, "minute": minute, "repeat": "once"})
+    return question, (WEATHER, {"city": city, "day": "today"}), alarm
+
+
+_PAIRS = (_two_cities, _two_sums, _two_errands)
+
+
+def _parallel(ref: Ref) -> Script:
+    question, first, second = _PAIRS[variant_of(ref, len(_PAIRS))](ref.rng())
+    prompt = f"{question} Make both tool calls now, in this one turn, each on its own."
+    request = ask(ref, prompt, room=_TOOL_ROOM, tools=OFFERED)
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.tool_calls(outcome, first, second)
+
+    ideal, near = _called(first, second, ref=ref), _called(first, ref=ref)
+    return one_answer(ref, len(_PAIRS), request, check, ideal=ideal, near=near)
+
+
+# T4 nested arguments, streamed
+
+_INTEGERS = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+
+
+def _object(**properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_ORDER = tool(
+    "place_order",
+    "Places an order of a customer.",
+    customer=_object(name=_TEXT, city=_TEXT),
+    delivery={"type": "string", "enum": ["standard", "express", "pickup"]},
+    items={**_INTEGERS, "description": "Item numbers, in the order given"},
+)
+_MEETING = tool(
+    "plan_meeting",
+    "Plans a meeting.",
+    organiser=_object(name=_TEXT, office=_TEXT),
+    format={"type": "string", "enum": ["remote", "in_person", "hybrid"]},
+    rooms={**_INTEGERS, "description": "Room numbers, in the order given"},
+)
+_READINGS = tool(
+    "store_readings",
+    "Stores the readings of a measuring station.",
+    station=_object(operator=_TEXT, city=_TEXT),
+    quality={"type": "string", "enum": ["good", "doubtful", "bad"]},
+    values={**_INTEGERS, "description": "The readings, in the order given"},
+)
+
+
+def _order(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, Wanted]:
+    delivery = ("standard", "express", "pickup")[choice]
+    listed = ", ".join(map(str, numbers))
+    question = f"Place an order for {name} in {city}: the items {listed}, in this order, with {delivery} delivery."
+    return question, (_ORDER, {"customer": {"name": name, "city": city}, "delivery": delivery, "items": numbers})
+
+
+def _meeting(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, Wanted]:
+    form = ("remote", "in_person", "hybrid")[choice]
+    listed = ", ".join(map(str, numbers))
+    spoken = form.replace("_", " ")
+    question = (
+        f"Plan a meeting, {spoken}, organised by {name} of the {city} office, in the rooms {listed}, in this order."
+    )
+    return question, (_MEETING, {"organiser": {"name": name, "office": city}, "format": form, "rooms": numbers})
+
+
+def _reading(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, Wanted]:
+    quality = ("good", "doubtful", "bad")[choice]
+    listed = ", ".join(map(str, numbers))
+    question = f"Store these readings of {name}'s station in {city}, of {quality} quality, in this order: {listed}."
+    return question, (_READINGS, {"station": {"operator": name, "city": city}, "quality": quality, "values": numbers})
+
+
+_NESTED = (_order, _meeting, _reading)
+
+
+def _nested(ref: Ref) -> Script:
+    rng = ref.rng()
+    build = _NESTED[variant_of(ref, len(_NESTED))]
+    numbers = rng.sample(range(100, 999), 4)
+    question, wanted = build(rng.choice(_PEOPLE), rng.choice(_CITIES), rng.randrange(3), numbers)
+    request = ask(ref, f"{question} Use the tool.", Operation.STREAM, room=_TOOL_ROOM, tools=(wanted[0],))
+    array = next(name for name, value in wanted[1].items() if value is numbers)
+    lost = {**wanted[1], array: [str(n) for n in numbers]}  # what a sloppy parser makes of the numbers
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.all_of(lambda: graders.event_order(outcome), lambda: graders.tool_calls(outcome, wanted))
+
+    ideal, near = _called(wanted, ref=ref), _called((wanted[0], lost), ref=ref)
+    return one_answer(ref, len(_NESTED), request, check, ideal=ideal, near=near)
+
+
+# T5 round trip
+
+
+@dataclass(frozen=True)
+class _Trip:
+    """A question, the call that it needs, what the tool returns, and the figure that the answer must take from it."""
+
+    question: str
+    call: Wanted
+    wrong: Wanted
+    result: str
+    figure: str
+    near: str
+    answer: str  # with a place for the figure
+
+
+def _degrees(rng: random.Random) -> _Trip:
+    wish = _weather_wish(rng)
+    city, degrees = wish.call[1]["city"], rng.randrange(11, 39)
+    return _Trip(
+        f"How many degrees will it have in {city} {wish.call[1]['day']}?",
+        wish.call, wish.wrong, f'{{"city": "{city}", "degrees_celsius": {degrees}}}', str(degrees), str(degrees - 2),
+        f"It will be {{}} degrees in {city}.",
+    )  # fmt: skip
+
+
+def _price(rng: random.Random) -> _Trip:
+    wish = _train_wish(rng)
+    price, number = rng.randrange(140, 480), rng.randrange(500, 990)
+    return _Trip(
+        f"{wish.prompt} What does the first one cost?",
+        wish.call, wish.wrong, f'{{"trains": [{{"number": {number}, "price_eur": {price}}}]}}', str(price), str(number),
+        "The first train costs {} euros.",
+    )  # fmt: skip
+
+
+def _money(rng: random.Random) -> _Trip:
+    wish = _currency_wish(rng)
+    result = rng.randrange(1100, 9900)
+    return _Trip(
+        wish.prompt, wish.call, wish.wrong, f'{{"converted": {result}}}', str(result), str(wish.call[1]["amount"]),
+        f"That is {{}} {_CURRENCIES[wish.call[1]['target']]}.",
+    )  # fmt: skip
+
+
+_TRIPS = (_degrees, _price, _money)
+
+
+def _round_trip(ref: Ref) -> Script:
+    trip = _TRIPS[variant_of(ref, len(_TRIPS))](ref.rng())
+    prompt = f"{trip.question} Use the tool, then answer in one sentence with the figure in digits."
+    first = ask(ref, prompt, room=_TOOL_ROOM, tools=OFFERED)
+
+    def second(outcomes: Outcomes) -> Request | None:
+        turns = returned(at(outcomes, 0), trip.result)
+        return replace(first, messages=(*first.messages, *turns), max_tokens=ROOM) if turns else None
+
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        asked = at(outcomes, 0)
+        return lacking(first, asked) or graders.all_of(
+            lambda: graders.tool_calls(asked, trip.call),
+            lambda: graders.has_number(at(outcomes, 1), trip.figure),
+        )
+
+    steps = (
+        Step(always(first), _called(trip.call, ref=ref), _called(trip.wrong, ref=ref)),
+        Step(second, says(trip.answer.format(trip.figure)), says(trip.answer.format(trip.near))),
+    )
+    return Script(ref, variant_of(ref, len(_TRIPS)), steps, grade)
+
+
+def returned(outcome: Outcome | None, result: str, *, unsigned_reasoning: bool = False) -> tuple[Message, ...] | None:
+    """The two turns that give a tool's result back; None when the reply made no single, readable call.
+
+    Signed reasoning goes back as it came, because its vendor asks for it; unsigned only where that is wanted.
+    """
+    uses = graders.tool_uses(outcome)
+    if len(uses) != 1 or not isinstance(uses[0].input, Mapping) or not isinstance(outcome, Reply):
+        return None
+    kept = tuple(block for block in outcome.content if _goes_back(block, unsigned_reasoning))
+    return Message("assistant", kept), user(ToolResult(uses[0].id, result))
+
+
+def _goes_back(block: Block, unsigned_reasoning: bool) -> bool:
+    if isinstance(block, Reasoning):
+        return bool(block.signature or block.redacted) or (unsigned_reasoning and bool(block.text.strip()))
+    return isinstance(block, ToolUse) or (isinstance(block, Text) and bool(block.text.strip()))
+
+
+TOOLS = (
+    scored("T1", "Right tool of four", Category.TOOLS, _right_tool, "tools"),
+    scored("T2", "No tool needed", Category.TOOLS, _no_tool, "tools"),
+    scored("T3", "Two calls in parallel", Category.TOOLS, _parallel, "tools"),
+    scored("T4", "Nested arguments, streamed", Category.TOOLS, _nested, "tools", "streaming_tools"),
+    scored("T5", "Tool result used", Category.TOOLS, _round_trip, "tools"),
+)
