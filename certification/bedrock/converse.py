@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -120,29 +121,39 @@ def usage_from(raw: Mapping[str, Any] | None) -> Usage | None:
     )
 
 
-def _block_from(raw: Mapping[str, Any]) -> Block | None:
-    if "text" in raw:
-        return Text(raw["text"])
-    if "toolUse" in raw:
-        use = raw["toolUse"]
-        return ToolUse(use.get("toolUseId", ""), use.get("name", ""), use.get("input"))
-    if "reasoningContent" in raw:
-        thought = raw["reasoningContent"]
-        text = thought.get("reasoningText") or {}
-        return Reasoning(text.get("text", ""), text.get("signature") or "", thought.get("redactedContent") or b"")
-    if "citationsContent" in raw:
-        return Text("".join(part.get("text", "") for part in raw["citationsContent"].get("content") or ()))
+def _block_from(raw: Any) -> Block | None:
+    """None for what we have no name for; boto3 gives a block it does not know itself as SDK_UNKNOWN_MEMBER."""
+    match raw:
+        case {"text": str(text)}:
+            return Text(text)
+        case {"toolUse": Mapping() as use}:
+            return ToolUse(use.get("toolUseId") or "", use.get("name") or "", use.get("input"))
+        case {"reasoningContent": Mapping() as thought}:
+            plain = thought.get("reasoningText") or {}
+            redacted = _bytes(thought.get("redactedContent"))
+            return Reasoning(plain.get("text") or "", plain.get("signature") or "", redacted)
+        case {"citationsContent": Mapping() as cited}:
+            return Text("".join(part.get("text") or "" for part in cited.get("content") or () if part))
+        case {"image": {"format": str(fmt), "source": Mapping() as source}}:
+            return Image(fmt, _bytes(source.get("bytes")))
     return None
+
+
+def _bytes(raw: Any) -> bytes:
+    """boto3 gives bytes; a body read without it holds them in base64."""
+    if isinstance(raw, str):
+        return base64.b64decode(raw)
+    return raw if isinstance(raw, bytes) else b""
 
 
 @dataclass
 class _OpenBlock:
-    """A content block while its deltas arrive."""
+    """A content block while its deltas arrive. `name` is the tool's, or an image's format; `data` redacted thought or image."""
 
     kind: str = ""
     text: list[str] = field(default_factory=list)
     signature: str = ""
-    redacted: bytes = b""
+    data: bytes = b""
     use_id: str = ""
     name: str = ""
 
@@ -151,7 +162,9 @@ class _OpenBlock:
         if self.kind == "toolUse":
             return ToolUse(self.use_id, self.name, _json_or_none(text), text)
         if self.kind == "reasoning":
-            return Reasoning(text, self.signature, self.redacted)
+            return Reasoning(text, self.signature, self.data)
+        if self.kind == "image":
+            return Image(self.name, self.data)
         return Text(text) if self.kind == "text" else None
 
 
@@ -187,11 +200,11 @@ class StreamReader:
             self.max_gap_ms = max(self.max_gap_ms, (now - self.last) * 1000)
         self.last = now
         self.events.append(name)
+        if name in {"contentBlockStart", "contentBlockDelta"} and self.ttft_ms is None:
+            self.ttft_ms = (now - self.started) * 1000
         if name == "contentBlockStart":
             self._start(body)
         elif name == "contentBlockDelta":
-            if self.ttft_ms is None:
-                self.ttft_ms = (now - self.started) * 1000
             self._delta(body)
         elif name == "messageStop":
             self.stop_reason = body.get("stopReason") or ""
@@ -204,25 +217,35 @@ class StreamReader:
         return self.blocks.setdefault(body.get("contentBlockIndex", 0), _OpenBlock())
 
     def _start(self, body: Mapping[str, Any]) -> None:
-        use = (body.get("start") or {}).get("toolUse")
-        if use:
-            block = self._open(body)
-            block.kind, block.use_id, block.name = "toolUse", use.get("toolUseId", ""), use.get("name", "")
+        match body.get("start"):
+            case {"toolUse": Mapping() as use}:
+                block = self._open(body)
+                block.kind, block.use_id, block.name = "toolUse", use.get("toolUseId") or "", use.get("name") or ""
+            case {"image": Mapping() as image}:
+                block = self._open(body)
+                block.kind, block.name = "image", image.get("format") or ""
 
     def _delta(self, body: Mapping[str, Any]) -> None:
-        block, delta = self._open(body), body.get("delta") or {}
-        if "text" in delta:
-            block.kind = block.kind or "text"
-            block.text.append(delta["text"])
-        elif "toolUse" in delta:
-            block.kind = "toolUse"
-            block.text.append(delta["toolUse"].get("input", ""))
-        elif "reasoningContent" in delta:
-            thought = delta["reasoningContent"]
-            block.kind = "reasoning"
-            block.text.append(thought.get("text", ""))
-            block.signature += thought.get("signature", "")
-            block.redacted += thought.get("redactedContent", b"")
+        match body.get("delta"):
+            case {"text": str(text)}:
+                block = self._open(body)
+                block.kind = block.kind or "text"
+                block.text.append(text)
+            case {"toolUse": Mapping() as use}:
+                block = self._open(body)
+                block.kind = "toolUse"
+                piece = use.get("input") or ""
+                block.text.append(piece if isinstance(piece, str) else json.dumps(piece))
+            case {"reasoningContent": Mapping() as thought}:
+                block = self._open(body)
+                block.kind = "reasoning"
+                block.text.append(thought.get("text") or "")
+                block.signature += thought.get("signature") or ""
+                block.data += _bytes(thought.get("redactedContent"))
+            case {"image": {"source": Mapping() as source}}:
+                block = self._open(body)
+                block.kind = "image"
+                block.data += _bytes(source.get("bytes"))
 
     @property
     def complete(self) -> bool:
