@@ -56,8 +56,22 @@ def quick(outcomes: Iterable[CaseOutcome], **more: Any) -> Judgement:
     return scoring.judge(Run("quick", tuple(outcomes), **more))
 
 
+def timed(ttft_ms: Any = 500.0, tokens_per_second: Any = 90.0, n: int = 6) -> CaseOutcome:
+    """A performance case whose trials all measured the same; the default is on target for every class."""
+    case = Case(
+        "L1", "L1", Kind.PERFORMANCE, Category.LATENCY, lambda ref: Script(ref, 0, (), lambda o, c: PASS), repeats=n
+    )
+    grade = Grade(True, "Measured.", {"ttft_ms": ttft_ms, "tokens_per_second": tokens_per_second})
+    return CaseOutcome(case, (grade,) * n)
+
+
+def full_run(outcomes: Iterable[CaseOutcome], latency: CaseOutcome | None = None, **more: Any) -> Run:
+    flaky = more.pop("flaky", {})
+    return Run("full", (*gates(**flaky), *outcomes, latency or timed()), **more)
+
+
 def whole(outcomes: Iterable[CaseOutcome], **more: Any) -> Judgement:
-    return scoring.judge(Run("full", (*gates(), *outcomes), performance=more.pop("performance", 1.0), **more))
+    return scoring.judge(full_run(outcomes, **more))
 
 
 class TestFigures:
@@ -328,14 +342,14 @@ class TestFullVerdicts:
 
     def test_two_flaky_gates_warn_and_one_does_not(self) -> None:
         flaky = (FAIL, PASS)
-        one = scoring.judge(Run("full", (*gates(G03=flaky), *full()), performance=1.0))
-        two = scoring.judge(Run("full", (*gates(G03=flaky, G07=flaky), *full()), performance=1.0))
+        one = whole(full(), flaky={"G03": flaky})
+        two = whole(full(), flaky={"G03": flaky, "G07": flaky})
         assert (one.verdict, one.rating) == (Status.CERTIFIED, "B")
         assert two.verdict == Status.QUALITY_WARNING
         assert two.unmet == ("2 gates passed only on a retry (G03, G07)",)
 
     def test_few_repeats_of_a_mixed_model_fail_the_bound(self) -> None:
-        outcomes = [scored(c, 5, 6, f"C{i}") for i, c in enumerate(WEIGHTED)]
+        outcomes = [scored(c, 4, 5, f"C{i}") for i, c in enumerate(WEIGHTED)]
         judged = whole(outcomes)
         assert judged.verdict == Status.QUALITY_WARNING
         assert "lower bound" in judged.message
@@ -347,7 +361,8 @@ class TestFullVerdicts:
         assert whole(lost).verdict == Status.PENDING
 
     def test_a_slow_model_scores_less(self) -> None:
-        assert (whole(full(), performance=0.0).score or 0) == pytest.approx(85.0)
+        slow = whole(full(), latency=timed(60_000.0, 1.0))
+        assert (slow.score, slow.performance) == (pytest.approx(85.0), 0.0)
 
     def test_a_skipped_category_is_left_out(self) -> None:
         outcomes = [o for o in full() if o.case.category != Category.VISION]
@@ -360,7 +375,7 @@ class TestFullVerdicts:
 
 class TestUndecided:
     def _of(self, outcomes: Iterable[CaseOutcome]) -> frozenset[Category]:
-        return scoring.undecided(Run("full", (*gates(), *outcomes), performance=1.0))
+        return scoring.undecided(full_run(outcomes))
 
     def test_a_clear_pass_and_a_clear_miss_need_no_more(self) -> None:
         assert not self._of(full())

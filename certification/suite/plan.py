@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from certification.suite import scoring
 from certification.suite.case import Case, Category, Grade, Kind, Ref, Script
-from certification.suite.scoring import POLICY, CaseOutcome, Standing
+from certification.suite.scoring import POLICY, CaseOutcome, Run, Standing
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,15 @@ def next_trials(
     grades: Mapping[str, Sequence[Grade]],
     started: Mapping[str, int] | None = None,
     tier: str = "quick",
+    seen: Callable[[tuple[CaseOutcome, ...]], Run] | None = None,
 ) -> tuple[Trial, ...]:
     """The trials to start now, in order; empty while others must end first, and when all is done.
 
     `grades` holds the grades of the trials that ended, `started` how many were started by case id (default: those that
     ended), so that this may be asked again after every trial or once a wave. The first case is the access gate: nothing
     else starts before it has passed or failed, and nothing does if it was refused. Cases over the whole run come last.
+    `seen` makes the Run that will be judged from the outcomes so far: whether repeats can still decide depends on its
+    calls, its model class and what it declares too. It is asked only when everything planned has ended.
     """
     begun = {c.id: max((started or {}).get(c.id, 0), len(grades.get(c.id, ()))) for c in cases}
     outcomes = outcomes_of(cases, grades)
@@ -48,9 +51,15 @@ def next_trials(
     due = tuple(trial for o in calling for trial in _due(o, begun, o.case.repeats))
     if due or any(begun[o.case.id] > len(o.trials) for o in outcomes):
         return due
-    return _repeats(calling, begun, tier) or tuple(
-        trial for o in outcomes if o.case.over_run for trial in _due(o, begun, 1)
-    )
+    if tier != "quick":
+        more = _confirmations(calling, begun) or _repeats((seen or _plain(tier))(tuple(calling)), begun)
+        if more:
+            return more
+    return tuple(trial for o in outcomes if o.case.over_run for trial in _due(o, begun, 1))
+
+
+def _plain(tier: str) -> Callable[[tuple[CaseOutcome, ...]], Run]:
+    return lambda outcomes: Run(tier, outcomes)
 
 
 def refusal_ends(cases: Sequence[Case], grades: Mapping[str, Sequence[Grade]]) -> bool:
@@ -64,30 +73,37 @@ def _due(outcome: CaseOutcome, begun: Mapping[str, int], target: int) -> tuple[T
     if outcome.case.kind == Kind.GATE:
         count = int(not running and outcome.standing == Standing.OPEN and _may_try(outcome))
     else:
-        invalid = len(outcome.trials) - len(outcome.valid)
-        wanted = target + min(invalid, POLICY.invalid_tries)
+        wanted = target + min(_made_up_for(outcome), POLICY.invalid_tries)
         count = 0 if outcome.standing == Standing.SKIPPED else max(0, wanted - first)
     return tuple(Trial(outcome.case, first + i) for i in range(count))
 
 
 def _may_try(gate: CaseOutcome) -> bool:
-    invalid = [t for t in gate.trials if not t.valid]
-    if any(t.cause is not None and not _worth_another(t) for t in invalid):
-        return False
-    return len(invalid) <= POLICY.invalid_tries
+    invalid = sum(not t.valid for t in gate.trials)
+    return _made_up_for(gate) == invalid <= POLICY.invalid_tries
 
 
-def _worth_another(grade: Grade) -> bool:
-    """Refused access, empty quotas and wrong credentials do not go away within a run."""
-    return grade.cause is not None and grade.cause.reason.retryable
+def _made_up_for(outcome: CaseOutcome) -> int:
+    """Invalid trials that are worth another: refused access, empty quotas, wrong credentials do not go away in a run."""
+    return sum(not t.valid and (t.cause is None or t.cause.reason.retryable) for t in outcome.trials)
 
 
-def _repeats(outcomes: Sequence[CaseOutcome], begun: Mapping[str, int], tier: str) -> tuple[Trial, ...]:
-    """The next rung of 3 -> 5 -> 9 for the cases of categories that are still undecided."""
-    if tier == "quick":
+def _confirmations(outcomes: Sequence[CaseOutcome], begun: Mapping[str, int]) -> tuple[Trial, ...]:
+    """The second retry of gates that passed on the first one, when more of them are flaky than a certificate may have.
+
+    Among twelve gates two slips are common (5 % of runs at 97 % per try) and two gates that cannot be relied on are not.
+    """
+    flaky = [o for o in outcomes if o.standing == Standing.FLAKY]
+    if len(flaky) <= POLICY.max_flaky:
         return ()
-    undecided: frozenset[Category] = scoring.undecided(scoring.Run(tier, tuple(outcomes)))
-    open_cases = [o for o in outcomes if o.case.kind == Kind.SCORED and o.case.category in undecided]
+    open_ones = [o for o in flaky if len(o.valid) < POLICY.gate_tries and _may_try(o)]
+    return tuple(Trial(o.case, begun[o.case.id]) for o in open_ones)
+
+
+def _repeats(run: Run, begun: Mapping[str, int]) -> tuple[Trial, ...]:
+    """The next rung of 3 -> 5 -> 9 for the cases of categories that are still undecided."""
+    undecided: frozenset[Category] = scoring.undecided(run)
+    open_cases = [o for o in run.outcomes if o.case.kind == Kind.SCORED and o.case.category in undecided]
     return tuple(trial for o in open_cases for trial in _due(o, begun, _next_rung(len(o.valid))))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
 from certification.exchange import Failure, Outcome, Reply
 from certification.reasons import ErrorCategory, Reason, Status
+from certification.suite import statistics
 from certification.suite.case import Case, Category, Grade, Kind
 
 
@@ -59,6 +60,8 @@ class Policy:
     ladder: tuple[int, ...] = (3, 5, 9)
     near_line: float = 5.0
     near_floor: float = 0.10
+    medium_price: float = 1.0  # USD per million output tokens from which a model is expected to be of medium speed
+    large_price: float = 6.0
     ratings: tuple[tuple[float, str], ...] = ((90.0, "A"), (80.0, "B"), (70.0, "C"), (60.0, "D"), (-math.inf, "F"))
 
 
@@ -84,6 +87,33 @@ TARGETS = {
     "large": Target(1800.0, 8000.0, 25.0, 6.0),
     "reasoning": Target(4000.0, 20000.0, 30.0, 6.0),
 }
+
+
+def model_class(capabilities: Collection[str], output_price: float | None) -> str:
+    """Which row of TARGETS a model is measured by, told from facts, never from its name.
+
+    Models that reason, whatever they cost, are "reasoning"; the others by USD per million output tokens, which follows
+    the size of what is served: below 1 "small", below 6 "medium", else "large". An unknown price is "medium".
+    """
+    if "reasoning" in capabilities:
+        return "reasoning"
+    if output_price is None:
+        return "medium"
+    return "small" if output_price < POLICY.medium_price else "medium" if output_price < POLICY.large_price else "large"
+
+
+def measured(outcomes: Iterable[CaseOutcome], name: str) -> statistics.Summary | None:
+    """What the performance trials measured under this name of their evidence, all of them pooled; None if nothing."""
+    trials = (t for o in outcomes if o.case.kind == Kind.PERFORMANCE for t in o.valid)
+    values = [_measure(t.evidence.get(name)) for t in trials]
+    return statistics.summarise([v for v in values if v is not None])
+
+
+def _measure(value: object) -> float | None:
+    """A stored figure if it is one: JSON that was stored long ago may hold anything."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value) if value > 0 else None
 
 
 def performance(model_class: str, ttft_ms: float | None, tokens_per_second: float | None) -> float | None:
@@ -185,8 +215,11 @@ class CaseOutcome:
 
     @property
     def planned(self) -> int:
-        """How many valid trials were wanted, as far as this case got."""
-        return 1 if self.case.kind == Kind.GATE else max(self.case.repeats, len(self.valid))
+        """How many valid trials were wanted, as far as this case got: its repeats, or the rung of the ladder it began."""
+        if self.case.kind == Kind.GATE:
+            return 1
+        done = len(self.valid)
+        return self.case.repeats if done <= self.case.repeats else rung_from(done)
 
     @property
     def standing(self) -> Standing:
@@ -205,6 +238,11 @@ class CaseOutcome:
         return Standing.FAILED if len(self.valid) >= tries else Standing.OPEN
 
     @property
+    def recovered(self) -> bool:
+        """A gate that failed its first try and passed both retries: a slip, as far as one run can tell."""
+        return self.standing == Standing.FLAKY and self.passes == POLICY.gate_tries - 1
+
+    @property
     def valid_of_planned(self) -> int:
         """How many of the planned trials count as valid."""
         if self.case.kind == Kind.GATE:
@@ -218,6 +256,11 @@ class CaseOutcome:
         return trials[-1].sentence if trials else "It was not run."
 
 
+def rung_from(done: int) -> int:
+    """The lowest rung of the ladder that has room for so many valid trials; beyond the ladder, as many as there are."""
+    return next((rung for rung in POLICY.ladder if rung >= done), done)
+
+
 def _weak(outcome: CaseOutcome) -> Standing:
     return Standing.FAILED if outcome.valid else Standing.OPEN
 
@@ -227,7 +270,8 @@ class Judgement:
     """The verdict of a run and why. Figures are 0..1, `score` 0..100; None = there is nothing to compute it from.
 
     `failed_gates` and `flaky_gates` are case ids; `skipped` maps a case id to why; `lacks` are capabilities that the
-    run proved absent; `categories` the mean of each scored category.
+    run proved absent; `categories` the mean of each scored category. `ttft` in milliseconds and `speed` in output tokens
+    per second are what `performance` was computed from.
     """
 
     verdict: Status
@@ -246,6 +290,8 @@ class Judgement:
     skipped: Mapping[str, str] = field(default_factory=dict)
     lacks: tuple[str, ...] = ()
     categories: Mapping[str, float] = field(default_factory=dict)
+    ttft: statistics.Summary | None = None
+    speed: statistics.Summary | None = None
 
     @property
     def passed(self) -> bool:
@@ -345,17 +391,18 @@ class Run:
     `outcomes` holds every case of the run, also those without a trial. `access` is the refusal that ended the run
     early, if any; `interrupted` what stopped it before its end (a deadline, expired credentials). `declared` are the
     capabilities that the catalogue says the model has; `parity_losses` those that a reference region was proved to have
-    and this one to lack.
+    and this one to lack; `parity_alarm` the sentence that says so of trials that flip. `model_class` is a row of TARGETS.
     """
 
     tier: str
     outcomes: tuple[CaseOutcome, ...]
     calls: Calls = Calls()
-    performance: float | None = None
+    model_class: str = "medium"
     access: Failure | None = None
     interrupted: Reason | None = None
     declared: frozenset[str] = frozenset()
     parity_losses: frozenset[str] = frozenset()
+    parity_alarm: str = ""
 
     @cached_property
     def applying(self) -> tuple[CaseOutcome, ...]:
@@ -372,6 +419,11 @@ class Run:
     @cached_property
     def flaky_gates(self) -> tuple[CaseOutcome, ...]:
         return tuple(o for o in self.gates if o.standing == Standing.FLAKY)
+
+    @cached_property
+    def unsteady_gates(self) -> tuple[CaseOutcome, ...]:
+        """The flaky gates that did not recover: those that rule 7 counts."""
+        return tuple(o for o in self.flaky_gates if not o.recovered)
 
     @cached_property
     def valid_share(self) -> float:
@@ -432,13 +484,14 @@ def judge(run: Run) -> Judgement:
 def _figures(run: Run) -> Judgement:
     """Every figure, before there is a verdict."""
     q, c, r = quality(run.applying), contract(run.gates), run.calls.reliability
-    p = run.performance if run.tier != "quick" else None
-    score = quick_score(c or 0.0, r) if run.tier == "quick" else full_score(q, c, p, r)
+    ttft, speed = measured(run.applying, "ttft_ms"), measured(run.applying, "tokens_per_second")
+    p = performance(run.model_class, ttft.median if ttft else None, speed.median if speed else None)
+    score = round(quick_score(c or 0.0, r) if run.tier == "quick" else full_score(q, c, p, r), 2)
     letter = rating(
         score,
         failed_gates=len(run.failed_gates),
         flaky_gates=len(run.flaky_gates),
-        parity_loss=bool(run.parity_losses),
+        parity_loss=bool(run.parity_losses or run.parity_alarm),
     )
     skipped = {
         o.case.id: o.skipped or f"The model lacks {o.lacks}." for o in run.outcomes if o.standing == Standing.SKIPPED
@@ -446,7 +499,7 @@ def _figures(run: Run) -> Judgement:
     return Judgement(
         Status.PENDING,
         "",
-        score=round(score, 2),
+        score=score,
         rating=letter,
         lower_bound=lower_bound(run.applying),
         quality=q,
@@ -458,6 +511,8 @@ def _figures(run: Run) -> Judgement:
         skipped=skipped,
         lacks=tuple(sorted({o.lacks for o in run.outcomes if o.lacks})),
         categories={category.value: mean for category, mean in category_scores(run.applying).items()},
+        ttft=ttft,
+        speed=speed,
     )
 
 
@@ -515,11 +570,11 @@ def _gate_failed(run: Run, figures: Judgement) -> Judgement:
 def _too_weak(figures: Judgement) -> tuple[str, ...]:
     """Rule 6, in words."""
     found = []
-    if figures.quality is not None and figures.quality < POLICY.fail_quality:
+    if figures.quality is not None and _below(figures.quality, POLICY.fail_quality):
         found.append(f"the quality {figures.quality:.2f} is below {POLICY.fail_quality:.2f}")
     for category in POLICY.core:
         mean = figures.categories.get(category.value)
-        if mean is not None and mean < POLICY.fail_core:
+        if mean is not None and _below(mean, POLICY.fail_core):
             found.append(f"{category.value} at {mean:.2f} is below {POLICY.fail_core:.2f}")
     return tuple(found)
 
@@ -527,29 +582,52 @@ def _too_weak(figures: Judgement) -> tuple[str, ...]:
 def unmet_conditions(run: Run, figures: Judgement) -> tuple[str, ...]:
     """What of rule 7 does not hold, in words; gates apart, which rule 5 has judged. Empty = certified."""
     unmet = []
-    if (figures.score or 0.0) < POLICY.line:
+    if _below(figures.score or 0.0, POLICY.line):
         unmet.append(f"the score {figures.score or 0.0:.0f} is below {POLICY.line:.0f}")
-    unmet += [f"{_spoken(c)} work in a reference region and not here" for c in sorted(run.parity_losses)]
-    unmet += [
+    unmet += _unmet_capabilities(run, figures)
+    if run.tier != "quick":
+        unmet += _unmet_quality(figures) + _unmet_gates(run)
+    return tuple(unmet)
+
+
+def _unmet_capabilities(run: Run, figures: Judgement) -> list[str]:
+    unmet = [f"{_spoken(c)} work in a reference region and not here" for c in sorted(run.parity_losses)]
+    unmet += [run.parity_alarm] if run.parity_alarm else []
+    return unmet + [
         f"the catalogue says that the model takes {_spoken(c)}, and the service refused it here"
         for c in figures.lacks
         if c in run.declared
     ]
-    return (*unmet, *(_unmet_quality(figures) if run.tier != "quick" else ()))
 
 
 def _unmet_quality(figures: Judgement) -> list[str]:
     unmet = []
-    bound = figures.lower_bound
-    if bound is not None and bound < POLICY.min_bound:
-        unmet.append(f"the lower bound {bound:.2f} of the quality is below {POLICY.min_bound:.2f}")
+    if _bound_fails(figures):
+        unmet.append(f"the lower bound {figures.lower_bound:.2f} of the quality is below {POLICY.min_bound:.2f}")
     for name, mean in figures.categories.items():
-        floor = POLICY.min_core if name in POLICY.core else POLICY.min_category
-        if mean < floor:
-            unmet.append(f"{name} at {mean:.2f} is below {floor:.2f}")
-    if len(figures.flaky_gates) > POLICY.max_flaky:
-        unmet.append(f"{len(figures.flaky_gates)} gates passed only on a retry ({', '.join(figures.flaky_gates)})")
+        if _below(mean, _floor(name)):
+            unmet.append(f"{name} at {mean:.2f} is below {_floor(name):.2f}")
     return unmet
+
+
+def _unmet_gates(run: Run) -> list[str]:
+    if len(run.unsteady_gates) <= POLICY.max_flaky:
+        return []
+    names = ", ".join(o.case.id for o in run.unsteady_gates)
+    return [f"{len(run.unsteady_gates)} gates passed only on a retry ({names})"]
+
+
+def _floor(category: str) -> float:
+    return POLICY.min_core if category in POLICY.core else POLICY.min_category
+
+
+def _bound_fails(figures: Judgement) -> bool:
+    return figures.lower_bound is not None and _below(figures.lower_bound, POLICY.min_bound)
+
+
+def _below(figure: float, line: float) -> bool:
+    """Thirds do not add up exactly: what is on the line to nine digits is on it."""
+    return figure < line - 1e-9
 
 
 def _spoken(capability: str) -> str:
@@ -570,27 +648,35 @@ def _praise(run: Run, figures: Judgement) -> str:
 def undecided(run: Run) -> frozenset[Category]:
     """The categories whose further repeats could still decide between certified and not; empty = it is decided.
 
-    That is so while nothing but the score (within 5 of the line), the lower bound or a category close to its floor
-    stands between the run and rule 7.
+    It is undecided where the score is within 5 of the line, only the lower bound fails, or a category is within 0.10 of
+    its floor, and nothing that repeats cannot change stands between the run and rule 7.
     """
     figures = _figures(run)
-    if run.failed_gates or _too_weak(figures) or not figures.categories:
+    if not figures.categories or _settled(run, figures):
         return frozenset()
-    close = {
-        c
-        for c in map(Category, figures.categories)
-        if abs(figures.categories[c.value] - (POLICY.min_core if c in POLICY.core else POLICY.min_category))
-        < POLICY.near_floor
-    }
-    hopeless = [
-        c
-        for c, mean in figures.categories.items()
-        if mean < (POLICY.min_core if c in POLICY.core else POLICY.min_category) and Category(c) not in close
-    ]
-    if hopeless:
+    open_ones = {c for c, mean in figures.categories.items() if _is_near(mean, _floor(c), POLICY.near_floor)}
+    fail = {c for c, mean in figures.categories.items() if _below(mean, _floor(c))}
+    if fail - open_ones:
         return frozenset()
-    near_line = abs((figures.score or 0.0) - POLICY.line) < POLICY.near_line
-    only_bound = figures.lower_bound is not None and figures.lower_bound < POLICY.min_bound
-    if near_line or only_bound:
-        close |= {Category(c) for c, mean in figures.categories.items() if mean < 1.0}
-    return frozenset(close)
+    score = figures.score or 0.0
+    only_bound = _bound_fails(figures) and not fail and not _below(score, POLICY.line)
+    if only_bound or _is_near(score, POLICY.line, POLICY.near_line):
+        open_ones |= {c for c, mean in figures.categories.items() if mean < 1.0} or set(figures.categories)
+    return frozenset(map(Category, open_ones))
+
+
+def _settled(run: Run, figures: Judgement) -> bool:
+    """Whether something stands in the way of a certificate that no repeat of a scored case can move."""
+    return bool(
+        run.access
+        or run.failed_gates
+        or _below(run.valid_share, POLICY.min_valid)
+        or _too_weak(figures)
+        or _unmet_capabilities(run, figures)
+        or _unmet_gates(run)
+        or _below(figures.score or 0.0, POLICY.line - POLICY.near_line)
+    )
+
+
+def _is_near(figure: float, line: float, distance: float) -> bool:
+    return not _below(distance, abs(figure - line))
