@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
+from django.db import transaction
+
 from certification.engine import dispatch
 from certification.models import (
     AIModel,
@@ -24,7 +26,7 @@ TTL = timedelta(days=30)
 
 
 def ask(models: Iterable[AIModel], regions: Sequence[str], by: User | None = None) -> CertificationJob:
-    """A job whose messages are never sent: inside a test's transaction nothing commits."""
+    """A job that nobody works on: no worker belongs to these tests."""
     wish = dispatch.Wish(tier=Tier.QUICK, by=by)
     return dispatch.certify(list(models), list(Region.objects.filter(code__in=regions)), wish).job
 
@@ -53,8 +55,9 @@ def finish(
         TestResult(run=claimed, case_id=case, category="contract", kind="gate", verdict=seen, sentence=sentence)
         for case, seen, sentence in results
     ]
-    assert claimed.finish(outcome, rows)
-    ModelCertification.record(claimed, TTL)
+    with transaction.atomic():
+        assert claimed.finish(outcome, rows)
+        ModelCertification.record(claimed, TTL)
     return claimed
 
 

@@ -1,0 +1,224 @@
+"""What people click, in a real browser against a real server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connections
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from pytest_django.live_server_helper import LiveServer
+
+from certification.models import AIModel, User
+from certification.models.catalogue import load_shipped
+from certification.reasons import Reason, Status
+from tests.standings import ask, certify, finish
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
+    "/usr/bin/chromium",
+)
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-quic",
+]  # fmt: skip
+PASSWORD = "a-long-test-password"
+
+pytestmark = pytest.mark.skipif(
+    not Path(CHROMIUM).exists(), reason="no Chromium here: install chromium or google-chrome to run browser tests"
+)
+
+
+@pytest.fixture
+def browser(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    """A browser for one test. It ends before the database is emptied, which Django forbids beside a running event loop.
+
+    Playwright's synchronous interface keeps an event loop running in this thread, so Django takes the test's own
+    queries for asynchronous ones; they are not: nothing else runs in this thread while they do. It also gives them
+    connections of their own, which nobody else would give back.
+    """
+    with sync_playwright() as playwright:
+        monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+        connections.close_all()
+
+
+@dataclass
+class Visitor:
+    """A page of somebody's, and everything the browser complained about."""
+
+    page: Page
+    root: str
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> Page:
+        self.page.goto(self.root + path)
+        return self.page
+
+    def log_in(self, email: str) -> Page:
+        self.open("/login/")
+        self.page.get_by_label("E-mail").fill(email)
+        self.page.locator("#id_password").fill(PASSWORD)
+        self.page.locator("main button").click()
+        return self.page
+
+    @property
+    def overflow(self) -> int:
+        """How many pixels the page is wider than the window."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+@pytest.fixture
+def visit(browser: Browser, live_server: LiveServer) -> Iterator[Any]:
+    """Visitors by window width and colour scheme; at the end none of them may have seen a complaint."""
+    visitors: list[Visitor] = []
+
+    def come(width: int = 1280, scheme: str = "light", **options: Any) -> Visitor:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, locale="en-US", **options
+        )  # type: ignore[arg-type]
+        visitor = Visitor(context.new_page(), live_server.url)
+        visitor.page.on("console", lambda message: _note(visitor, message))
+        visitor.page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
+        visitors.append(visitor)
+        return visitor
+
+    yield come
+    assert [complaint for visitor in visitors for complaint in visitor.complaints] == []
+
+
+def _note(visitor: Visitor, message: ConsoleMessage) -> None:
+    if message.type in ("error", "warning"):
+        visitor.complaints.append(message.text)
+
+
+@pytest.fixture
+def model(live_server: LiveServer) -> AIModel:
+    """A model that is certified in one region, refused in another and running in a third."""
+    load_shipped()
+    for role in ("viewer", "operator", "administrator"):
+        User.objects.create_user(f"{role}@example.org", PASSWORD, role=role, is_staff=role != "viewer")
+    row = AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0")
+    certify(row, "us-east-1", results=[("G01", "passed", "It answered.")])
+    certify(
+        row, "eu-west-1", Status.PERMISSION_REQUIRED, reason=Reason.IAM_DENIED, message="You are not authorized.",
+        fix={"text": "Attach a policy."},
+    )  # fmt: skip
+    ask([row], ["us-west-2"])
+    return row
+
+
+def cell(page: Page, model: AIModel, region: str) -> Any:
+    return page.locator(f'a[href="/certifications/{model.pk}/{region}/"]')
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_viewer_logs_in_and_opens_a_cell(visit: Any, model: AIModel, scheme: str) -> None:
+    page = visit(scheme=scheme).log_in("viewer@example.org")
+    expect(page.get_by_role("table", name="")).to_be_visible()
+    expect(page.get_by_text("Results from the emulator, not from AWS.").first).to_be_visible()
+    cell(page, model, "eu-west-1").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("You are not authorized.")
+    expect(dialog).to_contain_text("Attach a policy.")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    assert page.url.endswith("/")
+
+
+def test_dark_is_dark(visit: Any, model: AIModel) -> None:
+    def brightness(scheme: str) -> int:
+        page = visit(scheme=scheme).open("/login/")
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+
+    assert brightness("dark") < 150
+    assert brightness("light") > 600
+
+
+def test_a_cell_opens_as_a_page_without_javascript(visit: Any, model: AIModel) -> None:
+    page = visit(java_script_enabled=False).log_in("viewer@example.org")
+    cell(page, model, "us-east-1").click()
+    assert page.url.endswith(f"/certifications/{model.pk}/us-east-1/")
+    expect(page.locator("main")).to_contain_text("It answered.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_a_phone(visit: Any, model: AIModel, scheme: str) -> None:
+    visitor = visit(width=390, scheme=scheme)
+    visitor.log_in("operator@example.org")
+    job = model.runs.latest("created_at").job
+    for path in (
+        "/",
+        f"/jobs/{job.pk}/",
+        f"/jobs/{job.pk}/cancel/",
+        f"/certifications/{model.pk}/eu-west-1/",
+        "/no/such/",
+    ):
+        visitor.open(path)
+        assert visitor.overflow <= 0, path
+    visitor.complaints[:] = [c for c in visitor.complaints if "404" not in c]  # the last page is meant to be missing
+
+
+def test_a_phone_shows_regions_as_chips(visit: Any, model: AIModel) -> None:
+    page = visit(width=390).log_in("viewer@example.org")
+    chip = cell(page, model, "us-east-1")
+    expect(chip.locator("em")).to_be_visible()
+    chip.click()
+    expect(page.get_by_role("dialog")).to_contain_text("It answered.")
+
+
+def test_the_language_is_switched(visit: Any, model: AIModel) -> None:
+    page = visit().log_in("viewer@example.org")
+    page.get_by_role("button", name="PT").click()
+    expect(page.locator("html")).to_have_attribute("lang", "pt-br")
+    expect(page.get_by_text("Resultados do emulador, não da AWS.").first).to_be_visible()
+    cell(page, model, "eu-west-1").click()
+    expect(page.get_by_role("dialog")).to_contain_text("permissão necessária")
+
+
+def test_choosing_a_vendor_filters_at_once(visit: Any, model: AIModel) -> None:
+    page = visit().log_in("viewer@example.org")
+    page.get_by_label("Vendor").select_option("Anthropic")
+    page.wait_for_url("**/?vendor=Anthropic")
+    expect(page.locator("tr.vendor")).to_have_count(1)
+
+
+def test_a_finished_run_appears_without_a_reload(visit: Any, model: AIModel) -> None:
+    page = visit().log_in("viewer@example.org")
+    running = cell(page, model, "us-west-2")
+    expect(running).to_have_attribute("aria-label", "us-west-2: not tested, running")
+    finish(model.runs.get(region="us-west-2"), Status.CERTIFIED, score=89, rating="B")
+    expect(running).to_have_attribute("aria-label", "us-west-2: certified, rating B, score 89", timeout=20_000)
+
+
+def test_an_operator_cancels_a_job(visit: Any, model: AIModel) -> None:
+    visitor = visit()
+    page = visitor.log_in("operator@example.org")
+    job = model.runs.get(region="us-west-2").job
+    visitor.open(f"/jobs/{job.pk}/")
+    page.get_by_role("link", name="Cancel the job").click()
+    page.get_by_role("button", name="Cancel the job").click()
+    expect(page.get_by_role("status").first).to_contain_text("The job was cancelled")
+    job.refresh_from_db()
+    assert job.status == "CANCELLED"
+
+
+def test_the_admin_works_under_the_content_policy(visit: Any, model: AIModel) -> None:
+    visitor = visit()
+    page = visitor.log_in("administrator@example.org")
+    run = model.runs.filter(region="us-east-1").get()
+    for path in (
+        "/admin/", "/admin/certification/aimodel/", f"/admin/certification/aimodel/{model.pk}/change/",
+        f"/admin/certification/certificationrun/{run.pk}/change/",
+        f"/admin/certification/testresult/{run.results.get().pk}/change/", "/admin/certification/user/add/",
+    ):  # fmt: skip
+        visitor.open(path)
+        expect(page.locator("#content")).to_be_visible()
