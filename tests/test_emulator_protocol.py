@@ -126,6 +126,17 @@ def test_a_client_that_leaves_in_the_middle_disturbs_nobody(probe: Probe) -> Non
     assert ask(probe)["stopReason"] == "end_turn"
 
 
+@pytest.mark.parametrize("effect", ['stream = "stall"', "hang = true"])
+def test_a_client_that_leaves_a_call_without_end_gets_its_connection_closed(probe: Probe, effect: str) -> None:
+    probe.scenario(f"[[rule]]\n{effect}\n")
+    with socket.create_connection(("127.0.0.1", probe.port), timeout=5) as connection:
+        connection.sendall(post(BODY, "/model/amazon.nova-micro-v1%3A0/converse-stream"))
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+    probe.scenario("")
+
+
 def test_every_answer_says_that_it_comes_from_the_emulator(probe: Probe) -> None:
     for request in (post(BODY), post(b"{"), post(b"{}", "/nowhere"), b"GET / HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n"):
         assert b"x-myia-backend: emulator" in probe.raw(request)

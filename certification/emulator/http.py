@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import httptools
 
 BODY_LIMIT = 25 * 1024 * 1024
+BODY_TOO_LARGE = "The request body is larger than 25 MB."
 PIPELINE_LIMIT = 64
 REASONS = {
     100: "Continue", 200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 400: "Bad Request",
@@ -74,6 +75,16 @@ Reply = Whole | Streamed | Hung | Dropped
 Handler = Callable[[Request], Reply]
 
 
+class Peer(Protocol):
+    """A client's connection, as shutdown sees it."""
+
+    def finish(self) -> None:
+        """Closes once the running calls have ended."""
+
+    def abort(self) -> None:
+        """Closes at once."""
+
+
 class Clock:
     """The Date header, formatted once a second."""
 
@@ -103,6 +114,19 @@ def head(status: int, content_type: str, headers: Sequence[tuple[str, str]], fra
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
 
+def refusal_body(message: str) -> bytes:
+    """The body of a refusal of the transport's own. `message` needs no escapes."""
+    return b'{"message":"%b"}' % message.encode()
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Ends a connection as a broken network does: the client reads ECONNRESET."""
+    sock: Any = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
 @dataclass(slots=True)
 class _Incoming:
     """A request while its bytes arrive."""
@@ -116,7 +140,7 @@ class _Incoming:
 class Connection(asyncio.Protocol):
     """One client connection: parses requests, answers them one after the other in the order they came."""
 
-    def __init__(self, handler: Handler, everyone: set[Connection]) -> None:
+    def __init__(self, handler: Handler, everyone: set[Peer]) -> None:
         self._handler = handler
         self._everyone = everyone
         self._parser = httptools.HttpRequestParser(self)
@@ -128,6 +152,7 @@ class Connection(asyncio.Protocol):
         self.busy = False
         self._closing = False
         self._overflow = False
+        self._endless = False
         self._stream: tuple[Streamed, int, float, bool] | None = None
 
     # asyncio's side
@@ -153,7 +178,7 @@ class Connection(asyncio.Protocol):
             self._give_up(400, "The request is not well-formed HTTP/1.1.")
 
     def eof_received(self) -> bool:
-        return self.busy
+        return self.busy and not self._endless
 
     # the parser's side
 
@@ -214,6 +239,8 @@ class Connection(asyncio.Protocol):
             self._begin_stream(reply, request.keep_alive)
         elif isinstance(reply, Dropped):
             self._drop()
+        else:
+            self._endless = True
 
     def _send_whole(self, reply: Whole, request: Request) -> None:
         if not self._transport:
@@ -248,6 +275,7 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(started + reply.parts[sent][0], self._pump)
         elif reply.stalls:
             self._transport.write(b"".join(out))
+            self._endless = True
         else:
             self._transport.write(b"".join(out) + b"0\r\n\r\n")
             self._stream = None
@@ -270,7 +298,7 @@ class Connection(asyncio.Protocol):
     def _refuse_body(self) -> None:
         """413, then the rest of the body is read and thrown away: closing at once would reset the client before it reads."""
         self._overflow = True
-        self._write_refusal(413, "The request body is larger than 25 MB.")
+        self._write_refusal(413, BODY_TOO_LARGE)
 
     def _give_up(self, status: int, message: str) -> None:
         self._write_refusal(status, message)
@@ -278,17 +306,13 @@ class Connection(asyncio.Protocol):
 
     def _write_refusal(self, status: int, message: str) -> None:
         if self._transport:
-            body = b'{"message":"%b"}' % message.encode()
+            body = refusal_body(message)
             length = f"Content-Length: {len(body)}"
             self._transport.write(head(status, "application/json", MARK, length, keep_alive=False) + body)
 
     def _drop(self) -> None:
-        if not self._transport:
-            return
-        sock: Any = self._transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+        if self._transport:
+            reset(self._transport)
 
     def _close(self) -> None:
         self._closing = True

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO, cast
 
-from certification.emulator.http import Connection
+from certification.emulator.http import Peer
+from certification.emulator.http2 import Opening
 from certification.emulator.server import Emulator
 
 READY = re.compile(r"^Emulator ready at (http://\S+)")
@@ -53,9 +54,9 @@ def serve(emulator: Emulator, host: str, port: int, announce: Callable[[str], No
 
 async def _serve(emulator: Emulator, host: str, port: int, announce: Callable[[str], None]) -> None:
     loop = asyncio.get_running_loop()
-    connections: set[Connection] = set()
+    connections: set[Peer] = set()
     server = await loop.create_server(
-        lambda: Connection(emulator.handle, connections), host, port, backlog=1024, reuse_address=True
+        lambda: Opening(emulator.handle, connections), host, port, backlog=1024, reuse_address=True
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,7 +68,7 @@ async def _serve(emulator: Emulator, host: str, port: int, announce: Callable[[s
     await _drain(connections)
 
 
-async def _drain(connections: set[Connection]) -> None:
+async def _drain(connections: set[Peer]) -> None:
     """Running calls may end; those that do not are cut off."""
     for connection in list(connections):
         connection.finish()
