@@ -232,7 +232,7 @@ def _job(pairs: Sequence[tuple[AIModel, Region]], wish: Wish, kind: str, estimat
         idempotency_key=wish.idempotency_key or None,
         max_cost_usd=wish.max_cost_usd,
         estimated_cost_usd=round(estimate.usd, 6),
-        config=dict(wish.config),
+        config={"queue": settings.CERTIFICATION_QUEUE_NAME, **wish.config},
         created_by=wish.by,
     )
 

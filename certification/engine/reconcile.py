@@ -11,7 +11,7 @@ import redis
 import structlog
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 ADVISORY_LOCK = 5_870_331  # one reconciliation at a time, whoever starts it
 BATCH = 2000
+# Errors after which we do not know whether our credentials work; any other answer means that they were accepted.
+UNTOLD = frozenset({ErrorCategory.AUTHENTICATION_ERROR, ErrorCategory.NETWORK_ERROR, ErrorCategory.TIMEOUT})
+FORGOTTEN = 10  # times CERTIFICATION_RESEND_AFTER without progress: nobody serves the queue that the job was meant for
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def reconcile() -> Reconciled:
         if not alone:
             return Reconciled(busy=True)
         retried, given_up = _stalled()
+        given_up += _stranded()
         resumed, paused, abandoned = _pauses()
         try:
             resent = sum(_undelivered(priority) for priority in Priority.values)
@@ -95,18 +99,44 @@ def _stalled() -> tuple[int, int]:
     return retried, given_up
 
 
+def _takeable() -> Q:
+    """The runs that our workers may take: of our backend, and of our queues, or of queues that nobody serves any more.
+
+    Installations may share a database: the demo has queues and an emulator of its own beside a running stack.
+    """
+    queue_name = settings.CERTIFICATION_QUEUE_NAME
+    forgotten = timezone.now() - timedelta(seconds=FORGOTTEN * settings.CERTIFICATION_RESEND_AFTER)
+    ours = Q(job__config__queue=queue_name) | Q(job__config__queue__isnull=True)
+    return Q(backend=backend.name()) & (ours | Q(job__updated_at__lt=forgotten))
+
+
+def _stranded() -> int:
+    """Give up runs of a backend that is no longer in use: no worker may take them, and their pairs stay blocked."""
+    before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_PAUSE_LIMIT)
+    waiting = CertificationRun.objects.filter(status__in=WAITING, job__updated_at__lt=before).exclude(
+        backend=backend.name()
+    )
+    return sum(
+        run.give_up(
+            Reason.CLIENT_MISCONFIGURED,
+            f"The run was asked for on the {run.get_backend_display()} backend, and no worker with that backend took it.",
+        )
+        for run in waiting.select_related("job")[:BATCH]
+    )
+
+
 def _undelivered(priority: str) -> int:
     """Send again what no message is out for. Queues deliver in order, so the oldest of the waiting rows are the lost ones.
 
     A message that a worker has taken but not started counts as lost here: its duplicate loses the claim and ends.
     """
-    mine = CertificationRun.objects.filter(status__in=WAITING, job__priority=priority)
+    mine = CertificationRun.objects.filter(_takeable(), status__in=WAITING, job__priority=priority)
     paused = QueuePause.objects.current(backend.name()) and priority == Priority.BULK
     missing = mine.count() - queue.waiting(priority)
     if missing <= 0 or paused:
         return 0
     before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_RESEND_AFTER)
-    lost = CertificationRun.objects.undelivered(before).filter(job__priority=priority)
+    lost = CertificationRun.objects.undelivered(before).filter(_takeable(), job__priority=priority)
     ids = list(
         lost.order_by(F("enqueued_at").asc(nulls_first=True), "created_at").values_list("pk", flat=True)[:missing]
     )
@@ -145,5 +175,5 @@ def _credentials_work() -> bool:
     try:
         bedrock.foundation_models(bedrock.connection.home_region)
     except BedrockError as error:
-        return error.category != ErrorCategory.AUTHENTICATION_ERROR
+        return error.category not in UNTOLD
     return True

@@ -94,6 +94,8 @@ class Worker:
         """Keep the run's heartbeat going while the block runs."""
         with self._lock:
             self._active[execution.run.pk] = execution
+            if self.draining.is_set():  # between the look at it and the claim
+                execution.stop.set()
             if self._pulse is None:
                 self._pulse = threading.Thread(target=self._beat, name="pulse", daemon=True)
                 self._pulse.start()
@@ -156,7 +158,9 @@ def run(run_id: uuid.UUID, worker: Worker) -> bool:
     if worker.draining.is_set():
         return False
     with released():
-        claimed = CertificationRun.objects.claim(run_id, f"{worker.name}:{uuid.uuid4().hex[:12]}")
+        # A message may have come from where another backend is in use: its evidence would carry the wrong name.
+        ours = CertificationRun.objects.filter(backend=backend.name())
+        claimed = ours.claim(run_id, f"{worker.name}:{uuid.uuid4().hex[:12]}")
         if claimed is None:
             return False
         execution = Execution(claimed, worker, list(claimed.model.routes.filter(region=claimed.region)))
@@ -285,10 +289,7 @@ class Execution:
             return scoring.without_suite(self.run.model.kind)
         if self.known_routes and all(r.kind == RouteKind.MANTLE for r in self.known_routes):
             return scoring.not_on_runtime()
-        listing = self.worker.preflight.listing(self.region)
-        self.environment["preflight"] = listing.facts(self.model_id)
-        self.targets = self._targets(listing.profiles_of(self.model_id))
-        self.target, self.target_kind = self.targets[0]
+        self.choose_route()
         self.cases = registry.cases(self.run.model.kind, self.run.tier, self.capabilities)
         self._work_through()
         judgement = scoring.judge(self._seen())
@@ -296,6 +297,13 @@ class Execution:
             canary = self.worker.preflight.canary(self.region)
             self.environment["canary"] = {"answered": canary.answered, "reason": canary.reason}
         return judgement
+
+    def choose_route(self) -> None:
+        """Line up the ways to call the model in this region, the preferred one first."""
+        listing = self.worker.preflight.listing(self.region)
+        self.environment["preflight"] = listing.facts(self.model_id)
+        self.targets = self._targets(listing.profiles_of(self.model_id))
+        self.target, self.target_kind = self.targets[0]
 
     def _targets(self, listed_profiles: Iterable[str]) -> list[tuple[str, str]]:
         """(target id, route kind) in the order to try: what the catalogue knows, then what the region lists, else the bare id."""
@@ -319,7 +327,7 @@ class Execution:
                     started[trial.case.id] += 1
             while due and len(running) < self.worker.calls_per_run and not self.unauthenticated:
                 trial = due.pop(0)
-                running[self.worker.calls.submit(self._try, trial)] = trial
+                running[self.worker.calls.submit(self.attempt, trial)] = trial
             if not running:
                 return
             done, _pending = wait(running, timeout=PULSE_S, return_when=FIRST_COMPLETED)
@@ -327,8 +335,8 @@ class Execution:
                 running.pop(future)
                 future.result()
 
-    def _try(self, trial: Trial) -> None:
-        """One trial in a call thread: play it, grade it, keep both."""
+    def attempt(self, trial: Trial) -> None:
+        """One trial in the calling thread: play it, grade it, keep both."""
         attempts: list[Attempt] = []
         script = trial.script(self.run.variant_seed)
         try:
@@ -493,7 +501,9 @@ class Execution:
     def _failure_behind(self, judgement: Judgement) -> Failure | None:
         """The call that gave the judgement its reason."""
         failures = (a.outcome for a in reversed(self.attempts) if isinstance(a.outcome, Failure))
-        return next((f for f in failures if f.reason == judgement.reason), None)
+        refusal = self._refusal()  # its reason may be one that we worked out
+        candidates = (*failures, refusal) if refusal else failures
+        return next((f for f in candidates if f.reason == judgement.reason), None)
 
     def results(self) -> list[TestResult]:
         """One row per case of the run, with its trials as evidence."""
