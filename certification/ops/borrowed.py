@@ -119,6 +119,19 @@ def workers(tell: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def emulator() -> Iterator[None]:
+    """The local emulator while the block runs, where it is the backend and does not run already."""
+    table = [program for program in programs() if program.name == "emulator" and not _listens(program.port)]
+    with processes(table):
+        deadline = time.monotonic() + READY_S
+        while any(not _listens(program.port) for program in table):
+            if time.monotonic() > deadline:
+                raise NotReady(f"The emulator did not start. Its log is in {files().logs}.")
+            time.sleep(0.05)
+        yield
+
+
 def own_workers() -> list[Program]:
     """The stack's workers, without their health servers: those ports may belong to a running stack."""
     ours = [program for program in programs() if program.name.startswith("worker")]

@@ -1,0 +1,147 @@
+"""`manage.py suite`: what a model is asked, what it would cost, and one case run now."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from certification.engine import backend, dispatch, one_case
+from certification.engine.runner import Stopped
+from certification.management import terminal
+from certification.models import AIModel, Tier
+from certification.ops import borrowed
+from certification.suite import registry
+from certification.suite.case import Case, Ref
+
+
+class Command(BaseCommand):
+    help = "Lists and shows the suite's cases, runs one now, and estimates calls, tokens and money."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        many = verbs.add_parser("list", help="every case")
+        many.add_argument("--kind", choices=["text", "embedding"], help="default: both")
+        many.add_argument("--tier", choices=Tier.values, default=Tier.DEEP)
+        one = verbs.add_parser("show", help="one case: what is asked, what passes, what does not")
+        attempt = verbs.add_parser(
+            "try", help="run one case now and see what was sent, what came back, how it was judged"
+        )
+        for verb in (one, attempt):
+            verb.add_argument("case", metavar="CASE", help="a case id such as G01")
+            verb.add_argument("--seed", type=int, help="0 to 4294967295; drawn when absent")
+            verb.add_argument("--trial", type=int, default=0)
+        attempt.add_argument("--model", required=True)
+        attempt.add_argument("--region", required=True)
+        cost = verbs.add_parser("cost", help="calls, tokens and money of one run before you start it")
+        cost.add_argument("--model", required=True)
+        cost.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
+        for verb in (many, one, attempt, cost):
+            verb.add_argument("--json", action="store_true", help="print one JSON document")
+
+    @terminal.sentences
+    def handle(self, *args: Any, **options: Any) -> None:
+        getattr(self, {"try": "attempt"}.get(options["verb"], options["verb"]))(options, terminal.console())
+
+    def list(self, options: dict[str, Any], out: Console) -> None:
+        kinds = [options["kind"]] if options["kind"] else ["text", "embedding"]
+        rows = [_facts(kind, case) for kind in kinds for case in registry.cases(kind, options["tier"])]
+        if options["json"]:
+            return terminal.say_json(rows)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("Case", "Title", "For", "Kind", "Category", "Trials", "Needs"):
+            table.add_column(heading)
+        for row in rows:
+            table.add_row(
+                row["id"], row["title"], row["for"], row["kind"], row["category"], str(row["repeats"]),
+                ", ".join(row["needs"]),
+            )  # fmt: skip
+        out.print(table)
+        out.print(f"{len(rows)} cases, suite {registry.SUITE_VERSION}, policy {registry.POLICY_VERSION}")
+        return None
+
+    def show(self, options: dict[str, Any], out: Console) -> None:
+        case, seed = _case(options["case"]), _seed(options["seed"])
+        shown = one_case.show(case, Ref(seed, case.id, options["trial"]))
+        if options["json"]:
+            return terminal.say_json({"case": _facts("", case), "seed": seed, **shown})
+        out.print(
+            f"[bold]{case.id}[/] {case.title}  ({case.kind}, {case.category}, {case.repeats} trials, seed {seed})"
+        )
+        for number, step in enumerate(shown["steps"], 1):
+            out.print(f"\n[bold]Call {number}[/]")
+            for name in ("request", "passes", "nearly"):
+                if step[name] is not None:
+                    out.print(Text(f"{name}:\n{json.dumps(step[name], indent=2, ensure_ascii=False)}"))
+        return None
+
+    def attempt(self, options: dict[str, Any], out: Console) -> None:
+        borrowed.database()
+        case, seed = _case(options["case"]), _seed(options["seed"])
+        model = dispatch.find_models([options["model"]])[0]
+        region = dispatch.find_regions([options["region"]])[0]
+        with borrowed.emulator():
+            started = time.perf_counter()
+            try:
+                seen = one_case.try_case(model, region, case, Ref(seed, case.id, options["trial"]))
+            except Stopped as error:
+                raise CommandError(f"The AWS credentials do not work: {error}") from error
+        if options["json"]:
+            return terminal.say_json(seen)
+        out.print(f"[bold]{case.id}[/] {case.title}: {model} in {region}, {backend.name()}, seed {seed}")
+        for number, call in enumerate(seen["calls"], 1):
+            out.print(f"\n[bold]Call {number}[/] through {call['route']}")
+            out.print(Text(json.dumps(call["request"], indent=2, ensure_ascii=False)))
+            answer = {
+                name: call[name] for name in ("reply", "failure", "partial", "timing", "request_id") if name in call
+            }
+            out.print(Text(json.dumps(answer, indent=2, ensure_ascii=False)))
+        symbol, colour = ("✔", "green") if seen["passed"] else ("✘", "red") if seen["valid"] else ("…", "blue")
+        out.print(Text(f"\n{symbol} {seen['sentence']}", colour))
+        out.print(f"{len(seen['calls'])} calls in {time.perf_counter() - started:.2f} s. Nothing was stored.")
+        return None
+
+    def cost(self, options: dict[str, Any], out: Console) -> None:
+        model = dispatch.find_models([options["model"]])[0]
+        size = registry.estimate(model.kind, options["tier"], frozenset(model.capabilities))
+        usd = model.cost_usd(size.input_tokens, size.output_tokens)
+        figures = {
+            "model": model.api_model_id, "tier": options["tier"], "calls": size.calls, "inputTokens": size.input_tokens,
+            "outputTokens": size.output_tokens, "reservedTokens": size.reserved_tokens, "usd": usd,
+        }  # fmt: skip
+        if options["json"]:
+            return terminal.say_json(figures)
+        price = "its price is not known" if usd is None else f"about {usd:.4f} USD"
+        out.print(
+            f"{model}, {options['tier']} tier, one region: {size.calls} calls, {size.input_tokens} tokens in, "
+            f"{size.output_tokens} out, {price}. Bedrock reserves {size.reserved_tokens} tokens of quota meanwhile."
+        )
+        if not registry.has_suite(model.kind):
+            out.print(f"There is no suite for models of the kind {AIModel(kind=model.kind).get_kind_display()} yet.")
+        return None
+
+
+def _facts(kind: str, case: Case) -> dict[str, Any]:
+    return {
+        "id": case.id, "title": case.title, "for": kind, "kind": case.kind, "category": case.category,
+        "repeats": case.repeats, "needs": sorted(case.needs),
+    }  # fmt: skip
+
+
+def _case(name: str) -> Case:
+    if name not in registry.BY_ID:
+        raise CommandError(f"There is no case {name!r}. See: manage.py suite list")
+    return registry.BY_ID[name]
+
+
+def _seed(seed: int | None) -> int:
+    if seed is not None and not 0 <= seed < 2**32:
+        raise CommandError("--seed must lie between 0 and 4294967295.")
+    return secrets.randbits(32) if seed is None else seed
