@@ -9,8 +9,9 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ from certification.reasons import Reason
 
 AWS = "aws"
 EMULATOR = "emulator"
+GRACE_S = 0.2  # to read what had arrived when a stream was cut at its deadline
 LAST_CONNECT_TIMEOUT_S = 1.0  # when less is left of a deadline than a connection may normally take
 CANARY_MODEL = "amazon.nova-micro-v1:0"
 
@@ -98,7 +100,6 @@ class Bedrock:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._clients: dict[tuple[str, str, float], Any] = {}
-        self._lock = threading.Lock()
         self._session: Any = None
         self._call = threading.local()  # .read_timeout of the call that this thread is making
         self._cutoff = Cutoff()
@@ -129,6 +130,7 @@ class Bedrock:
                 response = client.converse_stream(**converse_wire.to_wire(request, target_id))
                 reader.request_id = converse_wire.request_id_of(response)
                 if not _is_event_stream(response):
+                    response["stream"].close()
                     raise _bad_response(Operation.STREAM, response, "something else than an event stream")
                 self._read(response["stream"], reader, remaining_s)
             if not reader.complete:
@@ -148,7 +150,7 @@ class Bedrock:
             try:
                 for event in stream:
                     reader.feed(event)
-                    if reader.last > deadline:
+                    if reader.last > deadline + GRACE_S:  # more keeps coming all the same
                         break
             except _FAULTS:
                 if not watched.fired:  # else the stream broke because we cut it
@@ -186,7 +188,8 @@ class Bedrock:
             response = client.invoke_model(
                 modelId=target_id, body=body, contentType="application/json", accept="application/json"
             )
-            raw = response["body"].read()
+            with closing(response["body"]) as answer:
+                raw = answer.read()
         try:
             payload = json.loads(raw)
         except (ValueError, RecursionError):
@@ -227,7 +230,7 @@ class Bedrock:
 
     def close(self) -> None:
         """Close the connections of every client."""
-        with self._lock:
+        with _making:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
@@ -243,7 +246,7 @@ class Bedrock:
         key = (service, region, connect_s if connect_s <= remaining_s else LAST_CONNECT_TIMEOUT_S)
         client = self._clients.get(key)
         if client is None:
-            with self._lock:
+            with _making:
                 client = self._clients.get(key) or self._make(*key)
                 self._clients[key] = client
         return client
@@ -291,11 +294,14 @@ _NOTHING_OF_THE_USERS = {
     "defaults_mode": "legacy",
 }
 
+_making = threading.Lock()  # boto3's sessions are not for several threads at once
+
 # What botocore's own code raises when an answer or a request is not shaped as it takes for granted.
 _CONFUSED = (AttributeError, TypeError, LookupError, ValueError, RecursionError, struct.error)
 _FAULTS: tuple[type[Exception], ...] = errors.FOREIGN + _CONFUSED
 
 
+@cache
 def _session_without_profile() -> Any:
     """A session that reads no profile, so that a broken one of the user's does not matter either."""
     unset = (None, None, None, None)

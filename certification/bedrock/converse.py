@@ -92,12 +92,11 @@ def reply_from(response: Mapping[str, Any], total_ms: float) -> Reply | None:
     stop_reason = response.get("stopReason")
     if not isinstance(message, Mapping) or not isinstance(stop_reason, str):
         return None
-    metrics = response.get("metrics") or {}
     return Reply(
         content=tuple(b for raw in message.get("content") or () if (b := _block_from(raw)) is not None),
         stop_reason=stop_reason,
         usage=usage_from(response.get("usage")),
-        timing=Timing(total_ms, server_ms=metrics.get("latencyMs")),
+        timing=Timing(total_ms, server_ms=_server_ms(response.get("metrics"))),
         operation=Operation.CONVERSE,
         request_id=request_id_of(response),
     )
@@ -110,15 +109,21 @@ def request_id_of(response: Mapping[str, Any]) -> str:
 
 def usage_from(raw: Mapping[str, Any] | None) -> Usage | None:
     """The usage member of an answer; None when absent or without the two counts that matter."""
-    if not raw or "inputTokens" not in raw or "outputTokens" not in raw:
+    counts = {name: count for name, count in (raw or {}).items() if isinstance(count, int)}
+    if "inputTokens" not in counts or "outputTokens" not in counts:
         return None
     return Usage(
-        input_tokens=raw["inputTokens"],
-        output_tokens=raw["outputTokens"],
-        total_tokens=raw.get("totalTokens") or 0,
-        cache_read_tokens=raw.get("cacheReadInputTokens") or 0,
-        cache_write_tokens=raw.get("cacheWriteInputTokens") or 0,
+        input_tokens=counts["inputTokens"],
+        output_tokens=counts["outputTokens"],
+        total_tokens=counts.get("totalTokens", 0),
+        cache_read_tokens=counts.get("cacheReadInputTokens", 0),
+        cache_write_tokens=counts.get("cacheWriteInputTokens", 0),
     )
+
+
+def _server_ms(metrics: Mapping[str, Any] | None) -> float | None:
+    found = (metrics or {}).get("latencyMs")
+    return found if isinstance(found, int | float) else None
 
 
 def _block_from(raw: Any) -> Block | None:
@@ -211,7 +216,7 @@ class StreamReader:
         elif name == "metadata":
             self.has_metadata = True
             self.usage = usage_from(body.get("usage"))
-            self.server_ms = (body.get("metrics") or {}).get("latencyMs")
+            self.server_ms = _server_ms(body.get("metrics"))
 
     def _open(self, body: Mapping[str, Any]) -> _OpenBlock:
         return self.blocks.setdefault(body.get("contentBlockIndex", 0), _OpenBlock())

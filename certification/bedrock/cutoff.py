@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+IDLE_S = 10.0
+
 
 @dataclass(eq=False, slots=True)
 class Watched:
@@ -19,7 +21,7 @@ class Watched:
 
 
 class Cutoff:
-    """One thread for all reads, started with the first and asleep between deadlines."""
+    """One thread for all reads, asleep between deadlines; it ends when there is nothing to watch for a while."""
 
     def __init__(self) -> None:
         self._watched: set[Watched] = set()
@@ -50,13 +52,16 @@ class Cutoff:
     def _run(self) -> None:
         with self._changed:
             while True:
-                now = time.perf_counter()
-                for watched in [w for w in self._watched if w.deadline <= now]:
-                    self._watched.discard(watched)
-                    watched.fired = True
-                    # It may have ended by itself this moment.
-                    with contextlib.suppress(OSError, ValueError, RuntimeError):
-                        watched.cut()
-                self._wakes_at = min((w.deadline for w in self._watched), default=float("inf"))
-                patience = self._wakes_at - time.perf_counter()
-                self._changed.wait(None if patience == float("inf") else max(0.0, patience))
+                self._cut(time.perf_counter())
+                self._wakes_at = min((w.deadline for w in self._watched), default=time.perf_counter() + IDLE_S)
+                patience = max(0.0, self._wakes_at - time.perf_counter())
+                if not self._changed.wait(patience) and not self._watched:
+                    self._thread = None
+                    return
+
+    def _cut(self, now: float) -> None:
+        for watched in [w for w in self._watched if w.deadline <= now]:
+            self._watched.discard(watched)
+            watched.fired = True
+            with contextlib.suppress(OSError, ValueError, RuntimeError):  # it may have ended by itself this moment
+                watched.cut()
