@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -144,7 +144,8 @@ def released() -> Iterator[None]:
 @cache
 def worker() -> Worker:
     """This process's worker, made at first use."""
-    in_flight = settings.CERTIFICATION_CONCURRENCY * settings.CERTIFICATION_CALLS_PER_RUN
+    most = settings.CERTIFICATION_CONCURRENCY * settings.CERTIFICATION_CALLS_PER_RUN
+    in_flight = getattr(settings, "CERTIFICATION_CALLS_IN_FLIGHT", 0) or most
     return Worker(
         bedrock=backend.bedrock(),
         limiter=limits.connect(settings.REDIS_URL, max_connections=min(in_flight, 32)),
@@ -275,6 +276,12 @@ class Execution:
         self.reference_tokens: Mapping[tuple[str, int], int] = {}
         self.environment: dict[str, object] = {"worker": worker.name}
         self._lock = threading.Lock()
+        self._started: dict[str, int] = defaultdict(int)
+        self._due: list[tuple[Trial, Script]] = []
+        self._lanes = 0  # call threads at work on this run
+        self._idle = threading.Event()
+        self._idle.set()
+        self._crash: BaseException | None = None
 
     def lose(self) -> None:
         """The run is no longer ours: stop, and write nothing."""
@@ -313,32 +320,58 @@ class Execution:
         return list(targets.items()) or [(self.model_id, RouteKind.ON_DEMAND.value)]
 
     def _work_through(self) -> None:
-        """Start trials as the plan wants them, a few at a time, until nothing is due."""
-        started: dict[str, int] = defaultdict(int)
-        running: dict[Future[None], Trial] = {}
-        due: list[Trial] = []
-        while True:
-            if self.stop.is_set() and not self.unauthenticated:
-                wait(running)
-                raise Stopped
-            if not self.unauthenticated:
-                for trial in plan.next_trials(self.cases, self.grades, started, self.run.tier):
-                    due.append(trial)
-                    started[trial.case.id] += 1
-            while due and len(running) < self.worker.calls_per_run and not self.unauthenticated:
-                trial = due.pop(0)
-                running[self.worker.calls.submit(self.attempt, trial)] = trial
-            if not running:
-                return
-            done, _pending = wait(running, timeout=PULSE_S, return_when=FIRST_COMPLETED)
-            for future in done:
-                running.pop(future)
-                future.result()
+        """Play trials as the plan wants them, in at most `calls_per_run` call threads, until nothing is due."""
+        with self._lock:
+            self._plan()
+            self._open_lanes()
+        self._idle.wait()
+        if self._crash:
+            raise self._crash
+        if self.stop.is_set() and not self.unauthenticated:
+            raise Stopped
 
-    def attempt(self, trial: Trial) -> None:
+    def _plan(self) -> None:
+        """Ask for the trials that are due now. Long chains of calls go first: the run cannot end before they do."""
+        if self.stop.is_set():
+            self._due.clear()
+            return
+        fresh = plan.next_trials(self.cases, self.grades, self._started, self.run.tier)
+        for trial in fresh:
+            self._started[trial.case.id] += 1
+        if fresh:
+            self._due += [(trial, trial.script(self.run.variant_seed)) for trial in fresh]
+            self._due.sort(key=lambda due: -len(due[1].steps))
+
+    def _open_lanes(self) -> None:
+        """Give call threads to the trials that are due, as many as the run may have."""
+        while self._due and self._lanes < self.worker.calls_per_run:
+            self._lanes += 1
+            self._idle.clear()
+            self.worker.calls.submit(self._lane, *self._due.pop(0))
+
+    def _lane(self, trial: Trial, script: Script) -> None:
+        """One call thread's part: a trial, and another one for as long as any is due. No hand-over, no idle slot between."""
+        due: tuple[Trial, Script] | None = (trial, script)
+        try:
+            while due:
+                self.attempt(*due)
+                with self._lock:
+                    self._plan()
+                    due = self._due.pop(0) if self._due else None
+                    self._open_lanes()
+        except BaseException as error:  # noqa: BLE001 - raised again in the run's own thread
+            self._crash = error
+            self.stop.set()
+        finally:
+            with self._lock:
+                self._lanes -= 1
+                if not self._lanes:
+                    self._idle.set()
+
+    def attempt(self, trial: Trial, script: Script | None = None) -> None:
         """One trial in the calling thread: play it, grade it, keep both."""
         attempts: list[Attempt] = []
-        script = trial.script(self.run.variant_seed)
+        script = script or trial.script(self.run.variant_seed)
         try:
             outcomes = play(script, lambda request: self.call(request, attempts), self.capabilities)
         except Stopped:
