@@ -2,6 +2,8 @@
 
 A bucket exists only once Bedrock has throttled its route. Each throttle halves the rate it allowed until then, each
 second without one adds to it (AIMD); when the rate has grown back well past where it was cut, the bucket goes away.
+While a route has no bucket, a process asks about it once a LEASE_S and lets its calls pass in between: that is how long
+a throttle seen by another worker may stay unknown.
 Bedrock reserves input plus `maxTokens` of a call against the quota, so that is what a call costs here.
 Without Redis the limiter lets calls pass: Bedrock's own throttling is then the only brake.
 """
@@ -24,20 +26,23 @@ INCREASE = 0.1  # of the rate at the cut, per second without a throttle
 RELEASE = 2.0  # times the rate at the cut: from here on the bucket is not needed
 MAX_BURST_S = 2.0
 TTL_S = 600
+LEASE_S = 1.0
 COOL_DOWN_S = 1.0  # throttles of calls that were in flight together count as one
 
-# KEYS: bucket, spent. ARGV: now, cost. Answers the milliseconds to wait before trying again; 0 = go.
+FREE = -1
+# KEYS: bucket, spent. ARGV: now, cost, tokens spent since under a lease.
+# Answers the milliseconds to wait before trying again; 0 = go; FREE = go, and there is no bucket.
 TAKE = """
 local b = redis.call('HMGET', KEYS[1], 'rate', 'cut', 'level', 'at')
-local now, cost = tonumber(ARGV[1]), tonumber(ARGV[2])
+local now, cost, leased = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local spent = KEYS[2] .. ':' .. math.floor(now / %(window)d)
-redis.call('INCRBYFLOAT', spent, cost)
+redis.call('INCRBYFLOAT', spent, cost + leased)
 redis.call('EXPIRE', spent, 3 * %(window)d)
-if not b[1] then return 0 end
+if not b[1] then return -1 end
 local rate, cut, level, at = tonumber(b[1]), tonumber(b[2]), tonumber(b[3]), tonumber(b[4])
 local passed = math.max(0, now - at)
 rate = rate + cut * %(increase)f * passed
-if rate > cut * %(release)f then redis.call('DEL', KEYS[1]) return 0 end
+if rate > cut * %(release)f then redis.call('DEL', KEYS[1]) return -1 end
 local burst = math.max(rate * %(burst)f, cost)
 level = math.min(burst, level + rate * passed)
 local wait = 0
@@ -51,15 +56,16 @@ redis.call('EXPIRE', KEYS[1], %(ttl)d)
 return wait
 """ % {"window": WINDOW_S, "increase": INCREASE, "release": RELEASE, "burst": MAX_BURST_S, "ttl": TTL_S}  # noqa: UP031
 
-# KEYS: bucket, spent. ARGV: now. Halves the rate, or opens the bucket at half of what was spent lately. The new rate.
+# KEYS: bucket, spent. ARGV: now, tokens spent since under a lease. Halves the rate, or opens the bucket at half of what
+# was spent lately. Answers the new rate.
 THROTTLED = """
-local now = tonumber(ARGV[1])
+local now, leased = tonumber(ARGV[1]), tonumber(ARGV[2])
 local b = redis.call('HMGET', KEYS[1], 'rate', 'thrown')
 local rate = tonumber(b[1])
 if rate and b[2] and now - tonumber(b[2]) < %(cool)f then return tostring(rate) end
 if not rate then
   local slot = math.floor(now / %(window)d)
-  local sum = tonumber(redis.call('GET', KEYS[2] .. ':' .. slot) or 0)
+  local sum = leased + tonumber(redis.call('GET', KEYS[2] .. ':' .. slot) or 0)
             + tonumber(redis.call('GET', KEYS[2] .. ':' .. (slot - 1)) or 0)
   rate = sum / (%(window)d + now - slot * %(window)d)
 end
@@ -71,6 +77,14 @@ return tostring(rate)
 
 
 @dataclass
+class _Lease:
+    """Until when (monotonic) calls of a route pass without asking, and the tokens of those that did."""
+
+    until: float
+    spent: int = 0
+
+
+@dataclass
 class Limiter:
     """The shared buckets. `acquire` blocks the calling thread; give it an event to be woken by a stop."""
 
@@ -79,6 +93,8 @@ class Limiter:
     _take: object = field(init=False)
     _throttled: object = field(init=False)
     _blind_until: float = field(init=False, default=0.0)
+    _leases: dict[str, _Lease] = field(init=False, default_factory=dict)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._take = self.client.register_script(TAKE)
@@ -86,10 +102,16 @@ class Limiter:
 
     def acquire(self, region: str, target_id: str, tokens: int, stop: threading.Event, deadline: float) -> bool:
         """Wait for `tokens` of the route's budget. False when stopped or past `deadline` (monotonic seconds) first."""
+        name = self._name(region, target_id)
         while not stop.is_set():
-            wait_s = self._run(self._take, region, target_id, tokens) / 1000
-            if wait_s <= 0:
+            if self._passes(name, tokens):
                 return True
+            answer = self._run(self._take, name, tokens, self._leased(name))
+            if answer == FREE:
+                self._lease(name)
+            if answer <= 0:
+                return True
+            wait_s = answer / 1000
             if time.monotonic() + wait_s > deadline:
                 return False
             stop.wait(min(wait_s, 5.0))
@@ -97,14 +119,36 @@ class Limiter:
 
     def throttled(self, region: str, target_id: str) -> None:
         """Bedrock refused a call of this route for its rate: everybody slows down."""
-        rate = self._run(self._throttled, region, target_id)
+        name = self._name(region, target_id)
+        rate = self._run(self._throttled, name, self._leased(name))
         log.info("route_throttled", region=region, route=target_id, tokens_per_second=round(rate, 1))
 
-    def _run(self, script: object, region: str, target_id: str, *arguments: float) -> float:
+    def _name(self, region: str, target_id: str) -> str:
+        return f"{self.prefix}:{{{region}:{target_id}}}"
+
+    def _passes(self, name: str, tokens: int) -> bool:
+        """Whether the route was without a bucket a moment ago; the call's tokens are then noted here, for later."""
+        with self._lock:
+            lease = self._leases.get(name)
+            if lease is None or time.monotonic() >= lease.until:
+                return False
+            lease.spent += tokens
+            return True
+
+    def _lease(self, name: str) -> None:
+        with self._lock:
+            self._leases[name] = _Lease(time.monotonic() + LEASE_S)
+
+    def _leased(self, name: str) -> int:
+        """Ends the route's lease. What was spent under it, unless that is too long ago to matter."""
+        with self._lock:
+            lease = self._leases.pop(name, None)
+        return lease.spent if lease and time.monotonic() < lease.until + WINDOW_S else 0
+
+    def _run(self, script: object, name: str, *arguments: float) -> float:
         now = time.time()
         if now < self._blind_until:
             return 0.0
-        name = f"{self.prefix}:{{{region}:{target_id}}}"
         try:
             return float(script(keys=[name, f"{name}:spent"], args=[now, *arguments]))  # type: ignore[operator]
         except redis.RedisError as error:
