@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
@@ -47,6 +48,16 @@ def as_evidence(value: Any) -> SafeString:
 def status_words(status: str) -> str:
     look = words.STATUSES.get(status)
     return f"{look.symbol} {look.label}" if look else status
+
+
+class InWords(admin.ChoicesFieldListFilter):
+    """A filter whose choices are the words that people are shown."""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        looks = {str(status).replace("_", " "): look.label for status, look in words.STATUSES.items()}
+        shown = {**looks, **words.CATEGORIES}
+        for choice in super().choices(changelist):
+            yield {**choice, "display": shown.get(str(choice["display"]), choice["display"])}
 
 
 class ReadOnly:
@@ -307,7 +318,7 @@ class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
         "model", "region", "verdict_words", "rating", "score", "reason", "status", "backend", "created_at",
     )  # fmt: skip
-    list_filter = ("status", "verdict", "tier", "backend", "error_category", "region")
+    list_filter = ("status", ("verdict", InWords), "tier", "backend", ("error_category", InWords), "region")
     list_select_related = ("model", "region")
     search_fields = (
         "id__exact",
@@ -381,7 +392,7 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
         "expires_at",
         "page",
     )
-    list_filter = ("status", "rating", "backend", "region")
+    list_filter = (("status", InWords), "rating", "backend", "region")
     list_select_related = ("model", "region")
     search_fields = ("model__name", "model__api_model_id", "region__code")
     list_per_page = 50
@@ -399,7 +410,7 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
 @admin.register(QueuePause)
 class QueuePauseAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("opened_at", "backend", "error_reason", "resumed_at", "message")
-    list_filter = ("backend", "error_category")
+    list_filter = ("backend", ("error_category", InWords))
     search_fields = ("message",)
     list_per_page = 50
 

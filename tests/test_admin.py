@@ -90,6 +90,13 @@ def test_every_list_opens(as_superuser: Client, cls: type) -> None:
     assert as_superuser.get(address(cls, "changelist")).status_code == 200
 
 
+def test_filters_speak_the_reader_s_language(as_superuser: Client, data: CertificationRun) -> None:
+    path = address(CertificationRun, "changelist") + "?verdict__exact=failed"
+    html = as_superuser.get(path, headers={"Accept-Language": "pt-BR"}).content.decode()
+    assert "permissão necessária" in html
+    assert "permission required" not in html
+
+
 def test_the_index_opens(as_superuser: Client) -> None:
     assert "MyIA Certification" in as_superuser.get("/admin/").content.decode()
 

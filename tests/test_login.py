@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client, RequestFactory
 from django.views.defaults import server_error
 
@@ -89,8 +90,16 @@ def test_repeated_failures_lock_the_account_out(client: Client, viewer: User, se
     html = responses[-1].content.decode()
     assert "Too many attempts" in html
     assert "locked for 15 minutes" in html
+    assert "manage.py axes_reset_username viewer@example.org" in html
     assert log_in(client, viewer.email).status_code == 429, "the right password does not help while locked"
     assert log_in(client, "VIEWER@example.org").status_code == 429, "nor does another spelling"
+
+
+def test_a_lock_is_lifted_by_the_command_the_page_names(client: Client, viewer: User, settings: Any) -> None:
+    settings.AXES_FAILURE_LIMIT = 1
+    log_in(client, viewer.email, "wrong")
+    call_command("axes_reset_username", viewer.email)
+    assert log_in(client, viewer.email).status_code == 302
 
 
 def test_a_lock_out_concerns_one_account(client: Client, viewer: User, operator: User, settings: Any) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.core.management import get_commands, load_command_class
 from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -76,7 +80,7 @@ class TestMatrix:
         assert "manage.py load_catalogue" in body(as_viewer)
 
     def test_an_untested_catalogue_says_what_to_do(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
-        assert "manage.py certify --model x.Nova --region us-east-1" in body(as_viewer)
+        assert "manage.py certify x.Nova --regions us-east-1" in body(as_viewer)
 
     def test_rows_are_active_models_by_vendor(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
         AIModel.objects.filter(pk=world["Llama"].pk).update(is_active=False)
@@ -334,7 +338,7 @@ class TestCertificationPage:
 
     def test_a_pair_never_certified_says_how_to_start(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
         html = body(as_viewer, self.path(world["Nova"], "sa-east-1"))
-        assert "manage.py certify --model x.Nova --region sa-east-1" in html
+        assert "manage.py certify x.Nova --regions sa-east-1" in html
 
     def test_a_pair_not_offered_says_so(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
         assert "knows no way to call" in body(as_viewer, self.path(world["Llama"], "eu-west-3"))
@@ -483,3 +487,35 @@ class TestJobPage:
         assert response.status_code == 403
         assert "nothing was changed" in response.content.decode()
         assert CertificationRun.objects.active().count() == 1
+
+
+def test_every_command_that_a_page_names_exists() -> None:
+    pages = [path.read_text() for path in (Path(settings.BASE_DIR) / "templates").rglob("*.html")]
+    named = {name for page in pages for name in re.findall(r"manage\.py (\w+)", page)}
+    assert {"load_catalogue", "certify"} <= named <= set(get_commands())
+    parser = load_command_class("certification", "certify").create_parser("manage.py", "certify")
+    assert parser.parse_args(["x.Nova", "--regions", "us-east-1"]).regions == ["us-east-1"]
+
+
+class TestStylesheet:
+    CSS = (Path(settings.BASE_DIR) / "static" / "css" / "base.css").read_text()
+    PAIRS = (
+        ("text", "bg"), ("text", "surface"), ("text", "sunken"), ("quiet", "bg"), ("quiet", "surface"), ("quiet", "sunken"),
+        ("link", "bg"), ("link", "surface"), ("on-primary", "primary"), ("on-ok", "ok"), ("on-warn", "warn"),
+        ("on-bad", "bad"), ("on-act", "act"), ("on-wait", "wait"), ("on-idle", "idle"), ("on-idle", "surface"),
+    )  # fmt: skip
+
+    @staticmethod
+    def luminance(colour: str) -> float:
+        digits = colour if len(colour) == 6 else "".join(c * 2 for c in colour)
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        red, green, blue = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize(("ink", "paper"), PAIRS)
+    def test_text_stands_out_from_its_background(self, scheme: str, ink: str, paper: str) -> None:
+        blocks = re.findall(r":root \{(.*?)\}", self.CSS, re.DOTALL)
+        colours = dict(re.findall(r"--([\w-]+): #([0-9a-f]+)", blocks[scheme == "dark"]))
+        light, dark = sorted((self.luminance(colours[ink]), self.luminance(colours[paper])), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5

@@ -219,6 +219,7 @@ def test_the_admin_works_under_the_content_policy(visit: Any, model: AIModel) ->
         "/admin/", "/admin/certification/aimodel/", f"/admin/certification/aimodel/{model.pk}/change/",
         f"/admin/certification/certificationrun/{run.pk}/change/",
         f"/admin/certification/testresult/{run.results.get().pk}/change/", "/admin/certification/user/add/",
+        "/admin/certification/route/add/", "/admin/certification/region/",
     ):  # fmt: skip
         visitor.open(path)
         expect(page.locator("#content")).to_be_visible()
