@@ -245,7 +245,6 @@ def test_any_outcomes_give_a_grade_and_never_an_exception(
     judge_sound(script.grade(play(script, lambda request: next(left, Failure(Reason.UNKNOWN, "?"))), Context()))
 
 
-@pytest.mark.skip(reason="not all are there yet")
 def test_ids_are_those_of_the_specification() -> None:
     wanted = "T1 T2 T3 T4 T5 J1 J2 J3 S1 S2 S3 I1 I2 I3 I4 I5 P1 P2 P3 P4 P5 R1 R2 R3 N1 N2 V1 V2 L1 L2 D1"
     assert [c.id for c in CASES] == wanted.split()

@@ -88,6 +88,7 @@ class Context:
     reference_input_tokens: int | None = None
     texts: tuple[str, ...] = ()  # every text of the run, for the leak gate
     dimensions: int | None = None  # the catalogue's vector length, embedding models
+    context_window: int | None = None  # tokens, by the catalogue
 
 
 @dataclass(frozen=True)

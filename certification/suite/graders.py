@@ -414,23 +414,24 @@ def no_other_numbers(outcome: Outcome | None, allowed: str) -> Grade:
     grade = usable(outcome)
     if not grade.passed:
         return grade
-    known = set().union(*numbers(allowed))
+    known = {abs(value) for readings in numbers(allowed) for value in readings}
     text = re.sub(r"(?m)^\W*\d{1,2}[.)]\s", "", text_of(outcome))
-    strange = [readings for readings in numbers(text) if not readings & known]
+    # The hyphens of 2026-03-01 are no signs.
+    strange = [readings for readings in numbers(text) if not {abs(value) for value in readings} & known]
     evidence = {"found": shown(text_of(outcome))}
     if not strange:
         return passed("Every number comes from the text.", **evidence)
     return failed(f"The number {min(strange[0])} is not in the text.", **evidence)
 
 
-def same_text(first: Outcome | None, second: Outcome | None) -> Grade:
-    """Both answers are the same but for case, accents, punctuation and white space."""
+def same_text(first: Outcome | None, second: Outcome | None, *, exact: bool = False) -> Grade:
+    """Both answers are the same; unless `exact`, case, accents, punctuation and white space do not matter."""
     grade = all_of(lambda: usable(first), lambda: usable(second))
     if not grade.passed:
         return grade
     one, other = text_of(first), text_of(second)
     evidence = {"first": shown(one), "second": shown(other)}
-    if plain(one) == plain(other):
+    if one == other or (not exact and plain(one) == plain(other)):
         return passed("Both answers are the same.", **evidence)
     return failed("The two answers differ.", **evidence)
 

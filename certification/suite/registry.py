@@ -11,15 +11,25 @@ from functools import lru_cache
 from certification.exchange import EmbedRequest, Outcome, Request
 from certification.suite import embedding, rehearsal
 from certification.suite.case import ALL_CAPABILITIES, REASONING_ROOM, Answer, Case, Ref, Script, Step, says
+from certification.suite.cases.context import CONTEXT
 from certification.suite.cases.gates import GATES
+from certification.suite.cases.instructions import INSTRUCTIONS
+from certification.suite.cases.performance import INFORMATION, PERFORMANCE
+from certification.suite.cases.portuguese import PORTUGUESE
+from certification.suite.cases.reasoning import REASONING
+from certification.suite.cases.streaming import STREAMING
 from certification.suite.cases.structured import STRUCTURED
 from certification.suite.cases.tools import TOOLS
+from certification.suite.cases.vision import VISION
 from certification.suite.scoring import CaseOutcome
 
 TEXT = "text"
 EMBEDDING = "embedding"
 
-_FULL = (*GATES, *TOOLS, *STRUCTURED)
+_FULL = (
+    *GATES, *TOOLS, *STRUCTURED, *STREAMING, *INSTRUCTIONS, *PORTUGUESE, *REASONING, *CONTEXT, *VISION, *PERFORMANCE,
+    *INFORMATION,
+)  # fmt: skip
 
 # In running order: the first is the access gate.
 _SUITES: dict[str, dict[str, tuple[Case, ...]]] = {
@@ -123,9 +133,17 @@ def _rehearse(step: Step, request: Request, outcomes: tuple[Outcome, ...]) -> tu
 _SUITE_SOURCES = (
     "suite/case.py",
     "suite/cases/asking.py",
+    "suite/cases/context.py",
     "suite/cases/gates.py",
+    "suite/cases/instructions.py",
+    "suite/cases/performance.py",
+    "suite/cases/portuguese.py",
+    "suite/cases/reasoning.py",
+    "suite/cases/streaming.py",
     "suite/cases/structured.py",
     "suite/cases/tools.py",
+    "suite/cases/vision.py",
+    "suite/drawing.py",
     "suite/embedding.py",
     "suite/graders.py",
     "suite/registry.py",

@@ -1,0 +1,207 @@
+"""Instructions that a program can check: counts, capitals, endings, forbidden words, titles, the language asked for."""
+
+from __future__ import annotations
+
+from certification.exchange import Outcome
+from certification.suite import graders
+from certification.suite.case import Category, Grade, Ref, Script, says
+from certification.suite.cases.asking import ask, one_answer, scored, variant_of
+
+# I1 three bullets and no comma, in Portuguese
+
+_ORDERS = (
+    "Liste exatamente três vantagens de {} para {}. Escreva uma vantagem por linha e comece cada linha com um hífen. Não "
+    "use nenhuma vírgula e não escreva nada além das três linhas.",
+    "Quais são os benefícios de {} para {}? Responda em exatamente três itens, um por linha, cada um iniciado por hífen, "
+    "sem nenhuma vírgula e sem introdução nem conclusão.",
+    "Dê três bons motivos para {} do ponto de vista de {}. São exatamente três linhas iniciadas por hífen, sem título, "
+    "sem vírgulas e sem mais nenhum texto.",
+)
+_HABITS = (
+    "andar de bicicleta", "cozinhar em casa", "aprender um idioma", "cultivar uma horta", "usar o transporte público",
+    "ler antes de dormir", "morar perto do trabalho", "economizar água", "adotar um cachorro", "caminhar todos os dias",
+)  # fmt: skip
+_WHOM = (
+    "uma família com crianças",
+    "um estudante",
+    "uma pessoa idosa",
+    "quem mora sozinho",
+    "um morador de cidade grande",
+)
+_GAINS = (
+    "Faz bem à saúde do corpo e da mente",
+    "Ajuda a gastar menos dinheiro por mês",
+    "Deixa a rotina mais leve e mais alegre",
+    "Aproxima as pessoas que vivem no mesmo bairro",
+    "Cria um hábito que dura a vida toda",
+)
+
+
+def _three_bullets(ref: Ref) -> Script:
+    rng = ref.rng()
+    order = _ORDERS[variant_of(ref, len(_ORDERS))]
+    prompt = order.format(rng.choice(_HABITS), rng.choice(_WHOM))
+    gains = rng.sample(_GAINS, 4)
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.all_of(
+            lambda: graders.bullets(outcome, 3, 3),
+            lambda: graders.lines(outcome, 3, 3),
+            lambda: graders.no_character(outcome, ",", "comma"),
+            lambda: graders.language(outcome, "pt"),
+        )
+
+    three = "\n".join(f"- {gain}" for gain in gains[:3])
+    near = rng.choice(
+        (f"{three}\n- {gains[3]}", f"Claro! Aqui estão:\n{three}", three.replace(" e ", ", ", 1) + ", sempre")
+    )
+    return one_answer(ref, len(_ORDERS), ask(ref, prompt), check, ideal=says(three), near=says(near))
+
+
+# I2 few words, one of them twice
+
+MOST_WORDS = 50
+_SHORT_TEXTS = (
+    "Write a short text about {} in at most 50 words.",
+    "In no more than 50 words, tell a tiny story about {}.",
+    "Describe {} to a child, in 50 words at the very most.",
+)
+_SUBJECTS = (
+    "a night at sea", "an old house", "a walk in the snow", "the first day of spring", "a busy market", "a long journey",
+)  # fmt: skip
+_TWICE = ("lantern", "orange", "window", "pocket", "silver", "whisper", "ladder", "garden")
+
+
+def _exactly_twice(ref: Ref) -> Script:
+    rng = ref.rng()
+    word = rng.choice(_TWICE)
+    order = _SHORT_TEXTS[variant_of(ref, len(_SHORT_TEXTS))].format(rng.choice(_SUBJECTS))
+    prompt = f'{order} Use the word "{word}" exactly twice, and never its plural or another form of it.'
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.all_of(
+            lambda: graders.words(outcome, 8, MOST_WORDS), lambda: graders.occurrences(outcome, word, 2)
+        )
+
+    good = (
+        f"Nobody had seen the {word} before. It was old and bright, and that {word} was all they spoke of that night."
+    )
+    once_more = f"{good} Even the moon loved the {word}."
+    once = good.replace(f"that {word}", "that thing")
+    rambling = f"{good} {'And the wind went on and on through the trees behind the house. ' * 3}"
+    near = rng.choice((once_more, once, rambling))
+    return one_answer(ref, len(_SHORT_TEXTS), ask(ref, prompt), check, ideal=says(good), near=says(near))
+
+
+# I3 capitals
+
+_SENTENCES = (
+    "Write one sentence that names the animal {} and the city of {}.",
+    "Tell in one sentence how the {} came to the city of {}.",
+    "Make up the headline of a newspaper about a {} that was seen in {}.",
+)
+_ANIMALS = ("tiger", "parrot", "camel", "lynx", "falcon", "turtle", "zebra", "badger")
+_CITIES = ("Recife", "Lisbon", "Oslo", "Cairo", "Quito", "Dublin", "Nairobi", "Helsinki")
+
+
+def _capitals(ref: Ref) -> Script:
+    rng = ref.rng()
+    animal, city = rng.choice(_ANIMALS), rng.choice(_CITIES)
+    order = _SENTENCES[variant_of(ref, len(_SENTENCES))].format(animal, city)
+    prompt = f"{order} Write your whole answer in capital letters, without a single small letter."
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.all_of(
+            lambda: graders.capitals(outcome),
+            lambda: graders.mentions(outcome, animal),
+            lambda: graders.mentions(outcome, city),
+        )
+
+    sentence = f"The {animal} was seen in the streets of {city} this morning."
+    near = rng.choice((f"Sure: {sentence.upper()}", sentence.upper().replace(" IN THE ", " in the "), sentence.title()))
+    return one_answer(ref, len(_SENTENCES), ask(ref, prompt), check, ideal=says(sentence.upper()), near=says(near))
+
+
+# I4 a required ending and a forbidden word
+
+_DESCRIBED = (
+    ("an umbrella", "rain", "It keeps people dry on wet days and folds away when the sky is clear.",
+     "It keeps the rain off people and folds away when the sky is clear."),
+    ("a refrigerator", "cold", "It holds food at a low temperature so that it lasts for days.",
+     "It keeps food cold so that it lasts for days."),
+    ("a bicycle", "wheels", "It is driven by the legs of its rider and steered with two hands.",
+     "It has two wheels and is driven by the legs of its rider."),
+    ("a library", "books", "People go there to read, to learn and to borrow what others have written.",
+     "People go there to read and to borrow books."),
+    ("the sun", "light", "It warms the earth by day, and without it nothing would grow.",
+     "It gives light and warmth, and without it nothing would grow."),
+)  # fmt: skip
+_ENDINGS = ("This note has the number {}.", "File {} is closed now.", "End of card {}.")
+
+
+def _ending(ref: Ref) -> Script:
+    rng = ref.rng()
+    thing, forbidden, good, bad = _DESCRIBED[variant_of(ref, len(_DESCRIBED))]
+    number = rng.randrange(1200, 9800)
+    sentence = rng.choice(_ENDINGS)
+    ending = sentence.format(number)
+    prompt = (
+        f'Describe {thing} in two or three sentences without using the word "{forbidden}". Your answer must end with exactly '
+        f"this sentence: {ending}"
+    )
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.all_of(lambda: graders.ends_with(outcome, ending), lambda: graders.without(outcome, forbidden))
+
+    near = rng.choice(
+        (f"{bad} {ending}", f"{good} {sentence.format(number + 1)}", f"{good} {ending} I hope this helps!")
+    )
+    return one_answer(
+        ref, len(_DESCRIBED), ask(ref, prompt), check, ideal=says(f"{good} {ending}"), near=says(near)
+    )  # fmt: skip
+
+
+# I5 asked in English, answered in Portuguese, in two sections
+
+_TITLES = (("Vantagens", "Desvantagens"), ("Resumo", "Conselhos"), ("Problema", "Solução"), ("Antes", "Depois"))
+_MATTERS = (
+    "working from home", "living in a big city", "buying a used car", "paying by card", "travelling by train",
+    "keeping a pet in a flat", "learning to swim as an adult",
+)  # fmt: skip
+_PT = (
+    "É uma escolha que muita gente faz porque ela facilita a vida de todos os dias.",
+    "Mesmo assim, é preciso pensar bem antes de decidir, pois nem tudo é tão simples quanto parece.",
+)
+_EN = (
+    "It is a choice that many people make because it makes their daily life easier.",
+    "Even so, it is wise to think about it first, because not everything is as simple as it looks.",
+)
+
+
+def _two_sections(ref: Ref) -> Script:
+    rng = ref.rng()
+    first, second = _TITLES[variant_of(ref, len(_TITLES))]
+    prompt = (
+        f"What should somebody know about {rng.choice(_MATTERS)}? Answer in Brazilian Portuguese, in two sections. Put the "
+        f'title "{first}" alone on the line above the first section and the title "{second}" alone on the line above the '
+        "second, and write one or two sentences in each. Write nothing before the first title."
+    )
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.all_of(lambda: graders.sections(outcome, first, second), lambda: graders.language(outcome, "pt"))
+
+    good = f"{first}\n{_PT[0]}\n\n{second}\n{_PT[1]}"
+    near = rng.choice(
+        (f"{first}\n{_EN[0]}\n\n{second}\n{_EN[1]}", f"{second}\n{_PT[1]}\n\n{first}\n{_PT[0]}",
+         f"{first}\n{_PT[0]}\n\n{_PT[1]}", f"Claro!\n{good}")
+    )  # fmt: skip
+    return one_answer(ref, len(_TITLES), ask(ref, prompt, room=400), check, ideal=says(good), near=says(near))
+
+
+INSTRUCTIONS = (
+    scored("I1", "Three bullets, no commas (pt)", Category.INSTRUCTIONS, _three_bullets),
+    scored("I2", "One word exactly twice", Category.INSTRUCTIONS, _exactly_twice),
+    scored("I3", "Capital letters only", Category.INSTRUCTIONS, _capitals),
+    scored("I4", "Required ending, forbidden word", Category.INSTRUCTIONS, _ending),
+    scored("I5", "Portuguese in two sections", Category.INSTRUCTIONS, _two_sections),
+)

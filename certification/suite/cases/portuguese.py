@@ -1,0 +1,596 @@
+"""Brazilian Portuguese: facts of the country, what follows from what, grammar, dates and money, a contract in short."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from certification.exchange import Outcome
+from certification.suite import graders
+from certification.suite.case import Category, Grade, Ref, Script, says
+from certification.suite.cases.asking import ask, one_answer, scored, variant_of
+
+LETTERS = "ABCD"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question or a sentence with a gap, its right option first."""
+
+    stem: str
+    options: tuple[str, ...]
+
+
+def _lettered(rng: random.Random, items: Sequence[Item]) -> tuple[str, list[str], list[str]]:
+    """The items with shuffled options as they are printed, the right letters, and letters with one wrong."""
+    blocks, right = [], []
+    for number, item in enumerate(items, 1):
+        options = rng.sample(item.options, len(item.options))
+        printed = "\n".join(f"{LETTERS[i]}) {option}" for i, option in enumerate(options))
+        blocks.append(f"{number}. {item.stem}\n{printed}")
+        right.append(LETTERS[options.index(item.options[0])])
+    wrong, place = list(right), rng.randrange(len(items))
+    wrong[place] = rng.choice([x for x in LETTERS[: len(items[place].options)] if x != right[place]])
+    return "\n\n".join(blocks), right, wrong
+
+
+def _row(letters: Sequence[str]) -> str:
+    return " ".join(f"{number}-{letter}" for number, letter in enumerate(letters, 1))
+
+
+# P1 multiple choice
+
+_QUIZ_ORDERS = (
+    "Responda às quatro questões abaixo. Cada uma tem uma única alternativa correta.",
+    "Seguem quatro questões de múltipla escolha. Escolha, em cada uma, a única alternativa correta.",
+    "Leia as quatro perguntas a seguir e marque a alternativa certa de cada uma.",
+)
+_ROW_OF_FOUR = (
+    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X 4-X, trocando cada X pela letra escolhida, e não escreva "
+    "mais nada."
+)
+QUIZ: tuple[Item, ...] = (
+    Item("Qual é a capital do Ceará?", ("Fortaleza", "Natal", "Teresina", "São Luís")),
+    Item("Em que região do Brasil fica Goiás?", ("Centro-Oeste", "Norte", "Nordeste", "Sudeste")),
+    Item("Qual destes estados não tem litoral?", ("Minas Gerais", "Sergipe", "Paraná", "Paraíba")),
+    Item("Qual cidade é a capital do Brasil desde 1960?", ("Brasília", "Rio de Janeiro", "Salvador", "São Paulo")),
+    Item("Qual destes países não faz fronteira com o Brasil?", ("Chile", "Peru", "Uruguai", "Guiana")),
+    Item(
+        "O lado brasileiro das Cataratas do Iguaçu fica em que estado?",
+        ("Paraná", "Santa Catarina", "São Paulo", "Mato Grosso do Sul"),
+    ),
+    Item(
+        "Qual bioma ocupa a maior parte do sertão nordestino?", ("Caatinga", "Pampa", "Pantanal", "Mata Atlântica")
+    ),
+    Item(
+        "O arquipélago de Fernando de Noronha pertence a que estado?",
+        ("Pernambuco", "Bahia", "Rio Grande do Norte", "Ceará"),
+    ),
+    Item("Em que ano foi proclamada a Independência do Brasil?", ("1822", "1808", "1889", "1500")),
+    Item("Em que ano foi proclamada a República no Brasil?", ("1889", "1822", "1930", "1891")),
+    Item(
+        "Qual lei extinguiu a escravidão no Brasil, em 1888?",
+        ("Lei Áurea", "Lei do Ventre Livre", "Lei dos Sexagenários", "Lei Eusébio de Queirós"),
+    ),
+    Item(
+        "Quem era o presidente do Brasil quando Brasília foi inaugurada?",
+        ("Juscelino Kubitschek", "Getúlio Vargas", "Jânio Quadros", "João Goulart"),
+    ),
+    Item(
+        "Quem comandava a frota portuguesa que chegou ao litoral da Bahia em abril de 1500?",
+        ("Pedro Álvares Cabral", "Vasco da Gama", "Martim Afonso de Sousa", "Tomé de Sousa"),
+    ),
+    Item("Zumbi foi um dos líderes de que quilombo?", ("Palmares", "Canudos", "Contestado", "Caldeirão")),
+    Item(
+        "Quem escreveu o romance “Dom Casmurro”?",
+        ("Machado de Assis", "José de Alencar", "Jorge Amado", "Graciliano Ramos"),
+    ),
+    Item(
+        "Quem escreveu “Grande sertão: veredas”?",
+        ("João Guimarães Rosa", "Clarice Lispector", "Erico Verissimo", "Monteiro Lobato"),
+    ),
+    Item(
+        "Quem pintou o quadro “Abaporu”?",
+        ("Tarsila do Amaral", "Anita Malfatti", "Di Cavalcanti", "Candido Portinari"),
+    ),
+    Item(
+        "Quem compôs “Garota de Ipanema” com Vinicius de Moraes?",
+        ("Tom Jobim", "Chico Buarque", "Caetano Veloso", "Gilberto Gil"),
+    ),
+    Item(
+        "Em que cidade os bois Garantido e Caprichoso se enfrentam todos os anos?",
+        ("Parintins", "Manaus", "Belém", "Santarém"),
+    ),
+    Item(
+        "Que arquiteto projetou o Palácio da Alvorada?",
+        ("Oscar Niemeyer", "Lina Bo Bardi", "Paulo Mendes da Rocha", "Vilanova Artigas"),
+    ),
+    Item("O frevo nasceu em que estado?", ("Pernambuco", "Bahia", "Rio de Janeiro", "Minas Gerais")),
+    Item("De que planta se extrai o tucupi?", ("Mandioca-brava", "Milho", "Coqueiro", "Açaizeiro")),
+    Item("Qual é o plural de “cidadão”?", ("Cidadãos", "Cidadões", "Cidadães", "Cidadãoes")),
+    Item("Qual palavra é antônimo de “prolixo”?", ("Conciso", "Extenso", "Detalhado", "Cansativo")),
+    Item("Qual é o coletivo de lobos?", ("Alcateia", "Cardume", "Enxame", "Arquipélago")),
+    Item(
+        "O que significa a expressão “pisar em ovos”?",
+        ("Agir com muito cuidado", "Gastar mais do que se tem", "Andar depressa", "Mentir sem querer"),
+    ),
+    Item(
+        "O que significa a expressão “ficar a ver navios”?",
+        ("Não conseguir o que se esperava", "Viajar para muito longe", "Descansar à beira-mar", "Trabalhar no porto"),
+    ),
+    Item(
+        "A partir de que idade o voto é obrigatório para o brasileiro alfabetizado?",
+        ("18 anos", "16 anos", "17 anos", "21 anos"),
+    ),
+    Item("Quantos senadores representam cada estado no Senado Federal?", ("Três", "Um", "Dois", "Oito")),
+    Item(
+        "O que significa a sigla SUS?",
+        ("Sistema Único de Saúde", "Serviço Universal de Saúde", "Sistema Unificado de Segurança",
+         "Serviço Único Social"),
+    ),
+    Item(
+        "Segundo o Código de Defesa do Consumidor, em quantos dias após receber o produto se pode desistir de uma compra "
+        "feita pela internet?",
+        ("Sete", "Dois", "Vinte", "Noventa"),
+    ),
+    Item("Que sigla identifica o cadastro das pessoas físicas na Receita Federal?", ("CPF", "CNPJ", "CNH", "CTPS")),
+    Item(
+        "O que se comemora no Brasil em 7 de setembro?",
+        ("A Independência", "A Proclamação da República", "O Dia do Trabalho", "O dia de Tiradentes"),
+    ),
+    Item(
+        "Em que dia se comemora o feriado nacional de Tiradentes?",
+        ("21 de abril", "1º de maio", "15 de novembro", "12 de outubro"),
+    ),
+    Item("Em que ano foi promulgada a Constituição Federal em vigor no Brasil?", ("1988", "1946", "1967", "1934")),
+    Item(
+        "A quem cabe cobrar o IPVA?",
+        ("Aos estados e ao Distrito Federal", "À União", "Aos municípios", "Aos cartórios"),
+    ),
+)  # fmt: skip
+
+
+def _quiz(ref: Ref) -> Script:
+    rng = ref.rng()
+    printed, right, wrong = _lettered(rng, rng.sample(QUIZ, 4))
+    prompt = f"{_QUIZ_ORDERS[variant_of(ref, len(_QUIZ_ORDERS))]} {_ROW_OF_FOUR}\n\n{printed}"
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.choices(outcome, right)
+
+    return one_answer(
+        ref, len(_QUIZ_ORDERS), ask(ref, prompt), check, ideal=says(_row(right)), near=says(_row(wrong))
+    )  # fmt: skip
+
+
+# P2 what follows from what
+
+FOLLOWS, CONTRADICTS, OPEN = "decorre", "contradiz", "indefinido"
+RELATIONS = (FOLLOWS, CONTRADICTS, OPEN)
+
+
+@dataclass(frozen=True)
+class Premise:
+    """A sentence, and three others: one that follows from it, one that contradicts it, one that it leaves open."""
+
+    text: str
+    follows: str
+    contradicts: str
+    open: str
+
+
+PREMISES: tuple[Premise, ...] = (
+    Premise(
+        "{a} comprou três livros e deu dois deles a {b}.",
+        "{b} ganhou livros de {a}.",
+        "{a} ficou com todos os livros que comprou.",
+        "{b} já conhecia os livros que ganhou.",
+    ),
+    Premise(
+        "Todos os alunos da turma passaram na prova, e {b} é aluno da turma.",
+        "{b} passou na prova.",
+        "{b} foi reprovado na prova.",
+        "{b} tirou a maior nota da turma.",
+    ),
+    Premise(
+        "{a} mora no décimo andar de um prédio que não tem elevador.",
+        "O prédio em que {a} mora tem pelo menos dez andares.",
+        "{a} vai de elevador até o andar em que mora.",
+        "{a} gosta do apartamento em que mora.",
+    ),
+    Premise(
+        "A loja fechou às 18 horas, e {b} chegou lá às 19 horas do mesmo dia.",
+        "{b} chegou à loja depois que ela fechou.",
+        "{b} chegou à loja uma hora antes de ela fechar.",
+        "{b} voltou à loja no dia seguinte.",
+    ),
+    Premise(
+        "Nenhum dos convidados comeu carne no almoço, e {a} estava entre os convidados.",
+        "{a} não comeu carne no almoço.",
+        "{a} comeu um bife no almoço.",
+        "{a} nunca come carne.",
+    ),
+    Premise(
+        "{b} é mais velho do que {a}, e {a} é mais velha do que Sílvia.",
+        "{b} é mais velho do que Sílvia.",
+        "Sílvia é mais velha do que {b}.",
+        "{a} e {b} são irmãos.",
+    ),
+    Premise(
+        "{a} foi de ônibus ao trabalho porque o carro dela estava na oficina.",
+        "O carro de {a} estava na oficina.",
+        "{a} foi ao trabalho no próprio carro.",
+        "O conserto do carro de {a} custou caro.",
+    ),
+    Premise(
+        "{b} embarcou no Recife às 9 horas e desembarcou em Belém ao meio-dia do mesmo dia.",
+        "{b} chegou a Belém no mesmo dia em que saiu do Recife.",
+        "{b} só chegou a Belém no dia seguinte.",
+        "{b} foi a Belém a trabalho.",
+    ),
+    Premise(
+        "A biblioteca só empresta livros a quem tem carteirinha, e ontem ela emprestou um livro a {a}.",
+        "Ontem {a} tinha a carteirinha da biblioteca.",
+        "{a} nunca pegou um livro emprestado nessa biblioteca.",
+        "O livro que {a} pegou é um romance.",
+    ),
+    Premise(
+        "Na sala há {n} cadeiras, e exatamente metade delas está quebrada.",
+        "Há {half} cadeiras quebradas na sala.",
+        "Todas as cadeiras da sala estão inteiras.",
+        "As cadeiras quebradas serão consertadas nesta semana.",
+    ),
+    Premise(
+        "Há dois anos, {b} deixou de fumar.",
+        "{b} já fumou.",
+        "{b} nunca fumou.",
+        "{b} deixou de fumar por recomendação médica.",
+    ),
+    Premise(
+        "{a} só toma café sem açúcar, e hoje ela tomou duas xícaras de café.",
+        "Hoje {a} tomou café sem açúcar.",
+        "Hoje {a} tomou café com açúcar.",
+        "Hoje {a} tomou café em casa.",
+    ),
+    Premise(
+        "O time de {b} disputou dois jogos no fim de semana e perdeu os dois.",
+        "O time de {b} não venceu nenhum jogo no fim de semana.",
+        "O time de {b} venceu um dos jogos do fim de semana.",
+        "O time de {b} trocou de técnico depois dos jogos.",
+    ),
+    Premise(
+        "{a} esqueceu o guarda-chuva em casa e chegou encharcada ao escritório.",
+        "{a} chegou molhada ao escritório.",
+        "{a} chegou ao escritório com a roupa seca.",
+        "{a} voltou para casa mais cedo naquele dia.",
+    ),
+)
+_WOMEN = ("Marina", "Júlia", "Teresa", "Lívia", "Camila", "Helena", "Débora")
+_MEN = ("Rafael", "Tiago", "Otávio", "Bruno", "Caio", "Danilo", "Vicente")
+_PAIR_ORDERS = (
+    "Compare as duas frases de cada par.",
+    "Leia com atenção os dois pares de frases abaixo.",
+    "Em cada par abaixo, tome a primeira frase como verdadeira e avalie a segunda.",
+)
+_RELATION_ORDER = (
+    "Se a segunda frase é necessariamente verdadeira quando a primeira é verdadeira, a resposta é “decorre”. Se ela é "
+    "necessariamente falsa, a resposta é “contradiz”. Se a primeira frase não permite saber, a resposta é “indefinido”. "
+    "Escreva apenas as duas respostas, na ordem dos pares, em uma única linha e separadas por vírgula."
+)
+
+
+def _entailment(ref: Ref) -> Script:
+    rng = ref.rng()
+    pairs, right = [], []
+    for number, premise in enumerate(rng.sample(PREMISES, 2), 1):
+        half = rng.randrange(8, 40)
+        names = {"a": rng.choice(_WOMEN), "b": rng.choice(_MEN), "n": 2 * half, "half": half}
+        relation, second = rng.choice(
+            ((FOLLOWS, premise.follows), (CONTRADICTS, premise.contradicts), (OPEN, premise.open))
+        )
+        pairs.append(f"Par {number}\nPrimeira: {premise.text.format(**names)}\nSegunda: {second.format(**names)}")
+        right.append(relation)
+    wrong, place = list(right), rng.randrange(2)
+    wrong[place] = rng.choice([relation for relation in RELATIONS if relation != right[place]])
+    order = _PAIR_ORDERS[variant_of(ref, len(_PAIR_ORDERS))]
+    prompt = "\n\n".join((f"{order} {_RELATION_ORDER}", *pairs))
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.labels(outcome, RELATIONS, *right)
+
+    return one_answer(
+        ref, len(_PAIR_ORDERS), ask(ref, prompt), check, ideal=says(", ".join(right)), near=says(", ".join(wrong))
+    )  # fmt: skip
+
+
+# P3 grammar
+
+CRASE: tuple[Item, ...] = (
+    Item("Ela foi ___ farmácia comprar um remédio.", ("à", "a", "há")),
+    Item("A consulta começa ___ três horas da tarde.", ("às", "as", "hás")),
+    Item("Perdemos o ônibus e voltamos para casa ___ pé.", ("a", "à", "há")),
+    Item("Ele começou ___ estudar para o concurso.", ("a", "à", "há")),
+    Item("Moro neste bairro ___ dez anos.", ("há", "a", "à")),
+    Item("Daqui ___ duas semanas começam as férias.", ("a", "à", "há")),
+    Item("Entreguei o documento ___ diretora da escola.", ("à", "a", "há")),
+    Item("Não me refiro ___ ela, e sim ao irmão dela.", ("a", "à", "há")),
+    Item("No verão passado, fomos ___ Bahia.", ("à", "a", "há")),
+    Item("No ano que vem, iremos ___ Roma.", ("a", "à", "há")),
+    Item("Os dois adversários ficaram frente ___ frente no debate.", ("a", "à", "há")),
+    Item("A loja abre de segunda ___ sexta-feira.", ("a", "à", "há")),
+)
+CONCORDANCIA: tuple[Item, ...] = (
+    Item("___ muitos anos que não nos vemos.", ("Faz", "Fazem", "Fizeram")),
+    Item("Ontem ___ vários problemas na reunião.", ("houve", "houveram", "haviam")),
+    Item("Seguem ___ as notas fiscais que o senhor pediu.", ("anexas", "anexo", "anexa")),
+    Item("É ___ a entrada de animais neste prédio.", ("proibida", "proibido", "proibidos")),
+    Item("As alunas garantiram que elas ___ fariam o trabalho.", ("mesmas", "mesmo", "mesma")),
+    Item("O almoço foi servido ao meio-dia e ___.", ("meia", "meio", "meias")),
+    Item("A diretora ficou ___ cansada depois da viagem.", ("meio", "meia", "meias")),
+    Item("___-se apartamentos nesta rua.", ("Alugam", "Aluga", "Alugou")),
+    Item("___-se de vendedores com experiência.", ("Precisa", "Precisam", "Precisaram")),
+    Item("Mais de um aluno ___ à aula de ontem.", ("faltou", "faltaram", "faltavam")),
+    Item("Os Estados Unidos ___ o acordo na semana passada.", ("assinaram", "assinou", "assinava")),
+    Item("Hoje havia ___ pessoas na fila do que ontem.", ("menos", "menas", "menor")),
+)
+REGENCIA: tuple[Item, ...] = (
+    Item("Prefiro café ___ chá.", ("a", "do que", "que")),
+    Item("Ontem à noite, assistimos ___ um filme muito bom.", ("a", "de", "em")),
+    Item("O motorista não obedeceu ___ sinalização.", ("à", "a", "na")),
+    Item("Este é o livro ___ que mais gosto.", ("de", "em", "a")),
+    Item("A cidade ___ que nasci fica no litoral.", ("em", "de", "a")),
+    Item("O cargo ___ que ele aspira exige experiência.", ("a", "de", "em")),
+    Item("Ela se esqueceu ___ reunião de hoje.", ("da", "à", "na")),
+    Item("Lembre-se ___ trazer os documentos.", ("de", "a", "em")),
+    Item("Sou favorável ___ proposta do síndico.", ("à", "a", "da")),
+    Item("Informei os clientes ___ mudança de horário.", ("da", "à", "a")),
+    Item("Ele é residente ___ Rua das Flores.", ("na", "à", "a")),
+    Item("Os vizinhos confiam ___ porteiro do prédio.", ("no", "ao", "o")),
+)
+_GRAMMAR_ORDERS = (
+    "Escolha a opção que completa cada frase de acordo com a norma-padrão da língua portuguesa.",
+    "Complete as três lacunas segundo a norma-padrão do português escrito.",
+    "Em cada frase falta uma palavra. Indique a opção que a gramática normativa recomenda.",
+)
+_ROW_OF_THREE = (
+    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X, trocando cada X pela letra escolhida, e não escreva mais "
+    "nada."
+)
+
+
+def _grammar(ref: Ref) -> Script:
+    rng = ref.rng()
+    items = [rng.choice(bank) for bank in (CRASE, CONCORDANCIA, REGENCIA)]
+    printed, right, wrong = _lettered(rng, rng.sample(items, 3))
+    prompt = f"{_GRAMMAR_ORDERS[variant_of(ref, len(_GRAMMAR_ORDERS))]} {_ROW_OF_THREE}\n\n{printed}"
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.choices(outcome, right)
+
+    return one_answer(
+        ref, len(_GRAMMAR_ORDERS), ask(ref, prompt), check, ideal=says(_row(right)), near=says(_row(wrong))
+    )  # fmt: skip
+
+
+# P4 dates and amounts
+
+MONTHS = (
+    ["janeiro", "fevereiro", "março", "abril", "maio", "junho", "julho", "agosto", "setembro", "outubro", "novembro", "dezembro"]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Day:
+    year: int
+    month: int
+    day: int
+
+    @property
+    def iso(self) -> str:
+        return f"{self.year}-{self.month:02}-{self.day:02}"
+
+    @property
+    def spoken(self) -> str:
+        return f"{'1º' if self.day == 1 else self.day} de {MONTHS[self.month - 1]} de {self.year}"
+
+    @property
+    def short(self) -> str:
+        return f"{self.day:02}/{self.month:02}/{self.year}"
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The ways in which a Brazilian text may write this day."""
+        month = MONTHS[self.month - 1]
+        spoken = (self.spoken, *(f"{day} de {month} de {self.year}" for day in (self.day, f"{self.day:02}")))
+        return *spoken, self.short, f"{self.day}/{self.month}/{self.year}", self.iso
+
+
+def draw_day(rng: random.Random) -> Day:
+    """A day that tells day and month apart only for who reads the Brazilian way round."""
+    month = rng.randrange(1, 13)
+    return Day(rng.randrange(2019, 2028), month, rng.choice([d for d in range(1, 13) if d != month]))
+
+
+def reais(cents: int) -> str:
+    """1234567 -> R$ 12.345,67"""
+    return f"R$ {cents // 100:,}".replace(",", ".") + f",{cents % 100:02}"
+
+
+def _draw_amount(rng: random.Random) -> tuple[str, str]:
+    """An amount as a text writes it, and as a decimal."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        tenths = rng.choice([n for n in range(105, 980) if n % 10])
+        return f"R$ {tenths // 10},{tenths % 10} mil", f"{tenths * 100}.00"
+    if kind == 1:
+        tenths = rng.choice([n for n in range(21, 98) if n % 10])
+        return f"R$ {tenths // 10},{tenths % 10} milhões", f"{tenths * 100_000}.00"
+    cents = rng.randrange(110_001, 99_999_999) if kind == 2 else rng.randrange(1_005, 99_990)
+    return reais(cents), f"{cents // 100}.{cents % 100:02}"
+
+
+_NOTES = (
+    ("O contrato foi assinado em {d1}. A primeira parcela, de {m1}, vence em {d2}, e o valor total é de {m2}.",
+     "a data da assinatura, a data de vencimento da primeira parcela, o valor da primeira parcela e o valor total"),
+    ("A obra começou em {d1}, com orçamento de {m1}, e foi entregue em {d2}, depois de consumir {m2}.",
+     "a data de início, a data de entrega, o orçamento e o custo final"),
+    ("O leilão foi aberto em {d1}, com lance mínimo de {m1}. O terreno foi arrematado em {d2}, por {m2}.",
+     "a data de abertura, a data da arrematação, o lance mínimo e o preço final"),
+)  # fmt: skip
+
+
+def _dates_and_money(ref: Ref) -> Script:
+    rng = ref.rng()
+    note, fields = _NOTES[variant_of(ref, len(_NOTES))]
+    first, second = draw_day(rng), draw_day(rng)
+    (said1, amount1), (said2, amount2) = _draw_amount(rng), _draw_amount(rng)
+    text = note.format(
+        d1=rng.choice((first.spoken, first.short)), d2=rng.choice((second.spoken, second.short)), m1=said1, m2=said2
+    )
+    prompt = (
+        f"Leia o texto e escreva, em quatro linhas e nesta ordem, {fields}. Escreva as datas no formato AAAA-MM-DD e os "
+        "valores em reais só com algarismos, com ponto decimal, duas casas e sem separador de milhar (por exemplo, "
+        f"1500.00). Não escreva rótulos nem mais nada.\n\n{text}"
+    )
+    right = [first.iso, second.iso, amount1, amount2]
+    american = Day(first.year, first.day, first.month)
+    near = rng.choice(
+        ([american.iso, *right[1:]], [*right[:3], said2], [first.short, *right[1:]],
+         [f"Assinatura: {right[0]}", *right[1:]], right[:3])
+    )  # fmt: skip
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.lines_are(outcome, *right)
+
+    return one_answer(
+        ref, len(_NOTES), ask(ref, prompt), check, ideal=says("\n".join(right)), near=says("\n".join(near))
+    )
+
+
+# P5 a contract in five lines
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a contract is about; `amount` in cents, `fine` in per cent."""
+
+    person: str
+    firm: str
+    amount: int
+    starts: Day
+    months: int
+    fine: int
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The text, the four facts that a summary must have, in words, and a summary that has them."""
+
+    text: str
+    facts: str
+    summary: str
+
+
+_FULL_NAMES = (
+    "Marina Alves Teixeira", "Otávio Ramos Leal", "Teresa Pinto Guedes", "Danilo Freitas Neves", "Lívia Castro Moura",
+    "Vicente Lopes Barreto", "Camila Dutra Farias", "Rafael Nunes Bastos",
+)  # fmt: skip
+_FIRMS = ("Horizonte Serviços Ltda.", "Pedra Azul Imóveis Ltda.", "Ipê Comércio e Serviços Ltda.", "Maré Alta Ltda.")
+
+
+def _lease(deal: Terms) -> Contract:
+    text = (
+        f"CONTRATO DE LOCAÇÃO. {deal.firm}, doravante denominada locadora, cede a {deal.person}, doravante parte locatária, o uso do "
+        f"apartamento residencial descrito no anexo. A locação tem início em {deal.starts.spoken} e vigora por {deal.months} meses, "
+        f"ao fim dos quais o imóvel deverá ser devolvido no estado em que foi recebido. O aluguel mensal é de "
+        f"{reais(deal.amount)} e será pago até o quinto dia útil de cada mês, por meio de boleto bancário. O atraso no pagamento "
+        f"sujeita a parte locatária a multa de {deal.fine}% sobre o valor em aberto. É vedada a sublocação, no todo ou em parte, "
+        "sem autorização por escrito da locadora. As despesas de condomínio, água e energia elétrica correm por conta da "
+        "parte locatária."
+    )
+    summary = (
+        f"{deal.firm} aluga um apartamento a {deal.person}.\nA locação começa em {deal.starts.spoken} e dura {deal.months} meses.\n"
+        f"O aluguel mensal é de {reais(deal.amount)}."
+    )
+    facts = "o nome da parte locatária, o valor do aluguel mensal, a data de início e o prazo em meses"
+    return Contract(text, facts, summary)
+
+
+def _service(deal: Terms) -> Contract:
+    text = (
+        f"CONTRATO DE PRESTAÇÃO DE SERVIÇOS. Pelo presente instrumento, {deal.person}, na qualidade de contratante, e {deal.firm}, na "
+        "qualidade de contratada, ajustam a manutenção dos jardins da residência indicada no anexo. Os serviços terão "
+        f"início em {deal.starts.spoken} e serão prestados pelo prazo de {deal.months} meses, com visitas semanais em dia e hora "
+        f"combinados entre as partes. O preço dos serviços é de {reais(deal.amount)} por mês, a serem pagos mediante a "
+        f"apresentação de nota fiscal. A rescisão antes do prazo, por qualquer das partes, implica multa de {deal.fine}% sobre o "
+        "saldo do contrato. As ferramentas e os insumos são fornecidos pela contratada. Fica eleito o foro da comarca em "
+        "que se situa a residência."
+    )
+    summary = (
+        f"{deal.person} contrata {deal.firm} para cuidar dos jardins da sua residência.\nO serviço começa em {deal.starts.short}, dura "
+        f"{deal.months} meses e custa {reais(deal.amount)} por mês."
+    )
+    facts = "o nome de quem contrata, o valor mensal, a data de início e o prazo em meses"
+    return Contract(text, facts, summary)
+
+
+def _loan(deal: Terms) -> Contract:
+    text = (
+        f"CONTRATO DE COMODATO DE EQUIPAMENTOS. {deal.firm} entrega a {deal.person}, a título de empréstimo gratuito, os equipamentos "
+        f"de informática relacionados no anexo, avaliados em {reais(deal.amount)}. O empréstimo tem início em {deal.starts.spoken} e "
+        f"termina ao cabo de {deal.months} meses, podendo ser renovado por acordo entre as partes. Quem recebe os equipamentos "
+        "obriga-se a conservá-los como se seus fossem e a não os ceder a terceiros. Em caso de perda ou de dano, responde "
+        f"pelo valor da avaliação, acrescido de multa de {deal.fine}%. A devolução será feita na sede da empresa, contra recibo, "
+        "em perfeitas condições de uso."
+    )
+    summary = (
+        f"{deal.firm} empresta equipamentos de informática a {deal.person}.\nEles foram avaliados em {reais(deal.amount)}.\nO empréstimo "
+        f"vai de {deal.starts.spoken} até o fim de {deal.months} meses."
+    )
+    facts = "o nome de quem recebe os equipamentos, o valor da avaliação, a data de início e o prazo em meses"
+    return Contract(text, facts, summary)
+
+
+_CONTRACTS: tuple[Callable[[Terms], Contract], ...] = (_lease, _service, _loan)
+
+
+def _contract(ref: Ref) -> Script:
+    rng = ref.rng()
+    deal = Terms(
+        rng.choice(_FULL_NAMES), rng.choice(_FIRMS), rng.randrange(1_201, 9_800) * 100, draw_day(rng), rng.randrange(14, 48),
+        rng.choice((2, 5, 8, 10)),
+    )  # fmt: skip
+    contract = _CONTRACTS[variant_of(ref, len(_CONTRACTS))](deal)
+    prompt = (
+        f"Resuma o contrato abaixo em no máximo cinco linhas. O resumo deve informar {contract.facts}. Use algarismos e não "
+        f"inclua nenhum número que não esteja no contrato.\n\n{contract.text}"
+    )
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.all_of(
+            lambda: graders.mentions(outcome, deal.person),
+            lambda: graders.has_number(outcome, deal.amount // 100),
+            lambda: graders.mentions_one(outcome, *deal.starts.spellings),
+            lambda: graders.has_number(outcome, deal.months),
+            lambda: graders.no_other_numbers(outcome, f"{contract.text} {deal.starts.month}"),
+            lambda: graders.lines(outcome, 1, 5),
+            lambda: graders.language(outcome, "pt"),
+        )
+
+    good = contract.summary
+    near = rng.choice(
+        (good.replace(f"{deal.months} meses", "alguns meses"), f"{good}\nO total é de {reais(deal.amount * deal.months)}.",
+         good.replace(deal.person, deal.person.split()[0]), "\n".join(good.split(" ", 6)))
+    )  # fmt: skip
+    count = len(_CONTRACTS)
+    return one_answer(ref, count, ask(ref, prompt, room=500), check, ideal=says(good), near=says(near))
+
+
+PORTUGUESE = (
+    scored("P1", "Four multiple-choice items (pt)", Category.PORTUGUESE, _quiz),
+    scored("P2", "Entailment pair (pt)", Category.PORTUGUESE, _entailment),
+    scored("P3", "Grammar (pt)", Category.PORTUGUESE, _grammar),
+    scored("P4", "Dates and amounts (pt)", Category.PORTUGUESE, _dates_and_money),
+    scored("P5", "Contract in five lines (pt)", Category.PORTUGUESE, _contract),
+)

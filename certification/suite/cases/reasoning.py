@@ -1,0 +1,290 @@
+"""Reasoning: word problems of three steps, puzzles with one answer, and thoughts that survive a tool call."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+
+from certification.exchange import Failure, Outcome, Reasoning, Request, ToolUse
+from certification.suite import graders
+from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
+from certification.suite.cases.asking import (
+    Outcomes,
+    always,
+    ask,
+    at,
+    lacking,
+    one_answer,
+    scored,
+    tool,
+    variant_of,
+)
+from certification.suite.cases.tools import returned
+from certification.suite.graders import Wanted
+
+_ROOM = 900  # models without a reasoning block think in the answer
+
+# R1 a word problem of three steps
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A question, its answer, and what comes out when the last step is forgotten."""
+
+    question: str
+    answer: int
+    near: int
+
+
+def _boxes(rng: random.Random) -> _Problem:
+    boxes, each, broken, price = rng.randrange(12, 30), rng.randrange(6, 15), rng.randrange(5, 20), rng.randrange(3, 9)
+    sold = boxes * each - broken
+    question = (
+        f"A shop receives {boxes} boxes with {each} glasses in each. {broken} glasses arrive broken and are thrown away. All "
+        f"the others are sold at {price} dollars each. How many dollars does the shop take in?"
+    )
+    return _Problem(question, sold * price, sold)
+
+
+def _journey(rng: random.Random) -> _Problem:
+    speed, hours = 2 * rng.randrange(28, 48), rng.randrange(3, 7)
+    rest = 2 * rng.randrange(10, 30)  # even, as the speed is, so that the way has a half
+    there = speed * hours + rest
+    question = (
+        f"On the first day a lorry drives {hours} hours at {speed} kilometres an hour and then {rest} kilometres more. On the "
+        "second day it drives half as far as on the first, and on the third day as far as on the first. How many "
+        "kilometres does it drive on the three days together?"
+    )
+    return _Problem(question, there + there // 2 + there, there + there // 2)
+
+
+def _savings(rng: random.Random) -> _Problem:
+    start, weekly, weeks, people = (
+        rng.randrange(40, 200), rng.randrange(12, 40), rng.randrange(6, 15), rng.randrange(3, 7),
+    )  # fmt: skip
+    saved = start + weekly * weeks
+    spent = saved % people + people * rng.randrange(2, 8)
+    question = (
+        f"A club has {start} dollars and puts aside {weekly} dollars a week for {weeks} weeks. It then spends {spent} dollars "
+        f"on a party and shares what is left equally among {people} members. How many dollars does each member get?"
+    )
+    return _Problem(question, (saved - spent) // people, saved - spent)
+
+
+def _seats(rng: random.Random) -> _Problem:
+    rows, seats, empty, late = rng.randrange(14, 30), rng.randrange(11, 24), rng.randrange(15, 60), rng.randrange(5, 14)
+    seated = rows * seats - empty
+    question = (
+        f"A theatre has {rows} rows of {seats} seats. When the play begins, {empty} seats are empty. In the break {late} people "
+        "leave, and then three times as many come in and sit down. How many people are in the theatre then?"
+    )
+    return _Problem(question, seated - late + 3 * late, seated - late)
+
+
+_PROBLEMS: tuple[Callable[[random.Random], _Problem], ...] = (_boxes, _journey, _savings, _seats)
+
+
+def _word_problem(ref: Ref) -> Script:
+    problem = _PROBLEMS[variant_of(ref, len(_PROBLEMS))](ref.rng())
+    prompt = f"{problem.question} Work it out step by step and write the result, as a number alone, on the last line."
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.number(outcome, problem.answer)
+
+    ideal = says(f"The first two steps give {problem.near}.\n{problem.answer}")
+    near = says(f"Step by step, this gives the result.\n{problem.near}")
+    return one_answer(ref, len(_PROBLEMS), ask(ref, prompt, room=_ROOM), check, ideal=ideal, near=near)
+
+
+# R2 a puzzle with one answer
+
+Order = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Clue:
+    """One sentence about an order and the test of whether an order agrees with it."""
+
+    words: str
+    holds: Callable[[Order], bool]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """The same puzzle told in another place: who, what they do, and how "before" is said there."""
+
+    scene: str
+    question: str
+    before: str
+    just_before: str
+    at_an_end: str
+    names: tuple[str, ...]
+
+
+_SETTINGS = (
+    _Setting(
+        "Four friends, {}, {}, {} and {}, stand in a row, seen from the front.",
+        "Who stands where, from left to right?",
+        "{} stands somewhere to the left of {}.", "{} stands directly to the left of {}.",
+        "{} stands at one end of the row.",
+        ("Ana", "Bruno", "Clara", "Davi", "Elisa", "Fabio"),
+    ),
+    _Setting(
+        "Four runners, {}, {}, {} and {}, finish a race one after the other.",
+        "In which order did they finish, the first one first?",
+        "{} finished before {}.", "{} finished directly before {}.",
+        "{} was either the first or the last to finish.",
+        ("Gilda", "Hugo", "Irene", "Jonas", "Kelly", "Lucas"),
+    ),
+    _Setting(
+        "Four parcels for {}, {}, {} and {} lie in one pile.",
+        "Whose parcels are they, from the top of the pile to its bottom?",
+        "The parcel for {} lies somewhere above the one for {}.", "The parcel for {} lies directly on the one for {}.",
+        "The parcel for {} lies at the very top or at the very bottom.",
+        ("Mara", "Nilo", "Olga", "Paulo", "Rita", "Saulo"),
+    ),
+)  # fmt: skip
+
+
+def solutions(names: Sequence[str], clues: Sequence[Clue]) -> list[Order]:
+    """Every order of the names that agrees with all clues."""
+    return [order for order in permutations(names) if all(clue.holds(order) for clue in clues)]
+
+
+def draw_puzzle(rng: random.Random, setting: _Setting) -> tuple[Order, list[Clue]]:
+    """An order of four names and clues that leave it alone possible, none of them needless."""
+    order = tuple(rng.sample(setting.names, 4))
+    names = sorted(order)
+    clues: list[Clue] = []
+    # All true clues together leave one order: those of the kind "before" alone do.
+    for clue in rng.sample(true := list(_true_clues(order, setting)), len(true)):
+        clues.append(clue)
+        if len(solutions(names, clues)) == 1:
+            break
+    for clue in list(clues):
+        rest = [other for other in clues if other is not clue]
+        if len(solutions(names, rest)) == 1:
+            clues = rest
+    return order, clues
+
+
+def _true_clues(order: Order, setting: _Setting) -> Iterator[Clue]:
+    for a, b in permutations(order, 2):
+        yield from (clue for clue in _clues(a, b, setting) if clue.holds(order))
+
+
+def _clues(a: str, b: str, setting: _Setting) -> tuple[Clue, ...]:
+    return (
+        Clue(setting.before.format(a, b), lambda order: order.index(a) < order.index(b)),
+        Clue(setting.just_before.format(a, b), lambda order: order.index(a) + 1 == order.index(b)),
+        Clue(setting.at_an_end.format(a), lambda order: order.index(a) in (0, len(order) - 1)),
+    )
+
+
+def _puzzle(ref: Ref) -> Script:
+    rng = ref.rng()
+    setting = _SETTINGS[variant_of(ref, len(_SETTINGS))]
+    order, clues = draw_puzzle(rng, setting)
+    told = " ".join(dict.fromkeys(clue.words for clue in clues))
+    prompt = (
+        f"{setting.scene.format(*sorted(order))} {told} {setting.question} Think it through and write the four names, in this "
+        "order and separated by commas, alone on the last line."
+    )
+    place = rng.randrange(3)
+    swapped = [*order[:place], order[place + 1], order[place], *order[place + 2 :]]
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.last_line(outcome, *order)
+
+    ideal, near = (
+        says(f"There is one solution.\n{', '.join(order)}"),
+        says(f"There is one solution.\n{', '.join(swapped)}"),
+    )
+    return one_answer(ref, len(_SETTINGS), ask(ref, prompt, room=_ROOM), check, ideal=ideal, near=near)
+
+
+# R3 thoughts that come back with a tool result
+
+_STOCK = tool("get_stock", "Tells what is in stock of one article.", article={"type": "integer"})
+_FARE = tool("get_fare", "Tells the fare of one bus line.", line={"type": "integer"})
+_RAIN = tool("get_rainfall", "Tells the rainfall of a year at one station.", station={"type": "integer"})
+
+
+def _stock(rng: random.Random) -> tuple[str, Wanted, str, int]:
+    article, boxes, each = rng.randrange(200, 900), rng.randrange(12, 40), rng.randrange(12, 60)
+    question = f"How many pieces of article {article} are in stock?"
+    result = f'{{"full_boxes": {boxes}, "pieces_per_box": {each}, "loose_pieces": 0}}'
+    return question, (_STOCK, {"article": article}), result, boxes * each
+
+
+def _fare(rng: random.Random) -> tuple[str, Wanted, str, int]:
+    line, people, fare = rng.randrange(200, 900), rng.randrange(3, 9), rng.randrange(12, 60)
+    question = f"What do {people} people pay together, in dollars, for one ride each on bus line {line}?"
+    return question, (_FARE, {"line": line}), f'{{"fare_per_person_usd": {fare}}}', people * fare
+
+
+def _rain(rng: random.Random) -> tuple[str, Wanted, str, int]:
+    station, first, second = rng.randrange(200, 900), rng.randrange(110, 480), rng.randrange(110, 480)
+    question = f"How many millimetres of rain fell in the whole year at station {station}?"
+    result = f'{{"january_to_june_mm": {first}, "july_to_december_mm": {second}}}'
+    return question, (_RAIN, {"station": station}), result, first + second
+
+
+_QUESTIONS = (_stock, _fare, _rain)
+_NO_REASONING_BACK = r"reasoning|thinking|thought|signature"
+
+
+def _thoughts_go_back(ref: Ref) -> Script:
+    """The reasoning block of the first answer goes back with the tool's result; where that is refused, without it."""
+    question, call, result, figure = _QUESTIONS[variant_of(ref, len(_QUESTIONS))](ref.rng())
+    prompt = f"{question} Use the tool, then answer in one sentence with the figure in digits."
+    first = ask(ref, prompt, room=_ROOM, tools=(call[0],))
+
+    def second(outcomes: Outcomes) -> Request | None:
+        turns = returned(at(outcomes, 0), result, unsigned_reasoning=True)
+        return replace(first, messages=(*first.messages, *turns)) if turns else None
+
+    def refused(outcomes: Outcomes) -> bool:
+        return graders.refuses(at(outcomes, 1), _NO_REASONING_BACK)
+
+    def third(outcomes: Outcomes) -> Request | None:
+        turns = returned(at(outcomes, 0), result)
+        if not turns or not refused(outcomes):
+            return None
+        opening = ask(ref, prompt, step=1).messages
+        return replace(first, messages=(*opening, *turns))
+
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        asked = at(outcomes, 0)
+        if graders.usable(asked).passed and not graders.has_reasoning(asked):
+            return Grade(False, "The model shows no reasoning unless it is asked to.", lacks="shown_reasoning")
+        answer = at(outcomes, 2) if refused(outcomes) else at(outcomes, 1)
+        judged = lacking(first, asked) or graders.all_of(
+            lambda: graders.tool_calls(asked, call), lambda: graders.has_number(answer, figure)
+        )
+        refusal = at(outcomes, 1)
+        if isinstance(refusal, Failure) and refused(outcomes):
+            return graders.though_lacking(judged, "reasoning_history", refusal)
+        return judged
+
+    def called(arguments: dict[str, int]) -> Answer:
+        thought = Reasoning("The tool tells what I need, and then I only have to calculate.")
+        return Answer((thought, ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", call[0].name, arguments)), "tool_use")
+
+    wanted = dict(call[1])
+    ideal, near = says(f"The figure is {figure}."), says(f"The figure is {figure + 10}.")
+    steps = (
+        Step(always(first), called(wanted), called({name: value + 1 for name, value in wanted.items()})),
+        Step(second, ideal, near),
+        Step(third, ideal, near),
+    )
+    return Script(ref, variant_of(ref, len(_QUESTIONS)), steps, grade, go_on=True)
+
+
+REASONING = (
+    scored("R1", "Word problem of three steps", Category.REASONING, _word_problem),
+    scored("R2", "Logic puzzle", Category.REASONING, _puzzle),
+    scored("R3", "Reasoning kept over a tool call", Category.REASONING, _thoughts_go_back, "reasoning", "tools"),
+)

@@ -1,0 +1,125 @@
+"""Streams that carry what an unstreamed answer says, without long silences, and that end properly when cut."""
+
+from __future__ import annotations
+
+from certification.exchange import Operation, Outcome, Request, Text
+from certification.suite import graders
+from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
+from certification.suite.cases.asking import (
+    Outcomes,
+    always,
+    ask,
+    at,
+    lacking,
+    one_answer,
+    one_call,
+    scored,
+    variant_of,
+)
+
+# S1 streamed and not: the same answer
+
+_WORDS = (
+    (["apple", "bread", "candle", "door", "engine", "forest", "garden", "harbour", "island", "jacket", "kettle", "ladder"]),
+    (["anchor", "bottle", "carpet", "dragon", "eagle", "feather", "guitar", "hammer", "iron", "jewel", "kitchen", "lemon"]),
+    (["arrow", "basket", "copper", "desert", "elbow", "finger", "glove", "honey", "insect", "jungle", "knight", "lantern"]),
+)  # fmt: skip
+
+
+def _same_answer(ref: Ref) -> Script:
+    rng = ref.rng()
+    bank = _WORDS[variant_of(ref, len(_WORDS))]
+    words = rng.sample(bank, 7)
+    right = sorted(words)
+    swapped = [*right[:2], right[3], right[2], *right[4:]]
+    prompt = (
+        "Put these words into alphabetical order, in one line, separated by commas, and write nothing else: "
+        f"{', '.join(words)}"
+    )
+    requests = [
+        ask(ref, prompt, operation, step=step) for step, operation in enumerate((Operation.CONVERSE, Operation.STREAM))
+    ]
+
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        whole, stream = at(outcomes, 0), at(outcomes, 1)
+        return lacking(requests[1], stream) or graders.all_of(
+            lambda: graders.normalised(whole, ", ".join(right)),
+            lambda: graders.event_order(stream),
+            lambda: graders.normalised(stream, ", ".join(right)),
+            lambda: graders.same_text(whole, stream),
+        )
+
+    ideal, near = says(", ".join(right)), says(", ".join(swapped))
+    steps = tuple(Step(always(request), ideal, near) for request in requests)
+    return Script(ref, variant_of(ref, len(_WORDS)), steps, grade)
+
+
+# S2 no silence in a long stream
+
+MOST_SILENCE_MS = 10_000.0
+_ESSAYS = ("how a {} is made", "what a visitor sees in a {}", "a day of somebody who works with a {}")
+_THINGS = (
+    "wooden boat", "stone bridge", "railway station", "botanical garden", "printing press", "clock tower", "fish market",
+    "paper mill", "lighthouse", "wind mill",
+)  # fmt: skip
+_SENTENCES = (
+    "It begins early in the morning, when the first people come and look at what there is to do. ",
+    "Some of them have done this for many years, and they know every corner and every tool by heart. ",
+    "Others are new and ask a lot of questions, which is how most of the best ideas are found. ",
+    "By noon the hardest part is done, and there is time to sit down and to talk for a while. ",
+    "In the afternoon the light changes, and with it the colours of the wood and of the old walls. ",
+    "Nothing is hurried, because a mistake that is made in haste costs more than an hour of patience. ",
+)
+
+
+def _long_stream(ref: Ref) -> Script:
+    rng = ref.rng()
+    subject = _ESSAYS[variant_of(ref, len(_ESSAYS))].format(rng.choice(_THINGS))
+    prompt = f"Write about 300 words on this subject: {subject}. Write flowing text without a title."
+    request = ask(ref, prompt, Operation.STREAM, room=1000)
+
+    def check(outcome: Outcome | None) -> Grade:
+        return graders.all_of(
+            lambda: graders.event_order(outcome),
+            lambda: graders.stop_reason(outcome, "end_turn"),
+            lambda: graders.words(outcome, 150, 600),
+            lambda: graders.no_gap_over(outcome, MOST_SILENCE_MS),
+        )
+
+    essay = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 3).strip()
+    near = rng.choice((Answer((Text(essay),), "max_tokens"), says(essay[:400])))
+    return one_answer(ref, len(_ESSAYS), request, check, ideal=says(essay), near=near)
+
+
+# S3 a stream cut by maxTokens
+
+_LIMITS = (80, 100, 120)
+
+
+def _cut_stream(ref: Ref) -> Script:
+    rng = ref.rng()
+    limit = _LIMITS[variant_of(ref, len(_LIMITS))] + rng.randrange(16)
+    thing = rng.choice(_THINGS)
+    prompt = f"Write a story of at least 800 words that takes place around a {thing}. Start with the story at once."
+    request: Request = ask(ref, prompt, Operation.STREAM, room=limit)
+
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
+        # A model that keeps its thoughts to itself may spend the whole limit on them and stream nothing.
+        silent = context.reasoning and not graders.text_of(outcome) and not graders.has_reasoning(outcome)
+        return lacking(request, outcome) or graders.all_of(
+            lambda: graders.stream_ends(outcome) if silent else graders.event_order(outcome),
+            lambda: graders.stop_reason(outcome, "max_tokens"),
+            lambda: graders.output_tokens(outcome, limit),
+        )
+
+    tale = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 8).strip()  # whoever serves it cuts it at the limit
+    near = Answer((Text(f"This is the story of a {thing}. {tale[:200]}"),), "end_turn")
+    return one_call(ref, len(_LIMITS), request, grade, ideal=says(tale), near=near, room=False)
+
+
+STREAMING = (
+    scored("S1", "Same answer, streamed or not", Category.STREAMING, _same_answer),
+    scored("S2", "Long stream without silence", Category.STREAMING, _long_stream),
+    scored("S3", "Stream cut by maxTokens", Category.STREAMING, _cut_stream),
+)
