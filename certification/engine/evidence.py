@@ -28,7 +28,14 @@ from certification.exchange import (
 from certification.suite.case import Grade, Script
 
 MAX_TEXT = 8_000  # characters kept of any one text
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)|(?<=account )\d{12}\b", re.IGNORECASE)
+SECRET = re.compile(
+    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password of a proxy's address
+    r"|(?<=\bAKIA)[A-Z0-9]{12,}|(?<=\bASIA)[A-Z0-9]{12,}"
+    r"|(?<=\bABSK)[A-Za-z0-9+/=]{8,}|(?<=\bbedrock-api-key-)[A-Za-z0-9+/=]{8,}"
+    r"|(?<=X-Amz-Security-Token=)[^&\s]+|(?<=X-Amz-Signature=)[^&\s]+"
+)
 
 
 @dataclass(frozen=True)
@@ -43,13 +50,16 @@ class Attempt:
 
 
 def redact(text: str) -> str:
-    """The text without AWS account ids."""
-    return ACCOUNT_ID.sub("************", text)
+    """The text without AWS account ids, passwords and keys."""
+    return SECRET.sub("***", ACCOUNT_ID.sub("************", text))
 
 
 def cut(text: str) -> str:
-    """At most MAX_TEXT characters of a redacted text; says how much is missing. Null characters, which PostgreSQL refuses, go."""
-    text = redact(text).replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    """At most MAX_TEXT characters of a redacted text; says how much is missing.
+
+    What PostgreSQL refuses is replaced: null characters, and halves of characters as in an answer cut inside an emoji.
+    """
+    text = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", redact(text))
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} [... {len(text) - MAX_TEXT} more characters]"
 
 
@@ -107,7 +117,7 @@ def outcome(seen: Outcome) -> dict[str, Any]:
             return common | {"reply": _reply(seen)}
         case EmbedReply():
             shape = [len(v) for v in seen.vectors]
-            return common | {"reply": {"dimensions": shape, "head": [list(v[:4]) for v in seen.vectors]}}
+            return common | {"reply": {"dimensions": shape, "head": [clean(v[:4]) for v in seen.vectors]}}
         case Failure():
             failure = {
                 "category": seen.reason.category, "reason": seen.reason, "message": cut(seen.message),

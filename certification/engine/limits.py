@@ -121,7 +121,7 @@ class Limiter:
         """Bedrock refused a call of this route for its rate: everybody slows down."""
         name = self._name(region, target_id)
         rate = self._run(self._throttled, name, self._leased(name))
-        log.info("route_throttled", region=region, route=target_id, tokens_per_second=round(rate, 1))
+        log.info("route_throttled", region=region, route=target_id, rate=round(rate, 1))
 
     def _name(self, region: str, target_id: str) -> str:
         return f"{self.prefix}:{{{region}:{target_id}}}"
