@@ -79,7 +79,7 @@ def emulator_url() -> Iterator[str]:
 def emulator(emulator_url: str, settings: Any) -> Iterator[str]:
     """The engine talks to the session's emulator."""
     settings.BEDROCK_ENDPOINT_URL = emulator_url
-    runner.worker.cache_clear()
+    runner.forget_worker()
     yield emulator_url
-    runner.worker.cache_clear()
+    runner.forget_worker()
     backend.name.cache_clear()

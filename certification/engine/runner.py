@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import structlog
 from django.conf import settings
+from django.db import Error as DatabaseProblem
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from certification.bedrock.client import Bedrock
@@ -51,6 +52,7 @@ T = TypeVar("T")
 MAX_ATTEMPTS = 4  # of one call
 BACKOFF_S = (0.4, 1.2, 3.0)
 PULSE_S = 1.0
+MAX_IDENTIFIER = 100  # characters
 PERSIST_S = 60.0  # how long a result waits for a database that is away
 # Answers that speak about the way, not the model: the next route may work.
 NEXT_ROUTE = frozenset(
@@ -122,7 +124,7 @@ class Worker:
             try:
                 with released():
                     alive = CertificationRun.objects.beat({pk: e.run.claimed_by for pk, e in mine.items()})
-            except (OperationalError, InterfaceError) as error:
+            except DatabaseProblem as error:  # whatever it is: without a pulse every run of this worker is lost
                 log.warning("heartbeat_failed", error=str(error))
                 continue
             self.last_pulse = time.monotonic()
@@ -141,9 +143,23 @@ def released() -> Iterator[None]:
             connection.close()
 
 
-@cache
+_making = threading.Lock()
+
+
 def worker() -> Worker:
-    """This process's worker, made at first use."""
+    """This process's worker, made at first use: one, however many threads ask at once (`drain` knows only one)."""
+    with _making:
+        return _worker()
+
+
+def forget_worker() -> None:
+    """Have the next `worker` made anew, under the settings of then: for tests."""
+    with _making:
+        _worker.cache_clear()
+
+
+@cache
+def _worker() -> Worker:
     most = settings.CERTIFICATION_CONCURRENCY * settings.CERTIFICATION_CALLS_PER_RUN
     in_flight = getattr(settings, "CERTIFICATION_CALLS_IN_FLIGHT", 0) or most
     return Worker(
@@ -190,8 +206,9 @@ def _refused_credentials(execution: Execution, failure: Failure) -> bool:
     """Wrong or expired credentials are ours: nothing is said about the model. A sweep pauses, a click learns at once."""
     run = execution.run
     if run.job.priority == Priority.BULK:
-        persist(lambda: QueuePause.begin(run.backend, failure))
-        log.error("queue_paused", backend=run.backend, reason=failure.reason, error=failure.message)
+        told = replace(failure, message=evidence.cut(failure.message))
+        if persist(lambda: QueuePause.begin(run.backend, told)):
+            log.error("queue_paused", backend=run.backend, reason=told.reason, error=told.message)
         persist(run.release)
         return False
     outcome = RunOutcome(
@@ -199,13 +216,15 @@ def _refused_credentials(execution: Execution, failure: Failure) -> bool:
         error_category=failure.reason.category,
         error_reason=failure.reason,
         error_message=evidence.cut(failure.message),
-        error_code=failure.code,
-        request_id=failure.request_id,
+        error_code=_identifier(failure.code),
+        request_id=_identifier(failure.request_id),
         fix=evidence.fix(failure, model_id=run.model.api_model_id, region=run.region_id),
         calls=execution.calls.total,
         environment=execution.environment,
     )
-    return persist(lambda: run.finish(outcome))
+    won = persist(lambda: run.finish(outcome))
+    _tell(run, outcome, won=won)
+    return won
 
 
 def _finish(execution: Execution, judgement: Judgement) -> bool:
@@ -224,15 +243,19 @@ def _finish(execution: Execution, judgement: Judgement) -> bool:
             return won
 
     won = persist(write)
-    if won:
-        log.info(
-            "run_finished", run=str(run.pk), job=str(run.job_id), model=run.model.api_model_id, region=run.region_id,
-            status=outcome.status, verdict=outcome.verdict, score=outcome.score, reason=outcome.error_reason,
-            calls=outcome.calls, retries=outcome.retries,
-        )  # fmt: skip
-    else:
-        log.info("run_lost", run=str(run.pk))
+    _tell(run, outcome, won=won)
     return won
+
+
+def _tell(run: CertificationRun, outcome: RunOutcome, *, won: bool) -> None:
+    if not won:
+        log.info("run_lost", run=str(run.pk))
+        return
+    log.info(
+        "run_finished", run=str(run.pk), job=str(run.job_id), model=run.model.api_model_id, region=run.region_id,
+        status=outcome.status, verdict=outcome.verdict, score=outcome.score, reason=outcome.error_reason,
+        calls=outcome.calls, retries=outcome.retries,
+    )  # fmt: skip
 
 
 def persist(write: Callable[[], T]) -> T:
@@ -523,8 +546,8 @@ class Execution:
             error_category=reason.category if reason else "",
             error_reason=reason or "",
             error_message="" if judgement.verdict == Status.CERTIFIED else evidence.cut(judgement.message),
-            error_code=failure.code if failure else "",
-            request_id=failure.request_id if failure else "",
+            error_code=_identifier(failure.code) if failure else "",
+            request_id=_identifier(failure.request_id) if failure else "",
             fix=evidence.fix(failure, reason=reason, model_id=self.target, region=self.region),
             suite_version=registry.SUITE_VERSION,
             policy_version=registry.POLICY_VERSION,
@@ -577,6 +600,11 @@ def _cost_in_tokens(request: AnyRequest) -> int:
 def _characters(request: Request) -> int:
     texts = (len(b.text) for m in request.messages for b in m.content if isinstance(b, Text))
     return sum(texts) + len(request.system)
+
+
+def _identifier(text: str) -> str:
+    """An error code or request id; who stands between us and AWS may have made it up, of any length."""
+    return evidence.cut(text)[:MAX_IDENTIFIER]
 
 
 def _median(values: Iterable[float | None]) -> float | None:
