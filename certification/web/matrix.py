@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import NamedTuple
 from uuid import UUID
@@ -21,6 +21,7 @@ from django.db.models import OuterRef
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.functional import Promise
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from certification.models import AIModel, Backend, CertificationRun, ModelCertification, ModelKind, Region, Route
@@ -122,14 +123,20 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in words, for those who do not see colours and signs."""
-        parts = [str(words.STATUSES[self.status].label)]
-        if self.expired:
-            parts = [_("expired, was: %(status)s") % {"status": parts[0]}]
-        if self.rating:
-            parts.append(_("rating %(rating)s, score %(score)s") % {"rating": self.rating, "score": self.score})
-        if self.running:
-            parts.append(str(words.RUNNING.label))
-        return f"{self.region}: {', '.join(parts)}"
+        return f"{self.region}: {_in_words(get_language(), self.status, self.rating, self.score, self.running, self.expired)}"
+
+
+@lru_cache(maxsize=2000)
+def _in_words(_language: str | None, status: str, rating: str, score: int | None, running: bool, expired: bool) -> str:
+    """A page has thousands of cells and few different ones; the language is part of what is kept."""
+    parts = [str(words.STATUSES[status].label)]
+    if expired:
+        parts = [_("expired, was: %(status)s") % {"status": parts[0]}]
+    if rating:
+        parts.append(_("rating %(rating)s, score %(score)s") % {"rating": rating, "score": score})
+    if running:
+        parts.append(str(words.RUNNING.label))
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ class Row:
     model: AIModel
     cells: Sequence[Cell]
 
-    @property
+    @cached_property
     def base(self) -> str:
         """The address of the row's cells, to which the region's code is added."""
         return reverse("certification", args=[self.model.pk, "-"]).removesuffix("-/")
