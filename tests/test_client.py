@@ -780,6 +780,35 @@ def test_expired_credentials_are_told(wire, bedrock, own_keys):
     assert len(server.asked) == 1
 
 
+def test_renewed_credentials_are_read_without_a_restart(wire, bedrock, monkeypatch, tmp_path):
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    refused = http(403, {"message": "The security token included in the request is expired"},
+                   "x-amzn-ErrorType: ExpiredTokenException")  # fmt: skip
+
+    def answer(connection, asked):
+        connection.sendall(http(200, ANSWER) if "AKIANEW" in asked.headers["authorization"] else refused)
+        return True
+
+    client = bedrock(wire(answer).url, AWS)
+    for key in ("AKIAOLD", "AKIANEW"):
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = x\n")
+        if key == "AKIAOLD":
+            assert error_of(client.converse, "us-east-1", MODEL, HELLO).reason is Reason.CREDENTIALS_EXPIRED
+    assert client.converse("us-east-1", MODEL, HELLO).text == "Hi"
+
+
+def test_refused_credentials_do_not_make_clients_without_end(wire, bedrock, own_keys, monkeypatch):
+    made = []
+    original = Bedrock._make
+    monkeypatch.setattr(Bedrock, "_make", lambda self, *key: made.append(key) or original(self, *key))
+    refused = http(403, {"message": "The security token included in the request is invalid."})
+    client = bedrock(wire(refused).url, AWS)
+    for _ in range(20):
+        assert isinstance(error_of(client.converse, "us-east-1", MODEL, HELLO), errors.NotAuthenticated)
+    assert len(made) <= 3
+
+
 def test_what_the_chain_finds_is_named_without_calling_anybody(own_keys, monkeypatch):
     assert find_credentials() == client_module.Identity(True, "env", "AKIA")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token")

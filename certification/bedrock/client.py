@@ -36,6 +36,7 @@ LAST_CONNECT_TIMEOUT_S = 1.0  # when less is left of a deadline than a connectio
 USER_AGENT = (
     f"myia-certification Boto3/{boto3.__version__} Botocore/{botocore.__version__} Python/{platform.python_version()}"
 )
+CREDENTIALS_REREAD_S = 5.0  # refused ones are not read more often
 CANARY_MODEL = "amazon.nova-micro-v1:0"
 
 
@@ -107,6 +108,7 @@ class Bedrock:
         self.connection = connection
         self._clients: dict[tuple[str, str, float], Any] = {}
         self._session: Any = None
+        self._may_read_again_at = 0.0
         self._call = threading.local()  # .read_timeout of the call that this thread is making
         self._cutoff = Cutoff()
 
@@ -114,7 +116,7 @@ class Bedrock:
 
     def converse(self, region: str, target_id: str, request: Request, remaining_s: float = 60) -> Reply:
         """One Converse call. `remaining_s` is how much of the deadline is left. Raises BedrockError."""
-        with _told(Operation.CONVERSE, target_id, region):
+        with self._calling(Operation.CONVERSE, target_id, region):
             client = self._client("bedrock-runtime", region, remaining_s)
             started = time.perf_counter()
             response = client.converse(**converse_wire.to_wire(request, target_id))
@@ -130,7 +132,7 @@ class Bedrock:
         """
         reader = converse_wire.StreamReader(time.perf_counter())
         try:
-            with _told(Operation.STREAM, target_id, region):
+            with self._calling(Operation.STREAM, target_id, region):
                 client = self._client("bedrock-runtime", region, remaining_s)
                 reader.started = reader.last = time.perf_counter()
                 response = client.converse_stream(**converse_wire.to_wire(request, target_id))
@@ -189,7 +191,7 @@ class Bedrock:
         self, region: str, target_id: str, texts: tuple[str, ...], request: EmbedRequest, remaining_s: float
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         body = embeddings.body(target_id, texts, request.dimensions)
-        with _told(Operation.EMBED, target_id, region):
+        with self._calling(Operation.EMBED, target_id, region):
             client = self._client("bedrock-runtime", region, remaining_s)
             response = client.invoke_model(
                 modelId=target_id, body=body, contentType="application/json", accept="application/json"
@@ -209,7 +211,7 @@ class Bedrock:
     def foundation_models(self, region: str, remaining_s: float = 20) -> tuple[ListedModel, ...]:
         """ListFoundationModels of a region. Raises BedrockError."""
         operation = "ListFoundationModels"
-        with _told(operation, region=region):
+        with self._calling(operation, region=region):
             answer = self._client("bedrock", region, remaining_s).list_foundation_models()
         listed = _entries(operation, answer, "modelSummaries")
         return tuple(_listed_model(raw) for raw in listed if raw.get("modelId"))
@@ -222,7 +224,7 @@ class Bedrock:
         operation = "ListInferenceProfiles"
         token: dict[str, str] = {}
         while True:
-            with _told(operation, region=region):
+            with self._calling(operation, region=region):
                 client = self._client("bedrock", region, deadline - time.perf_counter())
                 page = client.list_inference_profiles(maxResults=100, **token)
             listed = _entries(operation, page, "inferenceProfileSummaries")
@@ -242,6 +244,24 @@ class Bedrock:
             self._clients.clear()
 
     # -- clients ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _calling(self, operation: str, model_id: str = "", region: str = "") -> Iterator[None]:
+        try:
+            with _told(operation, model_id, region):
+                yield
+        except errors.NotAuthenticated:
+            self._read_credentials_again()
+            raise
+
+    def _read_credentials_again(self) -> None:
+        """For the next call: somebody may renew them in a file while we run, and boto3 reads that once."""
+        with _making:
+            now = time.monotonic()
+            if self.connection.backend == AWS and now >= self._may_read_again_at:
+                self._may_read_again_at = now + CREDENTIALS_REREAD_S
+                self._session = None
+                self._clients.clear()  # calls under way keep theirs until they end
 
     def _client(self, service: str, region: str, remaining_s: float) -> Any:
         """The kept client; the next call of this thread waits for data no longer than remains."""
