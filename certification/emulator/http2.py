@@ -115,9 +115,6 @@ class _Call:
     headers: dict[bytes, bytes]
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
-    refused: bool = False
-    asked: bool = False  # the request is complete
-    answered: bool = False  # the reply is sent to its end
     out: bytearray = field(default_factory=bytearray)
     last: bool = False  # nothing comes after `out`
     timer: asyncio.Handle | None = None
@@ -162,6 +159,8 @@ class Session(asyncio.Protocol):
             return
         # The wire knows of every reset in these bytes already: what they take back must not be answered.
         gone = {event.stream_id for event in happened if isinstance(event, events.StreamReset)}
+        for number in gone & self._calls.keys():
+            self._forget(self._calls[number])
         for event in happened:
             self._take(event, gone)
         self._unblock()
@@ -190,9 +189,6 @@ class Session(asyncio.Protocol):
         elif isinstance(event, events.StreamEnded):
             if event.stream_id in self._calls:
                 self._complete(self._calls[event.stream_id])
-        elif isinstance(event, events.StreamReset):
-            if event.stream_id in self._calls:
-                self._forget(self._calls[event.stream_id])
         elif isinstance(event, events.ConnectionTerminated):
             self._closing = True
 
@@ -200,10 +196,8 @@ class Session(asyncio.Protocol):
         if self._last_taken is not None and number > self._last_taken:
             self._wire.reset_stream(number, ErrorCodes.REFUSED_STREAM)
             return
-        call = self._calls[number] = _Call(number, headers)
-        if int(headers.get(b"content-length", b"0")) > BODY_LIMIT:
-            self._refuse_body(call)
-        elif headers.get(b"expect", b"").lower() == b"100-continue":
+        self._calls[number] = _Call(number, headers)
+        if headers.get(b"expect", b"").lower() == b"100-continue":
             self._wire.send_headers(number, [(b":status", b"100")])
 
     def _collect(self, call: _Call, data: bytes) -> None:
@@ -212,21 +206,14 @@ class Session(asyncio.Protocol):
             self._wire.reset_stream(call.number, ErrorCodes.ENHANCE_YOUR_CALM)
             self._forget(call)
         elif call.size > BODY_LIMIT:
-            self._refuse_body(call)
-        elif not call.refused:
+            call.chunks.clear()
+        else:
             call.chunks.append(data)
 
-    def _refuse_body(self, call: _Call) -> None:
-        """413; the rest of the body is read and thrown away, for clients that read only after they have sent."""
-        if not call.refused:
-            call.refused = True
-            call.chunks.clear()
-            self._send_whole(call, Whole(413, refusal_body(BODY_TOO_LARGE), MARK))
-
     def _complete(self, call: _Call) -> None:
-        call.asked = True
-        if call.refused:
-            self._forget_if_over(call)
+        if call.size > BODY_LIMIT:
+            # Not before the end of the body: Node.js drops the answer when it still holds 10 MB of the request.
+            self._send_whole(call, Whole(413, refusal_body(BODY_TOO_LARGE), MARK))
             return
         headers = call.headers
         headers.setdefault(b"host", headers.get(b":authority", b""))
@@ -256,9 +243,8 @@ class Session(asyncio.Protocol):
 
     def _send_whole(self, call: _Call, reply: Whole) -> None:
         length = ("content-length", str(len(reply.body)))
-        bare = not reply.body or call.headers.get(b":method") == b"HEAD"
-        self._send_head(call, reply.status, reply.content_type, (length, *reply.headers), ends=bare)
-        self._send(call, b"" if bare else reply.body, last=True)
+        self._send_head(call, reply.status, reply.content_type, (length, *reply.headers))
+        self._send(call, b"" if call.headers.get(b":method") == b"HEAD" else reply.body, last=True)
 
     def _open_stream(self, call: _Call, reply: Streamed, started: float) -> None:
         self._send_head(call, 200, reply.content_type, reply.headers)
@@ -287,16 +273,13 @@ class Session(asyncio.Protocol):
 
     # sending
 
-    def _send_head(
-        self, call: _Call, status: int, content_type: str, headers: Sequence[tuple[str, str]], *, ends: bool = False
-    ) -> None:
+    def _send_head(self, call: _Call, status: int, content_type: str, headers: Sequence[tuple[str, str]]) -> None:
         lines = [(":status", str(status)), ("date", CLOCK.date())]
         if content_type:
             lines.append(("content-type", content_type))
         lines += [(name.lower(), value) for name, value in headers]
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in lines]
-        self._wire.send_headers(call.number, encoded, end_stream=ends)
-        call.answered = ends
+        self._wire.send_headers(call.number, encoded)
 
     def _send(self, call: _Call, data: bytes, *, last: bool) -> None:
         call.out += data
@@ -312,15 +295,11 @@ class Session(asyncio.Protocol):
             if self._paused or room <= 0:
                 self._blocked[call.number] = call
                 return
-            piece = bytes(call.out[:room])
+            self._wire.send_data(call.number, bytes(call.out[:room]))
             del call.out[:room]
-            call.answered = call.last and not call.out
-            self._wire.send_data(call.number, piece, end_stream=call.answered)
         if call.last:
-            if not call.answered:
-                self._wire.end_stream(call.number)
-            call.answered = True
-            self._forget_if_over(call)
+            self._wire.end_stream(call.number)
+            self._forget(call)
 
     def _unblock(self) -> None:
         """Somebody made room: everyone who waits may try."""
@@ -334,10 +313,6 @@ class Session(asyncio.Protocol):
             self._transport.write(data)
 
     # ending
-
-    def _forget_if_over(self, call: _Call) -> None:
-        if call.asked and call.answered:
-            self._forget(call)
 
     def _forget(self, call: _Call) -> None:
         if call.timer:
