@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from certification import words
 from certification.engine import dispatch
 from certification.models import (
     AIModel,
@@ -33,7 +34,6 @@ from certification.models import (
     Tier,
     User,
 )
-from certification.web import words
 
 admin.site.site_header = _("MyIA Certification: admin")
 admin.site.site_title = "MyIA Certification"

@@ -16,8 +16,8 @@ from django.template.base import Node, Template
 from django.templatetags.i18n import BlockTranslateNode, TranslateNode
 from django.utils import translation
 
+from certification import words
 from certification.reasons import ErrorCategory, Owner, Reason, Status
-from certification.web import words
 
 ROOT = Path(settings.BASE_DIR)
 MESSAGES = ROOT / "certification" / "locale" / "pt_BR" / "LC_MESSAGES"

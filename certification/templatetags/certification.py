@@ -10,11 +10,11 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from certification import words
 from certification.engine import backend
 from certification.models import Backend, RouteKind
 from certification.reasons import Reason
 from certification.suite import registry
-from certification.web import words
 
 register = template.Library()
 

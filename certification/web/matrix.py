@@ -24,9 +24,9 @@ from django.utils.functional import Promise
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from certification import words
 from certification.models import AIModel, Backend, CertificationRun, ModelCertification, ModelKind, Region, Route
 from certification.reasons import Status
-from certification.web import words
 
 MODELS_PER_PAGE = 60
 RUNNING, EXPIRED = "running", "expired"
