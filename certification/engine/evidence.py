@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from certification.bedrock import fixes
@@ -16,6 +16,7 @@ from certification.exchange import (
     EmbedRequest,
     Failure,
     Image,
+    Operation,
     Outcome,
     Reasoning,
     Reply,
@@ -25,6 +26,8 @@ from certification.exchange import (
     ToolResult,
     ToolUse,
 )
+from certification.reasons import Reason
+from certification.suite import scoring
 from certification.suite.case import Grade, Script
 
 MAX_TEXT = 8_000  # characters kept of any one text
@@ -72,6 +75,8 @@ def trial(script: Script, grade: Grade, attempts: Sequence[Attempt]) -> dict[str
         "valid": grade.valid,
         "sentence": cut(grade.sentence),
         "evidence": clean(dict(grade.evidence)),
+        "lacks": grade.lacks,
+        "cause": failure(grade.cause) if grade.cause else None,
         "calls": [_attempt(a) for a in attempts],
     }
 
@@ -119,11 +124,23 @@ def outcome(seen: Outcome) -> dict[str, Any]:
             shape = [len(v) for v in seen.vectors]
             return common | {"reply": {"dimensions": shape, "head": [clean(v[:4]) for v in seen.vectors]}}
         case Failure():
-            failure = {
-                "category": seen.reason.category, "reason": seen.reason, "message": cut(seen.message),
-                "code": seen.code, "http_status": seen.http_status,
-            }  # fmt: skip
-            return common | {"failure": failure} | ({"partial": _reply(seen.partial)} if seen.partial else {})
+            partial = {"partial": _reply(seen.partial)} if seen.partial else {}
+            return common | {"failure": failure(seen)} | partial
+
+
+def failure(seen: Failure) -> dict[str, Any]:
+    """A failure as JSON: why, in our words and in the service's."""
+    return {
+        "category": seen.reason.category, "reason": seen.reason, "message": cut(seen.message), "code": cut(seen.code),
+        "http_status": seen.http_status, "operation": seen.operation,
+    }  # fmt: skip
+
+
+def failure_from(kept: Mapping[str, Any]) -> Failure:
+    """A stored failure, without its timings."""
+    return Failure(
+        Reason(kept["reason"]), kept["message"], kept["code"], kept["http_status"], Operation(kept["operation"])
+    )
 
 
 def _reply(reply: Reply) -> dict[str, Any]:
@@ -192,3 +209,16 @@ def fix(failure: Failure | None, *, reason: Any = None, model_id: str, region: s
         return {}
     advice = fixes.fix_for(found, model_id=model_id, region=region, operation=failure.operation if failure else "")
     return {name: value for name in ("text", "command", "who", "url", "wait") if (value := getattr(advice, name))}
+
+
+def basis(run: scoring.Run) -> dict[str, Any]:
+    """What a judgement looked at beside the trials, as JSON: kept in a run's environment under `judged`."""
+    return {
+        "calls": asdict(run.calls),
+        "model_class": run.model_class,
+        "access": failure(run.access) if run.access else None,
+        "interrupted": run.interrupted,
+        "declared": sorted(run.declared),
+        "parity_losses": sorted(run.parity_losses),
+        "parity_alarm": run.parity_alarm,
+    }

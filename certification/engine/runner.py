@@ -32,6 +32,7 @@ from certification.exchange import AnyRequest, EmbedRequest, Failure, Operation,
 from certification.models import (
     CertificationRun,
     ModelCertification,
+    OperatorCase,
     Priority,
     QueuePause,
     Route,
@@ -39,9 +40,10 @@ from certification.models import (
     RunOutcome,
     State,
     TestResult,
+    Tier,
 )
 from certification.reasons import ErrorCategory, Owner, Reason, Status
-from certification.suite import plan, registry, scoring
+from certification.suite import custom, plan, registry, scoring
 from certification.suite.case import Case, Context, Grade, Script, play
 from certification.suite.plan import Trial
 from certification.suite.scoring import CaseOutcome, Judgement
@@ -182,7 +184,8 @@ def run(run_id: uuid.UUID, worker: Worker) -> bool:
             return False
         execution = Execution(claimed, worker, list(claimed.model.routes.filter(region=claimed.region)))
         execution.offered_elsewhere = claimed.model.routes.exclude(region=claimed.region).exists()
-        execution.reference_tokens = TestResult.objects.reference_tokens(claimed, registry.SUITE_VERSION)
+        execution.own_specs = OperatorCase.objects.specs() if claimed.tier != Tier.QUICK else ()
+        execution.reference_tokens = TestResult.objects.reference_tokens(claimed, execution.suite_version)
     with worker.watching(execution):
         try:
             judgement = execution.certify()
@@ -296,6 +299,7 @@ class Execution:
         self.attempts: list[Attempt] = []
         self.retries = 0
         self.offered_elsewhere = False
+        self.own_specs: tuple[custom.Spec, ...] = ()
         self.reference_tokens: Mapping[tuple[str, int], int] = {}
         self.environment: dict[str, object] = {"worker": worker.name}
         self._lock = threading.Lock()
@@ -305,6 +309,11 @@ class Execution:
         self._idle = threading.Event()
         self._idle.set()
         self._crash: BaseException | None = None
+
+    @property
+    def suite_version(self) -> str:
+        """What was asked: the suite's version, and a hash of the operators' own cases where there are any."""
+        return registry.version_with(self.own_specs)
 
     def lose(self) -> None:
         """The run is no longer ours: stop, and write nothing."""
@@ -320,7 +329,7 @@ class Execution:
         if self.known_routes and all(r.kind == RouteKind.MANTLE for r in self.known_routes):
             return scoring.not_on_runtime()
         self.choose_route()
-        self.cases = registry.cases(self.run.model.kind, self.run.tier, self.capabilities)
+        self.cases = registry.cases(self.run.model.kind, self.run.tier, self.capabilities, self.own_specs)
         self._work_through()
         judgement = scoring.judge(self._seen())
         if judgement.reason and judgement.reason.category in ACCOUNT_DOUBTS:
@@ -549,9 +558,10 @@ class Execution:
             error_code=_identifier(failure.code) if failure else "",
             request_id=_identifier(failure.request_id) if failure else "",
             fix=evidence.fix(failure, reason=reason, model_id=self.target, region=self.region),
-            suite_version=registry.SUITE_VERSION,
+            suite_version=self.suite_version,
             policy_version=registry.POLICY_VERSION,
-            environment=self.environment | {"unmet": list(judgement.unmet), "lacks": list(judgement.lacks)},
+            environment=self.environment
+            | {"unmet": list(judgement.unmet), "lacks": list(judgement.lacks), "judged": evidence.basis(self._seen())},
         )
 
     def _failure_behind(self, judgement: Judgement) -> Failure | None:

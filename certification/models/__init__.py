@@ -1,6 +1,7 @@
 """Rows, their transitions and their queries."""
 
 from certification.models.accounts import Role, User
+from certification.models.cases import OperatorCase
 from certification.models.catalogue import AIModel, Lifecycle, ModelKind, Provider, Region, Route, RouteKind
 from certification.models.certifications import ModelCertification
 from certification.models.jobs import (
@@ -17,6 +18,7 @@ from certification.models.jobs import (
     TestResult,
     Tier,
 )
+from certification.models.judgements import RunJudgement
 from certification.models.operations import QueuePause
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Lifecycle",
     "ModelCertification",
     "ModelKind",
+    "OperatorCase",
     "Priority",
     "Provider",
     "QueuePause",
@@ -38,6 +41,7 @@ __all__ = [
     "Role",
     "Route",
     "RouteKind",
+    "RunJudgement",
     "RunOutcome",
     "State",
     "TestResult",

@@ -75,12 +75,12 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     Role.VIEWER: dict.fromkeys(
         (
             "provider", "region", "aimodel", "route", "certificationjob", "certificationrun", "testresult",
-            "modelcertification", "queuepause",
+            "modelcertification", "queuepause", "runjudgement", "operatorcase",
         ),
         READ,
     ),
     Role.OPERATOR: {"certificationjob": ("view", "add", "change"), "aimodel": ("view", "change"), "region": ("view", "change")},
-    Role.ADMINISTRATOR: {"provider": WRITE, "region": WRITE, "aimodel": WRITE, "route": WRITE, "user": WRITE},
+    Role.ADMINISTRATOR: {"provider": WRITE, "region": WRITE, "aimodel": WRITE, "route": WRITE, "user": WRITE, "operatorcase": WRITE},
 }  # fmt: skip
 
 

@@ -119,3 +119,14 @@ class ModelCertification(models.Model):
             setattr(row, name, value)
         row.save(update_fields=[*values, "updated_at"])
         return row.status != before
+
+    @classmethod
+    def rejudge(cls, run: CertificationRun, verdict: str, score: int | None, rating: str) -> bool:
+        """Let a later judgement of the run that a certification stands on speak for it. True if it still stood on that run."""
+        rows = cls.objects.filter(run=run)
+        return (
+            rows.update(
+                previous_status=F("status"), status=verdict, score=score, rating=rating, updated_at=timezone.now()
+            )
+            == 1
+        )

@@ -152,8 +152,9 @@ class Ref:
 class Case:
     """One test of the suite. `needs` are capability names of the catalogue; a model without one of them skips the case.
 
-    `script` gives the trial that a Ref names, the same one for the same Ref. `repeats` is how many trials are planned
-    at first. A case `over_run` makes no calls: it is graded after all others, over every text of the run (Context.texts).
+    `script` gives the trial that a Ref names, the same one for the same Ref. `repeats` is how many trials are planned at
+    first, `weight` what the case counts within its category. A case `over_run` makes no calls: it is graded after all
+    others, over every text of the run (Context.texts).
     """
 
     id: str
@@ -164,6 +165,7 @@ class Case:
     needs: frozenset[str] = frozenset()
     repeats: int = 1
     over_run: bool = False
+    weight: float = 1.0
 
 
 def play(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import pkgutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from certification.exchange import EmbedRequest, Outcome, Request
-from certification.suite import embedding, rehearsal
+from certification.suite import custom, embedding, rehearsal
 from certification.suite.case import ALL_CAPABILITIES, REASONING_ROOM, Answer, Case, Ref, Script, Step, says
 from certification.suite.cases.context import CONTEXT
 from certification.suite.cases.gates import GATES
@@ -44,13 +44,20 @@ def has_suite(kind: str) -> bool:
     return kind in _SUITES
 
 
-def cases(kind: str, tier: str, capabilities: Collection[str] = ALL_CAPABILITIES) -> tuple[Case, ...]:
+def cases(
+    kind: str, tier: str, capabilities: Collection[str] = ALL_CAPABILITIES, own: Iterable[custom.Spec] = ()
+) -> tuple[Case, ...]:
     """The cases that a model of this kind gets, in running order; empty for a kind without a suite.
 
     `capabilities` are those the model has or may have: a name that is missing here is known to be missing in the model.
-    KeyError for an unknown tier.
+    `own` are operators' cases, which text models get beyond the quick tier, before the cases over the whole run.
+    KeyError for an unknown tier; custom.BadSpec for a case of one's own that cannot work.
     """
-    return tuple(case for case in _all(kind, tier) if case.needs <= set(capabilities))
+    shipped = _all(kind, tier)
+    mine = tuple(custom.case(spec) for spec in own) if kind == TEXT and tier != "quick" else ()
+    last = tuple(case for case in shipped if case.over_run)
+    ordered = (*(case for case in shipped if not case.over_run), *mine, *last)
+    return tuple(case for case in ordered if case.needs <= set(capabilities))
 
 
 def skipped(kind: str, tier: str, capabilities: Collection[str]) -> tuple[CaseOutcome, ...]:
@@ -132,6 +139,7 @@ def _rehearse(step: Step, request: Request, outcomes: tuple[Outcome, ...]) -> tu
 
 _SUITE_SOURCES = (
     "suite/case.py",
+    "suite/custom.py",
     "suite/cases/asking.py",
     "suite/cases/context.py",
     "suite/cases/gates.py",
@@ -160,4 +168,12 @@ def _version(number: int, paths: tuple[str, ...]) -> str:
 
 
 SUITE_VERSION = _version(1, _SUITE_SOURCES)
+
+
+def version_with(own: Iterable[custom.Spec]) -> str:
+    """The suite's version including operators' own cases."""
+    mark = custom.fingerprint(own)
+    return f"{SUITE_VERSION}+{mark}" if mark else SUITE_VERSION
+
+
 POLICY_VERSION = _version(1, _POLICY_SOURCES)

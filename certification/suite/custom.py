@@ -1,0 +1,186 @@
+"""Cases that operators write themselves: a prompt, a grader from the list, and what it expects. Data in, a Case out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jsonschema
+
+from certification.exchange import Operation, Outcome, Reply, Request, Text, Timing, Usage, user
+from certification.suite import graders
+from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step
+
+CASE_ID = re.compile(r"X[A-Z0-9]{1,19}")
+CATEGORIES = (
+    Category.TOOLS, Category.JSON, Category.INSTRUCTIONS, Category.PORTUGUESE, Category.STREAMING, Category.CONTEXT,
+    Category.REASONING, Category.VISION,
+)  # fmt: skip
+MAX_PROMPT = 50_000
+
+Check = Callable[[Outcome], Grade]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """An operator's case as data. `expected` is what the grader takes; `weight` counts the case so many times in its category."""
+
+    id: str
+    title: str
+    category: str
+    prompt: str
+    grader: str
+    expected: Any
+    system: str = ""
+    max_tokens: int = 500
+    repeats: int = 3
+    weight: float = 1.0
+
+
+class BadSpec(ValueError):
+    """A case that cannot work; the text says what to change."""
+
+
+def _strings(expected: Any, what: str) -> list[str]:
+    found = [expected] if isinstance(expected, str) else expected
+    if not isinstance(found, list) or not found or not all(isinstance(x, str) and x for x in found):
+        raise BadSpec(f"{what} expects a text, or a list of texts.")
+    return found
+
+
+def _exact(expected: Any) -> Check:
+    [text] = _strings(expected, "exact")[:1]
+    return lambda outcome: graders.exact(outcome, text)
+
+
+def _normalised(expected: Any) -> Check:
+    texts = _strings(expected, "normalised")
+    return lambda outcome: graders.normalised(outcome, *texts)
+
+
+def _mentions(expected: Any) -> Check:
+    texts = _strings(expected, "mentions")
+    return lambda outcome: graders.all_of(*((lambda t=t: graders.mentions(outcome, t)) for t in texts))
+
+
+def _without(expected: Any) -> Check:
+    texts = _strings(expected, "without")
+    return lambda outcome: graders.without(outcome, *texts)
+
+
+def _matches(expected: Any) -> Check:
+    [pattern] = _strings(expected, "regex")[:1]
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise BadSpec(f"regex expects a regular expression: {error}.") from error
+    return lambda outcome: graders.matches(outcome, pattern)
+
+
+def _number(expected: Any) -> Check:
+    wanted = expected if isinstance(expected, Mapping) else {"value": expected}
+    value: Any = wanted.get("value")
+    tolerance: Any = wanted.get("tolerance", 0)
+    for figure in (value, tolerance):
+        if isinstance(figure, bool) or not isinstance(figure, int | float):
+            raise BadSpec('number expects a number, or {"value": 3.5, "tolerance": 0.1}.')
+    return lambda outcome: graders.number(outcome, value, tolerance)
+
+
+def _json(expected: Any) -> Check:
+    if not isinstance(expected, Mapping):
+        raise BadSpec("json_schema expects a JSON Schema (an object).")
+    try:
+        jsonschema.Draft202012Validator.check_schema(expected)
+    except jsonschema.SchemaError as error:
+        raise BadSpec(f"json_schema expects a valid JSON Schema: {error.message}.") from error
+    return lambda outcome: graders.json_answer(outcome, expected)
+
+
+def _counted(name: str, count: Callable[..., Grade]) -> Callable[[Any], Check]:
+    def make(expected: Any) -> Check:
+        bounds = expected if isinstance(expected, Mapping) else {"min": expected, "max": expected}
+        least, most = bounds.get("min", 0), bounds.get("max")
+        for bound in (least, most):
+            if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 0):
+                raise BadSpec(f'{name} expects a number, or {{"min": 1, "max": 5}}.')
+        return lambda outcome: count(outcome, least, most)
+
+    return make
+
+
+def _language(expected: Any) -> Check:
+    if expected not in ("pt", "en"):
+        raise BadSpec('language expects "pt" or "en".')
+    return lambda outcome: graders.language(outcome, expected)
+
+
+GRADERS: dict[str, Callable[[Any], Check]] = {
+    "exact": _exact,
+    "normalised": _normalised,
+    "mentions": _mentions,
+    "without": _without,
+    "regex": _matches,
+    "number": _number,
+    "json_schema": _json,
+    "words": _counted("words", graders.words),
+    "lines": _counted("lines", graders.lines),
+    "bullets": _counted("bullets", graders.bullets),
+    "language": _language,
+}
+
+
+def case(spec: Spec) -> Case:
+    """The case that a spec describes. BadSpec when it cannot work."""
+    _check_shape(spec)
+    check = GRADERS[spec.grader](spec.expected)
+
+    def script(ref: Ref) -> Script:
+        request = Request((user(f"{spec.prompt}\n{ref}"),), spec.max_tokens, Operation.CONVERSE, system=spec.system)
+        return Script(
+            ref, 0, (Step(lambda _outcomes: request),), lambda outcomes, context: _grade(check, outcomes, context)
+        )
+
+    needs = frozenset({"system"}) if spec.system else frozenset()
+    return Case(
+        spec.id, spec.title, Kind.SCORED, Category(spec.category), script, needs, spec.repeats, weight=spec.weight
+    )
+
+
+def _grade(check: Check, outcomes: Sequence[Outcome], _context: Context) -> Grade:
+    usable = graders.usable(outcomes[0] if outcomes else None)
+    return check(outcomes[0]) if usable.passed else usable
+
+
+def _check_shape(spec: Spec) -> None:
+    if not CASE_ID.fullmatch(spec.id):
+        raise BadSpec("The id must be X followed by 1 to 19 capital letters or digits, such as XINVOICE2.")
+    if spec.category not in CATEGORIES:
+        raise BadSpec(f"The category must be one of: {', '.join(CATEGORIES)}.")
+    if spec.grader not in GRADERS:
+        raise BadSpec(f"The grader must be one of: {', '.join(GRADERS)}.")
+    if not spec.prompt.strip() or len(spec.prompt) > MAX_PROMPT:
+        raise BadSpec(f"The prompt must have 1 to {MAX_PROMPT} characters.")
+    if not 1 <= spec.repeats <= 9:
+        raise BadSpec("A case is repeated 1 to 9 times.")
+    if not 16 <= spec.max_tokens <= 8000:
+        raise BadSpec("The answer gets 16 to 8000 tokens.")
+    if not 0.1 <= spec.weight <= 10:
+        raise BadSpec("The weight lies between 0.1 and 10.")
+
+
+def rehearse(spec: Spec, answer: str) -> Grade:
+    """How the case would judge this answer: for trying a grader on samples. BadSpec when the case cannot work."""
+    made = case(spec)
+    reply = Reply((Text(answer),), "end_turn", Usage(1, max(1, len(answer) // 4)), Timing(1.0))
+    return made.script(Ref(0, spec.id, 0)).grade((reply,), Context())
+
+
+def fingerprint(specs: Iterable[Spec]) -> str:
+    """A hash of operators' cases, whatever their order; '' without any. Part of a run's suite version."""
+    rows = sorted(json.dumps(asdict(spec), sort_keys=True, ensure_ascii=False) for spec in specs)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:8] if rows else ""
