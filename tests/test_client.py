@@ -77,6 +77,7 @@ class Wire:
         self.answer, self.tls = answer, tls
         self.asked: list[replay.Asked] = []
         self.accepted = 0
+        self.gone = threading.Semaphore(0)  # counts the connections that were closed
         self.over = threading.Event()  # what a hanging answer waits for
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
@@ -98,7 +99,8 @@ class Wire:
                 while asked := _read(reader):
                     self.asked.append(asked)
                     if not self.answer(talk, asked):
-                        return
+                        break
+        self.gone.release()
 
     def close(self) -> None:
         self.over.set()
@@ -127,6 +129,27 @@ def wire() -> Iterator[Callable[..., Wire]]:
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[tuple[Wire, Bedrock]]:
+    server = Wire(saying(b""))
+    client = Bedrock(Connection(EMULATOR, server.url))
+    yield server, client
+    client.close()
+    server.close()
+
+
+@pytest.fixture
+def answered(kept: tuple[Wire, Bedrock]) -> Callable[[bytes], tuple[Wire, Bedrock]]:
+    """A server that always gives this answer, and a client of it: the same for many tests, which is quick."""
+
+    def make(data: bytes) -> tuple[Wire, Bedrock]:
+        kept[0].answer = saying(data)
+        kept[0].asked.clear()
+        return kept
+
+    return make
 
 
 @pytest.fixture
@@ -334,9 +357,8 @@ ODD_ANSWERS = [
 
 
 @pytest.mark.parametrize(("data", "reason", "status"), [c[1:] for c in ODD_ANSWERS], ids=[c[0] for c in ODD_ANSWERS])
-def test_an_odd_answer_is_an_error_and_asked_for_once(wire, bedrock, data, reason, status):
-    server = wire(data)
-    client = bedrock(server.url)
+def test_an_odd_answer_is_an_error_and_asked_for_once(answered, data, reason, status):
+    server, client = answered(data)
     for n, (call, *asked) in enumerate(
         [(client.converse, MODEL, HELLO), (client.stream, MODEL, HELLO), (client.embed, TITAN, TEXTS)]
     ):
@@ -360,14 +382,14 @@ def test_an_odd_answer_is_an_error_and_asked_for_once(wire, bedrock, data, reaso
     ],
     ids=lambda body: json.dumps(body)[:70],
 )  # fmt: skip
-def test_json_of_the_wrong_shape_is_a_bad_response(wire, bedrock, body):
-    error = error_of(bedrock(wire(http(200, body)).url).converse, "us-east-1", MODEL, HELLO)
+def test_json_of_the_wrong_shape_is_a_bad_response(answered, body):
+    _, client = answered(http(200, body))
+    error = error_of(client.converse, "us-east-1", MODEL, HELLO)
     assert error.reason is Reason.BAD_RESPONSE
 
 
-def test_hostile_nesting_is_a_bad_response(wire, bedrock):
-    server = wire(http(200, b"[" * 100_000 + b"]" * 100_000))
-    client = bedrock(server.url)
+def test_hostile_nesting_is_a_bad_response(answered):
+    _, client = answered(http(200, b"[" * 100_000 + b"]" * 100_000))
     assert error_of(client.converse, "us-east-1", MODEL, HELLO).reason is Reason.BAD_RESPONSE
     assert error_of(client.embed, "us-east-1", TITAN, TEXTS).reason is Reason.BAD_RESPONSE
 
@@ -390,10 +412,10 @@ def test_hostile_nesting_is_a_bad_response(wire, bedrock):
     ],
     ids=lambda value: json.dumps(value)[:50] if isinstance(value, list) else "",
 )  # fmt: skip
-def test_blocks_of_every_kind_are_read_and_unknown_ones_passed_over(wire, bedrock, content, blocks):
+def test_blocks_of_every_kind_are_read_and_unknown_ones_passed_over(answered, content, blocks):
     body = {**ANSWER, "output": {"message": {"role": "assistant", "content": content}}}
-    reply = bedrock(wire(http(200, body)).url).converse("us-east-1", MODEL, HELLO)
-    assert reply.content == blocks
+    _, client = answered(http(200, body))
+    assert client.converse("us-east-1", MODEL, HELLO).content == blocks
 
 
 def test_undocumented_members_and_missing_usage_are_no_error(wire, bedrock):
@@ -469,13 +491,14 @@ def test_a_server_without_tls_is_a_tls_problem(bedrock):
 # Streams
 
 
-def read(bedrock, wire, *frames: bytes) -> Any:
-    return bedrock(wire(streaming(*frames)).url).stream("us-east-1", MODEL, HELLO)
+def read(answered, *frames: bytes) -> Any:
+    _, client = answered(streaming(*frames))
+    return client.stream("us-east-1", MODEL, HELLO)
 
 
-def test_streamed_blocks_of_every_kind_are_put_together_in_order(wire, bedrock):
+def test_streamed_blocks_of_every_kind_are_put_together_in_order(answered):
     reply = read(
-        bedrock, wire, BEGIN[0],
+        answered, BEGIN[0],
         delta(0, reasoningContent={"text": "let "}), delta(0, reasoningContent={"text": "me"}),
         delta(0, reasoningContent={"signature": "sig"}),
         delta(1, reasoningContent={"redactedContent": "AAE="}),
@@ -495,19 +518,19 @@ def test_streamed_blocks_of_every_kind_are_put_together_in_order(wire, bedrock):
     assert reply.complete
 
 
-def test_events_and_members_that_nobody_knows_are_passed_over(wire, bedrock):
+def test_events_and_members_that_nobody_knows_are_passed_over(answered):
     unnamed = replay.frame({":message-type": "event"}, b"{}")
-    reply = read(bedrock, wire, unnamed, *BEGIN, replay.event("somethingNew", {"a": 1}), *END)
+    reply = read(answered, unnamed, *BEGIN, replay.event("somethingNew", {"a": 1}), *END)
     assert reply.text == "Hi"
     assert "somethingNew" not in reply.events
     assert reply.complete
 
 
-def test_a_stream_without_usage_is_complete_and_without_metadata_is_not(wire, bedrock):
+def test_a_stream_without_usage_is_complete_and_without_metadata_is_not(answered):
     bare = replay.event("metadata", {"usage": {"inputTokens": "many"}, "metrics": {"latencyMs": 7}})
-    reply = read(bedrock, wire, *BEGIN, *END[:2], bare)
+    reply = read(answered, *BEGIN, *END[:2], bare)
     assert (reply.usage, reply.timing.server_ms, reply.complete) == (None, 7, True)
-    error = error_of(read, bedrock, wire, *BEGIN, *END[:2])
+    error = error_of(read, answered, *BEGIN, *END[:2])
     assert (error.reason, error.partial.stop_reason) == (Reason.STREAM_TRUNCATED, "end_turn")
 
 
@@ -528,8 +551,8 @@ def test_a_stream_without_usage_is_complete_and_without_metadata_is_not(wire, be
     ],
     ids=["throttled", "internal", "unknown exception", "error frame", "odd payload", "two members", "no member", "no text"],
 )  # fmt: skip
-def test_whatever_ends_a_stream_early_is_an_error_with_what_had_arrived(wire, bedrock, frame, reason, code):
-    error = error_of(read, bedrock, wire, *BEGIN, frame, *END)
+def test_whatever_ends_a_stream_early_is_an_error_with_what_had_arrived(answered, frame, reason, code):
+    error = error_of(read, answered, *BEGIN, frame, *END)
     if code:
         assert error.code == code
     assert error.reason in {reason, Reason.BAD_RESPONSE if not code else reason}
@@ -537,12 +560,12 @@ def test_whatever_ends_a_stream_early_is_an_error_with_what_had_arrived(wire, be
     assert error.request_id == "r-1"
 
 
-def test_a_header_of_no_known_type_is_corruption(wire, bedrock):
+def test_a_header_of_no_known_type_is_corruption(answered):
     good = replay.frame({":message-type": "event", "x": "y"}, b"{}")
     bad = bytearray(good[:-4])
     bad[bad.index(b"\x01x\x07") + 2] = 99
     bad += replay.zlib.crc32(bytes(bad)).to_bytes(4, "big")
-    assert error_of(read, bedrock, wire, *BEGIN, bytes(bad)).reason is Reason.STREAM_CORRUPT
+    assert error_of(read, answered, *BEGIN, bytes(bad)).reason is Reason.STREAM_CORRUPT
 
 
 # Connections and clients
@@ -569,6 +592,7 @@ def test_a_connection_closed_in_between_is_no_error(wire, bedrock):
     client = bedrock(server.url)
     for _ in range(5):
         assert client.converse("us-east-1", MODEL, HELLO).text == "Hi"
+        assert server.gone.acquire(timeout=10)
     assert server.accepted == 5
 
 
@@ -669,10 +693,9 @@ def test_a_request_says_who_asks_and_is_signed_for_the_region(wire, bedrock):
     ],
     ids=range(9),
 )
-def test_odd_requests_reach_the_service_which_says_what_it_thinks(wire, bedrock, request_):
+def test_odd_requests_reach_the_service_which_says_what_it_thinks(answered, request_):
     refused = http(400, {"message": "Nonsense."}, "x-amzn-ErrorType: ValidationException:http://x/")
-    server = wire(refused)
-    client = bedrock(server.url)
+    server, client = answered(refused)
     for call in (client.converse, client.stream):
         error = error_of(call, "us-east-1", MODEL, request_)
         assert (error.reason, error.message) == (Reason.MALFORMED_REQUEST, "Nonsense.")
@@ -680,9 +703,9 @@ def test_odd_requests_reach_the_service_which_says_what_it_thinks(wire, bedrock,
 
 
 @pytest.mark.parametrize("target", ["", " ", "a/../b", "ü?#%", "x" * 3000])
-def test_odd_model_ids_reach_the_service_or_are_malformed(wire, bedrock, target):
-    server = wire(http(404, {"message": "Not here."}, "x-amzn-ErrorType: ResourceNotFoundException"))
-    error = error_of(bedrock(server.url).converse, "us-east-1", target, HELLO)
+def test_odd_model_ids_reach_the_service_or_are_malformed(answered, target):
+    server, client = answered(http(404, {"message": "Not here."}, "x-amzn-ErrorType: ResourceNotFoundException"))
+    error = error_of(client.converse, "us-east-1", target, HELLO)
     assert error.reason in {Reason.UNKNOWN_MODEL, Reason.MALFORMED_REQUEST}
     assert all(asked.path.startswith("/model/") for asked in server.asked)
 

@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from certification.bedrock import errors
+from certification.bedrock import errors, fixes
 from certification.exchange import Operation
 from certification.reasons import Reason
 
 Vector = tuple[float, ...]
+_TEACH_US = fixes.Fix(
+    "Update this application: it cannot test this family of embedding models yet.", who=fixes.OPERATOR
+)
 COHERE_BATCH = 96  # the most texts that one call of Cohere's takes
 
 
@@ -75,7 +78,7 @@ def body(model_id: str, texts: tuple[str, ...], dimensions: int | None) -> str:
             return json.dumps(wire(texts[0], dimensions))
     raise errors.error(
         Reason.CLIENT_MISCONFIGURED, f"This application does not know how to ask {model_id} for embeddings.",
-        operation=Operation.EMBED,
+        operation=Operation.EMBED, fix=_TEACH_US,
     )  # fmt: skip
 
 
