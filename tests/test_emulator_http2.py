@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +22,11 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from certification.emulator import process
 from tests.emulators import KEY, MICRO, Probe, ask, say
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 BODY = json.dumps({"messages": say("Hello")}).encode()
+ROOT = Path(__file__).resolve().parents[1]
 CREDENTIAL = f"Credential={KEY}/20260101/us-east-1/bedrock/aws4_request"
 STREAM = "converse-stream"
 
@@ -147,14 +150,30 @@ class Client:
         self.until(lambda: self.pongs == wanted)
 
 
+@contextmanager
+def emulator(directory: Path, *arguments: str) -> Iterator[tuple[Probe, subprocess.Popen[str]]]:
+    """A process of its own that must end well and, since every fault is a traceback there, keep its stderr empty."""
+    command = [sys.executable, "-m", "certification.emulator", "--port", "0", "--scenario", "healthy", *arguments]
+    said = directory / "stderr"
+    with (
+        said.open("w") as errors,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as running,
+    ):
+        assert running.stdout is not None
+        try:
+            found = Probe(running.stdout.readline().split()[3])
+            yield found, running
+            found.close()
+        finally:
+            running.terminate()
+        assert running.wait(10) == 0
+    assert said.read_text() == ""
+
+
 @pytest.fixture(scope="module")
-def probe() -> Iterator[Probe]:
-    url, running = process.start()
-    found = Probe(url)
-    yield found
-    found.close()
-    running.terminate()
-    assert running.wait(10) == 0
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
+    with emulator(tmp_path_factory.mktemp("emulator"), "--time-scale", "0") as (found, _):
+        yield found
 
 
 @contextmanager
@@ -429,9 +448,8 @@ def test_a_call_that_is_reset_at_once_is_not_answered(client: Client, head_first
     assert client.answers[number] == Answer()
 
 
-def test_a_stream_reset_in_the_middle_stops() -> None:
-    url, running = process.start(time_scale=0.5)
-    with connected(Probe(url)) as client:
+def test_a_stream_reset_in_the_middle_stops(tmp_path: Path) -> None:
+    with emulator(tmp_path, "--time-scale", "0.5") as (probe, _), connected(probe) as client:
         cancelled, kept = client.ask(STREAM), client.ask(STREAM)
         client.until(lambda: client.answers[cancelled].body)
         client.wire.reset_stream(cancelled, ErrorCodes.CANCEL)
@@ -442,8 +460,6 @@ def test_a_stream_reset_in_the_middle_stops() -> None:
         assert (0, cancelled) in kinds[:pong]
         assert (0, kept) in kinds[pong:]
         assert (0, cancelled) not in kinds[pong:]
-    running.terminate()
-    assert running.wait(10) == 0
 
 
 @pytest.mark.parametrize("declared", [(), (("content-length", str(26 * 1024 * 1024)),)])
@@ -494,10 +510,8 @@ def test_a_protocol_error_is_told_in_a_goaway(client: Client) -> None:
     assert client.closed
 
 
-def test_a_client_that_says_goaway_still_reads_its_stream() -> None:
-    url, running = process.start(time_scale=0.2)
-    probe = Probe(url)
-    with connected(probe) as client:
+def test_a_client_that_says_goaway_still_reads_its_stream(tmp_path: Path) -> None:
+    with emulator(tmp_path, "--time-scale", "0.2") as (probe, _), connected(probe) as client:
         number = client.ask(STREAM)
         client.until(lambda: client.answers[number].headers)
         # Not h2's own: it closes its side for reading, the SDK for JavaScript does not.
@@ -506,14 +520,10 @@ def test_a_client_that_says_goaway_still_reads_its_stream() -> None:
         assert [name for name, _ in frames(answer.body)][-1] == "metadata"
         client.until(lambda: False)
         assert client.closed
-    running.terminate()
-    assert running.wait(10) == 0
 
 
-def test_sigterm_says_goaway_and_lets_running_calls_end() -> None:
-    url, running = process.start(fixed_latency_ms=400)
-    probe = Probe(url)
-    with connected(probe) as client:
+def test_sigterm_says_goaway_and_lets_running_calls_end(tmp_path: Path) -> None:
+    with emulator(tmp_path, "--fixed-latency-ms", "400") as (probe, running), connected(probe) as client:
         number = client.ask()
         for _ in range(500):
             if probe.page("/_emulator/stats")["total"]:
@@ -522,15 +532,17 @@ def test_sigterm_says_goaway_and_lets_running_calls_end() -> None:
         running.send_signal(signal.SIGTERM)
         while part := client.socket.recv(65536):
             client.raw += part
-    assert running.wait(10) == 0
-    probe.close()
+        assert running.wait(10) == 0
     kinds = kinds_of(client.raw)
     assert kinds.index((7, 0)) < kinds.index((1, number)) < kinds.index((0, number))
 
 
-def test_sigterm_ends_a_process_with_idle_connections() -> None:
-    url, running = process.start()
-    with connected(Probe(url)) as client, socket.create_connection(("127.0.0.1", Probe(url).port)):
+def test_sigterm_ends_a_process_with_idle_connections(tmp_path: Path) -> None:
+    with (
+        emulator(tmp_path) as (probe, running),
+        connected(probe) as client,
+        socket.create_connection(("127.0.0.1", probe.port)),
+    ):
         assert client.answer(client.ask()).status == 200
         running.send_signal(signal.SIGTERM)
         client.until(lambda: client.ended)
