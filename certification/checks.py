@@ -33,13 +33,13 @@ def certification_settings(**_kwargs: Any) -> list[CheckMessage]:
     url = settings.BEDROCK_ENDPOINT_URL
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
         found.append(
-            Error(
-                f"BEDROCK_ENDPOINT_URL is {url!r}; it must look like http://127.0.0.1:4599.", id="certification.E003"
-            )
+            Error(f"BEDROCK_ENDPOINT_URL is {url!r}; it must look like http://127.0.0.1:4599.", id="certification.E003")
         )
     if not settings.DATABASE_URL.startswith(("postgres://", "postgresql://")):
         found.append(
-            Error("DATABASE_URL must be a postgresql:// address: only PostgreSQL is supported.", id="certification.E004")
+            Error(
+                "DATABASE_URL must be a postgresql:// address: only PostgreSQL is supported.", id="certification.E004"
+            )
         )
     if not settings.REDIS_URL.startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
         found.append(Error("REDIS_URL must start with redis://, rediss:// or unix://.", id="certification.E005"))
