@@ -43,6 +43,15 @@ def certification_settings(**_kwargs: Any) -> list[CheckMessage]:
         )
     if not settings.REDIS_URL.startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
         found.append(Error("REDIS_URL must start with redis://, rediss:// or unix://.", id="certification.E005"))
+    strangers = sorted(set(settings.WORKER_REGIONS) - set(settings.PINNED_REGIONS))
+    if strangers:
+        found.append(
+            Error(
+                f"WORKER_REGIONS names {', '.join(strangers)}, which PINNED_REGIONS does not: nobody would send runs there. "
+                "Give every process the same PINNED_REGIONS.",
+                id="certification.E007",
+            )
+        )
     if settings.CERTIFICATION_HEARTBEAT_TIMEOUT < 5:
         found.append(
             Error(

@@ -79,6 +79,9 @@ WORKER_HEALTH_HOST = env.str("WORKER_HEALTH_HOST", default="127.0.0.1")
 WORKER_HEALTH_PORT = env.int("WORKER_HEALTH_PORT", default=3002)  # 0: no health server
 FLOWER_PORT = env.int("FLOWER_PORT", default=5555)
 FLOWER_BASIC_AUTH = env.str("FLOWER_BASIC_AUTH", default="")  # user:password; drawn and kept by `up` when empty
+# Regions whose runs only workers near them take: the same list for every process. A worker with WORKER_REGIONS takes
+# those of its regions and nothing else.
+PINNED_REGIONS = env.list("PINNED_REGIONS", default=[])
 WORKER_REGIONS = env.list("WORKER_REGIONS", default=[])
 
 BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from certification.engine import dispatch
+from certification.engine import dispatch, queue
 from certification.engine.dispatch import Wish
 from certification.models import CertificationRun, Priority, State, User
 
@@ -97,3 +97,16 @@ def test_retry_makes_a_job_of_the_failed_runs_only() -> None:
     done.job.cancel()
     with pytest.raises(dispatch.NothingToRun):
         dispatch.retry(done.job)
+
+
+def test_runs_of_a_pinned_region_go_to_the_queues_of_its_workers(settings) -> None:  # type: ignore[no-untyped-def]
+    settings.PINNED_REGIONS = ["sa-east-1"]
+    assert queue.name_for(Priority.BULK, "sa-east-1") == "model-certification.bulk.sa-east-1"
+    assert queue.name_for(Priority.BULK, "us-east-1") == "model-certification.bulk"
+    assert queue.taken_here(Priority.INTERACTIVE) == ["model-certification"]
+    settings.WORKER_REGIONS = ["sa-east-1"]
+    assert queue.taken_here(Priority.INTERACTIVE) == ["model-certification.sa-east-1"]
+    before = queue.waiting(Priority.INTERACTIVE)
+    job = ask([NOVA], ["sa-east-1", "us-east-1"]).job
+    queue.publish(list(job.runs.values_list("pk", flat=True)), Priority.INTERACTIVE)
+    assert queue.waiting(Priority.INTERACTIVE) == before + 2

@@ -23,10 +23,16 @@ BATCH = 500
 SMALL = 50  # runs whose messages a request may send itself
 
 
-def name_for(priority: str) -> str:
-    """The queue for a job's priority. A click must never wait behind a sweep."""
+def name_for(priority: str, region: str = "") -> str:
+    """The queue for a job's priority: a click must never wait behind a sweep. A pinned region has queues of its own."""
     base: str = settings.CERTIFICATION_QUEUE_NAME
-    return base if priority == Priority.INTERACTIVE else f"{base}.bulk"
+    name = base if priority == Priority.INTERACTIVE else f"{base}.bulk"
+    return f"{name}.{region}" if region in settings.PINNED_REGIONS else name
+
+
+def taken_here(priority: str) -> list[str]:
+    """The queues that this worker takes messages from: those of its regions when it is pinned, else the common one."""
+    return [name_for(priority, region) for region in settings.WORKER_REGIONS] or [name_for(priority)]
 
 
 def publish_job(job: CertificationJob) -> bool:
@@ -51,12 +57,19 @@ def publish(run_ids: Sequence[uuid.UUID], priority: str) -> int:
     sent = 0
     with current_app.producer_or_acquire() as producer:
         for batch in _batches(run_ids):
+            regions = _regions(batch)
             for run_id in batch:
-                current_app.send_task(
-                    CERTIFY_RUN, [str(run_id)], queue=name_for(priority), producer=producer, retry=False
-                )
+                name = name_for(priority, regions.get(run_id, ""))
+                current_app.send_task(CERTIFY_RUN, [str(run_id)], queue=name, producer=producer, retry=False)
             sent += CertificationRun.objects.mark_queued(batch)
     return sent
+
+
+def _regions(run_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The regions of these runs, where they decide on a queue."""
+    if not settings.PINNED_REGIONS:
+        return {}
+    return dict(CertificationRun.objects.filter(pk__in=run_ids).values_list("pk", "region_id"))
 
 
 def _batches(run_ids: Iterable[uuid.UUID]) -> Iterable[list[uuid.UUID]]:
@@ -72,4 +85,5 @@ def _broker() -> redis.Redis:
 
 def waiting(priority: str) -> int:
     """Messages that no worker has taken yet. redis.RedisError when the broker cannot be reached."""
-    return int(_broker().llen(name_for(priority)))
+    names = {name_for(priority), *(name_for(priority, region) for region in settings.PINNED_REGIONS)}
+    return sum(int(_broker().llen(name)) for name in names)

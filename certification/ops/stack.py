@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import psutil
 from django.conf import settings
 
-from certification.engine import backend
-from certification.models import Backend
+from certification.engine import backend, queue
+from certification.models import Backend, Priority
 from certification.ops import embedded
 from certification.ops.embedded import is_free
 from certification.ops.supervisor import Files, Program, StackError, Started, find, is_alive, kill_group
@@ -60,17 +60,17 @@ def programs() -> list[Program]:
     although it could: a worker reserves more messages than it runs, and a click reserved by a worker full of a sweep would
     wait behind it.
     """
-    queue: str = settings.CERTIFICATION_QUEUE_NAME
+    common = [] if settings.WORKER_REGIONS else ["maintenance"]
     python = sys.executable
     celery = (python, "-m", "celery", "--quiet", "-A", "myia")
     concurrency = str(settings.CERTIFICATION_CONCURRENCY)
     flower_port: int = getattr(settings, "FLOWER_PORT", 5555)
 
-    def worker(name: str, queues: str, port: int) -> Program:
+    def worker(name: str, queues: Sequence[str], port: int) -> Program:
         return Program(
             name=name,
             argv=(
-                *(*celery, "worker", "--pool", "threads", "--concurrency", concurrency, "--queues", queues),
+                *(*celery, "worker", "--pool", "threads", "--concurrency", concurrency, "--queues", ",".join(queues)),
                 *("--hostname", f"{name}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle"),
             ),
             stage=1,
@@ -84,8 +84,8 @@ def programs() -> list[Program]:
         )
 
     table = [
-        worker("worker", f"{queue},maintenance", settings.WORKER_HEALTH_PORT),
-        worker("worker-bulk", f"{queue}.bulk", settings.WORKER_HEALTH_PORT + 1),
+        worker("worker", [*queue.taken_here(Priority.INTERACTIVE), *common], settings.WORKER_HEALTH_PORT),
+        worker("worker-bulk", queue.taken_here(Priority.BULK), settings.WORKER_HEALTH_PORT + 1),
         Program(
             name="web",
             argv=(
