@@ -20,6 +20,7 @@ from certification.exchange import (
     Reply,
     Text,
     Timing,
+    Tool,
     ToolUse,
     Usage,
 )
@@ -211,6 +212,205 @@ def test_stop_reason_usage_and_tokens() -> None:
     assert not graders.input_tokens(reply("a"), 11, 20).passed
 
 
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [("São Paulo wins", True), ("sao paulo.", True), ("SP wins", True), ("Paulo", False), ("", False)],
+)
+def test_mentions_one(text: str, passes: bool) -> None:
+    assert graders.mentions_one(reply(text), "São Paulo", "SP").passed is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "times"), [("a lamp and a LAMP.", 2), ("lamps lamplight", 0), ("lamp-lamp, lamp", 3), ("", 0)]
+)
+def test_occurrences_counts_whole_words(text: str, times: int) -> None:
+    assert graders.occurrences(reply(text), "lamp", times).passed
+    assert not graders.occurrences(reply(text), "lamp", times + 1).passed
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"), [("ALL GOOD, 3 X!", True), ("ÇA VA", True), ("ALL gOOD", False), ("123", False), ("", False)]
+)
+def test_capitals(text: str, passes: bool) -> None:
+    assert graders.capitals(reply(text)).passed is passes
+
+
+def test_no_character() -> None:
+    assert graders.no_character(reply("one; two"), ",", "comma").passed
+    assert not graders.no_character(reply("one, two"), ",", "comma").passed
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("Hoje\nTudo bem.\n\nAmanhã\nTambém.", True),
+        ("## Hoje\nTudo bem.\n**2. Amanhã:**\nTambém.", True),
+        ("Claro!\nHoje\nTudo bem.\nAmanhã\nTambém.", False),
+        ("Amanhã\nTudo bem.\nHoje\nTambém.", False),
+        ("Hoje\nAmanhã\nTambém.", False),
+        ("Hoje\nTudo bem.\nAmanhã", False),
+        ("Hoje\nUm.\nAmanhã\nDois.\nHoje\nTrês.", False),
+        ("Hoje está bom.\nAmanhã também.", False),
+        ("", False),
+    ],
+)
+def test_sections(text: str, passes: bool) -> None:
+    assert graders.sections(reply(text), "Hoje", "Amanhã").passed is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("2026-03-01\n1500.00", True),
+        ("- `2026-03-01`\n\n2. **1500.00**\n", True),
+        ("2026-03-01 1500.00", False),
+        ("2026-03-01\n1500.0", False),
+        ("1500.00\n2026-03-01", False),
+        ("Data: 2026-03-01\n1500.00", False),
+        ("2026-03-01\n1500.00\nPronto", False),
+    ],
+)
+def test_lines_are(text: str, passes: bool) -> None:
+    assert graders.lines_are(reply(text), "2026-03-01", "1500.00").passed is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("1-B 2-D 3-A", True),
+        ("1) B\n2) D\n3) A", True),
+        ("**1: B**, 2: D, 3: A.", True),
+        ("1-B 2-C 3-A. Correction: 2-D", True),
+        ("1-B 2-D", False),
+        ("1-B 2-D 3-B", False),
+        ("B D A", False),
+        ("1-Brasil 2-D 3-A", False),
+        ("", False),
+    ],
+)
+def test_choices(text: str, passes: bool) -> None:
+    assert graders.choices(reply(text), "BDA").passed is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("decorre, indefinido", True),
+        ("Par 1: DECORRE\nPar 2: indefinido", True),
+        ("indefinido, decorre", False),
+        ("decorre", False),
+        ("decorre, indefinido, decorre", False),
+    ],
+)
+def test_labels(text: str, passes: bool) -> None:
+    assert graders.labels(reply(text), ("decorre", "contradiz", "indefinido"), "decorre", "indefinido").passed is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("I think.\nAna, Rui, Lia", True),
+        ("**Answer:** ana - rui - lia.\n\n", True),
+        ("Ana, Rui, Lia\nThat is all.", False),
+        ("Ana, Lia, Rui", False),
+        ("Ana, Rui, Lia, Ivo", False),
+        ("Joana, Rui, Lia", False),
+        ("", False),
+    ],
+)
+def test_last_line(text: str, passes: bool) -> None:
+    assert graders.last_line(reply(text), "Ana", "Rui", "Lia").passed is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [("R$ 1.234,50 ao mês", True), ("1,234.5", True), ("1234", False), ("12345", False), ("", False)],
+)
+def test_has_number(text: str, passes: bool) -> None:
+    assert graders.has_number(reply(text), "1234.50").passed is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("São R$ 1.234,00 por 24 meses desde 03/05/2026.", True),
+        ("1. São 1234 reais.\n2. São 24 meses.", True),
+        ("Desde 2026-05-03.", True),
+        ("Nada.", True),
+        ("Ao todo, R$ 29.616,00.", False),
+        ("São 25 meses.", False),
+    ],
+)
+def test_no_other_numbers(text: str, passes: bool) -> None:
+    allowed = "Paga-se R$ 1.234,00 por 24 meses, desde 3 de maio de 2026 (mês 5)."
+    assert graders.no_other_numbers(reply(text), allowed).passed is passes
+
+
+def test_same_text() -> None:
+    assert graders.same_text(reply("Yes, it is."), reply("yes it is")).passed
+    assert not graders.same_text(reply("Yes, it is."), reply("yes it is"), exact=True).passed
+    assert graders.same_text(reply("Yes."), reply("Yes."), exact=True).passed
+    assert not graders.same_text(reply("Yes."), reply("No.")).passed
+    assert not graders.same_text(reply("Yes."), None).valid
+
+
+TRIP = Tool("trip", "Plans a trip.", SCHEMA)
+NOTE = Tool("note", "Keeps a note.", {"type": "object", "properties": {"text": {"type": "string"}}})
+
+
+@pytest.mark.parametrize(
+    ("uses", "passes"),
+    [
+        ([ToolUse("a", "trip", {"city": "Rio", "days": 3}), ToolUse("b", "trip", {"city": "Itú", "days": 1})], True),
+        ([ToolUse("b", "trip", {"city": "itu", "days": 1.0}), ToolUse("a", "trip", {"city": "RIO", "days": 3})], True),
+        ([ToolUse("a", "trip", {"city": "Rio", "days": 3})], False),
+        ([ToolUse("a", "trip", {"city": "Rio", "days": 3})] * 2, False),
+        ([ToolUse("a", "trip", {"city": "Rio", "days": 3}), ToolUse("b", "note", {"text": "Itú"})], False),
+        (
+            [ToolUse("a", "trip", {"city": "Rio", "days": 3}), ToolUse("b", "trip", {"city": "Itú", "days": True})],
+            False,
+        ),
+        ([ToolUse("a", "trip", {"city": "Rio", "days": 3}), ToolUse("b", "trip", None, '{"ci')], False),
+        ([], False),
+    ],
+)
+def test_tool_calls_in_any_order(uses: list[ToolUse], passes: bool) -> None:
+    wanted = [(TRIP, {"city": "Rio", "days": 3}), (TRIP, {"city": "Itú", "days": 1})]
+    assert graders.tool_calls(reply("", *uses), *wanted).passed is passes
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "same"),
+    [
+        ({"a": [1, {"b": "É"}]}, {"a": [1, {"b": "e"}]}, True),
+        ({"a": [1, 2]}, {"a": [2, 1]}, False),
+        ({"a": 1}, {"a": True}, False),
+        ({"a": 1, "b": 2}, {"a": 1}, False),
+        ("1", 1, False),
+        (None, None, True),
+    ],
+)
+def test_alike(found: Any, wanted: Any, same: bool) -> None:
+    assert graders.alike(found, wanted) is same
+
+
+def test_no_tool_call() -> None:
+    assert graders.no_tool_call(reply("42")).passed
+    assert not graders.no_tool_call(reply("42", ToolUse("a", "trip", {}))).passed
+
+
+def test_the_end_of_a_stream() -> None:
+    assert graders.stream_ends(reply("a", events=("messageStart", "messageStop", "metadata"))).passed
+    assert not graders.stream_ends(reply("a", events=("metadata", "messageStop"))).passed
+    assert not graders.stream_ends(reply("a")).passed
+
+
+def test_what_was_lacking_is_noted_only_on_a_pass() -> None:
+    failure = Failure(Reason.PARAMETER_NOT_SUPPORTED, "no temperature")
+    assert graders.though_lacking(graders.passed("Good."), "temperature", failure).lacks == "temperature"
+    assert not graders.though_lacking(graders.failed("Bad."), "temperature", failure).lacks
+
+
 def test_reasoning_is_never_the_answer() -> None:
     assert not graders.exact(reply("", Reasoning("OK")), "OK").passed
     assert graders.exact(reply("OK", Reasoning("not OK")), "OK").passed
@@ -262,6 +462,7 @@ BLOCKS = st.one_of(
     ANYTHING,
 )
 COUNTS = st.integers(-5, 10**9) | st.none() | st.floats() | st.booleans()
+TIMES = st.none() | st.floats() | st.integers(-5, 10**12) | st.sampled_from([0.0, 20.0, 1500.0])
 EVENTS = st.sampled_from(
     ["messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata", "", None]
 )
@@ -271,7 +472,7 @@ REPLIES = st.builds(
     stop_reason=st.sampled_from(["end_turn", "max_tokens", "tool_use", "stop_sequence", "", None])
     | st.text(max_size=5),
     usage=st.none() | st.builds(Usage, COUNTS, COUNTS) | ANYTHING,
-    timing=st.just(Timing(1.0)),
+    timing=st.builds(Timing, TIMES, TIMES, TIMES),
     operation=st.sampled_from(Operation),
     events=st.lists(EVENTS, max_size=9).map(tuple) | st.none(),
     complete=st.booleans(),
@@ -311,6 +512,23 @@ FUZZED: list[Callable[[Outcome | None], Grade]] = [
     lambda o: graders.number(o, 3.5, 0.1),
     lambda o: graders.json_answer(o, SCHEMA, {"a": 1}),
     lambda o: graders.tool_call(o, "trip", SCHEMA, {"a": 1}),
+    lambda o: graders.mentions_one(o, "a", "b"),
+    lambda o: graders.occurrences(o, "a", 2),
+    lambda o: graders.no_character(o, ",", "comma"),
+    graders.capitals,
+    lambda o: graders.sections(o, "a", "b"),
+    lambda o: graders.lines_are(o, "a"),
+    lambda o: graders.choices(o, "AB"),
+    lambda o: graders.labels(o, ("a", "b"), "a"),
+    lambda o: graders.last_line(o, "a", "b"),
+    lambda o: graders.has_number(o, "1.5"),
+    lambda o: graders.no_other_numbers(o, "1 2 3"),
+    lambda o: graders.same_text(o, o),
+    lambda o: graders.tool_calls(o, (TRIP, {"a": 1}), (NOTE, {})),
+    graders.no_tool_call,
+    graders.stream_ends,
+    lambda o: graders.no_gap_over(o, 10),
+    lambda o: graders.speed(o, 3),
     graders.has_usage,
     lambda o: graders.stop_reason(o, "end_turn"),
     graders.event_order,

@@ -13,8 +13,8 @@ from certification.suite.cases.asking import Check, Outcomes, ask, at, scored, v
 
 CHARACTERS_PER_TOKEN = 4
 _PEOPLE = (
-    "the gardener", "an old sailor", "the baker's daughter", "a young clerk", "the night watchman", "two students",
-    "the schoolmaster", "a travelling salesman", "the mayor's wife", "three fishermen", "the chemist", "a quiet lodger",
+    "the gardener", "an old sailor", "the baker's daughter", "a young clerk", "the night watchman", "a student of law",
+    "the schoolmaster", "a travelling salesman", "the mayor's wife", "a tired fisherman", "the chemist", "a quiet lodger",
 )  # fmt: skip
 _PLACES = (
     "at the harbour", "behind the town hall", "in the upper market", "near the old mill", "on the road to the hills",

@@ -275,7 +275,7 @@ _PAIR_ORDERS = (
 )
 _RELATION_ORDER = (
     "Se a segunda frase é necessariamente verdadeira quando a primeira é verdadeira, a resposta é “decorre”. Se ela é "
-    "necessariamente falsa, a resposta é “contradiz”. Se a primeira frase não permite saber, a resposta é “indefinido”. "
+    "necessariamente falsa nesse caso, a resposta é “contradiz”. Se a primeira frase não permite saber, a resposta é “indefinido”. "
     "Escreva apenas as duas respostas, na ordem dos pares, em uma única linha e separadas por vírgula."
 )
 
@@ -351,7 +351,7 @@ REGENCIA: tuple[Item, ...] = (
 _GRAMMAR_ORDERS = (
     "Escolha a opção que completa cada frase de acordo com a norma-padrão da língua portuguesa.",
     "Complete as três lacunas segundo a norma-padrão do português escrito.",
-    "Em cada frase falta uma palavra. Indique a opção que a gramática normativa recomenda.",
+    "Cada frase tem uma lacuna. Indique a opção que a gramática normativa recomenda.",
 )
 _ROW_OF_THREE = (
     "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X, trocando cada X pela letra escolhida, e não escreva mais "
@@ -380,7 +380,7 @@ MONTHS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Day:
     year: int
     month: int
@@ -443,8 +443,8 @@ _NOTES = (
 def _dates_and_money(ref: Ref) -> Script:
     rng = ref.rng()
     note, fields = _NOTES[variant_of(ref, len(_NOTES))]
-    first, second = draw_day(rng), draw_day(rng)
-    (said1, amount1), (said2, amount2) = _draw_amount(rng), _draw_amount(rng)
+    first, second = sorted((draw_day(rng), draw_day(rng)))
+    (said1, amount1), (said2, amount2) = sorted((_draw_amount(rng), _draw_amount(rng)), key=lambda x: float(x[1]))
     text = note.format(
         d1=rng.choice((first.spoken, first.short)), d2=rng.choice((second.spoken, second.short)), m1=said1, m2=said2
     )
@@ -496,7 +496,7 @@ _FULL_NAMES = (
     "Marina Alves Teixeira", "Otávio Ramos Leal", "Teresa Pinto Guedes", "Danilo Freitas Neves", "Lívia Castro Moura",
     "Vicente Lopes Barreto", "Camila Dutra Farias", "Rafael Nunes Bastos",
 )  # fmt: skip
-_FIRMS = ("Horizonte Serviços Ltda.", "Pedra Azul Imóveis Ltda.", "Ipê Comércio e Serviços Ltda.", "Maré Alta Ltda.")
+_FIRMS = ("Horizonte Ltda.", "Pedra Azul Ltda.", "Ipê Ltda.", "Maré Alta Ltda.")
 
 
 def _lease(deal: Terms) -> Contract:
@@ -522,7 +522,7 @@ def _service(deal: Terms) -> Contract:
         f"CONTRATO DE PRESTAÇÃO DE SERVIÇOS. Pelo presente instrumento, {deal.person}, na qualidade de contratante, e {deal.firm}, na "
         "qualidade de contratada, ajustam a manutenção dos jardins da residência indicada no anexo. Os serviços terão "
         f"início em {deal.starts.spoken} e serão prestados pelo prazo de {deal.months} meses, com visitas semanais em dia e hora "
-        f"combinados entre as partes. O preço dos serviços é de {reais(deal.amount)} por mês, a serem pagos mediante a "
+        f"combinados entre as partes. O preço dos serviços é de {reais(deal.amount)} por mês e será pago mediante a "
         f"apresentação de nota fiscal. A rescisão antes do prazo, por qualquer das partes, implica multa de {deal.fine}% sobre o "
         "saldo do contrato. As ferramentas e os insumos são fornecidos pela contratada. Fica eleito o foro da comarca em "
         "que se situa a residência."

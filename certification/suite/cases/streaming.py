@@ -57,7 +57,7 @@ def _same_answer(ref: Ref) -> Script:
 # S2 no silence in a long stream
 
 MOST_SILENCE_MS = 10_000.0
-_ESSAYS = ("how a {} is made", "what a visitor sees in a {}", "a day of somebody who works with a {}")
+_ESSAYS = ("the history of an old {}", "a morning beside a {}", "the work of somebody who looks after a {}")
 _THINGS = (
     "wooden boat", "stone bridge", "railway station", "botanical garden", "printing press", "clock tower", "fish market",
     "paper mill", "lighthouse", "wind mill",

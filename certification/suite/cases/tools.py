@@ -39,6 +39,7 @@ from certification.suite.graders import Wanted
 _CITIES = ("Recife", "Lisbon", "Oslo", "Cairo", "Quito", "Dublin", "Nairobi", "Salvador", "Porto", "Helsinki", "Manaus")
 _PEOPLE = ("Ana Souza", "Rui Prado", "Lia Mendes", "Omar Haddad", "Ivo Campos", "Nora Lind", "Caio Rocha")
 _CURRENCIES = {"USD": "US dollars", "EUR": "euros", "BRL": "Brazilian reais", "GBP": "British pounds"}
+_DOLLARS = {"USD": 1.0, "EUR": 1.15, "BRL": 0.19, "GBP": 1.33}
 
 WEATHER = tool(
     "get_weather",
@@ -315,7 +316,7 @@ def _degrees(rng: random.Random) -> _Trip:
     wish = _weather_wish(rng)
     city, degrees = wish.call[1]["city"], rng.randrange(11, 39)
     return _Trip(
-        f"How many degrees will it have in {city} {wish.call[1]['day']}?",
+        f"What will the temperature be in {city} {wish.call[1]['day']}, in degrees Celsius?",
         wish.call, wish.wrong, f'{{"city": "{city}", "degrees_celsius": {degrees}}}', str(degrees), str(degrees - 2),
         f"It will be {{}} degrees in {city}.",
     )  # fmt: skip
@@ -325,17 +326,19 @@ def _price(rng: random.Random) -> _Trip:
     wish = _train_wish(rng)
     price, number = rng.randrange(140, 480), rng.randrange(500, 990)
     return _Trip(
-        f"{wish.prompt} What does the first one cost?",
-        wish.call, wish.wrong, f'{{"trains": [{{"number": {number}, "price_eur": {price}}}]}}', str(price), str(number),
-        "The first train costs {} euros.",
+        f"{wish.prompt} What does the first one cost in all?",
+        wish.call, wish.wrong, f'{{"trains": [{{"number": {number}, "total_price_eur": {price}}}]}}', str(price), str(number),
+        "The first train costs {} euros in all.",
     )  # fmt: skip
 
 
 def _money(rng: random.Random) -> _Trip:
     wish = _currency_wish(rng)
-    result = rng.randrange(1100, 9900)
+    asked = wish.call[1]
+    # Near the real rate, so that it is believed, but not what anybody could know.
+    result = round(asked["amount"] * _DOLLARS[asked["source"]] / _DOLLARS[asked["target"]]) + rng.randrange(3, 20)
     return _Trip(
-        wish.prompt, wish.call, wish.wrong, f'{{"converted": {result}}}', str(result), str(wish.call[1]["amount"]),
+        wish.prompt, wish.call, wish.wrong, f'{{"converted": {result}}}', str(result), str(result + 21),
         f"That is {{}} {_CURRENCIES[wish.call[1]['target']]}.",
     )  # fmt: skip
 
