@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test up down status lint types check translations bench lock clean
+.PHONY: help setup setup-dev demo test up down status lint types messages bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ types: $(VENV)/dev.stamp ## static types
 
 bench: $(VENV)/dev.stamp ## the measured claims, as ratios against a floor in the same run
 	$(BIN)/python -m bench
+
+messages: $(VENV)/dev.stamp ## collect texts to translate, compile translations (needs GNU gettext)
+	$(BIN)/python manage.py makemessages -l pt_BR --no-location --no-wrap --ignore '.venv/*' --ignore 'tests/*' --ignore 'bench/*'
+	$(BIN)/python manage.py compilemessages
 
 lock: ## lock the dependencies again, with hashes (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q requirements/base.in -o requirements/base.txt

@@ -25,11 +25,13 @@ from certification.models import (
     CertificationJob,
     CertificationRun,
     ModelCertification,
+    OperatorCase,
     Provider,
     QueuePause,
     Region,
     Role,
     Route,
+    RunJudgement,
     TestResult,
     Tier,
     User,
@@ -416,3 +418,34 @@ class QueuePauseAdmin(ReadOnly, admin.ModelAdmin):
 
 
 admin.site.empty_value_display = "–"
+
+
+@admin.register(OperatorCase)
+class OperatorCaseAdmin(admin.ModelAdmin):
+    """Saving runs the grader on both samples, so that a case that cannot tell them apart is not stored."""
+
+    list_display = ("case_id", "title", "category", "grader", "weight", "repeats", "enabled", "created_by")
+    list_filter = ("enabled", "category", "grader")
+    list_select_related = ("created_by",)
+    search_fields = ("case_id", "title", "prompt")
+    readonly_fields = ("created_by", "created_at", "updated_at")
+    fieldsets = (
+        (None, {"fields": ("case_id", "title", "category", "enabled")}),
+        (_("What is asked"), {"fields": ("system", "prompt", "max_tokens", "repeats")}),
+        (_("How it is judged"), {"fields": ("grader", "expected", "weight", "good_sample", "bad_sample")}),
+        (None, {"fields": ("created_by", "created_at", "updated_at")}),
+    )
+
+    def save_model(self, request: HttpRequest, obj: OperatorCase, form: Any, change: bool) -> None:
+        if not change:
+            obj.created_by = _person(request)
+        super().save_model(request, obj, form, change)
+
+
+@admin.register(RunJudgement)
+class RunJudgementAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ("run", "verdict", "score", "rating", "policy_version", "judged_at", "judged_by")
+    list_filter = (("verdict", InWords), "policy_version")
+    list_select_related = ("run__model", "run__region", "judged_by")
+    search_fields = ("run__model__api_model_id", "run__region__code")
+    date_hierarchy = "judged_at"

@@ -39,9 +39,7 @@ def test_it_names_what_to_do_about_an_unknown_case() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_tries_a_case_and_stores_nothing(
-    catalogue: None, emulator: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_tries_a_case_and_stores_nothing(catalogue: None, emulator: str, capsys: pytest.CaptureFixture[str]) -> None:
     seen = said(capsys, "try", "G11", "--model", "amazon.nova-lite-v1:0", "--region", "us-east-1", "--seed", "3")
     assert seen["passed"]
     assert [call["request"]["operation"] for call in seen["calls"]] == ["Converse", "ConverseStream"]

@@ -79,8 +79,13 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         READ,
     ),
-    Role.OPERATOR: {"certificationjob": ("view", "add", "change"), "aimodel": ("view", "change"), "region": ("view", "change")},
-    Role.ADMINISTRATOR: {"provider": WRITE, "region": WRITE, "aimodel": WRITE, "route": WRITE, "user": WRITE, "operatorcase": WRITE},
+    Role.OPERATOR: {
+        "operatorcase": ("view", "add", "change"),
+        "certificationjob": ("view", "add", "change"),
+        "aimodel": ("view", "change"),
+        "region": ("view", "change"),
+    },
+    Role.ADMINISTRATOR: dict.fromkeys(("provider", "region", "aimodel", "route", "user", "operatorcase"), WRITE),
 }  # fmt: skip
 
 
