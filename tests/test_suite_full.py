@@ -225,7 +225,7 @@ def test_requests_are_sparing_and_known_to_the_service(case: Case, seed: int, tr
     for request in requests(case, seed, trial):
         assert request.temperature is None or case.id == "D1"
         assert request.top_p is None
-        assert 64 <= request.max_tokens <= 1024
+        assert 64 <= request.max_tokens <= 1500
         report = ParamValidator().validate(converse.to_wire(request, "m"), input_shape(request.operation))
         assert not report.has_errors(), report.generate_report()
 
@@ -344,6 +344,15 @@ class TestStructured:
         choose = refusing("This model doesn't support the outputConfig field.", lambda r: True)
         script = case_of("J2").script(Ref(41, "J2", 0))
         grade = script.grade(play(script, model(choose), {"system"}), Context())
+        assert grade.lacks == "structured_output"
+        assert not grade.passed
+
+    def test_so_does_one_that_turns_out_to_take_no_tools(self) -> None:
+        def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
+            said = "tool use" if request.tools else "the outputConfig field"
+            return refusing(f"This model doesn't support {said}.", lambda r: True)(request, ref, step)
+
+        grade = run(case_of("J2"), choose)
         assert grade.lacks == "structured_output"
         assert not grade.passed
 

@@ -504,7 +504,7 @@ def _lease(deal: Terms) -> Contract:
         f"CONTRATO DE LOCAÇÃO. {deal.firm}, doravante denominada locadora, cede a {deal.person}, doravante parte locatária, o uso do "
         f"apartamento residencial descrito no anexo. A locação tem início em {deal.starts.spoken} e vigora por {deal.months} meses, "
         f"ao fim dos quais o imóvel deverá ser devolvido no estado em que foi recebido. O aluguel mensal é de "
-        f"{reais(deal.amount)} e será pago até o quinto dia útil de cada mês, por meio de boleto bancário. O atraso no pagamento "
+        f"{reais(deal.amount)} e será pago até o 5º dia útil de cada mês, por meio de boleto bancário. O atraso no pagamento "
         f"sujeita a parte locatária a multa de {deal.fine}% sobre o valor em aberto. É vedada a sublocação, no todo ou em parte, "
         "sem autorização por escrito da locadora. As despesas de condomínio, água e energia elétrica correm por conta da "
         "parte locatária."

@@ -24,7 +24,7 @@ from certification.suite.cases.asking import (
 from certification.suite.cases.tools import returned
 from certification.suite.graders import Wanted
 
-_ROOM = 900  # models without a reasoning block think in the answer
+_ROOM = 1500  # models without a reasoning block think in the answer
 
 # R1 a word problem of three steps
 

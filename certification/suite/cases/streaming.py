@@ -29,12 +29,11 @@ _WORDS = (
 def _same_answer(ref: Ref) -> Script:
     rng = ref.rng()
     bank = _WORDS[variant_of(ref, len(_WORDS))]
-    words = rng.sample(bank, 7)
-    right = sorted(words)
-    swapped = [*right[:2], right[3], right[2], *right[4:]]
-    prompt = (
-        "Put these words into alphabetical order, in one line, separated by commas, and write nothing else: "
-        f"{', '.join(words)}"
+    right = rng.sample(bank, 9)
+    swapped = [*right[:4], right[5], right[4], *right[6:]]
+    # A task that no model gets wrong, so that only the way the answer came can make a difference.
+    prompt = "Copy these words in one line, in this order, separated by commas, and write nothing else:\n" + "\n".join(
+        right
     )
     requests = [
         ask(ref, prompt, operation, step=step) for step, operation in enumerate((Operation.CONVERSE, Operation.STREAM))

@@ -14,6 +14,7 @@ from certification.suite import graders
 from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
 from certification.suite.cases.asking import (
     NO_TOOL_CHOICE,
+    NO_TOOLS,
     Outcomes,
     always,
     ask,
@@ -232,7 +233,7 @@ def _held_to_schema(ref: Ref) -> Script:
         first = at(outcomes, 0)
         if not not_offered(outcomes):
             return graders.json_answer(first, form.schema, form.value)
-        if len(outcomes) < 2 and isinstance(first, Failure):
+        if isinstance(first, Failure) and (len(outcomes) < 2 or graders.refuses(outcomes[-1], NO_TOOLS)):
             return graders.lacks("structured_output", first)
         judged = graders.tool_calls(outcomes[-1], (keep, form.value))
         return graders.though_lacking(judged, "structured_output", first) if isinstance(first, Failure) else judged
