@@ -60,6 +60,7 @@ class Policy:
     ladder: tuple[int, ...] = (3, 5, 9)
     near_line: float = 5.0
     near_floor: float = 0.10
+    near_floor_first: float = 0.15  # on the first rung, where one trial of a category moves its mean by 0.07 or 0.11
     medium_price: float = 1.0  # USD per million output tokens from which a model is expected to be of medium speed
     large_price: float = 6.0
     ratings: tuple[tuple[float, str], ...] = ((90.0, "A"), (80.0, "B"), (70.0, "C"), (60.0, "D"), (-math.inf, "F"))
@@ -102,10 +103,21 @@ def model_class(capabilities: Collection[str], output_price: float | None) -> st
     return "small" if output_price < POLICY.medium_price else "medium" if output_price < POLICY.large_price else "large"
 
 
+MEASURED_BY = {"ttft_ms": "L1", "tokens_per_second": "L2"}  # a short prompt and a short answer; a long of both
+
+
 def measured(outcomes: Iterable[CaseOutcome], name: str) -> statistics.Summary | None:
-    """What the performance trials measured under this name of their evidence, all of them pooled; None if nothing."""
-    trials = (t for o in outcomes if o.case.kind == Kind.PERFORMANCE for t in o.valid)
-    values = [_measure(t.evidence.get(name)) for t in trials]
+    """What the performance trials measured under this name of their evidence; None if nothing.
+
+    The trials of the case that is made to measure it are pooled; where that case has none, those of all the others are.
+    """
+    timed = [o for o in outcomes if o.case.kind == Kind.PERFORMANCE]
+    own = [o for o in timed if o.case.id == MEASURED_BY.get(name)]
+    return _pooled(own, name) or _pooled(timed, name)
+
+
+def _pooled(outcomes: Iterable[CaseOutcome], name: str) -> statistics.Summary | None:
+    values = [_measure(t.evidence.get(name)) for o in outcomes for t in o.valid if t.passed]
     return statistics.summarise([v for v in values if v is not None])
 
 
@@ -199,7 +211,7 @@ class CaseOutcome:
         """The trials that say something about the model."""
         return tuple(t for t in self.trials if t.valid and (t.passed or not t.lacks))
 
-    @property
+    @cached_property
     def passes(self) -> int:
         return sum(t.passed for t in self.valid)
 
@@ -221,7 +233,7 @@ class CaseOutcome:
         done = len(self.valid)
         return self.case.repeats if done <= self.case.repeats else rung_from(done)
 
-    @property
+    @cached_property
     def standing(self) -> Standing:
         """Where the case stands. A gate that failed once is open until it has passed or used up its retries."""
         if self.skipped or any(t.lacks and not t.passed for t in self.trials):
@@ -302,11 +314,13 @@ class Judgement:
 
 
 def category_scores(outcomes: Iterable[CaseOutcome]) -> dict[Category, float]:
-    """The mean case score of every category that carries weight and has a valid trial."""
-    scores: dict[Category, list[float]] = {}
-    for outcome in _scored(outcomes):
-        scores.setdefault(outcome.case.category, []).append(outcome.score or 0.0)
-    return {category: sum(values) / len(values) for category, values in scores.items()}
+    """The mean case score of every category that carries weight and has a valid trial; cases count by their weight."""
+    scored = _scored(outcomes)
+    totals = _weights(scored)
+    scores = dict.fromkeys(totals, 0.0)
+    for o in scored:
+        scores[o.case.category] += o.case.weight * (o.score or 0.0)
+    return {category: total / totals[category] for category, total in scores.items()}
 
 
 def quality(outcomes: Iterable[CaseOutcome]) -> float | None:
@@ -322,15 +336,23 @@ def lower_bound(outcomes: Iterable[CaseOutcome]) -> float | None:
     q = quality(scored)
     if q is None:
         return None
-    per_category = Counter(o.case.category for o in scored)
-    weight = sum(POLICY.weights[c] for c in per_category)
+    totals = _weights(scored)
+    weight = sum(POLICY.weights[c] for c in totals)
     variance = 0.0
-    for outcome in scored:
-        u = POLICY.weights[outcome.case.category] / weight / per_category[outcome.case.category]
-        k = len(outcome.valid)
-        p = (outcome.passes + 0.5) / (k + 1)
+    for o in scored:
+        u = POLICY.weights[o.case.category] / weight * o.case.weight / totals[o.case.category]
+        k = len(o.valid)
+        p = (o.passes + 0.5) / (k + 1)
         variance += u * u * p * (1 - p) / k
     return max(0.0, q - POLICY.z * math.sqrt(variance))
+
+
+def _weights(scored: Iterable[CaseOutcome]) -> dict[Category, float]:
+    """The sum of the cases' weights by category."""
+    totals: dict[Category, float] = {}
+    for o in scored:
+        totals[o.case.category] = totals.get(o.case.category, 0.0) + o.case.weight
+    return totals
 
 
 def contract(outcomes: Iterable[CaseOutcome]) -> float | None:
@@ -649,12 +671,14 @@ def undecided(run: Run) -> frozenset[Category]:
     """The categories whose further repeats could still decide between certified and not; empty = it is decided.
 
     It is undecided where the score is within 5 of the line, only the lower bound fails, or a category is within 0.10 of
-    its floor, and nothing that repeats cannot change stands between the run and rule 7.
+    its floor (0.15 while its cases stand on the first rung), and nothing that repeats cannot change stands between the
+    run and rule 7.
     """
     figures = _figures(run)
     if not figures.categories or _settled(run, figures):
         return frozenset()
-    open_ones = {c for c, mean in figures.categories.items() if _is_near(mean, _floor(c), POLICY.near_floor)}
+    near = _near_floors(run)
+    open_ones = {c for c, mean in figures.categories.items() if _is_near(mean, _floor(c), near[c])}
     fail = {c for c, mean in figures.categories.items() if _below(mean, _floor(c))}
     if fail - open_ones:
         return frozenset()
@@ -676,6 +700,15 @@ def _settled(run: Run, figures: Judgement) -> bool:
         or _unmet_gates(run)
         or _below(figures.score or 0.0, POLICY.line - POLICY.near_line)
     )
+
+
+def _near_floors(run: Run) -> dict[str, float]:
+    """How close to its floor each category is undecided, by the fewest trials of its cases."""
+    trials: dict[str, int] = {}
+    for o in _scored(run.applying):
+        name = o.case.category.value
+        trials[name] = min(trials.get(name, len(o.valid)), len(o.valid))
+    return {c: POLICY.near_floor_first if k <= POLICY.ladder[0] else POLICY.near_floor for c, k in trials.items()}
 
 
 def _is_near(figure: float, line: float, distance: float) -> bool:

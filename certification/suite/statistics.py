@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Generic, TypeVar
 
 MIN_P90 = 50  # pooled samples below which a p90 is mostly one sample's luck
 MIN_P95 = 100
@@ -94,13 +95,16 @@ def sign_test(losses: int, gains: int) -> float:
     return sum(math.comb(n, i) for i in range(losses, n + 1)) / 2**n
 
 
+K = TypeVar("K", bound=Hashable)
+
+
 @dataclass(frozen=True)
-class Pairs:
+class Pairs(Generic[K]):
     """How pairs of trials compare. `losses` passed first and failed second, `gains` the other way round."""
 
-    compared: int = 0
-    losses: tuple[Hashable, ...] = ()
-    gains: tuple[Hashable, ...] = ()
+    compared: int
+    losses: tuple[K, ...]
+    gains: tuple[K, ...]
 
     @property
     def p_value(self) -> float:
@@ -108,7 +112,7 @@ class Pairs:
         return sign_test(len(self.losses), len(self.gains))
 
 
-def pair(first: Mapping[Hashable, bool], second: Mapping[Hashable, bool]) -> Pairs:
+def pair(first: Mapping[K, bool], second: Mapping[K, bool]) -> Pairs[K]:
     """Compare the trials that both sides have: key -> passed. Put in valid trials only."""
     common = [key for key in first if key in second]
     return Pairs(
@@ -129,7 +133,7 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
     order = sorted(range(m), key=lambda i: p_values[i], reverse=True)
     adjusted, smallest = [1.0] * m, 1.0
     for rank, i in zip(range(m, 0, -1), order, strict=True):
-        smallest = min(smallest, p_values[i] * m / rank)
+        smallest = min(smallest, p_values[i] * (m / rank))
         adjusted[i] = smallest
     return tuple(adjusted)
 
