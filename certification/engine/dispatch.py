@@ -30,6 +30,10 @@ from certification.suite import registry
 
 log = structlog.get_logger(__name__)
 
+MOST_KEY = 200  # characters
+MOST_USD = 1_000_000
+MOST_SEED = 2**32 - 1
+
 
 class DispatchError(Exception):
     """A wish that cannot be granted; the text says what to do. `code` is stable, `names` what it is about."""
@@ -65,6 +69,12 @@ class AlreadyRunning(DispatchError):
 
 class TooExpensive(DispatchError):
     code = "too_expensive"
+
+
+class BadOption(DispatchError):
+    """An option of the wish that cannot be kept; `names` has its name."""
+
+    code = "bad_option"
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ class Wish:
 def find_models(names: Iterable[str]) -> list[AIModel]:
     """The models with these UUIDs or api_model_ids, in the order given. ModelNotFound names those nobody knows."""
     names = list(dict.fromkeys(names))
-    found = AIModel.objects.named(names)
+    found = AIModel.objects.named(name for name in names if name.isprintable())
     missing = [name for name in names if name not in found]
     if missing:
         raise ModelNotFound(
@@ -117,7 +127,7 @@ def find_models(names: Iterable[str]) -> list[AIModel]:
 def find_regions(codes: Iterable[str]) -> list[Region]:
     """The enabled regions with these codes, in the order given. RegionNotFound names unknown and disabled ones."""
     codes = list(dict.fromkeys(codes))
-    found = {r.code: r for r in Region.objects.filter(code__in=codes)}
+    found = {r.code: r for r in Region.objects.filter(code__in=[code for code in codes if code.isprintable()])}
     unknown = [code for code in codes if code not in found]
     if unknown:
         raise RegionNotFound(
@@ -139,6 +149,7 @@ def certify(
     pairs: Sequence[tuple[AIModel, Region]] | None = None,
 ) -> Dispatched:
     """Start certifying models x regions (or just `pairs`). Raises DispatchError; nothing is written then."""
+    _check(wish)
     earlier = _earlier(wish)
     if earlier:
         return earlier
@@ -210,6 +221,16 @@ def estimate_pairs(pairs: Sequence[tuple[AIModel, Region]], tier: str) -> Estima
         usd += cost or 0.0
         unpriced += n > 0 and cost is None
     return Estimate(calls, usd, unpriced)
+
+
+def _check(wish: Wish) -> None:
+    key, cost, seed = wish.idempotency_key, wish.max_cost_usd, wish.seed
+    if len(key) > MOST_KEY or (key and not key.isprintable()):
+        raise BadOption(f"An idempotency key has at most {MOST_KEY} printable characters.", ["idempotency_key"])
+    if cost is not None and not 0 <= cost < MOST_USD:
+        raise BadOption(f"The limit of what a job may cost lies between 0 and {MOST_USD - 1} USD.", ["max_cost_usd"])
+    if seed is not None and not 0 <= seed <= MOST_SEED:
+        raise BadOption(f"A seed lies between 0 and {MOST_SEED}.", ["seed"])
 
 
 def _earlier(wish: Wish) -> Dispatched | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.paginator import Paginator
 from rich import box
 from rich.table import Table
@@ -53,6 +53,11 @@ class Command(BaseCommand):
         models = AIModel.objects.active()
         if options["vendor"]:
             models = models.filter(vendor__iexact=options["vendor"])
+            if not models.exists():
+                vendors = AIModel.objects.order_by("vendor").values_list("vendor", flat=True).distinct()
+                raise CommandError(
+                    f"No active model is of vendor {options['vendor']!r}. Vendors: {', '.join(vendors)}."
+                )
         standings = {(c.model_id, c.region_id): c for c in ModelCertification.objects.in_regions(regions)}
         rows = []
         for model, region in dispatch.offered_pairs(models, regions):

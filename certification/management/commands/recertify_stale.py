@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from certification.engine import dispatch
@@ -13,6 +13,8 @@ from certification.engine.dispatch import Wish
 from certification.management import terminal
 from certification.models import JobType, ModelCertification, Region, Tier
 from certification.ops import watch
+
+MOST_DAYS = 3650
 
 
 class Command(BaseCommand):
@@ -27,6 +29,8 @@ class Command(BaseCommand):
 
     @terminal.sentences
     def handle(self, *args: Any, **options: Any) -> None:
+        if not 0 <= options["days"] <= MOST_DAYS:
+            raise CommandError(f"--days lies between 0 and {MOST_DAYS}.")
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
         before = timezone.now() - timedelta(days=options["days"])
         rows = ModelCertification.objects.in_regions(regions).stale(before).select_related("model", "region")
