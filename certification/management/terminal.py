@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import logging
+import shutil
+import signal
 import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
+import psycopg
 import redis
 from celery.exceptions import OperationalError as BrokerError
+from django.conf import settings
 from django.core.management.base import CommandError
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError, connection
 from django.utils import timezone
 from rich import box
 from rich.console import Console
@@ -41,6 +48,9 @@ LOOKS: dict[str, tuple[str, str]] = {
 }
 NO_VERDICT = ("?", "red")
 WIDTH_OF_FILES = 160
+LITTLE_BYTES = 16_000_000  # one WAL segment of PostgreSQL: it cannot go on without room for the next
+CONNECT_S = 5
+BROKER_ERRORS = (redis.RedisError, BrokerError)
 
 
 def console(stderr: bool = False) -> Console:
@@ -55,15 +65,21 @@ def sentences(handle: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(handle)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return handle(*args, **kwargs)
+            with _sigterm_as_ctrl_c(), _without_log_lines():
+                _knock()
+                return handle(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            raise SystemExit(130) from None
         except (DispatchError, NotReady, embedded.EmbeddedError) as error:
             raise CommandError(str(error)) from error
         except (OperationalError, InterfaceError) as error:
             raise CommandError(_database_sentence(error)) from error
-        except (redis.RedisError, BrokerError) as error:
+        except BROKER_ERRORS as error:
+            remedy = "Start it with: manage.py up" if settings.EMBEDDED_VALKEY else "Start it, or correct REDIS_URL"
+            said = " ".join(str(error).split()).rstrip(".")
             raise CommandError(
-                f"Redis cannot be reached: {error}. Start it (manage.py up), or correct REDIS_URL. Nothing is lost: the "
-                "database holds every job."
+                f"Redis cannot be reached: {said}. {remedy}. Nothing is lost: the database holds every job."
             ) from error
         except DatabaseError as error:
             if "does not exist" in str(error):
@@ -73,14 +89,64 @@ def sentences(handle: Callable[P, T]) -> Callable[P, T]:
     return guarded
 
 
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """A command that is told to end ends what it started, as with Ctrl-C. Only where signals can be heard."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _without_log_lines() -> Iterator[None]:
+    """What a command has to say it says in sentences; log lines between them help nobody at a terminal."""
+    chatty = [logging.getLogger(name) for name in ("certification", "psycopg.pool")]
+    before = [logger.level for logger in chatty]
+    for logger in chatty:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(chatty, before, strict=True):
+            logger.setLevel(level)
+
+
+def _knock() -> None:
+    """Ask a database of the operator's own for one connection: the pool would try for half a minute and hide the cause."""
+    if settings.EMBEDDED_POSTGRES or connection.in_atomic_block:
+        return
+    parameters = connection.get_connection_params()
+    parameters.pop("pool", None)
+    with connection.wrap_database_errors:
+        psycopg.connect(**parameters | {"connect_timeout": CONNECT_S}).close()
+
+
 def _database_sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "No space left on device" in text or "could not extend file" in text:
+    text = " ".join(str(error).split()).split(" Is the server running")[0].rstrip(".")
+    if is_disk_full(text):
         return (
             f"The database's disk is full: {text}. Free some space and run the command again; what was stored before is "
             "kept."
         )
-    return f"The database cannot be reached: {text}. Start it (manage.py up), or correct DATABASE_URL."
+    if settings.EMBEDDED_POSTGRES:
+        return f"The database cannot be reached: {text}. Start it again with: manage.py up"
+    return f"The database cannot be reached: {text}. Start it, or correct DATABASE_URL."
+
+
+def is_disk_full(text: str) -> bool:
+    """Whether PostgreSQL speaks of a full disk, or went away from an embedded one that has no room left."""
+    if "No space left on device" in text or "Disk quota exceeded" in text:
+        return True
+    return settings.EMBEDDED_POSTGRES and shutil.disk_usage(settings.MYIA_ROOT).free < LITTLE_BYTES
 
 
 def say_json(value: Any) -> None:
@@ -111,8 +177,8 @@ def paused_sentence(snapshot: watch.Snapshot) -> str:
     """What to tell somebody who waits for a job of a paused queue."""
     assert snapshot.pause is not None  # noqa: S101
     return (
-        f"The queue is paused: {snapshot.pause.message} ({snapshot.pause.error_reason}). Correct the AWS credentials; "
-        f"the job goes on by itself within a minute. To give it up: manage.py job cancel {snapshot.job.pk}"
+        f"The queue is paused: {snapshot.pause.message} ({snapshot.pause.error_reason}). Correct the AWS credentials; the "
+        f"job goes on within a minute where manage.py up runs. To give it up: manage.py job cancel {snapshot.job.pk}"
     )
 
 
@@ -156,7 +222,9 @@ def runs_table(runs: Iterable[CertificationRun], title: str = "") -> Table:
     table.add_column("Why", overflow="fold", min_width=20, ratio=4)
     for run in runs:
         symbol, colour = LOOKS.get(run.verdict, NO_VERDICT)
-        verdict = (run.verdict or run.status.lower()).replace("_", " ")
+        verdict = (run.verdict or ("no verdict" if run.status == State.FAILED else run.status.lower())).replace(
+            "_", " "
+        )
         score = f"{run.score} {run.rating}" if run.score is not None else ""
         table.add_row(
             run.model.api_model_id, run.region_id, Text(f"{symbol} {verdict}", colour), score, _route(run),

@@ -86,7 +86,7 @@ def _end(started: Sequence[tuple[Program, subprocess.Popen[str], IO[str]]]) -> N
     for program, process, log in started:
         try:
             process.wait(program.drain_seconds)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C: do not wait for the rest
             process.kill()
             process.wait()
         log.close()
@@ -108,12 +108,10 @@ def workers(tell: Callable[[str], None]) -> Iterator[None]:
     The local emulator comes too where it is the backend and does not run. Raises NotReady.
     """
     queue = settings.CERTIFICATION_QUEUE_NAME
-    table = [program for program in programs() if program.name == "emulator" and not _listens(program.port)]
-    if not alive_workers(queue):
-        tell("No worker is running: starting one for this command (manage.py up keeps them running).")
-        table += own_workers()
-    with processes(table) as running:
-        if len(table) > 1 or (table and table[0].name != "emulator"):
+    with emulator(), contextlib.ExitStack() as stack:
+        if not alive_workers(queue):
+            tell("No worker is running: starting one for this command (manage.py up keeps them running).")
+            running = stack.enter_context(processes(own_workers()))
             wait_for_workers(queue, running)
             wait_for_workers(f"{queue}.bulk", running)
         yield
@@ -121,12 +119,12 @@ def workers(tell: Callable[[str], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def emulator() -> Iterator[None]:
-    """The local emulator while the block runs, where it is the backend and does not run already."""
-    table = [program for program in programs() if program.name == "emulator" and not _listens(program.port)]
-    with processes(table):
+    """The local emulator while the block runs, where it is the backend and does not run already. Raises NotReady."""
+    table = [program for program in programs() if program.name == "emulator" and not listens(program.port)]
+    with processes(table) as running:
         deadline = time.monotonic() + READY_S
-        while any(not _listens(program.port) for program in table):
-            if time.monotonic() > deadline:
+        while any(not listens(program.port) for program in table):
+            if running[0].poll() is not None or time.monotonic() > deadline:
                 raise NotReady(f"The emulator did not start. Its log is in {files().logs}.")
             time.sleep(0.05)
         yield
@@ -138,7 +136,8 @@ def own_workers() -> list[Program]:
     return [replace(program, env={**program.env, "WORKER_HEALTH_PORT": "0"}) for program in ours]
 
 
-def _listens(port: int | None) -> bool:
+def listens(port: int | None) -> bool:
+    """Whether somebody takes connections at this port of this machine."""
     try:
         with socket.create_connection(("127.0.0.1", port or 0), timeout=1):
             return True

@@ -10,8 +10,8 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, close_old_connections
 
-from certification.engine import reconcile
-from certification.models import TERMINAL, CertificationJob, CertificationRun, QueuePause, State
+from certification.engine import backend, reconcile
+from certification.models import TERMINAL, CertificationJob, CertificationRun, Priority, QueuePause, State
 
 POLL_S = 0.5
 RECONCILE_S = 10
@@ -44,6 +44,7 @@ def follow(job_id: uuid.UUID, poll_s: float = POLL_S) -> Iterator[Snapshot]:
             if time.monotonic() - reconciled > RECONCILE_S and not snapshot.is_over:
                 reconcile.reconcile()
                 reconciled = time.monotonic()
+                snapshot = _snapshot(job_id)
             seen = time.monotonic()
         except (OperationalError, InterfaceError):
             close_old_connections()
@@ -58,7 +59,14 @@ def follow(job_id: uuid.UUID, poll_s: float = POLL_S) -> Iterator[Snapshot]:
 
 def _snapshot(job_id: uuid.UUID) -> Snapshot:
     job = CertificationJob.objects.get(pk=job_id)
-    return Snapshot(job, job.counts(), job.verdict_counts(), QueuePause.objects.current(job.backend))
+    pause = QueuePause.objects.current(job.backend) if job.priority == Priority.BULK else None  # clicks do not wait
+    return Snapshot(job, job.counts(), job.verdict_counts(), pause)
+
+
+def resume_queue() -> None:
+    """Let a paused queue go on if the credentials work by now, so that a new job does not meet a pause that is over."""
+    if QueuePause.objects.current(backend.name()):
+        reconcile.reconcile()
 
 
 def summary(job: CertificationJob) -> dict[str, Any]:

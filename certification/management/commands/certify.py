@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from certification.engine import dispatch
+from certification.engine import dispatch, queue
 from certification.engine.dispatch import Dispatched, Wish
 from certification.management import terminal
 from certification.models import AIModel, CertificationJob, JobType, ModelCertification, Priority, Region, Tier
@@ -47,16 +46,41 @@ class Command(BaseCommand):
         if options["dry_run"]:
             return self._tell_estimate(dispatch.estimate_pairs(pairs, wish.tier), len(pairs), options["json"])
         waits = options["wait"] or options["require"]
-        with self._workers() if waits else contextlib.nullcontext():
-            done = dispatch.certify([], [], wish, job_type=job_type, pairs=pairs)
-            self._tell_start(done)
-            if not waits:
-                if options["json"]:
-                    terminal.say_json(watch.summary(done.job))
-                return None
-            job = terminal.follow_job(done.job, self.out, quiet=options["json"])
-        self._tell_end(job, options)
+        if waits:
+            queue.waiting(Priority.INTERACTIVE)  # without Redis there is nothing to wait for: no job is written
+        watch.resume_queue()
+        done = dispatch.certify([], [], wish, job_type=job_type, pairs=pairs)
+        self._tell_start(done)
+        if waits:
+            self._tell_end(self._follow(done, quiet=options["json"]), options)
+        elif options["json"]:
+            terminal.say_json(watch.summary(done.job))
+        else:
+            self._tell_who_works(done.job)
         return None
+
+    def _follow(self, done: Dispatched, *, quiet: bool) -> CertificationJob:
+        """The job as it ended, worked on by the running workers, or by ones of our own."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(borrowed.workers(self.out.print))
+            except (borrowed.NotReady, *terminal.BROKER_ERRORS):
+                if done.created:  # otherwise its pairs would stay taken by a job that nobody waits for
+                    done.job.cancel("No worker could be reached or started.")
+                raise
+            return terminal.follow_job(done.job, self.out, quiet=quiet)
+
+    def _tell_who_works(self, job: CertificationJob) -> None:
+        """A job that nobody will work on soon is worth a word."""
+        try:
+            queue.waiting(job.priority)
+            alive = borrowed.alive_workers(queue.name_for(job.priority))
+        except terminal.BROKER_ERRORS:
+            self.out.print("Redis cannot be reached: the job waits in the database and is sent when Redis is back.")
+            return
+        if not alive:
+            self.out.print("No worker is running: the job waits. Start the stack with: manage.py up")
+        self.out.print(f"Look at it with: manage.py job show {job.pk}")
 
     def _pairs(self, options: dict[str, Any], regions: list[Region]) -> tuple[list[tuple[AIModel, Region]], str]:
         if options["all"]:
@@ -64,19 +88,17 @@ class Command(BaseCommand):
         if options["failed"] or options["stale"]:
             rows = ModelCertification.objects.in_regions(regions)
             rows = rows.expired() if options["stale"] else rows.not_certified()
-            return [(row.model, row.region) for row in rows.select_related("model", "region")], JobType.RECERTIFY
+            pairs = [(row.model, row.region) for row in rows.select_related("model", "region")]
+            if not pairs:
+                what = "has expired" if options["stale"] else "is tested and not certified"
+                raise CommandError(f"Nothing to certify: no pair {what} in these regions.")
+            return pairs, JobType.RECERTIFY
         if not options["models"]:
             raise CommandError("Name at least one model, or use --all, --failed or --stale.")
         models = dispatch.find_models(_split(options["models"]))
         if options["regions"]:
             return [(m, r) for m in models for r in regions], ""
         return dispatch.offered_pairs(models, regions), ""
-
-    @contextlib.contextmanager
-    def _workers(self) -> Iterator[None]:
-        """The running workers, or ones of our own while the command waits."""
-        with borrowed.workers(self.out.print):
-            yield
 
     def _tell_estimate(self, estimate: dispatch.Estimate, runs: int, as_json: bool) -> None:
         if as_json:
@@ -120,14 +142,11 @@ def _split(names: list[str]) -> list[str]:
 
 
 def _wish(options: dict[str, Any]) -> Wish:
-    seed = options["seed"]
-    if seed is not None and not 0 <= seed < 2**32:
-        raise CommandError("--seed must lie between 0 and 4294967295.")
     return Wish(
         tier=options["tier"],
         priority=options["priority"],
         idempotency_key=options["idempotency_key"],
         max_cost_usd=options["max_cost"],
-        seed=seed,
+        seed=options["seed"],
         config={"concurrency": settings.CERTIFICATION_CONCURRENCY},
     )

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from certification.emulator import process as emulator
+from certification.emulator import scenario
 from certification.engine import dispatch
 from certification.engine.dispatch import Wish
 from certification.management import terminal
@@ -21,6 +22,7 @@ REGIONS = (
 )  # fmt: skip
 TIME_SCALE = 0.25
 RUNS_AT_ONCE = 32
+QUEUES = "demo-"
 
 
 class Command(BaseCommand):
@@ -47,6 +49,10 @@ class Command(BaseCommand):
                 "embedded one."
             )
         out = terminal.console(stderr=options["json"])
+        try:
+            scenario.load(options["scenario"])
+        except scenario.ScenarioError as error:
+            raise CommandError(str(error)) from error
         with borrowed.servers():
             job = self._demonstrate(out, options)
         if options["json"]:
@@ -56,6 +62,8 @@ class Command(BaseCommand):
 
     def _demonstrate(self, out: Console, options: dict[str, Any]) -> CertificationJob:
         borrowed.database(out.print)
+        end_broken_off_demos()
+        self.regions = dispatch.find_regions(options["regions"])
         url, server = emulator.start(
             scenario=options["scenario"], seed=options["seed"], time_scale=options["time_scale"]
         )
@@ -71,7 +79,7 @@ class Command(BaseCommand):
             "CERTIFICATION_CONCURRENCY": RUNS_AT_ONCE,
             "BEDROCK_BACKEND": "emulator",
             "BEDROCK_ENDPOINT_URL": url,
-            "CERTIFICATION_QUEUE_NAME": f"demo-{server_tag(url)}",
+            "CERTIFICATION_QUEUE_NAME": f"{QUEUES}{server_tag(url)}",
         }
         for name, value in ours.items():
             setattr(settings, name, value)
@@ -79,14 +87,18 @@ class Command(BaseCommand):
         env = {name: str(value) for name, value in ours.items()}
         with borrowed.processes(borrowed.own_workers(), env) as running:
             borrowed.wait_for_workers(f"{settings.CERTIFICATION_QUEUE_NAME}.bulk", running)
-            regions = dispatch.find_regions(options["regions"])
+            watch.resume_queue()
             wish = Wish(tier=Tier.QUICK, priority=Priority.BULK, seed=options["seed"])
-            done = dispatch.certify_all(regions, wish)
+            done = dispatch.certify_all(self.regions, wish)
             out.print(
                 f"{done.job.total_runs} model x region pairs, about {done.estimate.calls} calls; "
                 f"{done.not_offered} pairs are not offered"
             )
-            job = terminal.follow_job(done.job, out, quiet=options["json"])
+            try:
+                job = terminal.follow_job(done.job, out, quiet=options["json"])
+            except BaseException:
+                done.job.cancel("The demo ended early.")  # nobody else serves its queue
+                raise
         self._report(out, job)
         return job
 
@@ -107,6 +119,14 @@ class Command(BaseCommand):
             f"{counts}. Every result is from the emulator."
         )
         out.print("Open the pages: `make up`, then http://127.0.0.1:%d" % settings.PORT)  # noqa: UP031
+
+
+def end_broken_off_demos() -> None:
+    """Cancel what a demo that was killed left open: its pairs stay taken, and its emulator is gone."""
+    for job in CertificationJob.objects.open().filter(config__queue__startswith=QUEUES):
+        port = job.config["queue"].removeprefix(QUEUES)
+        if port.isdigit() and not borrowed.listens(int(port)):
+            job.cancel("The demo that asked for it was broken off.")
 
 
 def server_tag(url: str) -> str:

@@ -13,6 +13,7 @@ from rich.progress import track
 from certification.engine import backend, dispatch, sync
 from certification.management import terminal
 from certification.models import Region
+from certification.ops import borrowed
 
 MOST = 30
 
@@ -32,8 +33,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         out = terminal.console(stderr=options["json"])
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
-        asked = sync.ask(backend.bedrock(), [region.code for region in regions])
-        listings = list(track(asked, "Asking regions", total=len(regions), console=out, disable=not out.is_terminal))
+        with borrowed.emulator():
+            asked = sync.ask(backend.bedrock(), [region.code for region in regions])
+            shown = track(asked, "Asking regions", total=len(regions), console=out, disable=not out.is_terminal)
+            listings = list(shown)
         changes = sync.apply(listings, dry_run=options["dry_run"])
         if options["json"]:
             terminal.say_json({**asdict(changes), "backend": backend.name(), "dry_run": options["dry_run"]})
@@ -58,5 +61,7 @@ def _print(out: Console, changes: sync.Changes, *, dry_run: bool) -> None:
                 out.print(f"  {line}", markup=False)
             if len(lines) > MOST:
                 out.print(f"  and {len(lines) - MOST} more; all of them with --json")
-    if changes.is_empty:
+    if not changes.regions:
+        out.print("No region answered, so nothing was changed.")
+    elif changes.is_empty:
         out.print("The catalogue is as Bedrock lists it.")
