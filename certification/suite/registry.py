@@ -156,7 +156,14 @@ _SUITE_SOURCES = (
     "suite/graders.py",
     "suite/registry.py",
 )
-_POLICY_SOURCES = ("suite/scoring.py", "suite/plan.py", "suite/statistics.py", "reasons.py")
+_POLICY_SOURCES = (
+    "suite/scoring.py",
+    "suite/plan.py",
+    "suite/parity.py",
+    "suite/publishing.py",
+    "suite/statistics.py",
+    "reasons.py",
+)
 
 
 def _version(number: int, paths: tuple[str, ...]) -> str:
