@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -194,6 +195,59 @@ class TestFigures:
         scoring.undecided(Run("full", (*gates(), *outcomes)))
 
 
+class TestPerformance:
+    @pytest.mark.parametrize(
+        ("capabilities", "price", "expected"),
+        [
+            ({"tools"}, 0.14, "small"), ({"tools"}, 0.99, "small"), (set(), 1.0, "medium"), (set(), 5.99, "medium"),
+            (set(), 6.0, "large"), (set(), 75.0, "large"), (set(), None, "medium"), (set(), 0.0, "small"),
+            ({"reasoning"}, 0.3, "reasoning"), ({"reasoning", "tools"}, None, "reasoning"),
+        ],
+    )  # fmt: skip
+    def test_the_class_of_a_model_follows_from_facts(
+        self, capabilities: set[str], price: float | None, expected: str
+    ) -> None:
+        assert scoring.model_class(capabilities, price) == expected
+        assert expected in scoring.TARGETS
+
+    def test_targets_are_better_than_limits(self) -> None:
+        for t in scoring.TARGETS.values():
+            assert t.ttft_target_ms < t.ttft_limit_ms
+            assert t.tps_target > t.tps_limit
+
+    def test_each_figure_is_the_median_of_the_case_made_for_it(self) -> None:
+        def case(name: str, *pairs: tuple[float | None, float | None]) -> CaseOutcome:
+            grades = [Grade(True, ".", {"ttft_ms": a, "tokens_per_second": b}) for a, b in pairs]
+            made = Case(
+                name, name, Kind.PERFORMANCE, Category.LATENCY, lambda ref: Script(ref, 0, (), lambda o, c: PASS)
+            )
+            return CaseOutcome(made, tuple(grades))
+
+        outcomes = [case("L1", (100, 900), (300, 900), (200, 900)), case("L2", (5000, 40), (5000, 60))]
+        judged = scoring.judge(Run("full", (*gates(), *full(), *outcomes), model_class="small"))
+        assert judged.ttft is not None
+        assert judged.speed is not None
+        assert (judged.ttft.median, judged.ttft.n, judged.speed.median, judged.speed.n) == (200, 3, 50, 2)
+        assert judged.performance == pytest.approx((1 + (50 - 15) / 65) / 2)
+        alone = scoring.measured([case("L1", (100, 80), (300, None))], "tokens_per_second")
+        assert alone is not None
+        assert (alone.median, alone.n) == (80, 1)
+
+    def test_trials_that_failed_or_hold_no_number_measure_nothing(self) -> None:
+        for value in (None, "fast", True, float("nan"), float("inf"), -1.0, 0.0, [3.0]):
+            assert scoring.measured([timed(value, value)], "ttft_ms") is None
+        failed = CaseOutcome(timed().case, (Grade(False, "Too short.", {"ttft_ms": 5.0}), invalid()))
+        assert scoring.measured([failed], "ttft_ms") is None
+
+    def test_the_class_decides_what_is_slow(self) -> None:
+        scores = {name: whole(full(), latency=timed(1800, 25), model_class=name).score or 0 for name in scoring.TARGETS}
+        assert scores["small"] < scores["medium"] < scores["large"] == 100.0
+
+    def test_a_run_without_measurements_is_judged_on_the_rest(self) -> None:
+        judged = scoring.judge(Run("full", (*gates(), *full())))
+        assert (judged.performance, judged.score) == (None, 100.0)
+
+
 class TestQuickVerdicts:
     def test_all_gates_passed_is_certified_and_cannot_be_an_a(self) -> None:
         judged = quick(gates())
@@ -347,6 +401,33 @@ class TestFullVerdicts:
         assert (one.verdict, one.rating) == (Status.CERTIFIED, "B")
         assert two.verdict == Status.QUALITY_WARNING
         assert two.unmet == ("2 gates passed only on a retry (G03, G07)",)
+
+    def test_a_parity_alarm_warns_and_caps(self) -> None:
+        judged = whole(full(), parity_alarm="9 of 84 trials passed in us-east-1 and failed here")
+        assert (judged.verdict, judged.rating) == (Status.QUALITY_WARNING, "C")
+        assert judged.unmet == ("9 of 84 trials passed in us-east-1 and failed here",)
+
+    def test_a_category_exactly_on_its_floor_holds(self) -> None:
+        """Thirds that add up to 0.8 only but for rounding."""
+        shares = [(3, 3), (3, 3), (2, 3), (2, 3), (2, 3)]
+        json = [scored(Category.JSON, *share, f"J{i}") for i, share in enumerate(shares)]
+        others = [o for o in full() if o.case.category != Category.JSON]
+        judged = whole([*others, *json])
+        assert judged.categories["json"] == pytest.approx(0.8)
+        assert judged.verdict == Status.CERTIFIED
+
+    def test_the_rating_is_that_of_the_score_shown(self) -> None:
+        for latency in range(1000, 5000, 7):
+            judged = whole(full(), latency=timed(float(latency), 12.0))
+            assert judged.rating == scoring.rating(judged.score or 0)
+
+    def test_a_heavy_case_of_an_operator_counts_more(self) -> None:
+        light, heavy = scored(Category.JSON, 3, 3, "J1"), scored(Category.JSON, 0, 3, "X9")
+        heavy = CaseOutcome(replace(heavy.case, weight=3.0), heavy.trials)
+        assert scoring.category_scores([light, heavy]) == {Category.JSON: pytest.approx(0.25)}
+        terms = [(1 / 4, 3.5 / 4), (3 / 4, 0.5 / 4)]
+        expected = 0.25 - 1.645 * math.sqrt(sum(u * u * p * (1 - p) / 3 for u, p in terms))
+        assert scoring.lower_bound([light, heavy]) == pytest.approx(max(0.0, expected))
 
     def test_few_repeats_of_a_mixed_model_fail_the_bound(self) -> None:
         outcomes = [scored(c, 4, 5, f"C{i}") for i, c in enumerate(WEIGHTED)]
