@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from django.db import transaction
+from django.utils import timezone
 
 from certification.engine import dispatch
 from certification.models import (
@@ -57,7 +58,7 @@ def finish(
     ]
     with transaction.atomic():
         assert claimed.finish(outcome, rows)
-        ModelCertification.record(claimed, TTL)
+        ModelCertification.lock(claimed).record(claimed, timezone.now() + TTL)
     return claimed
 
 

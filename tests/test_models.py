@@ -47,7 +47,9 @@ def certified(score: int = 89) -> RunOutcome:
 
 
 def result(run: CertificationRun) -> TestResult:
-    return TestResult(run=run, case_id="G01", category="contract", kind="gate", verdict="passed", passes=1, trials_valid=1)
+    return TestResult(
+        run=run, case_id="G01", category="contract", kind="gate", verdict="passed", passes=1, trials_valid=1
+    )
 
 
 def test_only_one_claim_of_a_run_wins(job: CertificationJob) -> None:
@@ -155,14 +157,14 @@ def test_the_database_refuses_impossible_runs(job: CertificationJob, values: dic
 def test_a_verdict_moves_the_certification_and_infrastructure_does_not(job: CertificationJob) -> None:
     run = claim(job)
     run.finish(certified())
-    assert ModelCertification.record(run, TTL)
+    assert ModelCertification.lock(run).record(run, timezone.now() + TTL)
     row = ModelCertification.objects.get()
     assert (row.status, row.score, row.success_rate) == (Status.CERTIFIED, 89, 100)
     assert row.expires_at
     again = dispatch.certify([run.model], [run.region], Wish(tier="quick")).job
     later = claim(again)
     later.finish(RunOutcome(status=State.FAILED, verdict=Status.PENDING))
-    assert not ModelCertification.record(later, TTL)
+    assert not ModelCertification.lock(later).record(later, timezone.now() + TTL)
     row.refresh_from_db()
     assert (row.status, row.attempts, row.run) == (Status.CERTIFIED, 2, run)
 
@@ -170,7 +172,7 @@ def test_a_verdict_moves_the_certification_and_infrastructure_does_not(job: Cert
 def test_an_expired_certification_loses_its_standing_and_remembers_it(job: CertificationJob) -> None:
     run = claim(job)
     run.finish(certified())
-    ModelCertification.record(run, timedelta(seconds=-1))
+    ModelCertification.lock(run).record(run, timezone.now() - timedelta(seconds=1))
     assert ModelCertification.objects.expire() == 1
     assert ModelCertification.objects.expire() == 0
     row = ModelCertification.objects.get()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,11 +27,14 @@ from certification.exchange import (
     ToolResult,
     ToolUse,
 )
+from certification.models import TestResult
 from certification.reasons import Reason
-from certification.suite import scoring
-from certification.suite.case import Grade, Script
+from certification.suite import registry, scoring
+from certification.suite.case import Case, Category, Grade, Kind, Ref, Script
+from certification.suite.scoring import CaseOutcome
 
 MAX_TEXT = 8_000  # characters kept of any one text
+MAX_RUN = 2_000_000  # characters of transcripts kept per run; beyond, those of trials that passed go first
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)|(?<=account )\d{12}\b", re.IGNORECASE)
 SECRET = re.compile(
@@ -222,3 +226,48 @@ def basis(run: scoring.Run) -> dict[str, Any]:
         "parity_losses": sorted(run.parity_losses),
         "parity_alarm": run.parity_alarm,
     }
+
+
+def outcomes_of(results: Iterable[TestResult]) -> tuple[CaseOutcome, ...]:
+    """Stored results as judgements take them. LookupError when their trials were dropped or lack what is needed."""
+    return tuple(_case_outcome(result) for result in results)
+
+
+def _case_outcome(result: TestResult) -> CaseOutcome:
+    case = registry.BY_ID.get(result.case_id) or _retired(result)
+    if result.verdict == "skipped" and not result.trials:
+        return CaseOutcome(case, skipped=result.sentence or "It did not apply.")
+    if not result.trials and result.trials_valid:
+        raise LookupError(f"the trials of {result.case_id} were dropped")
+    return CaseOutcome(case, tuple(grade_from(trial) for trial in result.trials))
+
+
+def _retired(result: TestResult) -> Case:
+    """A stand-in for a case that the suite no longer has: enough to be judged, not to be asked."""
+
+    def script(_ref: Ref) -> Script:
+        raise LookupError(f"{result.case_id} is no longer part of the suite")
+
+    return Case(result.case_id, result.case_id, Kind(result.kind), Category(result.category), script)
+
+
+def grade_from(trial: Mapping[str, Any]) -> Grade:
+    """A stored trial's grade. KeyError when it lacks what a judgement needs."""
+    cause: Failure | None = failure_from(trial["cause"]) if trial.get("cause") else None
+    return Grade(
+        passed=trial["passed"], sentence=trial["sentence"], evidence=trial["evidence"], valid=trial["valid"],
+        cause=cause, lacks=trial.get("lacks", ""),
+    )  # fmt: skip
+
+
+def fit(results: list[TestResult]) -> list[TestResult]:
+    """The results with transcripts dropped until they fit MAX_RUN: those of passed trials first, the longest first."""
+    trials = [(trial, len(json.dumps(trial["calls"]))) for result in results for trial in result.trials]
+    total = sum(size for _trial, size in trials)
+    for trial, size in sorted(trials, key=lambda t: (not t[0]["passed"], -t[1])):
+        if total <= MAX_RUN:
+            break
+        trial["calls"] = []
+        trial["dropped"] = f"The transcript of {size} characters was over the run's {MAX_RUN}."
+        total -= size
+    return results

@@ -11,12 +11,10 @@ import structlog
 from django.db import transaction
 
 from certification.engine import evidence
-from certification.exchange import Failure
 from certification.models import CertificationRun, ModelCertification, RunJudgement, State, TestResult, User
 from certification.reasons import Reason
 from certification.suite import registry, scoring
-from certification.suite.case import Case, Category, Grade, Kind, Ref, Script
-from certification.suite.scoring import CaseOutcome, Judgement
+from certification.suite.scoring import Judgement
 
 log = structlog.get_logger(__name__)
 BATCH = 200
@@ -57,7 +55,7 @@ def restore(run: CertificationRun, results: Sequence[TestResult]) -> scoring.Run
     interrupted = kept["interrupted"]
     return scoring.Run(
         tier=run.tier,
-        outcomes=tuple(_outcome(result) for result in results),
+        outcomes=evidence.outcomes_of(results),
         calls=scoring.Calls(**kept["calls"]),
         model_class=kept["model_class"],
         access=evidence.failure_from(kept["access"]) if kept["access"] else None,
@@ -66,33 +64,6 @@ def restore(run: CertificationRun, results: Sequence[TestResult]) -> scoring.Run
         parity_losses=frozenset(kept["parity_losses"]),
         parity_alarm=kept["parity_alarm"],
     )
-
-
-def _outcome(result: TestResult) -> CaseOutcome:
-    case = registry.BY_ID.get(result.case_id) or _retired(result)
-    if result.verdict == "skipped" and not result.trials:
-        return CaseOutcome(case, skipped=result.sentence or "It did not apply.")
-    if not result.trials and result.trials_valid:
-        raise LookupError(f"the trials of {result.case_id} were dropped")
-    return CaseOutcome(case, tuple(grade_from(trial) for trial in result.trials))
-
-
-def _retired(result: TestResult) -> Case:
-    """A stand-in for a case that the suite no longer has: enough to be judged, not to be asked."""
-
-    def script(_ref: Ref) -> Script:
-        raise LookupError(f"{result.case_id} is no longer part of the suite")
-
-    return Case(result.case_id, result.case_id, Kind(result.kind), Category(result.category), script)
-
-
-def grade_from(trial: Mapping[str, Any]) -> Grade:
-    """A stored trial's grade. KeyError when it lacks what a judgement needs."""
-    cause: Failure | None = evidence.failure_from(trial["cause"]) if trial.get("cause") else None
-    return Grade(
-        passed=trial["passed"], sentence=trial["sentence"], evidence=trial["evidence"], valid=trial["valid"],
-        cause=cause, lacks=trial.get("lacks", ""),
-    )  # fmt: skip
 
 
 def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]]:
@@ -109,9 +80,9 @@ def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]
 
 
 @transaction.atomic
-def write(changes: Sequence[Change], by: User | None = None) -> int:
+def write(changes: Sequence[Change], by: User | None = None, version: str = registry.POLICY_VERSION) -> int:
     """Keep the new judgements beside the old ones and let certifications follow. The number of runs judged."""
-    rows = [row for change in changes if (row := _row(change, by))]
+    rows = [row for change in changes if (row := _row(change, by, version))]
     RunJudgement.objects.bulk_create(
         rows, update_conflicts=True, unique_fields=["run", "policy_version"],
         update_fields=["verdict", "score", "rating", "lower_bound", "reason", "message", "judged_by"],
@@ -120,17 +91,17 @@ def write(changes: Sequence[Change], by: User | None = None) -> int:
         if change.judgement is not None and change.differs:
             score = None if change.judgement.score is None else round(change.judgement.score)
             ModelCertification.rejudge(change.run, change.judgement.verdict, score, change.judgement.rating)
-    log.info("rescored", runs=len(rows), changed=sum(c.differs for c in changes), policy=registry.POLICY_VERSION)
+    log.info("rescored", runs=len(rows), changed=sum(c.differs for c in changes), policy=version)
     return len(rows)
 
 
-def _row(change: Change, by: User | None) -> RunJudgement | None:
+def _row(change: Change, by: User | None, version: str) -> RunJudgement | None:
     new = change.judgement
     if new is None:
         return None
     return RunJudgement(
         run=change.run,
-        policy_version=registry.POLICY_VERSION,
+        policy_version=version,
         verdict=new.verdict,
         score=None if new.score is None else round(new.score),
         rating=new.rating,

@@ -25,13 +25,12 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from certification.bedrock.client import Bedrock
 from certification.bedrock.errors import BedrockError
-from certification.engine import backend, evidence, limits
+from certification.engine import backend, evidence, limits, standing
 from certification.engine.evidence import Attempt
 from certification.engine.preflight import Preflight
 from certification.exchange import AnyRequest, EmbedRequest, Failure, Operation, Outcome, Reply, Request, Text, Timing
 from certification.models import (
     CertificationRun,
-    ModelCertification,
     OperatorCase,
     Priority,
     QueuePause,
@@ -52,6 +51,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 4  # of one call
+# How many times CERTIFICATION_TIMEOUT a run of each tier may take: the full one makes ten times the quick one's calls.
+TIMES = {Tier.QUICK: 1, Tier.FULL: 3, Tier.DEEP: 6}
 BACKOFF_S = (0.4, 1.2, 3.0)
 PULSE_S = 1.0
 MAX_IDENTIFIER = 100  # characters
@@ -242,7 +243,7 @@ def _finish(execution: Execution, judgement: Judgement) -> bool:
         with transaction.atomic():
             won = run.finish(outcome, execution.results())
             if won and says_something:
-                ModelCertification.record(run, ttl)
+                standing.publish(run, ttl)
             return won
 
     won = persist(write)
@@ -288,7 +289,7 @@ class Execution:
         self.targets: list[tuple[str, str]] = []
         self.target, self.target_kind = self.model_id, RouteKind.ON_DEMAND.value
         self.route_settled = False
-        self.deadline = time.monotonic() + settings.CERTIFICATION_TIMEOUT / 1000
+        self.deadline = time.monotonic() + settings.CERTIFICATION_TIMEOUT / 1000 * TIMES[run.tier]
         self.stop = threading.Event()
         self.lost = False
         self.nobody_answers = False
@@ -573,7 +574,7 @@ class Execution:
 
     def results(self) -> list[TestResult]:
         """One row per case of the run, with its trials as evidence."""
-        return [self._result(outcome) for outcome in self._case_outcomes()]
+        return evidence.fit([self._result(outcome) for outcome in self._case_outcomes()])
 
     def _result(self, outcome: CaseOutcome) -> TestResult:
         case = outcome.case

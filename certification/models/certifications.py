@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import models
@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from certification.models.catalogue import AIModel, Region
 from certification.models.jobs import VERDICTS, Backend, CertificationRun, State, Tier
 from certification.reasons import Status
+from certification.suite.publishing import Decision
 
 
 class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
@@ -61,6 +62,8 @@ class ModelCertification(models.Model):
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     expired_at = models.DateTimeField(_("expired"), null=True, blank=True)
     last_tested_at = models.DateTimeField(_("last tested"), null=True, blank=True)
+    held_back = models.TextField(_("why a later verdict was held back"), blank=True)
+    confirm_after = models.DateTimeField(_("a second run decides from"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
@@ -85,22 +88,29 @@ class ModelCertification(models.Model):
         return 100 * self.certified_attempts / self.completed_attempts if self.completed_attempts else None
 
     @classmethod
-    def record(cls, run: CertificationRun, ttl: timedelta) -> bool:
-        """Let a finished run say where its pair stands now. Call inside the run's own transaction.
+    def lock(cls, run: CertificationRun) -> ModelCertification:
+        """The row of a run's pair, made if need be and locked until the transaction ends."""
+        rows = cls.objects.select_for_update()
+        return rows.get_or_create(model_id=run.model_id, region_id=run.region_id)[0]
 
-        A run without a verdict about the model (infrastructure, `pending`) is counted but moves no standing that was
-        reached before; only a newer run replaces an older one. True if the status changed.
+    def record(self, run: CertificationRun, expires_at: datetime, decision: Decision | None = None) -> bool:
+        """Let a finished run say where its pair stands now. Call on a locked row, inside the run's own transaction.
+
+        A run without a verdict about the model (infrastructure, `pending`), or one whose verdict `decision` holds back, is
+        counted but moves no standing; only a newer run replaces an older one. True if the status changed.
         """
         assert run.completed_at is not None  # noqa: S101 - a finished run has it by database constraint
-        row, _created = cls.objects.select_for_update().get_or_create(model_id=run.model_id, region_id=run.region_id)
-        if row.last_tested_at and row.last_tested_at > run.completed_at:
+        if self.last_tested_at and self.last_tested_at > run.completed_at:
             return False
-        before = row.status
-        values: dict[str, Any] = {"attempts": row.attempts + 1, "last_tested_at": run.completed_at}
+        before = self.status
+        values: dict[str, Any] = {"attempts": self.attempts + 1, "last_tested_at": run.completed_at}
         has_verdict = run.status == State.COMPLETED and run.verdict != Status.PENDING
         if has_verdict:
-            values["completed_attempts"] = row.completed_attempts + 1
-        if has_verdict or before in (Status.NOT_TESTED, Status.PENDING):
+            values["completed_attempts"] = self.completed_attempts + 1
+        if has_verdict and before == Status.CERTIFIED and decision is not None and not decision.publish:
+            if run.verdict != Status.CERTIFIED:
+                values |= {"held_back": decision.sentence, "confirm_after": decision.confirm_after}
+        elif has_verdict or before in (Status.NOT_TESTED, Status.PENDING):
             values |= {
                 "status": run.verdict,
                 "score": run.score,
@@ -108,17 +118,19 @@ class ModelCertification(models.Model):
                 "tier": run.tier,
                 "backend": run.backend,
                 "run": run,
-                "expires_at": run.completed_at + ttl if has_verdict and run.verdict != Status.NOT_TESTED else None,
+                "expires_at": expires_at if has_verdict and run.verdict != Status.NOT_TESTED else None,
                 "expired_at": None,
+                "held_back": "",
+                "confirm_after": None,
             }
             if before != run.verdict:
                 values["previous_status"] = before
         if run.verdict == Status.CERTIFIED:
-            values |= {"certified_at": run.completed_at, "certified_attempts": row.certified_attempts + 1}
+            values |= {"certified_at": run.completed_at, "certified_attempts": self.certified_attempts + 1}
         for name, value in values.items():
-            setattr(row, name, value)
-        row.save(update_fields=[*values, "updated_at"])
-        return row.status != before
+            setattr(self, name, value)
+        self.save(update_fields=[*values, "updated_at"])
+        return self.status != before
 
     @classmethod
     def rejudge(cls, run: CertificationRun, verdict: str, score: int | None, rating: str) -> bool:
