@@ -1,97 +1,105 @@
-"""A stack for measuring: embedded servers in a folder of their own, emulators of one latency, real workers; CPU by part.
-
-`prepare` must run before Django's settings are imported: every bench calls it first.
-"""
+"""What the benches share: emulators of one latency, real workers, a job to measure, CPU by part, and the report."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
+import json
+import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-import django
 import psutil
+import redis
+from rich.console import Console
+from rich.table import Table
 
+from bench.ground import QUEUE, ROOT
 from certification.emulator import process as emulator
-from certification.ops import embedded
-
-if TYPE_CHECKING:
-    from certification.models import AIModel, Region
-
-FOREIGN = ("AWS_", "BEDROCK_", "CERTIFICATION_", "EMULATOR_", "DATABASE_", "REDIS_", "DJANGO_SETTINGS_MODULE")
-QUEUE = "bench"
+from certification.engine import dispatch
+from certification.engine.dispatch import Wish
+from certification.models import AIModel, CertificationJob, Region, Route, RouteKind, TestResult, Tier
+from certification.ops import borrowed, embedded
+from certification.ops.stack import Program
 
 
-@contextlib.contextmanager
-def prepared() -> Iterator[Path]:
-    """Servers with the catalogue in an empty folder, Django ready; all of it gone after the block.
+@dataclass(frozen=True)
+class Row:
+    """One line of the report. `goal` None: told, not promised. `note` says what the figure stands on."""
 
-    MYIA_ROOT names another folder, which stays. Nothing else of the environment has a say.
-    """
-    for name in list(os.environ):
-        if name.startswith(FOREIGN):
-            del os.environ[name]
-    kept = os.environ.get("MYIA_ROOT")
-    root = Path(kept or tempfile.mkdtemp(prefix="myia-bench-"))
-    os.environ |= {
-        "MYIA_ROOT": str(root), "BEDROCK_BACKEND": "emulator", "CERTIFICATION_QUEUE_NAME": QUEUE, "LOG_FORMAT": "json",
-        "LOG_LEVEL": "WARNING", "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "DJANGO_SETTINGS_MODULE": "myia.settings",
-    }  # fmt: skip
-    embedded.ensure(root)
-    try:
-        django.setup()
-        _fill()
-        yield root
-    finally:
-        _close()
-        embedded.stop(root)
-        if not kept:
-            shutil.rmtree(root, ignore_errors=True)
+    what: str
+    measured: float
+    unit: str
+    goal: float | None = None
+    floor: float | None = None
+    note: str = ""
+    most: bool = True  # the goal is the most it may be; else the least
+
+    @property
+    def holds(self) -> bool | None:
+        if self.goal is None:
+            return None
+        return self.measured <= self.goal if self.most else self.measured >= self.goal
 
 
-def _fill() -> None:
-    from certification.models import CertificationJob
-    from certification.ops import borrowed
+def table(rows: Sequence[Row]) -> Table:
+    """The rows as a table for the terminal."""
+    drawn = Table("what", "measured", "goal", "floor", "", "stands on", title="Measured", title_justify="left")
+    for row in rows:
+        sign = "<=" if row.most else ">="
+        drawn.add_row(
+            row.what, f"{row.measured:.4g} {row.unit}",
+            "" if row.goal is None else f"{sign} {row.goal:.4g}", "" if row.floor is None else f"{row.floor:.4g}",
+            {True: "holds", False: "MISSED", None: ""}[row.holds], row.note,
+        )  # fmt: skip
+    return drawn
 
+
+def parser(doc: str | None, *, repeat: int = 3) -> ArgumentParser:
+    """The options that every bench has."""
+    made = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
+    made.add_argument("--json", action="store_true", help="print one JSON document")
+    made.add_argument("--repeat", type=int, default=repeat, help="measurements to take the median of")
+    made.add_argument("--tiny", action="store_true", help="as small as it gets: shows that it works, measures nothing")
+    return made
+
+
+def run(measure: Callable[[Namespace], list[Row]], given: Namespace) -> None:
+    """Measure and print."""
+    prepare()
+    here, rows = machine(), measure(given)
+    if given.json:
+        print(json.dumps({"machine": here, "rows": [asdict(row) | {"holds": row.holds} for row in rows]}))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(table(rows))
+        console.print(here)
+
+
+def prepare() -> None:
+    """Tables, the catalogue, and nothing left of an earlier measurement."""
     borrowed.database()
     for job in CertificationJob.objects.open():
         job.cancel("Left over from an earlier measurement.")
-    _purge()
+    purge()
 
 
-def _purge() -> None:
-    """No message of an earlier measurement may reach a worker of this one."""
-    import redis
-    from django.conf import settings
-
-    redis.Redis.from_url(settings.REDIS_URL).flushdb()
-
-
-def _close() -> None:
-    from django.db import connections
-
-    connections.close_all()
-
-
-def servers(count: int, latency_ms: float) -> contextlib.AbstractContextManager[list[str]]:
-    """URLs of `count` emulators, each a process, whose calls take exactly `latency_ms`."""
-    return _emulators(count, latency_ms)
+def purge() -> None:
+    """No message of one measurement may reach the workers of the next."""
+    redis.Redis.from_url(embedded.urls(ROOT).redis_url).flushdb()
 
 
 @contextlib.contextmanager
-def _emulators(count: int, latency_ms: float) -> Iterator[list[str]]:
-    started = []
+def emulators(count: int, latency_ms: float | None) -> Iterator[list[str]]:
+    """URLs of so many emulators, each a process of its own, whose calls take exactly `latency_ms`, or as recorded."""
+    started: list[tuple[str, subprocess.Popen[str]]] = []
     try:
         for _ in range(count):
-            started.append(emulator.start(scenario="healthy", fixed_latency_ms=latency_ms))
+            started.append(emulator.start(scenario="healthy", time_scale=1, fixed_latency_ms=latency_ms))
             Cpu.members["emulator"].append(started[-1][1].pid)
         yield [url for url, _process in started]
     finally:
@@ -103,32 +111,40 @@ def _emulators(count: int, latency_ms: float) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def workers(urls: Sequence[str], runs_at_once: int, calls_in_flight: int) -> Iterator[list[int]]:
-    """Worker processes that share these limits evenly, one for each emulator named in `urls`. Their pids."""
-    from certification.ops import borrowed
-    from certification.ops.stack import Program
+def workers(
+    urls: Sequence[str], runs_at_once: int, calls_in_flight: int, queues: Sequence[str] = ()
+) -> Iterator[list[int]]:
+    """Worker processes that share these limits evenly, one for each emulator in `urls`. Their pids.
 
-    count = len(urls)
-    programs = [
-        Program(
+    They take every queue, or worker i takes the queues named in `queues[i]`.
+    """
+
+    def program(i: int) -> Program:
+        count = len(urls)
+        named = queues[i] if queues else f"{QUEUE},{QUEUE}.bulk,maintenance"
+        limits = {
+            "CERTIFICATION_CONCURRENCY": share(runs_at_once, count, i),
+            "CERTIFICATION_CALLS_IN_FLIGHT": share(calls_in_flight, count, i),
+        }
+        return Program(
             name=f"bench-worker-{i}",
             argv=(
                 *(sys.executable, "-m", "celery", "--quiet", "-A", "myia", "worker", "--pool", "threads"),
-                *("--concurrency", str(share(runs_at_once, count, i)), "--queues", f"{QUEUE},{QUEUE}.bulk,maintenance"),
+                *("--concurrency", str(limits["CERTIFICATION_CONCURRENCY"]), "--queues", named),
                 *("--hostname", f"bench-{i}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle"),
             ),
             stage=1,
             env={
                 "WORKER_HEALTH_PORT": "0", "BEDROCK_ENDPOINT_URL": urls[i], "LOG_LEVEL": "INFO",
-                "CERTIFICATION_CONCURRENCY": str(share(runs_at_once, count, i)),
-                "CERTIFICATION_CALLS_IN_FLIGHT": str(share(calls_in_flight, count, i)),
+                **{name: str(value) for name, value in limits.items()},
             },
             drain_seconds=30,
-        )
-        for i in range(count)
-    ]  # fmt: skip
-    with borrowed.processes(programs) as running:
-        borrowed.wait_for_workers(f"{QUEUE}.bulk", running, count)
+        )  # fmt: skip
+
+    with borrowed.processes([program(i) for i in range(len(urls))]) as running:
+        taken = queues or [f"{QUEUE}.bulk"] * len(urls)
+        for name in {names.split(",")[0] for names in taken}:
+            borrowed.wait_for_workers(name, running, sum(name in names.split(",") for names in taken))
         Cpu.members["worker"] = [process.pid for process in running]
         try:
             yield Cpu.members["worker"]
@@ -143,8 +159,6 @@ def share(total: int, among: int, position: int) -> int:
 
 def pairs(count: int, regions: Sequence[str] = ()) -> list[tuple[AIModel, Region]]:
     """`count` pairs of text models that take the whole quick tier, in the regions that offer most of them."""
-    from certification.engine import dispatch
-    from certification.models import AIModel, Region, Route, RouteKind
 
     needed = {"system", "tools"}
     models = [m for m in AIModel.objects.active().filter(kind="text") if needed <= set(m.capabilities)]
@@ -166,14 +180,14 @@ def pairs(count: int, regions: Sequence[str] = ()) -> list[tuple[AIModel, Region
 class Cpu:
     """CPU seconds used so far, user and system, by part of the stack."""
 
-    members = {"worker": [], "emulator": []}  # type: dict[str, list[int]]  # noqa: RUF012
+    members: ClassVar[dict[str, list[int]]] = {"worker": [], "emulator": []}
 
     seconds: Mapping[str, float]
 
     @classmethod
     def now(cls) -> Cpu:
         used = {part: sum(_cpu(pid) for pid in pids) for part, pids in cls.members.items()}
-        for server in embedded.status(Path(os.environ["MYIA_ROOT"])):
+        for server in embedded.status(ROOT):
             used[server.name] = _cpu(server.pid, with_children=True) if server.pid else 0.0
         return cls(used)
 
@@ -206,12 +220,34 @@ def machine() -> str:
     return f"{psutil.cpu_count()} cores ({model or sys.platform}), {busy:.0f} % busy with other work, Python {version}"
 
 
-def follow(job_id: object, patience_s: float = 600) -> None:
-    """Return once the job is over. SystemExit after `patience_s`."""
-    from certification.models import CertificationJob
+def certify(chosen: Sequence[tuple[AIModel, Region]], priority: str = "bulk") -> CertificationJob:
+    """A quick job for these pairs, dispatched as a page or an endpoint does it."""
 
+    return dispatch.certify([], [], Wish(tier=Tier.QUICK, priority=priority), pairs=chosen).job
+
+
+def follow(job: CertificationJob, patience_s: float = 600, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """Return once the job is over, with its row read again. SystemExit after `patience_s`."""
     deadline = time.monotonic() + patience_s
-    while CertificationJob.objects.open().filter(pk=job_id).exists():
+    while True:
+        job.refresh_from_db()
+        if job.completed_at:
+            return
         if time.monotonic() > deadline:
-            raise SystemExit(f"Job {job_id} did not end within {patience_s:g} s.")
+            raise SystemExit(f"{job} did not end within {patience_s:g} s.")
+        meanwhile()
         time.sleep(0.2)
+
+
+def waits(job: CertificationJob, latency_ms: float) -> int:
+    """How many of a job's calls took the latency. The emulator refuses wrong requests at once, as AWS does."""
+    trials = TestResult.objects.filter(run__job=job).values_list("trials", flat=True).iterator()
+    timed = (call["timing"]["total"] for kept in trials for trial in kept for call in trial["calls"])
+    return sum(total >= latency_ms for total in timed)
+
+
+def odd(job: CertificationJob) -> str:
+    """What went otherwise than planned: runs that were not certified, by reason. Empty when all were."""
+    rows = job.runs.exclude(verdict="certified").values_list("error_reason", "verdict", "status")
+    reasons = [reason or verdict or status for reason, verdict, status in rows]
+    return ", ".join(f"{reasons.count(r)} x {r}" for r in sorted(set(reasons)))

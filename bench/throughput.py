@@ -3,156 +3,135 @@
     python -m bench.throughput [--in-flight 10 64 300] [--workers 1 2] [--seconds 10] [--repeat 3] [--json]
 
 Floor: N threads, one boto3 client, plain Converse calls. Ours: one job of quick-tier runs from `dispatch.certify` to its
-last row: queue, worker processes, limiter, database, evidence. Both are compared with the ideal, calls x latency / N.
-A run cannot fill its share of N all the time (the access gate goes first, two gates are chains of three calls), so as
-many runs are worked on at once as it takes to keep N calls in flight; N itself bounds the calls of all workers together.
+last row: queue, worker processes, limiter, database, evidence. Both are compared with the ideal, calls x latency / N,
+where the three calls of a run that are refused at once (the error contract's) count for nothing.
+A run cannot fill four calls all the time (the access gate goes first, then two or three rounds of calls), so more runs
+are worked on at once than N / 4, while N bounds the calls of all workers together.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from bench import house
+from bench.ground import PROJECT
+from bench.house import Row
+from certification.models import AIModel, Region
 
-CALLS_PER_RUN = 14
+CALLS_PER_RUN, WAITS_PER_RUN = 14, 11
 LATENCY_MS = 200.0
 FILL = 1.6  # runs at once, as a multiple of N / CERTIFICATION_CALLS_PER_RUN
-ROOT = Path(__file__).resolve().parents[1]
+GOALS = {64: 1.25, 300: 1.6}
+CPU_GOAL_MS = 2.0
+OURS = ("worker", "postgres", "valkey")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One measurement. `ratio` is wall time over the ideal; CPU in milliseconds per call."""
+class Taken:
+    """What one measurement took: wall seconds, CPU seconds by part, calls, and how many of them took the latency.
 
-    in_flight: int
-    workers: int
-    calls: int
+    `odd` tells what did not go as planned.
+    """
+
     seconds: float
-    floor_calls: int
-    floor_seconds: float
-    ratio: float
-    floor_ratio: float
-    cpu_ms: float
-    cpu_ms_by_part: dict[str, float]
-    floor_cpu_ms: float
-    odd: dict[str, int]  # runs that did not end certified, by reason
+    cpu: Mapping[str, float]
+    calls: int
+    waits: int
+    odd: str = ""
 
-    @property
-    def over_floor(self) -> float:
-        return self.ratio / self.floor_ratio
+    def ratio(self, in_flight: int) -> float:
+        """Wall time over the ideal: `in_flight` calls always under way, and nothing else costs time."""
+        return self.seconds / (self.waits * LATENCY_MS / 1000 / in_flight)
+
+    def cpu_ms(self, part: str) -> float:
+        return self.cpu[part] / self.calls * 1000
 
 
-def floor(urls: Sequence[str], in_flight: int, calls: int) -> tuple[float, float, int]:
-    """Wall seconds, CPU seconds and calls of one process of bare threads."""
-    command = [sys.executable, "-m", "bench.floor", "--url", urls[0]]
+def floor(url: str, in_flight: int, calls: int) -> Taken:
+    """One process of bare threads."""
+    command = [sys.executable, "-m", "bench.floor", "--url", url]
     command += ["--threads", str(in_flight), "--calls", str(calls)]
-    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
     result = json.loads(said)
-    return result["seconds"], result["cpuSeconds"], int(result["calls"])
+    return Taken(result["seconds"], {"floor": result["cpuSeconds"]}, int(result["calls"]), int(result["calls"]))
 
 
-def ours(urls: Sequence[str], in_flight: int, runs: int, fill: float, repeat: int) -> list[tuple[float, dict[str, float], int, dict[str, int]]]:
-    """Wall seconds, CPU seconds by part, calls and odd runs of each of `repeat` jobs, after one that warms up."""
-    from certification.engine import dispatch
-    from certification.engine.dispatch import Wish
-    from certification.models import Priority, Tier
-
+def ours(urls: Sequence[str], in_flight: int, runs: int, fill: float, repeat: int) -> list[Taken]:
+    """Jobs of so many runs, one after the other, after a smaller one that warms up."""
     wanted = house.pairs(runs)
-    at_once = max(1, round(in_flight / 4 * fill))
-    measured = []
+    at_once = max(len(urls), round(in_flight / 4 * fill))
     with house.workers(urls, at_once, in_flight):
-        for round_ in range(repeat + 1):
-            chosen = wanted if round_ else wanted[:: max(1, runs // (2 * at_once))]
-            before, started = house.Cpu.now(), time.time()
-            job = dispatch.certify([], [], Wish(tier=Tier.QUICK, priority=Priority.BULK), pairs=chosen).job
-            house.follow(job.pk)
-            used = house.Cpu.now().since(before)
-            job.refresh_from_db()
-            assert job.completed_at
-            odd = {
-                reason or verdict: n
-                for reason, verdict, n in _verdicts(job)
-                if verdict != "certified"
-            }
-            if round_:
-                measured.append((job.completed_at.timestamp() - started, used, job.totals()["calls"], odd))
-    return measured
+        house.follow(house.certify(wanted[:: max(1, runs // (2 * at_once))]))
+        return [_one(wanted) for _ in range(repeat)]
 
 
-def _verdicts(job: object) -> list[tuple[str, str, int]]:
-    from django.db.models import Count
-
-    rows = job.runs.order_by().values("error_reason", "verdict").annotate(n=Count("pk"))  # type: ignore[attr-defined]
-    return list(rows.values_list("error_reason", "verdict", "n"))
-
-
-def measure(in_flight: int, workers: int, seconds: float, repeat: int, fill: float = FILL) -> Measured:
-    """Medians of `repeat` measurements of both, on the same emulators."""
-    calls = max(in_flight, round(in_flight * seconds / (LATENCY_MS / 1000)))
-    runs = max(1, round(calls / CALLS_PER_RUN))
-    with house.servers(workers, LATENCY_MS) as urls:
-        floors = [floor(urls, in_flight, runs * CALLS_PER_RUN) for _ in range(repeat)]
-        mine = ours(urls, in_flight, runs, fill, repeat)
-    wall = statistics.median(m[0] for m in mine)
-    made = mine[0][2]
-    parts = {
-        part: statistics.median(m[1][part] / m[2] * 1000 for m in mine) for part in ("worker", "postgres", "valkey", "emulator")
-    }
-    floor_wall = statistics.median(f[0] for f in floors)
-    return Measured(
-        in_flight=in_flight,
-        workers=workers,
-        calls=made,
-        seconds=wall,
-        floor_calls=floors[0][2],
-        floor_seconds=floor_wall,
-        ratio=statistics.median(m[0] / ideal(m[2], in_flight) for m in mine),
-        floor_ratio=statistics.median(f[0] / ideal(f[2], in_flight) for f in floors),
-        cpu_ms=sum(value for part, value in parts.items() if part != "emulator"),
-        cpu_ms_by_part=parts,
-        floor_cpu_ms=statistics.median(f[1] / f[2] * 1000 for f in floors),
-        odd=mine[-1][3],
+def _one(wanted: Sequence[tuple[AIModel, Region]]) -> Taken:
+    before, started = house.Cpu.now(), time.time()
+    job = house.certify(wanted)
+    house.follow(job)
+    used = house.Cpu.now().since(before)
+    assert job.completed_at
+    return Taken(
+        job.completed_at.timestamp() - started,
+        used,
+        job.totals()["calls"],
+        house.waits(job, LATENCY_MS),
+        house.odd(job),
     )
 
 
-def ideal(calls: int, in_flight: int) -> float:
-    """Seconds that `calls` take when `in_flight` of them are always under way and nothing else costs time."""
-    return calls * LATENCY_MS / 1000 / in_flight
+def measure(in_flight: int, workers: int, seconds: float, repeat: int, fill: float = FILL) -> list[Row]:
+    """Medians of `repeat` measurements of both, on the same emulators."""
+    runs = max(1, round(in_flight * seconds / (LATENCY_MS / 1000) / WAITS_PER_RUN))
+    with house.emulators(workers, LATENCY_MS) as urls:
+        floors = [floor(urls[0], in_flight, runs * WAITS_PER_RUN) for _ in range(repeat)]
+        mine = ours(urls, in_flight, runs, fill, repeat)
+    parts = {part: statistics.median(m.cpu_ms(part) for m in mine) for part in (*OURS, "emulator")}
+    about = f"{in_flight} in flight, {workers} worker process{'es' * (workers > 1)}"
+    return [
+        Row(
+            f"{about}: wall time over the ideal",
+            statistics.median(m.ratio(in_flight) for m in mine), "x", GOALS.get(in_flight),
+            statistics.median(f.ratio(in_flight) for f in floors),
+            f"{mine[0].calls} calls in {statistics.median(m.seconds for m in mine):.1f} s"
+            + "".join(f"; {m.odd}" for m in mine if m.odd),
+        ),
+        Row(
+            f"{about}: CPU a call",
+            sum(parts[part] for part in OURS), "ms", CPU_GOAL_MS,
+            statistics.median(f.cpu_ms("floor") for f in floors),
+            ", ".join(f"{part} {value:.2f}" for part, value in parts.items()).replace("emulator", "not counted: emulator"),
+        ),
+    ]  # fmt: skip
+
+
+def rows(given: Namespace) -> list[Row]:
+    """The report's rows. With `tiny`, a handful of runs."""
+    in_flight = [10] if given.tiny else getattr(given, "in_flight", [10, 64, 300])
+    workers = [1] if given.tiny else getattr(given, "workers", [1, 2])
+    seconds = 0.6 if given.tiny else getattr(given, "seconds", 10.0)
+    fill = getattr(given, "fill", FILL)
+    found = []
+    for n in in_flight:
+        for count in workers:
+            found += measure(n, count, seconds, given.repeat, fill)
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = house.parser(__doc__)
     parser.add_argument("--in-flight", type=int, nargs="+", default=[10, 64, 300])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=10.0, help="ideal length of one measurement")
-    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--fill", type=float, default=FILL)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    with house.prepared():
-        if not given.json:
-            print(house.machine())
-        for in_flight in given.in_flight:
-            for workers in given.workers:
-                m = measure(in_flight, workers, given.seconds, given.repeat, given.fill)
-                print(json.dumps(asdict(m)) if given.json else line(m), flush=True)
-
-
-def line(m: Measured) -> str:
-    parts = ", ".join(f"{part} {value:.2f}" for part, value in m.cpu_ms_by_part.items())
-    return (
-        f"{m.in_flight:4d} in flight, {m.workers} worker(s): {m.ratio:.2f} x the ideal (floor {m.floor_ratio:.2f} x, "
-        f"{m.over_floor:.2f} of it); CPU a call {m.cpu_ms:.2f} ms ({parts}; floor {m.floor_cpu_ms:.2f}); "
-        f"{m.calls} calls in {m.seconds:.1f} s" + (f"; not certified: {m.odd}" if m.odd else "")
-    )
+    house.run(rows, parser.parse_args())
 
 
 if __name__ == "__main__":
