@@ -64,9 +64,9 @@ class Command(BaseCommand):
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(borrowed.workers(self.out.print))
-            except (borrowed.NotReady, *terminal.BROKER_ERRORS):
+            except BaseException:
                 if done.created:  # otherwise its pairs would stay taken by a job that nobody waits for
-                    done.job.cancel("No worker could be reached or started.")
+                    done.job.cancel("No worker was started for it.")
                 raise
             return terminal.follow_job(done.job, self.out, quiet=quiet)
 
