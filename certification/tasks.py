@@ -9,9 +9,9 @@ import structlog
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from certification.engine import queue, runner
+from certification.engine import comparison, queue, runner
 from certification.engine import reconcile as reconciliation
-from certification.models import CertificationJob, CertificationRun, Priority, QueuePause
+from certification.models import CertificationJob, CertificationRun, Priority, QueuePause, State, Tier
 
 log = structlog.get_logger(__name__)
 
@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 def certify_run(run_id: str) -> None:
     """Work on one run, unless the message is a duplicate or the queue is paused."""
     try:
-        if not _held_back(uuid.UUID(run_id)):
-            runner.run(uuid.UUID(run_id), runner.worker())
+        if not _held_back(uuid.UUID(run_id)) and runner.run(uuid.UUID(run_id), runner.worker()):
+            _compare_regions(uuid.UUID(run_id))
     except Exception:  # the row stays as it is; reconcile tries it again
         log.exception("run_crashed", run=run_id)
 
@@ -33,6 +33,14 @@ def _held_back(run_id: uuid.UUID) -> bool:
         if run is None or run.job.priority != Priority.BULK:
             return run is None
         return QueuePause.objects.current(run.backend) is not None
+
+
+def _compare_regions(run_id: uuid.UUID) -> None:
+    """The run that closed a job compares its regions."""
+    with runner.released():
+        job = CertificationJob.objects.filter(runs=run_id, status=State.COMPLETED).exclude(tier=Tier.QUICK).first()
+        if job is not None:
+            comparison.compare(job)
 
 
 @shared_task(ignore_result=True)

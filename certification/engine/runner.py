@@ -289,7 +289,7 @@ class Execution:
         self.targets: list[tuple[str, str]] = []
         self.target, self.target_kind = self.model_id, RouteKind.ON_DEMAND.value
         self.route_settled = False
-        self.deadline = time.monotonic() + settings.CERTIFICATION_TIMEOUT / 1000 * TIMES[run.tier]
+        self.deadline = time.monotonic() + settings.CERTIFICATION_TIMEOUT / 1000 * TIMES[Tier(run.tier)]
         self.stop = threading.Event()
         self.lost = False
         self.nobody_answers = False
