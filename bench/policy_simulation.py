@@ -1,15 +1,18 @@
 """How often the judging policy certifies what it should not, and withholds what it should certify.
 
     .venv/bin/python bench/policy_simulation.py [--runs 4000] [--seed 1] [--markdown] [--plots bench/plots]
+    .venv/bin/python bench/policy_simulation.py --power-runs 0 --policy near_floor_first=0.10 second_retry=0
 
 Every simulated run goes through the real `plan.next_trials` and `scoring.judge`: only the grades are drawn, from the
 pass rates of a situation. Beside our verdict stands what a plain average of the same first trials would have said
 (certified from 80 %) and what one ping (the access gate) says. `--plots` writes the figures of docs/judging.md as SVG.
+`--policy` judges by other numbers than the policy's own, to see what a change of them would do.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import random
 import sys
 import time
@@ -17,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -166,6 +169,12 @@ class Tally:
         """How much of it was certified, 0..1."""
         return self.certified / self.runs
 
+    @property
+    def right(self) -> float:
+        """The share that a healthy model may get: certified, or `pending` where infrastructure is in the way."""
+        disturbed = self.situation.throttled + self.situation.outage > 0
+        return (self.certified + (self.verdicts[Status.PENDING] if disturbed else 0)) / self.runs
+
     def row(self) -> tuple[str, ...]:
         """The table's cells; the interval is Wilson's, 95 %."""
         low, high = statistics.wilson(self.certified, self.runs)
@@ -254,12 +263,12 @@ def lines(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) ->
 
 
 def violations(tallies: Sequence[Tally]) -> list[str]:
-    """What of the two promises does not hold: broken certified in < 1 % of runs, healthy in > 99 %."""
+    """What of the two promises does not hold: broken certified in < 1 % of runs, healthy in > 99 % (or told to wait)."""
     return [
         f"{t.situation.name}: certified in {100 * t.share:.2f} %"
         for t in tallies
         if t.situation.promised
-        and ((t.situation.certify is False and t.share >= 0.01) or (t.situation.certify and t.share <= 0.99))
+        and ((t.situation.certify is False and t.share >= 0.01) or (t.situation.certify and t.right <= 0.99))
     ]
 
 
@@ -282,6 +291,7 @@ def plots(tallies: Sequence[Tally], powers: Mapping[str, Sequence[Power]]) -> di
 
 def main() -> int:
     options = _options()
+    judge_by(dict(pair.split("=") for pair in options.policy))
     started = time.perf_counter()
     tallies = [tally(situation, options.runs, options.seed) for situation in SITUATIONS]
     print(
@@ -317,6 +327,12 @@ def power_rows(category: str, found: Sequence[Power]) -> list[tuple[str, ...]]:
     ]
 
 
+def judge_by(changes: Mapping[str, str]) -> None:
+    """Set numbers of the policy for this process. TypeError for a name that it does not have."""
+    numbers: dict[str, Any] = {n: type(getattr(scoring.POLICY, n, ""))(float(v)) for n, v in changes.items()}
+    scoring.POLICY = plan.POLICY = dataclasses.replace(scoring.POLICY, **numbers)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=4000, help="simulated runs per situation")
@@ -325,6 +341,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
+    parser.add_argument("--policy", nargs="*", default=[], metavar="NAME=NUMBER", help="numbers to judge by instead")
     parser.add_argument("--plots", type=Path, help="write the plots as SVG into this directory")
     return parser.parse_args()
 

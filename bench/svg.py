@@ -15,7 +15,7 @@ def bars(title: str, groups: Sequence[tuple[str, Sequence[float]]], series: Sequ
     left, width, bar = 250, 420, 13
     high = bar * len(series) + 12
     height = 70 + high * len(groups) + 30
-    out = [_text(16, 24, title, size=15, weight="bold"), *_legend(series, 44)]
+    out = [_text(16, 24, title, size=15, weight="bold"), *_legend(series, 44, [""] * len(series))]
     for tick in range(0, 101, 20):
         x = left + width * tick / 100
         out += [_line(x, 58, x, height - 28, GRID), _text(x, height - 12, f"{tick} %", anchor="middle")]
@@ -49,10 +49,10 @@ def curves(title: str, x_name: str, xs: Sequence[float], lines: Sequence[tuple[s
     return _svg(left + width + 30, top + height + 52, out)
 
 
-def _legend(names: Sequence[str], y: float) -> list[str]:
+def _legend(names: Sequence[str], y: float, dashes: Sequence[str] = DASHES) -> list[str]:
     out, x = [], 16.0
     for i, name in enumerate(names):
-        dash = f'stroke="{COLOURS[i]}" stroke-width="4" stroke-dasharray="{DASHES[i]}"'
+        dash = f'stroke="{COLOURS[i]}" stroke-width="4" stroke-dasharray="{dashes[i]}"'
         out += [f'<line x1="{x}" y1="{y - 4}" x2="{x + 26}" y2="{y - 4}" {dash}/>', _text(x + 32, y, name)]
         x += 52 + 7 * len(name)
     return out

@@ -441,6 +441,18 @@ class TestFullVerdicts:
         lost = [CaseOutcome(o.case, (PASS, PASS, invalid(), invalid(), invalid())) for o in full()]
         assert whole(lost).verdict == Status.PENDING
 
+    @pytest.mark.parametrize("trials", [(), (invalid(),) * 3, (FAIL, invalid(), invalid())])
+    def test_no_certificate_vouches_for_a_gate_that_could_not_be_judged(self, trials: tuple[Grade, ...]) -> None:
+        judged = whole(full(), flaky={"G07": trials})
+        assert judged.verdict == Status.PENDING
+        assert "nothing is known of G07" in judged.message
+
+    def test_no_certificate_vouches_for_a_category_that_could_not_be_judged(self) -> None:
+        lost = CaseOutcome(scored(Category.VISION, 0, 0, "V1").case, (invalid(),) * 3)
+        judged = whole([o for o in full() if o.case.category != Category.VISION] + [lost])
+        assert (judged.verdict, judged.reason) == (Status.PENDING, Reason.THROTTLED_TOKENS)
+        assert "nothing is known of vision because of throttled tokens" in judged.message
+
     def test_a_slow_model_scores_less(self) -> None:
         slow = whole(full(), latency=timed(60_000.0, 1.0))
         assert (slow.score, slow.performance) == (pytest.approx(85.0), 0.0)

@@ -94,7 +94,7 @@ def _confirmations(outcomes: Sequence[CaseOutcome], begun: Mapping[str, int]) ->
     Among twelve gates two slips are common (5 % of runs at 97 % per try) and two gates that cannot be relied on are not.
     """
     flaky = [o for o in outcomes if o.standing == Standing.FLAKY]
-    if len(flaky) <= POLICY.max_flaky:
+    if len(flaky) <= POLICY.max_flaky or not POLICY.second_retry:
         return ()
     open_ones = [o for o in flaky if len(o.valid) < POLICY.gate_tries and _may_try(o)]
     return tuple(Trial(o.case, begun[o.case.id]) for o in open_ones)

@@ -57,6 +57,7 @@ class Policy:
     min_core: float = 0.80
     min_category: float = 0.60
     max_flaky: int = 1
+    second_retry: bool = True  # of gates that passed on the first, where more of them are flaky than allowed
     ladder: tuple[int, ...] = (3, 5, 9)
     near_line: float = 5.0
     near_floor: float = 0.10
@@ -454,6 +455,19 @@ class Run:
         return sum(o.valid_of_planned for o in self.applying) / planned if planned else 0.0
 
     @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """Gates and categories that apply and about which no trial says anything; a certificate would vouch for them."""
+        open_gates = [o.case.id for o in self.gates if o.standing == Standing.OPEN]
+        wanted = (o.case.category for o in self.applying if o.case.kind == Kind.SCORED)
+        known = {o.case.category for o in _scored(self.applying)}
+        return (*open_gates, *dict.fromkeys(c.value for c in wanted if c in POLICY.weights and c not in known))
+
+    @cached_property
+    def judgeable(self) -> bool:
+        """Whether enough of what was planned is valid: 95 % of the trials, every gate, something of every category."""
+        return self.access is None and not self.unknown and not _below(self.valid_share, POLICY.min_valid)
+
+    @cached_property
     def obstacle(self) -> Failure | None:
         """What kept the run from an end: the access gate's own trouble, else what ended most of the invalid trials."""
         if self.access or not self.gates:
@@ -470,6 +484,8 @@ class Run:
 def _causes(outcomes: Iterable[CaseOutcome]) -> list[Failure]:
     return [t.cause for o in outcomes for t in o.trials if not t.valid and t.cause is not None]
 
+
+SHOWN = 4  # names in a sentence
 
 _REFUSED = (Status.PERMISSION_REQUIRED, Status.CONFIGURATION_REQUIRED)
 
@@ -488,7 +504,7 @@ def not_on_runtime() -> Judgement:
 def judge(run: Run) -> Judgement:
     """The verdict of a run: the first of SUITE.md's rules that matches, with its reason and a sentence that says why."""
     figures = _figures(run)
-    if run.access or run.valid_share < POLICY.min_valid:
+    if not run.judgeable:
         return _without_verdict(run, figures)
     if run.failed_gates:
         return _gate_failed(run, figures)
@@ -564,8 +580,10 @@ def _without_verdict(run: Run, figures: Judgement) -> Judgement:
     planned = sum(o.planned for o in run.applying)
     valid = sum(o.valid_of_planned for o in run.applying)
     why = f" because of {_spoken(reason.value)}" if reason else ""
+    nothing = f" and nothing is known of {', '.join(run.unknown)}" if 0 < len(run.unknown) <= SHOWN else ""
     message = (
-        f"No verdict yet: {valid} of {planned} planned trials could be judged{why}. That says nothing about the model."
+        f"No verdict yet: {valid} of {planned} planned trials could be judged{nothing}{why}. "
+        "That says nothing about the model."
     )
     return _with(figures, Status.PENDING, message, reason)
 
@@ -692,9 +710,8 @@ def undecided(run: Run) -> frozenset[Category]:
 def _settled(run: Run, figures: Judgement) -> bool:
     """Whether something stands in the way of a certificate that no repeat of a scored case can move."""
     return bool(
-        run.access
+        not run.judgeable
         or run.failed_gates
-        or _below(run.valid_share, POLICY.min_valid)
         or _too_weak(figures)
         or _unmet_capabilities(run, figures)
         or _unmet_gates(run)
