@@ -7,9 +7,9 @@ from pathlib import Path
 
 # Commands that work on the database and do not see to the embedded servers themselves.
 NEEDS_SERVERS = frozenset({
-    "changepassword", "clearsessions", "createsuperuser", "dbshell", "dumpdata", "flush", "inspectdb", "job",
-    "list_uncertified", "load_catalogue", "loaddata", "migrate", "recertify_stale", "reconcile", "runserver", "shell",
-    "showmigrations", "sqlmigrate", "sync_catalogue",
+    "changepassword", "cleanup", "clearsessions", "createsuperuser", "dbshell", "dumpdata", "flush", "inspectdb", "job",
+    "list_uncertified", "load_catalogue", "loaddata", "migrate", "recertify_stale", "reconcile", "rescore", "runserver", "shell",
+    "showmigrations", "sqlmigrate", "suite", "sync_catalogue",
 })  # fmt: skip
 
 

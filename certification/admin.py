@@ -21,6 +21,7 @@ from django.utils.translation import ngettext
 from certification import words
 from certification.engine import dispatch
 from certification.models import (
+    Acceptance,
     AIModel,
     CertificationJob,
     CertificationRun,
@@ -198,6 +199,12 @@ class RouteInline(admin.TabularInline):
     readonly_fields = ("last_seen_at",)
 
 
+class AcceptanceInline(ReadOnly, admin.TabularInline):
+    model = Acceptance
+    extra = 0
+    fields = ("operation", "feature", "accepted", "region", "seen_at")
+
+
 @admin.register(AIModel)
 class AIModelAdmin(admin.ModelAdmin):
     list_display = ("api_model_id", "name", "vendor", "kind", "lifecycle", "is_active", "regions_offered")
@@ -207,7 +214,7 @@ class AIModelAdmin(admin.ModelAdmin):
     autocomplete_fields = ("provider",)
     readonly_fields = ("facts_as_of", "created_at", "updated_at")
     list_per_page = 50
-    inlines = (RouteInline,)
+    inlines = (RouteInline, AcceptanceInline)
     actions = ("certify_quickly",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AIModel]:

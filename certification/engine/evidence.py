@@ -81,6 +81,7 @@ def trial(script: Script, grade: Grade, attempts: Sequence[Attempt]) -> dict[str
         "evidence": clean(dict(grade.evidence)),
         "lacks": grade.lacks,
         "cause": failure(grade.cause) if grade.cause else None,
+        "has_transcript": bool(attempts),
         "calls": [_attempt(a) for a in attempts],
     }
 
@@ -267,7 +268,7 @@ def fit(results: list[TestResult]) -> list[TestResult]:
     for trial, size in sorted(trials, key=lambda t: (not t[0]["passed"], -t[1])):
         if total <= MAX_RUN:
             break
-        trial["calls"] = []
+        trial["calls"], trial["has_transcript"] = [], False
         trial["dropped"] = f"The transcript of {size} characters was over the run's {MAX_RUN}."
         total -= size
     return results

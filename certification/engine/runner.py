@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from os import getpid
@@ -22,6 +22,7 @@ import structlog
 from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
 
 from certification.bedrock.client import Bedrock
 from certification.bedrock.errors import BedrockError
@@ -30,6 +31,7 @@ from certification.engine.evidence import Attempt
 from certification.engine.preflight import Preflight
 from certification.exchange import AnyRequest, EmbedRequest, Failure, Operation, Outcome, Reply, Request, Text, Timing
 from certification.models import (
+    Acceptance,
     CertificationRun,
     OperatorCase,
     Priority,
@@ -42,8 +44,8 @@ from certification.models import (
     Tier,
 )
 from certification.reasons import ErrorCategory, Owner, Reason, Status
-from certification.suite import custom, plan, registry, scoring
-from certification.suite.case import Case, Context, Grade, Script, play
+from certification.suite import custom, plan, registry, scoring, statistics
+from certification.suite.case import Case, Context, Grade, Kind, Script, play
 from certification.suite.plan import Trial
 from certification.suite.scoring import CaseOutcome, Judgement
 
@@ -242,6 +244,8 @@ def _finish(execution: Execution, judgement: Judgement) -> bool:
     def write() -> bool:
         with transaction.atomic():
             won = run.finish(outcome, execution.results())
+            if won and execution.trials:
+                Acceptance.learn(run.model, run.region, execution.learnt(), timezone.now())
             if won and says_something:
                 standing.publish(run, ttl)
             return won
@@ -562,7 +566,8 @@ class Execution:
             suite_version=self.suite_version,
             policy_version=registry.POLICY_VERSION,
             environment=self.environment
-            | {"unmet": list(judgement.unmet), "lacks": list(judgement.lacks), "judged": evidence.basis(self._seen())},
+            | {"unmet": list(judgement.unmet), "lacks": list(judgement.lacks), "judged": evidence.basis(self._seen())}
+            | ({"latency": latency} if (latency := self._latency()) else {}),
         )
 
     def _failure_behind(self, judgement: Judgement) -> Failure | None:
@@ -571,6 +576,30 @@ class Execution:
         refusal = self._refusal()  # its reason may be one that we worked out
         candidates = (*failures, refusal) if refusal else failures
         return next((f for f in candidates if f.reason == judgement.reason), None)
+
+    def learnt(self) -> dict[tuple[str, str], bool]:
+        """What the trials showed the model to take or refuse, as {(operation, feature): accepted}."""
+        seen: dict[tuple[str, str], bool] = {}
+        for case_id, trials in self.trials.items():
+            for _script, grade, attempts in trials:
+                operation = str(attempts[-1].request.operation) if attempts else ""
+                if grade.lacks:
+                    seen[operation, grade.lacks] = False
+                elif grade.passed and case_id in registry.PROBES:
+                    seen.setdefault((operation, registry.PROBES[case_id]), True)
+        return seen
+
+    def _latency(self) -> dict[str, object]:
+        """Time to first token and output speed of the performance cases, pooled: median, its interval, percentiles."""
+        pooled: dict[str, list[float]] = defaultdict(list)
+        timed = [case.id for case in self.cases if case.kind == Kind.PERFORMANCE]
+        for case_id in timed:
+            for _script, grade, _attempts in self.trials[case_id]:
+                if grade.valid:
+                    for name in ("ttft_ms", "tokens_per_second"):
+                        if isinstance(value := grade.evidence.get(name), int | float):
+                            pooled[name].append(float(value))
+        return {name: asdict(found) for name, values in pooled.items() if (found := statistics.summarise(values))}
 
     def results(self) -> list[TestResult]:
         """One row per case of the run, with its trials as evidence."""

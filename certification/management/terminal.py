@@ -76,11 +76,7 @@ def sentences(handle: Callable[P, T]) -> Callable[P, T]:
         except (OperationalError, InterfaceError) as error:
             raise CommandError(_database_sentence(error)) from error
         except BROKER_ERRORS as error:
-            remedy = "Start it with: manage.py up" if settings.EMBEDDED_VALKEY else "Start it, or correct REDIS_URL"
-            said = " ".join(str(error).split()).rstrip(".")
-            raise CommandError(
-                f"Redis cannot be reached: {said}. {remedy}. Nothing is lost: the database holds every job."
-            ) from error
+            raise CommandError(_broker_sentence(error)) from error
         except DatabaseError as error:
             if "does not exist" in str(error):
                 raise CommandError("The database has no tables yet. Run: manage.py migrate") from error
@@ -140,6 +136,14 @@ def _database_sentence(error: Exception) -> str:
     if settings.EMBEDDED_POSTGRES:
         return f"The database cannot be reached: {text}. Start it again with: manage.py up"
     return f"The database cannot be reached: {text}. Start it, or correct DATABASE_URL."
+
+
+def _broker_sentence(error: Exception) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    if "No space left on device" in text:
+        return f"The disk of Redis is full: {text}. Free some space and run the command again; no job is lost."
+    remedy = "Start it with: manage.py up" if settings.EMBEDDED_VALKEY else "Start it, or correct REDIS_URL"
+    return f"Redis cannot be reached: {text}. {remedy}. Nothing is lost: the database holds every job."
 
 
 def is_disk_full(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from certification.models.accounts import Role, User
 from certification.models.cases import OperatorCase
-from certification.models.catalogue import AIModel, Lifecycle, ModelKind, Provider, Region, Route, RouteKind
+from certification.models.catalogue import Acceptance, AIModel, Lifecycle, ModelKind, Provider, Region, Route, RouteKind
 from certification.models.certifications import ModelCertification
 from certification.models.jobs import (
     ACTIVE,
@@ -26,6 +26,7 @@ __all__ = [
     "TERMINAL",
     "WAITING",
     "AIModel",
+    "Acceptance",
     "Backend",
     "CertificationJob",
     "CertificationRun",

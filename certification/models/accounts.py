@@ -75,7 +75,7 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     Role.VIEWER: dict.fromkeys(
         (
             "provider", "region", "aimodel", "route", "certificationjob", "certificationrun", "testresult",
-            "modelcertification", "queuepause", "runjudgement", "operatorcase",
+            "modelcertification", "queuepause", "runjudgement", "operatorcase", "acceptance",
         ),
         READ,
     ),

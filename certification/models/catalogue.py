@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from django.db import models, transaction
 from django.db.models import Q
@@ -171,6 +171,43 @@ class Route(models.Model):
         is_global = self.target_id.startswith("global.")
         rank = {RouteKind.ON_DEMAND: 0, RouteKind.INFERENCE_PROFILE: 2 if is_global else 1}.get(RouteKind(self.kind), 3)
         return rank, self.target_id
+
+
+class Acceptance(models.Model):
+    """What a model was seen to take or refuse, per operation: learnt by probing, the last word counts."""
+
+    model = models.ForeignKey(AIModel, on_delete=models.CASCADE, related_name="acceptances", verbose_name=_("model"))
+    operation = models.CharField(_("operation"), max_length=40)
+    feature = models.CharField(_("feature"), max_length=40)
+    accepted = models.BooleanField(_("accepted"))
+    region = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="+", verbose_name=_("seen in"))
+    seen_at = models.DateTimeField(_("seen"))
+
+    class Meta:
+        verbose_name = _("learnt acceptance")
+        verbose_name_plural = _("learnt acceptances")
+        ordering = ["model", "operation", "feature"]
+        constraints = [
+            models.UniqueConstraint(fields=["model", "operation", "feature"], name="one_acceptance_per_feature")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.feature}: {self.accepted}"
+
+    @staticmethod
+    def learn(model: AIModel, region: Region, seen: Mapping[tuple[str, str], bool], at: datetime) -> None:
+        """Keep what a run saw, as {(operation, feature): accepted}. In key order, so that two runs never lock crosswise."""
+        Acceptance.objects.bulk_create(
+            [
+                Acceptance(
+                    model=model, operation=operation, feature=feature, accepted=accepted, region=region, seen_at=at
+                )
+                for (operation, feature), accepted in sorted(seen.items())
+            ],
+            update_conflicts=True,
+            unique_fields=["model", "operation", "feature"],
+            update_fields=["accepted", "region", "seen_at"],
+        )
 
 
 @dataclass(frozen=True)

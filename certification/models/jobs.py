@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -429,6 +429,27 @@ class TestResultQuerySet(models.QuerySet["TestResult"]):
             for call in trial["calls"][-1:]
             if trial["passed"] and (call.get("reply") or {}).get("usage")
         }
+
+    def with_transcripts(self, before: datetime) -> TestResultQuerySet:
+        """Results of runs that ended before then and still hold requests and replies."""
+        return self.filter(run__completed_at__lt=before, trials__contains=[{"has_transcript": True}])
+
+    def drop_transcripts(self, before: datetime) -> int:
+        """Drop requests and replies of old runs; grades, sentences and figures stay, so that they can still be judged."""
+        with connection.cursor() as cursor:
+            cursor.execute(DROP_TRANSCRIPTS, [before])
+            return cursor.rowcount
+
+
+DROP_TRANSCRIPTS = """
+UPDATE certification_testresult AS result
+SET trials = (
+    SELECT jsonb_agg(trial - 'calls' || '{"calls": [], "has_transcript": false}'::jsonb ORDER BY position)
+    FROM jsonb_array_elements(result.trials) WITH ORDINALITY AS t(trial, position)
+)
+FROM certification_certificationrun AS run
+WHERE run.id = result.run_id AND run.completed_at < %s AND result.trials @> '[{"has_transcript": true}]'::jsonb
+"""
 
 
 class TestResult(models.Model):
