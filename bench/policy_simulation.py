@@ -329,7 +329,8 @@ def power_rows(category: str, found: Sequence[Power]) -> list[tuple[str, ...]]:
 
 def judge_by(changes: Mapping[str, str]) -> None:
     """Set numbers of the policy for this process. TypeError for a name that it does not have."""
-    numbers: dict[str, Any] = {n: type(getattr(scoring.POLICY, n, ""))(float(v)) for n, v in changes.items()}
+    kinds: dict[str, Any] = {name: type(getattr(scoring.POLICY, name, 0.0)) for name in changes}
+    numbers = {name: kinds[name](float(value)) for name, value in changes.items()}
     scoring.POLICY = plan.POLICY = dataclasses.replace(scoring.POLICY, **numbers)
 
 

@@ -304,7 +304,7 @@ class TestQuickVerdicts:
     def test_unreliable_calls_cost_the_certificate(self) -> None:
         judged = quick(gates(G03=(FAIL, PASS), G07=(FAIL, PASS)), calls=Calls(20, server_errors=12))
         assert judged.verdict == Status.QUALITY_WARNING
-        assert judged.unmet == ("the score 79 is below 80",)
+        assert judged.unmet == ("the score 78 is below 80",)
         assert judged.reason == Reason.QUALITY_BELOW_LINE
 
     @pytest.mark.parametrize(
@@ -415,6 +415,17 @@ class TestFullVerdicts:
         judged = whole([*others, *json])
         assert judged.categories["json"] == pytest.approx(0.8)
         assert judged.verdict == Status.CERTIFIED
+
+    @pytest.mark.parametrize("figure", [0.7999, 0.796, 0.8 - 1e-5])
+    def test_no_sentence_rounds_up_to_the_line(self, figure: float) -> None:
+        assert scoring._cut(figure) == "0.79"
+        assert scoring._cut(100 * figure, 0) == "79"
+        assert (scoring._cut(0.8), scoring._cut(2.4 / 3), scoring._cut(0.29), scoring._cut(89.0, 0)) == (
+            "0.80",
+            "0.80",
+            "0.29",
+            "89",
+        )
 
     def test_the_rating_is_that_of_the_score_shown(self) -> None:
         for latency in range(1000, 5000, 7):

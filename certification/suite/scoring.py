@@ -611,11 +611,11 @@ def _too_weak(figures: Judgement) -> tuple[str, ...]:
     """Rule 6, in words."""
     found = []
     if figures.quality is not None and _below(figures.quality, POLICY.fail_quality):
-        found.append(f"the quality {figures.quality:.2f} is below {POLICY.fail_quality:.2f}")
+        found.append(f"the quality {_cut(figures.quality)} is below {POLICY.fail_quality:.2f}")
     for category in POLICY.core:
         mean = figures.categories.get(category.value)
         if mean is not None and _below(mean, POLICY.fail_core):
-            found.append(f"{category.value} at {mean:.2f} is below {POLICY.fail_core:.2f}")
+            found.append(f"{category.value} at {_cut(mean)} is below {POLICY.fail_core:.2f}")
     return tuple(found)
 
 
@@ -623,7 +623,7 @@ def unmet_conditions(run: Run, figures: Judgement) -> tuple[str, ...]:
     """What of rule 7 does not hold, in words; gates apart, which rule 5 has judged. Empty = certified."""
     unmet = []
     if _below(figures.score or 0.0, POLICY.line):
-        unmet.append(f"the score {figures.score or 0.0:.0f} is below {POLICY.line:.0f}")
+        unmet.append(f"the score {_cut(figures.score or 0.0, 0)} is below {POLICY.line:.0f}")
     unmet += _unmet_capabilities(run, figures)
     if run.tier != "quick":
         unmet += _unmet_quality(figures) + _unmet_gates(run)
@@ -642,11 +642,11 @@ def _unmet_capabilities(run: Run, figures: Judgement) -> list[str]:
 
 def _unmet_quality(figures: Judgement) -> list[str]:
     unmet = []
-    if _bound_fails(figures):
-        unmet.append(f"the lower bound {figures.lower_bound:.2f} of the quality is below {POLICY.min_bound:.2f}")
+    if figures.lower_bound is not None and _bound_fails(figures):
+        unmet.append(f"the lower bound {_cut(figures.lower_bound)} of the quality is below {POLICY.min_bound:.2f}")
     for name, mean in figures.categories.items():
         if _below(mean, _floor(name)):
-            unmet.append(f"{name} at {mean:.2f} is below {_floor(name):.2f}")
+            unmet.append(f"{name} at {_cut(mean)} is below {_floor(name):.2f}")
     return unmet
 
 
@@ -665,6 +665,11 @@ def _bound_fails(figures: Judgement) -> bool:
     return figures.lower_bound is not None and _below(figures.lower_bound, POLICY.min_bound)
 
 
+def _cut(figure: float, digits: int = 2) -> str:
+    """A figure for people, never rounded up: 79.6 below 80 must not read "80 is below 80"."""
+    return f"{math.floor(figure * 10**digits + 1e-6) / 10**digits:.{digits}f}"
+
+
 def _below(figure: float, line: float) -> bool:
     """Thirds do not add up exactly: what is on the line to nine digits is on it."""
     return figure < line - 1e-9
@@ -678,8 +683,8 @@ def _praise(run: Run, figures: Judgement) -> str:
     gates = f"all {len(run.gates)} gates passed"
     if figures.flaky_gates:
         gates += f", {', '.join(figures.flaky_gates)} only on a retry"
-    tested = f"quality {figures.quality:.2f}, " if figures.quality is not None else ""
-    return f"Certified: {gates}, {tested}score {figures.score:.0f}, rating {figures.rating}."
+    tested = f"quality {_cut(figures.quality)}, " if figures.quality is not None else ""
+    return f"Certified: {gates}, {tested}score {_cut(figures.score or 0.0, 0)}, rating {figures.rating}."
 
 
 # When more repeats are worth their cost.
