@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from certification.models import CertificationRun
-from certification.suite import registry
+from certification.suite import guide, registry
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
@@ -51,3 +52,12 @@ def test_it_says_what_a_run_costs(catalogue: None, capsys: pytest.CaptureFixture
     size = said(capsys, "cost", "--model", "amazon.nova-lite-v1:0", "--tier", "quick")
     assert size["calls"] == 14
     assert 0 < size["usd"] < 0.01
+
+
+def test_the_page_about_the_suite_is_what_the_code_says() -> None:
+    page = Path(__file__).parent.parent / "docs" / "suite.md"
+    assert page.read_text(encoding="utf-8") == guide.document(), "Run: manage.py suite doc > docs/suite.md"
+
+
+def test_every_case_says_why_it_is_there() -> None:
+    assert set(guide.WHY) == set(registry.BY_ID)

@@ -18,7 +18,7 @@ from certification.engine.runner import Stopped
 from certification.management import terminal
 from certification.models import AIModel, Tier
 from certification.ops import borrowed
-from certification.suite import registry
+from certification.suite import guide, registry
 from certification.suite.case import Case, Ref
 
 
@@ -43,6 +43,7 @@ class Command(BaseCommand):
         cost = verbs.add_parser("cost", help="calls, tokens and money of one run before you start it")
         cost.add_argument("--model", required=True)
         cost.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
+        verbs.add_parser("doc", help="print docs/suite.md")
         for verb in (many, one, attempt, cost):
             verb.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -52,7 +53,9 @@ class Command(BaseCommand):
 
     def list(self, options: dict[str, Any], out: Console) -> None:
         kinds = [options["kind"]] if options["kind"] else ["text", "embedding"]
-        rows = [_facts(kind, case) for kind in kinds for case in registry.cases(kind, options["tier"])]
+        rows = [
+            _facts(kind, case) for kind in kinds for case in registry.cases(kind, options["tier"], guide.EVERYTHING)
+        ]
         if options["json"]:
             return terminal.say_json(rows)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -66,6 +69,9 @@ class Command(BaseCommand):
         out.print(table)
         out.print(f"{len(rows)} cases, suite {registry.SUITE_VERSION}, policy {registry.POLICY_VERSION}")
         return None
+
+    def doc(self, _options: dict[str, Any], _out: Console) -> None:
+        self.stdout.write(guide.document(), ending="")
 
     def show(self, options: dict[str, Any], out: Console) -> None:
         case, seed = _case(options["case"]), _seed(options["seed"])
