@@ -42,20 +42,30 @@ def next_trials(
     `seen` makes the Run that will be judged from the outcomes so far: whether repeats can still decide depends on its
     calls, its model class and what it declares too. It is asked only when everything planned has ended.
     """
-    begun = {c.id: max((started or {}).get(c.id, 0), len(grades.get(c.id, ()))) for c in cases}
-    outcomes = outcomes_of(cases, grades)
-    access = outcomes[0] if outcomes else None
-    if access is None or access.standing in (Standing.OPEN, Standing.SKIPPED):
-        return _due(access, begun, 1) if access else ()
-    calling = [o for o in outcomes if not o.case.over_run]
-    due = tuple(trial for o in calling for trial in _due(o, begun, o.case.repeats))
-    if due or any(begun[o.case.id] > len(o.trials) for o in outcomes):
+    ended = {c.id: len(grades.get(c.id, ())) for c in cases}
+    begun = {name: max(started.get(name, 0), n) for name, n in ended.items()} if started else ended
+    access = outcomes_of(cases[:1], grades)
+    if not access or access[0].standing in (Standing.OPEN, Standing.SKIPPED):
+        return _due(access[0], begun, 1) if access else ()
+    calling = [c for c in cases if not c.over_run]
+    unsettled = [c for c in calling if not _is_done(c, grades.get(c.id, ()), begun[c.id])]
+    due = tuple(trial for o in outcomes_of(unsettled, grades) for trial in _due(o, begun, o.case.repeats))
+    if due or begun != ended:
         return due
     if tier != "quick":
-        more = _confirmations(calling, begun) or _repeats((seen or _plain(tier))(tuple(calling)), begun)
+        outcomes = outcomes_of(calling, grades)
+        more = _confirmations(outcomes, begun) or _repeats((seen or _plain(tier))(outcomes), begun)
         if more:
             return more
-    return tuple(trial for o in outcomes if o.case.over_run for trial in _due(o, begun, 1))
+    last = [c for c in cases if c.over_run]
+    return tuple(trial for o in outcomes_of(last, grades) for trial in _due(o, begun, 1))
+
+
+def _is_done(case: Case, trials: Sequence[Grade], begun: int) -> bool:
+    """Whether a look at its grades shows that a case wants no trial; asked after every trial of a run, hence cheap."""
+    if case.kind == Kind.GATE:
+        return bool(trials) and trials[0].passed
+    return begun >= case.repeats and all(t.valid for t in trials)
 
 
 def _plain(tier: str) -> Callable[[tuple[CaseOutcome, ...]], Run]:
