@@ -41,11 +41,12 @@ def publish_job(job: CertificationJob) -> bool:
     False when the broker cannot be reached; the runs stay PENDING and `reconcile` sends them when it is back.
     """
     try:
+        waiting(job.priority)  # answers at once that Redis is away; kombu would try for seconds while a request waits
         if job.total_runs <= SMALL:
             publish(list(job.runs.values_list("pk", flat=True)), job.priority)
         else:
             current_app.send_task(PUBLISH_JOB, [str(job.pk)], queue=name_for(Priority.INTERACTIVE), retry=False)
-    except (OperationalError, OSError) as error:
+    except (OperationalError, redis.RedisError, OSError) as error:
         log.warning("broker_unreachable", job=str(job.pk), error=str(error))
         return False
     job.mark_queued()
