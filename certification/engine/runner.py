@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import uuid
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,8 +45,8 @@ from certification.models import (
     Tier,
 )
 from certification.reasons import ErrorCategory, Owner, Reason, Status
-from certification.suite import custom, plan, registry, scoring, statistics
-from certification.suite.case import Case, Context, Grade, Kind, Script, play
+from certification.suite import custom, plan, registry, scoring
+from certification.suite.case import Case, Context, Grade, Script, play
 from certification.suite.plan import Trial
 from certification.suite.scoring import CaseOutcome, Judgement
 
@@ -372,19 +373,35 @@ class Execution:
         if self.stop.is_set():
             self._due.clear()
             return
-        fresh = plan.next_trials(self.cases, self.grades, self._started, self.run.tier)
+        fresh = plan.next_trials(self.cases, self.grades, self._started, self.run.tier, self._so_far)
         for trial in fresh:
             self._started[trial.case.id] += 1
         if fresh:
             self._due += [(trial, trial.script(self.run.variant_seed)) for trial in fresh]
-            self._due.sort(key=lambda due: -len(due[1].steps))
+            self._due.sort(key=lambda due: (due[0].case.together, -len(due[1].steps)))
 
     def _open_lanes(self) -> None:
-        """Give call threads to the trials that are due, as many as the run may have."""
-        while self._due and self._lanes < self.worker.calls_per_run:
+        """Give call threads to the trials that are due, as many as the run may have; a burst once nothing else is left."""
+        while self._lanes < self.worker.calls_per_run and (due := self._next()):
             self._lanes += 1
             self._idle.clear()
-            self.worker.calls.submit(self._lane, *self._due.pop(0))
+            self.worker.calls.submit(self._lane, *due)
+        if self._due and not self._lanes:
+            self._open_burst()
+
+    def _next(self) -> tuple[Trial, Script] | None:
+        """The next trial that may start beside others."""
+        return self._due.pop(0) if self._due and not self._due[0][0].case.together else None
+
+    def _open_burst(self) -> None:
+        """All due trials of the next case at once, in threads of their own: the shared ones may be busy."""
+        case = self._due[0][0].case
+        burst = [due for due in self._due if due[0].case is case]
+        self._due = [due for due in self._due if due[0].case is not case]
+        self._lanes = len(burst)
+        self._idle.clear()
+        for due in burst:
+            threading.Thread(target=self._lane, args=due, name="burst", daemon=True).start()
 
     def _lane(self, trial: Trial, script: Script) -> None:
         """One call thread's part: a trial, and another one for as long as any is due. No hand-over, no idle slot between."""
@@ -394,7 +411,7 @@ class Execution:
                 self.attempt(*due)
                 with self._lock:
                     self._plan()
-                    due = self._due.pop(0) if self._due else None
+                    due = self._next()
                     self._open_lanes()
         except BaseException as error:  # noqa: BLE001 - raised again in the run's own thread
             self._crash = error
@@ -402,6 +419,8 @@ class Execution:
         finally:
             with self._lock:
                 self._lanes -= 1
+                if not self._lanes and not self.stop.is_set():
+                    self._open_lanes()
                 if not self._lanes:
                     self._idle.set()
 
@@ -410,13 +429,16 @@ class Execution:
         attempts: list[Attempt] = []
         script = script or trial.script(self.run.variant_seed)
         try:
-            outcomes = play(script, lambda request: self.call(request, attempts), self.capabilities)
+            most = 1 if trial.case.together else MAX_ATTEMPTS  # a call of a burst that is tried again is in none
+            outcomes = play(script, lambda request: self.call(request, attempts, most), self.capabilities)
         except Stopped:
             return
         grade = script.grade(outcomes, self._context(trial))
         with self._lock:
-            self.grades[trial.case.id].append(grade)
-            self.trials[trial.case.id].append((script, grade, attempts))
+            # By number, not as they end: a trial's place is what its prompt was drawn from, here and in other regions.
+            kept = self.trials[trial.case.id]
+            insort(kept, (script, grade, attempts), key=lambda one: one[0].ref.trial)
+            self.grades[trial.case.id] = [grade for _script, grade, _attempts in kept]
             if grade.passed:
                 self.route_settled = True
 
@@ -424,11 +446,16 @@ class Execution:
         texts: tuple[str, ...] = ()
         if trial.case.over_run:
             texts = tuple(a.outcome.text for a in self.attempts if isinstance(a.outcome, Reply))
-        return Context(reasoning="reasoning" in self.capabilities, texts=texts, dimensions=self.run.model.dimensions)
+        return Context(
+            reasoning="reasoning" in self.capabilities,
+            texts=texts,
+            dimensions=self.run.model.dimensions,
+            context_window=self.run.model.context_window,
+        )
 
     # -- one call -----------------------------------------------------------------------------------------------------
 
-    def call(self, request: AnyRequest, attempts: list[Attempt]) -> Outcome:
+    def call(self, request: AnyRequest, attempts: list[Attempt], most: int = MAX_ATTEMPTS) -> Outcome:
         """One call with the system's only retry loop. Raises Stopped between attempts; errors come back as Failure."""
         number, failures = 0, 0
         while True:
@@ -451,8 +478,7 @@ class Execution:
             worth_it = outcome.reason.retryable and outcome.reason.facts.is_infrastructure
             if failures >= MAX_ATTEMPTS and outcome.reason.category == ErrorCategory.NETWORK_ERROR:
                 self.nobody_answers = True  # the run's other calls try once: no minutes are spent on a dead endpoint
-            most = 1 if self.nobody_answers else MAX_ATTEMPTS
-            if not worth_it or failures >= most or not self._pause(failures):
+            if not worth_it or failures >= (1 if self.nobody_answers else most) or not self._pause(failures):
                 return outcome
             with self._lock:
                 self.retries += 1
@@ -504,16 +530,21 @@ class Execution:
     def calls(self) -> scoring.Calls:
         return scoring.Calls.of(a.outcome for a in self.attempts)
 
-    def _seen(self) -> scoring.Run:
-        refused = bool(self.cases) and plan.refusal_ends(self.cases, self.grades)
+    def _so_far(self, outcomes: tuple[CaseOutcome, ...]) -> scoring.Run:
+        """The run that would be judged if these were all outcomes."""
+        price = self.run.model.output_price
         return scoring.Run(
             tier=self.run.tier,
-            outcomes=self._case_outcomes(),
+            outcomes=outcomes,
             calls=self.calls,
-            access=self._refusal() if refused else None,
+            model_class=scoring.model_class(self.capabilities, None if price is None else float(price)),
             interrupted=Reason.DEADLINE if time.monotonic() > self.deadline else None,
             declared=self.capabilities,
         )
+
+    def _seen(self) -> scoring.Run:
+        refused = bool(self.cases) and plan.refusal_ends(self.cases, self.grades)
+        return replace(self._so_far(self._case_outcomes()), access=self._refusal() if refused else None)
 
     def _case_outcomes(self) -> tuple[CaseOutcome, ...]:
         skipped = registry.skipped(self.run.model.kind, self.run.tier, self.capabilities)
@@ -538,18 +569,18 @@ class Execution:
             status=State.FAILED if pending else State.COMPLETED,
             verdict=judgement.verdict,
             passed=judgement.verdict == Status.CERTIFIED,
-            score=None if judgement.score is None else round(judgement.score),
+            score=None if judgement.score is None else int(judgement.score),  # never rounded up over a line
             rating=judgement.rating,
             lower_bound=judgement.lower_bound,
             quality=judgement.quality,
             contract=judgement.contract,
             performance=judgement.performance,
             reliability=judgement.reliability,
-            ttft_ms=_median(r.timing.ttft_ms for r in replies),
+            ttft_ms=judgement.ttft.median if judgement.ttft else _median(r.timing.ttft_ms for r in replies),
             latency_p50_ms=_median(
                 a.outcome.timing.total_ms for a in self.attempts if not isinstance(a.outcome, Failure)
             ),
-            output_tps=_median(_tokens_per_second(r) for r in replies),
+            output_tps=judgement.speed.median if judgement.speed else _median(_tokens_per_second(r) for r in replies),
             calls=len(self.attempts),
             retries=self.retries,
             tokens_in=tokens_in,
@@ -567,7 +598,7 @@ class Execution:
             policy_version=registry.POLICY_VERSION,
             environment=self.environment
             | {"unmet": list(judgement.unmet), "lacks": list(judgement.lacks), "judged": evidence.basis(self._seen())}
-            | ({"latency": latency} if (latency := self._latency()) else {}),
+            | _latency(judgement),
         )
 
     def _failure_behind(self, judgement: Judgement) -> Failure | None:
@@ -588,18 +619,6 @@ class Execution:
                 elif grade.passed and case_id in registry.PROBES:
                     seen.setdefault((operation, registry.PROBES[case_id]), True)
         return seen
-
-    def _latency(self) -> dict[str, object]:
-        """Time to first token and output speed of the performance cases, pooled: median, its interval, percentiles."""
-        pooled: dict[str, list[float]] = defaultdict(list)
-        timed = [case.id for case in self.cases if case.kind == Kind.PERFORMANCE]
-        for case_id in timed:
-            for _script, grade, _attempts in self.trials[case_id]:
-                if grade.valid:
-                    for name in ("ttft_ms", "tokens_per_second"):
-                        if isinstance(value := grade.evidence.get(name), int | float):
-                            pooled[name].append(float(value))
-        return {name: asdict(found) for name, values in pooled.items() if (found := statistics.summarise(values))}
 
     def results(self) -> list[TestResult]:
         """One row per case of the run, with its trials as evidence."""
@@ -645,6 +664,13 @@ def _characters(request: Request) -> int:
 def _identifier(text: str) -> str:
     """An error code or request id; who stands between us and AWS may have made it up, of any length."""
     return evidence.cut(text)[:MAX_IDENTIFIER]
+
+
+def _latency(judgement: Judgement) -> dict[str, object]:
+    """Time to first token and output speed of the performance cases, pooled: median, its interval, percentiles."""
+    figures = {"ttft_ms": judgement.ttft, "tokens_per_second": judgement.speed}
+    known = {name: asdict(summary) for name, summary in figures.items() if summary}
+    return {"latency": known} if known else {}
 
 
 def _median(values: Iterable[float | None]) -> float | None:
