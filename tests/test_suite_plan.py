@@ -209,7 +209,7 @@ class TestVersions:
         """A new module of the suite must be named in the hash, or be known not to decide anything."""
         root = Path(registry.__file__).parent
         found = {f"suite/{p.relative_to(root).as_posix()}" for p in root.rglob("*.py") if p.name != "__init__.py"}
-        harmless = {"suite/key.py", "suite/rehearsal.py"}
+        harmless = {"suite/key.py", "suite/rehearsal.py", "suite/guide.py"}
         assert found - harmless == {*registry._SUITE_SOURCES, *registry._POLICY_SOURCES} - {"reasons.py"}
 
 

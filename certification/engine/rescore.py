@@ -34,7 +34,7 @@ class Change:
         new = self.judgement
         if new is None:
             return False
-        score = None if new.score is None else round(new.score)
+        score = None if new.score is None else int(new.score)
         return (new.verdict, score, new.rating) != (self.run.verdict, self.run.score, self.run.rating)
 
 
@@ -89,7 +89,7 @@ def write(changes: Sequence[Change], by: User | None = None, version: str = regi
     )  # fmt: skip
     for change in changes:
         if change.judgement is not None and change.differs:
-            score = None if change.judgement.score is None else round(change.judgement.score)
+            score = None if change.judgement.score is None else int(change.judgement.score)
             ModelCertification.rejudge(change.run, change.judgement.verdict, score, change.judgement.rating)
     log.info("rescored", runs=len(rows), changed=sum(c.differs for c in changes), policy=version)
     return len(rows)
@@ -103,7 +103,7 @@ def _row(change: Change, by: User | None, version: str) -> RunJudgement | None:
         run=change.run,
         policy_version=version,
         verdict=new.verdict,
-        score=None if new.score is None else round(new.score),
+        score=None if new.score is None else int(new.score),
         rating=new.rating,
         lower_bound=new.lower_bound,
         reason=new.reason or "",

@@ -358,7 +358,6 @@ class CertificationRun(models.Model):
         False when the run is no longer this claimant's (cancelled, or given to another worker): then nothing is written.
         """
         values = {**outcome.__dict__, "completed_at": timezone.now()}
-        values["score"] = None if outcome.score is None else round(outcome.score)
         values["cost_usd"] = None if outcome.cost_usd is None else round(outcome.cost_usd, 6)
         values["fix"], values["environment"] = dict(outcome.fix), {**self.environment, **outcome.environment}
         with transaction.atomic():

@@ -558,16 +558,22 @@ def _with(
     figures: Judgement, verdict: Status, message: str, reason: Reason | None = None, unmet: tuple[str, ...] = ()
 ) -> Judgement:
     """The judgement with its verdict; score and rating stand only beside verdicts that judge the model."""
-    judged = verdict in (Status.CERTIFIED, Status.QUALITY_WARNING, Status.FAILED)
+    judged = verdict in (Status.CERTIFIED, Status.QUALITY_WARNING, Status.FAILED) and figures.score is not None
     return replace(
         figures,
         verdict=verdict,
         message=message,
         reason=reason,
         unmet=unmet,
-        score=figures.score if judged else None,
+        score=min(figures.score or 0.0, _ceiling(figures.rating)) if judged else None,
         rating=figures.rating if judged else "",
     )
+
+
+def _ceiling(letter: str) -> float:
+    """The highest score that a rating lets stand, so that a capped rating never stands beside a score that belies it."""
+    above = [floor for floor, name in POLICY.ratings if name < letter]
+    return min(above) - 1 if above else 100.0
 
 
 def _without_verdict(run: Run, figures: Judgement) -> Judgement:

@@ -60,7 +60,7 @@ def _table(changes: list[Change]) -> Table:
     for change in changes:
         new = change.judgement
         if new is not None:
-            now = f"{new.verdict} {'' if new.score is None else round(new.score)} {new.rating}"
+            now = f"{new.verdict} {'' if new.score is None else int(new.score)} {new.rating}"
             then = f"{change.run.verdict} {'' if change.run.score is None else change.run.score} {change.run.rating}"
             table.add_row(change.run.model.api_model_id, change.run.region_id, then, now, new.message)
     return table
