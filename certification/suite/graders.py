@@ -673,7 +673,7 @@ def no_gap_over(outcome: Outcome | None, most_ms: float) -> Grade:
     grade = usable(outcome)
     if not grade.passed:
         return grade
-    gap = _milliseconds(outcome.timing.max_gap_ms) if isinstance(outcome, Reply) else None
+    gap = milliseconds(outcome.timing.max_gap_ms) if isinstance(outcome, Reply) else None
     if gap is None:
         return failed("The gaps between the events were not measured.")
     evidence = {"max_gap_ms": round(gap, 1), "most_ms": most_ms}
@@ -695,7 +695,7 @@ def speed(outcome: Outcome | None, at_least: int) -> Grade:
     usage = usage_of(outcome)
     if not grade.passed or usage is None or not isinstance(outcome, Reply):
         return grade
-    ttft, total = _milliseconds(outcome.timing.ttft_ms), _milliseconds(outcome.timing.total_ms)
+    ttft, total = milliseconds(outcome.timing.ttft_ms), milliseconds(outcome.timing.total_ms)
     if ttft is None or total is None:
         return failed("The time to the first token was not measured.")
     seconds = (total - ttft) / 1000
@@ -712,7 +712,8 @@ def speed(outcome: Outcome | None, at_least: int) -> Grade:
     return passed(f"The first token came after {ttft:.0f} ms, {usage.output_tokens} tokens in all.", **evidence)
 
 
-def _milliseconds(value: Any) -> float | None:
+def milliseconds(value: Any) -> float | None:
+    """A time as a number if it is one that can be."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < 1e9 else None
 

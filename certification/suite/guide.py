@@ -51,6 +51,9 @@ WHY: dict[str, str] = {
     "L1": "Time to first token is what people feel.",
     "L2": "Output speed is what long answers cost in patience.",
     "D1": "How often the same question brings the same answer: told, not judged.",
+    "N3": "One fact found in about 100,000 tokens: told, not judged, for one trial proves little and many would cost a fortune.",
+    "B1": "Five requests at one moment, as a page of users makes them: all answered, and how late. A throttle is the quota's.",
+    "F1": "Which words come, and how often, tells a model from another one behind the same name. Judged only between regions.",
     "E01": "A vector, and of the length that the index was built for.",
     "E02": "Vectors that are not of length one, or all zero, spoil cosine distances.",
     "E03": "The vectors of a batch must come in the order of its texts.",
@@ -73,10 +76,17 @@ def table(cases: tuple[Case, ...]) -> str:
     return "\n".join(lines)
 
 
+def _about(tier: str) -> str:
+    """What a run of a tier takes of a text model."""
+    cost = registry.estimate("text", tier, EVERYTHING)
+    return f"{cost.calls} calls, {round(cost.input_tokens, -3):,} tokens in, {round(cost.output_tokens, -3):,} out"
+
+
 def document() -> str:
     """`docs/suite.md`."""
     text, vectors = registry.cases("text", "full", EVERYTHING), registry.cases("embedding", "full")
-    quick, full = registry.estimate("text", "quick", EVERYTHING), registry.estimate("text", "full", EVERYTHING)
+    deep = tuple(case for case in registry.cases("text", "deep", EVERYTHING) if case not in text)
+    about = {tier: _about(tier) for tier in ("quick", "full", "deep")}
     return f"""# The suite
 
 What a model is asked in a region. This page is written by `manage.py suite doc`; how answers are judged stands in
@@ -90,8 +100,9 @@ if they stay so they leave the quality figures and count in reliability.
 
 | tier | text models | about |
 |---|---|---|
-| quick | the gates | {quick.calls} calls |
-| full, deep | everything | {full.calls} calls, {round(full.input_tokens, -3):,} tokens in, {round(full.output_tokens, -3):,} out |
+| quick | the gates | {about["quick"]} |
+| full | everything but what is deep | {about["full"]} |
+| deep | full, and {len(deep)} cases more, for suspicion | {about["deep"]} |
 
 A case is left out for a model that lacks what it needs. Operators add cases of their own in the admin; those are part of the
 suite's version.
@@ -99,6 +110,15 @@ suite's version.
 ## Text models ({len(text)} cases)
 
 {table(text)}
+
+## Only in the deep tier ({len(deep)} cases)
+
+{table(deep)}
+
+None of them changes the score. After a deep job, each region's F1 answers are laid beside those of the reference region: `job show`
+tells the distance between them (0 for equal distributions) and the p value of a permutation test; a small one says that two
+regions do not serve the same thing under the same name. The five trials of B1 start at the same moment, while nothing else of the
+run is in flight, and are tried once each.
 
 ## Embedding models ({len(vectors)} cases)
 

@@ -12,6 +12,7 @@ from certification.exchange import EmbedRequest, Outcome, Request
 from certification.suite import custom, embedding, rehearsal
 from certification.suite.case import ALL_CAPABILITIES, REASONING_ROOM, Answer, Case, Ref, Script, Step, says
 from certification.suite.cases.context import CONTEXT
+from certification.suite.cases.deep import DEEP
 from certification.suite.cases.gates import GATES
 from certification.suite.cases.instructions import INSTRUCTIONS
 from certification.suite.cases.performance import INFORMATION, PERFORMANCE
@@ -30,10 +31,11 @@ _FULL = (
     *GATES, *TOOLS, *STRUCTURED, *STREAMING, *INSTRUCTIONS, *PORTUGUESE, *REASONING, *CONTEXT, *VISION, *PERFORMANCE,
     *INFORMATION,
 )  # fmt: skip
+_DEEP = tuple(c for c in _FULL if not c.over_run) + DEEP + tuple(c for c in _FULL if c.over_run)
 
 # In running order: the first is the access gate.
 _SUITES: dict[str, dict[str, tuple[Case, ...]]] = {
-    TEXT: {"quick": GATES, "full": _FULL, "deep": _FULL},
+    TEXT: {"quick": GATES, "full": _FULL, "deep": _DEEP},
     EMBEDDING: {"quick": embedding.CASES, "full": embedding.CASES, "deep": embedding.CASES},
 }
 BY_ID: dict[str, Case] = {case.id: case for tiers in _SUITES.values() for case in tiers["deep"]}
@@ -145,6 +147,7 @@ _SUITE_SOURCES = (
     "suite/custom.py",
     "suite/cases/asking.py",
     "suite/cases/context.py",
+    "suite/cases/deep.py",
     "suite/cases/gates.py",
     "suite/cases/instructions.py",
     "suite/cases/performance.py",

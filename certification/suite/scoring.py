@@ -449,10 +449,15 @@ class Run:
         return tuple(o for o in self.flaky_gates if not o.recovered)
 
     @cached_property
+    def judged(self) -> tuple[CaseOutcome, ...]:
+        """What applies and bears on the verdict: not what is only told, of which the deep tier has most."""
+        return tuple(o for o in self.applying if o.case.kind != Kind.INFORMATION)
+
+    @cached_property
     def valid_share(self) -> float:
         """Valid trials of the planned ones."""
-        planned = sum(o.planned for o in self.applying)
-        return sum(o.valid_of_planned for o in self.applying) / planned if planned else 0.0
+        planned = sum(o.planned for o in self.judged)
+        return sum(o.valid_of_planned for o in self.judged) / planned if planned else 0.0
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
@@ -583,8 +588,8 @@ def _without_verdict(run: Run, figures: Judgement) -> Judgement:
     reason = run.interrupted or (run.obstacle.reason if run.obstacle else None)
     if reason is None and not any(o.trials for o in run.applying):
         return _with(figures, Status.NOT_TESTED, "No case was run.")
-    planned = sum(o.planned for o in run.applying)
-    valid = sum(o.valid_of_planned for o in run.applying)
+    planned = sum(o.planned for o in run.judged)
+    valid = sum(o.valid_of_planned for o in run.judged)
     why = f" because of {_spoken(reason.value)}" if reason else ""
     nothing = f" and nothing is known of {', '.join(run.unknown)}" if 0 < len(run.unknown) <= SHOWN else ""
     message = (

@@ -1,9 +1,9 @@
-"""Long prompts: one fact hidden in about 4,000 tokens, three in about 16,000."""
+"""Long prompts: one fact hidden in about 4,000 or 100,000 tokens, three in about 16,000."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from certification.exchange import Failure, Outcome, Request
 from certification.reasons import Reason
@@ -102,6 +102,15 @@ def _hide(ref: Ref, facts: list[str], tokens: int) -> str:
 
 
 def _needle(ref: Ref) -> Script:
+    return _one_fact(ref, 4_000)
+
+
+def long_needle(ref: Ref) -> Script:
+    """One fact in about 100,000 tokens, for the deep tier."""
+    return _one_fact(ref, 100_000)
+
+
+def _one_fact(ref: Ref, tokens: int) -> Script:
     rng = ref.rng()
     secret = _SECRETS[variant_of(ref, len(_SECRETS))]
     owner, other = rng.sample(_OWNERS, 2)
@@ -114,7 +123,7 @@ def _needle(ref: Ref) -> Script:
         return graders.all_of(lambda: graders.mentions(outcome, code), lambda: graders.without(outcome, decoy))
 
     question = f"{secret.question.format(owner)} Answer with it alone."
-    return _search(ref, facts, 4_000, question, check=check, ideal=code, near=decoy)
+    return _search(ref, facts, tokens, question, check=check, ideal=code, near=decoy)
 
 
 def _three_needles(ref: Ref) -> Script:
@@ -145,11 +154,18 @@ def _search(ref: Ref, facts: list[str], tokens: int, question: str, *, check: Ch
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
+        capability = f"context_of_{tokens // 1000}k_tokens"
         # A model whose window is known to be large enough has no excuse.
         may_be_short = (context.context_window or 0) < tokens * 1.25
         if may_be_short and isinstance(outcome, Failure) and outcome.reason == Reason.CONTEXT_TOO_LONG:
-            return graders.lacks(f"context_of_{tokens // 1000}k_tokens", outcome)
-        return check(outcome)
+            return graders.lacks(capability, outcome)
+        judged = check(outcome)
+        if judged.valid and not judged.passed and context.context_window and context.context_window < tokens:
+            said = (
+                f"The model reads {context.context_window:,} tokens at most, too few for this text. {judged.sentence}"
+            )
+            return replace(judged, sentence=said, lacks=capability)
+        return judged
 
     return Script(ref, variant_of(ref, len(_SECRETS)), (Step(request, says(ideal), says(near)),), grade)
 

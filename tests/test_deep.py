@@ -1,0 +1,138 @@
+"""The deep tier: a very long text, a burst, and fingerprints of regions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from certification.exchange import AnyRequest, Failure, Outcome, Reply, Text, Timing
+from certification.reasons import Reason
+from certification.suite import registry, rehearsal
+from certification.suite.case import Case, Context, Grade, Kind, Ref, play
+from certification.suite.cases import deep
+from certification.suite.scoring import CaseOutcome, Run, Standing
+from tests.test_graders import OUTCOMES, judge_sound
+from tests.test_suite_full import graded, ideal, model, near_at, requests
+from tests.test_suite_full import run as ask
+
+N3, B1, F1 = deep.DEEP
+SEEDS = (41, 2**31 + 7)
+EACH = [pytest.param(c, s, t, id=f"{c.id}-{s}-{t}") for c in deep.DEEP for s in SEEDS for t in range(3)]
+
+
+class TestCases:
+    def test_they_are_in_no_other_tier_and_change_no_score(self) -> None:
+        for kind in ("text", "embedding"):
+            assert not {c.id for c in registry.cases(kind, "full")} & {"N3", "B1", "F1"}
+        found = registry.cases("text", "deep")
+        assert set(deep.DEEP) <= set(found)
+        assert found[-1].over_run, "what looks at the whole run comes last"
+        assert {c.kind for c in deep.DEEP} == {Kind.INFORMATION}
+
+    @pytest.mark.parametrize(("case", "seed", "trial"), EACH)
+    def test_the_ideal_answer_passes(self, case: Case, seed: int, trial: int) -> None:
+        grade = ask(case, ideal, seed, trial)
+        assert grade.passed, grade
+        assert not grade.lacks
+        judge_sound(grade)
+
+    @pytest.mark.parametrize(("case", "seed", "trial"), [p for p in EACH if p.values[0] is not F1])
+    def test_the_near_answer_fails(self, case: Case, seed: int, trial: int) -> None:
+        grade = ask(case, near_at(0), seed, trial)
+        assert not grade.passed
+        assert grade.valid
+        assert not grade.lacks
+
+    @pytest.mark.parametrize(("case", "seed", "trial"), EACH)
+    def test_prompts_are_the_seeds_and_sparing(self, case: Case, seed: int, trial: int) -> None:
+        [request] = requests(case, seed, trial)
+        assert requests(case, seed, trial) == [request]
+        assert requests(case, seed, trial + 1) != [request]
+        assert request.temperature is None
+        assert 64 <= request.max_tokens <= 300
+
+    @pytest.mark.parametrize("case", deep.DEEP, ids=lambda c: c.id)
+    @given(outcomes=st.lists(OUTCOMES, max_size=2).map(tuple))
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    def test_any_outcomes_give_a_grade(self, case: Case, outcomes: tuple[Outcome, ...]) -> None:
+        for window in (None, 8_000):
+            judge_sound(case.script(Ref(7, case.id, 0)).grade(outcomes, Context(context_window=window)))
+
+    @pytest.mark.parametrize("case", deep.DEEP, ids=lambda c: c.id)
+    def test_a_throttle_is_not_the_models(self, case: Case) -> None:
+        failure = Failure(Reason.THROTTLED_REQUESTS, "Too many requests", "ThrottlingException", 429)
+        grade = graded(case, lambda request: failure, 41, 0)
+        assert not grade.valid
+        assert grade.cause is not None
+        assert grade.cause.reason == Reason.THROTTLED_REQUESTS
+
+    def test_the_estimate_is_the_full_ones_and_theirs(self) -> None:
+        full, whole = registry.estimate("text", "full"), registry.estimate("text", "deep")
+        assert whole.calls == full.calls + 1 + 5 + 200
+        assert 100_000 < whole.input_tokens - full.input_tokens < 115_000
+
+    def test_what_is_only_told_neither_delays_a_verdict_nor_brings_one(self) -> None:
+        throttled = Grade(False, "", valid=False, cause=Failure(Reason.THROTTLED_REQUESTS, ""))
+        judged = [CaseOutcome(c, (Grade(True, ""),) * c.repeats) for c in registry.cases("text", "full")]
+        told = CaseOutcome(F1, (throttled,) * 202)
+        assert Run("deep", (*judged, told)).valid_share == 1.0
+        told = CaseOutcome(F1, (Grade(True, ""),) * 200)
+        gone = [replace(o, trials=(throttled,)) if o.case.category == "tools" else o for o in judged]
+        assert Run("deep", (*gone, told)).valid_share < 0.95
+
+
+class TestLongText:
+    def test_it_has_about_100_000_tokens(self) -> None:
+        [request] = requests(N3, 41, 0)
+        assert 97_000 < rehearsal.request_tokens(request) < 110_000
+
+    @pytest.mark.parametrize(("window", "lacks"), [(8_000, True), (None, True), (200_000, False)])
+    def test_a_refusal_for_length_is_a_lack_where_the_window_may_be_small(
+        self, window: int | None, lacks: bool
+    ) -> None:
+        failure = Failure(Reason.CONTEXT_TOO_LONG, "prompt is too long", "ValidationException", 400)
+        grade = graded(N3, lambda request: failure, 41, 0, context_window=window)
+        assert grade.lacks == ("context_of_100k_tokens" if lacks else "")
+
+    def test_a_model_with_a_small_window_that_reads_only_a_part_lacks_it_too(self) -> None:
+        grade = ask(N3, near_at(0), context_window=8_000)
+        assert grade.lacks == "context_of_100k_tokens"
+        assert CaseOutcome(N3, (grade,)).standing == Standing.SKIPPED
+        assert ask(N3, ideal, context_window=8_000).passed
+
+
+class TestBurst:
+    def test_every_trial_tells_its_latency(self) -> None:
+        def slow(request: AnyRequest) -> Outcome:
+            reply = model(ideal)(request)
+            assert isinstance(reply, Reply)
+            return replace(reply, timing=Timing(812.5))
+
+        grades = [graded(B1, slow, 41, trial) for trial in range(5)]
+        assert [g.evidence["latency_ms"] for g in grades] == [812.5] * 5
+
+
+class TestFingerprint:
+    def test_ten_samples_each_of_twenty_prompts(self) -> None:
+        assert F1.repeats == 200
+        grades = [ask(F1, ideal, 41, trial) for trial in range(200)]
+        assert [g.evidence["prompt"] for g in grades] == [p for p in range(20) for _ in range(10)]
+        asked = {requests(F1, seed, 0)[0].messages[0].content for seed in SEEDS}
+        bare = {Ref.PATTERN.sub("", b.text) for content in asked for b in content if isinstance(b, Text)}
+        assert len(bare) == 1, "every seed asks the same questions, or nothing could be compared"
+
+    def test_answers_vary_and_come_back(self) -> None:
+        answers = [ask(F1, ideal, 41, trial).evidence["answer"] for trial in range(10)]
+        assert 1 < len(set(answers)) < 6
+
+    @pytest.mark.parametrize(("said", "kept"), [
+        ("Blue.", "blue"), ("**São Paulo**", "sao paulo"), ("I'd say: blue, of course!", "i d say"), ("42", "42"), ("  Q\n", "q"), ("...", ""), ("a" * 500, "a" * 40),
+    ])  # fmt: skip
+    def test_what_is_compared_is_the_first_three_words(self, said: str, kept: str) -> None:
+        assert deep.short(said) == kept
+
+    def test_trials_in_place_of_throttled_ones_ask_known_prompts(self) -> None:
+        assert ask(F1, ideal, 41, 201).evidence["prompt"] == 0
