@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -66,11 +66,12 @@ def _ask(bedrock: Bedrock, region: str) -> RegionListing:
 
 def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Changes:
     """Bring listings into the catalogue. A region that did not answer, or listed nothing, changes nothing."""
-    changes = Changes()
+    listings, changes = list(listings), Changes()
+    lives = _lives(entry for listing in listings for entry in listing.models)
     try:
         with transaction.atomic():
             for listing in listings:
-                _apply_region(listing, changes)
+                _apply_region(listing, lives, changes)
             if dry_run:
                 raise _DryRun
     except _DryRun:
@@ -82,7 +83,26 @@ def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Change
     return changes
 
 
-def _apply_region(listing: RegionListing, changes: Changes) -> None:
+@dataclass
+class _Life:
+    """Where a model stands in its life, as the regions say together."""
+
+    lifecycle: str = Lifecycle.UNKNOWN
+    end: date | None = None
+
+
+def _lives(entries: Iterable[ListedModel]) -> dict[str, _Life]:
+    """By model id. Regions retire a model at different times: it is ACTIVE while any of them says so, and ends last."""
+    lives: dict[str, _Life] = {}
+    for entry in entries:
+        life = lives.setdefault(entry.model_id, _Life())
+        if life.lifecycle != Lifecycle.ACTIVE and _lifecycle(entry) != Lifecycle.UNKNOWN:
+            life.lifecycle = _lifecycle(entry)
+        life.end = max(filter(None, (life.end, _date(entry.end_of_life))), default=None)
+    return lives
+
+
+def _apply_region(listing: RegionListing, lives: Mapping[str, _Life], changes: Changes) -> None:
     if listing.problem is not None:
         changes.problems.append((listing.region, listing.problem.reason, listing.problem.message))
         return
@@ -92,7 +112,7 @@ def _apply_region(listing: RegionListing, changes: Changes) -> None:
     changes.regions += 1
     region = Region.objects.get(pk=listing.region)
     now = timezone.now()
-    models = _models(listing.models, changes)
+    models = _models(listing.models, lives, changes)
     wanted = _routes(listing, models)
     existing = {
         (r.model_id, r.target_id): r
@@ -113,7 +133,7 @@ def _apply_region(listing: RegionListing, changes: Changes) -> None:
     Route.objects.filter(pk__in=[r.pk for key, r in existing.items() if key in seen]).update(last_seen_at=now)
 
 
-def _models(listed: Sequence[ListedModel], changes: Changes) -> dict[str, AIModel]:
+def _models(listed: Sequence[ListedModel], lives: Mapping[str, _Life], changes: Changes) -> dict[str, AIModel]:
     """The catalogue's rows for what is listed, new ones made and lifecycles brought up to date."""
     provider = Provider.objects.get_or_create(slug="bedrock", defaults={"name": "AWS Bedrock"})[0]
     rows = AIModel.objects.in_bulk([m.model_id for m in listed], field_name="api_model_id")
@@ -122,10 +142,10 @@ def _models(listed: Sequence[ListedModel], changes: Changes) -> dict[str, AIMode
         if row is None and _is_variant(entry, rows):
             continue
         if row is None:
-            row = rows[entry.model_id] = _new_model(entry, provider)
+            row = rows[entry.model_id] = _new_model(entry, lives[entry.model_id], provider)
             changes.new_models.append(entry.model_id)
             continue
-        _update_lifecycle(row, entry, changes)
+        _update_lifecycle(row, lives[entry.model_id], changes)
     return rows
 
 
@@ -136,7 +156,7 @@ def _is_variant(entry: ListedModel, rows: dict[str, AIModel]) -> bool:
     return not callable_here and (base in rows or AIModel.objects.filter(api_model_id=base).exists())
 
 
-def _new_model(entry: ListedModel, provider: Provider) -> AIModel:
+def _new_model(entry: ListedModel, life: _Life, provider: Provider) -> AIModel:
     kind = kind_of(entry)
     capabilities = {"chat", "converse", "system", "tools"} if kind == ModelKind.TEXT else set()
     if kind == ModelKind.TEXT and entry.streaming:
@@ -155,8 +175,8 @@ def _new_model(entry: ListedModel, provider: Provider) -> AIModel:
         output_modalities=sorted(entry.output_modalities),
         capabilities=sorted(capabilities),
         streaming=entry.streaming,
-        lifecycle=_lifecycle(entry),
-        end_of_life_on=_date(entry.end_of_life),
+        lifecycle=life.lifecycle,
+        end_of_life_on=life.end,
         facts_as_of=timezone.now().date(),
     )
 
@@ -190,8 +210,8 @@ def _date(text: str) -> date | None:
         return None
 
 
-def _update_lifecycle(row: AIModel, entry: ListedModel, changes: Changes) -> None:
-    after, end = _lifecycle(entry), _date(entry.end_of_life) or row.end_of_life_on
+def _update_lifecycle(row: AIModel, life: _Life, changes: Changes) -> None:
+    after, end = life.lifecycle, life.end or row.end_of_life_on
     if after == Lifecycle.ACTIVE and row.lifecycle == Lifecycle.PREVIEW:
         after = row.lifecycle  # the listing knows no previews
     if after in (row.lifecycle, Lifecycle.UNKNOWN) and end == row.end_of_life_on:
