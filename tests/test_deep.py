@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import redis
+from django.conf import settings as settings_of_django
+from django.core.management import call_command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certification.bedrock import errors
+from certification.engine import comparison, dispatch, queue, runner
+from certification.engine.dispatch import Wish
 from certification.exchange import AnyRequest, Failure, Outcome, Reply, Text, Timing
-from certification.reasons import Reason
+from certification.models import CertificationJob, TestResult
+from certification.reasons import Reason, Status
 from certification.suite import registry, rehearsal
-from certification.suite.case import Case, Context, Grade, Kind, Ref, play
+from certification.suite.case import Case, Context, Grade, Kind, Ref
 from certification.suite.cases import deep
 from certification.suite.scoring import CaseOutcome, Run, Standing
+from tests.emulators import Probe
 from tests.test_graders import OUTCOMES, judge_sound
 from tests.test_suite_full import graded, ideal, model, near_at, requests
 from tests.test_suite_full import run as ask
@@ -129,10 +143,136 @@ class TestFingerprint:
         assert 1 < len(set(answers)) < 6
 
     @pytest.mark.parametrize(("said", "kept"), [
-        ("Blue.", "blue"), ("**São Paulo**", "sao paulo"), ("I'd say: blue, of course!", "i d say"), ("42", "42"), ("  Q\n", "q"), ("...", ""), ("a" * 500, "a" * 40),
+        ("Blue.", "blue"), ("**São Paulo**", "sao paulo"), ("I'd say: blue, of course!", "i d say"), ("42", "42"), ("  Q\n", "q"), ("...", ""),
+        ("a" * 500, "a" * 40),
     ])  # fmt: skip
     def test_what_is_compared_is_the_first_three_words(self, said: str, kept: str) -> None:
         assert deep.short(said) == kept
 
     def test_trials_in_place_of_throttled_ones_ask_known_prompts(self) -> None:
         assert ask(F1, ideal, 41, 201).evidence["prompt"] == 0
+
+
+# Against the emulator, as a whole job.
+
+MODEL = "amazon.nova-micro-v1:0"
+REGIONS = ["us-east-1", "us-west-2"]
+
+
+@pytest.fixture
+def engine(transactional_db: None, catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probe]:
+    """A deep job runs here, against an emulator that is healthy again afterwards."""
+    monkeypatch.setattr(queue, "publish_job", lambda _job: True)
+    monkeypatch.setattr(runner, "BACKOFF_S", (0.01, 0.01, 0.01))
+    probe = Probe(emulator)
+    yield probe
+    probe.scenario("")
+    probe.close()
+    redis.Redis.from_url(settings_of_django.REDIS_URL).flushall()  # no route stays slowed down
+
+
+def certify(model: str, regions: list[str], seed: int = 2) -> CertificationJob:
+    wish = Wish(tier="deep", seed=seed)
+    job = dispatch.certify(dispatch.find_models([model]), dispatch.find_regions(regions), wish).job
+    for run in job.runs.all():
+        assert runner.run(run.pk, runner.worker())
+    job.refresh_from_db()
+    return job
+
+
+def alone(*cases: Case) -> Callable[..., tuple[Case, ...]]:
+    """The registry's answer when a run shall have the access gate and these cases only."""
+    return lambda *_args, **_more: (registry.BY_ID["G01"], *cases)
+
+
+class TestDeepJobs:
+    def test_equal_regions_answer_alike(self, engine: Probe) -> None:
+        job = certify(MODEL, REGIONS)
+        assert set(job.runs.values_list("verdict", flat=True)) == {Status.CERTIFIED}
+        assert comparison.compare(job) == ()
+        job.refresh_from_db()
+        assert job.config["queue"], "what was there stays"
+        [found] = job.config["comparison"]["fingerprints"]
+        assert (found["model"], found["region"], found["reference"]) == (MODEL, "us-west-2", "us-east-1")
+        assert found["pValue"] > 0.1
+        assert "alike" in shown(job)
+        for case_id, trials in (("N3", 1), ("B1", 5), ("F1", 200)):
+            for result in TestResult.objects.filter(run__job=job, case_id=case_id):
+                assert (result.passes, result.trials_valid, result.verdict) == (trials, trials, "passed")
+
+    def test_another_model_behind_the_same_name_is_found(self, engine: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(registry, "cases", alone(F1))
+        engine.scenario('[[rule]]\nregion = "us-west-2"\nweak = { category = "determinism", accuracy = 0.0 }')
+        job = certify(MODEL, REGIONS)
+        comparison.compare(job)
+        job.refresh_from_db()
+        [found] = job.config["comparison"]["fingerprints"]
+        assert found["pValue"] < 0.01
+        assert found["distance"] > 0.1
+        assert "differ" in shown(job)
+        assert json.loads(shown(job, "--json"))["comparison"]["fingerprints"] == [found]
+
+    def test_a_window_that_is_too_small_skips_the_long_text(
+        self, engine: Probe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(registry, "cases", alone(N3))
+        job = certify("meta.llama3-8b-instruct-v1:0", ["us-east-1"])
+        result = TestResult.objects.get(run__job=job, case_id="N3")
+        assert (result.verdict, result.trials_valid) == ("skipped", 0)
+        assert result.run.environment["lacks"] == ["context_of_100k_tokens"]
+
+    def test_a_burst_goes_out_at_once_and_with_nothing_beside_it(
+        self, engine: Probe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its five calls meet at a barrier that fewer than five in flight could never pass."""
+        barrier, lock, seen = threading.Barrier(5, timeout=20), threading.Lock(), []
+        real = runner._send
+        inside = 0
+
+        def send(bedrock: Any, region: str, target: str, request: Any, remaining: float) -> Any:
+            nonlocal inside
+            burst = "-B1-" in str(request)
+            with lock:
+                inside += 1
+            if burst:
+                barrier.wait()
+                seen.append(inside)
+                barrier.wait()
+            try:
+                return real(bedrock, region, target, request, remaining)
+            finally:
+                with lock:
+                    inside -= 1
+
+        monkeypatch.setattr(runner, "_send", send)
+        monkeypatch.setattr(registry, "cases", alone(registry.BY_ID["L1"], B1, registry.BY_ID["L2"]))
+        assert runner.worker().calls_per_run < 5
+        result = TestResult.objects.get(run__job=certify(MODEL, ["us-east-1"]), case_id="B1")
+        assert seen == [5] * 5
+        assert result.passes == 5
+        assert all(trial["evidence"]["latency_ms"] > 0 for trial in result.trials)
+
+    def test_a_throttled_burst_says_so_and_blames_no_model(
+        self, engine: Probe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = runner._send
+
+        def send(bedrock: Any, region: str, target: str, request: Any, remaining: float) -> Any:
+            if "-B1-" in str(request):
+                raise errors.error(Reason.THROTTLED_REQUESTS, "Too many requests, please wait before trying again.")
+            return real(bedrock, region, target, request, remaining)
+
+        monkeypatch.setattr(runner, "_send", send)
+        monkeypatch.setattr(registry, "cases", alone(B1))
+        result = TestResult.objects.get(run__job=certify(MODEL, ["us-east-1"]), case_id="B1")
+        assert (result.trials_valid, len(result.trials), result.verdict) == (0, 7, "invalid")
+        assert all(len(trial["calls"]) == 1 for trial in result.trials)
+        assert "not the model's doing" in result.sentence
+        assert result.trials[0]["cause"]["reason"] == Reason.THROTTLED_REQUESTS
+
+
+def shown(job: CertificationJob, *options: str) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        call_command("job", "show", str(job.pk), *options, stdout=out)
+    return out.getvalue()

@@ -2,37 +2,80 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import structlog
 from django.db.models import Count
 
 from certification.engine import evidence, rescore
-from certification.models import CertificationJob, CertificationRun, State, Tier
+from certification.models import CertificationJob, CertificationRun, State, TestResult, Tier
 from certification.reasons import Status
-from certification.suite import parity, registry, scoring
+from certification.suite import parity, registry, scoring, statistics
 from certification.suite.parity import Cell, Parity
 
 log = structlog.get_logger(__name__)
 
+FINGERPRINT = "F1"
 VERSION = f"{registry.POLICY_VERSION}+parity"
 
 
 def compare(job: CertificationJob) -> tuple[Parity, ...]:
     """Compare a finished job's regions, model by model, and judge again what stands out. Repeatable.
 
-    The comparisons with an alarm or a lost capability; their later judgements stand beside the runs' own.
+    The comparisons with an alarm or a lost capability; their later judgements stand beside the runs' own. They are kept
+    in the job's configuration under `comparison`, with the fingerprints of a deep job.
     """
     if job.tier == Tier.QUICK:
         return ()
-    found = parity.adjust([p for cells in _models(job) for p in _beside(cells)])
+    models = list(_models(job))
+    found = parity.adjust([p for cells in models for p in _beside(cells)])
     remarkable = tuple(p for p in found if p.alarm or p.losses)
     for one in remarkable:
         _judge_again(job, one)
     if remarkable:
         log.warning("parity_lost", job=str(job.pk), cells=len(remarkable))
+    fingerprints = [f for cells in models for f in _fingerprints(job, cells)] if job.tier == Tier.DEEP else []
+    job.config["comparison"] = {"parity": [_kept(p) for p in remarkable], "fingerprints": fingerprints}
+    job.save(update_fields=["config"])
     return remarkable
+
+
+def _kept(one: Parity) -> dict[str, Any]:
+    return {
+        "model": one.model, "region": one.region, "reference": one.reference, "compared": one.compared,
+        "flips": [list(flip) for flip in one.flips], "gains": [list(gain) for gain in one.gains],
+        "pValue": one.p_value, "adjusted": one.adjusted, "losses": sorted(one.losses), "sentence": one.sentence,
+    }  # fmt: skip
+
+
+def _fingerprints(job: CertificationJob, cells: list[Cell]) -> Iterator[dict[str, Any]]:
+    """How far each region's short answers are from the reference's; the first region stands in where none is certified."""
+    reference = parity.reference_of(cells) or cells[0]
+    rows = TestResult.objects.filter(run__job=job, run__model__api_model_id=cells[0].model, case_id=FINGERPRINT)
+    answers = {row.run.region_id: _answers(row) for row in rows.select_related("run")}
+    theirs = answers.get(reference.region, {})
+    for cell in cells:
+        ours = answers.get(cell.region, {})
+        common = sorted(theirs.keys() & ours.keys())
+        if cell is reference or cell.suite_version != reference.suite_version or not common:
+            continue
+        found = statistics.fingerprint([theirs[p] for p in common], [ours[p] for p in common])
+        yield {
+            "model": cell.model, "region": cell.region, "reference": reference.region,
+            "distance": found.distance, "pValue": found.p_value, "permutations": found.permutations,
+        }  # fmt: skip
+
+
+def _answers(row: TestResult) -> dict[int, list[str]]:
+    """The answers of a run to each prompt, by the prompt's number."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for trial in row.trials:
+        if trial["valid"] and "answer" in trial["evidence"]:
+            found[trial["evidence"]["prompt"]].append(trial["evidence"]["answer"])
+    return found
 
 
 def _models(job: CertificationJob) -> Iterator[list[Cell]]:

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import psycopg
@@ -48,6 +48,7 @@ LOOKS: dict[str, tuple[str, str]] = {
 }
 NO_VERDICT = ("?", "red")
 WIDTH_OF_FILES = 160
+FINGERPRINT_P = 0.01  # at or below, two regions answer too differently for luck
 LITTLE_BYTES = 16_000_000  # one WAL segment of PostgreSQL: it cannot go on without room for the next
 CONNECT_S = 5
 BROKER_ERRORS = (redis.RedisError, BrokerError)
@@ -316,6 +317,24 @@ def jobs_table(jobs: Iterable[CertificationJob]) -> Table:
             str(job.succeeded_runs), str(job.failed_runs), job.backend,
             timezone.localtime(job.created_at).strftime("%Y-%m-%d %H:%M:%S"),
         )  # fmt: skip
+    return table
+
+
+def parity_sentence(one: Mapping[str, Any]) -> str:
+    """What a region lost beside its reference, as the comparison of a job keeps it."""
+    lost = [f"{name.replace('_', ' ')} work in {one['reference']} and not here" for name in one["losses"]]
+    return f"{one['model']} in {one['region']}: {'; '.join([*lost, *filter(None, [one['sentence']])])}."
+
+
+def fingerprints_table(found: Iterable[Mapping[str, Any]]) -> Table:
+    """One line per region whose short answers were compared with the reference region's."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Fingerprints", title_justify="left")
+    for heading in ("Model", "Region", "Beside", "Distance", "p", "Answers"):
+        table.add_column(heading, no_wrap=heading == "Region")
+    for one in found:
+        p = one["pValue"]
+        says = "differ" if p <= FINGERPRINT_P else "alike"
+        table.add_row(one["model"], one["region"], one["reference"], f"{one['distance']:.3f}", f"{p:.4f}", says)
     return table
 
 

@@ -82,6 +82,7 @@ def summary(job: CertificationJob) -> dict[str, Any]:
         "retries": totals["retries"],
         "costUsd": float(job.cost_usd),
         "runs": [run_summary(run) for run in runs],
+        "comparison": job.config.get("comparison"),
     }
 
 

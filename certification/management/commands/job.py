@@ -51,6 +51,11 @@ class Command(BaseCommand):
         out.print(terminal.runs_table(page))
         if pages.num_pages > 1:
             out.print(f"Page {page.number} of {pages.num_pages}; the next one with --page {page.number + 1}")
+        compared = job.config.get("comparison") or {}
+        for one in compared.get("parity", ()):
+            out.print(terminal.parity_sentence(one))
+        if compared.get("fingerprints"):
+            out.print(terminal.fingerprints_table(compared["fingerprints"]))
         return None
 
     def list(self, options: dict[str, Any]) -> None:
