@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import redis
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from certification.engine import dispatch, queue
 from certification.engine.dispatch import Wish
-from certification.models import AIModel, CertificationJob, ModelCertification, Route
+from certification.management import terminal
+from certification.models import AIModel, CertificationJob, ModelCertification, Route, State
+from certification.ops import watch
 from certification.reasons import Reason, Status
 from tests import standings
 
@@ -113,6 +120,25 @@ def test_certify_failed_takes_the_pairs_that_are_tested_and_not_certified() -> N
     latest = CertificationJob.objects.order_by("-created_at").first()
     assert latest
     assert [run.model.api_model_id for run in latest.runs.all()] == [PRO]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ctrl_c_in_the_middle_of_a_query_still_cancels_the_job(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    ours = job(NOVA, PRO)
+
+    def follow(_job_id: Any) -> Iterator[Any]:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(60)")
+        yield
+
+    monkeypatch.setattr(watch, "follow", follow)
+    with pytest.raises(SystemExit) as ended:
+        terminal.follow_job(ours, terminal.console())
+    assert ended.value.code == 130
+    assert "2 runs had not finished" in capsys.readouterr().out
+    ours.refresh_from_db()
+    assert ours.status == State.CANCELLED
 
 
 # job

@@ -164,9 +164,16 @@ def follow_job(job: CertificationJob, out: Console, *, quiet: bool = False) -> C
     try:
         return _follow_quietly(job) if quiet else _follow_live(job, out)
     except KeyboardInterrupt:
-        cancelled = job.cancel("Cancelled from the terminal with Ctrl-C.")
+        cancelled = cancel(job, "Cancelled from the terminal with Ctrl-C.")
         out.print(f"\nCancelled job {job.pk}: {cancelled or 0} runs had not finished.")
         raise SystemExit(130) from None
+
+
+def cancel(job: CertificationJob, message: str) -> int | None:
+    """Cancel a job when something broke off what we did, perhaps in the middle of a query: over a fresh connection."""
+    if not connection.in_atomic_block:
+        connection.close()
+    return job.cancel(message)
 
 
 def _follow_quietly(job: CertificationJob) -> CertificationJob:

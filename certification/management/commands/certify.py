@@ -66,7 +66,7 @@ class Command(BaseCommand):
                 stack.enter_context(borrowed.workers(self.out.print))
             except BaseException:
                 if done.created:  # otherwise its pairs would stay taken by a job that nobody waits for
-                    done.job.cancel("No worker was started for it.")
+                    terminal.cancel(done.job, "No worker was started for it.")
                 raise
             return terminal.follow_job(done.job, self.out, quiet=quiet)
 

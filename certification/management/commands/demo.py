@@ -97,7 +97,7 @@ class Command(BaseCommand):
             try:
                 job = terminal.follow_job(done.job, out, quiet=options["json"])
             except BaseException:
-                done.job.cancel("The demo ended early.")  # nobody else serves its queue
+                terminal.cancel(done.job, "The demo ended early.")  # nobody else serves its queue
                 raise
         self._report(out, job)
         return job
