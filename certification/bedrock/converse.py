@@ -27,11 +27,14 @@ from certification.exchange import (
 
 def to_wire(request: Request, target_id: str) -> dict[str, Any]:
     """The keyword arguments of boto3's `converse` and `converse_stream`, with only the members the request sets."""
+    thinking = _thinking(request.thinking_tokens, target_id)
     wire: dict[str, Any] = {
         "modelId": target_id,
         "messages": [{"role": m.role, "content": [_block(b) for b in m.content]} for m in request.messages],
-        "inferenceConfig": _inference_config(request),
+        "inferenceConfig": _inference_config(request, sampling=not thinking),
     }
+    if thinking:
+        wire["additionalModelRequestFields"] = thinking
     if request.system:
         wire["system"] = [{"text": request.system}]
     if request.tools:
@@ -42,10 +45,31 @@ def to_wire(request: Request, target_id: str) -> dict[str, Any]:
     return wire
 
 
-def _inference_config(request: Request) -> dict[str, Any]:
+LOW_EFFORT_TOKENS = 4096  # a budget up to here is Nova's low effort, beyond it medium; high forbids maxTokens
+
+
+def _thinking(budget: int | None, target_id: str) -> dict[str, Any]:
+    """The vendor's way to ask for reasoning, told from the id of the model or of its profile; empty where none is known.
+
+    Sources: "Extended thinking" in the user guides of Bedrock (Claude; `budget_tokens` from 1024 on, below maxTokens, with
+    no temperature and no forced tool) and of Amazon Nova 2 (`maxReasoningEffort`). Claude from Opus 4.7 on refuses this form.
+    """
+    if budget is None:
+        return {}
+    if "anthropic.claude" in target_id:
+        return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+    if "amazon.nova-2" in target_id:
+        effort = "low" if budget <= LOW_EFFORT_TOKENS else "medium"
+        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
+    return {}
+
+
+def _inference_config(request: Request, *, sampling: bool) -> dict[str, Any]:
     config: dict[str, Any] = {"maxTokens": request.max_tokens}
     if request.stop_sequences:
         config["stopSequences"] = list(request.stop_sequences)
+    if not sampling:
+        return config
     if request.temperature is not None:
         config["temperature"] = request.temperature
     if request.top_p is not None:

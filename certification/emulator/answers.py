@@ -76,8 +76,10 @@ def say(asked: Asked, target: Target, region: str, troubles: Troubles, seed: int
         blocks = _force_tool(blocks, asked)
     if not asked.tools:
         blocks = [block for block in blocks if not isinstance(block, ToolUse)]
-    if asked.reasoning and not any(isinstance(block, Reasoning) for block in blocks):
-        blocks = [_reasoning(model_id, asked), *blocks]
+    own = [block for block in blocks if isinstance(block, Reasoning)]
+    blocks = [block for block in blocks if not isinstance(block, Reasoning)]
+    if asked.reasoning:  # thoughts are shown to those who ask
+        blocks = [_reasoning(model_id, asked, *own), *blocks]
     blocks = [
         _with_id(block, i, (seed, model_id, region, str(asked.ref), asked.step)) for i, block in enumerate(blocks)
     ]
@@ -160,8 +162,8 @@ def _smallest_object(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
     return {name: instance(known.get(name), depth + 1) for name in names if isinstance(name, str)}
 
 
-def _reasoning(model_id: str, asked: Asked) -> Reasoning:
-    text = "The request is clear. I will answer it directly."
+def _reasoning(model_id: str, asked: Asked, *own: Reasoning) -> Reasoning:
+    text = "".join(thought.text for thought in own) or "The request is clear. I will answer it directly."
     signature = base64.b64encode(hashlib.sha256(f"{model_id}/{asked.ref}/{asked.step}".encode()).digest()).decode()
     return Reasoning(text, signature if model_id.startswith("anthropic.") else "")
 

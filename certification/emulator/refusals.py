@@ -60,6 +60,13 @@ def model_says(message: str) -> Refusal:
     return invalid(f"The model returned the following errors: {message}")
 
 
+def reasoning_config() -> Refusal:
+    """Nova's refusal of a reasoningConfig that it does not take."""
+    return model_says(
+        "Malformed input request: the provided reasoning config value is invalid, please reformat your input and try again."
+    )
+
+
 def unknown_model() -> Refusal:
     return invalid("The provided model identifier is invalid.")
 

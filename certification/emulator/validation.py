@@ -265,12 +265,38 @@ def _check_extra(extra: Any, body: Body, target: Target) -> None:
     """additionalModelRequestFields: what belongs to another vendor's body is an extraneous key."""
     if not extra:
         return
-    known = _EXTRA.get(target.model.vendor.lower())
+    vendor = target.model.vendor.lower()
+    known = _EXTRA.get(vendor)
     if known is not None:
         _no_strangers(extra, known, "#")
+    if "reasoning" not in target.model.capabilities:
+        _no_thoughts(extra, vendor)
+    if "reasoningConfig" in extra:
+        _check_effort(extra["reasoningConfig"], body)
     thinking = extra.get("thinking")
     if isinstance(thinking, dict) and thinking.get("type") == "enabled":
         _check_thinking(thinking, body, target)
+
+
+def _no_thoughts(extra: Mapping[str, Any], vendor: str) -> None:
+    """Refusal: reasoning is asked of a model that has none."""
+    for key in ("thinking", "reasoning_config", "reasoningConfig"):
+        if key in extra and vendor == "anthropic":
+            raise refusals.model_says(f"{key}: Extra inputs are not permitted")
+        if key in extra and vendor == "amazon":
+            raise refusals.reasoning_config()
+        if key in extra:
+            raise refusals.malformed("#", f"extraneous key [{key}] is not permitted")
+
+
+def _check_effort(config: Any, body: Body) -> None:
+    """Refusal: Nova's reasoningConfig as it must not be. Its high effort allows no inferenceConfig."""
+    if not isinstance(config, dict) or config.get("type") not in ("enabled", "disabled"):
+        raise refusals.reasoning_config()
+    effort = config.get("maxReasoningEffort")
+    allowed = ("low", "medium") if body.get("inferenceConfig") else ("low", "medium", "high")
+    if config["type"] == "enabled" and effort not in allowed:
+        raise refusals.reasoning_config()
 
 
 def _check_thinking(thinking: Mapping[str, Any], body: Body, target: Target) -> None:

@@ -116,6 +116,7 @@ def _request_members(asked: Request) -> dict[str, Any]:
         "temperature": asked.temperature,
         "top_p": asked.top_p,
         "output_schema": asked.output_schema,
+        "thinking_tokens": asked.thinking_tokens,
     }
 
 

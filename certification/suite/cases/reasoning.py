@@ -233,40 +233,57 @@ def _rain(rng: random.Random) -> tuple[str, Wanted, str, int]:
 
 
 _QUESTIONS = (_stock, _fare, _rain)
+_BUDGET = 1024  # the least that Claude takes
+_NO_THINKING = r"thinking|reasoning|budget_tokens|effort|additional_?model"
 _NO_REASONING_BACK = r"reasoning|thinking|thought|signature"
 
 
 def _thoughts_go_back(ref: Ref) -> Script:
-    """The reasoning block of the first answer goes back with the tool's result; where that is refused, without it."""
+    """The reasoning block of the first answer goes back with the tool's result; where that is refused, without it.
+
+    Reasoning is asked for; a model that refuses to be asked is asked as it is, which some answer with their thoughts too.
+    """
     question, call, result, figure = _QUESTIONS[variant_of(ref, len(_QUESTIONS))](ref.rng())
     prompt = f"{question} Use the tool, then answer in one sentence with the figure in digits."
-    first = ask(ref, prompt, room=_ROOM, tools=(call[0],))
+    plain = ask(ref, prompt, step=1, room=_ROOM, tools=(call[0],))  # both openings lead to the same two next steps
+    thinking = replace(plain, thinking_tokens=_BUDGET)
+
+    def opened(outcomes: Outcomes) -> tuple[Request, Outcomes]:
+        """The opening that was taken, and the outcomes from it on."""
+        refused = graders.refuses(at(outcomes, 0), _NO_THINKING)
+        return (plain, outcomes[1:]) if refused else (thinking, outcomes)
+
+    def unasked(outcomes: Outcomes) -> Request | None:
+        opening, _ = opened(outcomes)
+        return plain if opening is plain else None
 
     def second(outcomes: Outcomes) -> Request | None:
-        turns = returned(at(outcomes, 0), result, unsigned_reasoning=True)
-        return replace(first, messages=(*first.messages, *turns)) if turns else None
-
-    def refused(outcomes: Outcomes) -> bool:
-        return graders.refuses(at(outcomes, 1), _NO_REASONING_BACK)
+        opening, since = opened(outcomes)
+        turns = returned(at(since, 0), result, unsigned_reasoning=True)
+        return replace(opening, messages=(*opening.messages, *turns)) if turns else None
 
     def third(outcomes: Outcomes) -> Request | None:
-        turns = returned(at(outcomes, 0), result)
-        if not turns or not refused(outcomes):
+        _, since = opened(outcomes)
+        turns = returned(at(since, 0), result)
+        if not turns or not _refused_back(since):
             return None
-        opening = ask(ref, prompt, step=1).messages
-        return replace(first, messages=(*opening, *turns))
+        return replace(plain, messages=(*ask(ref, prompt, step=2).messages, *turns))
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
-        asked = at(outcomes, 0)
+        opening, since = opened(outcomes)
+        asked, back, refusal = at(since, 0), at(since, 1), at(outcomes, 0)
         if graders.usable(asked).passed and not graders.has_reasoning(asked):
-            return Grade(False, "The model shows no reasoning unless it is asked to.", lacks="shown_reasoning")
-        answer = at(outcomes, 2) if refused(outcomes) else at(outcomes, 1)
-        judged = lacking(first, asked) or graders.all_of(
+            if opening is plain and isinstance(refusal, Failure):
+                return graders.lacks("shown_reasoning", refusal)
+            return Grade(False, "The model shows no reasoning.", lacks="shown_reasoning")
+        answer = at(since, 2) if _refused_back(since) else back
+        judged = lacking(opening, asked) or graders.all_of(
             lambda: graders.tool_calls(asked, call), lambda: graders.has_number(answer, figure)
         )
-        refusal = at(outcomes, 1)
-        if isinstance(refusal, Failure) and refused(outcomes):
-            return graders.though_lacking(judged, "reasoning_history", refusal)
+        if isinstance(back, Failure) and _refused_back(since):
+            return graders.though_lacking(judged, "reasoning_history", back)
+        if isinstance(refusal, Failure) and opening is plain:
+            return graders.though_lacking(judged, "thinking_budget", refusal)
         return judged
 
     def called(arguments: dict[str, int]) -> Answer:
@@ -275,12 +292,19 @@ def _thoughts_go_back(ref: Ref) -> Script:
 
     wanted = dict(call[1])
     ideal, near = says(f"The figure is {figure}."), says(f"The figure is {figure + 10}.")
+    right, wrong = called(wanted), called({name: value + 1 for name, value in wanted.items()})
     steps = (
-        Step(always(first), called(wanted), called({name: value + 1 for name, value in wanted.items()})),
+        Step(always(thinking), right, wrong),
+        Step(unasked, right, wrong),
         Step(second, ideal, near),
         Step(third, ideal, near),
     )
     return Script(ref, variant_of(ref, len(_QUESTIONS)), steps, grade, go_on=True)
+
+
+def _refused_back(since: Outcomes) -> bool:
+    """Whether the second call since the opening was refused for the reasoning that it gave back."""
+    return graders.refuses(at(since, 1), _NO_REASONING_BACK)
 
 
 REASONING = (
