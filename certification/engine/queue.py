@@ -13,7 +13,7 @@ import redis
 import structlog
 from celery import current_app
 from django.conf import settings
-from kombu.exceptions import BatchPublishError, OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]  # newer than its stubs
 
 from certification.models import CertificationJob, CertificationRun, Priority
 
