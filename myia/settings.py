@@ -73,8 +73,12 @@ CERTIFICATION_MAX_RETRIES = env.int("CERTIFICATION_MAX_RETRIES", default=3)
 CERTIFICATION_TTL_DAYS = env.int("CERTIFICATION_TTL_DAYS", default=30)
 CERTIFICATION_BULK_RUNS = env.int("CERTIFICATION_BULK_RUNS", default=20)  # jobs with more runs use the bulk queue
 CERTIFICATION_PAUSE_LIMIT = env.int("CERTIFICATION_PAUSE_LIMIT", default=3600)  # seconds a paused queue keeps its runs
-CERTIFICATION_HEARTBEAT_TIMEOUT = env.int("CERTIFICATION_HEARTBEAT_TIMEOUT", default=30)  # seconds without a sign of life
-CERTIFICATION_RESEND_AFTER = env.int("CERTIFICATION_RESEND_AFTER", default=30)  # seconds before a message counts as lost
+CERTIFICATION_HEARTBEAT_TIMEOUT = env.int(
+    "CERTIFICATION_HEARTBEAT_TIMEOUT", default=30
+)  # seconds without a sign of life
+CERTIFICATION_RESEND_AFTER = env.int(
+    "CERTIFICATION_RESEND_AFTER", default=30
+)  # seconds before a message counts as lost
 WORKER_HEALTH_HOST = env.str("WORKER_HEALTH_HOST", default="127.0.0.1")
 WORKER_HEALTH_PORT = env.int("WORKER_HEALTH_PORT", default=3002)  # 0: no health server
 FLOWER_PORT = env.int("FLOWER_PORT", default=5555)
