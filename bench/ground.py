@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -49,4 +50,5 @@ try:
 except embedded.EmbeddedError as error:
     sys.exit(str(error))
 atexit.register(_leave)
+signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that what was started ends, too
 django.setup()

@@ -20,6 +20,8 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from django.conf import settings
+
 from bench import house
 from bench.ground import PROJECT
 from bench.house import Row
@@ -66,7 +68,7 @@ def floor(url: str, in_flight: int, calls: int) -> Taken:
 def ours(urls: Sequence[str], in_flight: int, runs: int, fill: float, repeat: int) -> list[Taken]:
     """Jobs of so many runs, one after the other, after a smaller one that warms up."""
     wanted = house.pairs(runs)
-    at_once = max(len(urls), round(in_flight / 4 * fill))
+    at_once = max(len(urls), round(in_flight / settings.CERTIFICATION_CALLS_PER_RUN * fill))
     with house.workers(urls, at_once, in_flight):
         house.follow(house.certify(wanted[:: max(1, runs // (2 * at_once))]))
         return [_one(wanted) for _ in range(repeat)]
