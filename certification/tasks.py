@@ -8,8 +8,9 @@ from typing import Any
 import structlog
 from celery import shared_task
 from celery.signals import worker_shutting_down
+from celery.worker.control import inspect_command
 
-from certification.engine import comparison, queue, runner
+from certification.engine import backend, comparison, queue, runner
 from certification.engine import reconcile as reconciliation
 from certification.models import CertificationJob, CertificationRun, Priority, QueuePause, State, Tier
 
@@ -55,6 +56,12 @@ def publish_job(job_id: str) -> None:
 def reconcile() -> None:
     """Put right what got lost."""
     reconciliation.reconcile()
+
+
+@inspect_command()
+def work_taken(state: Any) -> dict[str, Any]:
+    """What this worker answers when asked what it takes: runs of which backend, from which queues."""
+    return {"backend": str(backend.name()), "queues": [queue.name for queue in state.consumer.task_consumer.queues]}
 
 
 @worker_shutting_down.connect

@@ -289,7 +289,7 @@ def legend() -> Text:
     return text.append("? no verdict   · not offered", "bright_black")
 
 
-def diagnoses(runs: Iterable[CertificationRun], most: int = 8) -> Table:
+def diagnoses(runs: Iterable[CertificationRun], most: int = 12) -> Table:
     """The commonest reasons why runs were not certified, each with an example and its fix."""
     explained = [run for run in runs if run.error_reason]
     by_reason = Counter(run.error_reason for run in explained)

@@ -19,6 +19,7 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from certification.engine import backend
 from certification.models import AIModel
 from certification.models.catalogue import load_shipped
 from certification.ops import embedded
@@ -50,9 +51,19 @@ def database(tell: Callable[[str], None] = lambda _line: None) -> None:
 
 
 def alive_workers(queue: str) -> int:
-    """How many workers take messages of this queue now. Takes about a second."""
-    replies = current_app.control.inspect(timeout=1.0).active_queues() or {}
-    return sum(any(q["name"] == queue for q in queues) for queues in replies.values())
+    """How many workers take our backend's runs from this queue now. Takes about a second.
+
+    Raises NotReady when all who take from it use another backend: they would leave our runs lying.
+    """
+    replies = current_app.control.broadcast("work_taken", reply=True, timeout=1.0) or []
+    here = [said for reply in replies for said in reply.values() if queue in said.get("queues", ())]
+    ours = [said for said in here if said["backend"] == backend.name()]
+    if here and not ours:
+        raise NotReady(
+            f"The running workers use the backend {here[0]['backend']}, this command {backend.name()}. Restart them with "
+            f"this environment (manage.py down, then up), or set BEDROCK_BACKEND={here[0]['backend']}."
+        )
+    return len(ours)
 
 
 @contextlib.contextmanager
@@ -133,7 +144,14 @@ def emulator() -> Iterator[None]:
 def own_workers() -> list[Program]:
     """The stack's workers, without their health servers: those ports may belong to a running stack."""
     ours = [program for program in programs() if program.name.startswith("worker")]
-    return [replace(program, env={**program.env, "WORKER_HEALTH_PORT": "0"}) for program in ours]
+    return [_apart(program) for program in ours]
+
+
+def _apart(program: Program) -> Program:
+    """A worker that can run beside the stack's: no health port, and a node name of its own."""
+    name = f"{program.name}@%h"
+    argv = tuple(f"{program.name}-{os.getpid()}@%h" if word == name else word for word in program.argv)
+    return replace(program, argv=argv, env={**program.env, "WORKER_HEALTH_PORT": "0"})
 
 
 def listens(port: int | None) -> bool:

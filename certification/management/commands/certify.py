@@ -26,7 +26,9 @@ class Command(BaseCommand):
         which.add_argument("--failed", action="store_true", help="every pair that is tested and not certified")
         which.add_argument("--stale", action="store_true", help="every pair whose certification has expired")
         parser.add_argument("--regions", nargs="+", default=[], metavar="REGION", help="default: all enabled regions")
-        parser.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
+        parser.add_argument(
+            "--tier", choices=Tier.values, default=Tier.FULL, help="default: full (about 133 calls a pair)"
+        )
         parser.add_argument("--priority", choices=Priority.values, default="", help="default: by the job's size")
         parser.add_argument("--max-cost", type=float, metavar="USD", help="refuse a job estimated at more than this")
         parser.add_argument("--seed", type=int, help="ask with the same prompts as an earlier run (0 to 4294967295)")
@@ -49,6 +51,7 @@ class Command(BaseCommand):
         if waits:
             queue.waiting(Priority.INTERACTIVE)  # without Redis there is nothing to wait for: no job is written
         watch.resume_queue()
+        alive = 0 if waits else self._workers(wish.priority or Priority.BULK)
         done = dispatch.certify([], [], wish, job_type=job_type, pairs=pairs)
         self._tell_start(done)
         if waits:
@@ -56,7 +59,7 @@ class Command(BaseCommand):
         elif options["json"]:
             terminal.say_json(watch.summary(done.job))
         else:
-            self._tell_who_works(done.job)
+            self._tell_who_works(done.job, alive)
         return None
 
     def _follow(self, done: Dispatched, *, quiet: bool) -> CertificationJob:
@@ -70,12 +73,17 @@ class Command(BaseCommand):
                 raise
             return terminal.follow_job(done.job, self.out, quiet=quiet)
 
-    def _tell_who_works(self, job: CertificationJob) -> None:
-        """A job that nobody will work on soon is worth a word."""
+    def _workers(self, priority: str) -> int | None:
+        """How many workers there are for a job; None when Redis cannot be reached. NotReady when they use another backend."""
         try:
-            queue.waiting(job.priority)
-            alive = borrowed.alive_workers(queue.name_for(job.priority))
+            queue.waiting(priority)
+            return borrowed.alive_workers(queue.name_for(priority))
         except terminal.BROKER_ERRORS:
+            return None
+
+    def _tell_who_works(self, job: CertificationJob, alive: int | None) -> None:
+        """A job that nobody will work on soon is worth a word."""
+        if alive is None:
             self.out.print("Redis cannot be reached: the job waits in the database and is sent when Redis is back.")
             return
         if not alive:
@@ -83,6 +91,9 @@ class Command(BaseCommand):
         self.out.print(f"Look at it with: manage.py job show {job.pk}")
 
     def _pairs(self, options: dict[str, Any], regions: list[Region]) -> tuple[list[tuple[AIModel, Region]], str]:
+        every = next((f"--{name}" for name in ("all", "failed", "stale") if options[name]), "")
+        if every and options["models"]:
+            raise CommandError(f"{every} chooses the models itself: leave out {', '.join(options['models'][:3])}.")
         if options["all"]:
             return dispatch.offered_pairs(AIModel.objects.active(), regions), JobType.ALL_MODELS
         if options["failed"] or options["stale"]:
