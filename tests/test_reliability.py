@@ -129,10 +129,11 @@ class House:
 
         wait_until(answers, f"{name} takes work")
 
-    def restart_emulator(self) -> None:
+    def restart_emulator(self, latency_ms: float | None = None) -> None:
         """Another emulator at the address of the one that ended."""
         port = int(self.url.rsplit(":", 1)[1])
-        self.url, self.emulator = emulator.start(scenario="healthy", fixed_latency_ms=LATENCY_MS, port=port)
+        latency = LATENCY_MS if latency_ms is None else latency_ms
+        self.url, self.emulator = emulator.start(scenario="healthy", fixed_latency_ms=latency, port=port)
 
     def trouble(self, scenario: str) -> None:
         """From now on the emulator follows this scenario (TOML)."""
@@ -220,9 +221,10 @@ def assert_in_order(job: CertificationJob, house: House) -> None:
     certified = sum(run.verdict == Status.CERTIFIED for run in runs)
     assert (job.succeeded_runs, job.failed_runs) == (certified, len(runs) - certified)
     assert round(float(job.cost_usd), 6) == pytest.approx(sum(float(run.cost_usd or 0) for run in runs), abs=1e-5)
-    assert Counter(e["run"] for e in house.events("run_finished")) == {
-        str(run.pk): 1 for run in runs if run.status == State.COMPLETED or run.verdict
-    }
+    # Told once each; a worker killed between its commit and its log line leaves a run untold, never one told twice.
+    told = Counter(e["run"] for e in house.events("run_finished"))
+    assert set(told.values()) <= {1}
+    assert set(told) <= {str(run.pk) for run in runs if run.status == State.COMPLETED or run.verdict}
     for run in runs:
         assert run.completed_at is not None
         if run.status == State.COMPLETED:
@@ -364,13 +366,19 @@ def test_cancelling_a_running_job_stops_its_runs_and_writes_nothing_more(house: 
 
 
 def test_a_worker_told_to_end_hands_its_runs_back_and_another_finishes_them(house: House) -> None:
+    house.emulator.terminate()
+    house.emulator.wait(15)
+    house.restart_emulator(latency_ms=1000)  # so slow that no run can end by itself before the signal is heard
     first = house.worker()
     job = start()
-    wait_until(lambda: in_the_middle(job), "runs are at work")
+    wait_until(lambda: run_states(job)[State.PROCESSING] >= 2, "runs are at work")
     first.terminate()
     assert first.wait(60) == 0
     assert run_states(job)[State.PROCESSING] == 0
     assert house.events("run_released")
+    house.emulator.terminate()
+    house.emulator.wait(15)
+    house.restart_emulator()
     house.worker()
     finish(job)
     assert job.status == State.COMPLETED
