@@ -300,7 +300,7 @@ def test_bytes_that_never_form_an_event_are_cut_at_the_deadline_too(wire, bedroc
                 return
 
     own.append(wire(drip))
-    error = error_of(bedrock(own[0].url).stream, "us-east-1", MODEL, HELLO, remaining_s=0.4)
+    error = error_of(bedrock(own[0].url).stream, "us-east-1", MODEL, HELLO, remaining_s=3.0)
     assert error.reason is Reason.READ_TIMEOUT
     assert error.partial is None
 
