@@ -107,10 +107,16 @@ INSTALLED_APPS = [
     "django_htmx",
     "django_structlog",
     "axes",
+    "corsheaders",
     "csp",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "certification",
 ]
 MIDDLEWARE = [
+    "certification.api.envelope.RequestId",
+    "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -178,6 +184,7 @@ AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_VERBOSE = False
 AXES_LOCKOUT_TEMPLATE = "registration/locked_out.html"
+AXES_LOCKOUT_CALLABLE = "certification.api.envelope.locked_out"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "matrix"
 LOGOUT_REDIRECT_URL = "login"
@@ -219,6 +226,46 @@ CONTENT_SECURITY_POLICY = {
         "form-action": ["'self'"],
         "frame-ancestors": ["'none'"],
     }
+}
+
+# --- JSON API ------------------------------------------------------------------------------------------------------
+API_TOKEN_HOURS = env.float("API_TOKEN_HOURS", default=12)  # how long a login lasts
+API_MAX_BODY_BYTES = env.int("API_MAX_BODY_BYTES", default=1_048_576)
+# Requests per minute: reads and writes per user (per address without one), logins per address. 0: as many as you like.
+API_RATES = {
+    "read": env.int("API_READS_PER_MINUTE", default=1000),
+    "write": env.int("API_WRITES_PER_MINUTE", default=100),
+    "login": env.int("API_LOGINS_PER_MINUTE", default=10),
+}
+# Proxies in front of us that append to X-Forwarded-For; 0: nobody does, and the header is not believed.
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
+AXES_IPWARE_PROXY_COUNT = TRUSTED_PROXIES
+AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR", "REMOTE_ADDR"] if TRUSTED_PROXIES else ["REMOTE_ADDR"]
+CORS_ALLOWED_ORIGINS = env.list(
+    "CORS_ALLOWED_ORIGINS", default=[f"http://localhost:{port}" for port in (3000, 3002, 3003)]
+)
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = [
+    *("accept", "authorization", "content-type", "x-requested-with"),
+    *("idempotency-key", "if-none-match", "last-event-id", "x-request-id"),
+]
+CORS_EXPOSE_HEADERS = ["ETag", "Retry-After", "X-Request-Id"]
+REST_FRAMEWORK = {  # the rest stands on certification.api.views.View
+    "UNAUTHENTICATED_USER": None,
+    "NUM_PROXIES": TRUSTED_PROXIES,
+    "COERCE_DECIMAL_TO_STRING": False,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "MyIA Certification",
+    "VERSION": "1.0",
+    "DESCRIPTION": "Whether an AI model on AWS Bedrock really works in a region: known by calling it.",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
 }
 
 # --- Queue ---------------------------------------------------------------------------------------------------------

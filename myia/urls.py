@@ -14,5 +14,11 @@ urlpatterns = [
         login_not_required(RedirectView.as_view(pattern_name="login", query_string=True)),
     ),
     path("admin/", admin.site.urls),
+    path("api/", include("certification.api.urls")),
     path("", include("certification.web.urls")),
 ]
+# What reaches no view is answered in the form that its caller reads.
+handler400 = "certification.api.envelope.bad_request"
+handler403 = "certification.api.envelope.forbidden"
+handler404 = "certification.api.envelope.not_found"
+handler500 = "certification.api.envelope.broken"

@@ -1,5 +1,6 @@
 """Rows, their transitions and their queries."""
 
+from certification.models.access import KEY_PREFIX, ApiKey, RevokedToken
 from certification.models.accounts import Role, User
 from certification.models.cases import OperatorCase
 from certification.models.catalogue import Acceptance, AIModel, Lifecycle, ModelKind, Provider, Region, Route, RouteKind
@@ -23,10 +24,12 @@ from certification.models.operations import QueuePause
 
 __all__ = [
     "ACTIVE",
+    "KEY_PREFIX",
     "TERMINAL",
     "WAITING",
     "AIModel",
     "Acceptance",
+    "ApiKey",
     "Backend",
     "CertificationJob",
     "CertificationRun",
@@ -39,6 +42,7 @@ __all__ = [
     "Provider",
     "QueuePause",
     "Region",
+    "RevokedToken",
     "Role",
     "Route",
     "RouteKind",

@@ -85,7 +85,7 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "aimodel": ("view", "change"),
         "region": ("view", "change"),
     },
-    Role.ADMINISTRATOR: dict.fromkeys(("provider", "region", "aimodel", "route", "user", "operatorcase"), WRITE),
+    Role.ADMINISTRATOR: dict.fromkeys(("provider", "region", "aimodel", "route", "user", "operatorcase", "apikey"), WRITE),
 }  # fmt: skip
 
 

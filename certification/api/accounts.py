@@ -1,0 +1,135 @@
+"""Logging in and out, and one's own account."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth import authenticate, password_validation
+from django.core.exceptions import ValidationError as PasswordProblem
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from certification.api import tokens, views
+from certification.api.authentication import ANYBODY
+from certification.api.envelope import ApiError, as_request
+from certification.api.views import View
+from certification.models import RevokedToken, Role, User
+
+LOCKED_S = 900  # as long as AXES_COOLOFF_TIME
+
+
+class Login(serializers.Serializer[Any]):
+    email = serializers.CharField(max_length=254)
+    password = serializers.CharField(max_length=1000, trim_whitespace=False)
+
+
+class UserAnswer(serializers.Serializer[User]):
+    id = serializers.CharField(source="pk")
+    email = serializers.EmailField()
+    name = serializers.CharField()
+    role = serializers.ChoiceField(["", *Role.values])
+
+
+class LoginAnswer(serializers.Serializer[Any]):
+    token = serializers.CharField(help_text="A JWT with userId, email, role and exp.")
+    user = UserAnswer()
+
+
+class NewPassword(serializers.Serializer[Any]):
+    oldPassword = serializers.CharField(max_length=1000, trim_whitespace=False)
+    newPassword = serializers.CharField(max_length=1000, trim_whitespace=False)
+
+
+class Done(serializers.Serializer[Any]):
+    message = serializers.CharField()
+
+
+def _logged_in(user: User) -> Response:
+    return Response({"token": tokens.issue(user), "user": UserAnswer(user).data})
+
+
+class LoginView(View):
+    authentication_classes = ()
+    roles: ClassVar[dict[str, str]] = {"POST": ANYBODY}
+    rate = "login"
+    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (401,)}
+
+    @extend_schema(operation_id="login", request=Login, responses={200: LoginAnswer}, tags=["auth"])
+    def post(self, request: Request) -> Response:
+        """Log in with e-mail and password.
+
+        The answer is the same, in text and time, for an unknown e-mail and a wrong password.
+        """
+        given = views.body(request, Login)
+        inner = as_request(request)
+        user = authenticate(inner, email=given["email"].strip().lower(), password=given["password"])
+        if getattr(inner, "axes_locked_out", False):
+            raise LockedOut
+        if not isinstance(user, User):
+            raise ApiError(401, "invalid_credentials", _("E-mail or password is wrong."))
+        return _logged_in(user)
+
+
+class LockedOut(ApiError):
+    def __init__(self) -> None:
+        super().__init__(
+            429, "locked_out", _("Too many failed logins. Wait %d minutes, then try again.") % (LOCKED_S // 60)
+        )
+        self.wait = LOCKED_S
+
+
+class RefreshView(View):
+    roles: ClassVar[dict[str, str]] = {"POST": Role.VIEWER}
+    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (409,)}
+
+    @extend_schema(operation_id="refresh", request=None, responses={200: LoginAnswer}, tags=["auth"])
+    def post(self, request: Request) -> Response:
+        """A new token for a valid one."""
+        if views.access(request).key:
+            raise ApiError(
+                409, "not_a_login", _("An API key does not expire with a login: there is nothing to refresh.")
+            )
+        return _logged_in(views.who(request))
+
+
+class MeView(View):
+    @extend_schema(operation_id="me", responses={200: UserAnswer}, tags=["auth"])
+    def get(self, request: Request) -> Response:
+        """Who the token belongs to. With an API key, `role` is the key's."""
+        return Response({**UserAnswer(views.who(request)).data, "role": views.access(request).role})
+
+
+class ChangePasswordView(View):
+    roles: ClassVar[dict[str, str]] = {"POST": Role.VIEWER}
+    rate = "login"
+
+    @extend_schema(operation_id="changePassword", request=NewPassword, responses={200: LoginAnswer}, tags=["auth"])
+    def post(self, request: Request) -> Response:
+        """Change one's own password. Every token given out before stops working; the answer holds a new one."""
+        given, user = views.body(request, NewPassword), views.who(request)
+        if views.access(request).key:
+            raise ApiError(403, "not_allowed", _("An API key may not change its user's password."))
+        if not user.check_password(given["oldPassword"]):
+            raise views.invalid("body.oldPassword", _("The old password is wrong."), "wrong_password")
+        try:
+            password_validation.validate_password(given["newPassword"], user)
+        except PasswordProblem as problem:
+            raise views.invalid("body.newPassword", " ".join(problem.messages), "weak_password") from None
+        user.set_password(given["newPassword"])
+        user.save(update_fields=["password"])
+        return _logged_in(user)
+
+
+class LogoutView(View):
+    roles: ClassVar[dict[str, str]] = {"POST": Role.VIEWER}
+
+    @extend_schema(operation_id="logout", request=None, responses={200: Done}, tags=["auth"])
+    def post(self, request: Request) -> Response:
+        """Stop this token for good."""
+        access = views.access(request)
+        if access.token_id and access.token_expires_at:
+            RevokedToken.revoke(access.token_id, views.who(request), access.token_expires_at)
+        return Response({"message": _("You are logged out.")})

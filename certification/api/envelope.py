@@ -1,0 +1,216 @@
+"""JSend around every answer below /api/, also those that no view gives, and a request id on every response."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import structlog
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.utils.translation import gettext as _
+from django.views import defaults
+from psycopg_pool import PoolTimeout
+from rest_framework import exceptions
+from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+log = structlog.get_logger(__name__)
+
+API = "/api/"
+ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+DATABASE_AWAY_RETRY_S = 5
+
+
+class ApiError(APIException):
+    """A refusal with a stable `errorCode` and a sentence. `facts` go into `data`, beside nothing else."""
+
+    def __init__(self, status: int, code: str, message: str, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message, code)
+        self.status_code, self.error_code, self.facts = status, code, facts
+
+
+def not_found_error(code: str, message: str) -> ApiError:
+    """404 for a thing that is named in the path or the body and does not exist."""
+    return ApiError(404, code, message)
+
+
+class JSendRenderer(JSONRenderer):
+    """`{"status":"success","data":...}` around what a view returns; failures come with their envelope already."""
+
+    charset = None
+
+    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+        response = (renderer_context or {}).get("response")
+        if response is None or response.status_code < 400:
+            data = {"status": "success", "data": data}
+        rendered: bytes = super().render(data, accepted_media_type, renderer_context)
+        return rendered
+
+
+class AlwaysJSON(DefaultContentNegotiation):
+    """JSON whatever the Accept header says: there is nothing else to choose from."""
+
+    def select_renderer(self, request: Any, renderers: Iterable[Any], format_suffix: str | None = None) -> Any:
+        only = next(iter(renderers))
+        return only, only.media_type
+
+
+# Failures
+
+
+def failure(status: int, code: str, message: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The body of a 4xx."""
+    return {"status": "fail", "message": message, "code": status, "errorCode": code, "data": data}
+
+
+def trouble(status: int, message: str) -> dict[str, Any]:
+    """The body of a 5xx. The request id finds it in the logs."""
+    return {"status": "error", "message": message, "code": status, "requestId": _request_id()}
+
+
+def _request_id() -> str:
+    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
+def as_failure(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """DRF's exception handler: what a view raised, as an answer. None for a defect of ours, which Django reports."""
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+        return database_away(error)
+    known = _known(error)
+    if known is None:
+        return None
+    set_rollback()
+    response = Response(_body(known), status=known.status_code)
+    if auth_header := getattr(known, "auth_header", None):
+        response["WWW-Authenticate"] = auth_header
+    wait = getattr(known, "wait", None)
+    if wait:
+        response["Retry-After"] = str(int(wait))
+    if isinstance(known, exceptions.MethodNotAllowed):
+        response["Allow"] = ", ".join(context["view"].allowed_methods)
+    return response
+
+
+def database_away(error: DatabaseError | PoolTimeout | Exception) -> Response:
+    log.error("database_away", error=str(error).strip())
+    body = trouble(503, _("The database does not answer at the moment. Try again in a few seconds."))
+    return Response(body, status=503, headers={"Retry-After": str(DATABASE_AWAY_RETRY_S)})
+
+
+def _known(error: Exception) -> APIException | None:
+    match error:
+        case APIException():
+            return error
+        case Http404():
+            return exceptions.NotFound()
+        case PermissionDenied():
+            return exceptions.PermissionDenied()
+        case RequestDataTooBig():
+            return TooLarge()
+    return None
+
+
+class TooLarge(ApiError):
+    def __init__(self) -> None:
+        super().__init__(413, "too_large", _("The request is too large. Send fewer items at a time."))
+
+
+# The stable code of each of the framework's own refusals.
+CODES: dict[type[APIException], str] = {
+    ValidationError: "invalid_request",
+    exceptions.ParseError: "malformed_json",
+    exceptions.AuthenticationFailed: "invalid_credentials",
+    exceptions.NotAuthenticated: "not_authenticated",
+    exceptions.PermissionDenied: "not_allowed",
+    exceptions.NotFound: "not_found",
+    exceptions.MethodNotAllowed: "method_not_allowed",
+    exceptions.UnsupportedMediaType: "unsupported_media_type",
+    exceptions.Throttled: "throttled",
+}
+
+
+def _body(error: APIException) -> dict[str, Any]:
+    if isinstance(error, ApiError):
+        if error.status_code >= 500:
+            return trouble(error.status_code, str(error.detail))
+        return failure(error.status_code, error.error_code, str(error.detail), error.facts)
+    code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "refused")
+    if isinstance(error, ValidationError):
+        found = list(_flat(error.detail))
+        sentence = "; ".join(f"{entry['path']}: {entry['message']}" for entry in found[:3])
+        return failure(400, code, sentence, {"validation": found[:50]})
+    return failure(error.status_code, code, str(error.detail))
+
+
+def _flat(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
+    """A validation error's tree as its leaves: path, message, code."""
+    if isinstance(detail, ErrorDetail):
+        yield {"path": path, "message": str(detail), "code": detail.code or "invalid"}
+        return
+    if isinstance(detail, Mapping):
+        entries = ((str(key), value) for key, value in detail.items())
+    else:  # a list of sentences about this very path, or of trees about its items
+        entries = (("" if isinstance(value, ErrorDetail) else str(i), value) for i, value in enumerate(detail))
+    for key, value in entries:
+        inner = "" if key == "non_field_errors" else key
+        yield from _flat(value, ".".join(filter(None, (path, inner))))
+
+
+# What reaches no view
+
+
+def _outside(status: int, code: str, message: str, page: Callable[..., HttpResponseBase]) -> Callable[..., Any]:
+    """An error handler of Django's: JSend below /api/, our page elsewhere."""
+
+    def handler(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.path.startswith(API):
+            return page(request, *args, **kwargs)
+        body = trouble(status, _(message)) if status >= 500 else failure(status, code, _(message))
+        return JsonResponse(body, status=status)
+
+    return handler
+
+
+bad_request = _outside(400, "bad_request", "The request cannot be understood.", defaults.bad_request)
+forbidden = _outside(403, "not_allowed", "This is not allowed.", defaults.permission_denied)
+not_found = _outside(404, "not_found", "There is nothing at this address.", defaults.page_not_found)
+broken = _outside(500, "", "Something broke on our side. The request id finds it in the logs.", defaults.server_error)
+
+
+def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: Any) -> HttpResponse:
+    """What a login answers after too many failures: the view's own 429 for the API, a page for people."""
+    from axes.conf import settings as axes  # noqa: PLC0415 - axes reads its settings when the apps are ready
+    from django.shortcuts import render  # noqa: PLC0415
+
+    if request.path.startswith(API) and response is not None:
+        return response
+    return render(request, axes.AXES_LOCKOUT_TEMPLATE, status=axes.AXES_HTTP_RESPONSE_CODE)
+
+
+class RequestId:
+    """Middleware: a request id on every response. A caller's own is kept when it is short and plain."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        given = request.headers.get("X-Request-Id", "")
+        request_id = given if ID.fullmatch(given) else str(uuid.uuid4())
+        request.META["HTTP_X_REQUEST_ID"] = request_id
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            response = self.get_response(request)
+        response["X-Request-Id"] = request_id
+        return response
+
+
+def as_request(request: Request) -> HttpRequest:
+    """Django's request inside DRF's."""
+    return request._request

@@ -1,0 +1,50 @@
+"""How often somebody may ask: so many requests in a minute, counted where all processes see it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.core.cache import cache
+from redis import RedisError
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+log = structlog.get_logger(__name__)
+
+MINUTE = 60
+
+
+class PerMinute(BaseThrottle):
+    """Reads and writes are counted apart, per user or, without one, per address; a view may name a count of its own."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        kind = view.rate_for(request.method)
+        most = settings.API_RATES[kind]
+        if not most:
+            return True
+        who = f"u{request.user.pk}" if request.user and kind != "login" else f"a{self.get_ident(request)}"
+        return within_a_minute(f"rate:{kind}:{who}", time.time()) <= most
+
+    def wait(self) -> float:
+        """Seconds until the next minute of the clock begins."""
+        return MINUTE - time.time() % MINUTE + 1
+
+
+def within_a_minute(name: str, now: float) -> float:
+    """How often `name` was counted in the last minute, this time included: this minute of the clock, and the last one's share.
+
+    0 when nobody can tell: without Redis nobody is turned away.
+    """
+    minute, passed = divmod(now, MINUTE)
+    this, last = f"{name}:{minute:.0f}", f"{name}:{minute - 1:.0f}"
+    try:
+        cache.add(this, 0, timeout=3 * MINUTE)
+        return float(cache.incr(this) + cache.get(last, 0) * (1 - passed / MINUTE))
+    except ValueError:  # expired between the two
+        return 1
+    except (RedisError, OSError) as error:
+        log.warning("rate_not_counted", error=str(error))
+        return 0

@@ -1,0 +1,13 @@
+"""The addresses of the JSON API. Without a trailing slash, as the frontends ask for them."""
+
+from django.urls import path
+
+from certification.api import accounts
+
+urlpatterns = [
+    path("auth/login", accounts.LoginView.as_view()),
+    path("auth/refresh", accounts.RefreshView.as_view()),
+    path("auth/me", accounts.MeView.as_view()),
+    path("auth/change-password", accounts.ChangePasswordView.as_view()),
+    path("auth/logout", accounts.LogoutView.as_view()),
+]

@@ -1,0 +1,98 @@
+"""How programs and browsers prove who they are to the API: keys of service accounts, and tokens taken back early."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from certification.models.accounts import Role, User
+
+KEY_PREFIX = "myia_"
+SHOWN = len(KEY_PREFIX) + 8  # characters of a key that stay readable
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+class ApiKey(models.Model):
+    """A key of a service account. Only its hash is kept: the key itself is shown once, when it is issued."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys", verbose_name=_("acts as"),
+        help_text=_("Jobs started with the key belong to this user; the key can never do more than they can."),
+    )  # fmt: skip
+    name = models.CharField(_("name"), max_length=100, help_text=_("What the key is for."))
+    role = models.CharField(_("role"), max_length=20, choices=Role.choices, default=Role.VIEWER)
+    shown = models.CharField(_("begins with"), max_length=20, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.shown}…)"
+
+    def issue(self) -> str:
+        """Draw the key, save the row with its hash, and return the key: the only time that anybody sees it."""
+        key = KEY_PREFIX + secrets.token_urlsafe(32)
+        self.shown, self.digest = key[:SHOWN], _digest(key)
+        self.save()
+        return key
+
+    @classmethod
+    def find(cls, key: str) -> ApiKey | None:
+        """The row of a key that works now, with its user and the user's groups; None for any other text."""
+        now = timezone.now()
+        rows = cls.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), digest=_digest(key), revoked_at=None)
+        found = rows.select_related("user").prefetch_related("user__groups").first()
+        if found is None or not found.user.is_active:
+            return None
+        found._note_use(now)
+        return found
+
+    def revoke(self) -> bool:
+        """Stop the key for good. True if this call did."""
+        return type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1
+
+    @property
+    def effective_role(self) -> str:
+        """The lower of the key's role and its user's; '' when the user has none."""
+        return min(self.role, self.user.role, key=lambda role: Role.values.index(role) if role else -1)
+
+    def _note_use(self, now: datetime) -> None:
+        if self.last_used_at is None or now - self.last_used_at > USE_NOTED_EVERY:
+            type(self).objects.filter(pk=self.pk).update(last_used_at=now)
+
+
+def _digest(key: str) -> str:
+    """SHA-256, unsalted: a key has 256 random bits, so there is nothing to guess from its hash."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
+class RevokedToken(models.Model):
+    """A login token that was handed back before it expired. Kept until it would have expired anyway."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    @classmethod
+    def revoke(cls, token_id: uuid.UUID, user: User, expires_at: datetime) -> None:
+        """Refuse the token from now on. Repeatable. Forgets those that have expired meanwhile."""
+        cls.objects.get_or_create(id=token_id, defaults={"user": user, "expires_at": expires_at})
+        cls.objects.filter(expires_at__lt=timezone.now()).delete()

@@ -1,0 +1,64 @@
+"""A caller of the JSON API, as the frontends are: literal paths, a token in the header, the envelope checked every time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from certification.api import tokens
+from certification.models import User
+
+__all__ = ["Api", "CaptureQueriesContext"]
+
+
+class Api:
+    """Calls below /api/. Every answer's envelope, request id and content type are checked on the way."""
+
+    def __init__(self, user: User | None = None, credential: str = "") -> None:
+        token = credential or (tokens.issue(user) if user else "")
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.client = Client(raise_request_exception=False)
+
+    def get(self, path: str, status: int = 200, **headers: str) -> Any:
+        return self.call("GET", path, status=status, **headers)
+
+    def post(self, path: str, body: Any = None, status: int = 200, **headers: str) -> Any:
+        return self.call("POST", path, body, status=status, **headers)
+
+    def delete(self, path: str, status: int = 200, **headers: str) -> Any:
+        return self.call("DELETE", path, status=status, **headers)
+
+    def call(self, method: str, path: str, body: Any = None, *, status: int, **headers: str) -> Any:
+        """The answer's `data`, or the whole body of a refusal. `headers` names use underscores for dashes."""
+        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        data = body if isinstance(body, str | bytes) else "" if body is None else json.dumps(body)
+        self.response = self.client.generic(method, f"/api/{path}", data, "application/json", headers=sent)
+        assert self.response.status_code == status, self.response.content[:2000]
+        return enveloped(self.response)
+
+
+def enveloped(response: Any) -> Any:
+    """The data of a success, the body of a refusal; whatever it is, in its envelope."""
+    assert response["X-Request-Id"]
+    if response.status_code == 304:
+        return None
+    assert response["Content-Type"] == "application/json"
+    found = response.json()
+    if response.status_code < 400:
+        assert found.keys() == {"status", "data"}
+        assert found["status"] == "success"
+        return found["data"]
+    assert found["code"] == response.status_code
+    assert found["message"].strip().endswith((".", ")", "…")) or ": " in found["message"]
+    if response.status_code < 500:
+        assert found.keys() == {"status", "message", "code", "errorCode", "data"}
+        assert found["status"] == "fail"
+        assert found["errorCode"].replace("_", "").isalnum()
+    else:
+        assert found.keys() == {"status", "message", "code", "requestId"}
+        assert found["status"] == "error"
+        assert found["requestId"] == response["X-Request-Id"]
+    return found
