@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -67,40 +68,66 @@ def alive_workers(queue: str) -> int:
 
 
 @contextlib.contextmanager
+def uninterrupted() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM wait until the block has ended; the list fills with the numbers of those that came.
+
+    Only in the main thread, where signals are heard.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in before:
+            signal.signal(number, lambda heard, _frame: came.append(heard))
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextlib.contextmanager
 def processes(
     programs: Sequence[Program], env: Mapping[str, str] | None = None
 ) -> Iterator[list[subprocess.Popen[str]]]:
     """Run these programs while the block runs, their output in the log folder; ended in order afterwards."""
-    where = files()
-    where.make()
+    files().make()
     started: list[tuple[Program, subprocess.Popen[str], IO[str]]] = []
     try:
         for program in programs:
-            log = (where.logs / f"{program.name}.log").open("a")
-            process = subprocess.Popen(  # noqa: S603 - our own programs
-                program.argv,
-                cwd=settings.BASE_DIR,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **program.env, **(env or {})},
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, text=True,
-                start_new_session=True,  # Ctrl-C reaches the command, which ends the rest in order
-            )  # fmt: skip
-            started.append((program, process, log))
+            with uninterrupted():  # else a signal between the birth of a process and the note of it leaves it running
+                started.append(_begin(program, env or {}))
         yield [process for _program, process, _log in started]
     finally:
         _end(started)
 
 
+def _begin(program: Program, env: Mapping[str, str]) -> tuple[Program, subprocess.Popen[str], IO[str]]:
+    log = (files().logs / f"{program.name}.log").open("a")
+    process = subprocess.Popen(  # noqa: S603 - our own programs
+        program.argv,
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **program.env, **env},
+        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,  # Ctrl-C reaches the command, which ends the rest in order
+    )  # fmt: skip
+    return program, process, log
+
+
 def _end(started: Sequence[tuple[Program, subprocess.Popen[str], IO[str]]]) -> None:
-    for _program, process, _log in started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-    for program, process, log in started:
-        try:
-            process.wait(program.drain_seconds)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # a second Ctrl-C: do not wait for the rest
+    with uninterrupted() as impatient:  # a second Ctrl-C: do not wait for the rest, and leave none of it
+        for _program, process, _log in started:
+            process.terminate()
+        for program, process, log in started:
+            deadline = time.monotonic() + program.drain_seconds
+            while process.poll() is None and not impatient and time.monotonic() < deadline:
+                time.sleep(0.05)
             process.kill()
             process.wait()
-        log.close()
+            log.close()
 
 
 def wait_for_workers(queue: str, running: Sequence[subprocess.Popen[str]], count: int = 1) -> None:

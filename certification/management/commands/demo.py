@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -64,14 +67,8 @@ class Command(BaseCommand):
         borrowed.database(out.print)
         end_broken_off_demos()
         self.regions = dispatch.find_regions(options["regions"])
-        url, server = emulator.start(
-            scenario=options["scenario"], seed=options["seed"], time_scale=options["time_scale"]
-        )
-        try:
+        with _emulator(options) as url:
             return self._certify(out, url, options)
-        finally:
-            server.terminate()
-            server.wait(10)
 
     def _certify(self, out: Console, url: str, options: dict[str, Any]) -> CertificationJob:
         """On a queue of the demo's own, so that workers with real credentials never take its runs."""
@@ -119,6 +116,22 @@ class Command(BaseCommand):
             f"{counts}. Every result is from the emulator."
         )
         out.print("Open the pages: `make up`, then http://127.0.0.1:%d" % settings.PORT)  # noqa: UP031
+
+
+@contextlib.contextmanager
+def _emulator(options: dict[str, Any]) -> Iterator[str]:
+    """The address of an emulator of the demo's own, for as long as the block runs."""
+    server: subprocess.Popen[str] | None = None
+    try:
+        with borrowed.uninterrupted():
+            url, server = emulator.start(
+                scenario=options["scenario"], seed=options["seed"], time_scale=options["time_scale"]
+            )
+        yield url
+    finally:
+        if server:
+            server.terminate()
+            server.wait(10)
 
 
 def end_broken_off_demos() -> None:
