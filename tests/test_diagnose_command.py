@@ -40,13 +40,12 @@ def test_it_answers_each_line_with_category_reason_retryable_and_fix(monkeypatch
 
 def test_it_takes_missing_null_and_extra_fields_and_an_error_body_pasted_as_an_object(monkeypatch):
     text = "\n".join([
-        "{}",
         '{"message": null, "code": null, "http_status": null, "operation": null, "more": [1]}',
         '{"message": {"Message": "Bearer Token has expired"}, "code": 403, "http_status": 1e999}',
         "",
     ])  # fmt: skip
     reasons = [answer["reason"] for answer in answers(monkeypatch, text)]
-    assert reasons == ["unknown", "unknown", "credentials_expired"]
+    assert reasons == ["unknown", "credentials_expired"]
 
 
 def test_it_fills_the_commands_with_the_model_and_region_asked_for(monkeypatch):
@@ -58,17 +57,28 @@ def test_it_fills_the_commands_with_the_model_and_region_asked_for(monkeypatch):
 
 
 def test_a_malformed_line_says_what_to_do_and_the_rest_goes_on(monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO('{bad\n{"code": "ExpiredToken"}\n[1]\n'))
+    monkeypatch.setattr("sys.stdin", io.StringIO('{bad\n{"code": "ExpiredToken"}\n[1]\n{}\n'))
     out = io.StringIO()
-    with pytest.raises(CommandError, match=r"2 malformed line"):
+    with pytest.raises(CommandError, match=r"3 malformed lines"):
         call_command("diagnose", stdout=out)
-    first, second, third = (json.loads(line) for line in out.getvalue().splitlines())
+    first, second, third, fourth = (json.loads(line) for line in out.getvalue().splitlines())
     assert "Write one object a line" in first["error"]
     assert second["reason"] == "credentials_expired"
     assert "no object" in third["error"]
+    assert "names no message, code, http_status or operation" in fourth["error"]
 
 
-@pytest.mark.parametrize("line", ["", "nul", "[" * 100_000, '"text"', "1", "\x00", '{"message": "a'])
+def test_a_bare_line_is_the_message_itself(monkeypatch):
+    text = "\n".join([
+        "An error occurred (ExpiredTokenException) when calling the Converse operation: The security token is expired",
+        '"You don\'t have access to the model with the specified model ID."',
+        "[ERROR] Too many tokens per day, please wait before trying again.",
+    ])  # fmt: skip
+    reasons = [answer["reason"] for answer in answers(monkeypatch, text)]
+    assert reasons == ["credentials_expired", "model_access_not_granted", "daily_tokens"]
+
+
+@pytest.mark.parametrize("line", ["", "[" * 100_000, '" "', "1", "{}", "\x00", '{"message": "a'])
 def test_no_line_is_beyond_an_answer(line):
     assert "error" in diagnose_json(line)
 

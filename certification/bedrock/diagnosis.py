@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from certification.bedrock import codes, fixes
 from certification.bedrock.codes import Code
@@ -32,6 +33,7 @@ _STATUS = re.compile(
 )
 
 
+_FIELDS = ("message", "code", "http_status", "operation")
 _EXAMPLE = '{"message": "...", "code": "AccessDeniedException", "http_status": 403, "operation": "Converse"}'
 
 
@@ -70,16 +72,15 @@ def diagnose(
 
 
 def diagnose_json(line: str, *, model_id: str = "", region: str = "") -> dict[str, object]:
-    """One answer for one pasted line `{"message", "code", "http_status", "operation"}`, every field optional.
+    """One answer for one pasted line: `{"message", "code", "http_status", "operation"}`, every field optional, or the bare
+    text of an error.
 
-    A line that is no JSON object is answered with an `error` that says what to do.
+    A line that holds neither is answered with an `error` that says what to do.
     """
     try:
-        asked = json.loads(line)
-    except (ValueError, RecursionError):
-        return {"error": f"This line is not JSON: {line.strip()[:80]!r}. Write one object a line, {_EXAMPLE}."}
-    if not isinstance(asked, dict):
-        return {"error": f"This line is JSON but no object: {line.strip()[:80]!r}. Write {_EXAMPLE}."}
+        asked = _asked(line)
+    except ValueError as error:
+        return {"error": str(error)}
     message, operation = (_as_text(asked.get(name)) for name in ("message", "operation"))
     code = _as_text(asked.get("code"))
     told = diagnose(message, code, asked.get("http_status"), operation, model_id=model_id, region=region)
@@ -93,6 +94,26 @@ def diagnose_json(line: str, *, model_id: str = "", region: str = "") -> dict[st
         "wait": told.fix.wait,
         "url": told.fix.url,
     }
+
+
+def _asked(line: str) -> dict[str, Any]:
+    """What a line asks about. ValueError with a sentence when it asks about nothing."""
+    shown = repr(line.strip()[:80])
+    try:
+        asked = json.loads(line)
+    except RecursionError:
+        raise ValueError(f"This line is not JSON: {shown}. Write one object a line, {_EXAMPLE}.") from None
+    except ValueError:
+        if line.lstrip().startswith("{") or not any(sign.isalnum() for sign in line):
+            raise ValueError(f"This line is not JSON: {shown}. Write one object a line, {_EXAMPLE}.") from None
+        return {"message": line.strip()}
+    if isinstance(asked, str) and asked.strip():
+        return {"message": asked}
+    if not isinstance(asked, dict):
+        raise ValueError(f"This line is JSON but no object: {shown}. Write {_EXAMPLE}.")
+    if not asked.keys() & set(_FIELDS):
+        raise ValueError(f"This object names no {', '.join(_FIELDS[:-1])} or {_FIELDS[-1]}: {shown}. Write {_EXAMPLE}.")
+    return asked
 
 
 def normalise(message: str) -> str:

@@ -15,8 +15,9 @@ from certification.bedrock.diagnosis import diagnose_json
 
 class Command(BaseCommand):
     help = (
-        'Reads errors as JSON lines {"message", "code", "http_status", "operation"} on standard input and prints, as JSON '
-        "lines, their category, reason, whether a retry helps, and what to do. Needs neither database nor Redis."
+        'Reads errors from standard input, one a line: JSON objects {"message", "code", "http_status", "operation"} or the '
+        "bare text of an error. Prints, as JSON lines, their category, reason, whether a retry helps, and what to do. Needs "
+        "neither database nor Redis."
     )
     requires_system_checks: list[str] = []
 
@@ -26,7 +27,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if sys.stdin.isatty():
-            self.stderr.write("Reading JSON lines; end with Ctrl-D.")
+            self.stderr.write("Reading errors, one a line; end with Ctrl-D.")
         malformed = 0
         for line in _lines():
             answer = diagnose_json(line, model_id=options["model"], region=options["region"])
@@ -38,7 +39,8 @@ class Command(BaseCommand):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return
         if malformed:
-            raise CommandError(f"{malformed} malformed line(s); each was answered with what to do.")
+            lines = "1 malformed line; it was" if malformed == 1 else f"{malformed} malformed lines; each was"
+            raise CommandError(f"{lines} answered with what to do.")
 
 
 def _lines() -> Iterator[str]:
