@@ -96,7 +96,7 @@ def _answer(asked: Asked, target: Target, region: str, troubles: Troubles, seed:
     weak = troubles.ignores_system and asked.system
     weak = weak or (troubles.ignores_stop_sequences and bool(asked.stop_sequences))
     for weakness in troubles.weak:
-        if weakness.category in ("*", category):
+        if weakness.concerns(category, asked.ref.case_id):
             dice = chance(seed, target.model.api_model_id, region, asked.ref.case_id, asked.ref.seed, asked.ref.trial)
             weak = weak or dice >= weakness.accuracy
     return (step.near if weak else None) or step.ideal or Answer((_generic(asked, target),))

@@ -32,10 +32,14 @@ class ScenarioError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Weak:
-    """The share of trials of a category that are answered well; the others are answered nearly well."""
+    """The share of trials of a category, or of one case of it, that are answered well; the others nearly well."""
 
     category: str
     accuracy: float
+    case: str = "*"
+
+    def concerns(self, category: str, case: str) -> bool:
+        return self.category in ("*", category) and self.case in ("*", case)
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,8 +376,9 @@ class _Reader:
         found = []
         for one in value if isinstance(value, list) else [value]:
             table = self.table(one, key)
-            self.known(table, ("category", "accuracy"), key)
+            self.known(table, ("category", "case", "accuracy"), key)
             categories = ("*", *(c.value for c in Category))
             category = self.choice(table.get("category", "*"), f"{key}.category", categories)
-            found.append(Weak(category, float(self.number(table.get("accuracy", 0.5), f"{key}.accuracy", 0, 1))))
+            case = self.text(table.get("case", "*"), f"{key}.case")
+            found.append(Weak(category, float(self.number(table.get("accuracy", 0.5), f"{key}.accuracy", 0, 1)), case))
         return tuple(found)
