@@ -12,7 +12,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from certification.api import tokens, views
+from certification.api import answers, tokens, views
+from certification.api.answers import Account, Done, LoggedIn
 from certification.api.authentication import ANYBODY
 from certification.api.envelope import ApiError, as_request
 from certification.api.views import View
@@ -26,29 +27,14 @@ class Login(serializers.Serializer[Any]):
     password = serializers.CharField(max_length=1000, trim_whitespace=False)
 
 
-class UserAnswer(serializers.Serializer[User]):
-    id = serializers.CharField(source="pk")
-    email = serializers.EmailField()
-    name = serializers.CharField()
-    role = serializers.ChoiceField(["", *Role.values])
-
-
-class LoginAnswer(serializers.Serializer[Any]):
-    token = serializers.CharField(help_text="A JWT with userId, email, role and exp.")
-    user = UserAnswer()
-
-
 class NewPassword(serializers.Serializer[Any]):
     oldPassword = serializers.CharField(max_length=1000, trim_whitespace=False)
     newPassword = serializers.CharField(max_length=1000, trim_whitespace=False)
 
 
-class Done(serializers.Serializer[Any]):
-    message = serializers.CharField()
-
-
 def _logged_in(user: User) -> Response:
-    return Response({"token": tokens.issue(user), "user": UserAnswer(user).data})
+    answer: LoggedIn = {"token": tokens.issue(user), "user": answers.account(user)}
+    return Response(answer)
 
 
 class LoginView(View):
@@ -57,7 +43,7 @@ class LoginView(View):
     rate = "login"
     refusals: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (401,)}
 
-    @extend_schema(operation_id="login", request=Login, responses={200: LoginAnswer}, tags=["auth"])
+    @extend_schema(operation_id="login", request=Login, responses={200: LoggedIn}, tags=["auth"])
     def post(self, request: Request) -> Response:
         """Log in with e-mail and password.
 
@@ -85,7 +71,7 @@ class RefreshView(View):
     roles: ClassVar[dict[str, str]] = {"POST": Role.VIEWER}
     refusals: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (409,)}
 
-    @extend_schema(operation_id="refresh", request=None, responses={200: LoginAnswer}, tags=["auth"])
+    @extend_schema(operation_id="refresh", request=None, responses={200: LoggedIn}, tags=["auth"])
     def post(self, request: Request) -> Response:
         """A new token for a valid one."""
         if views.access(request).key:
@@ -96,17 +82,17 @@ class RefreshView(View):
 
 
 class MeView(View):
-    @extend_schema(operation_id="me", responses={200: UserAnswer}, tags=["auth"])
+    @extend_schema(operation_id="me", responses={200: Account}, tags=["auth"])
     def get(self, request: Request) -> Response:
         """Who the token belongs to. With an API key, `role` is the key's."""
-        return Response({**UserAnswer(views.who(request)).data, "role": views.access(request).role})
+        return Response(answers.account(views.who(request), views.access(request).role))
 
 
 class ChangePasswordView(View):
     roles: ClassVar[dict[str, str]] = {"POST": Role.VIEWER}
     rate = "login"
 
-    @extend_schema(operation_id="changePassword", request=NewPassword, responses={200: LoginAnswer}, tags=["auth"])
+    @extend_schema(operation_id="changePassword", request=NewPassword, responses={200: LoggedIn}, tags=["auth"])
     def post(self, request: Request) -> Response:
         """Change one's own password. Every token given out before stops working; the answer holds a new one."""
         given, user = views.body(request, NewPassword), views.who(request)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from datetime import datetime
+from inspect import getdoc
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypedDict,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+from uuid import UUID
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiResponse
-from rest_framework import serializers
 
 from certification.api.authentication import ANYBODY, SAFE
 
@@ -28,31 +44,23 @@ MEANINGS = {
 }
 
 
-class Problem(serializers.Serializer[Any]):
-    """One thing that is wrong with a request."""
-
-    path = serializers.CharField(help_text="Where: body.regions, query.page")
-    message = serializers.CharField()
-    code = serializers.CharField()
-
-
-class Fail(serializers.Serializer[Any]):
+class Fail(TypedDict):
     """A 4xx."""
 
-    status = serializers.ChoiceField(["fail"])
-    message = serializers.CharField(help_text="A sentence for people: what is wrong and what to do.")
-    code = serializers.IntegerField(help_text="The HTTP status.")
-    errorCode = serializers.CharField(help_text="Stable, for programs.")
-    data = serializers.DictField(allow_null=True, help_text="`validation`, or facts of this refusal, or null.")  # type: ignore[assignment]
+    status: Literal["fail"]
+    message: Annotated[str, "A sentence for people: what is wrong and what to do."]
+    code: Annotated[int, "The HTTP status."]
+    errorCode: Annotated[str, "Stable, for programs."]
+    data: Annotated[dict[str, Any] | None, "`validation`: a list of path, message and code; or facts of this refusal."]
 
 
-class Trouble(serializers.Serializer[Any]):
+class Trouble(TypedDict):
     """A 5xx."""
 
-    status = serializers.ChoiceField(["error"])
-    message = serializers.CharField()
-    code = serializers.IntegerField()
-    requestId = serializers.CharField()
+    status: Literal["error"]
+    message: str
+    code: int
+    requestId: str
 
 
 class EnvelopeSchema(AutoSchema):
@@ -61,6 +69,10 @@ class EnvelopeSchema(AutoSchema):
     def _get_response_for_code(
         self, serializer: Any, status_code: str, media_types: Any = None, direction: Any = "response"
     ) -> Any:
+        if isinstance(serializer, OpenApiResponse):
+            serializer.response = self._described(serializer.response)
+        else:
+            serializer = self._described(serializer)
         found = super()._get_response_for_code(serializer, status_code, media_types, direction)
         if status_code < "400":
             for content_type, content in found.get("content", {}).items():
@@ -87,6 +99,62 @@ class EnvelopeSchema(AutoSchema):
         if self.method not in SAFE and self.method != "DELETE":
             refusals |= {413, 415}
         return refusals
+
+    def _described(self, answer: Any) -> Any:
+        """Types of ours as JSON schema; anything else as it is."""
+        ours = is_typeddict(answer) or get_origin(answer) is list
+        return self._schema_of(answer) if ours else answer
+
+    def _schema_of(self, kind: Any) -> dict[str, Any]:
+        origin, inner = get_origin(kind), get_args(kind)
+        if is_typeddict(kind):
+            return self._named(kind)
+        if origin is Annotated:
+            return {**self._schema_of(inner[0]), "description": inner[1]}
+        if origin is list:
+            return {"type": "array", "items": self._schema_of(inner[0])}
+        if origin is dict or kind is dict:
+            return {"type": "object", "additionalProperties": self._schema_of(inner[1]) if inner else {}}
+        if origin is Literal:
+            return {"type": "string", "enum": list(inner)}
+        if origin in (Union, UnionType):
+            return _or_null([self._schema_of(one) for one in inner if one is not NoneType])
+        return dict(BASIC[kind])
+
+    def _named(self, kind: Any) -> dict[str, Any]:
+        """A reference to the component of a TypedDict, which is registered at its first use."""
+        component = ResolvedComponent(name=kind.__name__, type=ResolvedComponent.SCHEMA, object=kind)
+        if component not in self.registry:
+            self.registry.register(component)  # before its fields, which may lead back to it
+            hints = get_type_hints(kind, include_extras=True)
+            component.schema = {
+                "type": "object",
+                "properties": {name: self._schema_of(hint) for name, hint in hints.items()},
+                "required": sorted(kind.__required_keys__),
+                **({"description": getdoc(kind)} if kind.__doc__ and kind.__doc__ != dict.__doc__ else {}),
+            }
+        return component.ref
+
+
+BASIC: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    UUID: {"type": "string", "format": "uuid"},
+    datetime: {"type": "string", "format": "date-time"},
+    Any: {},
+}
+
+
+def _or_null(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    """Any of these, or null, as OpenAPI 3.1 says it."""
+    only = schemas[0]
+    if len(schemas) == 1 and "enum" in only:
+        return {**only, "type": ["string", "null"], "enum": [*only["enum"], None]}
+    if len(schemas) == 1 and isinstance(only.get("type"), str):
+        return {**only, "type": [only["type"], "null"]}
+    return {"anyOf": [*schemas, {"type": "null"}]}
 
 
 def _success(schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from certification.api import accounts
+from certification.api import accounts, jobs
 
 urlpatterns = [
     path("auth/login", accounts.LoginView.as_view()),
@@ -10,4 +10,9 @@ urlpatterns = [
     path("auth/me", accounts.MeView.as_view()),
     path("auth/change-password", accounts.ChangePasswordView.as_view()),
     path("auth/logout", accounts.LogoutView.as_view()),
+    path("certification-queue/certify-model", jobs.CertifyModel.as_view()),
+    path("certification-queue/certify-multiple", jobs.CertifyMultiple.as_view()),
+    path("certification-queue/certify-all", jobs.CertifyAll.as_view()),
+    path("certification-queue/jobs/<uuid:job_id>", jobs.JobDetail.as_view()),
+    path("certification-queue/jobs/<uuid:job_id>/retry", jobs.RetryJob.as_view()),
 ]

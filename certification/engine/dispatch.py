@@ -259,11 +259,14 @@ def _job(pairs: Sequence[tuple[AIModel, Region]], wish: Wish, kind: str, estimat
 
 
 def _runs(job: CertificationJob, pairs: Sequence[tuple[AIModel, Region]], wish: Wish) -> list[CertificationRun]:
-    """The runs that could be created: a pair with an active run keeps that one (partial unique index)."""
+    """The runs that could be created: a pair with an active run keeps that one (partial unique index).
+
+    In one order everywhere, so that two sweeps that start together wait for each other and never lock crosswise.
+    """
     seed = secrets.randbits(32) if wish.seed is None else wish.seed
     drafts = [
         CertificationRun(job=job, model=m, region=r, tier=job.tier, backend=job.backend, variant_seed=seed)
-        for m, r in pairs
+        for m, r in sorted(pairs, key=lambda pair: (pair[0].api_model_id, pair[1].code))
     ]
     CertificationRun.objects.bulk_create(drafts, ignore_conflicts=True, batch_size=1000)
     kept = set(job.runs.values_list("pk", flat=True))

@@ -1,0 +1,208 @@
+"""What the API answers: the shapes that the frontends rely on, and how rows become them.
+
+The schema is made from these types, and mypy holds the functions to them: there is no second description to keep in step.
+A datetime becomes ISO 8601 in UTC with `Z`; an amount of money is in USD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypedDict
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+
+from certification.models import CertificationJob, CertificationRun, User
+
+StateWord = Literal["PENDING", "QUEUED", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]
+Verdict = Literal[
+    "certified", "quality_warning", "failed", "pending", "permission_required", "configuration_required", "not_tested"
+]
+Rating = Literal["A", "B", "C", "D", "E", "F"]
+TierWord = Literal["quick", "full", "deep"]
+BackendWord = Literal["aws", "emulator"]
+
+
+class Pagination(TypedDict):
+    page: int
+    limit: int
+    total: int
+    totalPages: int
+
+
+class Fix(TypedDict):
+    """What to do about it, and who must."""
+
+    text: str
+    command: str
+    who: str
+    url: str
+    wait: Annotated[str, "How long until a retry can help; '' when waiting changes nothing."]
+
+
+class ModelName(TypedDict):
+    id: UUID
+    name: str
+    apiModelId: str
+
+
+class Run(TypedDict):
+    """One model in one region, as a job ran it."""
+
+    id: UUID
+    modelId: UUID
+    region: str
+    status: StateWord
+    verdict: Verdict | None
+    passed: Annotated[bool | None, "null until the run has ended."]
+    score: int | None
+    rating: Rating | None
+    route: Annotated[str | None, "What was called: a model id, an inference profile or an ARN."]
+    duration: Annotated[int | None, "Milliseconds."]
+    startedAt: datetime | None
+    completedAt: datetime | None
+    errorMessage: Annotated[str | None, "One sentence that says why, whenever `passed` is false."]
+    errorCategory: str | None
+    errorReason: str | None
+    fix: Fix | None
+    attempts: int
+    model: ModelName
+
+
+class JobSummary(TypedDict):
+    """A job without its runs. `totalModels`, `processedModels`, `successCount` and `failureCount` count runs."""
+
+    id: UUID
+    type: Literal["SINGLE_MODEL", "MULTIPLE_MODELS", "ALL_MODELS", "RECERTIFY"]
+    status: StateWord
+    regions: list[str]
+    modelIds: list[UUID]
+    totalModels: int
+    processedModels: int
+    successCount: Annotated[int, "Runs with the verdict `certified`."]
+    failureCount: Annotated[int, "Every other finished run."]
+    progress: Annotated[int, "Per cent, 0-100."]
+    tier: TierWord
+    priority: Literal["interactive", "bulk"]
+    backend: BackendWord
+    startedAt: datetime | None
+    completedAt: datetime | None
+    duration: Annotated[int | None, "Milliseconds; until now while it runs."]
+    createdAt: datetime
+    updatedAt: datetime
+    createdBy: Annotated[str | None, "E-mail address."]
+    estimatedCostUsd: float | None
+    costUsd: float
+
+
+class Job(JobSummary):
+    certifications: list[Run]
+
+
+def fix(stored: Mapping[str, Any]) -> Fix | None:
+    """A stored fix; null where there is none."""
+    if not stored.get("text"):
+        return None
+    return {
+        "text": stored["text"],
+        "command": stored.get("command", ""),
+        "who": stored.get("who", ""),
+        "url": stored.get("url", ""),
+        "wait": stored.get("wait", ""),
+    }
+
+
+def job_summary(job: CertificationJob) -> JobSummary:
+    """A job whose `created_by` is loaded."""
+    return {
+        "id": job.pk,
+        "type": job.type,  # type: ignore[typeddict-item]  # constrained by the model
+        "status": job.status,  # type: ignore[typeddict-item]
+        "regions": job.regions,
+        "modelIds": job.model_ids,
+        "totalModels": job.total_runs,
+        "processedModels": job.processed_runs,
+        "successCount": job.succeeded_runs,
+        "failureCount": job.failed_runs,
+        "progress": job.progress,
+        "tier": job.tier,  # type: ignore[typeddict-item]
+        "priority": job.priority,  # type: ignore[typeddict-item]
+        "backend": job.backend,  # type: ignore[typeddict-item]
+        "startedAt": job.started_at,
+        "completedAt": job.completed_at,
+        "duration": None if job.duration is None else round(job.duration.total_seconds() * 1000),
+        "createdAt": job.created_at,
+        "updatedAt": job.updated_at,
+        "createdBy": job.created_by.email if job.created_by else None,
+        "estimatedCostUsd": None if job.estimated_cost_usd is None else float(job.estimated_cost_usd),
+        "costUsd": float(job.cost_usd),
+    }
+
+
+# The columns that `run` reads: a sweep has thousands of runs, and the rest of a run is large.
+RUN_FIELDS = (
+    "job_id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "route", "started_at",
+    "completed_at", "error_message", "error_category", "error_reason", "fix", "attempt", "model__name",
+    "model__api_model_id",
+)  # fmt: skip
+
+
+def run(row: CertificationRun) -> Run:
+    """A run whose model is loaded."""
+    ended = row.is_finished
+    duration = row.duration
+    return {
+        "id": row.pk,
+        "modelId": row.model_id,
+        "region": row.region_id,
+        "status": row.status,  # type: ignore[typeddict-item]
+        "verdict": row.verdict or None,  # type: ignore[typeddict-item]
+        "passed": row.passed if ended else None,
+        "score": row.score,
+        "rating": row.rating or None,  # type: ignore[typeddict-item]
+        "route": row.route or None,
+        "duration": None if duration is None else round(duration.total_seconds() * 1000),
+        "startedAt": row.started_at,
+        "completedAt": row.completed_at,
+        "errorMessage": _why(row) if ended and not row.passed else None,
+        "errorCategory": row.error_category or None,
+        "errorReason": row.error_reason or None,
+        "fix": fix(row.fix),
+        "attempts": row.attempt,
+        "model": {"id": row.model_id, "name": row.model.name, "apiModelId": row.model.api_model_id},
+    }
+
+
+def _why(row: CertificationRun) -> str:
+    return row.error_message or _("The run ended without saying why.")
+
+
+def runs(rows: Iterable[CertificationRun]) -> list[Run]:
+    return [run(row) for row in rows]
+
+
+class Account(TypedDict):
+    id: str
+    email: str
+    name: str
+    role: Literal["", "viewer", "operator", "administrator"]
+
+
+def account(user: User, role: str | None = None) -> Account:
+    """A user, with the role of the credential where it differs from their own."""
+    return {
+        "id": str(user.pk),
+        "email": user.email,
+        "name": user.name,
+        "role": user.role if role is None else role,  # type: ignore[typeddict-item]
+    }
+
+
+class LoggedIn(TypedDict):
+    token: Annotated[str, "A JWT with userId, email, role and exp."]
+    user: Account
+
+
+class Done(TypedDict):
+    message: str
