@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
 import structlog
+from django.core.exceptions import ImproperlyConfigured
 
-SECRET_KEYS = re.compile(r"password|secret|token|authorization|api_key|access_key|credential|cookie", re.IGNORECASE)
-NOT_SECRET_KEYS = frozenset({"tokens_in", "tokens_out", "input_tokens", "output_tokens", "max_tokens"})
+SECRET_KEYS = re.compile(r"passwo?r?d|secret|authorization|api_?key|access_?key|credential|cookie", re.IGNORECASE)
+TOKEN_KEYS = re.compile(
+    r"token", re.IGNORECASE
+)  # a secret unless it is counted: session_token="...", but max_tokens=64
 ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)")
+HIDDEN = "[redacted]"
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: hides values under secret-looking keys and AWS account ids inside ARNs."""
+    """A structlog processor: hides values under secret-looking keys, at any depth, and AWS account ids inside ARNs."""
     for key, value in event.items():
-        if key not in NOT_SECRET_KEYS and SECRET_KEYS.search(key):
-            event[key] = "[redacted]"
-        elif isinstance(value, str):
-            event[key] = ACCOUNT_ID.sub("************", value)
+        event[key] = _redacted(key, value)
     return event
+
+
+def _redacted(key: object, value: Any) -> Any:
+    name = str(key)
+    if value is None or isinstance(value, bool):
+        return value
+    if SECRET_KEYS.search(name) or (TOKEN_KEYS.search(name) and not isinstance(value, Number | Mapping)):
+        return HIDDEN
+    if isinstance(value, Mapping):
+        return {inner: _redacted(inner, kept) for inner, kept in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted("", kept) for kept in value]
+    return ACCOUNT_ID.sub("************", value) if isinstance(value, str) else value
 
 
 SHARED: list[Any] = [
@@ -48,7 +63,10 @@ def _handler(filename: Path, level: str = "INFO") -> dict[str, Any]:
 
 
 def configure(log_format: str, level: str, log_dir: str = "", process: str = "") -> dict[str, Any]:
-    """Configure structlog and return the LOGGING dictionary. `log_format` is "json" or "console"; files only with a `log_dir`."""
+    """Configure structlog and return the LOGGING dictionary. `log_format` is "json" or "console"; files only with a `log_dir`.
+
+    ImproperlyConfigured when that folder cannot be made.
+    """
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -58,7 +76,10 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
     handlers: dict[str, Any] = {"stream": {"class": "logging.StreamHandler", "formatter": log_format}}
     if log_dir:
         folder = Path(log_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImproperlyConfigured(f"LOG_DIR is {log_dir!r}, which cannot be made: {error.strerror}.") from None
         handlers["combined"] = _handler(folder / "combined.log")
         handlers["error"] = _handler(folder / "error.log", "ERROR")
         if process == "worker":

@@ -1,0 +1,47 @@
+"""What a log line may say."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from myia import logs
+
+
+def logged(**fields: Any) -> dict[str, Any]:
+    return dict(logs.redact(None, "info", dict(fields)))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password", "new_password", "SECRET_KEY", "Authorization", "api_key", "apiKey", "aws_access_key_id", "session_token",
+        "csrfmiddlewaretoken", "AWS_BEARER_TOKEN_BEDROCK", "tokens", "set-cookie", "credentials",
+    ],
+)  # fmt: skip
+def test_secrets_are_hidden(key: str) -> None:
+    assert logged(**{key: "abc123"}) == {key: logs.HIDDEN}
+    assert logged(request={"headers": [{key: "abc123"}]}) == {"request": {"headers": [{key: logs.HIDDEN}]}}
+
+
+def test_a_password_of_digits_is_hidden_too() -> None:
+    assert logged(password=123456) == {"password": logs.HIDDEN}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tokens_per_second": 41.5}, {"max_tokens": 64}, {"maxTokens": 64}, {"input_tokens": 7}, {"reserved_tokens": 900},
+        {"tokens_in": None}, {"token_price": Decimal("0.25")}, {"usage": {"tokens": {"input": 5, "output": 7}}},
+        {"has_password": False}, {"key": "G01", "reason": "credentials_invalid"},
+    ],
+)  # fmt: skip
+def test_what_is_counted_is_no_secret(fields: dict[str, Any]) -> None:
+    assert logged(**fields) == fields
+
+
+def test_account_ids_are_hidden_in_arns_only() -> None:
+    told = logged(event="x", arn="arn:aws:iam::123456789012:user/me", run="123456789012")
+    assert told == {"event": "x", "arn": "arn:aws:iam::************:user/me", "run": "123456789012"}
