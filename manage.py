@@ -30,7 +30,10 @@ def main() -> None:
             if any(ours.values()):
                 embedded.ensure(root, **ours)
         execute_from_command_line(sys.argv)
-    except (embedded.EmbeddedError, ImproperlyConfigured) as error:
+    except ImproperlyConfigured as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except embedded.EmbeddedError as error:
         sys.exit(str(error))
 
 

@@ -5,15 +5,15 @@ import secrets
 import sys
 from pathlib import Path
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from certification.ops import embedded
 from myia import logs
+from myia.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+env = Environment()
 
 # Embedded servers, generated secrets, logs and process files live in `.myia` of this folder.
 MYIA_ROOT = Path(env.str("MYIA_ROOT", default=str(BASE_DIR)))
@@ -22,14 +22,14 @@ MYIA_DIR = MYIA_ROOT / ".myia"
 DEBUG = env.bool("DEBUG", default=False)
 # HTTPS in front of us: secure cookies, HSTS and redirects are switched on.
 HTTPS = env.bool("HTTPS", default=False)
-PORT = env.int("PORT", default=3001)
+PORT = env.port("PORT", default=3001)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
-DATABASE_URL = env.str("DATABASE_URL", default="")
-REDIS_URL = env.str("REDIS_URL", default="")
+DATABASE_URL = env.address("DATABASE_URL")
+REDIS_URL = env.address("REDIS_URL")
 if not REDIS_URL and env.str("REDIS_HOST", default=""):
-    REDIS_URL = f"redis://{env.str('REDIS_HOST')}:{env.int('REDIS_PORT', default=6379)}/0"
+    REDIS_URL = f"redis://{env.str('REDIS_HOST')}:{env.port('REDIS_PORT', default=6379)}/0"
 # Which of the two servers are ours to start.
 EMBEDDED_POSTGRES, EMBEDDED_VALKEY = not DATABASE_URL, not REDIS_URL
 if EMBEDDED_POSTGRES or EMBEDDED_VALKEY:
@@ -80,8 +80,8 @@ CERTIFICATION_RESEND_AFTER = env.int(
     "CERTIFICATION_RESEND_AFTER", default=30
 )  # seconds before a message counts as lost
 WORKER_HEALTH_HOST = env.str("WORKER_HEALTH_HOST", default="127.0.0.1")
-WORKER_HEALTH_PORT = env.int("WORKER_HEALTH_PORT", default=3002)  # 0: no health server
-FLOWER_PORT = env.int("FLOWER_PORT", default=5555)
+WORKER_HEALTH_PORT = env.port("WORKER_HEALTH_PORT", default=3002)  # 0: no health server
+FLOWER_PORT = env.port("FLOWER_PORT", default=5555)
 FLOWER_BASIC_AUTH = env.str("FLOWER_BASIC_AUTH", default="")  # user:password; drawn and kept by `up` when empty
 # Regions whose runs only workers near them take: the same list for every process. A worker with WORKER_REGIONS takes
 # those of its regions and nothing else.
@@ -89,10 +89,10 @@ PINNED_REGIONS = env.list("PINNED_REGIONS", default=[])
 WORKER_REGIONS = env.list("WORKER_REGIONS", default=[])
 
 BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator
-EMULATOR_PORT = env.int("EMULATOR_PORT", default=4599)
-EMULATOR_TIME_SCALE = env.float("EMULATOR_TIME_SCALE", default=1.0)
+EMULATOR_PORT = env.port("EMULATOR_PORT", default=4599)
+EMULATOR_TIME_SCALE = env.float("EMULATOR_TIME_SCALE", default=1.0, least=0)
 EMULATOR_SCENARIO = env.str("EMULATOR_SCENARIO", default="")
-BEDROCK_ENDPOINT_URL = env.str("BEDROCK_ENDPOINT_URL", default="")
+BEDROCK_ENDPOINT_URL = env.address("BEDROCK_ENDPOINT_URL")
 
 # --- Django --------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -155,7 +155,7 @@ DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool below keeps the connections
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "min_size": 1,
-    "max_size": env.int("DATABASE_POOL_SIZE", default=10),
+    "max_size": env.int("DATABASE_POOL_SIZE", default=10, least=1),
     "timeout": 30,
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -301,9 +301,11 @@ CELERY_BEAT_SCHEDULE = {
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 
 # --- Logs ----------------------------------------------------------------------------------------------------------
-LOG_FORMAT = env.str("LOG_FORMAT", default="console" if sys.stderr.isatty() else "json")
+LOG_FORMAT = env.choice("LOG_FORMAT", "console" if sys.stderr.isatty() else "json", "json", "console")
 # Commands speak to a person; their log lines would stand between the words.
 _is_command = Path(sys.argv[0]).name == "manage.py" and "runserver" not in sys.argv
-LOG_LEVEL = env.str("LOG_LEVEL", default="WARNING" if _is_command else "INFO")
+LOG_LEVEL = env.choice(
+    "LOG_LEVEL", "WARNING" if _is_command else "INFO", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
+)
 LOG_DIR = env.str("LOG_DIR", default="")
 LOGGING = logs.configure(LOG_FORMAT, LOG_LEVEL, LOG_DIR, process="worker" if "worker" in sys.argv else "")

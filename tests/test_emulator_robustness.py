@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from certification.emulator import scenario
+from certification.emulator.__main__ import main as emulator_main
 from certification.emulator.http import Request, Streamed, Whole
 from certification.emulator.server import Emulator
 from tests.emulators import MICRO, SONNET, US_SONNET, say
@@ -144,3 +146,21 @@ def test_odd_paths_are_no_fault(emulator: Emulator, target: str) -> None:
         reply = emulator.handle(Request(method, target.encode(), AUTHORISED, b"{}"))
         assert isinstance(reply, Whole)
         assert reply.status != 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--port", "99999"), "'99999' is no port: it must be a whole number between 0 and 65535"),
+        (("--port", "abc"), "'abc' is no port"),
+        (("--time-scale", "nan"), "'nan' must be a number of at least 0"),
+        (("--fixed-latency-ms", "-1"), "'-1' must be a number of at least 0"),
+        (("--host", "nowhere.invalid"), "Cannot listen at port 4599 of nowhere.invalid"),
+    ],
+)
+def test_an_option_that_cannot_work_is_told_in_a_sentence(arguments, told, capfd):
+    with contextlib.suppress(SystemExit):  # as argparse ends
+        assert emulator_main(list(arguments)) == 2
+    said = capfd.readouterr().err
+    assert told in said
+    assert "Traceback" not in said

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,8 +22,8 @@ READY = re.compile(r"^Emulator ready at (http://\S+)")
 PATIENCE = 5.0  # seconds that running calls get at shutdown
 
 
-class PortTaken(RuntimeError):
-    """Another program listens on the port; the message says so and what to do."""
+class CannotListen(RuntimeError):
+    """The address cannot be listened on, mostly because another program does; the message says so and what to do."""
 
 
 def ready_lines(url: str, emulator: Emulator) -> str:
@@ -39,15 +40,19 @@ def ready_lines(url: str, emulator: Emulator) -> str:
 def serve(emulator: Emulator, host: str, port: int, announce: Callable[[str], None]) -> None:
     """Runs until SIGTERM or SIGINT, then lets running calls end. `announce` gets the URL once calls are answered.
 
-    Raises PortTaken.
+    Raises CannotListen.
     """
     try:
         asyncio.run(_serve(emulator, host, port, announce))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise PortTaken(
+            raise CannotListen(
                 f"Port {port} on {host} is taken by another program. Stop it, or choose another port with --port "
                 "(0 takes any free one)."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EADDRNOTAVAIL) or isinstance(error, socket.gaierror):
+            raise CannotListen(
+                f"Cannot listen at port {port} of {host}: {error.strerror}. Choose another with --host and --port."
             ) from error
         raise
 

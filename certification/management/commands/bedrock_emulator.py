@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from certification.emulator import __main__ as emulator
-from certification.emulator.process import PortTaken
+from certification.emulator.process import CannotListen
 from certification.emulator.scenario import ScenarioError
 
 
@@ -22,5 +22,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             emulator.run(Namespace(**options))
-        except (ScenarioError, PortTaken) as error:
+        except (ScenarioError, CannotListen) as error:
             raise CommandError(str(error)) from error

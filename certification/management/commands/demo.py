@@ -14,6 +14,7 @@ from rich.console import Console
 
 from certification.emulator import process as emulator
 from certification.emulator import scenario
+from certification.emulator.__main__ import duration
 from certification.engine import dispatch
 from certification.engine.dispatch import Wish
 from certification.management import terminal
@@ -38,7 +39,7 @@ class Command(BaseCommand):
         parser.add_argument("--regions", nargs="+", default=list(REGIONS), metavar="REGION")
         parser.add_argument("--scenario", default="default", help="the emulator's scenario (name or .toml file)")
         parser.add_argument(
-            "--time-scale", type=float, default=TIME_SCALE,
+            "--time-scale", type=duration, default=TIME_SCALE,
             help="1 answers at the recorded speed of each model, 0 at once (default %(default)s)",
         )  # fmt: skip
         parser.add_argument("--seed", type=int, default=1)
