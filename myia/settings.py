@@ -88,6 +88,9 @@ FLOWER_BASIC_AUTH = env.str("FLOWER_BASIC_AUTH", default="")  # user:password; d
 PINNED_REGIONS = env.list("PINNED_REGIONS", default=[])
 WORKER_REGIONS = env.list("WORKER_REGIONS", default=[])
 
+BADGE_MAX_AGE = env.int("BADGE_MAX_AGE", default=300)  # seconds that browsers and proxies keep a badge
+BADGE_CACHE_SECONDS = env.int("BADGE_CACHE_SECONDS", default=10)  # seconds that processes share a reading; 0: none
+
 BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator
 EMULATOR_PORT = env.port("EMULATOR_PORT", default=4599)
 EMULATOR_TIME_SCALE = env.float("EMULATOR_TIME_SCALE", default=1.0, least=0)
@@ -118,6 +121,7 @@ MIDDLEWARE = [
     "certification.api.envelope.RequestId",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "certification.badges.views.Shortcut",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -165,6 +169,8 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "myia",
+        # A cache that hangs must not hold up who could ask the database.
+        "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 0.5},
     }
 }
 

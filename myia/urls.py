@@ -15,6 +15,7 @@ urlpatterns = [
     ),
     path("admin/", admin.site.urls),
     path("api/", include("certification.api.urls")),
+    path("badges/", include("certification.badges.urls")),
     path("", include("certification.web.urls")),
 ]
 # What reaches no view is answered in the form that its caller reads.

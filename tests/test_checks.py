@@ -21,6 +21,7 @@ def test_the_defaults_are_fine() -> None:
     [
         ({"CERTIFICATION_CONCURRENCY": 0}, "certification.E001"),
         ({"CERTIFICATION_MAX_RETRIES": -1}, "certification.E001"),
+        ({"BADGE_MAX_AGE": -1}, "certification.E001"),
         ({"BEDROCK_BACKEND": "azure"}, "certification.E002"),
         ({"BEDROCK_ENDPOINT_URL": "localhost:4599"}, "certification.E003"),
         ({"DATABASE_URL": "sqlite:///x"}, "certification.E004"),
