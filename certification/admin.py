@@ -36,6 +36,9 @@ from certification.models import (
     TestResult,
     Tier,
     User,
+    WebhookDelivery,
+    WebhookEvent,
+    WebhookSubscription,
 )
 
 admin.site.site_header = _("MyIA Certification: admin")
@@ -456,3 +459,125 @@ class RunJudgementAdmin(ReadOnly, admin.ModelAdmin):
     list_select_related = ("run__model", "run__region", "judged_by")
     search_fields = ("run__model__api_model_id", "run__region__code")
     date_hierarchy = "judged_at"
+
+
+class WebhookSubscriptionForm(forms.ModelForm):
+    events = forms.MultipleChoiceField(
+        label=_("events"), choices=WebhookEvent.choices, widget=forms.CheckboxSelectMultiple
+    )
+
+    class Meta:
+        model = WebhookSubscription
+        fields = ("url", "events")
+
+
+@admin.register(WebhookSubscription)
+class WebhookSubscriptionAdmin(admin.ModelAdmin):
+    """The secret is shown once, when it is drawn: in the message after the subscription was added or given a new one."""
+
+    form = WebhookSubscriptionForm
+    list_display = ("host", "listens_to", "is_active", "last_success_at", "consecutive_failures", "log")
+    list_filter = ("is_active",)
+    list_select_related = ("created_by",)
+    search_fields = ("url",)
+    readonly_fields = (
+        "is_active", "disabled_reason", "consecutive_failures", "failing_since", "last_success_at", "paused_until", "log",
+        "created_by", "created_at", "updated_at",
+    )  # fmt: skip
+    list_per_page = 50
+    actions = ("send_test", "rotate_secret", "switch_on", "switch_off")
+
+    def get_fields(self, request: HttpRequest, obj: WebhookSubscription | None = None) -> Any:
+        return ("url", "events", *self.readonly_fields) if obj else ("url", "events")
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Without deletion in bulk, which would not wait for the messages that are being written."""
+        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """A subscription's deliveries go with it, counted instead of listed, although nobody deletes them one by one."""
+        deliveries = WebhookDelivery.objects.filter(subscription__in=objs).count()
+        counts = {self.opts.verbose_name_plural: len(objs), WebhookDelivery._meta.verbose_name_plural: deliveries}
+        return [str(one) for one in objs], counts, set(), []
+
+    def save_model(self, request: HttpRequest, obj: WebhookSubscription, form: Any, change: bool) -> None:
+        if not change:
+            obj.created_by = _person(request)
+        super().save_model(request, obj, form, change)
+        if not change:
+            self._show_secret(request, obj, obj.secret)
+
+    @admin.display(description=_("receiver"), ordering="url")
+    def host(self, subscription: WebhookSubscription) -> str:
+        return subscription.host
+
+    @admin.display(description=_("events"))
+    def listens_to(self, subscription: WebhookSubscription) -> str:
+        return ", ".join(subscription.events)
+
+    @admin.display(description=_("deliveries"))
+    def log(self, subscription: WebhookSubscription) -> SafeString:
+        address = reverse("admin:certification_webhookdelivery_changelist")
+        return format_html('<a href="{}?subscription__id__exact={}">{}</a>', address, subscription.pk, _("log"))
+
+    @admin.action(description=_("Send a test event"), permissions=["change"])
+    def send_test(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
+        sent = len([subscription.send_test() for subscription in queryset])
+        text = ngettext("%(n)d test event is on its way.", "%(n)d test events are on their way.", sent) % {"n": sent}
+        self.message_user(request, text, messages.SUCCESS)
+
+    @admin.action(description=_("Draw a new secret"), permissions=["change"])
+    def rotate_secret(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
+        for subscription in queryset:
+            self._show_secret(request, subscription, subscription.rotate_secret())
+            self.log_change(request, subscription, "A new secret was drawn.")
+
+    @admin.action(description=_("Switch on"), permissions=["change"])
+    def switch_on(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
+        self._say_switched(request, sum(subscription.switch_on() for subscription in queryset))
+
+    @admin.action(description=_("Switch off"), permissions=["change"])
+    def switch_off(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
+        reason = f"Switched off by {request.user}."
+        self._say_switched(request, sum(subscription.switch_off(reason) for subscription in queryset))
+
+    def _say_switched(self, request: HttpRequest, n: int) -> None:
+        text = ngettext("%(n)d subscription changed.", "%(n)d subscriptions changed.", n) % {"n": n}
+        self.message_user(request, text, messages.SUCCESS if n else messages.WARNING)
+
+    def _show_secret(self, request: HttpRequest, subscription: WebhookSubscription, secret: str) -> None:
+        text = _("The secret for %(host)s. Note it now, it is not shown again:") % {"host": subscription.host}
+        self.message_user(request, format_html("{} <code>{}</code>", text, secret), messages.WARNING)
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = (
+        "created_at", "event", "subscription", "status", "attempts", "response_status", "error", "next_attempt_at",
+    )  # fmt: skip
+    list_filter = ("status", "event", "subscription")
+    list_select_related = ("subscription",)
+    search_fields = ("id__exact", "event_id__exact", "error")
+    date_hierarchy = "created_at"
+    list_per_page = 50
+    show_full_result_count = False
+    exclude = ("payload", "response_body")
+    readonly_fields = ("payload_shown", "response_shown")
+    actions = ("send_again",)
+
+    def has_send_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("certification.change_webhooksubscription")
+
+    @admin.display(description=_("payload"))
+    def payload_shown(self, delivery: WebhookDelivery) -> SafeString:
+        return as_evidence(delivery.payload)
+
+    @admin.display(description=_("response"))
+    def response_shown(self, delivery: WebhookDelivery) -> SafeString:
+        return format_html('<pre class="evidence">{}</pre>', delivery.response_body)
+
+    @admin.action(description=_("Send the selected deliveries again"), permissions=["send"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
+        n = sum(delivery.send_again() for delivery in queryset)
+        text = ngettext("%(n)d delivery is sent again.", "%(n)d deliveries are sent again.", n) % {"n": n}
+        self.message_user(request, text, messages.SUCCESS if n else messages.WARNING)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,6 +55,7 @@ def certification_settings(**_kwargs: Any) -> list[CheckMessage]:
                 id="certification.E007",
             )
         )
+    found += _webhook_settings()
     if settings.CERTIFICATION_HEARTBEAT_TIMEOUT < 5:
         found.append(
             Error(
@@ -60,6 +63,21 @@ def certification_settings(**_kwargs: Any) -> list[CheckMessage]:
                 id="certification.E006",
             )
         )
+    return found
+
+
+def _webhook_settings() -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for network in settings.WEBHOOK_ALLOWED_NETWORKS:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            found.append(Error(f"WEBHOOK_ALLOWED_NETWORKS: {error}.", id="certification.E020"))
+    for name in ("WEBHOOK_TIMEOUT", "WEBHOOK_DISABLE_AFTER_DAYS", "WEBHOOK_LOG_DAYS"):
+        if getattr(settings, name) < 1:
+            found.append(Error(f"{name} must be at least 1.", id="certification.E021"))
+    if settings.WEBHOOK_CA_BUNDLE and not Path(settings.WEBHOOK_CA_BUNDLE).is_file():
+        found.append(Error("WEBHOOK_CA_BUNDLE names no file that can be read.", id="certification.E022"))
     return found
 
 

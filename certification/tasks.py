@@ -10,7 +10,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 from celery.worker.control import inspect_command
 
-from certification.engine import backend, comparison, queue, runner
+from certification.engine import backend, comparison, queue, runner, webhooks
 from certification.engine import reconcile as reconciliation
 from certification.models import CertificationJob, CertificationRun, Priority, QueuePause, State, Tier
 
@@ -56,6 +56,15 @@ def publish_job(job_id: str) -> None:
 def reconcile() -> None:
     """Put right what got lost."""
     reconciliation.reconcile()
+
+
+@shared_task(ignore_result=True)
+def deliver_webhooks() -> None:
+    """Send the messages that are due."""
+    try:
+        webhooks.deliver()
+    except Exception:  # what was being sent is due again later
+        log.exception("webhooks_crashed")
 
 
 @inspect_command()

@@ -102,6 +102,7 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
             "django_structlog": {"level": level},
             "django_structlog.celery": {"level": "WARNING"},  # a line per message says nothing a run's line does not
             "celery.worker": {"level": "WARNING"},
+            "urllib3.connection": {"level": "ERROR"},  # its warnings carry whole addresses
             "celery.app.trace": {"level": "ERROR"},
         },
     }

@@ -63,6 +63,7 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])  # keys of before, still good for what they signed
 
 # --- Certification -------------------------------------------------------------------------------------------------
 CERTIFICATION_QUEUE_NAME = env.str("CERTIFICATION_QUEUE_NAME", default="model-certification")
@@ -96,6 +97,15 @@ EMULATOR_PORT = env.port("EMULATOR_PORT", default=4599)
 EMULATOR_TIME_SCALE = env.float("EMULATOR_TIME_SCALE", default=1.0, least=0)
 EMULATOR_SCENARIO = env.str("EMULATOR_SCENARIO", default="")
 BEDROCK_ENDPOINT_URL = env.address("BEDROCK_ENDPOINT_URL")
+
+# --- Webhooks ------------------------------------------------------------------------------------------------------
+# Receivers are called over HTTPS at public addresses; networks of your own (CIDR) and plain HTTP have to be allowed.
+WEBHOOK_ALLOWED_NETWORKS = env.list("WEBHOOK_ALLOWED_NETWORKS", default=[])
+WEBHOOK_ALLOW_HTTP = env.bool("WEBHOOK_ALLOW_HTTP", default=False)
+WEBHOOK_TIMEOUT = env.int("WEBHOOK_TIMEOUT", default=10)  # seconds for one attempt
+WEBHOOK_CA_BUNDLE = env.str("WEBHOOK_CA_BUNDLE", default="")  # a file of certificates; empty: the system's
+WEBHOOK_DISABLE_AFTER_DAYS = env.int("WEBHOOK_DISABLE_AFTER_DAYS", default=3)  # of nothing but failures
+WEBHOOK_LOG_DAYS = env.int("WEBHOOK_LOG_DAYS", default=30)  # `cleanup` drops ended deliveries after that
 
 # --- Django --------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -303,6 +313,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "certification.tasks.reconcile", "schedule": 30.0, "options": {"expires": 30}},
+    "webhooks": {"task": "certification.tasks.deliver_webhooks", "schedule": 10.0, "options": {"expires": 10}},
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 

@@ -15,7 +15,7 @@ ROOT = Path(os.environ.get("MYIA_TEST_ROOT", PROJECT / ".myia" / "test"))
 
 for name in list(os.environ):
     # Nothing of the developer's own environment may decide what a test sees.
-    if name.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_", "EMULATOR_", "DATABASE_URL", "REDIS_")):
+    if name.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_", "EMULATOR_", "DATABASE_URL", "REDIS_", "WEBHOOK_")):
         del os.environ[name]
 os.environ |= {
     "MYIA_ROOT": str(ROOT),

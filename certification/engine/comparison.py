@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
+from django.db import transaction
 from django.db.models import Count
 
 from certification.engine import evidence, rescore
 from certification.models import CertificationJob, CertificationRun, State, TestResult, Tier
+from certification.models.webhooks import raise_alert
 from certification.reasons import Status
 from certification.suite import parity, registry, scoring, statistics
 from certification.suite.parity import Cell, Parity
@@ -39,8 +41,20 @@ def compare(job: CertificationJob) -> tuple[Parity, ...]:
         log.warning("parity_lost", job=str(job.pk), cells=len(remarkable))
     fingerprints = [f for cells in models for f in _fingerprints(job, cells)] if job.tier == Tier.DEEP else []
     job.config["comparison"] = {"parity": [_kept(p) for p in remarkable], "fingerprints": fingerprints}
-    job.save(update_fields=["config"])
+    with transaction.atomic():
+        job.save(update_fields=["config"])
+        if remarkable:
+            _raise_alert(job, remarkable)
     return remarkable
+
+
+def _raise_alert(job: CertificationJob, remarkable: tuple[Parity, ...]) -> None:
+    cells = [{"model": one.model, "region": one.region, "reference": one.reference} for one in remarkable]
+    more = f" And {len(remarkable) - 1} more." if len(remarkable) > 1 else ""
+    raise_alert(
+        "parity_lost", "warning", (remarkable[0].sentence or "A region lost a capability that another has.") + more,
+        subject={"jobId": str(job.pk), "cells": cells}, once=str(job.pk),
+    )  # fmt: skip
 
 
 def _kept(one: Parity) -> dict[str, Any]:

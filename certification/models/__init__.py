@@ -21,6 +21,7 @@ from certification.models.jobs import (
 )
 from certification.models.judgements import RunJudgement
 from certification.models.operations import QueuePause
+from certification.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookEvent, WebhookSubscription
 
 __all__ = [
     "ACTIVE",
@@ -33,6 +34,7 @@ __all__ = [
     "Backend",
     "CertificationJob",
     "CertificationRun",
+    "DeliveryStatus",
     "JobType",
     "Lifecycle",
     "ModelCertification",
@@ -52,4 +54,7 @@ __all__ = [
     "TestResult",
     "Tier",
     "User",
+    "WebhookDelivery",
+    "WebhookEvent",
+    "WebhookSubscription",
 ]

@@ -85,7 +85,11 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "aimodel": ("view", "change"),
         "region": ("view", "change"),
     },
-    Role.ADMINISTRATOR: dict.fromkeys(("provider", "region", "aimodel", "route", "user", "operatorcase", "apikey"), WRITE),
+    Role.ADMINISTRATOR: {
+        **dict.fromkeys(("provider", "region", "aimodel", "route", "user", "operatorcase", "apikey"), WRITE),
+        "webhooksubscription": WRITE,
+        "webhookdelivery": READ,
+    },
 }  # fmt: skip
 
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from certification.models import webhooks
 from certification.models.catalogue import AIModel, Region
 from certification.models.jobs import VERDICTS, Backend, CertificationRun, State, Tier
 from certification.reasons import Status
@@ -34,11 +35,12 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
 
     def expire(self) -> int:
         """Take their standing from certifications past their date. The number of rows."""
-        return (
-            self.expired()
-            .exclude(status=Status.NOT_TESTED)
-            .update(previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now())
-        )
+        lapsed = self.expired().exclude(status=Status.NOT_TESTED).order_by("pk").select_for_update()
+        with transaction.atomic():
+            rows = self.filter(pk__in=list(lapsed.values_list("pk", flat=True)))
+            expired = rows.update(previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now())
+            webhooks.certifications_changed(rows.select_related("model", "region", "run"), "expired")
+        return expired
 
 
 class ModelCertification(models.Model):
@@ -130,15 +132,20 @@ class ModelCertification(models.Model):
         for name, value in values.items():
             setattr(self, name, value)
         self.save(update_fields=[*values, "updated_at"])
+        if self.status != before:
+            webhooks.certifications_changed([self], "run")
         return self.status != before
 
     @classmethod
     def rejudge(cls, run: CertificationRun, verdict: str, score: int | None, rating: str) -> bool:
         """Let a later judgement of the run that a certification stands on speak for it. True if it still stood on that run."""
         rows = cls.objects.filter(run=run)
-        return (
+        won = (
             rows.update(
                 previous_status=F("status"), status=verdict, score=score, rating=rating, updated_at=timezone.now()
             )
             == 1
         )
+        if won:
+            webhooks.certifications_changed(rows.exclude(previous_status=F("status")), "rejudged")
+        return won

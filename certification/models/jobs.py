@@ -15,6 +15,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from certification.models import webhooks
 from certification.models.catalogue import AIModel, Region
 from certification.reasons import ErrorCategory, Reason, Status
 
@@ -152,7 +153,10 @@ class CertificationJob(models.Model):
             return False
         any_completed = self.runs.filter(status=State.COMPLETED).exists()
         status = State.COMPLETED if any_completed else State.FAILED
-        return done.update(status=status, completed_at=now, started_at=Coalesce(F("started_at"), now)) == 1
+        closed = done.update(status=status, completed_at=now, started_at=Coalesce(F("started_at"), now)) == 1
+        if closed:
+            webhooks.job_closed(self)
+        return closed
 
     def cancel(self, message: str = "The job was cancelled.") -> int | None:
         """Cancel every unfinished run and the job. The number of runs cancelled, or None when the job had already ended."""
@@ -167,6 +171,8 @@ class CertificationJob(models.Model):
             won = type(self).objects.filter(pk=self.pk, status__in=ACTIVE).update(
                 status=State.CANCELLED, completed_at=now, failed_runs=F("failed_runs") + len(runs), updated_at=now
             )  # fmt: skip
+            if won:
+                webhooks.job_closed(self)
             return len(runs) if won else None
 
     def counts(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from certification.models import webhooks
 from certification.models.jobs import CATEGORIES, REASONS, Backend
 
 if TYPE_CHECKING:
@@ -53,12 +54,16 @@ class QueuePause(models.Model):
         """Open a pause. False when one is open already."""
         try:
             with transaction.atomic():
-                cls.objects.create(
+                pause = cls.objects.create(
                     backend=backend,
                     error_category=failure.reason.category,
                     error_reason=failure.reason,
                     message=failure.message,
                 )
+                webhooks.raise_alert(
+                    "queue_paused", "critical", f"The queue is paused: {failure.message}",
+                    subject={"backend": backend, "reason": failure.reason}, once=str(pause.pk),
+                )  # fmt: skip
         except IntegrityError:
             return False
         return True

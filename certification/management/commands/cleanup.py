@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from certification.management import terminal
-from certification.models import TestResult
+from certification.models import TestResult, WebhookDelivery
 
 
 class Command(BaseCommand):
     help = (
         "Drops the transcripts (requests and replies) of runs that ended more than --days ago. Verdicts, grades, sentences "
-        "and figures stay: old runs can still be read, compared and judged again."
+        "and figures stay: old runs can still be read, compared and judged again. Also drops webhook deliveries that ended "
+        "more than WEBHOOK_LOG_DAYS ago."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,8 +34,18 @@ class Command(BaseCommand):
             results = TestResult.objects.with_transcripts(before).count()
         else:
             results = TestResult.objects.drop_transcripts(before)
+        deliveries = _drop_deliveries(dry_run=options["dry_run"])
         if options["json"]:
-            terminal.say_json({"results": results, "before": before, "dryRun": options["dry_run"]})
+            terminal.say_json(
+                {"results": results, "before": before, "deliveries": deliveries, "dryRun": options["dry_run"]}
+            )
         else:
             verb = "Would drop" if options["dry_run"] else "Dropped"
             self.stdout.write(f"{verb} the transcripts of {results} results from before {before:%Y-%m-%d %H:%M} UTC.")
+            self.stdout.write(f"{verb} {deliveries} webhook deliveries older than {settings.WEBHOOK_LOG_DAYS} days.")
+
+
+def _drop_deliveries(*, dry_run: bool) -> int:
+    """Webhook deliveries that ended more than WEBHOOK_LOG_DAYS ago: how many there are, or were."""
+    old = WebhookDelivery.objects.ended_before(timezone.now() - timedelta(days=settings.WEBHOOK_LOG_DAYS))
+    return old.count() if dry_run else old.delete()[0]
