@@ -267,6 +267,7 @@ CORS_ALLOW_HEADERS = [
 ]
 CORS_EXPOSE_HEADERS = ["ETag", "Retry-After", "X-Request-Id"]
 REST_FRAMEWORK = {  # the rest stands on certification.api.views.View
+    "DEFAULT_SCHEMA_CLASS": "certification.api.schema.EnvelopeSchema",
     "UNAUTHENTICATED_USER": None,
     "NUM_PROXIES": TRUSTED_PROXIES,
     "COERCE_DECIMAL_TO_STRING": False,
@@ -281,7 +282,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "POSTPROCESSING_HOOKS": ["certification.api.examples.attach"],
 }
 
 # --- Queue ---------------------------------------------------------------------------------------------------------

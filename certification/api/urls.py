@@ -2,9 +2,11 @@
 
 from django.urls import path
 
-from certification.api import accounts, jobs
+from certification.api import accounts, docs, jobs
 
 urlpatterns = [
+    path("schema", docs.schema_json, name="api-schema"),
+    path("docs", docs.browse, name="api-docs"),
     path("auth/login", accounts.LoginView.as_view()),
     path("auth/refresh", accounts.RefreshView.as_view()),
     path("auth/me", accounts.MeView.as_view()),

@@ -14,7 +14,6 @@ from rest_framework.views import APIView
 from certification.api import envelope
 from certification.api.authentication import SAFE, Access, BearerAuthentication, HasRole
 from certification.api.parsing import StrictJSONParser
-from certification.api.schema import EnvelopeSchema
 from certification.api.throttles import PerMinute
 from certification.models import Role, User
 
@@ -33,7 +32,6 @@ class View(APIView):
     parser_classes = (StrictJSONParser,)
     renderer_classes = (envelope.JSendRenderer,)
     content_negotiation_class = envelope.AlwaysJSON
-    schema = EnvelopeSchema()
     http_method_names = ["get", "post", "delete", "head", "options"]
 
     roles: ClassVar[dict[str, str]] = {}
@@ -42,6 +40,12 @@ class View(APIView):
 
     def get_exception_handler(self) -> Any:
         return envelope.as_failure
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        method = (request.method or "").lower()
+        if method not in self.http_method_names or not hasattr(self, method):
+            self.http_method_not_allowed(request)  # said before anybody is asked to log in
+        super().initial(request, *args, **kwargs)
 
     def role_for(self, method: str | None) -> str:
         usual = Role.VIEWER if method in SAFE else Role.OPERATOR

@@ -1,0 +1,79 @@
+"""An example of each answer that people read in the description. A test holds them to their schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NOW, LATER = "2026-11-20T14:02:11.041Z", "2026-11-20T14:02:19.377Z"
+MODEL = "0d1c2f8a-6a5f-4c5e-9f0e-5a3b1c7d9e21"
+JOB = "7f4a1c1e-3f0b-4a52-9d53-1b1d2a5c8e90"
+NOVA = "amazon.nova-lite-v1:0"
+
+PAGINATION = {"page": 1, "limit": 20, "total": 1, "totalPages": 1}
+FIX = {
+    "text": "Request access to this model in the region.",
+    "command": "aws bedrock get-foundation-model-availability --region us-east-1 --model-id amazon.nova-lite-v1:0",
+    "who": "AWS account administrator",
+    "url": "https://docs.aws.amazon.com/bedrock/latest/userguide/model-access.html",
+    "wait": "",
+}
+RUN = {
+    "id": "b3f0c7a2-52ab-4a86-9a5e-0d7e7a1f2c33", "modelId": MODEL, "region": "us-east-1", "status": "COMPLETED",
+    "verdict": "permission_required", "passed": False, "score": None, "rating": None, "route": NOVA, "duration": 412,
+    "startedAt": NOW, "completedAt": LATER, "errorMessage": "The account has no access to this model in us-east-1.",
+    "errorCategory": "MODEL_ACCESS", "errorReason": "model_access_not_granted", "fix": FIX, "attempts": 1,
+    "model": {"id": MODEL, "name": "Nova Lite", "apiModelId": NOVA},
+}  # fmt: skip
+JOB_SUMMARY = {
+    "id": JOB, "type": "SINGLE_MODEL", "status": "COMPLETED", "regions": ["us-east-1"], "modelIds": [MODEL],
+    "totalModels": 1, "processedModels": 1, "successCount": 0, "failureCount": 1, "progress": 100, "tier": "full",
+    "priority": "interactive", "backend": "aws", "startedAt": NOW, "completedAt": LATER, "duration": 8336,
+    "createdAt": NOW, "updatedAt": LATER, "createdBy": "ana@example.org", "estimatedCostUsd": 0.0021,
+    "costUsd": 0.000018,
+}  # fmt: skip
+ACCOUNT = {"id": "12", "email": "ana@example.org", "name": "Ana", "role": "operator"}
+
+# By the name of the type.
+ANSWERS: dict[str, Any] = {
+    "Pagination": PAGINATION,
+    "Fix": FIX,
+    "Run": RUN,
+    "JobSummary": JOB_SUMMARY,
+    "Job": {**JOB_SUMMARY, "certifications": [RUN]},
+    "Account": ACCOUNT,
+    "LoggedIn": {"token": "eyJhbGciOiJIUzI1NiIs...", "user": ACCOUNT},
+    "StartedOne": {"jobId": JOB, "bullJobId": JOB, "modelId": NOVA, "region": "us-east-1", "status": "QUEUED"},
+    "StartedSeveral": {
+        "jobId": JOB, "totalJobs": 1, "modelIds": [NOVA], "regions": ["us-east-1", "us-west-2"], "status": "QUEUED",
+        "skipped": [{"modelId": NOVA, "region": "us-west-2"}],
+    },
+    "StartedAll": {
+        "jobId": JOB, "totalJobs": 96, "regions": ["us-east-1"], "status": "QUEUED", "skipped": [], "notOffered": 34,
+    },
+    "Cancelled": {"jobId": JOB, "status": "CANCELLED", "cancelled": 3},
+    "Fail": {
+        "status": "fail", "message": "body.regions: mars-1 is not a region.", "code": 400, "errorCode": "invalid_request",
+        "data": {"validation": [{"path": "body.regions", "message": "Unknown region: mars-1.", "code": "region_not_found"}]},
+    },
+    "Trouble": {
+        "status": "error", "message": "The database does not answer at the moment. Try again in a few seconds.",
+        "code": 503, "requestId": "4f5a0f6e-8f6d-4a53-a6bb-4d2cf1b1d1f0",
+    },
+}  # fmt: skip
+# By the name of the form.
+BODIES: dict[str, Any] = {
+    "LoginRequest": {"email": "ana@example.org", "password": "correct horse battery staple"},
+    "NewPasswordRequest": {"oldPassword": "correct horse battery staple", "newPassword": "another long secret"},
+    "OneRequest": {"modelId": NOVA, "region": "us-east-1", "tier": "full"},
+    "SeveralRequest": {"modelIds": [NOVA, MODEL], "regions": ["us-east-1", "us-west-2"], "maxCostUsd": 5},
+    "EverythingRequest": {"regions": ["us-east-1", "eu-west-1"], "tier": "quick", "includeUnlisted": False},
+}
+
+
+def attach(result: dict[str, Any], **_context: Any) -> dict[str, Any]:
+    """A postprocessing hook of drf-spectacular: put each example beside its schema."""
+    for name, component in result["components"]["schemas"].items():
+        example = ANSWERS.get(name, BODIES.get(name))
+        if example is not None:
+            component["examples"] = [example]
+    return result
