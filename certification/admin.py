@@ -205,7 +205,7 @@ class RouteInline(admin.TabularInline):
 class AcceptanceInline(ReadOnly, admin.TabularInline):
     model = Acceptance
     extra = 0
-    fields = ("operation", "feature", "accepted", "region", "seen_at")
+    fields = ("operation", "feature", "accepted", "refusal", "region", "seen_at")
 
 
 @admin.register(AIModel)

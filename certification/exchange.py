@@ -93,7 +93,8 @@ class Request:
     `tool_choice` is "" (the model decides), "any", or the name of the tool that must be called. `temperature` and
     `top_p` stay None unless the model is known to accept them. `output_schema` asks for structured output.
     `thinking_tokens` asks for reasoning that is shown, with that budget (Claude: 1024 or more, and `max_tokens` above it,
-    the tool choice left to the model); vendors without a known way to ask are called as if it were None.
+    the tool choice left to the model); `thinking_effort` ("low", "medium", "high") leaves the length to the model, which is
+    how Claude is asked from 4.6 on. Vendors without a known way to ask are called as if neither were set.
     """
 
     messages: tuple[Message, ...]
@@ -107,6 +108,7 @@ class Request:
     top_p: float | None = None
     output_schema: Mapping[str, Any] | None = None
     thinking_tokens: int | None = None
+    thinking_effort: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -486,7 +486,7 @@ class TestReasoning:
             answer = ideal(request, ref, step)
             assert answer
             thought = Reasoning("I need the tool.", "c2lnbmF0dXJl")
-            return replace(answer, content=(thought, *answer.content[1:])) if step == 1 else answer
+            return replace(answer, content=(thought, *answer.content[1:])) if step == 2 else answer
 
         seen: list[Request] = []
 

@@ -25,6 +25,7 @@ NOVA_2 = "us.amazon.nova-2-lite-v1:0"
 OPUS = "us.anthropic.claude-opus-4-7"
 OLD_CLAUDE = "anthropic.claude-3-haiku-20240307-v1:0"
 ENABLED = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+ADAPTIVE = {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "high"}}
 LOW = {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}
 NOT_THIS_FORM = (
     'The model returned the following errors: "thinking.type.enabled" is not supported for this model. Use '
@@ -47,11 +48,17 @@ class TestWire:
         assert wire["additionalModelRequestFields"] == form
         assert wire["inferenceConfig"] == {"maxTokens": 1500}
 
+    def test_claude_may_be_left_to_choose_how_long_it_thinks(self) -> None:
+        wire = converse.to_wire(replace(ASKING, thinking_tokens=None, thinking_effort="high"), OPUS)
+        assert wire["additionalModelRequestFields"] == ADAPTIVE
+        assert wire["inferenceConfig"] == {"maxTokens": 1500}
+
+    @pytest.mark.parametrize("asking", [ASKING, replace(ASKING, thinking_tokens=None, thinking_effort="high")])
     @pytest.mark.parametrize(
         "target", [MICRO, "us.amazon.nova-pro-v1:0", "openai.gpt-oss-120b-1:0", "us.deepseek.r1-v1:0"]
     )
-    def test_others_are_called_as_if_nothing_was_asked(self, target: str) -> None:
-        wire = converse.to_wire(ASKING, target)
+    def test_others_are_called_as_if_nothing_was_asked(self, target: str, asking: Request) -> None:
+        wire = converse.to_wire(asking, target)
         assert "additionalModelRequestFields" not in wire
         assert wire["inferenceConfig"] == {"maxTokens": 1500, "temperature": 0.5, "topP": 0.9}
 
@@ -100,7 +107,8 @@ class TestFallback:
         assert first.thinking_tokens == 1024
         assert len(later) == 2
         assert all(request.thinking_tokens is None for request in later)
-        assert later[0] == replace(first, thinking_tokens=None)
+        asked_otherwise = "high" if "adaptive" in said else ""
+        assert later[0] == replace(first, thinking_tokens=None, thinking_effort=asked_otherwise)
 
     def test_and_passes_where_it_shows_its_thoughts_all_the_same(self) -> None:
         grade = run(R3, refusing_to_think(NOT_THIS_FORM))
@@ -117,7 +125,25 @@ class TestFallback:
         grade = graded(R3, call, 41, 0)
         assert not grade.passed
         assert grade.lacks == "shown_reasoning"
-        assert "adaptive" in grade.sentence
+
+    def test_a_model_that_refuses_to_choose_its_length_too_is_asked_as_it_is(self) -> None:
+        def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
+            said = (
+                "thinking.adaptive.display: Extra inputs are not permitted"
+                if request.thinking_effort
+                else NOT_THIS_FORM
+            )
+            if not request.thinking_effort and request.thinking_tokens is None:
+                return ideal(request, ref, step)
+            error = ClientError({"Error": {"Code": "ValidationException", "Message": said}}, "Converse")
+            return translate(error, "Converse").to_failure(Timing(9.0))
+
+        forms = [(request.thinking_tokens, request.thinking_effort) for request in _asked(choose, 0)]
+        assert forms == [(1024, ""), (None, "high"), (None, ""), (None, "")]
+        grade = run(R3, choose)
+        assert grade.passed
+        assert grade.lacks == "thinking_budget"
+        assert "display" in grade.evidence["refused"]
 
     def test_what_it_answers_then_is_judged_like_any_answer(self) -> None:
         def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
@@ -154,7 +180,7 @@ def first_block(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 class TestEmulator:
-    @pytest.mark.parametrize(("target", "form"), [(US_SONNET, ENABLED), (NOVA_2, LOW)])
+    @pytest.mark.parametrize(("target", "form"), [(US_SONNET, ENABLED), (NOVA_2, LOW), (OPUS, ADAPTIVE)])
     def test_thoughts_are_shown_to_those_who_ask(self, probe: Probe, target: str, form: dict[str, Any]) -> None:
         assert "reasoningContent" in first_block(ask(probe, model=target, additionalModelRequestFields=form))
         assert "text" in first_block(ask(probe, model=target))
@@ -170,6 +196,8 @@ class TestEmulator:
         (NOVA_2, {"reasoningConfig": {"type": "enabled"}}, "the provided reasoning config value is invalid"),
         (NOVA_2, {"reasoningConfig": "yes"}, "the provided reasoning config value is invalid"),
         (US_SONNET, {"thinking": {"type": "enabled", "budget_tokens": 100}}, "greater than or equal to 1024"),
+        (US_SONNET, ADAPTIVE, "adaptive thinking is not supported on this model"),
+        (OPUS, ADAPTIVE | {"output_config": {"effort": "enormous"}}, "output_config.effort"),
     ])  # fmt: skip
     def test_models_refuse_what_they_do_not_take(
         self, probe: Probe, target: str, form: dict[str, Any], said: str
@@ -177,6 +205,14 @@ class TestEmulator:
         with pytest.raises(ClientError, match="ValidationException") as raised:
             ask(probe, model=target, additionalModelRequestFields=form)
         assert said in str(raised.value)
+
+    def test_adaptive_thoughts_want_an_effort_and_are_told_only_when_a_summary_is_wanted(self, probe: Probe) -> None:
+        unasked = ask(probe, model=OPUS, additionalModelRequestFields={"thinking": {"type": "adaptive"}})
+        assert "text" in first_block(unasked)
+        quiet = {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}
+        thought = first_block(ask(probe, model=OPUS, additionalModelRequestFields=quiet))["reasoningContent"]
+        assert thought["reasoningText"]["text"] == ""
+        assert thought["reasoningText"]["signature"]
 
     def test_novas_high_effort_wants_no_inference_config(self, probe: Probe) -> None:
         high = {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}}
@@ -188,7 +224,8 @@ class TestEmulator:
         (US_SONNET, True, ""),
         (NOVA_2, True, ""),
         ("openai.gpt-oss-120b-1:0", True, ""),
-        (OPUS, False, "shown_reasoning"),
+        (OPUS, True, "thinking_budget"),
+        ("us.anthropic.claude-sonnet-4-6", True, ""),
         ("qwen.qwen3-32b-v1:0", False, "shown_reasoning"),
     ])  # fmt: skip
     def test_r3_against_every_kind_of_model(self, emulator_url: str, target: str, passes: bool, lacks: str) -> None:

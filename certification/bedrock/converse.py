@@ -27,7 +27,7 @@ from certification.exchange import (
 
 def to_wire(request: Request, target_id: str) -> dict[str, Any]:
     """The keyword arguments of boto3's `converse` and `converse_stream`, with only the members the request sets."""
-    thinking = _thinking(request.thinking_tokens, target_id)
+    thinking = _thinking(request, target_id)
     wire: dict[str, Any] = {
         "modelId": target_id,
         "messages": [{"role": m.role, "content": [_block(b) for b in m.content]} for m in request.messages],
@@ -48,12 +48,19 @@ def to_wire(request: Request, target_id: str) -> dict[str, Any]:
 LOW_EFFORT_TOKENS = 4096  # a budget up to here is Nova's low effort, beyond it medium; high forbids maxTokens
 
 
-def _thinking(budget: int | None, target_id: str) -> dict[str, Any]:
+def _thinking(request: Request, target_id: str) -> dict[str, Any]:
     """The vendor's way to ask for reasoning, told from the id of the model or of its profile; empty where none is known.
 
-    Sources: "Extended thinking" in the user guides of Bedrock (Claude; `budget_tokens` from 1024 on, below maxTokens, with
-    no temperature and no forced tool) and of Amazon Nova 2 (`maxReasoningEffort`). Claude from Opus 4.7 on refuses this form.
+    Sources: "Extended thinking" and "Adaptive thinking" in the user guide of Bedrock (Claude; `budget_tokens` from 1024 on,
+    below maxTokens, with no temperature and no forced tool) and that of Amazon Nova 2 (`maxReasoningEffort`). Claude from
+    Opus 4.7 on refuses the budget, and leaves the thoughts' text out unless a summary is asked for.
     """
+    if request.thinking_effort and "anthropic.claude" in target_id:
+        return {
+            "thinking": {"type": "adaptive", "display": "summarized"},
+            "output_config": {"effort": request.thinking_effort},
+        }
+    budget = request.thinking_tokens
     if budget is None:
         return {}
     if "anthropic.claude" in target_id:

@@ -33,6 +33,7 @@ class Asked:
     tool_choice: str = ""  # "", "any" or a tool's name
     output_schema: Mapping[str, Any] | None = None
     reasoning: bool = False
+    silent: bool = False  # thoughts come signed and without their text
     system: bool = False
     streaming: bool = False
 
@@ -164,6 +165,7 @@ def _smallest_object(schema: Mapping[str, Any], depth: int) -> dict[str, Any]:
 
 def _reasoning(model_id: str, asked: Asked, *own: Reasoning) -> Reasoning:
     text = "".join(thought.text for thought in own) or "The request is clear. I will answer it directly."
+    text = "" if asked.silent else text
     signature = base64.b64encode(hashlib.sha256(f"{model_id}/{asked.ref}/{asked.step}".encode()).digest()).decode()
     return Reasoning(text, signature if model_id.startswith("anthropic.") else "")
 
@@ -194,7 +196,7 @@ def _limit(blocks: list[Block], stop_reason: str, asked: Asked, troubles: Troubl
         if size > room - used:
             text = tokens.cut(text, room - used)
             whole, size, stop_reason, stop_sequence = _shortened(block, text), room - used, "max_tokens", ""
-        if text or size:
+        if text or size or isinstance(block, Reasoning):
             kept.append(whole)
             used += size
             if isinstance(block, ToolUse):

@@ -37,6 +37,7 @@ def asked(body: Json, target: Target, *, streaming: bool) -> Asked:
         tool_choice=_choice(tools.get("toolChoice") or {}),
         output_schema=_output_schema(body.get("outputConfig")),
         reasoning=_reasons(body, target),
+        silent=_keeps_thoughts_to_itself(body, target),
         system=bool(body.get("system")),
         streaming=streaming,
     )
@@ -77,8 +78,23 @@ def _reasons(body: Json, target: Target) -> bool:
     for name in ("thinking", "reasoning_config", "reasoningConfig"):
         wish = extra.get(name)
         if isinstance(wish, dict) and wish.get("type") in ("enabled", "adaptive"):
-            return "reasoning" in target.model.capabilities
+            return "reasoning" in target.model.capabilities and (wish["type"] == "enabled" or _thinks_hard(extra))
     return False
+
+
+def _thinks_hard(extra: Json) -> bool:
+    """Adaptive thinking: without an effort Converse shows none, with a low one a question as small as ours needs none."""
+    config = extra.get("output_config")
+    return isinstance(config, dict) and config.get("effort") in ("medium", "high", "xhigh", "max")
+
+
+def _keeps_thoughts_to_itself(body: Json, target: Target) -> bool:
+    """The newest models leave the thoughts' text out of adaptive thinking unless a summary is asked for."""
+    thinking = (body.get("additionalModelRequestFields") or {}).get("thinking")
+    if not isinstance(thinking, dict) or thinking.get("type") != "adaptive":
+        return False
+    usual = "omitted" if target.traits.newest_claude else "summarized"
+    return thinking.get("display", usual) == "omitted"
 
 
 def input_tokens(body: Json) -> int:

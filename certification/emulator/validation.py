@@ -276,6 +276,10 @@ def _check_extra(extra: Any, body: Body, target: Target) -> None:
     thinking = extra.get("thinking")
     if isinstance(thinking, dict) and thinking.get("type") == "enabled":
         _check_thinking(thinking, body, target)
+    if isinstance(thinking, dict) and thinking.get("type") == "adaptive":
+        _check_adaptive(body, target)
+    if "output_config" in extra and vendor == "anthropic":
+        _check_output_config(extra["output_config"])
 
 
 def _no_thoughts(extra: Mapping[str, Any], vendor: str) -> None:
@@ -310,9 +314,25 @@ def _check_thinking(thinking: Mapping[str, Any], body: Body, target: Target) -> 
         raise refusals.model_says("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
     if (body.get("inferenceConfig") or {}).get("maxTokens", 1 << 40) <= budget:
         raise refusals.model_says("`max_tokens` must be greater than `thinking.budget_tokens`.")
+    _no_forced_tool(body)
+
+
+def _check_adaptive(body: Body, target: Target) -> None:
+    if not target.traits.adaptive_thinking:
+        raise refusals.model_says("adaptive thinking is not supported on this model")
+    _no_forced_tool(body)
+
+
+def _no_forced_tool(body: Body) -> None:
     choice = (body.get("toolConfig") or {}).get("toolChoice") or {}
     if "any" in choice or "tool" in choice:
         raise refusals.model_says("Thinking may not be enabled when tool_choice forces tool use.")
+
+
+def _check_output_config(config: Any) -> None:
+    effort = config.get("effort") if isinstance(config, dict) else None
+    if effort is not None and effort not in ("low", "medium", "high", "xhigh", "max"):
+        raise refusals.model_says("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
 
 
 _EXTRA: dict[str, frozenset[str]] = {

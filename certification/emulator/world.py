@@ -29,6 +29,11 @@ class Traits:
         return self._is(r"claude-(opus-4-[78]|(opus|sonnet|haiku)-5|fable|mythos)")
 
     @cached_property
+    def adaptive_thinking(self) -> bool:
+        """Claude models that may choose how long they think: from 4.6 on."""
+        return self.newest_claude or self._is(r"claude-(opus|sonnet)-4-6")
+
+    @cached_property
     def one_sampling_parameter(self) -> bool:
         """Claude models that take temperature or top_p, not both."""
         return self._is(r"claude-(opus-4-[156]|(sonnet|haiku)-4-[56])")

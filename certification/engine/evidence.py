@@ -30,7 +30,7 @@ from certification.exchange import (
 from certification.models import TestResult
 from certification.reasons import Reason
 from certification.suite import registry, scoring
-from certification.suite.case import Case, Category, Grade, Kind, Ref, Script
+from certification.suite.case import Case, Category, Grade, Kind, Memory, Ref, Script
 from certification.suite.scoring import CaseOutcome
 
 MAX_TEXT = 8_000  # characters kept of any one text
@@ -70,9 +70,10 @@ def cut(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} [... {len(text) - MAX_TEXT} more characters]"
 
 
-def trial(script: Script, grade: Grade, attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """One trial as stored in TestResult.trials."""
-    return {
+def trial(script: Script, grade: Grade, attempts: Sequence[Attempt], memory: Memory | None = None) -> dict[str, Any]:
+    """One trial as stored in TestResult.trials. `spared` names what was not asked, for it is known to be refused."""
+    spared = {"spared": sorted(f"{operation} {feature}" for operation, feature in memory.spared)} if memory else {}
+    return spared | {
         "trial": script.ref.trial,
         "variant": script.variant,
         "passed": grade.passed,
@@ -117,6 +118,7 @@ def _request_members(asked: Request) -> dict[str, Any]:
         "top_p": asked.top_p,
         "output_schema": asked.output_schema,
         "thinking_tokens": asked.thinking_tokens,
+        "thinking_effort": asked.thinking_effort,
     }
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from os import getpid
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from django.conf import settings
@@ -34,6 +34,7 @@ from certification.engine.preflight import Preflight
 from certification.exchange import AnyRequest, EmbedRequest, Failure, Operation, Outcome, Reply, Request, Text, Timing
 from certification.models import (
     Acceptance,
+    AIModel,
     CertificationRun,
     OperatorCase,
     Priority,
@@ -47,7 +48,7 @@ from certification.models import (
 )
 from certification.reasons import ErrorCategory, Owner, Reason, Status
 from certification.suite import custom, plan, registry, scoring
-from certification.suite.case import Case, Context, Grade, Script, play
+from certification.suite.case import Case, Context, Feature, Grade, Kind, Memory, Script, play
 from certification.suite.plan import Trial
 from certification.suite.scoring import CaseOutcome, Judgement
 
@@ -193,6 +194,7 @@ def run(run_id: uuid.UUID, worker: Worker) -> bool:
             return False
         execution = Execution(claimed, worker, list(claimed.model.routes.filter(region=claimed.region)))
         execution.own_specs = OperatorCase.objects.specs() if claimed.tier != Tier.QUICK else ()
+        execution.known_refusals = known_refusals(claimed.model)
         execution.reference_tokens = TestResult.objects.reference_tokens(claimed, execution.suite_version)
     with worker.watching(execution):
         try:
@@ -250,6 +252,7 @@ def _finish(execution: Execution, judgement: Judgement) -> bool:
         with transaction.atomic():
             won = run.finish(outcome, execution.results())
             if won and execution.trials:
+                Acceptance.forget(run.model, execution.contradicted())
                 Acceptance.learn(run.model, run.region, execution.learnt(), timezone.now())
             if won and says_something:
                 standing.publish(run, ttl)
@@ -285,6 +288,12 @@ def persist(write: Callable[[], T]) -> T:
             time.sleep(0.5)
 
 
+def known_refusals(model: AIModel) -> dict[Feature, Failure]:
+    """What need not be asked of a model again. What the catalogue declares is asked all the same: a verdict hangs on it."""
+    kept = Acceptance.refusals(model, timezone.now())
+    return {key: evidence.failure_from(said) for key, said in kept.items() if key[1] not in model.capabilities}
+
+
 class Execution:
     """The state of one run while it is worked on. Trials run in the worker's call threads; they never touch the database."""
 
@@ -305,7 +314,8 @@ class Execution:
         self.unauthenticated: Failure | None = None
         self.cases: tuple[Case, ...] = ()
         self.grades: dict[str, list[Grade]] = defaultdict(list)
-        self.trials: dict[str, list[tuple[Script, Grade, list[Attempt]]]] = defaultdict(list)
+        self.trials: dict[str, list[tuple[Script, Grade, list[Attempt], Memory]]] = defaultdict(list)
+        self.known_refusals: Mapping[Feature, Failure] = {}
         self.attempts: list[Attempt] = []
         self.retries = 0
         self.own_specs: tuple[custom.Spec, ...] = ()
@@ -431,17 +441,19 @@ class Execution:
         """One trial in the calling thread: play it, grade it, keep both."""
         attempts: list[Attempt] = []
         script = script or trial.script(self.run.variant_seed)
+        # A gate that failed may have failed for what we believe of the model: its retries ask everything anew.
+        memory = Memory({} if trial.case.kind == Kind.GATE and trial.index else self.known_refusals)
         try:
             most = 1 if trial.case.together else MAX_ATTEMPTS  # a call of a burst that is tried again is in none
-            outcomes = play(script, lambda request: self.call(request, attempts, most), self.capabilities)
+            outcomes = play(script, lambda request: self.call(request, attempts, most), self.capabilities, memory)
         except Stopped:
             return
         grade = script.grade(outcomes, self._context(trial))
         with self._lock:
             # By number, not as they end: a trial's place is what its prompt was drawn from, here and in other regions.
             kept = self.trials[trial.case.id]
-            insort(kept, (script, grade, attempts), key=lambda one: one[0].ref.trial)
-            self.grades[trial.case.id] = [grade for _script, grade, _attempts in kept]
+            insort(kept, (script, grade, attempts, memory), key=lambda one: one[0].ref.trial)
+            self.grades[trial.case.id] = [one[1] for one in kept]
             if grade.passed:
                 self.route_settled = True
 
@@ -614,17 +626,29 @@ class Execution:
         candidates = (*failures, refusal) if refusal else failures
         return next((f for f in candidates if f.reason == judgement.reason), None)
 
-    def learnt(self) -> dict[tuple[str, str], bool]:
-        """What the trials showed the model to take or refuse, as {(operation, feature): accepted}."""
-        seen: dict[tuple[str, str], bool] = {}
+    def learnt(self) -> dict[Feature, dict[str, Any] | None]:
+        """What calls showed the model to take (None) or refuse (the refusal), by (operation, feature)."""
+        seen: dict[Feature, dict[str, Any] | None] = {}
         for case_id, trials in self.trials.items():
-            for _script, grade, attempts in trials:
+            for _script, grade, attempts, memory in trials:
                 operation = str(attempts[-1].request.operation) if attempts else ""
-                if grade.lacks:
-                    seen[operation, grade.lacks] = False
+                probed = {feature for _operation, feature in (*memory.seen, *memory.spared)}
+                if grade.lacks and grade.lacks not in probed:
+                    seen[operation, grade.lacks] = evidence.failure(grade.cause) if grade.cause else {}
                 elif grade.passed and case_id in registry.PROBES:
-                    seen.setdefault((operation, registry.PROBES[case_id]), True)
+                    seen.setdefault((operation, registry.PROBES[case_id]), None)
+                seen |= {key: evidence.failure(said) if said else None for key, said in memory.seen.items()}
         return seen
+
+    def contradicted(self) -> set[Feature]:
+        """What we believed refused and had better ask again: the form in its place was refused too, or a gate failed on it."""
+        return {
+            feature
+            for trials in self.trials.values()
+            for script, grade, attempts, memory in trials
+            for feature in memory.spared
+            if _contradicts(feature[0], script, grade, attempts)
+        }
 
     def results(self) -> list[TestResult]:
         """One row per case of the run, with its trials as evidence."""
@@ -653,6 +677,14 @@ def _send(bedrock: Bedrock, region: str, target: str, request: AnyRequest, remai
     if request.operation == Operation.STREAM:
         return bedrock.stream(region, target, request, remaining_s)
     return bedrock.converse(region, target, request, remaining_s)
+
+
+def _contradicts(operation: str, script: Script, grade: Grade, attempts: Iterable[Attempt]) -> bool:
+    """Whether a trial that was spared a probe of this operation ended as it would if what we believed were wrong."""
+    if grade.valid and not grade.passed and registry.BY_ID[script.ref.case_id].kind == Kind.GATE:
+        return True
+    failures = (a.outcome for a in attempts if isinstance(a.outcome, Failure) and a.request.operation == operation)
+    return any(failure.reason.facts.status == Status.CONFIGURATION_REQUIRED for failure in failures)
 
 
 def _cost_in_tokens(request: AnyRequest) -> int:

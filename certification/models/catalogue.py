@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from typing import Any
 
 from django.db import models, transaction
 from django.db.models import Q
@@ -174,12 +175,18 @@ class Route(models.Model):
 
 
 class Acceptance(models.Model):
-    """What a model was seen to take or refuse, per operation: learnt by probing, the last word counts."""
+    """What a model was seen to take or refuse, per operation: learnt by probing, the last word counts.
+
+    `refusal` is what the service said. For RELEARN_AFTER it spares later runs the same question.
+    """
+
+    RELEARN_AFTER = timedelta(days=7)
 
     model = models.ForeignKey(AIModel, on_delete=models.CASCADE, related_name="acceptances", verbose_name=_("model"))
     operation = models.CharField(_("operation"), max_length=40)
     feature = models.CharField(_("feature"), max_length=40)
     accepted = models.BooleanField(_("accepted"))
+    refusal = models.JSONField(_("refusal"), default=dict, blank=True)
     region = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="+", verbose_name=_("seen in"))
     seen_at = models.DateTimeField(_("seen"))
 
@@ -195,19 +202,42 @@ class Acceptance(models.Model):
         return f"{self.operation} {self.feature}: {self.accepted}"
 
     @staticmethod
-    def learn(model: AIModel, region: Region, seen: Mapping[tuple[str, str], bool], at: datetime) -> None:
-        """Keep what a run saw, as {(operation, feature): accepted}. In key order, so that two runs never lock crosswise."""
+    def learn(
+        model: AIModel, region: Region, seen: Mapping[tuple[str, str], Mapping[str, Any] | None], at: datetime
+    ) -> None:
+        """Keep what a run saw, as {(operation, feature): the refusal, or None where it was taken}.
+
+        In key order, so that two runs never lock crosswise.
+        """
         Acceptance.objects.bulk_create(
             [
                 Acceptance(
-                    model=model, operation=operation, feature=feature, accepted=accepted, region=region, seen_at=at
+                    model=model, operation=operation, feature=feature, accepted=refusal is None, refusal=refusal or {},
+                    region=region, seen_at=at,
                 )
-                for (operation, feature), accepted in sorted(seen.items())
+                for (operation, feature), refusal in sorted(seen.items(), key=lambda item: item[0])
             ],
             update_conflicts=True,
             unique_fields=["model", "operation", "feature"],
-            update_fields=["accepted", "region", "seen_at"],
-        )
+            update_fields=["accepted", "refusal", "region", "seen_at"],
+        )  # fmt: skip
+
+    @staticmethod
+    def refusals(model: AIModel, now: datetime) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """The refusals that are fresh enough to be believed, as {(operation, feature): what the service said}."""
+        fresh = Acceptance.objects.filter(
+            model=model, accepted=False, seen_at__gt=now - Acceptance.RELEARN_AFTER
+        ).exclude(refusal={})
+        return {
+            (operation, feature): said
+            for operation, feature, said in fresh.values_list("operation", "feature", "refusal")
+        }
+
+    @staticmethod
+    def forget(model: AIModel, features: Iterable[tuple[str, str]]) -> None:
+        """Unlearn what an answer contradicted, so that the next run asks again."""
+        for operation, feature in sorted(features):
+            Acceptance.objects.filter(model=model, operation=operation, feature=feature).delete()
 
 
 @dataclass(frozen=True)

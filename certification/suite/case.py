@@ -92,12 +92,52 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """A feature that a call tries and that its script can do without. `refused` tells the refusal of it from other ends."""
+
+    feature: str
+    refused: Callable[[Outcome], bool]
+
+
+Feature = tuple[str, str]  # an operation's wire name and what it takes or refuses
+
+
+@dataclass
+class Memory:
+    """What the model is known to refuse before a trial, and what the trial's probes add.
+
+    `refused` holds the refusals of before: each stands in for a call that would only bring it again. `spared` are those
+    that did, `seen` what calls showed, a refusal or None for a feature that was taken.
+    """
+
+    refused: Mapping[Feature, Failure] = field(default_factory=dict)
+    spared: set[Feature] = field(default_factory=set)
+    seen: dict[Feature, Failure | None] = field(default_factory=dict)
+
+    def ask(self, probe: Probe | None, request: AnyRequest, call: Callable[[AnyRequest], Outcome]) -> Outcome:
+        """The outcome of a request: of a call, or as it is remembered."""
+        if probe is None:
+            return call(request)
+        feature = (str(request.operation), probe.feature)
+        known = self.refused.get(feature)
+        if known is not None:
+            self.spared.add(feature)
+            return known
+        outcome = call(request)
+        if not isinstance(outcome, Failure):
+            self.seen[feature] = None
+        elif probe.refused(outcome):
+            self.seen[feature] = outcome
+        return outcome
+
+
+@dataclass(frozen=True)
 class Step:
     """One call of a trial. `ideal` passes, `near` looks right and must not pass.
 
     `request` is built from the outcomes so far; None = this call is not needed (a fallback that nothing called for) and
     leaves no outcome. A model without one of `needs` gets the trial without this call. `room` False: maxTokens is what
-    is tested and stays as it is for models that reason.
+    is tested and stays as it is for models that reason. `probe` is what the call finds out, where the script can do without.
     """
 
     request: Callable[[tuple[Outcome, ...]], AnyRequest | None]
@@ -105,6 +145,7 @@ class Step:
     near: Answer | None = None
     needs: frozenset[str] = frozenset()
     room: bool = True
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True)
@@ -171,12 +212,17 @@ class Case:
 
 
 def play(
-    script: Script, call: Callable[[AnyRequest], Outcome], capabilities: Collection[str] = ALL_CAPABILITIES
+    script: Script,
+    call: Callable[[AnyRequest], Outcome],
+    capabilities: Collection[str] = ALL_CAPABILITIES,
+    memory: Memory | None = None,
 ) -> tuple[Outcome, ...]:
     """Run one trial: each request goes through `call`, in order; the outcomes come back for `script.grade`.
 
     Calls for which the model lacks a capability are left out; models with "reasoning" get REASONING_ROOM more tokens.
+    What `memory` knows to be refused is not called again; what the trial finds out is added to it.
     """
+    memory = memory or Memory()
     outcomes: tuple[Outcome, ...] = ()
     for step in script.steps:
         request = step.request(outcomes) if step.needs <= set(capabilities) else None
@@ -184,7 +230,7 @@ def play(
             continue
         if step.room and isinstance(request, Request) and "reasoning" in capabilities:
             request = replace(request, max_tokens=request.max_tokens + REASONING_ROOM)
-        outcomes += (call(request),)
+        outcomes += (memory.ask(step.probe, request, call),)
         if isinstance(outcomes[-1], Failure) and not script.go_on:
             break
     return outcomes

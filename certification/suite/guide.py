@@ -107,6 +107,12 @@ if they stay so they leave the quality figures and count in reliability.
 A case is left out for a model that lacks what it needs. Operators add cases of their own in the admin; those are part of the
 suite's version.
 
+Parameters are sent only where a case is about them, and what a model takes is learnt, per model and operation, never assumed.
+Cases that try a parameter (G11 a forced tool, J2 structured output, R3 a thinking budget and an effort, D1 temperature 0) have
+another form ready. What the service refused is remembered for seven days, with its words, and spares later runs of the model,
+in every region, the same question: the trial says so under `spared`. It is asked again after that time, when a gate fails, when
+the other form is refused too, and always where the catalogue declares the capability, for then a verdict hangs on it.
+
 ## Text models ({len(text)} cases)
 
 {table(text)}

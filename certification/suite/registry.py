@@ -40,8 +40,9 @@ _SUITES: dict[str, dict[str, tuple[Case, ...]]] = {
 }
 BY_ID: dict[str, Case] = {case.id: case for tiers in _SUITES.values() for case in tiers["deep"]}
 
-# Cases whose passing shows that the model takes a feature on the operation of the last call.
-PROBES = {"G05": "stop_sequences", "G06": "system", "G11": "tools", "J2": "structured_output", "D1": "temperature"}
+# Cases whose passing shows that the model takes a feature on the operation of the last call. What single calls find out
+# beside that, their steps say (case.Probe).
+PROBES = {"G05": "stop_sequences", "G06": "system", "G11": "tools"}
 
 
 def has_suite(kind: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from certification.exchange import AnyRequest, Failure, Operation, Outcome, Request, Tool, user
 from certification.suite import graders
-from certification.suite.case import Answer, Case, Category, Context, Grade, Kind, Ref, Script, Step
+from certification.suite.case import Answer, Case, Category, Context, Grade, Kind, Probe, Ref, Script, Step
 
 ROOM = 300  # maxTokens of a short answer: never a probe of one token, and little enough to reserve no quota in earnest
 
@@ -49,6 +49,14 @@ def ask(
 ) -> Request:
     """One user message with its reference, and nothing that is not needed; `more` are members of Request."""
     return Request((user(nonce(ref, prompt, step)),), room, operation, **more)
+
+
+def cannot_force(outcome: Outcome | None) -> bool:
+    """Whether a call was refused because the model cannot be made to call one tool."""
+    return graders.refuses(outcome, NO_TOOL_CHOICE)
+
+
+TOOL_CHOICE = Probe("tool_choice", cannot_force)
 
 
 def one_call(

@@ -25,13 +25,14 @@ from certification.suite.case import Answer, Case, Category, Context, Grade, Kin
 from certification.suite.cases.asking import (
     NO_STREAMING,
     NO_STREAMING_TOOLS,
-    NO_TOOL_CHOICE,
     NO_TOOLS,
     ROOM,
+    TOOL_CHOICE,
     Outcomes,
     always,
     ask,
     at,
+    cannot_force,
     nonce,
     one_call,
     tool,
@@ -424,20 +425,17 @@ def _tools(ref: Ref) -> Script:
         prompt = user(nonce(ref, errand.prompt, step))
         return Request((prompt,), ROOM, operation, tools=(errand.tool,), tool_choice=choice)
 
-    def cannot_force(outcomes: Outcomes) -> bool:
-        return graders.refuses(at(outcomes, 0), NO_TOOL_CHOICE)
-
     def unforced(outcomes: Outcomes) -> Request | None:
-        return ask(1, Operation.CONVERSE, "") if cannot_force(outcomes) else None
+        return ask(1, Operation.CONVERSE, "") if cannot_force(at(outcomes, 0)) else None
 
     def streamed(outcomes: Outcomes) -> Request:
-        return ask(2, Operation.STREAM, "" if cannot_force(outcomes) else errand.tool.name)
+        return ask(2, Operation.STREAM, "" if cannot_force(at(outcomes, 0)) else errand.tool.name)
 
     call = ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", errand.tool.name, dict(errand.arguments))
     ideal = Answer((call,), "tool_use")
     near = Answer((replace(call, input=dict(errand.wrong)),), "tool_use")
     steps = (
-        Step(always(ask(0, Operation.CONVERSE, errand.tool.name)), ideal, near),
+        Step(always(ask(0, Operation.CONVERSE, errand.tool.name)), ideal, near, probe=TOOL_CHOICE),
         Step(unforced, ideal, near),
         Step(streamed, ideal, near, needs=frozenset({"streaming_tools"})),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from certification.exchange import Failure, Operation, Outcome, Request, Text
 from certification.reasons import Reason
 from certification.suite import graders
-from certification.suite.case import Answer, Case, Category, Context, Grade, Kind, Ref, Script, Step, says
+from certification.suite.case import Answer, Case, Category, Context, Grade, Kind, Probe, Ref, Script, Step, says
 from certification.suite.cases.asking import Outcomes, always, ask, at, one_answer, variant_of
 from certification.suite.cases.context import filler
 
@@ -88,16 +88,16 @@ def _twice(ref: Ref) -> Script:
     coldest, plain = ask(ref, prompt, temperature=0.0), ask(ref, prompt)
 
     def without_temperature(outcomes: Outcomes) -> Request | None:
-        return plain if _no_temperature(outcomes) else None
+        return plain if _no_temperature(at(outcomes, 0)) else None
 
     def again(outcomes: Outcomes) -> Request | None:
         if not outcomes or isinstance(outcomes[-1], Failure):
             return None
-        return plain if _no_temperature(outcomes) else coldest
+        return plain if _no_temperature(at(outcomes, 0)) else coldest
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         refusal = at(outcomes, 0)
-        answers = outcomes[1:] if _no_temperature(outcomes) else outcomes
+        answers = outcomes[1:] if _no_temperature(refusal) else outcomes
         first, second = at(answers, 0), at(answers, 1)
         judged = graders.all_of(
             lambda: graders.stop_reason(first, "end_turn"),
@@ -105,22 +105,21 @@ def _twice(ref: Ref) -> Script:
             lambda: graders.not_empty(first),
             lambda: graders.same_text(first, second, exact=True),
         )
-        if isinstance(refusal, Failure) and _no_temperature(outcomes):
+        if isinstance(refusal, Failure) and _no_temperature(refusal):
             return graders.though_lacking(judged, "temperature", refusal)
         return judged
 
     text = _PROSE.strip()
     ideal, near = says(text), Answer((Text(text[:-60]),), "max_tokens")
     steps = (
-        Step(always(coldest), ideal, near),
+        Step(always(coldest), ideal, near, probe=Probe("temperature", _no_temperature)),
         Step(without_temperature, ideal, near),
         Step(again, ideal, near),
     )
     return Script(ref, variant_of(ref, len(_REMARKS)), steps, grade, go_on=True)
 
 
-def _no_temperature(outcomes: Outcomes) -> bool:
-    first = at(outcomes, 0)
+def _no_temperature(first: Outcome | None) -> bool:
     unsupported = isinstance(first, Failure) and first.reason == Reason.PARAMETER_NOT_SUPPORTED
     return unsupported or graders.refuses(first, r"temperature")
 

@@ -9,7 +9,7 @@ from itertools import permutations
 
 from certification.exchange import Failure, Outcome, Reasoning, Request, ToolUse
 from certification.suite import graders
-from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
+from certification.suite.case import Answer, Category, Context, Grade, Probe, Ref, Script, Step, says
 from certification.suite.cases.asking import (
     Outcomes,
     always,
@@ -234,28 +234,34 @@ def _rain(rng: random.Random) -> tuple[str, Wanted, str, int]:
 
 _QUESTIONS = (_stock, _fare, _rain)
 _BUDGET = 1024  # the least that Claude takes
+_EFFORT = "high"  # with less, Claude may answer a small question without a thought
 _NO_THINKING = r"thinking|reasoning|budget_tokens|effort|additional_?model"
+_OWN_LENGTH = r"adaptive"
 _NO_REASONING_BACK = r"reasoning|thinking|thought|signature"
 
 
 def _thoughts_go_back(ref: Ref) -> Script:
     """The reasoning block of the first answer goes back with the tool's result; where that is refused, without it.
 
-    Reasoning is asked for; a model that refuses to be asked is asked as it is, which some answer with their thoughts too.
+    Reasoning is asked for, within a budget and else, where the refusal says so, of a length that the model chooses. A model
+    that refuses to be asked is asked as it is, which some answer with their thoughts too.
     """
     question, call, result, figure = _QUESTIONS[variant_of(ref, len(_QUESTIONS))](ref.rng())
     prompt = f"{question} Use the tool, then answer in one sentence with the figure in digits."
-    plain = ask(ref, prompt, step=1, room=_ROOM, tools=(call[0],))  # both openings lead to the same two next steps
+    plain = ask(ref, prompt, step=2, room=_ROOM, tools=(call[0],))  # all openings lead to the same two next steps
     thinking = replace(plain, thinking_tokens=_BUDGET)
+    adaptive = replace(plain, thinking_effort=_EFFORT)
 
     def opened(outcomes: Outcomes) -> tuple[Request, Outcomes]:
         """The opening that was taken, and the outcomes from it on."""
-        refused = graders.refuses(at(outcomes, 0), _NO_THINKING)
-        return (plain, outcomes[1:]) if refused else (thinking, outcomes)
+        if not _refuses_to_think(at(outcomes, 0)):
+            return thinking, outcomes
+        if not graders.refuses(at(outcomes, 0), _OWN_LENGTH):
+            return plain, outcomes[1:]
+        return (plain, outcomes[2:]) if _refuses_to_think(at(outcomes, 1)) else (adaptive, outcomes[1:])
 
-    def unasked(outcomes: Outcomes) -> Request | None:
-        opening, _ = opened(outcomes)
-        return plain if opening is plain else None
+    def instead(form: Request) -> Callable[[Outcomes], Request | None]:
+        return lambda outcomes: form if opened(outcomes)[0] is form else None
 
     def second(outcomes: Outcomes) -> Request | None:
         opening, since = opened(outcomes)
@@ -267,11 +273,12 @@ def _thoughts_go_back(ref: Ref) -> Script:
         turns = returned(at(since, 0), result)
         if not turns or not _refused_back(since):
             return None
-        return replace(plain, messages=(*ask(ref, prompt, step=2).messages, *turns))
+        return replace(plain, messages=(*ask(ref, prompt, step=3).messages, *turns))
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         opening, since = opened(outcomes)
-        asked, back, refusal = at(since, 0), at(since, 1), at(outcomes, 0)
+        asked, back = at(since, 0), at(since, 1)
+        refusal = at(outcomes, len(outcomes) - len(since) - 1) if opening is not thinking else None
         if graders.usable(asked).passed and not graders.has_reasoning(asked):
             if opening is plain and isinstance(refusal, Failure):
                 return graders.lacks("shown_reasoning", refusal)
@@ -282,7 +289,7 @@ def _thoughts_go_back(ref: Ref) -> Script:
         )
         if isinstance(back, Failure) and _refused_back(since):
             return graders.though_lacking(judged, "reasoning_history", back)
-        if isinstance(refusal, Failure) and opening is plain:
+        if isinstance(refusal, Failure):
             return graders.though_lacking(judged, "thinking_budget", refusal)
         return judged
 
@@ -294,12 +301,18 @@ def _thoughts_go_back(ref: Ref) -> Script:
     ideal, near = says(f"The figure is {figure}."), says(f"The figure is {figure + 10}.")
     right, wrong = called(wanted), called({name: value + 1 for name, value in wanted.items()})
     steps = (
-        Step(always(thinking), right, wrong),
-        Step(unasked, right, wrong),
+        Step(always(thinking), right, wrong, probe=Probe("thinking_budget", _refuses_to_think)),
+        Step(instead(adaptive), right, wrong, probe=Probe("thinking_effort", _refuses_to_think)),
+        Step(instead(plain), right, wrong),
         Step(second, ideal, near),
         Step(third, ideal, near),
     )
     return Script(ref, variant_of(ref, len(_QUESTIONS)), steps, grade, go_on=True)
+
+
+def _refuses_to_think(outcome: Outcome | None) -> bool:
+    """Whether a call was refused for the way in which it asks for reasoning."""
+    return graders.refuses(outcome, _NO_THINKING)
 
 
 def _refused_back(since: Outcomes) -> bool:

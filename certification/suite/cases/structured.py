@@ -11,14 +11,15 @@ from typing import Any
 from certification.exchange import Failure, Outcome, Request, Tool, ToolUse
 from certification.reasons import Reason
 from certification.suite import graders
-from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
+from certification.suite.case import Answer, Category, Context, Grade, Probe, Ref, Script, Step, says
 from certification.suite.cases.asking import (
-    NO_TOOL_CHOICE,
     NO_TOOLS,
+    TOOL_CHOICE,
     Outcomes,
     always,
     ask,
     at,
+    cannot_force,
     one_answer,
     scored,
     variant_of,
@@ -212,26 +213,21 @@ def _held_to_schema(ref: Ref) -> Script:
     prompt = f"Read this message and give what it says as JSON, names as they are written.\n\n{form.message}"
     keep = Tool("keep_record", "Keeps what a message says.", form.schema)
 
-    def not_offered(outcomes: Outcomes) -> bool:
-        first = at(outcomes, 0)
-        unsupported = isinstance(first, Failure) and first.reason == Reason.PARAMETER_NOT_SUPPORTED
-        return unsupported or graders.refuses(first, _NO_STRUCTURE)
-
     def as_tool(outcomes: Outcomes) -> Request | None:
         return (
             ask(ref, prompt, step=1, room=_ROOM, tools=(keep,), tool_choice=keep.name)
-            if not_offered(outcomes)
+            if _not_offered(at(outcomes, 0))
             else None
         )
 
     def unforced(outcomes: Outcomes) -> Request | None:
-        if not graders.refuses(at(outcomes, 1), NO_TOOL_CHOICE):
+        if not cannot_force(at(outcomes, 1)):
             return None
         return ask(ref, f"{prompt}\nUse the tool {keep.name}.", step=2, room=_ROOM, tools=(keep,))
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         first = at(outcomes, 0)
-        if not not_offered(outcomes):
+        if not _not_offered(first):
             return graders.json_answer(first, form.schema, form.value)
         if isinstance(first, Failure) and (len(outcomes) < 2 or graders.refuses(outcomes[-1], NO_TOOLS)):
             return graders.lacks("structured_output", first)
@@ -245,11 +241,21 @@ def _held_to_schema(ref: Ref) -> Script:
     structured = ask(ref, prompt, room=_ROOM, output_schema=form.schema)
     needs = frozenset({"tools"})
     steps = (
-        Step(always(structured), says(json.dumps(form.value)), says(json.dumps(form.wrong))),
-        Step(as_tool, called, wrong, needs=needs),
+        Step(
+            always(structured),
+            says(json.dumps(form.value)),
+            says(json.dumps(form.wrong)),
+            probe=Probe("structured_output", _not_offered),
+        ),
+        Step(as_tool, called, wrong, needs=needs, probe=TOOL_CHOICE),
         Step(unforced, called, wrong, needs=needs),
     )
     return Script(ref, variant_of(ref, len(_FORMS)), steps, grade, go_on=True)
+
+
+def _not_offered(first: Outcome | None) -> bool:
+    unsupported = isinstance(first, Failure) and first.reason == Reason.PARAMETER_NOT_SUPPORTED
+    return unsupported or graders.refuses(first, _NO_STRUCTURE)
 
 
 # J3 one label of five
