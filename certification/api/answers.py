@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from uuid import UUID
 
 from django.utils.translation import gettext as _
@@ -28,7 +28,20 @@ class Pagination(TypedDict):
     page: int
     limit: int
     total: int
-    totalPages: int
+    totalPages: Annotated[int, "Pages that can be asked for."]
+    estimated: NotRequired[Annotated[bool, "`total` is an estimate: there are more than 100,000."]]
+
+
+class JobPage(TypedDict):
+    """Newest first."""
+
+    jobs: list[JobSummary]
+    pagination: Pagination
+
+
+class RegionName(TypedDict):
+    id: str
+    name: str
 
 
 class Fix(TypedDict):

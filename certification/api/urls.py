@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from certification.api import accounts, docs, jobs
+from certification.api import accounts, docs, history, jobs
 
 urlpatterns = [
     path("schema", docs.schema_json, name="api-schema"),
@@ -17,4 +17,6 @@ urlpatterns = [
     path("certification-queue/certify-all", jobs.CertifyAll.as_view()),
     path("certification-queue/jobs/<uuid:job_id>", jobs.JobDetail.as_view()),
     path("certification-queue/jobs/<uuid:job_id>/retry", jobs.RetryJob.as_view()),
+    path("certification-queue/history", history.History.as_view()),
+    path("certification-queue/regions", history.Regions.as_view()),
 ]
