@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 
 from django.utils.translation import gettext as _
@@ -29,14 +29,17 @@ class Pagination(TypedDict):
     limit: int
     total: int
     totalPages: Annotated[int, "Pages that can be asked for."]
-    estimated: NotRequired[Annotated[bool, "`total` is an estimate: there are more than 100,000."]]
+
+
+class LongPagination(Pagination, total=False):
+    estimated: Annotated[bool, "There are more than 100,000 entries: `total` is an estimate. Absent otherwise."]
 
 
 class JobPage(TypedDict):
     """Newest first."""
 
     jobs: list[JobSummary]
-    pagination: Pagination
+    pagination: LongPagination
 
 
 class RegionName(TypedDict):

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 from certification.api import views
-from certification.api.answers import Pagination
+from certification.api.answers import LongPagination, Pagination
 from certification.api.envelope import not_found_error
 from certification.models import AIModel, Region
 
@@ -102,7 +102,7 @@ def slice_of(rows: QuerySet[T], page: int, limit: int) -> Sequence[T]:
     return list(rows[(page - 1) * limit : page * limit])
 
 
-def long_pagination(rows: QuerySet[Any], page: int, limit: int, by: str) -> Pagination:
+def long_pagination(rows: QuerySet[Any], page: int, limit: int, by: str) -> LongPagination:
     """Pages of a table that may have millions of rows, of which never more than COUNTED are gone through.
 
     `by` is the indexed column that the rows are ordered by. Raises 400 for a page beyond what can be reached.
@@ -111,8 +111,9 @@ def long_pagination(rows: QuerySet[Any], page: int, limit: int, by: str) -> Pagi
         message = _("Only the newest %d entries have pages. Narrow the list with `from` and `to`.") % COUNTED
         raise views.invalid("query.page", message, "max_value")
     total = rows.order_by().values(by)[: COUNTED + 1].count()
-    pages = pagination(page, limit, min(total, COUNTED))
-    return pages if total <= COUNTED else {**pages, "total": max(total, _estimate(rows)), "estimated": True}
+    if total <= COUNTED:
+        return {**pagination(page, limit, total)}
+    return {**pagination(page, limit, COUNTED), "total": max(total, _estimate(rows)), "estimated": True}
 
 
 def _estimate(rows: QuerySet[Any]) -> int:
