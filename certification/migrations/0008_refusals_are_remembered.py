@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('certification', '0006_api_access'),
+        ('certification', '0007_webhooks'),
     ]
 
     operations = [
