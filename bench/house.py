@@ -217,10 +217,12 @@ def machine() -> str:
     return f"{psutil.cpu_count()} cores ({model or sys.platform}), {busy:.0f} % busy with other work, Python {version}"
 
 
-def certify(chosen: Sequence[tuple[AIModel, Region]], priority: str = "bulk") -> CertificationJob:
-    """A quick job for these pairs, dispatched as a page or an endpoint does it."""
+def certify(
+    chosen: Sequence[tuple[AIModel, Region]], priority: str = "bulk", tier: str = Tier.QUICK
+) -> CertificationJob:
+    """A job for these pairs, dispatched as a page or an endpoint does it."""
 
-    return dispatch.certify([], [], Wish(tier=Tier.QUICK, priority=priority), pairs=chosen).job
+    return dispatch.certify([], [], Wish(tier=tier, priority=priority), pairs=chosen).job
 
 
 def follow(job: CertificationJob, patience_s: float = 600, meanwhile: Callable[[], None] = lambda: None) -> None:

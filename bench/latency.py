@@ -1,9 +1,10 @@
-"""One certification, quick tier, nothing else running: from the request to its row, against its slowest chain of calls.
+"""One certification, nothing else running: from the request to its row, against what its calls themselves take.
 
     python -m bench.latency [--repeat 10] [--json]
 
-The floor is computed from the evidence of the same run: the access gate's calls and then the slowest of the other cases'
-chains, as they were timed. Nothing may start before the access gate has passed, and a chain cannot be cut shorter.
+The floors are computed from the evidence of the same run. Quick tier: the access gate's calls and then the slowest of the
+other cases' chains, as they were timed. Nothing may start before the access gate has passed, and a chain cannot be cut
+shorter. Full tier: the time of all calls together, divided by how many a run may have in flight.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import time
 from argparse import Namespace
 from dataclasses import dataclass
 
+from django.conf import settings
+
 from bench import house
 from bench.house import Row
-from certification.models import AIModel, Region
+from certification.models import AIModel, CertificationRun, Region, Tier
 
 LATENCY_MS = 200.0
+TINY_MS = 10.0
 GOAL = 1.3
+FULL_MODELS = ("amazon.nova-micro-v1:0", "anthropic.claude-haiku-4-5-20251001-v1:0")
 
 
 @dataclass(frozen=True)
@@ -38,16 +43,50 @@ def certify(pair: tuple[AIModel, Region]) -> Certified:
     run = job.runs.get()
     assert run.completed_at
     assert run.started_at
-    sums = {
-        result.case_id: sum(call["timing"]["total"] for trial in result.trials for call in trial["calls"]) / 1000
-        for result in run.results.all()
-    }
+    sums = seconds_of_calls(run)
     access = sums.pop("G01")
     return Certified(
         access + max(sums.values()),
         (run.completed_at - run.started_at).total_seconds(),
         run.completed_at.timestamp() - started,
     )
+
+
+def seconds_of_calls(run: CertificationRun) -> dict[str, float]:
+    """What the calls of each case took together, by its own evidence."""
+    return {
+        result.case_id: sum(call["timing"]["total"] for trial in result.trials for call in trial["calls"]) / 1000
+        for result in run.results.all()
+    }
+
+
+@dataclass(frozen=True)
+class Full:
+    """One run of the full tier. Seconds: `ideal` = its calls' time / calls in flight, `took` from the request to the row."""
+
+    model: str
+    calls: int
+    ideal: float
+    took: float
+
+
+def certify_fully(pair: tuple[AIModel, Region]) -> Full:
+    """One interactive job of one full run."""
+    started = time.time()
+    job = house.certify([pair], priority="interactive", tier=Tier.FULL)
+    house.follow(job)
+    run = job.runs.get()
+    assert run.completed_at
+    ideal = sum(seconds_of_calls(run).values()) / settings.CERTIFICATION_CALLS_PER_RUN
+    return Full(pair[0].api_model_id, run.calls, ideal, run.completed_at.timestamp() - started)
+
+
+def measure_full(latency_ms: float | None) -> list[Full]:
+    """One full run of each model, one after the other, after a quick one that warms up."""
+    found = {model.api_model_id: (model, region) for model, region in house.pairs(10_000, ["us-east-1", "us-west-2"])}
+    with house.emulators(1, latency_ms) as urls, house.workers(urls, 16, 64):
+        certify(next(iter(found.values())))
+        return [certify_fully(found[name]) for name in FULL_MODELS]
 
 
 def measure(latency_ms: float | None, count: int) -> list[Certified]:
@@ -66,7 +105,16 @@ def rows(given: Namespace) -> list[Row]:
     found = [_row("calls of 200 ms", fixed)]
     if not given.tiny:
         found.append(_row("recorded latencies", measure(None, count)))
+    found.append(_full_row(measure_full(TINY_MS if given.tiny else None)))
     return found
+
+
+def _full_row(seen: list[Full]) -> Row:
+    told = ", ".join(f"{one.model}: {one.calls} calls, ideal {one.ideal:.1f} s, took {one.took:.1f} s" for one in seen)
+    return Row(
+        "one full run, recorded latencies: time over its calls' time / calls in flight",
+        max(one.took / one.ideal for one in seen), "x", GOAL, 1.0, told,
+    )  # fmt: skip
 
 
 def _row(calls: str, seen: list[Certified]) -> Row:

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 FIGURES = {
     "throughput": ("wall time over the ideal", "CPU a call"),
     "enqueue": ("the request waits", "all on the queue", "while a bulk worker takes them"),
-    "latency": ("time over its slowest chain",),
+    "latency": ("time over its slowest chain", "one full run"),
     "memory": ("memory of a worker",),
 }
 

@@ -29,7 +29,7 @@ CONCEPTS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "A receita do bolo leva farinha e ovos.",
-        "Para fazer o bolo são precisos ovos e farinha.",
+        "Para fazer o bolo, são necessários ovos e farinha.",
         "O bolo é feito com ovos e farinha.",
     ),
     (
@@ -54,7 +54,7 @@ CONCEPTS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "O contrato de aluguel termina em dezembro.",
-        "O contrato do aluguel vale até dezembro.",
+        "O contrato de aluguel vale até dezembro.",
         "Em dezembro acaba o contrato de aluguel.",
     ),
 )

@@ -269,8 +269,8 @@ def lines(outcome: Outcome | None, at_least: int = 0, at_most: int | None = None
 
 
 def bullets(outcome: Outcome | None, at_least: int = 0, at_most: int | None = None) -> Grade:
-    """The number of lines that start as a list item (-, *, •, 1.) lies within these bounds."""
-    item = re.compile(r"\s*(?:[-*•–]|\d{1,3}[.)])\s+\S")
+    """The number of lines that start as a list item (-, *, •, 1.) lies within these bounds; "-so" is one as "- so" is."""
+    item = re.compile(r"\s*(?:[-•–—]\s*(?=[^\s\d\-–—])|(?:\*|\d{1,3}[.)])\s+\S)")
     return _count(
         outcome, lambda text: sum(bool(item.match(x)) for x in text.splitlines()), "bullets", at_least, at_most
     )
@@ -362,9 +362,10 @@ def choices(outcome: Outcome | None, expected: Sequence[str]) -> Grade:
         return grade
     text = text_of(outcome)
     found = dict.fromkeys(str(n + 1) for n in range(len(expected)))
-    for number, letter in re.findall(r"(?<![^\W_])(\d)[\W_]{0,4}([A-Z])(?![^\W_])", text):
+    # Small letters only in the very form that was asked for: "1 a 4" and "1) a capital" are words.
+    for number, letter in re.findall(r"(?<![^\W_])(\d)(?:[\W_]{0,4}(?=[A-Z])|-)([A-Za-z])(?![^\W_])", text):
         if number in found:
-            found[number] = letter  # a model that corrects itself is held to its last word
+            found[number] = letter.upper()  # a model that corrects itself is held to its last word
     wanted = {str(n + 1): letter for n, letter in enumerate(expected)}
     evidence = {"expected": _paired(wanted), "found": _paired(found), "text": shown(text)}
     wrong = [number for number, letter in wanted.items() if found[number] != letter]
@@ -794,6 +795,9 @@ _COMMON_PT = """
 a à ao aos as às até com como da das de depois do dos e é ela ele eles em entre era essa esse está estão este eu fica foi
 foram há isso já mais mas me mesmo meu minha muito na nas não nem no nos num numa o os ou para pela pelo pelos por porque
 qual quando que quem são se sem ser seu seus só sua suas também tem têm ter tinha um uma você
+bem cada cria custos dia dias dinheiro menos sempre tempo toda todas todo todos vida ajuda aumenta combate cria desenvolve
+diminui economia economiza estimula evita facilita favorece fortalece garante incentiva melhor melhora mantém oferece permite
+promove proporciona reduz reforça traz
 """
 _COMMON_EN = """
 a about all also an and are as at be because but by can do each for from had has have he her him his how i if in into is

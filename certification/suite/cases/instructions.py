@@ -14,8 +14,8 @@ _ORDERS = (
     "use nenhuma vírgula e não escreva nada além das três linhas.",
     "Quais são os benefícios de {} para {}? Responda em exatamente três itens, um por linha, cada um iniciado por hífen, "
     "sem nenhuma vírgula e sem introdução nem conclusão.",
-    "Dê três bons motivos para {} do ponto de vista de {}. São exatamente três linhas iniciadas por hífen, sem título, "
-    "sem vírgulas e sem mais nenhum texto.",
+    "Dê três bons motivos para {} do ponto de vista de {}. Escreva exatamente três linhas iniciadas por hífen, sem "
+    "título, sem vírgulas e sem nenhum outro texto.",
 )
 _HABITS = (
     "andar de bicicleta", "cozinhar em casa", "aprender um idioma", "cultivar uma horta", "usar o transporte público",
@@ -26,7 +26,7 @@ _WHOM = (
     "um estudante",
     "uma pessoa idosa",
     "quem mora sozinho",
-    "um morador de cidade grande",
+    "quem mora em uma cidade grande",
 )
 _GAINS = (
     "Faz bem à saúde do corpo e da mente",

@@ -47,8 +47,8 @@ _QUIZ_ORDERS = (
     "Leia as quatro perguntas a seguir e marque a alternativa certa de cada uma.",
 )
 _ROW_OF_FOUR = (
-    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X 4-X, trocando cada X pela letra escolhida, e não escreva "
-    "mais nada."
+    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X 4-X, substituindo cada X pela letra da alternativa "
+    "escolhida, e não escreva mais nada."
 )
 QUIZ: tuple[Item, ...] = (
     Item("Qual é a capital do Ceará?", ("Fortaleza", "Natal", "Teresina", "São Luís")),
@@ -57,14 +57,14 @@ QUIZ: tuple[Item, ...] = (
     Item("Qual cidade é a capital do Brasil desde 1960?", ("Brasília", "Rio de Janeiro", "Salvador", "São Paulo")),
     Item("Qual destes países não faz fronteira com o Brasil?", ("Chile", "Peru", "Uruguai", "Guiana")),
     Item(
-        "O lado brasileiro das Cataratas do Iguaçu fica em que estado?",
+        "Em que estado fica o lado brasileiro das Cataratas do Iguaçu?",
         ("Paraná", "Santa Catarina", "São Paulo", "Mato Grosso do Sul"),
     ),
     Item(
         "Qual bioma ocupa a maior parte do sertão nordestino?", ("Caatinga", "Pampa", "Pantanal", "Mata Atlântica")
     ),
     Item(
-        "O arquipélago de Fernando de Noronha pertence a que estado?",
+        "A que estado pertence o arquipélago de Fernando de Noronha?",
         ("Pernambuco", "Bahia", "Rio Grande do Norte", "Ceará"),
     ),
     Item("Em que ano foi proclamada a Independência do Brasil?", ("1822", "1808", "1889", "1500")),
@@ -81,7 +81,7 @@ QUIZ: tuple[Item, ...] = (
         "Quem comandava a frota portuguesa que chegou ao litoral da Bahia em abril de 1500?",
         ("Pedro Álvares Cabral", "Vasco da Gama", "Martim Afonso de Sousa", "Tomé de Sousa"),
     ),
-    Item("Zumbi foi um dos líderes de que quilombo?", ("Palmares", "Canudos", "Contestado", "Caldeirão")),
+    Item("De que quilombo Zumbi foi um dos líderes?", ("Palmares", "Ambrósio", "Campo Grande", "Jabaquara")),
     Item(
         "Quem escreveu o romance “Dom Casmurro”?",
         ("Machado de Assis", "José de Alencar", "Jorge Amado", "Graciliano Ramos"),
@@ -106,10 +106,10 @@ QUIZ: tuple[Item, ...] = (
         "Que arquiteto projetou o Palácio da Alvorada?",
         ("Oscar Niemeyer", "Lina Bo Bardi", "Paulo Mendes da Rocha", "Vilanova Artigas"),
     ),
-    Item("O frevo nasceu em que estado?", ("Pernambuco", "Bahia", "Rio de Janeiro", "Minas Gerais")),
+    Item("Em que estado nasceu o frevo?", ("Pernambuco", "Bahia", "Rio de Janeiro", "Minas Gerais")),
     Item("De que planta se extrai o tucupi?", ("Mandioca-brava", "Milho", "Coqueiro", "Açaizeiro")),
     Item("Qual é o plural de “cidadão”?", ("Cidadãos", "Cidadões", "Cidadães", "Cidadãoes")),
-    Item("Qual palavra é antônimo de “prolixo”?", ("Conciso", "Extenso", "Detalhado", "Cansativo")),
+    Item("Qual destas palavras é o antônimo de “prolixo”?", ("Conciso", "Extenso", "Detalhado", "Cansativo")),
     Item("Qual é o coletivo de lobos?", ("Alcateia", "Cardume", "Enxame", "Arquipélago")),
     Item(
         "O que significa a expressão “pisar em ovos”?",
@@ -130,14 +130,14 @@ QUIZ: tuple[Item, ...] = (
          "Serviço Único Social"),
     ),
     Item(
-        "Segundo o Código de Defesa do Consumidor, em quantos dias após receber o produto se pode desistir de uma compra "
-        "feita pela internet?",
+        "Segundo o Código de Defesa do Consumidor, até quantos dias depois de receber o produto é possível desistir de uma "
+        "compra feita pela internet?",
         ("Sete", "Dois", "Vinte", "Noventa"),
     ),
     Item("Que sigla identifica o cadastro das pessoas físicas na Receita Federal?", ("CPF", "CNPJ", "CNH", "CTPS")),
     Item(
         "O que se comemora no Brasil em 7 de setembro?",
-        ("A Independência", "A Proclamação da República", "O Dia do Trabalho", "O dia de Tiradentes"),
+        ("A Independência", "A Proclamação da República", "O Dia do Trabalhador", "O Dia de Tiradentes"),
     ),
     Item(
         "Em que dia se comemora o feriado nacional de Tiradentes?",
@@ -308,7 +308,7 @@ def _entailment(ref: Ref) -> Script:
 
 CRASE: tuple[Item, ...] = (
     Item("Ela foi ___ farmácia comprar um remédio.", ("à", "a", "há")),
-    Item("A consulta começa ___ três horas da tarde.", ("às", "as", "hás")),
+    Item("A consulta começa ___ três horas da tarde.", ("às", "as", "há")),
     Item("Perdemos o ônibus e voltamos para casa ___ pé.", ("a", "à", "há")),
     Item("Ele começou ___ estudar para o concurso.", ("a", "à", "há")),
     Item("Moro neste bairro ___ dez anos.", ("há", "a", "à")),
@@ -350,12 +350,12 @@ REGENCIA: tuple[Item, ...] = (
 )
 _GRAMMAR_ORDERS = (
     "Escolha a opção que completa cada frase de acordo com a norma-padrão da língua portuguesa.",
-    "Complete as três lacunas segundo a norma-padrão do português escrito.",
-    "Cada frase tem uma lacuna. Indique a opção que a gramática normativa recomenda.",
+    "Escolha a opção que preenche cada uma das três lacunas segundo a norma-padrão do português escrito.",
+    "Cada frase abaixo tem uma lacuna. Indique a opção recomendada pela gramática normativa para cada uma.",
 )
 _ROW_OF_THREE = (
-    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X, trocando cada X pela letra escolhida, e não escreva mais "
-    "nada."
+    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X, substituindo cada X pela letra da opção escolhida, e não "
+    "escreva mais nada."
 )
 
 
@@ -401,9 +401,10 @@ class Day:
     @property
     def spellings(self) -> tuple[str, ...]:
         """The ways in which a Brazilian text may write this day."""
-        month = MONTHS[self.month - 1]
-        spoken = (self.spoken, *(f"{day} de {month} de {self.year}" for day in (self.day, f"{self.day:02}")))
-        return *spoken, self.short, f"{self.day}/{self.month}/{self.year}", self.iso
+        ordinals = ("1.º", "primeiro") if self.day == 1 else ()
+        days, months = (self.day, f"{self.day:02}"), (self.month, f"{self.month:02}")
+        spoken = (f"{day} de {MONTHS[self.month - 1]} de {self.year}" for day in (*days, *ordinals))
+        return self.spoken, *spoken, *(f"{day}/{month}/{self.year}" for day in days for month in months), self.iso
 
 
 def draw_day(rng: random.Random) -> Day:
@@ -450,8 +451,8 @@ def _dates_and_money(ref: Ref) -> Script:
     )
     prompt = (
         f"Leia o texto e escreva, em quatro linhas e nesta ordem, {fields}. Escreva as datas no formato AAAA-MM-DD e os "
-        "valores em reais só com algarismos, com ponto decimal, duas casas e sem separador de milhar (por exemplo, "
-        f"1500.00). Não escreva rótulos nem mais nada.\n\n{text}"
+        "valores em reais apenas com algarismos, sem o símbolo da moeda nem separador de milhar, com ponto decimal e duas "
+        f"casas decimais (por exemplo, 1500.00). Não escreva rótulos nem qualquer outro texto.\n\n{text}"
     )
     right = [first.iso, second.iso, amount1, amount2]
     american = Day(first.year, first.day, first.month)
@@ -501,8 +502,8 @@ _FIRMS = ("Horizonte Ltda.", "Pedra Azul Ltda.", "Ipê Ltda.", "Maré Alta Ltda.
 
 def _lease(deal: Terms) -> Contract:
     text = (
-        f"CONTRATO DE LOCAÇÃO. {deal.firm}, doravante denominada locadora, cede a {deal.person}, doravante parte locatária, o uso do "
-        f"apartamento residencial descrito no anexo. A locação tem início em {deal.starts.spoken} e vigora por {deal.months} meses, "
+        f"CONTRATO DE LOCAÇÃO. {deal.firm}, doravante denominada locadora, cede a {deal.person}, doravante denominada "
+        f"parte locatária, o uso do apartamento residencial descrito no anexo. A locação tem início em {deal.starts.spoken} e vigora por {deal.months} meses, "
         f"ao fim dos quais o imóvel deverá ser devolvido no estado em que foi recebido. O aluguel mensal é de "
         f"{reais(deal.amount)} e será pago até o 5º dia útil de cada mês, por meio de boleto bancário. O atraso no pagamento "
         f"sujeita a parte locatária a multa de {deal.fine}% sobre o valor em aberto. É vedada a sublocação, no todo ou em parte, "
@@ -528,7 +529,7 @@ def _service(deal: Terms) -> Contract:
         "que se situa a residência."
     )
     summary = (
-        f"{deal.person} contrata {deal.firm} para cuidar dos jardins da sua residência.\nO serviço começa em {deal.starts.short}, dura "
+        f"{deal.person} contrata {deal.firm} para cuidar dos jardins de sua residência.\nO serviço começa em {deal.starts.short}, dura "
         f"{deal.months} meses e custa {reais(deal.amount)} por mês."
     )
     facts = "o nome de quem contrata, o valor mensal, a data de início e o prazo em meses"
@@ -539,14 +540,14 @@ def _loan(deal: Terms) -> Contract:
     text = (
         f"CONTRATO DE COMODATO DE EQUIPAMENTOS. {deal.firm} entrega a {deal.person}, a título de empréstimo gratuito, os equipamentos "
         f"de informática relacionados no anexo, avaliados em {reais(deal.amount)}. O empréstimo tem início em {deal.starts.spoken} e "
-        f"termina ao cabo de {deal.months} meses, podendo ser renovado por acordo entre as partes. Quem recebe os equipamentos "
-        "obriga-se a conservá-los como se seus fossem e a não os ceder a terceiros. Em caso de perda ou de dano, responde "
+        f"termina ao fim de {deal.months} meses, podendo ser renovado por acordo entre as partes. Quem recebe os equipamentos "
+        "se obriga a conservá-los como se fossem seus e a não os ceder a terceiros. Em caso de perda ou dano, responderá "
         f"pelo valor da avaliação, acrescido de multa de {deal.fine}%. A devolução será feita na sede da empresa, contra recibo, "
         "em perfeitas condições de uso."
     )
     summary = (
         f"{deal.firm} empresta equipamentos de informática a {deal.person}.\nEles foram avaliados em {reais(deal.amount)}.\nO empréstimo "
-        f"vai de {deal.starts.spoken} até o fim de {deal.months} meses."
+        f"começa em {deal.starts.spoken} e dura {deal.months} meses."
     )
     facts = "o nome de quem recebe os equipamentos, o valor da avaliação, a data de início e o prazo em meses"
     return Contract(text, facts, summary)
