@@ -18,12 +18,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from certification import words
+from certification import generation, words
 from certification.engine import dispatch
 from certification.models import (
     Acceptance,
     AIModel,
-    ApiKey,
     CertificationJob,
     CertificationRun,
     ModelCertification,
@@ -78,6 +77,22 @@ class ReadOnly:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class CatalogueAdmin(admin.ModelAdmin):
+    """What the API's kept answers are made of: whatever is saved or deleted here outdates them."""
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        generation.bump()
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        super().delete_model(request, obj)
+        generation.bump()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        super().delete_queryset(request, queryset)
+        generation.bump()
 
 
 class EmailUserCreationForm(AdminUserCreationForm):
@@ -160,13 +175,13 @@ class UserAdmin(DjangoUserAdmin):
 
 
 @admin.register(Provider)
-class ProviderAdmin(admin.ModelAdmin):
+class ProviderAdmin(CatalogueAdmin):
     list_display = ("slug", "name")
     search_fields = ("slug", "name")
 
 
 @admin.register(Region)
-class RegionAdmin(admin.ModelAdmin):
+class RegionAdmin(CatalogueAdmin):
     list_display = ("code", "name", "enabled", "opt_in", "models_offered")
     list_filter = ("enabled", "opt_in")
     search_fields = ("code", "name")
@@ -192,6 +207,7 @@ class RegionAdmin(admin.ModelAdmin):
         self._say(request, queryset.update(enabled=False))
 
     def _say(self, request: HttpRequest, changed: int) -> None:
+        generation.bump()
         text = ngettext("%(n)d region changed.", "%(n)d regions changed.", changed) % {"n": changed}
         self.message_user(request, text, messages.SUCCESS)
 
@@ -210,7 +226,7 @@ class AcceptanceInline(ReadOnly, admin.TabularInline):
 
 
 @admin.register(AIModel)
-class AIModelAdmin(admin.ModelAdmin):
+class AIModelAdmin(CatalogueAdmin):
     list_display = ("api_model_id", "name", "vendor", "kind", "lifecycle", "is_active", "regions_offered")
     list_filter = ("is_active", "kind", "lifecycle", "vendor")
     list_select_related = ("provider",)
@@ -258,7 +274,7 @@ def _say_started(where: admin.ModelAdmin, request: HttpRequest, done: dispatch.D
 
 
 @admin.register(Route)
-class RouteAdmin(admin.ModelAdmin):
+class RouteAdmin(CatalogueAdmin):
     list_display = ("target_id", "model", "region", "kind", "source", "last_seen_at")
     list_filter = ("kind", "source", "region")
     list_select_related = ("model", "region")
@@ -582,43 +598,3 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
         n = sum(delivery.send_again() for delivery in queryset)
         text = ngettext("%(n)d delivery is sent again.", "%(n)d deliveries are sent again.", n) % {"n": n}
         self.message_user(request, text, messages.SUCCESS if n else messages.WARNING)
-
-
-@admin.register(ApiKey)
-class ApiKeyAdmin(admin.ModelAdmin):
-    """The key is shown once, when it is issued. A key is not changed afterwards: it is revoked, and another one issued."""
-
-    list_display = ("name", "shown", "user", "role", "is_working", "last_used_at", "expires_at")
-    list_filter = ("role",)
-    list_select_related = ("user",)
-    search_fields = ("name", "shown", "user__email")
-    autocomplete_fields = ("user",)
-    list_per_page = 50
-    actions = ("revoke",)
-
-    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        asked = ("name", "user", "role", "expires_at")
-        return (*asked, "shown", "created_at", "last_used_at", "revoked_at") if obj else asked
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return obj is None and super().has_change_permission(request, obj)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
-        key = obj.issue()
-        text = _("The key %(name)s. Note it now, it is not shown again:") % {"name": obj.name}
-        self.message_user(request, format_html("{} <code>{}</code>", text, key), messages.WARNING)
-
-    @admin.display(description=_("works"), boolean=True)
-    def is_working(self, key: ApiKey) -> bool:
-        return key.is_working
-
-    @admin.action(description=_("Revoke"), permissions=["change"])
-    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        revoked = [key for key in queryset if key.revoke()]
-        for key in revoked:
-            self.log_change(request, key, "Revoked.")
-        text = ngettext("%(n)d key revoked.", "%(n)d keys revoked.", len(revoked)) % {"n": len(revoked)}
-        self.message_user(request, text, messages.SUCCESS if revoked else messages.WARNING)

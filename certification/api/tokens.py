@@ -56,7 +56,7 @@ def read(text: str) -> Token:
     except (jwt.InvalidTokenError, ValueError, TypeError) as error:
         raise TokenError from error
     revoked = Exists(RevokedToken.objects.filter(pk=token_id))
-    user = User.objects.filter(~revoked, pk=user_id, is_active=True).prefetch_related("groups").first()
+    user = User.objects.with_role().filter(~revoked, pk=user_id, is_active=True).first()
     if user is None or not hmac.compare_digest(_text(claims["session"]), _session(user)):
         raise TokenError
     return Token(token_id, user, datetime.fromtimestamp(claims["exp"], UTC))

@@ -2,7 +2,13 @@
 
 from django.urls import path
 
-from certification.api import accounts, docs, history, jobs
+from certification.api import (
+    accounts,
+    catalogue,
+    docs,
+    history,
+    jobs,
+)
 
 urlpatterns = [
     path("schema", docs.schema_json, name="api-schema"),
@@ -19,4 +25,8 @@ urlpatterns = [
     path("certification-queue/jobs/<uuid:job_id>/retry", jobs.RetryJob.as_view()),
     path("certification-queue/history", history.History.as_view()),
     path("certification-queue/regions", history.Regions.as_view()),
+    path("models", catalogue.ModelList.as_view()),
+    path("models/<path:model_id>", catalogue.ModelById.as_view()),
+    path("providers", catalogue.Providers.as_view()),
+    path("vendors", catalogue.Vendors.as_view()),
 ]

@@ -11,6 +11,7 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
+from certification import generation
 from certification.bedrock.client import Bedrock, ListedModel, ListedProfile
 from certification.bedrock.errors import BedrockError
 from certification.models import AIModel, Lifecycle, ModelKind, Provider, Region, Route, RouteKind
@@ -74,6 +75,7 @@ def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Change
                 _apply_region(listing, lives, changes)
             if dry_run:
                 raise _DryRun
+            generation.bump()
     except _DryRun:
         pass
     log.info(

@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from certification import generation
 from certification.bedrock import catalogue as shipped
 
 
@@ -284,6 +285,7 @@ def load_shipped() -> Loaded:
         [route for row in (*created, *updated) for route in _routes(facts.models[row.api_model_id], row)],
         ignore_conflicts=True, batch_size=1000,
     )  # fmt: skip
+    generation.bump()
     return Loaded(
         models_created=len(created),
         models_updated=len(updated),

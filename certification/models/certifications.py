@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from certification import generation
 from certification.models import webhooks
 from certification.models.catalogue import AIModel, Region
 from certification.models.jobs import VERDICTS, Backend, CertificationRun, State, Tier
@@ -21,6 +22,11 @@ from certification.suite.publishing import Decision
 class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
     def expired(self, now: datetime | None = None) -> ModelCertificationQuerySet:
         return self.filter(expires_at__lte=now or timezone.now())
+
+    def live(self, now: datetime | None = None) -> ModelCertificationQuerySet:
+        """Those that say something now: tested, and not past their date."""
+        believed = Q(expires_at__isnull=True) | Q(expires_at__gt=now or timezone.now())
+        return self.filter(believed).exclude(status=Status.NOT_TESTED)
 
     def in_regions(self, regions: Iterable[Region]) -> ModelCertificationQuerySet:
         return self.filter(region__in=regions)
@@ -40,6 +46,8 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
             rows = self.filter(pk__in=list(lapsed.values_list("pk", flat=True)))
             expired = rows.update(previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now())
             webhooks.certifications_changed(rows.select_related("model", "region", "run"), "expired")
+        if expired:
+            generation.bump()
         return expired
 
 
@@ -83,6 +91,16 @@ class ModelCertification(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} @ {self.region_id}: {self.status}"
+
+    def is_expired(self, now: datetime) -> bool:
+        """Past its date, whether or not `expire` has taken the standing away already."""
+        if self.status == Status.NOT_TESTED:
+            return self.expired_at is not None
+        return self.expires_at is not None and self.expires_at <= now
+
+    def current(self, now: datetime) -> str:
+        """The status that holds now: an expired one is none."""
+        return Status.NOT_TESTED if self.is_expired(now) else self.status
 
     @property
     def success_rate(self) -> float | None:
@@ -134,6 +152,7 @@ class ModelCertification(models.Model):
         self.save(update_fields=[*values, "updated_at"])
         if self.status != before:
             webhooks.certifications_changed([self], "run")
+        generation.bump()
         return self.status != before
 
     @classmethod
@@ -148,4 +167,5 @@ class ModelCertification(models.Model):
         )
         if won:
             webhooks.certifications_changed(rows.exclude(previous_status=F("status")), "rejudged")
+            generation.bump()
         return won

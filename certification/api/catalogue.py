@@ -1,0 +1,316 @@
+"""The catalogue: models with their routes and standings, providers, vendors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from uuid import UUID
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from certification.api import filters, views
+from certification.api.answers import BackendWord, Pagination, Rating, Verdict
+from certification.api.envelope import not_found_error
+from certification.api.filters import Paged, Words
+from certification.api.views import View
+from certification.models import AIModel, ModelCertification, ModelKind, Provider, Region, Route
+from certification.reasons import Status
+
+MOST_MODELS = 500
+KindWord = Literal["text", "embedding", "image", "video", "speech", "rerank"]
+LifecycleWord = Literal["ACTIVE", "LEGACY", "PREVIEW", "EOL", "UNKNOWN"]
+RouteWord = Literal["ON_DEMAND", "INFERENCE_PROFILE", "PROVISIONED", "MANTLE"]
+
+
+class ModelFilters(Paged):
+    vendor = serializers.CharField(max_length=100, required=False, help_text="As GET /vendors names it, in any case.")
+    kind = Words(ModelKind.values, help_text="Kinds, separated by commas.")
+    region = serializers.CharField(max_length=32, required=False, help_text="Only models with a route there.")
+    capability = serializers.CharField(max_length=40, required=False, help_text="Such as `tools` or `vision`.")
+    status = Words(
+        [status.value for status in Status],
+        help_text="Statuses, separated by commas: somewhere, or in `region` when that is given.",
+    )
+    search = serializers.CharField(max_length=200, required=False, help_text="Words of name, id or vendor.")
+    active = serializers.BooleanField(required=False, allow_null=True, default=None)
+    limit = serializers.IntegerField(min_value=1, max_value=MOST_MODELS, default=100)
+
+
+class Model(TypedDict):
+    """One model of the catalogue. Prices are in USD per million tokens."""
+
+    id: UUID
+    apiModelId: str
+    name: str
+    vendor: str
+    providerId: str
+    kind: KindWord
+    capabilities: list[str]
+    inputModalities: list[str]
+    outputModalities: list[str]
+    streaming: bool
+    contextWindow: int | None
+    maxOutputTokens: int | None
+    dimensions: Annotated[int | None, "Of an embedding model's vectors, when nothing else is asked for."]
+    inputPrice: float | None
+    outputPrice: float | None
+    lifecycle: LifecycleWord
+    endOfLifeOn: Annotated[str | None, "YYYY-MM-DD."]
+    isActive: Annotated[bool, "Only active models are certified in sweeps."]
+    regions: Annotated[list[str], "Enabled regions in which the catalogue knows a route."]
+    certifiedIn: Annotated[list[str], "Enabled regions in which a certificate stands now."]
+    createdAt: datetime
+    updatedAt: datetime
+
+
+class ModelPage(TypedDict):
+    models: list[Model]
+    pagination: Pagination
+
+
+class CatalogueRoute(TypedDict):
+    """One way to call a model. `MANTLE`: listed, but not reachable through bedrock-runtime."""
+
+    region: str
+    regionName: str
+    kind: RouteWord
+    targetId: Annotated[str, "What to pass as the model id of a call."]
+    source: Literal["catalogue", "sync"]
+    lastSeenAt: datetime | None
+
+
+class Standing(TypedDict):
+    """Where the model stands in a region. An expired certification is `not_tested`; its score is kept."""
+
+    region: str
+    regionName: str
+    status: Verdict
+    passed: bool
+    score: int | None
+    rating: Rating | None
+    isExpired: bool
+    certifiedAt: datetime | None
+    expiresAt: datetime | None
+    lastTestedAt: datetime | None
+    backend: BackendWord | None
+    runId: UUID | None
+
+
+class ModelDetail(Model):
+    routes: Annotated[list[CatalogueRoute], "In the order in which they are tried."]
+    certifications: list[Standing]
+
+
+class ProviderAnswer(TypedDict):
+    id: str
+    slug: str
+    name: str
+    models: int
+    activeModels: int
+
+
+class ProviderList(TypedDict):
+    providers: list[ProviderAnswer]
+
+
+class Vendor(TypedDict):
+    name: str
+    models: int
+    activeModels: int
+
+
+class VendorList(TypedDict):
+    vendors: list[Vendor]
+
+
+def find_model(name: str) -> AIModel:
+    """A model by UUID or API model id. 404 `model_not_found`."""
+    found = _with_regions(AIModel.objects.all(), timezone.now()).named([name]) if is_text(name) else {}
+    if name not in found:
+        text = _("There is no model %s. GET /api/models lists them.") % name[:200]
+        raise not_found_error("model_not_found", text)
+    return found[name]
+
+
+def is_text(name: str) -> bool:
+    """Whether a database can be asked for it."""
+    return "\0" not in name and name.isprintable()
+
+
+class ModelList(View):
+    @extend_schema(operation_id="listModels", parameters=[ModelFilters], responses={200: ModelPage}, tags=["catalogue"])
+    def get(self, request: Request) -> Response:
+        """Models of the catalogue, retired and inactive ones too, ordered by vendor and name."""
+        asked, now = views.query(request, ModelFilters), timezone.now()
+        region = filters.find_region(asked["region"]) if "region" in asked else None
+        rows = _filtered(asked, region, now)
+        pagination = filters.pagination(asked["page"], asked["limit"], rows.count())
+        shown = filters.slice_of(_with_regions(rows, now), asked["page"], asked["limit"])
+        answer: ModelPage = {"models": [model(row) for row in shown], "pagination": pagination}
+        return Response(answer)
+
+
+def _filtered(asked: Mapping[str, Any], region: Region | None, now: datetime) -> QuerySet[AIModel]:
+    rows: QuerySet[AIModel] = AIModel.objects.all()
+    if "vendor" in asked:
+        rows = rows.filter(vendor__iexact=asked["vendor"])
+    if "kind" in asked:
+        rows = rows.filter(kind__in=asked["kind"])
+    if "capability" in asked:
+        rows = rows.filter(capabilities__contains=[asked["capability"]])
+    if asked["active"] is not None:
+        rows = rows.filter(is_active=asked["active"])
+    for word in asked.get("search", "").split():
+        rows = rows.filter(Q(name__icontains=word) | Q(api_model_id__icontains=word) | Q(vendor__icontains=word))
+    routes = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
+    if region is not None:
+        routes = routes.filter(region=region)
+        rows = rows.filter(Exists(routes))
+    if "status" in asked:
+        rows = rows.filter(_stands_as(asked["status"], region, routes, now))
+    return rows
+
+
+def _stands_as(statuses: Sequence[str], region: Region | None, routes: QuerySet[Route], now: datetime) -> Q:
+    """A model that has one of these in a region; `not_tested` also where it was never tried, or what it had is expired."""
+    live = ModelCertification.objects.live(now)
+    here = live.filter(model=OuterRef("pk"), region__enabled=True, status__in=statuses)
+    if region is not None:
+        here = here.filter(region=region)
+    if Status.NOT_TESTED not in statuses:
+        return Q(Exists(here))
+    tried = live.filter(model=OuterRef("model"), region=OuterRef("region"))
+    return Q(Exists(here)) | Q(Exists(routes.exclude(Exists(tried))))
+
+
+def _with_regions(rows: Any, now: datetime) -> Any:
+    """The models with `offered_in` and `certified_in`, in the same query."""
+    offered = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
+    certified = ModelCertification.objects.live(now).filter(
+        model=OuterRef("pk"), region__enabled=True, status=Status.CERTIFIED
+    )
+    return rows.annotate(
+        offered_in=ArraySubquery(offered.order_by("region_id").values("region_id").distinct()),
+        certified_in=ArraySubquery(certified.order_by("region_id").values("region_id")),
+    )
+
+
+def model(row: AIModel) -> Model:
+    """A model that `_with_regions` read."""
+    return {
+        "id": row.pk,
+        "apiModelId": row.api_model_id,
+        "name": row.name,
+        "vendor": row.vendor,
+        "providerId": row.provider_id,
+        "kind": row.kind,  # type: ignore[typeddict-item]  # constrained by the model
+        "capabilities": row.capabilities,
+        "inputModalities": row.input_modalities,
+        "outputModalities": row.output_modalities,
+        "streaming": row.streaming,
+        "contextWindow": row.context_window,
+        "maxOutputTokens": row.max_output_tokens,
+        "dimensions": row.dimensions,
+        "inputPrice": None if row.input_price is None else float(row.input_price),
+        "outputPrice": None if row.output_price is None else float(row.output_price),
+        "lifecycle": row.lifecycle,  # type: ignore[typeddict-item]
+        "endOfLifeOn": _day(row.end_of_life_on),
+        "isActive": row.is_active,
+        "regions": row.offered_in,  # type: ignore[attr-defined]
+        "certifiedIn": row.certified_in,  # type: ignore[attr-defined]
+        "createdAt": row.created_at,
+        "updatedAt": row.updated_at,
+    }
+
+
+def _day(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
+
+
+class ModelById(View):
+    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
+
+    @extend_schema(operation_id="getModel", responses={200: ModelDetail}, tags=["catalogue"])
+    def get(self, request: Request, model_id: str) -> Response:
+        """A model by UUID or API model id, with its routes and where it stands, in each enabled region."""
+        row, now = find_model(model_id), timezone.now()
+        routes = Route.objects.filter(model=row, region__enabled=True).select_related("region")
+        standings = ModelCertification.objects.filter(model=row, region__enabled=True).select_related("region")
+        answer: ModelDetail = {
+            **model(row),
+            "routes": _routes(sorted(routes, key=lambda route: (route.region_id, *route.preference))),
+            "certifications": [standing(entry, now) for entry in standings.order_by("region_id")],
+        }
+        return Response(answer)
+
+
+def _routes(rows: Iterable[Route]) -> list[CatalogueRoute]:
+    return [
+        {
+            "region": row.region_id,
+            "regionName": row.region.name,
+            "kind": row.kind,  # type: ignore[typeddict-item]
+            "targetId": row.target_id,
+            "source": row.source,  # type: ignore[typeddict-item]
+            "lastSeenAt": row.last_seen_at,
+        }
+        for row in rows
+    ]
+
+
+def standing(row: ModelCertification, now: datetime) -> Standing:
+    """A certification whose region is loaded."""
+    status = row.current(now)
+    return {
+        "region": row.region_id,
+        "regionName": row.region.name,
+        "status": status,  # type: ignore[typeddict-item]
+        "passed": status == Status.CERTIFIED,
+        "score": row.score,
+        "rating": row.rating or None,  # type: ignore[typeddict-item]
+        "isExpired": row.is_expired(now),
+        "certifiedAt": row.certified_at,
+        "expiresAt": row.expires_at,
+        "lastTestedAt": row.last_tested_at,
+        "backend": row.backend or None,  # type: ignore[typeddict-item]
+        "runId": row.run_id,
+    }
+
+
+class Providers(View):
+    @extend_schema(operation_id="listProviders", responses={200: ProviderList}, tags=["catalogue"])
+    def get(self, request: Request) -> Response:
+        """Who hosts models, and how many."""
+        rows = Provider.objects.annotate(
+            count=Count("models"), active=Count("models", filter=Q(models__is_active=True))
+        ).order_by("slug")
+        answer: ProviderList = {
+            "providers": [
+                {"id": row.slug, "slug": row.slug, "name": row.name, "models": row.count, "activeModels": row.active}
+                for row in rows
+            ]
+        }
+        return Response(answer)
+
+
+class Vendors(View):
+    @extend_schema(operation_id="listVendors", responses={200: VendorList}, tags=["catalogue"])
+    def get(self, request: Request) -> Response:
+        """Who makes models, and how many."""
+        models = AIModel.objects.order_by("vendor").values("vendor")
+        rows = models.annotate(count=Count("pk"), active=Count("pk", filter=Q(is_active=True)))
+        answer: VendorList = {
+            "vendors": [
+                {"name": name, "models": count, "activeModels": active}
+                for name, count, active in rows.values_list("vendor", "count", "active")
+            ]
+        }
+        return Response(answer)

@@ -1,0 +1,90 @@
+"""What processes share for seconds: answers kept in Valkey that a change of what they tell outdates at once.
+
+Everything kept carries the generation in which it was read; `bump` begins a new one. A generation is drawn, not counted: one
+that Valkey lost never comes back. Without Valkey nothing is found and nothing is kept, so that everybody asks the database.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from django.core.cache import cache
+from django.db import transaction
+from redis.exceptions import RedisError
+
+log = structlog.get_logger(__name__)
+
+KEY = "generation"
+AWAY_S = 5.0  # how long a process leaves Valkey alone after it did not answer
+
+
+@dataclass
+class _Outage:
+    """Until when this process does without. A race between threads costs one more failed call."""
+
+    until: float = field(default=0.0)
+
+    @property
+    def lasts(self) -> bool:
+        return time.monotonic() < self.until
+
+    def note(self, error: Exception) -> None:
+        log.warning("shared_cache_away", error=str(error))
+        self.until = time.monotonic() + AWAY_S
+
+
+outage = _Outage()
+
+
+def bump() -> None:
+    """Outdate everything kept once the running transaction commits (now, without one). Call after changing what is told."""
+    transaction.on_commit(_begin)
+
+
+def _begin() -> None:
+    """Never raises: what was kept then lives until its seconds are over."""
+    if outage.lasts:
+        return
+    try:
+        cache.set(KEY, secrets.token_hex(8), timeout=None)
+    except (RedisError, OSError) as error:
+        outage.note(error)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `look` brought. `generation` is '' when nothing can be kept."""
+
+    generation: str = ""
+    value: Any = None
+
+
+def look(key: str) -> Found:
+    """What is kept under a key and not outdated (`value` None: nothing), and the generation to keep a new value in.
+
+    Look before reading the database: a value read in one generation and kept in the next would be believed wrongly.
+    """
+    if outage.lasts:
+        return Found()
+    try:
+        found = cache.get_many((KEY, key))
+        generation = found.get(KEY) or cache.get_or_set(KEY, secrets.token_hex(8), timeout=None) or ""
+    except (RedisError, OSError) as error:
+        outage.note(error)
+        return Found()
+    kept_in, value = found.get(key, ("", None))
+    return Found(generation, value if kept_in == generation else None)
+
+
+def keep(key: str, generation: str, value: Any, seconds: float) -> None:
+    """Keep a value that was read in `generation`, for at most so long. One of '' is not kept."""
+    if not generation or seconds <= 0 or outage.lasts:
+        return
+    try:
+        cache.set(key, (generation, value), timeout=seconds)
+    except (RedisError, OSError) as error:
+        outage.note(error)
