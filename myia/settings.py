@@ -199,7 +199,6 @@ AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_VERBOSE = False
-AXES_LOCKOUT_TEMPLATE = "registration/locked_out.html"
 AXES_LOCKOUT_CALLABLE = "certification.api.envelope.locked_out"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "matrix"

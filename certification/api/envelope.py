@@ -11,7 +11,10 @@ import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
+from django.utils.functional import Promise
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views import defaults
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
@@ -167,32 +170,38 @@ def _flat(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
 # What reaches no view
 
 
-def _outside(status: int, code: str, message: str, page: Callable[..., HttpResponseBase]) -> Callable[..., Any]:
+def _outside(status: int, code: str, message: Promise, page: Callable[..., HttpResponseBase]) -> Callable[..., Any]:
     """An error handler of Django's: JSend below /api/, our page elsewhere."""
 
     def handler(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.path.startswith(API):
             return page(request, *args, **kwargs)
-        body = trouble(status, _(message)) if status >= 500 else failure(status, code, _(message))
+        body = trouble(status, str(message)) if status >= 500 else failure(status, code, str(message))
         return JsonResponse(body, status=status)
 
     return handler
 
 
-bad_request = _outside(400, "bad_request", "The request cannot be understood.", defaults.bad_request)
-forbidden = _outside(403, "not_allowed", "This is not allowed.", defaults.permission_denied)
-not_found = _outside(404, "not_found", "There is nothing at this address.", defaults.page_not_found)
-broken = _outside(500, "", "Something broke on our side. The request id finds it in the logs.", defaults.server_error)
+bad_request = _outside(400, "bad_request", gettext_lazy("The request cannot be understood."), defaults.bad_request)
+forbidden = _outside(403, "not_allowed", gettext_lazy("This is not allowed."), defaults.permission_denied)
+not_found = _outside(404, "not_found", gettext_lazy("There is nothing at this address."), defaults.page_not_found)
+broken = _outside(
+    500, "", gettext_lazy("Something broke on our side. The request id finds it in the logs."), defaults.server_error
+)
 
 
 def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: Any) -> HttpResponse:
     """What a login answers after too many failures: the view's own 429 for the API, a page for people."""
-    from axes.conf import settings as axes  # noqa: PLC0415 - axes reads its settings when the apps are ready
-    from django.shortcuts import render  # noqa: PLC0415
+    from axes import helpers  # noqa: PLC0415 - axes reads its settings when the apps are ready
 
     if request.path.startswith(API) and response is not None:
         return response
-    return render(request, axes.AXES_LOCKOUT_TEMPLATE, status=axes.AXES_HTTP_RESPONSE_CODE)
+    context = {
+        "failure_limit": helpers.get_failure_limit(request, credentials),
+        "username": helpers.get_client_username(request, credentials) or "",
+        "cooloff_timedelta": helpers.get_cool_off(request),
+    }
+    return render(request, "registration/locked_out.html", context, status=429)
 
 
 class RequestId:
