@@ -2,7 +2,9 @@
 """The command line of the project."""
 
 import os
+import select
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Commands that work on the database and do not see to the embedded servers themselves.
@@ -11,6 +13,7 @@ NEEDS_SERVERS = frozenset({
     "list_uncertified", "load_catalogue", "loaddata", "migrate", "recertify_stale", "reconcile", "rescore", "runserver", "shell",
     "showmigrations", "sqlmigrate", "suite", "sync_catalogue",
 })  # fmt: skip
+READER_GONE = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 
 
 def main() -> None:
@@ -29,12 +32,34 @@ def main() -> None:
             ours = {"database": not os.environ.get("DATABASE_URL"), "redis": not _redis_is_configured()}
             if any(ours.values()):
                 embedded.ensure(root, **ours)
-        execute_from_command_line(sys.argv)
+        _execute(execute_from_command_line)
     except ImproperlyConfigured as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     except embedded.EmbeddedError as error:
         sys.exit(str(error))
+
+
+def _execute(execute: Callable[[list[str]], None]) -> None:
+    """Run the command; when whoever reads its output has seen enough (`| head`), end as other programs do."""
+    try:
+        try:
+            execute(sys.argv)
+        finally:
+            if sys.stdout:  # None where it was closed from the start
+                sys.stdout.flush()  # here and not at exit, where a broken pipe can no longer be caught
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(READER_GONE)
+
+
+def _reader_is_gone() -> bool:
+    """Whether it was our output that broke, and not some connection."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _redis_is_configured() -> bool:

@@ -163,6 +163,20 @@ def test_settings_that_cannot_work_are_named(home: Home) -> None:
     assert "BEDROCK_ENDPOINT_URL is 'nonsense'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("list_uncertified", "--json"), ("list_uncertified",), ("job", "list"), ("suite", "list"), ("status",)],
+    ids=" ".join,
+)
+def test_a_reader_that_has_seen_enough_is_no_error(home: Home, command: tuple[str, ...]) -> None:
+    process = home.begin(*command)
+    assert process.stdout
+    process.stdout.close()  # as `| head` does, only earlier
+    assert process.wait(60) == 141
+    with process.stderr:  # type: ignore[union-attr]
+        assert process.stderr.read() == ""  # type: ignore[union-attr]
+
+
 # Servers that are away
 
 

@@ -54,10 +54,18 @@ CONNECT_S = 5
 BROKER_ERRORS = (redis.RedisError, BrokerError)
 
 
+class Terminal(Console):
+    """A console that leaves it to `manage.py` what to do when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        raise BrokenPipeError
+
+
 def console(stderr: bool = False) -> Console:
     """A console on the current stdout or stderr; wide where nobody's window limits it."""
     file = sys.stderr if stderr else sys.stdout
-    return Console(file=file, highlight=False, width=None if file.isatty() else WIDTH_OF_FILES)
+    return Terminal(file=file, highlight=False, width=None if file.isatty() else WIDTH_OF_FILES)
 
 
 def sentences(handle: Callable[P, T]) -> Callable[P, T]:
@@ -160,9 +168,12 @@ def say_json(value: Any) -> None:
 
 
 def follow_job(job: CertificationJob, out: Console, *, quiet: bool = False) -> CertificationJob:
-    """Show a job's progress until it has ended; on Ctrl-C cancel it. The job as it ended."""
+    """Show a job's progress until it has ended; cancel it on Ctrl-C, or when nobody reads on. The job as it ended."""
     try:
         return _follow_quietly(job) if quiet else _follow_live(job, out)
+    except BrokenPipeError:
+        cancel(job, "Cancelled: nobody followed it any more.")
+        raise
     except KeyboardInterrupt:
         cancelled = cancel(job, "Cancelled from the terminal with Ctrl-C.")
         out.print(f"\nCancelled job {job.pk}: {cancelled or 0} runs had not finished.")
