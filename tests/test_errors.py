@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import inspect
 import io
 import json
@@ -286,7 +287,10 @@ def converse(client: Any) -> None:
 def stream(client: Any) -> None:
     with errors.translated("ConverseStream"):
         answer = client.converse_stream(modelId=MODEL, messages=[{"role": "user", "content": [{"text": "hi"}]}])
-        list(answer["stream"])
+        with contextlib.closing(
+            answer["stream"]
+        ) as events:  # else a broken one's socket waits for the garbage collector
+            list(events)
 
 
 @pytest.fixture
