@@ -160,8 +160,11 @@ def _facts() -> dict[Reason, ReasonFacts]:
     put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.CONNECT_TIMEOUT, r.CONNECTION_REFUSED, retryable=True)
     put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.DNS, r.TLS, r.PROXY)
     put(c.SERVICE_ERROR, o.AWS, s.PENDING, r.INTERNAL_ERROR, r.SERVICE_UNAVAILABLE, r.MODEL_NOT_READY, retryable=True)
+    put(
+        c.SERVICE_ERROR, o.AWS, s.PENDING, r.BAD_RESPONSE, retryable=True
+    )  # mostly a proxy's page: no word about the model
     put(c.SERVICE_ERROR, o.AWS, s.FAILED, r.MODEL_ERROR, r.STREAM_ERROR, r.STREAM_TRUNCATED, r.STREAM_CORRUPT,
-        r.BAD_RESPONSE, retryable=True)  # fmt: skip
+        retryable=True)  # fmt: skip
     put(c.CONTENT_BLOCKED, o.MODEL, s.FAILED, r.GUARDRAIL, r.CONTENT_FILTER, r.CONTEXT_TOO_LONG)
     put(c.QUALITY_ISSUE, o.MODEL, s.FAILED, r.GATE_FAILED)
     put(c.QUALITY_ISSUE, o.MODEL, s.QUALITY_WARNING, r.QUALITY_BELOW_LINE)

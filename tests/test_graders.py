@@ -420,7 +420,7 @@ def test_reasoning_is_never_the_answer() -> None:
 def test_what_infrastructure_and_access_ended_is_not_valid(reason: Reason) -> None:
     grade = graders.usable(Failure(reason, "x"))
     says_something = {
-        Reason.MODEL_ERROR, Reason.STREAM_ERROR, Reason.STREAM_TRUNCATED, Reason.STREAM_CORRUPT, Reason.BAD_RESPONSE,
+        Reason.MODEL_ERROR, Reason.STREAM_ERROR, Reason.STREAM_TRUNCATED, Reason.STREAM_CORRUPT,
         Reason.GUARDRAIL, Reason.CONTENT_FILTER, Reason.CONTEXT_TOO_LONG, Reason.GATE_FAILED,
         Reason.PARAMETER_NOT_SUPPORTED, Reason.MODALITY_NOT_SUPPORTED, Reason.MALFORMED_REQUEST,
     }  # fmt: skip

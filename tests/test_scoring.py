@@ -277,6 +277,17 @@ class TestQuickVerdicts:
     def test_a_cut_stream_is_called_that(self) -> None:
         assert quick(gates(G02=(broke(Reason.STREAM_TRUNCATED),) * 3)).reason == Reason.STREAM_TRUNCATED
 
+    def test_beside_a_gate_that_the_model_failed_a_cut_stream_is_not_the_reason(self) -> None:
+        cut, wrong = (broke(Reason.STREAM_TRUNCATED),) * 3, (Grade(False, "No tool was called."),) * 3
+        assert quick(gates(G02=cut, G11=wrong)).reason == Reason.GATE_FAILED
+        assert quick(gates(G02=wrong, G11=cut)).reason == Reason.GATE_FAILED
+        assert quick(gates(G02=cut, G11=(broke(Reason.CONTENT_FILTER),) * 3)).reason == Reason.CONTENT_FILTER
+
+    def test_junk_instead_of_an_answer_is_no_verdict(self) -> None:
+        judged = quick([CaseOutcome(case) for case in GATES], access=Failure(Reason.BAD_RESPONSE, "<html>"))
+        assert (judged.verdict, judged.reason) == (Status.PENDING, Reason.BAD_RESPONSE)
+        assert "says nothing about the model" in judged.message
+
     def test_a_refused_parameter_is_not_the_reason_of_a_failed_gate(self) -> None:
         assert quick(gates(G07=(broke(Reason.PARAMETER_NOT_SUPPORTED),) * 3)).reason == Reason.GATE_FAILED
 

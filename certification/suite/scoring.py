@@ -609,13 +609,28 @@ def _refused(refusal: Failure, figures: Judgement) -> Judgement:
 
 
 def _gate_failed(run: Run, figures: Judgement) -> Judgement:
-    """Rule 5. The reason is the gate's own cause where the service named one, so that a cut stream is called that."""
-    causes = [t.cause.reason for o in run.failed_gates for t in o.valid if t.cause]
-    named = next((reason for reason in causes if reason.facts.status == Status.FAILED), Reason.GATE_FAILED)
+    """Rule 5. The reason is the gates' own cause where the service named one, so that a cut stream is called that.
+
+    Beside a gate that the model failed by itself, a cut stream is not what must be mended first: then that is the reason.
+    """
+    causes = {_cause(t) for o in run.failed_gates for t in o.valid if not t.passed}
+    named = min(causes, key=_GRAVEST_FIRST.index)
     sentences = [f"{o.case.id} {o.case.title}: {o.sentence}" for o in run.failed_gates]
     unmet = tuple(f"gate {o.case.id} ({o.case.title.lower()}) failed" for o in run.failed_gates)
     what = "A gate failed" if len(sentences) == 1 else f"{len(sentences)} gates failed"
     return _with(figures, Status.FAILED, f"{what}. {' '.join(sentences)}", named, unmet)
+
+
+def _cause(trial: Grade) -> Reason:
+    """What the service named as the cause of a failed trial that counts, else the model's own failure."""
+    return trial.cause.reason if trial.cause and trial.cause.reason in _GRAVEST_FIRST else Reason.GATE_FAILED
+
+
+# What a failed gate can be put down to: first what no other try mends.
+_GRAVEST_FIRST = sorted(
+    (reason for reason in Reason if reason.facts.status == Status.FAILED),
+    key=lambda reason: (reason is not Reason.GATE_FAILED, reason.retryable),
+)
 
 
 def _too_weak(figures: Judgement) -> tuple[str, ...]:
