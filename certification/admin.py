@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -419,9 +420,10 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
         "backend",
         "last_tested_at",
         "expires_at",
+        "second_run",
         "page",
     )
-    list_filter = (("status", InWords), "rating", "backend", "region")
+    list_filter = (("status", InWords), ("confirm_after", admin.EmptyFieldListFilter), "rating", "backend", "region")
     list_select_related = ("model", "region")
     search_fields = ("model__name", "model__api_model_id", "region__code")
     list_per_page = 50
@@ -429,6 +431,10 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
     @admin.display(description=_("status"), ordering="status")
     def status_words(self, row: ModelCertification) -> str:
         return status_words(row.status)
+
+    @admin.display(description=_("a second run decides from"), ordering="confirm_after", empty_value="")
+    def second_run(self, row: ModelCertification) -> datetime | None:
+        return row.confirm_after
 
     @admin.display(description=_("page"))
     def page(self, row: ModelCertification) -> SafeString:

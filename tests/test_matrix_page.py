@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,19 @@ class TestMatrix:
         assert f"/certifications/{world['Llama'].pk}/sa-east-1/" not in html
         assert "not offered" in html
 
+    def test_a_verdict_that_was_held_back_is_marked_and_explained(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        certify(world["Nova"], "us-east-1", score=86, rating="B")
+        sentence, at = "The certificate stands: one run may be luck.", datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
+        ModelCertification.objects.update(held_back=sentence, confirm_after=at)
+        cell = cell_of(body(as_viewer), world["Nova"], "us-east-1")
+        assert "doubted" in cell
+        assert "certified, rating B, score 86, a later run was held back" in cell
+        html = body(as_viewer, f"/certifications/{world['Nova'].pk}/us-east-1/")
+        assert sentence in html
+        assert "A second run decides from 2026-03-04 05:06 UTC on:" in html
+
     @pytest.mark.parametrize("reconciled", [False, True])
     def test_an_expired_cell_is_grey_and_says_what_it_was(
         self, as_viewer: Client, world: dict[str, AIModel], reconciled: bool
@@ -184,6 +197,14 @@ class TestMatrix:
         ask([world["Llama"]], ["us-east-1"])
         page = as_viewer.get(f"/?{query}").context["matrix"].page
         assert [row.model.name for row in page] == names
+
+    def test_a_status_sets_the_cells_of_others_aside(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
+        certify(world["Nova"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
+        certify(world["Nova"], "sa-east-1")
+        html = body(as_viewer, "/?status=failed")
+        assert "aside" not in cell_of(html, world["Nova"], "us-east-1")
+        assert "aside" in cell_of(html, world["Nova"], "sa-east-1")
+        assert "aside" not in body(as_viewer)
 
     def test_no_match_offers_to_clear_the_filters(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
         assert "Clear all filters" in body(as_viewer, "/?q=nothing-like-it")

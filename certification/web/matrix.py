@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -81,6 +81,7 @@ class Standing(NamedTuple):
     backend: str
     expires_at: datetime | None
     expired_at: datetime | None
+    held_back: str
 
     def is_expired(self, now: datetime) -> bool:
         """Past its date, whether or not reconcile has taken the standing away already."""
@@ -105,6 +106,8 @@ class Cell:
     backend: str = ""
     running: bool = False
     expired: bool = False
+    doubted: bool = False  # a later run said otherwise, and a second one decides
+    aside: bool = False  # does not match the status that the page is narrowed to
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -114,7 +117,8 @@ class Cell:
 
     @property
     def css(self) -> str:
-        return f"s-{self.status}{' expired' * self.expired}{' running' * self.running}"
+        marks = {"expired": self.expired, "running": self.running, "doubted": self.doubted, "aside": self.aside}
+        return " ".join([f"s-{self.status}", *(name for name, is_set in marks.items() if is_set)])
 
     @property
     def symbol(self) -> str:
@@ -123,17 +127,24 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in words, for those who do not see colours and signs."""
-        return f"{self.region}: {_in_words(get_language(), self.status, self.rating, self.score, self.running, self.expired)}"
+        return f"{self.region}: {_in_words(get_language(), self)}"
+
+
+def _in_words(language: str | None, cell: Cell) -> str:
+    return _words(language, cell.status, cell.rating, cell.score, (cell.running, cell.expired, cell.doubted))
 
 
 @lru_cache(maxsize=2000)
-def _in_words(_language: str | None, status: str, rating: str, score: int | None, running: bool, expired: bool) -> str:
+def _words(_language: str | None, status: str, rating: str, score: int | None, marks: tuple[bool, bool, bool]) -> str:
     """A page has thousands of cells and few different ones; the language is part of what is kept."""
+    running, expired, doubted = marks
     parts = [str(words.STATUSES[status].label)]
     if expired:
         parts = [_("expired, was: %(status)s") % {"status": parts[0]}]
     if rating:
         parts.append(_("rating %(rating)s, score %(score)s") % {"rating": rating, "score": score})
+    if doubted:
+        parts.append(_("a later run was held back"))
     if running:
         parts.append(str(words.RUNNING.label))
     return ", ".join(parts)
@@ -151,6 +162,10 @@ class Row:
 
     def has(self, status: str) -> bool:
         return any(status in cell.keys for cell in self.cells if cell.status)
+
+    def narrowed_to(self, status: str) -> Row:
+        """The row with the cells of another status set aside."""
+        return Row(self.model, [cell if status in cell.keys else replace(cell, aside=True) for cell in self.cells])
 
 
 @dataclass(frozen=True)
@@ -206,7 +221,7 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
     rows = [Row(model, cells(model)) for model in models if filters.admit(model)]
     counts = Counter(key for row in rows for cell in row.cells if cell.status for key in cell.keys)
     if filters.status:
-        rows = [row for row in rows if row.has(filters.status)]
+        rows = [row.narrowed_to(filters.status) for row in rows if row.has(filters.status)]
     elif filters.region:
         rows = [row for row in rows if any(cell.status for cell in row.cells)]
     return Matrix(
@@ -245,6 +260,7 @@ def _cell(pair: tuple[UUID, str], standing: Standing | None, offered: bool, runn
         standing.backend,
         running,
         standing.is_expired(now),
+        bool(standing.held_back),
     )
 
 
