@@ -19,12 +19,12 @@ from django.utils import timezone
 from certification.engine import dispatch, queue
 from certification.engine.dispatch import Wish
 from certification.management import terminal
-from certification.models import AIModel, CertificationJob, ModelCertification, Route, State
-from certification.ops import watch
+from certification.models import AIModel, CertificationJob, ModelCertification, Priority, Route, State
+from certification.ops import borrowed, watch
 from certification.reasons import Reason, Status
 from tests import standings
 
-NOVA, PRO = "amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"
+NOVA, PRO, MICRO = "amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0", "amazon.nova-micro-v1:0"
 QUICK = ("--regions", "us-east-1", "--tier", "quick")
 
 pytestmark = pytest.mark.django_db
@@ -74,7 +74,8 @@ def model(name: str = NOVA) -> AIModel:
         ((NOVA, *QUICK, "--max-cost=-1"), "between 0 and 999999 USD"),
         ((NOVA, *QUICK, "--max-cost", "0"), "over the limit of 0.00 USD"),
         ((NOVA, *QUICK, "--seed=-1"), "between 0 and 4294967295"),
-        (("--failed", *QUICK), "no pair is tested and not certified"),
+        (("--failed", *QUICK), "no pair has failed"),
+        (("--uncertified", *QUICK), "no pair is tested and not certified"),
         (("--stale", *QUICK), "no pair has expired"),
     ],
 )
@@ -113,13 +114,50 @@ def test_certify_with_an_idempotency_key_returns_the_first_job(say: Any) -> None
     assert CertificationJob.objects.count() == 1
 
 
-def test_certify_failed_takes_the_pairs_that_are_tested_and_not_certified() -> None:
+def test_certify_failed_takes_the_pairs_whose_model_failed_and_uncertified_all_that_are_not_certified() -> None:
     standings.certify(model(), "us-east-1")
     standings.certify(model(PRO), "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
-    call_command("certify", "--failed", *QUICK, "--json")
-    latest = CertificationJob.objects.order_by("-created_at").first()
-    assert latest
-    assert [run.model.api_model_id for run in latest.runs.all()] == [PRO]
+    standings.certify(model(MICRO), "us-east-1", Status.QUALITY_WARNING, reason=Reason.QUALITY_BELOW_LINE)
+    for option, expected in (("--failed", {PRO}), ("--uncertified", {PRO, MICRO})):
+        call_command("certify", option, *QUICK, "--json")
+        latest = CertificationJob.objects.order_by("-created_at").first()
+        assert latest
+        assert {run.model.api_model_id for run in latest.runs.all()} == expected
+        latest.cancel()
+
+
+def test_nothing_is_left_to_workers_of_another_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would leave it lying. The answers are those of such workers; a real one is asked in test_reliability."""
+    said = [{"worker@here": {"backend": "aws", "queues": [queue.name_for(Priority.BULK)]}}]
+    monkeypatch.setattr(borrowed.current_app.control, "broadcast", lambda *_args, **_options: said)
+    failed = job(NOVA)
+    failed.runs.get().give_up(Reason.UNKNOWN, "It was given up.")
+    standings.certify(model(PRO), "us-east-1")
+    before = CertificationJob.objects.count()
+    for command in (("job", "retry", str(failed.pk)), ("recertify_stale", "--days", "0"), ("certify", NOVA, *QUICK)):
+        with pytest.raises(CommandError, match="The running workers use the backend aws"):
+            call_command(*command)
+    assert CertificationJob.objects.count() == before
+
+
+def test_a_certificate_that_stands_against_a_later_run_is_told(say: Any) -> None:
+    standings.certify(model(), "us-east-1")
+    run = standings.certify(model(), "us-east-1", Status.QUALITY_WARNING, reason=Reason.QUALITY_BELOW_LINE)
+    row = ModelCertification.objects.get()
+    row.status, row.held_back, row.confirm_after = (
+        Status.CERTIFIED,
+        "The certificate stands: it may be luck.",
+        timezone.now(),
+    )
+    row.save()
+    assert "nova-lite-v1:0 in us-east-1: The certificate stands" in say("job", "show", str(run.job_id))
+    [told] = [r for r in json.loads(say("list_uncertified", "--all", "--json")) if r["heldBack"]]
+    assert (told["model"], told["status"], bool(told["confirmAfter"])) == (NOVA, "certified", True)
+
+
+@pytest.mark.parametrize(("n", "told"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs")])
+def test_one_is_one(n: int, told: str) -> None:
+    assert terminal.some(n, "run") == told
 
 
 @pytest.mark.django_db(transaction=True)

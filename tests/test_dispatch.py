@@ -6,7 +6,8 @@ import pytest
 
 from certification.engine import dispatch, queue
 from certification.engine.dispatch import Wish
-from certification.models import CertificationRun, Priority, State, User
+from certification.models import CertificationRun, JobType, Priority, State, User
+from certification.reasons import Reason
 
 NOVA = "amazon.nova-lite-v1:0"
 HAIKU = "anthropic.claude-haiku-4-5-20251001-v1:0"
@@ -94,9 +95,23 @@ def test_certify_all_takes_every_active_model_where_it_has_a_route(operator: Use
 
 def test_retry_makes_a_job_of_the_failed_runs_only() -> None:
     done = ask([NOVA, HAIKU], ["us-east-1"])
+    done.job.runs.get(model__api_model_id=NOVA).give_up(Reason.UNKNOWN, "It was given up.")
     done.job.cancel()
-    with pytest.raises(dispatch.NothingToRun):
-        dispatch.retry(done.job)
+    again = dispatch.retry(done.job).job
+    assert [run.model.api_model_id for run in again.runs.all()] == [NOVA]
+
+
+def test_retry_takes_cancelled_runs_when_asked_to_and_says_so_otherwise() -> None:
+    job = ask([NOVA, HAIKU], ["us-east-1"]).job
+    job.cancel()
+    with pytest.raises(dispatch.NothingToRun, match=r"2 were cancelled: manage.py job retry .* --cancelled"):
+        dispatch.retry(job)
+    assert dispatch.retry(job, cancelled=True).job.total_runs == 2
+
+
+def test_one_model_in_many_regions_is_a_job_of_one_model() -> None:
+    assert ask([NOVA], ["us-east-1", "us-west-2"]).job.type == JobType.SINGLE_MODEL
+    assert ask([NOVA, HAIKU], ["eu-west-2"]).job.type == JobType.MULTIPLE_MODELS
 
 
 def test_runs_of_a_pinned_region_go_to_the_queues_of_its_workers(settings) -> None:  # type: ignore[no-untyped-def]

@@ -159,10 +159,11 @@ def certify(
     estimate = estimate_pairs(wanted, wish.tier)
     if wish.max_cost_usd is not None and estimate.usd > wish.max_cost_usd:
         raise TooExpensive(
-            f"This is estimated at {estimate.usd:.2f} USD ({estimate.calls} calls), over the limit of "
+            f"This is estimated at {estimate.usd:.2f} USD (calls: {estimate.calls}), over the limit of "
             f"{wish.max_cost_usd:.2f} USD. Ask for fewer models or regions, a lower tier, or a higher limit."
         )
-    kind = job_type or (JobType.SINGLE_MODEL if len(wanted) == 1 else JobType.MULTIPLE_MODELS)
+    one = len({model.pk for model, _region in wanted}) == 1  # in however many regions
+    kind = job_type or (JobType.SINGLE_MODEL if one else JobType.MULTIPLE_MODELS)
     try:
         with transaction.atomic():
             job = _job(wanted, wish, kind, estimate)
@@ -199,12 +200,15 @@ def offered_pairs(models: Iterable[AIModel], regions: Iterable[Region]) -> list[
     return [(m, r) for m in models for r in regions if (m.pk, r.pk) in offered]
 
 
-def retry(job: CertificationJob, by: User | None = None) -> Dispatched:
-    """A new job for the runs of `job` that ended without a verdict."""
-    failed = job.runs.filter(status=State.FAILED).select_related("model", "region").order_by("created_at")
-    pairs = [(run.model, run.region) for run in failed]
+def retry(job: CertificationJob, by: User | None = None, *, cancelled: bool = False) -> Dispatched:
+    """A new job for the runs of `job` that failed (ended without a verdict); with `cancelled` for the cancelled ones too."""
+    states = [State.FAILED, State.CANCELLED] if cancelled else [State.FAILED]
+    again = job.runs.filter(status__in=states).select_related("model", "region").order_by("created_at")
+    pairs = [(run.model, run.region) for run in again]
     if not pairs:
-        raise NothingToRun("This job has no failed runs to retry.")
+        left = 0 if cancelled else job.runs.filter(status=State.CANCELLED).count()
+        hint = f" {left} were cancelled: manage.py job retry {job.pk} --cancelled takes them too." if left else ""
+        raise NothingToRun(f"This job has no failed runs to retry.{hint}")
     return certify([], [], Wish(tier=job.tier, by=by, config={"retry_of": str(job.pk)}), job_type=job.type, pairs=pairs)
 
 

@@ -27,9 +27,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from certification.engine import queue
 from certification.engine.dispatch import DispatchError
-from certification.models import CertificationJob, CertificationRun, State
-from certification.ops import embedded, watch
+from certification.models import CertificationJob, CertificationRun, ModelCertification, State
+from certification.ops import borrowed, embedded, watch
 from certification.ops.borrowed import NotReady
 from certification.reasons import Status
 
@@ -162,6 +163,31 @@ def is_disk_full(text: str) -> bool:
     return settings.EMBEDDED_POSTGRES and shutil.disk_usage(settings.MYIA_ROOT).free < LITTLE_BYTES
 
 
+def some(n: int, noun: str) -> str:
+    """A number with its noun: "1 run", "2 runs"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def workers_for(priority: str) -> int | None:
+    """How many workers there are for a job of that priority; None when Redis cannot be reached.
+
+    Raises NotReady when those that run use another backend: they would leave the job lying.
+    """
+    try:
+        queue.waiting(priority)
+        return borrowed.alive_workers(queue.name_for(priority))
+    except BROKER_ERRORS:
+        return None
+
+
+def who_works(job: CertificationJob, alive: int | None) -> str:
+    """What to tell about a job that was left to `alive` workers: one that nobody will work on soon is worth a word."""
+    if alive is None:
+        return "Redis cannot be reached: the job waits in the database and is sent when Redis is back."
+    idle = "" if alive else "No worker is running: the job waits. Start the stack with: manage.py up\n"
+    return f"{idle}Look at it with: manage.py job show {job.pk}"
+
+
 def say_json(value: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
@@ -176,7 +202,7 @@ def follow_job(job: CertificationJob, out: Console, *, quiet: bool = False) -> C
         raise
     except KeyboardInterrupt:
         cancelled = cancel(job, "Cancelled from the terminal with Ctrl-C.")
-        out.print(f"\nCancelled job {job.pk}: {cancelled or 0} runs had not finished.")
+        out.print(f"\nCancelled job {job.pk}: {some(cancelled or 0, 'run')} had not finished.")
         raise SystemExit(130) from None
 
 
@@ -224,7 +250,7 @@ def _follow_live(job: CertificationJob, out: Console) -> CertificationJob:
             step = last.progress // 10
             if not out.is_terminal and step != told:
                 told = step
-                out.print(f"{last.processed_runs}/{last.total_runs} runs  {_counts_plain(snapshot.verdicts)}")
+                out.print(f"{last.processed_runs}/{some(last.total_runs, 'run')}  {_counts_plain(snapshot.verdicts)}")
     return last
 
 
@@ -336,6 +362,12 @@ def jobs_table(jobs: Iterable[CertificationJob]) -> Table:
             timezone.localtime(job.created_at).strftime("%Y-%m-%d %H:%M:%S"),
         )  # fmt: skip
     return table
+
+
+def held_back(job: CertificationJob) -> list[str]:
+    """Sentences about the certificates that stand although this job's run said otherwise."""
+    rows = ModelCertification.objects.held_back_after(job).select_related("model")
+    return [f"{row.model.api_model_id} in {row.region_id}: {row.held_back}" for row in rows]
 
 
 def parity_sentence(one: Mapping[str, Any]) -> str:

@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from certification import generation
 from certification.models import webhooks
 from certification.models.catalogue import AIModel, Region
-from certification.models.jobs import VERDICTS, Backend, CertificationRun, State, Tier
+from certification.models.jobs import VERDICTS, Backend, CertificationJob, CertificationRun, State, Tier
 from certification.reasons import Status
 from certification.suite.publishing import Decision
 
@@ -30,6 +30,17 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
 
     def in_regions(self, regions: Iterable[Region]) -> ModelCertificationQuerySet:
         return self.filter(region__in=regions)
+
+    def failed(self) -> ModelCertificationQuerySet:
+        """Pairs whose model failed; a run that failed brought no verdict, and says nothing here."""
+        return self.filter(status=Status.FAILED)
+
+    def held_back_after(self, job: CertificationJob) -> ModelCertificationQuerySet:
+        """Pairs whose certificate stands although a run of this job said otherwise, until a second run settles it."""
+        of_job = job.runs.filter(
+            model=OuterRef("model"), region=OuterRef("region"), completed_at=OuterRef("last_tested_at")
+        )
+        return self.exclude(held_back="").filter(Exists(of_job))
 
     def not_certified(self) -> ModelCertificationQuerySet:
         """Pairs that were tested and are not certified."""

@@ -23,7 +23,8 @@ class Command(BaseCommand):
         parser.add_argument("models", nargs="*", metavar="MODEL", help="API model ids or UUIDs")
         which = parser.add_mutually_exclusive_group()
         which.add_argument("--all", action="store_true", help="every active model where it has a route")
-        which.add_argument("--failed", action="store_true", help="every pair that is tested and not certified")
+        which.add_argument("--failed", action="store_true", help="every pair whose status is failed")
+        which.add_argument("--uncertified", action="store_true", help="every pair that is tested and not certified")
         which.add_argument("--stale", action="store_true", help="every pair whose certification has expired")
         parser.add_argument("--regions", nargs="+", default=[], metavar="REGION", help="default: all enabled regions")
         parser.add_argument(
@@ -51,7 +52,7 @@ class Command(BaseCommand):
         if waits:
             queue.waiting(Priority.INTERACTIVE)  # without Redis there is nothing to wait for: no job is written
         watch.resume_queue()
-        alive = 0 if waits else self._workers(wish.priority or Priority.BULK)
+        alive = 0 if waits else terminal.workers_for(wish.priority or Priority.BULK)
         done = dispatch.certify([], [], wish, job_type=job_type, pairs=pairs)
         self._tell_start(done)
         if waits:
@@ -59,7 +60,7 @@ class Command(BaseCommand):
         elif options["json"]:
             terminal.say_json(watch.summary(done.job))
         else:
-            self._tell_who_works(done.job, alive)
+            self.out.print(terminal.who_works(done.job, alive))
         return None
 
     def _follow(self, done: Dispatched, *, quiet: bool) -> CertificationJob:
@@ -73,39 +74,25 @@ class Command(BaseCommand):
                 raise
             return terminal.follow_job(done.job, self.out, quiet=quiet)
 
-    def _workers(self, priority: str) -> int | None:
-        """How many workers there are for a job; None when Redis cannot be reached. NotReady when they use another backend."""
-        try:
-            queue.waiting(priority)
-            return borrowed.alive_workers(queue.name_for(priority))
-        except terminal.BROKER_ERRORS:
-            return None
-
-    def _tell_who_works(self, job: CertificationJob, alive: int | None) -> None:
-        """A job that nobody will work on soon is worth a word."""
-        if alive is None:
-            self.out.print("Redis cannot be reached: the job waits in the database and is sent when Redis is back.")
-            return
-        if not alive:
-            self.out.print("No worker is running: the job waits. Start the stack with: manage.py up")
-        self.out.print(f"Look at it with: manage.py job show {job.pk}")
-
     def _pairs(self, options: dict[str, Any], regions: list[Region]) -> tuple[list[tuple[AIModel, Region]], str]:
-        every = next((f"--{name}" for name in ("all", "failed", "stale") if options[name]), "")
+        every = next((f"--{name}" for name in ("all", "failed", "uncertified", "stale") if options[name]), "")
         if every and options["models"]:
             raise CommandError(f"{every} chooses the models itself: leave out {', '.join(options['models'][:3])}.")
         if options["all"]:
             return dispatch.offered_pairs(AIModel.objects.active(), regions), JobType.ALL_MODELS
-        if options["failed"] or options["stale"]:
-            rows = ModelCertification.objects.in_regions(regions)
-            rows = rows.expired() if options["stale"] else rows.not_certified()
+        if every:
+            standings = ModelCertification.objects.in_regions(regions)
+            rows, what = {
+                "--failed": (standings.failed(), "has failed"),
+                "--uncertified": (standings.not_certified(), "is tested and not certified"),
+                "--stale": (standings.expired(), "has expired"),
+            }[every]
             pairs = [(row.model, row.region) for row in rows.select_related("model", "region")]
             if not pairs:
-                what = "has expired" if options["stale"] else "is tested and not certified"
                 raise CommandError(f"Nothing to certify: no pair {what} in these regions.")
             return pairs, JobType.RECERTIFY
         if not options["models"]:
-            raise CommandError("Name at least one model, or use --all, --failed or --stale.")
+            raise CommandError("Name at least one model, or use --all, --failed, --uncertified or --stale.")
         models = dispatch.find_models(_split(options["models"]))
         if options["regions"]:
             return [(m, r) for m in models for r in regions], ""
@@ -117,16 +104,16 @@ class Command(BaseCommand):
                 {"runs": runs, "calls": estimate.calls, "usd": estimate.usd, "unpriced": estimate.unpriced}
             )
             return
-        unpriced = f"; {estimate.unpriced} runs have no known price" if estimate.unpriced else ""
+        unpriced = f"; {terminal.some(estimate.unpriced, 'run')} without a known price" if estimate.unpriced else ""
         self.out.print(
-            f"{runs} runs, about {estimate.calls} calls and {estimate.usd:.4f} USD{unpriced}. Nothing was started."
+            f"{terminal.some(runs, 'run')}, about {terminal.some(estimate.calls, 'call')} and {estimate.usd:.4f} USD{unpriced}. Nothing was started."
         )
 
     def _tell_start(self, done: Dispatched) -> None:
         job = done.job
         self.out.print(
-            f"Job {job.pk}: {job.total_runs} runs on the {job.get_backend_display()} backend, about "
-            f"{done.estimate.calls} calls and {done.estimate.usd:.4f} USD."
+            f"Job {job.pk}: {terminal.some(job.total_runs, 'run')} on the {job.get_backend_display()} backend, about "
+            f"{terminal.some(done.estimate.calls, 'call')} and {done.estimate.usd:.4f} USD."
             if done.created
             else f"Job {job.pk} was already created with this idempotency key."
         )
@@ -139,11 +126,15 @@ class Command(BaseCommand):
         else:
             runs = job.runs.select_related("model").order_by("model__api_model_id", "region_id")
             self.out.print(terminal.runs_table(runs[:200]))
+            for sentence in terminal.held_back(job):
+                self.out.print(sentence)
             if job.total_runs > 200:
                 self.out.print(f"The first 200 of {job.total_runs} runs. All of them: manage.py job show {job.pk}")
         below = watch.unmet(job, options["require"]) if options["require"] else []
         if below:
-            self.out.print(f"{len(below)} of {job.total_runs} runs are below '{options['require']}'.")
+            self.out.print(
+                f"{len(below)} of {terminal.some(job.total_runs, 'run')} {'is' if len(below) == 1 else 'are'} below '{options['require']}'."
+            )
         if below or terminal.exit_code(job):
             sys.exit(1)
 

@@ -12,6 +12,8 @@ from django.utils import timezone
 from certification.management import terminal
 from certification.models import TestResult, WebhookDelivery
 
+MOST_DAYS = 36500
+
 
 class Command(BaseCommand):
     help = (
@@ -27,8 +29,8 @@ class Command(BaseCommand):
 
     @terminal.sentences
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["days"] < 1:
-            raise CommandError("--days must be at least 1.")
+        if not 1 <= options["days"] <= MOST_DAYS:
+            raise CommandError(f"--days lies between 1 and {MOST_DAYS}.")
         before = timezone.now() - timedelta(days=options["days"])
         if options["dry_run"]:
             results = TestResult.objects.with_transcripts(before).count()
@@ -41,8 +43,10 @@ class Command(BaseCommand):
             )
         else:
             verb = "Would drop" if options["dry_run"] else "Dropped"
-            self.stdout.write(f"{verb} the transcripts of {results} results from before {before:%Y-%m-%d %H:%M} UTC.")
-            self.stdout.write(f"{verb} {deliveries} webhook deliveries older than {settings.WEBHOOK_LOG_DAYS} days.")
+            of_results = terminal.some(results, "result")
+            self.stdout.write(f"{verb} the transcripts of {of_results} from before {before:%Y-%m-%d %H:%M} UTC.")
+            sent, days = "webhook delivery" if deliveries == 1 else "webhook deliveries", settings.WEBHOOK_LOG_DAYS
+            self.stdout.write(f"{verb} {deliveries} {sent} older than {terminal.some(days, 'day')}.")
 
 
 def _drop_deliveries(*, dry_run: bool) -> int:

@@ -89,8 +89,8 @@ class Command(BaseCommand):
             wish = Wish(tier=Tier.QUICK, priority=Priority.BULK, seed=options["seed"])
             done = dispatch.certify_all(self.regions, wish)
             out.print(
-                f"{done.job.total_runs} model x region pairs, about {done.estimate.calls} calls; "
-                f"{done.not_offered} pairs are not offered"
+                f"{terminal.some(done.job.total_runs, 'model x region pair')}, about {terminal.some(done.estimate.calls, 'call')}; "
+                f"not offered: {done.not_offered}"
             )
             try:
                 job = terminal.follow_job(done.job, out, quiet=options["json"])
@@ -113,7 +113,8 @@ class Command(BaseCommand):
         out.print(terminal.diagnoses(runs))
         counts = ", ".join(f"{n} {v.replace('_', ' ')}" for v, n in sorted(verdicts.items(), key=lambda i: -i[1]))
         out.print(
-            f"{job.total_runs} runs in {summary['seconds']:.1f} s, {summary['calls']} calls, {summary['retries']} retries: "
+            f"{terminal.some(job.total_runs, 'run')} in {summary['seconds']:.1f} s, {terminal.some(summary['calls'], 'call')}, "
+            f"{summary['retries']} retried: "
             f"{counts}. Every result is from the emulator."
         )
         out.print("Open the pages: `make up`, then http://127.0.0.1:%d" % settings.PORT)  # noqa: UP031

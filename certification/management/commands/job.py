@@ -10,7 +10,7 @@ from django.core.paginator import Paginator
 
 from certification.engine import dispatch
 from certification.management import terminal
-from certification.models import CertificationJob, State
+from certification.models import CertificationJob, Priority, State
 from certification.ops import watch
 
 PAGE = 100
@@ -23,16 +23,20 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb", required=True)
         for verb, text in (
             ("show", "one job with its runs"),
-            ("retry", "a new job for the runs that ended without a verdict"),
+            ("retry", "a new job for the runs that failed: that ended without a verdict"),
             ("cancel", "cancel what has not finished"),
         ):
             one = verbs.add_parser(verb, help=text)
             one.add_argument("id", help="the job's id, or its first characters")
             one.add_argument("--json", action="store_true", help="print one JSON document")
+            if verb == "retry":
+                one.add_argument("--cancelled", action="store_true", help="for the cancelled runs too")
             if verb == "show":
                 one.add_argument("--page", type=int, default=1, help=f"page of runs, {PAGE} to a page")
         many = verbs.add_parser("list", help="the newest jobs")
-        many.add_argument("--failed", action="store_true", help="only jobs that brought no verdict")
+        many.add_argument(
+            "--failed", action="store_true", help="only jobs that failed: none of whose runs brought a verdict"
+        )
         many.add_argument("--page", type=int, default=1, help="20 to a page")
         many.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -51,6 +55,8 @@ class Command(BaseCommand):
         out.print(terminal.runs_table(page))
         if pages.num_pages > 1:
             out.print(f"Page {page.number} of {pages.num_pages}; the next one with --page {page.number + 1}")
+        for sentence in terminal.held_back(job):
+            out.print(sentence)
         compared = job.config.get("comparison") or {}
         for one in compared.get("parity", ()):
             out.print(terminal.parity_sentence(one))
@@ -83,10 +89,13 @@ class Command(BaseCommand):
         return None
 
     def retry(self, options: dict[str, Any]) -> None:
-        done = dispatch.retry(_find(options["id"]))
+        job = _find(options["id"])
+        alive = terminal.workers_for(Priority.BULK)
+        done = dispatch.retry(job, cancelled=options["cancelled"])
         if options["json"]:
             return terminal.say_json(watch.summary(done.job))
-        self.stdout.write(f"Job {done.job.pk}: {done.job.total_runs} runs.")
+        self.stdout.write(f"Job {done.job.pk}: {terminal.some(done.job.total_runs, 'run')}.")
+        self.stdout.write(terminal.who_works(done.job, alive))
         return None
 
     def cancel(self, options: dict[str, Any]) -> None:
@@ -96,7 +105,7 @@ class Command(BaseCommand):
             raise CommandError(f"Job {job.pk} has already ended: {job.status}.")
         if options["json"]:
             return terminal.say_json({"jobId": str(job.pk), "status": State.CANCELLED, "cancelled": cancelled})
-        self.stdout.write(f"Cancelled job {job.pk}: {cancelled} runs had not finished.")
+        self.stdout.write(f"Cancelled job {job.pk}: {terminal.some(cancelled, 'run')} had not finished.")
         return None
 
 

@@ -40,12 +40,14 @@ class Command(BaseCommand):
         for row in page:
             symbol, colour = terminal.LOOKS[row["status"]]
             status = Text(f"{symbol} {row['status'].replace('_', ' ')}", colour)
+            if row["heldBack"]:
+                status.append(f"\n{row['heldBack']}", "dim")
             score = "" if row["score"] is None else f"{row['score']} {row['rating']}"
             tested = row["lastTestedAt"].strftime("%Y-%m-%d %H:%M") if row["lastTestedAt"] else ""
             table.add_row(row["model"], row["region"], status, score, tested)
         out = terminal.console()
         out.print(table if rows else "Every offered pair is certified.")
-        out.print(f"{len(rows)} pairs, page {page.number} of {page.paginator.num_pages}")
+        out.print(f"{terminal.some(len(rows), 'pair')}, page {page.number} of {page.paginator.num_pages}")
         return None
 
     def _rows(self, options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -67,6 +69,7 @@ class Command(BaseCommand):
                     {
                         "model": model.api_model_id, "region": region.pk, "status": str(standing.status),
                         "score": standing.score, "rating": standing.rating, "lastTestedAt": standing.last_tested_at,
+                        "heldBack": standing.held_back or None, "confirmAfter": standing.confirm_after,
                     }
                 )  # fmt: skip
         return rows

@@ -11,7 +11,7 @@ from django.utils import timezone
 from certification.engine import dispatch
 from certification.engine.dispatch import Wish
 from certification.management import terminal
-from certification.models import JobType, ModelCertification, Region, Tier
+from certification.models import JobType, ModelCertification, Priority, Region, Tier
 from certification.ops import watch
 
 MOST_DAYS = 3650
@@ -37,11 +37,14 @@ class Command(BaseCommand):
         pairs = [(row.model, row.region) for row in rows]
         estimate = dispatch.estimate_pairs(pairs, options["tier"])
         plan: dict[str, Any] = {"runs": len(pairs), "calls": estimate.calls, "usd": estimate.usd, "jobId": None}
+        started_job, alive = None, None
         if pairs and not options["dry_run"]:
+            alive = terminal.workers_for(Priority.BULK)
             wish = Wish(tier=options["tier"], config={"days": options["days"]})
             done = dispatch.certify([], [], wish, job_type=JobType.RECERTIFY, pairs=pairs)
             if options["json"]:
                 return terminal.say_json(watch.summary(done.job))
+            started_job = done.job
             plan["jobId"] = str(done.job.pk)
         if options["json"]:
             return terminal.say_json(plan)
@@ -49,5 +52,8 @@ class Command(BaseCommand):
             self.stdout.write("Nothing is stale.")
         else:
             started = f"Job {plan['jobId']}" if plan["jobId"] else "Would start a job"
-            self.stdout.write(f"{started}: {len(pairs)} runs, about {estimate.calls} calls and {estimate.usd:.4f} USD.")
+            size = f"{terminal.some(len(pairs), 'run')}, about {terminal.some(estimate.calls, 'call')}"
+            self.stdout.write(f"{started}: {size} and {estimate.usd:.4f} USD.")
+            if started_job:
+                self.stdout.write(terminal.who_works(started_job, alive))
         return None

@@ -46,9 +46,10 @@ class Command(BaseCommand):
             return terminal.say_json(_as_json(changes, different, written=options["write"]))
         out.print(_table(different[:200]))
         incomplete = sum(change.judgement is None for change in changes)
+        written = "The new judgements were kept." if options["write"] else "Nothing was written (--write)."
         out.print(
-            f"{len(changes)} runs judged by policy {registry.POLICY_VERSION}: {len(different)} differ, {incomplete} could "
-            f"not be judged. {'The new judgements were kept.' if options['write'] else 'Nothing was written (--write).'}"
+            f"{terminal.some(len(changes), 'run')} judged by policy {registry.POLICY_VERSION}: with another result "
+            f"{len(different)}, impossible to judge {incomplete}. {written}"
         )
         return None
 

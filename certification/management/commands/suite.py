@@ -111,7 +111,9 @@ class Command(BaseCommand):
             out.print(Text(json.dumps(answer, indent=2, ensure_ascii=False)))
         symbol, colour = ("✔", "green") if seen["passed"] else ("✘", "red") if seen["valid"] else ("…", "blue")
         out.print(Text(f"\n{symbol} {seen['sentence']}", colour))
-        out.print(f"{len(seen['calls'])} calls in {time.perf_counter() - started:.2f} s. Nothing was stored.")
+        out.print(
+            f"{terminal.some(len(seen['calls']), 'call')} in {time.perf_counter() - started:.2f} s. Nothing was stored."
+        )
         return None
 
     def cost(self, options: dict[str, Any], out: Console) -> None:
@@ -126,7 +128,7 @@ class Command(BaseCommand):
             return terminal.say_json(figures)
         price = "its price is not known" if usd is None else f"about {usd:.4f} USD"
         out.print(
-            f"{model}, {options['tier']} tier, one region: {size.calls} calls, {size.input_tokens} tokens in, "
+            f"{model}, {options['tier']} tier, one region: {terminal.some(size.calls, 'call')}, {size.input_tokens} tokens in, "
             f"{size.output_tokens} out, {price}. Bedrock reserves {size.reserved_tokens} tokens of quota meanwhile."
         )
         if not registry.has_suite(model.kind):

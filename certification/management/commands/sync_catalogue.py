@@ -47,7 +47,9 @@ class Command(BaseCommand):
 
 
 def _print(out: Console, changes: sync.Changes, *, dry_run: bool) -> None:
-    out.print(f"{changes.regions} regions answered ({backend.name()}).{' Nothing was changed.' if dry_run else ''}")
+    out.print(
+        f"{terminal.some(changes.regions, 'region')} answered ({backend.name()}).{' Nothing was changed.' if dry_run else ''}"
+    )
     for title, lines in (
         ("New models", changes.new_models),
         ("Lifecycle", [f"{model}: {before} -> {after}" for model, before, after in changes.lifecycle]),
