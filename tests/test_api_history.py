@@ -120,9 +120,9 @@ def test_reading_takes_a_login_with_a_role_and_get(path: str) -> None:
 
 
 def test_a_page_of_jobs_costs_few_queries(api: Api, jobs: Any, django_assert_num_queries: Any) -> None:
-    with django_assert_num_queries(4):  # user, groups, total, jobs with who started them
+    with django_assert_num_queries(3):  # user, total, jobs with who started them
         api.get(HISTORY)
-    with django_assert_num_queries(6):  # and model, region
+    with django_assert_num_queries(5):  # and model, region
         api.get(f"{HISTORY}?modelId={NOVA}&region=us-east-1")
 
 

@@ -7,13 +7,16 @@ A datetime becomes ISO 8601 in UTC with `Z`; an amount of money is in USD.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypedDict
+from urllib.parse import quote
 from uuid import UUID
 
 from django.utils.translation import gettext as _
 
-from certification.models import CertificationJob, CertificationRun, User
+from certification.models import AIModel, CertificationJob, CertificationRun, ModelCertification, Region, User
+from certification.reasons import Reason, Status
 
 StateWord = Literal["PENDING", "QUEUED", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]
 Verdict = Literal[
@@ -196,6 +199,151 @@ def _why(row: CertificationRun) -> str:
 
 def runs(rows: Iterable[CertificationRun]) -> list[Run]:
     return [run(row) for row in rows]
+
+
+class ActiveRun(TypedDict):
+    id: UUID
+    jobId: UUID
+    status: Literal["PENDING", "QUEUED", "PROCESSING"]
+
+
+class Certification(TypedDict):
+    """Where a model stands in a region now. Figures are those of the run that the standing rests on."""
+
+    id: Annotated[str, "For a pair that was never tested: `<modelUuid>:<region>`."]
+    modelId: Annotated[str, "The API model id."]
+    modelUuid: UUID
+    modelName: str
+    vendor: str
+    providerId: str
+    region: str
+    regionName: str
+    offered: Annotated[bool, "Whether the catalogue knows a route."]
+    status: Annotated[Verdict, "`not_tested` once expired: `previousStatus` then is what it was."]
+    previousStatus: Verdict | None
+    passed: Annotated[bool, "Certified now."]
+    score: Annotated[int | None, "0-100; an expired certification keeps it."]
+    rating: Rating | None
+    badge: Annotated[str, "Address of the public picture that shows it, on this server."]
+    successRate: Annotated[float | None, "Per cent of the pair's verdicts so far that were `certified`."]
+    testsPassed: Annotated[int, "Cases that passed, those that needed a retry included."]
+    testsFailed: int
+    attempts: Annotated[int, "Runs so far."]
+    avgLatencyMs: Annotated[float | None, "Median time of a call."]
+    ttftMs: Annotated[float | None, "Median time to the first token."]
+    tokensPerSecond: Annotated[float | None, "Median output speed after the first token."]
+    errorMessage: Annotated[str | None, "One sentence that says why, whenever `passed` is false."]
+    errorCategory: str | None
+    errorReason: str | None
+    fix: Fix | None
+    heldBack: Annotated[str | None, "Why a later, worse verdict does not count yet."]
+    confirmAfter: Annotated[datetime | None, "From when on a second run decides about the one held back."]
+    certifiedAt: datetime | None
+    expiresAt: datetime | None
+    isExpired: bool
+    lastTestedAt: datetime | None
+    tier: TierWord | None
+    backend: BackendWord | None
+    runId: UUID | None
+    jobId: UUID | None
+    activeRun: Annotated[ActiveRun | None, "What waits or works for this pair at the moment."]
+    createdAt: datetime | None
+    updatedAt: datetime | None
+
+
+class CertificationPage(TypedDict):
+    """By vendor, model and region; pairs that were never tested come last."""
+
+    certifications: list[Certification]
+    pagination: Pagination
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model in a region, with its certification, if any, as `ModelCertificationQuerySet.told` reads it.
+
+    `tally` counts the cases of the certification's run that passed and failed.
+    """
+
+    model: AIModel
+    region: Region
+    offered: bool
+    active_run: Mapping[str, Any] | None = None
+    row: ModelCertification | None = None
+    tally: tuple[int, int] = (0, 0)
+
+
+def certification(pair: Pair, now: datetime) -> Certification:
+    row = pair.row or ModelCertification(model=pair.model, region=pair.region)
+    run, model, region = row.run, pair.model, pair.region
+    status, expired = row.current(now), row.is_expired(now)
+    reason, category, why = _trouble(row) if not expired else ("", "", "")
+    passed = status == Status.CERTIFIED
+    return {
+        "id": str(row.pk or f"{model.pk}:{region.pk}"),
+        "modelId": model.api_model_id,
+        "modelUuid": model.pk,
+        "modelName": model.name,
+        "vendor": model.vendor,
+        "providerId": model.provider_id,
+        "region": region.pk,
+        "regionName": region.name,
+        "offered": pair.offered,
+        "status": status,  # type: ignore[typeddict-item]  # constrained by the model
+        "previousStatus": row.before(now) or None,  # type: ignore[typeddict-item]
+        "passed": passed,
+        "score": row.score,
+        "rating": row.rating or None,  # type: ignore[typeddict-item]
+        "badge": f"/badges/{quote(model.api_model_id, safe=':/')}/{region.pk}.svg",
+        "successRate": _rounded(row.success_rate),
+        "testsPassed": pair.tally[0],
+        "testsFailed": pair.tally[1],
+        "attempts": row.attempts,
+        "avgLatencyMs": _rounded(run.latency_p50_ms) if run else None,
+        "ttftMs": _rounded(run.ttft_ms) if run else None,
+        "tokensPerSecond": _rounded(run.output_tps) if run else None,
+        "errorMessage": None if passed else why or _standing_in_words(pair, status, expired),
+        "errorCategory": None if passed else category or None,
+        "errorReason": None if passed else reason or None,
+        "fix": fix(run.fix) if run and not passed and not expired else None,
+        "heldBack": row.held_back or None,
+        "confirmAfter": row.confirm_after,
+        "certifiedAt": row.certified_at,
+        "expiresAt": row.expires_at,
+        "isExpired": expired,
+        "lastTestedAt": row.last_tested_at,
+        "tier": row.tier or None,  # type: ignore[typeddict-item]
+        "backend": row.backend or None,  # type: ignore[typeddict-item]
+        "runId": row.run_id,
+        "jobId": run.job_id if run else None,
+        "activeRun": pair.active_run,  # type: ignore[typeddict-item]
+        "createdAt": row.created_at,
+        "updatedAt": row.updated_at,
+    }
+
+
+def _trouble(row: ModelCertification) -> tuple[str, str, str]:
+    """Reason, category and sentence of the run, or of the later judgement that the status is from."""
+    rejudged, run = getattr(row, "rejudged", None), row.run
+    if rejudged:
+        reason = rejudged["reason"]
+        return reason, Reason(reason).category if reason else "", rejudged["message"]
+    return (run.error_reason, run.error_category, run.error_message) if run else ("", "", "")
+
+
+def _standing_in_words(pair: Pair, status: str, expired: bool) -> str:
+    """A sentence for what no run says."""
+    if expired and pair.row:
+        return (
+            _("It expired on %s and must be tested again.") % f"{pair.row.expires_at or pair.row.expired_at:%Y-%m-%d}"
+        )
+    if status == Status.NOT_TESTED:
+        return _("It was never tested in this region.") if pair.offered else _("It is not offered in this region.")
+    return _("The run that led to this is no longer stored. Test it again to learn why.")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
 
 
 class Account(TypedDict):

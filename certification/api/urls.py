@@ -5,6 +5,7 @@ from django.urls import path
 from certification.api import (
     accounts,
     catalogue,
+    certifications,
     docs,
     history,
     jobs,
@@ -23,6 +24,7 @@ urlpatterns = [
     path("certification-queue/certify-all", jobs.CertifyAll.as_view()),
     path("certification-queue/jobs/<uuid:job_id>", jobs.JobDetail.as_view()),
     path("certification-queue/jobs/<uuid:job_id>/retry", jobs.RetryJob.as_view()),
+    path("certification-queue/certifications", certifications.Certifications.as_view()),
     path("certification-queue/history", history.History.as_view()),
     path("certification-queue/regions", history.Regions.as_view()),
     path("models", catalogue.ModelList.as_view()),

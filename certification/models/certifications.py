@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 
 from django.db import models, transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models.functions import JSONObject
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from certification import generation
 from certification.models import webhooks
-from certification.models.catalogue import AIModel, Region
+from certification.models.catalogue import AIModel, Region, Route
 from certification.models.jobs import VERDICTS, Backend, CertificationJob, CertificationRun, State, Tier
+from certification.models.judgements import RunJudgement
 from certification.reasons import Status
 from certification.suite.publishing import Decision
+
+
+def active_run(model: Any, region: Any) -> Subquery:
+    """{id, jobId, status} of the run that works on a pair; an expression that is null without one."""
+    runs = CertificationRun.objects.active().filter(model=model, region=region).order_by()
+    return Subquery(runs.values(told=JSONObject(id="id", jobId="job_id", status="status"))[:1])
 
 
 class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
@@ -49,6 +57,38 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
     def stale(self, before: datetime) -> ModelCertificationQuerySet:
         """Last tested before then, or expired."""
         return self.filter(Q(last_tested_at__lt=before) | Q(expires_at__lte=timezone.now()))
+
+    def standing(self, statuses: Collection[str], now: datetime) -> ModelCertificationQuerySet:
+        """Pairs that stand so now. One past its date is not tested, whether or not reconcile was there already."""
+        over = Q(expires_at__lte=now)
+        wanted = Q(status__in=statuses) & ~over
+        return self.filter(wanted | over if Status.NOT_TESTED in statuses else wanted)
+
+    def with_active_run(self, states: Collection[str]) -> ModelCertificationQuerySet:
+        """Pairs that a run in one of these (active) states is for."""
+        pair = {"model": OuterRef("model"), "region": OuterRef("region")}
+        return self.filter(Exists(CertificationRun.objects.active().filter(**pair, status__in=states)))
+
+    def told(self) -> ModelCertificationQuerySet:
+        """With all that is told of a pair, in one query: model, region, run without its environment, and three annotations.
+
+        `offered`: whether a route is known. `active_run` {id, jobId, status}: what works on it now. `rejudged` {message,
+        reason}: the later judgement of the run that the status is from. The latter two may be None.
+        """
+        judgements = RunJudgement.objects.filter(run=OuterRef("run"), verdict=OuterRef("status"))
+        return (
+            self.select_related("model", "region", "run")
+            .defer("run__environment")
+            .annotate(
+                offered=Exists(Route.objects.filter(model=OuterRef("model"), region=OuterRef("region"))),
+                active_run=active_run(OuterRef("model"), OuterRef("region")),
+                rejudged=Subquery(
+                    judgements.exclude(verdict=OuterRef("run__verdict"))
+                    .order_by("-judged_at")
+                    .values(told=JSONObject(message="message", reason="reason"))[:1]
+                ),
+            )
+        )
 
     def expire(self) -> int:
         """Take their standing from certifications past their date. The number of rows."""
@@ -117,6 +157,10 @@ class ModelCertification(models.Model):
     def success_rate(self) -> float | None:
         """Share of verdicts that were `certified`, 0-100."""
         return 100 * self.certified_attempts / self.completed_attempts if self.completed_attempts else None
+
+    def before(self, now: datetime) -> str:
+        """The status before the last change; '' without one. For an expired standing: what it was."""
+        return self.status if self.is_expired(now) and self.status != Status.NOT_TESTED else self.previous_status
 
     @classmethod
     def lock(cls, run: CertificationRun) -> ModelCertification:

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Func, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -413,6 +413,14 @@ class CertificationRun(models.Model):
 TOKENS_COMPARED_BY = "G09"  # the case that compares input tokens between regions
 
 
+class _TrialsWithoutCalls(Func):
+    template = (
+        "(SELECT coalesce(jsonb_agg(trial - 'calls' ORDER BY position), '[]'::jsonb) "
+        "FROM jsonb_array_elements(%(expressions)s) WITH ORDINALITY AS t(trial, position))"
+    )
+    output_field = models.JSONField()
+
+
 class TestResultQuerySet(models.QuerySet["TestResult"]):
     def reference_tokens(self, run: CertificationRun, suite_version: str) -> dict[tuple[str, int], int]:
         """Input tokens that another region counted for the very same prompts, as {(case id, trial): tokens}.
@@ -434,6 +442,17 @@ class TestResultQuerySet(models.QuerySet["TestResult"]):
             for call in trial["calls"][-1:]
             if trial["passed"] and (call.get("reply") or {}).get("usage")
         }
+
+    def tallies(self, runs: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[int, int]]:
+        """{run: (cases passed, cases failed)}. A flaky case passed in the end; skipped and invalid ones count in neither."""
+        counted = self.filter(run__in=list(runs)).order_by().values("run_id")
+        passed, failed = Q(verdict__in=("passed", "flaky")), Q(verdict="failed")
+        rows = counted.annotate(passed=Count("pk", filter=passed), failed=Count("pk", filter=failed))
+        return {run: (passed, failed) for run, passed, failed in rows.values_list("run_id", "passed", "failed")}
+
+    def without_transcripts(self) -> TestResultQuerySet:
+        """With `summaries`: the trials without their calls, which make up nearly all of them and stay in the database."""
+        return self.defer("trials").annotate(summaries=_TrialsWithoutCalls("trials"))
 
     def with_transcripts(self, before: datetime) -> TestResultQuerySet:
         """Results of runs that ended before then and still hold requests and replies."""
