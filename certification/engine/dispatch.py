@@ -167,9 +167,8 @@ def certify(
     try:
         with transaction.atomic():
             job = _job(wanted, wish, kind, estimate)
-            runs = _runs(job, wanted, wish)
-            skipped = _skipped(job, wanted, runs)
-            if not runs:
+            skipped = _skipped(job, wanted, wish)
+            if not job.total_runs:
                 raise _already_running(skipped)
             transaction.on_commit(lambda: queue.publish_job(job))
     except IntegrityError:
@@ -178,7 +177,7 @@ def certify(
         if earlier:
             return earlier
         raise
-    log.info("job_created", job=str(job.pk), type=kind, tier=wish.tier, runs=len(runs), skipped=len(skipped))
+    log.info("job_created", job=str(job.pk), type=kind, tier=wish.tier, runs=job.total_runs, skipped=len(skipped))
     return Dispatched(job, True, estimate, tuple((m.api_model_id, r.code) for m, r in skipped))
 
 
@@ -262,30 +261,19 @@ def _job(pairs: Sequence[tuple[AIModel, Region]], wish: Wish, kind: str, estimat
     )
 
 
-def _runs(job: CertificationJob, pairs: Sequence[tuple[AIModel, Region]], wish: Wish) -> list[CertificationRun]:
-    """The runs that could be created: a pair with an active run keeps that one (partial unique index).
+def _skipped(
+    job: CertificationJob, pairs: Sequence[tuple[AIModel, Region]], wish: Wish
+) -> list[tuple[AIModel, Region]]:
+    """Create the job's runs. The pairs that got none: one with an active run keeps that one (partial unique index).
 
     In one order everywhere, so that two sweeps that start together wait for each other and never lock crosswise.
     """
     seed = secrets.randbits(32) if wish.seed is None else wish.seed
-    drafts = [
-        CertificationRun(job=job, model=m, region=r, tier=job.tier, backend=job.backend, variant_seed=seed)
-        for m, r in sorted(pairs, key=lambda pair: (pair[0].api_model_id, pair[1].code))
-    ]
-    CertificationRun.objects.bulk_create(drafts, ignore_conflicts=True, batch_size=1000)
-    kept = set(job.runs.values_list("pk", flat=True))
-    job.total_runs = len(kept)
+    ordered = sorted(pairs, key=lambda pair: (pair[0].api_model_id, pair[1].code))
+    made = CertificationRun.objects.add_waiting(job, [(m.pk, r.code) for m, r in ordered], seed)
+    job.total_runs = len(made)
     job.save(update_fields=["total_runs"])
-    return [run for run in drafts if run.pk in kept]
-
-
-def _skipped(
-    job: CertificationJob, pairs: Sequence[tuple[AIModel, Region]], runs: Sequence[CertificationRun]
-) -> list[tuple[AIModel, Region]]:
-    if len(runs) == len(pairs):
-        return []
-    made = {(run.model_id, run.region_id) for run in runs}
-    return [(m, r) for m, r in pairs if (m.pk, r.pk) not in made]
+    return [(m, r) for m, r in pairs if (m.pk, r.code) not in made]
 
 
 def _already_running(skipped: Sequence[tuple[AIModel, Region]]) -> DispatchError:

@@ -230,6 +230,28 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
     def active(self) -> CertificationRunQuerySet:
         return self.filter(status__in=ACTIVE)
 
+    def add_waiting(
+        self, job: CertificationJob, pairs: Sequence[tuple[uuid.UUID, str]], seed: int
+    ) -> set[tuple[uuid.UUID, str]]:
+        """A PENDING run of `job` for each (model id, region code) that has no active run. The pairs that got one.
+
+        One statement for all of them: a sweep has thousands of pairs and its caller waits.
+        """
+        draft = CertificationRun(job=job, tier=job.tier, backend=job.backend, variant_seed=seed)
+        own = {"id": "gen_random_uuid()", "model_id": "pair.model", "region_id": "pair.region"}
+        same = [field for field in self.model._meta.concrete_fields if field.attname not in own]
+        columns = ", ".join(f'"{name}"' for name in (*own, *(field.column for field in same)))
+        values = [field.get_db_prep_save(field.pre_save(draft, add=True), connection) for field in same]
+        statement = (
+            f'INSERT INTO "{self.model._meta.db_table}" ({columns}) '  # noqa: S608 - names of our own columns
+            f"SELECT {', '.join((*own.values(), *['%s'] * len(same)))} "
+            "FROM unnest(%s::uuid[], %s::text[]) AS pair (model, region) "
+            "ON CONFLICT DO NOTHING RETURNING model_id, region_id"
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [*values, [model for model, _ in pairs], [region for _, region in pairs]])
+            return set(cursor.fetchall())
+
     def claim(self, run_id: uuid.UUID | str, worker: str) -> CertificationRun | None:
         """Take a waiting run: PENDING or QUEUED -> PROCESSING. None when somebody else has it or it is over."""
         now = timezone.now()
