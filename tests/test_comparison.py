@@ -6,6 +6,8 @@ import json
 import urllib.request
 
 import pytest
+from django.test import Client
+from django.utils.html import escape
 
 from certification.engine import comparison, dispatch, queue, runner
 from certification.engine.dispatch import Wish
@@ -39,7 +41,7 @@ def test_equal_regions_raise_no_alarm(catalogue: None, emulator: str, monkeypatc
 
 
 def test_a_region_that_serves_worse_is_judged_again(
-    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch, as_viewer: Client
 ) -> None:
     switch(emulator, '[[rule]]\nregion = "us-west-2"\nweak = { category = "instructions", accuracy = 0.0 }')
     try:
@@ -51,6 +53,9 @@ def test_a_region_that_serves_worse_is_judged_again(
     later = RunJudgement.objects.get()
     assert later.run.region_id == "us-west-2"
     assert later.verdict != Status.CERTIFIED
+    page = as_viewer.get(f"/certifications/{later.run.model_id}/us-west-2/").content.decode()
+    assert "Judged again" in page
+    assert escape(later.message) in page
     comparison.compare(job)
     assert RunJudgement.objects.count() == 1
     assert CertificationRun.objects.count() == 2

@@ -21,7 +21,7 @@ from certification.bedrock import errors
 from certification.engine import comparison, dispatch, queue, runner
 from certification.engine.dispatch import Wish
 from certification.exchange import AnyRequest, Failure, Outcome, Reply, Text, Timing
-from certification.models import CertificationJob, TestResult
+from certification.models import CertificationJob, RunJudgement, TestResult
 from certification.reasons import Reason, Status
 from certification.suite import registry, rehearsal
 from certification.suite.case import Case, Context, Grade, Kind, Ref
@@ -195,6 +195,9 @@ class TestDeepJobs:
         [found] = job.config["comparison"]["fingerprints"]
         assert (found["model"], found["region"], found["reference"]) == (MODEL, "us-west-2", "us-east-1")
         assert found["pValue"] > 0.1
+        assert found["adjusted"] >= found["pValue"]
+        assert found["sentence"] == ""
+        assert not RunJudgement.objects.exists()
         assert "alike" in shown(job)
         for case_id, trials in (("N3", 1), ("B1", 5), ("F1", 200)):
             for result in TestResult.objects.filter(run__job=job, case_id=case_id):
@@ -210,7 +213,25 @@ class TestDeepJobs:
         assert found["pValue"] < 0.01
         assert found["distance"] > 0.1
         assert "differ" in shown(job)
+        later = RunJudgement.objects.get()
+        assert later.run.region_id == "us-west-2"
+        assert later.verdict == later.run.verdict, "it informs and does not judge"
+        assert "short answers differ from those in us-east-1" in later.message
         assert json.loads(shown(job, "--json"))["comparison"]["fingerprints"] == [found]
+
+    def test_one_odd_region_among_several_is_found_and_the_others_are_not(
+        self, engine: Probe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(registry, "cases", alone(F1))
+        engine.scenario('[[rule]]\nregion = "eu-north-1"\nweak = { category = "determinism", accuracy = 0.0 }')
+        job = certify("amazon.nova-lite-v1:0", ["us-east-1", "us-west-2", "eu-north-1", "eu-west-1", "ap-south-1"])
+        comparison.compare(job)
+        job.refresh_from_db()
+        found = job.config["comparison"]["fingerprints"]
+        assert len(found) == 4
+        assert {one["region"] for one in found if one["sentence"]} == {"eu-north-1"}
+        [odd] = [one for one in found if one["sentence"]]
+        assert odd["adjusted"] == pytest.approx(4 * odd["pValue"])
 
     def test_a_window_that_is_too_small_skips_the_long_text(
         self, engine: Probe, monkeypatch: pytest.MonkeyPatch

@@ -381,12 +381,12 @@ class TestCertificationPage:
     def test_an_unknown_pair_is_not_found(self, as_viewer: Client, world: dict[str, AIModel], region: str) -> None:
         assert as_viewer.get(f"/certifications/{uuid.uuid4()}/{region}/").status_code == 404
 
-    def test_it_takes_six_queries(
+    def test_it_takes_seven_queries(
         self, as_viewer: Client, world: dict[str, AIModel], django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
         for _ in range(3):
             certify(world["Nova"], "us-east-1", results=[("G01", "passed", "ok")])
-        with django_assert_num_queries(6 + SESSION_AND_USER):
+        with django_assert_num_queries(7 + SESSION_AND_USER):
             body(as_viewer, self.path(world["Nova"]))
 
 

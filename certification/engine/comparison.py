@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -21,25 +21,34 @@ from certification.suite.parity import Cell, Parity
 log = structlog.get_logger(__name__)
 
 FINGERPRINT = "F1"
-VERSION = f"{registry.POLICY_VERSION}+parity"
+PERMUTATIONS = (1999, 19_999)  # of one fingerprint, the fewest and the most
+# What a later judgement of a job's run is kept under: whether regions were compared by their trials, or by words alone.
+PARITY_VERSION = f"{registry.POLICY_VERSION}+parity"
+FINGERPRINT_VERSION = f"{registry.POLICY_VERSION}+fingerprint"
 
 
 def compare(job: CertificationJob) -> tuple[Parity, ...]:
     """Compare a finished job's regions, model by model, and judge again what stands out. Repeatable.
 
     The comparisons with an alarm or a lost capability; their later judgements stand beside the runs' own. They are kept
-    in the job's configuration under `comparison`, with the fingerprints of a deep job.
+    in the job's configuration under `comparison`, with the fingerprints of a deep job. A fingerprint that differs is said
+    in a later judgement too, and moves no verdict.
     """
     if job.tier == Tier.QUICK:
         return ()
     models = list(_models(job))
     found = parity.adjust([p for cells in models for p in _beside(cells)])
     remarkable = tuple(p for p in found if p.alarm or p.losses)
+    fingerprints = _fingerprints(job, models) if job.tier == Tier.DEEP else []
+    different = {(f["model"], f["region"]): f["sentence"] for f in fingerprints if f["sentence"]}
     for one in remarkable:
-        _judge_again(job, one)
+        _judge_again(job, one.model, one.region, one, different.pop((one.model, one.region), ""))
+    for (model, region), said in different.items():
+        _judge_again(job, model, region, None, said)
     if remarkable:
         log.warning("parity_lost", job=str(job.pk), cells=len(remarkable))
-    fingerprints = [f for cells in models for f in _fingerprints(job, cells)] if job.tier == Tier.DEEP else []
+    if different:
+        log.warning("fingerprints_differ", job=str(job.pk), cells=len(different))
     job.config["comparison"] = {"parity": [_kept(p) for p in remarkable], "fingerprints": fingerprints}
     with transaction.atomic():
         job.save(update_fields=["config"])
@@ -65,8 +74,43 @@ def _kept(one: Parity) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _fingerprints(job: CertificationJob, cells: list[Cell]) -> Iterator[dict[str, Any]]:
-    """How far each region's short answers are from the reference's; the first region stands in where none is certified."""
+@dataclass(frozen=True)
+class _Sample:
+    """A region's short answers beside those of its reference, prompt by prompt."""
+
+    model: str
+    region: str
+    reference: str
+    theirs: Sequence[Sequence[str]]
+    ours: Sequence[Sequence[str]]
+
+
+def _fingerprints(job: CertificationJob, models: Iterable[list[Cell]]) -> list[dict[str, Any]]:
+    """How far each region's short answers are from the reference's, corrected over all of the job's comparisons."""
+    samples = [sample for cells in models for sample in _samples(job, cells)]
+    # A p value of m comparisons can reach 0.01 after the correction only where 1 / permutations is 0.01 / m.
+    fewest, most = PERMUTATIONS
+    permutations = min(max(fewest, 100 * len(samples) - 1), most)
+    found = [statistics.fingerprint(s.theirs, s.ours, permutations) for s in samples]
+    adjusted = statistics.benjamini_hochberg([f.p_value for f in found])
+    return [_told(s, f, q) for s, f, q in zip(samples, found, adjusted, strict=True)]
+
+
+def _told(sample: _Sample, found: statistics.Fingerprint, adjusted: float) -> dict[str, Any]:
+    said = ""
+    if adjusted <= parity.ALARM:
+        said = (
+            f"The short answers differ from those in {sample.reference} (distance {found.distance:.2f}, "
+            f"p = {adjusted:.2g} after the correction): the two may not serve the same model."
+        )
+    return {
+        "model": sample.model, "region": sample.region, "reference": sample.reference, "distance": found.distance,
+        "pValue": found.p_value, "adjusted": adjusted, "permutations": found.permutations, "sentence": said,
+    }  # fmt: skip
+
+
+def _samples(job: CertificationJob, cells: list[Cell]) -> Iterator[_Sample]:
+    """Each region's answers beside the reference's; the first region stands in where none is certified."""
     reference = parity.reference_of(cells) or cells[0]
     rows = TestResult.objects.filter(run__job=job, run__model__api_model_id=cells[0].model, case_id=FINGERPRINT)
     answers = {row.run.region_id: _answers(row) for row in rows.select_related("run")}
@@ -74,13 +118,10 @@ def _fingerprints(job: CertificationJob, cells: list[Cell]) -> Iterator[dict[str
     for cell in cells:
         ours = answers.get(cell.region, {})
         common = sorted(theirs.keys() & ours.keys())
-        if cell is reference or cell.suite_version != reference.suite_version or not common:
-            continue
-        found = statistics.fingerprint([theirs[p] for p in common], [ours[p] for p in common])
-        yield {
-            "model": cell.model, "region": cell.region, "reference": reference.region,
-            "distance": found.distance, "pValue": found.p_value, "permutations": found.permutations,
-        }  # fmt: skip
+        if cell is not reference and cell.suite_version == reference.suite_version and common:
+            yield _Sample(
+                cell.model, cell.region, reference.region, [theirs[p] for p in common], [ours[p] for p in common]
+            )
 
 
 def _answers(row: TestResult) -> dict[int, list[str]]:
@@ -127,7 +168,13 @@ def _beside(cells: list[Cell]) -> tuple[Parity, ...]:
     return parity.compare(reference, same) if reference else ()
 
 
-def _judge_again(job: CertificationJob, one: Parity) -> None:
-    run = job.runs.select_related("model", "region").get(model__api_model_id=one.model, region=one.region)
-    seen = replace(rescore.restore(run, list(run.results.all())), parity_losses=one.losses, parity_alarm=one.sentence)
-    rescore.write([rescore.Change(run, scoring.judge(seen))], version=VERSION)
+def _judge_again(job: CertificationJob, model: str, region: str, one: Parity | None, different: str) -> None:
+    """A later judgement of a run: with what parity found, and the sentence of a fingerprint that differs."""
+    run = job.runs.select_related("model", "region").get(model__api_model_id=model, region=region)
+    seen = rescore.restore(run, list(run.results.all()))
+    if one:
+        seen = replace(seen, parity_losses=one.losses, parity_alarm=one.sentence)
+    judgement = scoring.judge(seen)
+    if different:
+        judgement = replace(judgement, message=f"{judgement.message} {different}")
+    rescore.write([rescore.Change(run, judgement)], version=PARITY_VERSION if one else FINGERPRINT_VERSION)

@@ -49,7 +49,6 @@ LOOKS: dict[str, tuple[str, str]] = {
 }
 NO_VERDICT = ("?", "red")
 WIDTH_OF_FILES = 160
-FINGERPRINT_P = 0.01  # at or below, two regions answer too differently for luck
 LITTLE_BYTES = 16_000_000  # one WAL segment of PostgreSQL: it cannot go on without room for the next
 CONNECT_S = 5
 BROKER_ERRORS = (redis.RedisError, BrokerError)
@@ -379,12 +378,14 @@ def parity_sentence(one: Mapping[str, Any]) -> str:
 def fingerprints_table(found: Iterable[Mapping[str, Any]]) -> Table:
     """One line per region whose short answers were compared with the reference region's."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Fingerprints", title_justify="left")
-    for heading in ("Model", "Region", "Beside", "Distance", "p", "Answers"):
+    for heading in ("Model", "Region", "Beside", "Distance", "p", "Corrected", "Answers"):
         table.add_column(heading, no_wrap=heading == "Region")
     for one in found:
-        p = one["pValue"]
-        says = "differ" if p <= FINGERPRINT_P else "alike"
-        table.add_row(one["model"], one["region"], one["reference"], f"{one['distance']:.3f}", f"{p:.4f}", says)
+        p, adjusted = one["pValue"], one.get("adjusted", one["pValue"])
+        says = "differ" if one.get("sentence") else "alike"
+        table.add_row(
+            one["model"], one["region"], one["reference"], f"{one['distance']:.3f}", f"{p:.4f}", f"{adjusted:.4f}", says
+        )  # fmt: skip
     return table
 
 

@@ -122,7 +122,8 @@ the other form is refused too, and always where the catalogue declares the capab
 {table(deep)}
 
 None of them changes the score. After a deep job, each region's F1 answers are laid beside those of the reference region: `job show`
-tells the distance between them (0 for equal distributions) and the p value of a permutation test; a small one says that two
+tells the distance between them (0 for equal distributions) and the p value of a permutation test, corrected for the number of
+comparisons; where it is at most 0.05, a later judgement of the run says so too. A small one says that two
 regions do not serve the same thing under the same name. The five trials of B1 start at the same moment, while nothing else of the
 run is in flight, and are tried once each.
 

@@ -13,6 +13,7 @@ from certification.models import (
     ModelCertification,
     Region,
     Route,
+    RunJudgement,
     TestResult,
 )
 from certification.reasons import Status
@@ -22,7 +23,10 @@ RUNS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Detail:
-    """A pair's certification (None when it was never tested), the run that says why, its results, and the last runs."""
+    """A pair's certification (None when it was never tested), the run that says why, its results, and the last runs.
+
+    `judged_again` is the last judgement of that run after its own: under a newer policy, or beside other regions.
+    """
 
     model: AIModel
     region: Region
@@ -31,6 +35,7 @@ class Detail:
     runs: Sequence[CertificationRun]
     results: Sequence[TestResult]
     now: datetime
+    judged_again: RunJudgement | None = None
 
     @property
     def status(self) -> str:
@@ -68,12 +73,13 @@ class Detail:
 
 
 def load(model: AIModel, region: Region, now: datetime) -> Detail:
-    """Everything about a model in a region, in four queries."""
+    """Everything about a model in a region, in five queries."""
     certification = (
         ModelCertification.objects.filter(model=model, region=region).select_related("run", "run__job").first()
     )
     runs = list(CertificationRun.objects.filter(model=model, region=region).order_by("-created_at")[:RUNS_SHOWN])
     last = next((run for run in runs if run.status in TERMINAL), None)
+    proof = (certification.run if certification else None) or last
     return Detail(
         model=model,
         region=region,
@@ -82,4 +88,5 @@ def load(model: AIModel, region: Region, now: datetime) -> Detail:
         runs=runs,
         results=list(last.results.defer("trials").order_by("pk")) if last else [],
         now=now,
+        judged_again=RunJudgement.objects.filter(run=proof).order_by("judged_at").last() if proof else None,
     )
