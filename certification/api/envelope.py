@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 API = "/api/"
 ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 DATABASE_AWAY_RETRY_S = 5
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class ApiError(APIException):
@@ -76,11 +78,7 @@ def failure(status: int, code: str, message: str, data: Mapping[str, Any] | None
 
 def trouble(status: int, message: str) -> dict[str, Any]:
     """The body of a 5xx. The request id finds it in the logs."""
-    return {"status": "error", "message": message, "code": status, "requestId": _request_id()}
-
-
-def _request_id() -> str:
-    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+    return {"status": "error", "message": message, "code": status, "requestId": _request_id.get()}
 
 
 def as_failure(error: Exception, context: Mapping[str, Any]) -> Response | None:
@@ -214,8 +212,11 @@ class RequestId:
         given = request.headers.get("X-Request-Id", "")
         request_id = given if ID.fullmatch(given) else str(uuid.uuid4())
         request.META["HTTP_X_REQUEST_ID"] = request_id
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        before = _request_id.set(request_id)
+        try:
             response = self.get_response(request)
+        finally:
+            _request_id.reset(before)
         response["X-Request-Id"] = request_id
         return response
 
