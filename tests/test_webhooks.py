@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -28,9 +29,11 @@ from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certification import addresses, tasks
-from certification.engine import comparison, outbound, webhooks
+from certification.engine import comparison, outbound, queue, runner, webhooks
 from certification.exchange import Failure
 from certification.models import (
     AIModel,
@@ -271,6 +274,19 @@ class TestWhatIsTold:
         assert [a.headers["x-myia-event"] for a in jobs.asked] == ["job.completed"]
         assert off.asked == []
 
+    @committed
+    def test_a_real_run_tells_of_its_certification_and_its_job(
+        self, receiver: Receiver, model: AIModel, emulator: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(queue, "publish_job", lambda _job: True)
+        subscribe(receiver.url)
+        run = ask([model], ["us-east-1"]).runs.get()
+        assert runner.run(run.pk, runner.worker())
+        assert webhooks.deliver() == 2
+        told = {asked.json["event"]: asked.json["data"] for asked in receiver.asked}
+        assert told["certification.changed"]["certification"]["status"] == "certified"
+        assert told["job.completed"]["job"]["successCount"] == 1
+
     def test_what_is_rolled_back_is_not_told(self, receiver: Receiver, model: AIModel) -> None:
         subscribe(receiver.url)
         with transaction.atomic():
@@ -360,24 +376,27 @@ class TestSending:
         webhooks.deliver()
         assert (the_only().status, the_only().error) == ("pending", "The receiver did not answer within 1 s.")
 
-    def test_a_receiver_that_drips_is_cut_off(self, settings: Any) -> None:
+    @pytest.mark.parametrize(
+        ("scheme", "first", "then"),
+        [("http", b"HTTP/1.1 200 OK\r\n", b"X"), ("https", b"\x16\x03\x03\x40\x00", b"\x00")],
+        ids=["in its headers", "in the TLS handshake"],
+    )
+    def test_a_receiver_that_drips_is_cut_off(self, settings: Any, scheme: str, first: bytes, then: bytes) -> None:
         settings.WEBHOOK_TIMEOUT = 1
         stop = threading.Event()
         with socket.create_server(("127.0.0.1", 0)) as server:
 
             def drip() -> None:
                 client, _address = server.accept()
-                with client:
+                with client, contextlib.suppress(OSError):
+                    client.sendall(first)
                     while not stop.wait(0.05):
-                        try:
-                            client.sendall(b"H")
-                        except OSError:
-                            return
+                        client.sendall(then)
 
             thread = threading.Thread(target=drip)
             thread.start()
-            with pytest.raises(outbound.Unreachable):
-                outbound.post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"{}", {})
+            with pytest.raises(outbound.Unreachable, match=r"did not answer within 1 s\."):
+                outbound.post(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/", b"{}", {})
             stop.set()
             thread.join()
 
@@ -731,6 +750,16 @@ class TestWhichAddresses:
         with pytest.raises(addresses.BadAddress):
             addresses.parse(url, allow_http=True)
 
+    @given(st.sampled_from(["", "https://", "http://", "https://[", "https://a:", "https://a/"]), st.text(max_size=80))
+    def test_any_text_is_an_address_or_a_bad_one(self, start: str, text: str) -> None:
+        with contextlib.suppress(addresses.BadAddress):
+            target = addresses.parse(start + text, allow_http=True)
+            assert target.host
+            assert target.path.startswith("/")
+            assert 0 < target.port < 65_536
+            sent = f"{target.authority}{target.path}"
+            assert all("!" <= character <= "~" for character in sent)
+
     def test_plain_http_has_to_be_allowed(self) -> None:
         with pytest.raises(addresses.BadAddress, match="https"):
             addresses.parse("http://example.com/", allow_http=False)
@@ -794,6 +823,28 @@ class TestReaching:
         webhooks.deliver()
         assert the_only().status == "delivered"
         assert len(receiver.asked) == 1
+
+    def test_an_ipv6_address_is_called_where_its_network_is_allowed(self, settings: Any) -> None:
+        try:
+            server = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        settings.WEBHOOK_ALLOWED_NETWORKS = ["::1/128"]
+        seen = []
+
+        def answer() -> None:
+            client, _address = server.accept()
+            with client:
+                seen.append(client.recv(65_536))
+                client.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+        with server:
+            thread = threading.Thread(target=answer)
+            thread.start()
+            port = server.getsockname()[1]
+            assert outbound.post(f"http://[::1]:{port}/", b"{}", {}).status == 204
+            thread.join()
+        assert f"Host: [::1]:{port}\r\n".encode() in seen[0]
 
     def test_a_redirect_is_not_followed(self, receivers: Callable[..., Receiver], settings: Any) -> None:
         front, inside = receivers(), receivers()

@@ -22,6 +22,7 @@ from certification.bedrock.cutoff import Cutoff
 CONNECT_S = 5.0
 ADDRESSES_TRIED = 3
 BODY_READ = 4_096  # bytes of an answer; the rest is not read
+TROUBLE = (HTTPError, http.client.HTTPException, OSError, ValueError)  # what a connection raises, also when it is cut
 
 _cutoff = Cutoff()
 
@@ -95,14 +96,12 @@ def _post(target: Target, address: str, deadline: float, body: bytes, headers: M
                 preload_content=False, decode_content=False,
             )  # fmt: skip
             response = connection.getresponse()
-        except (HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            if watched.fired:
-                raise Unreachable(f"The receiver did not answer within {settings.WEBHOOK_TIMEOUT} s.") from None
-            raise failure(_sentence(error)) from None
+            if watched.fired:  # headers that were cut off look like headers that ended
+                raise TimeoutError
+        except TROUBLE as error:
+            raise failure(_sentence(TimeoutError() if watched.fired else error)) from None
         seen = b""
-        with contextlib.suppress(
-            HTTPError, http.client.HTTPException, OSError, ValueError
-        ):  # the status is what counts
+        with contextlib.suppress(*TROUBLE):  # the status is what counts
             seen = response.read(BODY_READ, decode_content=False)
         return Answer(response.status, _text(seen))
 
