@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from certification.models import AIModel, CertificationRun, ModelCertification, Region, RunJudgement, User
+from certification.api import answers
+from certification.models import AIModel, CertificationRun, ModelCertification, Region, RunJudgement, TestResult, User
 from certification.reasons import Reason, Status
 from tests.api import Api
-from tests.standings import ask, certify
+from tests.standings import ask, certify, finish
 
 pytestmark = pytest.mark.django_db
 
@@ -197,11 +198,110 @@ def test_an_unknown_model_is_not_found(api: Api) -> None:
     assert api.get(f"{LIST}?modelId=nobody.knows-this", status=404)["errorCode"] == "model_not_found"
 
 
-def test_reading_takes_a_login_with_a_role_and_get(operator: User) -> None:
-    Api().get(LIST, status=401)
-    Api(User.objects.create_user("nobody@example.org", "a-long-test-password")).get(LIST, status=403)
-    Api(operator).get(LIST)
-    Api(operator).post(LIST, {}, status=405)
+def trial(number: int, *, passed: bool, text: str) -> dict[str, Any]:
+    """One trial as `evidence.trial` stores it."""
+    cause = {
+        "category": "SERVICE_ERROR", "reason": "model_error", "message": "Broken.", "code": "ModelErrorException",
+        "http_status": 424, "operation": "Converse",
+    }  # fmt: skip
+    return {
+        "trial": number, "variant": "a", "passed": passed, "valid": True, "sentence": "Seen.", "evidence": {"n": number},
+        "lacks": "", "cause": None if passed else cause, "has_transcript": True, "calls": [{"request": text}],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def proved(api: Api) -> CertificationRun:
+    """Nova certified in us-east-1 by a run with trials, after a run that ended without a verdict."""
+    certify(model(), "us-east-1", Status.PENDING, reason=Reason.THROTTLED_REQUESTS, message="Throttled.")
+    run = ask([model()], ["us-east-1"]).runs.get()
+    run = finish(
+        run, Status.CERTIFIED, score=89, rating="B", results=[("G01", "passed", "Answered."), ("GONE", "failed", "")]
+    )
+    TestResult.objects.filter(run=run, case_id="G01").update(
+        trials=[trial(0, passed=True, text="short"), trial(1, passed=False, text="x" * 2000)]
+    )
+    return run
+
+
+def test_one_certification_comes_with_its_run_results_and_history(api: Api, proved: CertificationRun) -> None:
+    data = api.get(f"{LIST}/{row('us-east-1').pk}")
+    [entry] = api.get(f"{LIST}?modelId={NOVA}&region=us-east-1")["certifications"]
+    assert {name: data[name] for name in entry} == entry
+    assert (data["run"]["id"], data["run"]["calls"], data["run"]["unmet"]) == (str(proved.pk), 12, [])
+    first, gone = data["results"]
+    assert (first["caseId"], first["verdict"], first["sentence"]) == ("G01", "passed", "Answered.")
+    assert first["title"]
+    assert gone["title"] == ""
+    assert [run["verdict"] for run in data["history"]] == ["certified", "pending"]
+    assert data["history"][1]["errorMessage"] == "Throttled."
+    assert data["pagination"] == {"page": 1, "limit": 20, "total": 2, "totalPages": 1}
+
+
+def test_history_has_pages_and_starts_with_what_runs_now(api: Api, proved: CertificationRun) -> None:
+    active = ask([model()], ["us-east-1"]).runs.get()
+    seen = [api.get(f"{LIST}/{NOVA}:us-east-1?limit=1&page={page}")["history"][0]["id"] for page in (1, 2)]
+    assert seen == [str(active.pk), str(proved.pk)]
+
+
+def test_trials_are_told_with_transcripts_only_when_asked(api: Api, proved: CertificationRun) -> None:
+    good, bad = api.get(f"{LIST}/{NOVA}:us-east-1")["results"][0]["trials"]
+    assert (good["passed"], good["evidence"], good["hasTranscript"], good["calls"]) == (True, {"n": 0}, True, None)
+    assert (good["lacks"], good["cause"]) == (None, None)
+    assert (bad["cause"]["reason"], bad["cause"]["httpStatus"]) == ("model_error", 424)
+    good, bad = api.get(f"{LIST}/{NOVA}:us-east-1?transcripts=true")["results"][0]["trials"]
+    assert (good["calls"], bad["calls"]) == ([{"request": "short"}], [{"request": "x" * 2000}])
+
+
+def test_transcripts_beyond_what_an_answer_holds_are_left_out(
+    api: Api, proved: CertificationRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "MOST_TRANSCRIPTS", 2030)
+    good, bad = api.get(f"{LIST}/{NOVA}:us-east-1?transcripts=true")["results"][0]["trials"]
+    assert (good["calls"], good["hasTranscript"]) == (None, True)
+    assert bad["calls"]
+
+
+def test_a_pair_that_was_never_tested_has_an_address_too(api: Api) -> None:
+    data = api.get(f"{LIST}/{model().pk}:us-west-2")
+    assert (data["id"], data["status"]) == (f"{model().pk}:us-west-2", "not_tested")
+    assert (data["run"], data["results"], data["history"]) == (None, [], [])
+
+
+def test_a_warning_that_waits_for_a_second_run_is_told(api: Api, proved: CertificationRun) -> None:
+    later = timezone.now() + timedelta(hours=1)
+    ModelCertification.objects.filter(run=proved).update(held_back="One run may be luck.", confirm_after=later)
+    data = api.get(f"{LIST}/{NOVA}:us-east-1")
+    assert (data["status"], data["heldBack"]) == ("certified", "One run may be luck.")
+    assert data["confirmAfter"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    "name", ["0", "9" * 30, "nobody:us-east-1", f"{NOVA}:mars-1", NOVA, "a%00:us-east-1", "-1", ":"]
+)
+def test_a_certification_that_nobody_knows_is_not_found(api: Api, name: str) -> None:
+    assert api.get(f"{LIST}/{name}", status=404)["errorCode"] == "certification_not_found"
+
+
+def test_bad_options_of_one_certification_are_refused(api: Api) -> None:
+    said = api.get(f"{LIST}/{NOVA}:us-east-1?transcripts=perhaps&page=0", status=400)
+    assert sorted(entry["path"] for entry in said["data"]["validation"]) == ["query.page", "query.transcripts"]
+
+
+def test_one_certification_costs_few_queries(
+    api: Api, proved: CertificationRun, django_assert_num_queries: Any
+) -> None:
+    path = f"{LIST}/{row('us-east-1').pk}"
+    with django_assert_num_queries(7):  # user, certification, cases passed, run, results, history and its length
+        api.get(path)
+
+
+@pytest.mark.parametrize("path", [LIST, f"{LIST}/{NOVA}:us-east-1"])
+def test_reading_takes_a_login_with_a_role_and_get(operator: User, catalogue: None, path: str) -> None:
+    Api().get(path, status=401)
+    Api(User.objects.create_user("nobody@example.org", "a-long-test-password")).get(path, status=403)
+    Api(operator).get(path)
+    Api(operator).post(path, {}, status=405)
 
 
 def test_a_page_of_certifications_costs_few_queries(api: Api, standings: None, django_assert_num_queries: Any) -> None:

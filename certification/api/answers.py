@@ -6,6 +6,7 @@ A datetime becomes ISO 8601 in UTC with `Z`; an amount of money is in USD.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +16,17 @@ from uuid import UUID
 
 from django.utils.translation import gettext as _
 
-from certification.models import AIModel, CertificationJob, CertificationRun, ModelCertification, Region, User
+from certification.models import (
+    AIModel,
+    CertificationJob,
+    CertificationRun,
+    ModelCertification,
+    Region,
+    TestResult,
+    User,
+)
 from certification.reasons import Reason, Status
+from certification.suite import registry
 
 StateWord = Literal["PENDING", "QUEUED", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]
 Verdict = Literal[
@@ -25,6 +35,8 @@ Verdict = Literal[
 Rating = Literal["A", "B", "C", "D", "E", "F"]
 TierWord = Literal["quick", "full", "deep"]
 BackendWord = Literal["aws", "emulator"]
+
+MOST_TRANSCRIPTS = 500_000  # characters of transcripts in one answer
 
 
 class Pagination(TypedDict):
@@ -271,6 +283,177 @@ class Pair:
     active_run: Mapping[str, Any] | None = None
     row: ModelCertification | None = None
     tally: tuple[int, int] = (0, 0)
+
+
+class Cause(TypedDict):
+    """The call that kept a trial from counting, or failed it."""
+
+    category: str
+    reason: str
+    message: str
+    code: str
+    httpStatus: int | None
+    operation: str
+
+
+class Trial(TypedDict):
+    """One execution of a case."""
+
+    trial: int
+    variant: Annotated[Any, "Which of the case's wordings was asked."]
+    passed: bool
+    valid: Annotated[bool, "False where infrastructure kept it from saying anything about the model."]
+    sentence: str
+    evidence: Annotated[dict[str, Any], "What the sentence was drawn from."]
+    lacks: Annotated[str | None, "The capability that the trial proved absent."]
+    cause: Cause | None
+    hasTranscript: Annotated[bool, "Whether requests and replies are still stored."]
+    calls: Annotated[
+        list[dict[str, Any]] | None,
+        "Requests and replies; null without `transcripts=true`, where none are kept, and beyond what an answer may hold.",
+    ]
+
+
+class CaseResult(TypedDict):
+    caseId: str
+    title: Annotated[str, "'' for a case that the suite no longer has."]
+    category: str
+    kind: Literal["gate", "scored", "performance", "information"]
+    verdict: Literal["passed", "failed", "flaky", "invalid", "skipped"]
+    sentence: str
+    passes: int
+    trialsValid: int
+    score: Annotated[float | None, "0-1."]
+    trials: list[Trial]
+
+
+class RunDetail(Run):
+    """A run with its figures. The four parts of the score are 0-1."""
+
+    jobId: UUID
+    tier: TierWord
+    backend: BackendWord
+    routeKind: str | None
+    lowerBound: Annotated[float | None, "Of quality: what it surely reaches."]
+    quality: float | None
+    contract: float | None
+    performance: float | None
+    reliability: float | None
+    avgLatencyMs: float | None
+    ttftMs: float | None
+    tokensPerSecond: float | None
+    calls: int
+    retries: int
+    tokensIn: int
+    tokensOut: int
+    costUsd: float | None
+    errorCode: str | None
+    requestId: Annotated[str | None, "AWS's own, of the call that failed."]
+    unmet: Annotated[list[str], "Conditions of a certificate that were not met."]
+    suiteVersion: str
+    policyVersion: str
+
+
+class CertificationDetail(Certification):
+    """With the run it rests on (else the last finished one), that run's results, and the runs of the pair, newest first."""
+
+    run: RunDetail | None
+    results: list[CaseResult]
+    history: list[Run]
+    pagination: Annotated[Pagination, "Of `history`."]
+
+
+def run_detail(row: CertificationRun) -> RunDetail:
+    """A run whose model is loaded."""
+    return {
+        **run(row),
+        "jobId": row.job_id,
+        "tier": row.tier,  # type: ignore[typeddict-item]
+        "backend": row.backend,  # type: ignore[typeddict-item]
+        "routeKind": row.route_kind or None,
+        "lowerBound": row.lower_bound,
+        "quality": row.quality,
+        "contract": row.contract,
+        "performance": row.performance,
+        "reliability": row.reliability,
+        "avgLatencyMs": _rounded(row.latency_p50_ms),
+        "ttftMs": _rounded(row.ttft_ms),
+        "tokensPerSecond": _rounded(row.output_tps),
+        "calls": row.calls,
+        "retries": row.retries,
+        "tokensIn": row.tokens_in,
+        "tokensOut": row.tokens_out,
+        "costUsd": None if row.cost_usd is None else float(row.cost_usd),
+        "errorCode": row.error_code or None,
+        "requestId": row.request_id or None,
+        "unmet": list(row.environment.get("unmet", ())),
+        "suiteVersion": row.suite_version,
+        "policyVersion": row.policy_version,
+    }
+
+
+def results(rows: Iterable[TestResult], *, transcripts: bool) -> list[CaseResult]:
+    """Results in their order, with `summaries` for trials (see `TestResultQuerySet`), or, for `transcripts`, the trials.
+
+    The transcripts of failed trials come first; those beyond MOST_TRANSCRIPTS characters are left out.
+    """
+    rows = list(rows)
+    trials = {row.pk: row.trials if transcripts else row.summaries for row in rows}  # type: ignore[attr-defined]
+    shown = _that_fit([trial for row in rows for trial in trials[row.pk]]) if transcripts else set()
+    return [_result(row, trials[row.pk], shown) for row in rows]
+
+
+def _that_fit(trials: list[Mapping[str, Any]]) -> set[int]:
+    """The identities of the trials whose transcripts fit into an answer."""
+    shown, left = set(), MOST_TRANSCRIPTS
+    for trial in sorted(trials, key=lambda trial: bool(trial.get("passed"))):
+        size = len(json.dumps(trial.get("calls") or []))
+        if trial.get("calls") and size <= left:
+            shown.add(id(trial))
+            left -= size
+    return shown
+
+
+def _result(row: TestResult, trials: Iterable[Mapping[str, Any]], shown: set[int]) -> CaseResult:
+    case = registry.BY_ID.get(row.case_id)
+    return {
+        "caseId": row.case_id,
+        "title": case.title if case else "",
+        "category": row.category,
+        "kind": row.kind,  # type: ignore[typeddict-item]
+        "verdict": row.verdict,  # type: ignore[typeddict-item]
+        "sentence": row.sentence,
+        "passes": row.passes,
+        "trialsValid": row.trials_valid,
+        "score": row.score,
+        "trials": [_trial(trial, shown) for trial in trials],
+    }
+
+
+def _trial(kept: Mapping[str, Any], shown: set[int]) -> Trial:
+    return {
+        "trial": kept.get("trial", 0),
+        "variant": kept.get("variant"),
+        "passed": bool(kept.get("passed")),
+        "valid": bool(kept.get("valid", True)),
+        "sentence": kept.get("sentence", ""),
+        "evidence": kept.get("evidence") or {},
+        "lacks": kept.get("lacks") or None,
+        "cause": _cause(kept["cause"]) if kept.get("cause") else None,
+        "hasTranscript": bool(kept.get("has_transcript")),
+        "calls": kept["calls"] if id(kept) in shown else None,
+    }
+
+
+def _cause(kept: Mapping[str, Any]) -> Cause:
+    return {
+        "category": kept.get("category", ""),
+        "reason": kept.get("reason", ""),
+        "message": kept.get("message", ""),
+        "code": kept.get("code", ""),
+        "httpStatus": kept.get("http_status"),
+        "operation": kept.get("operation", ""),
+    }
 
 
 def certification(pair: Pair, now: datetime) -> Certification:

@@ -10,13 +10,15 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef, QuerySet, UUIDField, Value
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from certification.api import answers, filters, views
-from certification.api.answers import CertificationPage, Pair
+from certification.api.answers import CertificationDetail, CertificationPage, Pair
+from certification.api.envelope import not_found_error
 from certification.api.filters import Paged, Words
 from certification.api.views import View
 from certification.models import AIModel, CertificationRun, ModelCertification, Region, Route, State, TestResult
@@ -71,12 +73,12 @@ class Certifications(View):
 class Asked:
     """The filters with their names looked up and their words taken apart. `statuses` None: any."""
 
-    model: AIModel | None
-    region: Region | None
-    statuses: frozenset[str] | None
-    states: frozenset[str]
-    ratings: Sequence[str]
-    vendor: str
+    model: AIModel | None = None
+    region: Region | None = None
+    statuses: frozenset[str] | None = None
+    states: frozenset[str] = frozenset()
+    ratings: Sequence[str] = ()
+    vendor: str = ""
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Asked:
@@ -185,3 +187,76 @@ def _blanks(found: Collection[Blank], model: AIModel | None) -> list[Pair]:
         Pair(models[model_id], Region(code=code, name=name), offered, active)
         for model_id, code, name, offered, active in found
     ]
+
+
+class DetailOptions(Paged):
+    """Pages are those of the history."""
+
+    transcripts = serializers.BooleanField(
+        default=False, help_text="With the requests and replies of each trial, as far as they are kept and fit."
+    )
+
+
+class CertificationById(View):
+    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
+
+    @extend_schema(
+        operation_id="getCertification", responses={200: CertificationDetail}, tags=["certification queue"],
+        parameters=[
+            DetailOptions,
+            OpenApiParameter(
+                "certification_id", str, OpenApiParameter.PATH,
+                description="A certification's `id`, or `<model>:<region>` with our UUID or the API model id.",
+            ),
+        ],
+    )  # fmt: skip
+    def get(self, request: Request, certification_id: str) -> Response:
+        """One model in one region: where it stands, the run that says so, its results per case, and every run so far."""
+        given = views.query(request, DetailOptions)
+        return Response(detail(find_pair(certification_id), given, timezone.now()))
+
+
+def find_pair(name: str) -> Pair:
+    """By a certification's number or `<model>:<region>`. Raises 404 `certification_not_found`."""
+    if name.isascii() and name.isdigit():
+        found = read(ModelCertification.objects.filter(pk=int(name[:20])), 0, 1)
+    else:
+        found = [] if "\0" in name else _named(*name.rpartition(":")[::2])
+    if not found:
+        raise not_found_error(
+            "certification_not_found",
+            _("There is no such certification. GET /api/certification-queue/certifications lists them."),
+        )
+    return found[0]
+
+
+def _named(model_name: str, region_code: str) -> list[Pair]:
+    model = AIModel.objects.named([model_name]).get(model_name)
+    region = Region.objects.filter(pk=region_code).first()
+    if model is None or region is None:
+        return []
+    asked = Asked(model, region)
+    return read(rows_for(asked, timezone.now()), 0, 1) or _blanks(untested_for(asked), model)
+
+
+def detail(pair: Pair, given: Mapping[str, Any], now: datetime) -> CertificationDetail:
+    """Everything about a pair; `given` are checked DetailOptions."""
+    runs = CertificationRun.objects.filter(model=pair.model, region=pair.region)
+    proof = runs.filter(pk=pair.row.run_id).first() if pair.row and pair.row.run_id else _last_finished(runs)
+    if proof:
+        proof.model = pair.model
+    newest = runs.select_related("model").only(*answers.RUN_FIELDS).order_by("-completed_at", "pk")  # active ones first
+    kept = TestResult.objects.filter(run=proof).order_by("pk") if proof else TestResult.objects.none()
+    transcripts = given["transcripts"]
+    return {
+        **answers.certification(pair, now),
+        "run": answers.run_detail(proof) if proof else None,
+        "results": answers.results(kept if transcripts else kept.without_transcripts(), transcripts=transcripts),
+        "history": answers.runs(filters.slice_of(newest, given["page"], given["limit"])),
+        "pagination": filters.pagination(given["page"], given["limit"], runs.count()),
+    }
+
+
+def _last_finished(runs: QuerySet[CertificationRun]) -> CertificationRun | None:
+    finished = runs.filter(completed_at__isnull=False).exclude(status=State.CANCELLED)
+    return finished.order_by("-completed_at").first()

@@ -25,6 +25,7 @@ urlpatterns = [
     path("certification-queue/jobs/<uuid:job_id>", jobs.JobDetail.as_view()),
     path("certification-queue/jobs/<uuid:job_id>/retry", jobs.RetryJob.as_view()),
     path("certification-queue/certifications", certifications.Certifications.as_view()),
+    path("certification-queue/certifications/<path:certification_id>", certifications.CertificationById.as_view()),
     path("certification-queue/history", history.History.as_view()),
     path("certification-queue/regions", history.Regions.as_view()),
     path("models", catalogue.ModelList.as_view()),
