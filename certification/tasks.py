@@ -12,36 +12,21 @@ from celery.worker.control import inspect_command
 
 from certification.engine import backend, comparison, queue, runner, webhooks
 from certification.engine import reconcile as reconciliation
-from certification.models import CertificationJob, CertificationRun, Priority, QueuePause, State, Tier
+from certification.models import CertificationJob, State, Tier
 
 log = structlog.get_logger(__name__)
 
 
 @shared_task(ignore_result=True)
 def certify_run(run_id: str) -> None:
-    """Work on one run, unless the message is a duplicate or the queue is paused."""
+    """Work on one run, unless the message is a duplicate or the queue is paused. The run that closes a job compares regions."""
     try:
-        if not _held_back(uuid.UUID(run_id)) and runner.run(uuid.UUID(run_id), runner.worker()):
-            _compare_regions(uuid.UUID(run_id))
+        run = runner.run(uuid.UUID(run_id), runner.worker())
+        if run is not None and run.job.status == State.COMPLETED and run.tier != Tier.QUICK:
+            with runner.released():
+                comparison.compare(run.job)
     except Exception:  # the row stays as it is; reconcile tries it again
         log.exception("run_crashed", run=run_id)
-
-
-def _held_back(run_id: uuid.UUID) -> bool:
-    """Bulk runs wait while credentials are known not to work; reconcile sends them again."""
-    with runner.released():
-        run = CertificationRun.objects.select_related("job").filter(pk=run_id).first()
-        if run is None or run.job.priority != Priority.BULK:
-            return run is None
-        return QueuePause.objects.current(run.backend) is not None
-
-
-def _compare_regions(run_id: uuid.UUID) -> None:
-    """The run that closed a job compares its regions."""
-    with runner.released():
-        job = CertificationJob.objects.filter(runs=run_id, status=State.COMPLETED).exclude(tier=Tier.QUICK).first()
-        if job is not None:
-            comparison.compare(job)
 
 
 @shared_task(ignore_result=True)

@@ -122,7 +122,7 @@ def remember(feature: str, message: str) -> None:
     nova = AIModel.objects.get(api_model_id=NOVA)
     said = {"reason": Reason.MALFORMED_REQUEST, "message": message, "code": "ValidationException", "http_status": 400}
     region = dispatch.find_regions(["us-east-1"])[0]
-    Acceptance.learn(nova, region, {("Converse", feature): {**said, "operation": "Converse"}}, timezone.now())
+    Acceptance.learn(nova.pk, region.pk, {("Converse", feature): {**said, "operation": "Converse"}}, timezone.now())
 
 
 def test_what_an_answer_contradicts_is_unlearnt(bedrock: Probe) -> None:

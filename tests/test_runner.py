@@ -353,7 +353,7 @@ def test_a_run_that_is_no_longer_ours_stops_and_writes_nothing(bedrock: Probe, p
     else:
         CertificationRun.objects.filter(pk=run.pk).update(claimed_by="somebody else")
     thread.join(30)
-    assert thread.results == [False]  # type: ignore[attr-defined]
+    assert thread.results == [None]  # type: ignore[attr-defined]
     run.refresh_from_db()
     assert (run.status, run.verdict) == (State.CANCELLED if how == "cancelled" else State.PROCESSING, "")
     assert not run.results.exists()
@@ -366,7 +366,7 @@ def test_a_drained_worker_hands_its_run_back_and_takes_no_other(bedrock: Probe, 
     thread = started(run)
     runner.worker().drain()
     thread.join(30)
-    assert thread.results == [False]  # type: ignore[attr-defined]
+    assert thread.results == [None]  # type: ignore[attr-defined]
     run.refresh_from_db()
     assert (run.status, run.attempt, run.claimed_by) == (State.PENDING, 0, "")
     assert not runner.run(run.pk, runner.worker())
@@ -379,7 +379,14 @@ def test_a_run_claimed_while_the_worker_is_told_to_end_stops_too(
 ) -> None:
     """SIGTERM arrives after the worker looked for it and before the run is watched."""
     worker = runner.worker()
-    monkeypatch.setattr(TestResult.objects, "reference_tokens", lambda *_: worker.drain() or {})
+    claim = CertificationRun.objects.claim
+
+    def claim_and_drain(*asked: Any) -> Any:
+        claimed = claim(*asked)
+        worker.drain()
+        return claimed
+
+    monkeypatch.setattr(CertificationRun.objects, "claim", claim_and_drain)
     run = ask()
     assert not runner.run(run.pk, worker)
     run.refresh_from_db()

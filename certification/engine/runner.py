@@ -182,28 +182,31 @@ def _worker() -> Worker:
     )
 
 
-def run(run_id: uuid.UUID, worker: Worker) -> bool:
-    """Work on one run from claim to verdict. False when it was not ours to take, or no longer ours to finish."""
+def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
+    """Work on one run from claim to verdict. The finished run; None when it was not ours to take or to finish."""
     if worker.draining.is_set():
-        return False
+        return None
     with released():
         # A message may have come from where another backend is in use: its evidence would carry the wrong name.
-        ours = CertificationRun.objects.filter(backend=backend.name())
-        claimed = ours.claim(run_id, f"{worker.name}:{uuid.uuid4().hex[:12]}")
+        claimed = CertificationRun.objects.claim(run_id, f"{worker.name}:{uuid.uuid4().hex[:12]}", backend.name())
         if claimed is None:
-            return False
-        execution = Execution(claimed, worker, list(claimed.model.routes.filter(region=claimed.region)))
+            return None
+        execution = Execution(claimed, worker, claimed.routes)
         execution.own_specs = OperatorCase.objects.specs() if claimed.tier != Tier.QUICK else ()
         execution.known_refusals = known_refusals(claimed.model)
-        execution.reference_tokens = TestResult.objects.reference_tokens(claimed, execution.suite_version)
     with worker.watching(execution):
-        try:
-            judgement = execution.certify()
-        except Stopped:
-            return _stopped(execution)
-        if execution.unauthenticated:
-            return _refused_credentials(execution, execution.unauthenticated)
-        return _finish(execution, judgement)
+        return claimed if _certify(execution) else None
+
+
+def _certify(execution: Execution) -> bool:
+    """From the claim to what is written. False when nothing is: the run is no longer ours, or handed back."""
+    try:
+        judgement = execution.certify()
+    except Stopped:
+        return _stopped(execution)
+    if execution.unauthenticated:
+        return _refused_credentials(execution, execution.unauthenticated)
+    return _finish(execution, judgement)
 
 
 def _stopped(execution: Execution) -> bool:
@@ -253,7 +256,7 @@ def _finish(execution: Execution, judgement: Judgement) -> bool:
             won = run.finish(outcome, execution.results())
             if won and execution.trials:
                 Acceptance.forget(run.model, execution.contradicted())
-                Acceptance.learn(run.model, run.region, execution.learnt(), timezone.now())
+                Acceptance.learn(run.model_id, run.region_id, execution.learnt(), timezone.now())
             if won and says_something:
                 standing.publish(run, ttl)
             return won
@@ -290,7 +293,7 @@ def persist(write: Callable[[], T]) -> T:
 
 def known_refusals(model: AIModel) -> dict[Feature, Failure]:
     """What need not be asked of a model again. What the catalogue declares is asked all the same: a verdict hangs on it."""
-    kept = Acceptance.refusals(model, timezone.now())
+    kept = Acceptance.refusals(model.pk, timezone.now())
     return {key: evidence.failure_from(said) for key, said in kept.items() if key[1] not in model.capabilities}
 
 
@@ -319,7 +322,6 @@ class Execution:
         self.attempts: list[Attempt] = []
         self.retries = 0
         self.own_specs: tuple[custom.Spec, ...] = ()
-        self.reference_tokens: Mapping[tuple[str, int], int] = {}
         self.environment: dict[str, object] = {"worker": worker.name}
         self._lock = threading.Lock()
         self._started: dict[str, int] = defaultdict(int)

@@ -20,9 +20,10 @@ def publish(run: CertificationRun, ttl: timedelta) -> bool:
     A certificate is not taken away by one bad run that may be luck: see `publishing.publish`.
     """
     row = ModelCertification.lock(run)
-    certificate = _certificate(row)
-    since = _since(row, certificate) if certificate else []
-    this = _finished(run, compared=certificate is not None)
+    doubtful = run.verdict == Status.QUALITY_WARNING  # the only verdict that is compared with what was seen before
+    certificate = _certificate(row, compared=doubtful)
+    since = _since(row, certificate) if certificate and doubtful else []
+    this = _finished(run, compared=certificate is not None and doubtful)
     decision = publishing.publish(certificate, since, this, timezone.now())
     assert run.completed_at is not None  # noqa: S101 - a finished run has it by database constraint
     expires_at = publishing.expires_at(
@@ -32,10 +33,14 @@ def publish(run: CertificationRun, ttl: timedelta) -> bool:
     return row.record(run, expires_at, decision)
 
 
-def _certificate(row: ModelCertification) -> Finished | None:
-    """The run that a standing certificate rests on; None where none stands."""
+def _certificate(row: ModelCertification, *, compared: bool) -> Finished | None:
+    """The run that a standing certificate rests on; None where none stands. From the row alone unless it is `compared`."""
     stands = row.status == Status.CERTIFIED and row.expires_at and row.expires_at > timezone.now()
-    return _finished(row.run, compared=True) if stands and row.run else None
+    if not (stands and row.run_id):
+        return None
+    if compared and row.run:
+        return _finished(row.run, compared=True)
+    return Finished(Status(row.status), row.tier, row.certified_at or timezone.now())
 
 
 def _since(row: ModelCertification, certificate: Finished) -> list[Finished]:
