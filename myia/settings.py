@@ -69,6 +69,8 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])  # keys of b
 CERTIFICATION_QUEUE_NAME = env.str("CERTIFICATION_QUEUE_NAME", default="model-certification")
 CERTIFICATION_CONCURRENCY = env.int("CERTIFICATION_CONCURRENCY", default=16)  # runs at once per worker process
 CERTIFICATION_CALLS_PER_RUN = env.int("CERTIFICATION_CALLS_PER_RUN", default=4)
+# Calls in flight per worker process, whatever the number of runs; 0: as many as its runs may have together.
+CERTIFICATION_CALLS_IN_FLIGHT = env.int("CERTIFICATION_CALLS_IN_FLIGHT", default=0)
 CERTIFICATION_TIMEOUT = env.int("CERTIFICATION_TIMEOUT", default=300_000)  # ms for one run
 CERTIFICATION_MAX_RETRIES = env.int("CERTIFICATION_MAX_RETRIES", default=3)
 CERTIFICATION_TTL_DAYS = env.int("CERTIFICATION_TTL_DAYS", default=30)
