@@ -26,18 +26,35 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"{error}. Install what is needed with `make setup`, then use .venv/bin/python manage.py ...")
     try:
-        if len(sys.argv) > 1 and sys.argv[1] in NEEDS_SERVERS and not {"-h", "--help"} & set(sys.argv):
+        works_on_data = len(sys.argv) > 1 and sys.argv[1] in NEEDS_SERVERS and not {"-h", "--help"} & set(sys.argv)
+        if works_on_data:
             # Before the settings are read: a server whose port was taken meanwhile moves to another.
             root = Path(os.environ.get("MYIA_ROOT", Path(__file__).resolve().parent))
             ours = {"database": not os.environ.get("DATABASE_URL"), "redis": not _redis_is_configured()}
             if any(ours.values()):
                 embedded.ensure(root, **ours)
+        if os.environ.get("DATABASE_URL") and (works_on_data or "--database" in sys.argv):
+            _knock()
         _execute(execute_from_command_line)
     except ImproperlyConfigured as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     except embedded.EmbeddedError as error:
         sys.exit(str(error))
+
+
+def _knock() -> None:
+    """Say at once that a database of one's own is away: Django's pool would try for half a minute, a log line a second."""
+    import django
+    from django.core.management import CommandError
+
+    django.setup()
+    from certification.management import terminal  # needs the settings
+
+    try:
+        terminal.knock()
+    except CommandError as error:
+        sys.exit(f"CommandError: {error}")
 
 
 def _execute(execute: Callable[[list[str]], None]) -> None:

@@ -199,6 +199,13 @@ def test_a_database_that_is_down_is_told_with_its_cause(home: Home, command: tup
     assert time.monotonic() - started < 25  # not the half minute that the pool would wait
 
 
+@pytest.mark.parametrize("command", [("migrate",), ("check", "--database", "default"), ("up",)], ids=lambda c: c[0])
+def test_commands_of_django_and_the_stack_tell_it_too(home: Home, command: tuple[str, ...]) -> None:
+    done = home.run(*command, DATABASE_URL=database(home, address=NOWHERE), **SECRET)
+    assert_sentence(done, "The database cannot be reached", "Connection refused", "correct DATABASE_URL")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_wrong_password_and_a_missing_database_are_told_apart(home: Home) -> None:
     done = home.run("job", "list", DATABASE_URL=database(home, password="wrong"), **SECRET)
     assert_sentence(done, "password authentication failed")

@@ -125,6 +125,14 @@ def _without_log_lines() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def knock() -> None:
+    """Ask for one connection before Django does. Raises CommandError with a sentence when there is none to be had."""
+    try:
+        _knock()
+    except (OperationalError, InterfaceError) as error:
+        raise CommandError(_database_sentence(error)) from error
+
+
 def _knock() -> None:
     """Ask a database of the operator's own for one connection: the pool would try for half a minute and hide the cause."""
     if settings.EMBEDDED_POSTGRES or connection.in_atomic_block:

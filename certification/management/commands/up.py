@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.color import supports_color
 from django.db import OperationalError, connections
 
+from certification.management import terminal
 from certification.management.commands import status
 from certification.ops import borrowed, embedded, stack, supervisor
 
@@ -51,6 +52,7 @@ class Command(BaseCommand):
             embedded.ensure(
                 Path(settings.MYIA_ROOT), database=settings.EMBEDDED_POSTGRES, redis=settings.EMBEDDED_VALKEY
             )
+        terminal.knock()
         if migrate:
             call_command("migrate", interactive=False, verbosity=0)
             borrowed.database(self.tell)
