@@ -45,6 +45,36 @@ def test_the_demo_runs_from_nothing_and_leaves_nothing_running(tmp_path: Path) -
         embedded.stop(tmp_path)
 
 
+def test_a_second_demo_says_that_one_runs_and_harms_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_", "DATABASE_"))
+    }
+    environment = kept | {"MYIA_ROOT": str(tmp_path), "DJANGO_SETTINGS_MODULE": "myia.settings"}
+    command = [sys.executable, "manage.py", "demo", "--regions", "sa-east-1", "--time-scale", "0"]
+    try:
+        first = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
+        with first:
+            assert first.stdout
+            next(line for line in first.stdout if "recorded latencies" in line)  # it has its servers and its emulator
+            second = subprocess.run(
+                command, cwd=PROJECT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                timeout=120, check=False,
+            )  # fmt: skip
+            assert first.poll() is None
+            rest = first.stdout.read()
+        assert second.returncode == 1
+        assert second.stderr.startswith("CommandError: A demo is running here already.")
+        assert second.stdout == ""
+        assert first.returncode == 0
+        assert "Every result is from the" in rest
+        assert not _processes_of(tmp_path)
+    finally:
+        embedded.stop(tmp_path)
+
+
 def _processes_of(root: Path) -> list[bytes]:
     """Command lines of the processes of the installation at `root`."""
     found = []

@@ -192,12 +192,13 @@ def listens(port: int | None) -> bool:
 
 @contextlib.contextmanager
 def servers() -> Iterator[None]:
-    """Embedded servers for the block; those that were not running before are stopped after it."""
+    """Embedded servers for the block; those that were not running before are stopped after it, unless a stack uses them."""
     root = Path(settings.MYIA_ROOT)
     was_running = embedded.running(root)
     try:
         yield
     finally:
-        if not was_running:
+        stack, _started = files().read()
+        if not was_running and stack is None:
             connections.close_all()
             embedded.stop(root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from certification.engine.dispatch import Wish
 from certification.management import terminal
 from certification.models import CertificationJob, Priority, Tier
 from certification.ops import borrowed, watch
+from certification.ops.stack import files
 
 REGIONS = (
     "us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "ap-northeast-1", "sa-east-1",
@@ -57,7 +59,7 @@ class Command(BaseCommand):
             scenario.load(options["scenario"])
         except scenario.ScenarioError as error:
             raise CommandError(str(error)) from error
-        with borrowed.servers():
+        with _alone(), borrowed.servers():
             job = self._demonstrate(out, options)
         if options["json"]:
             terminal.say_json(self.summary)
@@ -118,6 +120,22 @@ class Command(BaseCommand):
             f"{counts}. Every result is from the emulator."
         )
         out.print("Open the pages: `make up`, then http://127.0.0.1:%d" % settings.PORT)  # noqa: UP031
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Held for as long as a demo runs here: another would want the same pairs, and lose its servers when this one ends."""
+    where = files()
+    where.make()
+    with (where.state.parent / "demo.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CommandError(
+                "A demo is running here already. Wait for it, end it with Ctrl-C, or give this one a folder of its own "
+                "with MYIA_ROOT."
+            ) from None
+        yield
 
 
 @contextlib.contextmanager
