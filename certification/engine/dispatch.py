@@ -19,6 +19,7 @@ from certification.models import (
     CertificationJob,
     CertificationRun,
     JobType,
+    OperatorCase,
     Priority,
     Region,
     Route,
@@ -213,11 +214,12 @@ def retry(job: CertificationJob, by: User | None = None, *, cancelled: bool = Fa
 
 def estimate_pairs(pairs: Sequence[tuple[AIModel, Region]], tier: str) -> Estimate:
     """Calls and money for these pairs, from the suite's own figures and the catalogue's prices."""
+    own = OperatorCase.objects.specs() if tier != Tier.QUICK else ()
     calls, usd, unpriced = 0, 0.0, 0
     per_model: dict[uuid.UUID, tuple[int, float | None]] = {}
     for model, _region in pairs:
         if model.pk not in per_model:
-            size = registry.estimate(model.kind, tier, frozenset(model.capabilities))
+            size = registry.estimate(model.kind, tier, frozenset(model.capabilities), own)
             per_model[model.pk] = size.calls, model.cost_usd(size.input_tokens, size.output_tokens)
         n, cost = per_model[model.pk]
         calls += n

@@ -108,7 +108,7 @@ def request(asked: AnyRequest) -> dict[str, Any]:
 
 def _request_members(asked: Request) -> dict[str, Any]:
     return {
-        "messages": [{"role": m.role, "content": [_block(b) for b in m.content]} for m in asked.messages],
+        "messages": [{"role": m.role, "content": [block(b) for b in m.content]} for m in asked.messages],
         "max_tokens": asked.max_tokens,
         "system": cut(asked.system),
         "stop_sequences": list(asked.stop_sequences),
@@ -154,7 +154,7 @@ def failure_from(kept: Mapping[str, Any]) -> Failure:
 def _reply(reply: Reply) -> dict[str, Any]:
     usage = reply.usage
     return {
-        "content": [_block(b) for b in reply.content],
+        "content": [block(b) for b in reply.content],
         "stop_reason": reply.stop_reason,
         "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None,
         "complete": reply.complete,
@@ -180,8 +180,9 @@ def _timing(timing: Timing) -> dict[str, float]:
     return {name: round(value, 1) for name, value in values.items() if value is not None}
 
 
-def _block(block: Block) -> dict[str, Any]:
-    match block:
+def block(shown: Block) -> dict[str, Any]:
+    """A block of a message as JSON; of pictures and documents only their size."""
+    match shown:
         case Text(text):
             return {"text": cut(text)}
         case ToolUse(use_id, name, tool_input, raw):
@@ -229,16 +230,26 @@ def basis(run: scoring.Run) -> dict[str, Any]:
         "declared": sorted(run.declared),
         "parity_losses": sorted(run.parity_losses),
         "parity_alarm": run.parity_alarm,
+        "own_cases": {
+            case.id: {"repeats": case.repeats, "weight": case.weight}
+            for case in (o.case for o in run.outcomes)
+            if case.id not in registry.BY_ID
+        },
     }
 
 
-def outcomes_of(results: Iterable[TestResult]) -> tuple[CaseOutcome, ...]:
-    """Stored results as judgements take them. LookupError when their trials were dropped or lack what is needed."""
-    return tuple(_case_outcome(result) for result in results)
+def outcomes_of(
+    results: Iterable[TestResult], own: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[CaseOutcome, ...]:
+    """Stored results as judgements take them. LookupError when their trials were dropped or lack what is needed.
+
+    `own` are the repeats and weights of operators' cases, by id, as `basis` keeps them.
+    """
+    return tuple(_case_outcome(result, (own or {}).get(result.case_id, {})) for result in results)
 
 
-def _case_outcome(result: TestResult) -> CaseOutcome:
-    case = registry.BY_ID.get(result.case_id) or _retired(result)
+def _case_outcome(result: TestResult, own: Mapping[str, Any]) -> CaseOutcome:
+    case = registry.BY_ID.get(result.case_id) or _retired(result, own)
     if result.verdict == "skipped" and not result.trials:
         return CaseOutcome(case, skipped=result.sentence or "It did not apply.")
     if not result.trials and result.trials_valid:
@@ -246,13 +257,13 @@ def _case_outcome(result: TestResult) -> CaseOutcome:
     return CaseOutcome(case, tuple(grade_from(trial) for trial in result.trials))
 
 
-def _retired(result: TestResult) -> Case:
-    """A stand-in for a case that the suite no longer has: enough to be judged, not to be asked."""
+def _retired(result: TestResult, own: Mapping[str, Any]) -> Case:
+    """A stand-in for a case that the suite does not (or no longer) have: enough to be judged, not to be asked."""
 
     def script(_ref: Ref) -> Script:
         raise LookupError(f"{result.case_id} is no longer part of the suite")
 
-    return Case(result.case_id, result.case_id, Kind(result.kind), Category(result.category), script)
+    return Case(result.case_id, result.case_id, Kind(result.kind), Category(result.category), script, **own)
 
 
 def grade_from(trial: Mapping[str, Any]) -> Grade:

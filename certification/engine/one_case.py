@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from certification.engine import evidence
@@ -32,7 +31,7 @@ def show(case: Case, ref: Ref) -> dict[str, Any]:
 
 
 def _answer(answer: Answer | None) -> list[Any] | None:
-    return None if answer is None else [evidence.clean(asdict(block)) for block in answer.content]
+    return None if answer is None else [evidence.block(block) for block in answer.content]
 
 
 def try_case(model: AIModel, region: Region, case: Case, ref: Ref) -> dict[str, Any]:

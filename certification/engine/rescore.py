@@ -55,7 +55,7 @@ def restore(run: CertificationRun, results: Sequence[TestResult]) -> scoring.Run
     interrupted = kept["interrupted"]
     return scoring.Run(
         tier=run.tier,
-        outcomes=evidence.outcomes_of(results),
+        outcomes=evidence.outcomes_of(results, kept.get("own_cases")),
         calls=scoring.Calls(**kept["calls"]),
         model_class=kept["model_class"],
         access=evidence.failure_from(kept["access"]) if kept["access"] else None,

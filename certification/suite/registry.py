@@ -102,10 +102,22 @@ class Estimate:
 REASONING_TOKENS = 400  # what a model that reasons is expected to think per answer
 
 
-def estimate(kind: str, tier: str, capabilities: Collection[str] = ALL_CAPABILITIES) -> Estimate:
-    """What a run without retries takes, by rehearsing every case with its ideal answers."""
+def estimate(
+    kind: str, tier: str, capabilities: Collection[str] = ALL_CAPABILITIES, own: Iterable[custom.Spec] = ()
+) -> Estimate:
+    """What a run without retries takes, by rehearsing every case with its ideal answers; of `own` cases, a full answer."""
     known = frozenset(capabilities) & {*ALL_CAPABILITIES, "reasoning"}
-    return sum((_estimate_case(case, known) for case in cases(kind, tier, capabilities)), Estimate())
+    size = sum((_estimate_case(case, known) for case in cases(kind, tier, capabilities)), Estimate())
+    if kind != TEXT or tier == "quick":
+        return size
+    return sum((_estimate_own(spec, known) for spec in own if not spec.system or "system" in known), size)
+
+
+def _estimate_own(spec: custom.Spec, capabilities: Collection[str]) -> Estimate:
+    asked = rehearsal.tokens(spec.prompt) + rehearsal.tokens(spec.system)
+    room = REASONING_ROOM if "reasoning" in capabilities else 0
+    n, thought = spec.repeats, REASONING_TOKENS if room else 0
+    return Estimate(n, n * asked, n * (spec.max_tokens + thought), n * (asked + spec.max_tokens + room))
 
 
 @lru_cache(maxsize=8192)

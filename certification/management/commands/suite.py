@@ -16,9 +16,9 @@ from rich.text import Text
 from certification.engine import backend, dispatch, one_case
 from certification.engine.runner import Stopped
 from certification.management import terminal
-from certification.models import AIModel, Tier
+from certification.models import AIModel, OperatorCase, Tier
 from certification.ops import borrowed
-from certification.suite import guide, registry
+from certification.suite import custom, guide, registry
 from certification.suite.case import Case, Ref
 
 
@@ -118,7 +118,8 @@ class Command(BaseCommand):
 
     def cost(self, options: dict[str, Any], out: Console) -> None:
         model = dispatch.find_models([options["model"]])[0]
-        size = registry.estimate(model.kind, options["tier"], frozenset(model.capabilities))
+        own = OperatorCase.objects.specs()
+        size = registry.estimate(model.kind, options["tier"], frozenset(model.capabilities), own)
         usd = model.cost_usd(size.input_tokens, size.output_tokens)
         figures = {
             "model": model.api_model_id, "tier": options["tier"], "calls": size.calls, "inputTokens": size.input_tokens,
@@ -144,9 +145,13 @@ def _facts(kind: str, case: Case) -> dict[str, Any]:
 
 
 def _case(name: str) -> Case:
-    if name not in registry.BY_ID:
+    """A case of the suite, or one of the operators' own, enabled or not."""
+    if name in registry.BY_ID:
+        return registry.BY_ID[name]
+    row = OperatorCase.objects.filter(case_id=name).first() if custom.CASE_ID.fullmatch(name) else None
+    if row is None:
         raise CommandError(f"There is no case {name!r}. See: manage.py suite list")
-    return registry.BY_ID[name]
+    return custom.case(row.spec)
 
 
 def _seed(seed: int | None) -> int:
