@@ -255,7 +255,7 @@ class TestWhatIsTold:
         )  # fmt: skip
         monkeypatch.setattr(comparison, "_models", lambda _job: [])
         monkeypatch.setattr(comparison.parity, "adjust", lambda _found: (lost,))
-        monkeypatch.setattr(comparison, "_judge_again", lambda _job, _one: None)
+        monkeypatch.setattr(comparison, "_judge_again", lambda *_args: None)
         subscribe(receiver.url, WebhookEvent.ALERT_RAISED)
         comparison.compare(job)
         comparison.compare(job)
@@ -500,10 +500,16 @@ class TestSending:
     def test_it_is_announced_on_commit(self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
         messages: list[str] = []
         monkeypatch.setattr(outbox.current_app, "send_task", lambda name, **_: messages.append(name))
+        outbox.begin_delivering()
         with transaction.atomic():
             subscribe(receiver.url).send_test()
             assert messages == []
         assert messages == ["certification.tasks.deliver_webhooks"]
+        WebhookSubscription.objects.get().send_test()
+        assert len(messages) == 1  # the first has not been taken yet
+        webhooks.deliver()
+        WebhookSubscription.objects.get().send_test()
+        assert len(messages) == 2
         assert messages[0] in outbox.current_app.tasks
 
     @committed

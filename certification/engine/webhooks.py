@@ -17,7 +17,7 @@ from certification.engine import outbound
 from certification.engine.outbound import Unreachable
 from certification.engine.runner import released
 from certification.models import WebhookDelivery, WebhookSubscription
-from certification.models.webhooks import SecretLost, announce
+from certification.models.webhooks import SecretLost, announce, begin_delivering
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,7 @@ def deliver() -> int:
 
     Safe to call from anywhere at any time: a receiver that another call serves is left to it.
     """
+    begin_delivering()
     if not _slots.acquire(blocking=False):
         return 0
     try:

@@ -7,6 +7,7 @@ neither is; sending them is the engine's work (`engine.webhooks`).
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -45,7 +46,8 @@ BACKOFF = tuple(timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200, 21_600))
 STRUGGLING = 5  # failures in a row after which a subscription is tried once per BREATHER instead of once per delivery
 BREATHER = timedelta(minutes=1)
 HOPELESS = 10  # failures in a row without which nothing is switched off, however long ago the first of them was
-NOBODY_S = 1.0  # how long a process believes that nobody listens
+SILENT_S = 1.0  # how long a process believes that nobody listens
+ANNOUNCED_S = 10  # how long a message to the workers that none has taken makes another one superfluous; beat's interval
 
 
 class WebhookEvent(models.TextChoices):
@@ -373,24 +375,12 @@ class WebhookDelivery(models.Model):
 
 # Writing the outbox
 
-_nobody_until = 0.0
+_silent_until: dict[str, float] = {}  # by event; nobody listened when we last looked
 
 
 def forget_silence() -> None:
     """Look again whether somebody listens."""
-    global _nobody_until  # noqa: PLW0603
-    _nobody_until = 0.0
-
-
-def somebody_listens() -> bool:
-    """Whether there is an active subscription; without one this costs a query per second and process."""
-    global _nobody_until  # noqa: PLW0603
-    if time.monotonic() < _nobody_until:
-        return False
-    if WebhookSubscription.objects.filter(is_active=True).exists():
-        return True
-    _nobody_until = time.monotonic() + NOBODY_S
-    return False
+    _silent_until.clear()
 
 
 Facts = Mapping[str, Any]
@@ -399,13 +389,15 @@ Facts = Mapping[str, Any]
 def tell(event: WebhookEvent, events: Callable[[], Iterable[tuple[uuid.UUID, Facts]]]) -> None:
     """Write an event's deliveries; `events` gives (event id, data) and is asked only when somebody listens.
 
-    Call inside the transaction of the change. An event id that was told before is not told again.
+    Call inside the transaction of the change. An event id that was told before is not told again. Where nobody listens this
+    costs a query per event, second and process.
     """
-    if not somebody_listens():
+    if time.monotonic() < _silent_until.get(event, 0.0):
         return
     with transaction.atomic(savepoint=False):
         listeners = WebhookSubscription.objects.listening_to(event)
         if not listeners:
+            _silent_until[event] = time.monotonic() + SILENT_S
             return
         now = timezone.now()
         rows = [
@@ -453,13 +445,23 @@ def _broker() -> redis.Redis:
     return redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=5, socket_connect_timeout=2)
 
 
+def _announced() -> str:
+    return f"{settings.CERTIFICATION_QUEUE_NAME}.webhooks"
+
+
 def announce() -> None:
-    """Have a worker send what is due. Costs a message; where the broker is away, beat's next round does it."""
-    try:
-        _broker().ping()  # answers at once that Redis is away; kombu would try for seconds while somebody waits
-        current_app.send_task(DELIVER, retry=False)
+    """Have a worker send what is due. One message is out at a time; where the broker is away, beat's next round does it."""
+    try:  # the broker is asked first, which tells at once that it is away: kombu would try for seconds
+        if _broker().set(_announced(), 1, nx=True, ex=ANNOUNCED_S):
+            current_app.send_task(DELIVER, retry=False, expires=ANNOUNCED_S)
     except (OperationalError, redis.RedisError, OSError) as error:
         log.warning("broker_unreachable", error=str(error))
+
+
+def begin_delivering() -> None:
+    """What is announced from now on needs a message of its own. Call before looking for what is due."""
+    with contextlib.suppress(redis.RedisError, OSError):  # it expires by itself
+        _broker().delete(_announced())
 
 
 # What is told, in the words of the JSON API
@@ -516,10 +518,13 @@ def _job(job: CertificationJob) -> dict[str, Any]:
         "failureCount": job.failed_runs,
         "progress": job.progress,
         "tier": job.tier,
+        "priority": job.priority,
         "backend": job.backend,
         "createdAt": _iso(job.created_at),
+        "updatedAt": _iso(job.updated_at),
         "startedAt": _iso(job.started_at),
         "completedAt": _iso(job.completed_at),
         "duration": round(taken.total_seconds() * 1000) if taken else None,
+        "estimatedCostUsd": None if job.estimated_cost_usd is None else float(job.estimated_cost_usd),
         "costUsd": float(job.cost_usd),
     }
