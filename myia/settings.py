@@ -248,6 +248,8 @@ CONTENT_SECURITY_POLICY = {
 # --- JSON API ------------------------------------------------------------------------------------------------------
 API_TOKEN_HOURS = env.float("API_TOKEN_HOURS", default=12)  # how long a login lasts
 API_MAX_BODY_BYTES = env.int("API_MAX_BODY_BYTES", default=1_048_576)
+# Seconds that processes share an answer that is read often (certifications, matrix) and nothing changed; 0: none.
+API_CACHE_SECONDS = env.int("API_CACHE_SECONDS", default=15)
 # Requests per minute: reads and writes per user (per address without one), logins per address. 0: as many as you like.
 API_RATES = {
     "read": env.int("API_READS_PER_MINUTE", default=1000),

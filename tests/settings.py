@@ -25,6 +25,7 @@ os.environ |= {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "LOG_FORMAT": "json",
     "API_LOGINS_PER_MINUTE": "0",  # all tests come from one address
+    "API_CACHE_SECONDS": "0",  # a test's transaction never commits, so nothing tells that it changed something
 }
 ROOT.mkdir(parents=True, exist_ok=True)
 embedded.ensure(ROOT)

@@ -19,6 +19,7 @@ from django.utils import timezone, translation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certification import generation
 from certification.badges import drawing, standing
 from certification.models import AIModel, ModelCertification, Region, Route
 from certification.reasons import Status
@@ -32,9 +33,9 @@ ARN = "arn:aws:bedrock:us-east-1:111122223333:custom-model/anthropic.claude-v2/m
 @pytest.fixture(autouse=True)
 def fresh_cache() -> Iterator[None]:
     cache.clear()
-    standing._outage.until = 0.0
+    generation.outage.until = 0.0
     yield
-    standing._outage.until = 0.0
+    generation.outage.until = 0.0
 
 
 @pytest.fixture
@@ -384,7 +385,7 @@ def test_without_the_cache_badges_still_work(
     for _ in range(2):
         with django_assert_num_queries(1):
             assert client.get(f"/badges/{MODEL}/us-east-1.svg").status_code == 200
-    assert standing._outage.until > 0
+    assert generation.outage.until > 0
 
 
 def test_without_the_database_a_grey_badge_says_so(db: None, client: Client) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from threading import Lock
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
@@ -21,7 +22,6 @@ from rest_framework.request import Request
 from certification import generation
 from certification.api.envelope import JSendRenderer, as_request
 
-SECONDS = 15  # the most that an answer is kept: certifications expire by date, which no change announces
 CONTENT_TYPE = "application/json"
 
 # For the schema of an address that answers through `answer`.
@@ -50,7 +50,7 @@ def answer(request: Request, name: str, asked: Mapping[str, Any], read: Callable
     It must not depend on who asks. In each process one thread reads while others that ask the same wait for it.
     """
     key = _key(name, asked)
-    found = generation.look(key)
+    found = generation.look(key) if settings.API_CACHE_SECONDS else generation.Found()
     if found.value is None and found.generation:
         with _alone(key):
             found = generation.look(key)
@@ -75,7 +75,8 @@ def _key(name: str, asked: Mapping[str, Any]) -> str:
 
 
 def _seconds(until: datetime | None) -> float:
-    return SECONDS if until is None else min(SECONDS, (until - timezone.now()).total_seconds())
+    most = settings.API_CACHE_SECONDS  # certifications expire by date, which no change announces
+    return most if until is None else min(most, (until - timezone.now()).total_seconds())
 
 
 def _conditional(request: Request, etag: str, body: bytes) -> HttpResponseBase:

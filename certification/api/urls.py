@@ -9,6 +9,7 @@ from certification.api import (
     docs,
     history,
     jobs,
+    matrix,
 )
 
 urlpatterns = [
@@ -30,6 +31,7 @@ urlpatterns = [
     path("certification-queue/regions", history.Regions.as_view()),
     path("models", catalogue.ModelList.as_view()),
     path("models/<path:model_id>", catalogue.ModelById.as_view()),
+    path("matrix", matrix.Matrix.as_view()),
     path("providers", catalogue.Providers.as_view()),
     path("vendors", catalogue.Vendors.as_view()),
 ]

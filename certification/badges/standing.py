@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-import structlog
 from django.conf import settings
-from django.core.cache import cache
 from django.db import connection
-from redis.exceptions import RedisError
 
+from certification import generation
 from certification.badges import drawing
 from certification.models import Backend
 from certification.reasons import Status
 
-log = structlog.get_logger(__name__)
-
 UNKNOWN = "unknown"
 # An address is a model's id (200 characters at most), a slash and a region's code (32).
 LONGEST_ADDRESS = 240
-CACHE_AWAY_S = 5.0  # how long a process asks the database alone after the cache did not answer
 
 # The first that is seen colours a badge for all regions.
 COLORS: Mapping[str, str] = {
@@ -122,57 +116,25 @@ class Known:
         return (min(coming) - now).total_seconds() if coming else None
 
 
-@dataclass
-class _Outage:
-    """Since when this process leaves the cache alone. A race between threads costs one more failed call."""
-
-    until: float = field(default=0.0)
-
-
-_outage = _Outage()
-
-
 def find(address: str) -> Known | None:
     """What stands behind `<apiModelId>` or `<apiModelId>/<region>`; None when the model or the region is not known."""
     if len(address) > LONGEST_ADDRESS or any(unicodedata.category(c) in ("Cc", "Cs") for c in address):
         return None
+    if settings.BADGE_CACHE_SECONDS <= 0:
+        return _read(address)
     key = cache_key(address)
-    known = _cached(key)
-    if known is None:
-        known = _read(address)
-        if known is not None:  # what is unknown is not kept: anybody can think of names without end
-            _keep(key, known)
+    found = generation.look(key)
+    if isinstance(found.value, Known):
+        return found.value
+    known = _read(address)
+    if known is not None:  # what is unknown is not kept: anybody can think of names without end
+        generation.keep(key, found.generation, known, settings.BADGE_CACHE_SECONDS)
     return known
 
 
 def cache_key(address: str) -> str:
-    """Where the shared cache keeps what `find` read. Everything that shall end its life early is joined here."""
-    return f"badge:1:{hashlib.sha256(address.encode()).hexdigest()[:40]}"
-
-
-def _cached(key: str) -> Known | None:
-    if settings.BADGE_CACHE_SECONDS <= 0 or time.monotonic() < _outage.until:
-        return None
-    try:
-        found = cache.get(key)
-    except (RedisError, OSError) as error:
-        _note_outage(error)
-        return None
-    return found if isinstance(found, Known) else None
-
-
-def _keep(key: str, known: Known) -> None:
-    if settings.BADGE_CACHE_SECONDS <= 0 or time.monotonic() < _outage.until:
-        return
-    try:
-        cache.set(key, known, settings.BADGE_CACHE_SECONDS)
-    except (RedisError, OSError) as error:
-        _note_outage(error)
-
-
-def _note_outage(error: Exception) -> None:
-    log.warning("badge_cache_away", error=str(error))
-    _outage.until = time.monotonic() + CACHE_AWAY_S
+    """Where the shared cache keeps what `find` read."""
+    return f"badge:2:{hashlib.sha256(address.encode()).hexdigest()[:40]}"
 
 
 class _Row(NamedTuple):
