@@ -20,7 +20,7 @@ from certification.api import caching
 from certification.engine import sync
 from certification.models import AIModel, ModelCertification, Region, Route, User
 from tests.api import Api
-from tests.standings import certify
+from tests.standings import ask, certify
 
 pytestmark = pytest.mark.django_db
 
@@ -52,7 +52,8 @@ def etag(api: Api, path: str) -> str:
     return str(api.response["ETag"])
 
 
-PATHS = ["matrix"]
+LIST = f"certification-queue/certifications?modelId={NOVA}&limit=100"
+PATHS = ["matrix", "certification-queue/certifications", LIST]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -137,11 +138,27 @@ CHANGES = [change_standing, change_model, disable_region, delete_routes, load_ca
 def test_a_change_shows_at_once(
     api: Api, nova: AIModel, change: Any, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
-    tag = etag(api, "matrix")
+    tags = {path: etag(api, path) for path in ("matrix", LIST)}
     with django_capture_on_commit_callbacks(execute=True):
         change(nova)
-    api.get("matrix", If_None_Match=tag)
-    assert api.response["ETag"] != tag
+    for path, tag in tags.items():
+        api.get(path, If_None_Match=tag)
+        assert api.response["ETag"] != tag
+
+
+def test_a_job_shows_at_once_and_so_does_its_end(
+    api: Api, nova: AIModel, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    def active() -> Any:
+        return api.get(f"{LIST}&region=us-east-1")["certifications"][0]["activeRun"]
+
+    assert active() is None
+    with django_capture_on_commit_callbacks(execute=True):
+        job = ask([nova], ["us-east-1"])
+    assert active()["jobId"] == str(job.pk)
+    with django_capture_on_commit_callbacks(execute=True):
+        job.cancel()
+    assert active() is None
 
 
 def test_later_judgements_and_expiry_begin_a_generation(

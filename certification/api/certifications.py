@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeAlias
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef, QuerySet, UUIDField, Value
+from django.http.response import HttpResponseBase
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -16,8 +17,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from certification.api import answers, filters, views
+from certification.api import answers, caching, filters, views
 from certification.api.answers import CertificationDetail, CertificationPage, Pair
+from certification.api.caching import Said
 from certification.api.envelope import not_found_error
 from certification.api.filters import Paged, Words
 from certification.api.views import View
@@ -39,6 +41,7 @@ RUN_WORDS: Mapping[str, tuple[str, ...]] = {
     State.PROCESSING: (State.PROCESSING,),
     State.CANCELLED: (),
 }
+RUNS_MOVE = timedelta(seconds=2)
 ABOUT_RUNS = (State.QUEUED, State.PROCESSING)
 STATUS_HELP = """One or several words, separated by commas, in any case. A status of certifications means just that, \
 so FAILED lists what failed its tests and nothing else; what cannot be used for another reason is PERMISSION_REQUIRED or \
@@ -61,12 +64,23 @@ class Certifications(View):
     refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
 
     @extend_schema(
-        operation_id="getCertifications", parameters=[CertificationFilters], responses={200: CertificationPage},
-        tags=["certification queue"],
+        operation_id="getCertifications", parameters=[CertificationFilters, *caching.CONDITIONAL],
+        responses={200: CertificationPage, 304: caching.NOT_MODIFIED}, tags=["certification queue"],
     )  # fmt: skip
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponseBase:
         """Where models stand in regions now."""
-        return Response(page(views.query(request, CertificationFilters), timezone.now()))
+        given = views.query(request, CertificationFilters)
+        return caching.answer(request, "certifications", given, lambda: _said(given, timezone.now()))
+
+
+def _said(given: Mapping[str, Any], now: datetime) -> Said:
+    """A page, and until when it holds. What runs do between their first and last moment is told to nobody: it is read again."""
+    answer = page(given, now)
+    pairs = answer["certifications"]
+    coming = [pair["expiresAt"] for pair in pairs if pair["expiresAt"] and pair["expiresAt"] > now]
+    if any(pair["activeRun"] for pair in pairs) or not set(ABOUT_RUNS).isdisjoint(given.get("status", ())):
+        coming.append(now + RUNS_MOVE)
+    return Said(answer, until=min(coming, default=None))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from certification.api import (
     history,
     jobs,
     matrix,
+    usable,
 )
 
 urlpatterns = [
@@ -32,6 +33,7 @@ urlpatterns = [
     path("models", catalogue.ModelList.as_view()),
     path("models/<path:model_id>", catalogue.ModelById.as_view()),
     path("matrix", matrix.Matrix.as_view()),
+    path("usable", usable.UsableView.as_view()),
     path("providers", catalogue.Providers.as_view()),
     path("vendors", catalogue.Vendors.as_view()),
 ]

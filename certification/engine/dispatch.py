@@ -12,6 +12,7 @@ import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
+from certification import generation
 from certification.engine import backend, queue
 from certification.models import (
     ACTIVE,
@@ -171,6 +172,7 @@ def certify(
             skipped = _skipped(job, wanted, wish)
             if not job.total_runs:
                 raise _already_running(skipped)
+            generation.bump()
             transaction.on_commit(lambda: queue.publish_job(job))
     except IntegrityError:
         # Two identical requests at the same instant: the other one's job holds the key.

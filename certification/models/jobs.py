@@ -17,6 +17,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from certification import generation
 from certification.models import rows, webhooks
 from certification.models.catalogue import AIModel, Region, Route
 from certification.models.rows import Columns
@@ -171,6 +172,7 @@ class CertificationJob(models.Model):
             )  # fmt: skip
             if won:
                 webhooks.job_closed(self)
+            generation.bump()
             return len(runs) if won else None
 
     def counts(self) -> dict[str, int]:
