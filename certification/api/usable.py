@@ -241,7 +241,7 @@ def _alternatives(
     elif asked.capability and asked.capability not in UNDECLARED:
         rows = rows.filter(model__capabilities__contains=[asked.capability])
     if asked.capability:
-        rows = rows.exclude(run__environment__lacks__contains=[asked.capability])
+        rows = rows.exclude(run__environment__contains={"lacks": [asked.capability]})
     ordered = rows.exclude(model=asked.model).order_by("backend", F("score").desc(nulls_last=True), "pk")
     found = [row for row in (*others, *_told(ordered)[:MOST_ALTERNATIVES]) if not asked.objection(row)]
     return [_alternative(asked, row) for row in sorted(found, key=_rank)[:MOST_ALTERNATIVES]]
