@@ -117,7 +117,10 @@ def ask_as_the_chat_product(api: Api) -> None:
     page = api.get(f"certification-queue/certifications?modelId={NOVA}&limit=100&_t={now}&providerId=bedrock")
     found = {entry["region"]: entry for entry in page["certifications"]}
     assert found["us-east-1"]["status"] == "certified"
-    assert found["us-east-1"].items() >= {"modelId": NOVA, "passed": True, "isExpired": False, "backend": "emulator"}.items()
+    assert (
+        found["us-east-1"].items()
+        >= {"modelId": NOVA, "passed": True, "isExpired": False, "backend": "emulator"}.items()
+    )
     assert 0 <= found["us-east-1"]["score"] <= 100
     assert found["us-east-1"]["rating"] in "ABCDEF"
     assert found["us-east-1"]["avgLatencyMs"] > 0

@@ -90,6 +90,10 @@ class EnvelopeSchema(AutoSchema):
             found.setdefault(str(status), self._get_response_for_code(said, str(status), ["application/json"]))
         return dict(sorted(found.items()))
 
+    def get_summary(self) -> str:
+        """The first sentence of what the call says of itself."""
+        return str(self.get_description()).split("\n", 1)[0].rstrip(".")
+
     def _refusals(self) -> set[int]:
         """The statuses that this address may answer besides its own."""
         view = cast("View", self.view)
