@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.utils import timezone
 
 from certification.api import tokens
@@ -163,3 +164,16 @@ def test_a_token_signed_by_somebody_else_is_refused(ana: User, monkeypatch: pyte
     forged = tokens.issue(ana)
     monkeypatch.undo()
     Api(credential=forged).get("auth/me", status=401)
+
+
+@pytest.mark.parametrize("email", ["ana@example.org", "nobody@example.org", "off@example.org"])
+def test_every_refusal_hashes_one_password(ana: User, email: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same work for a wrong password, an unknown e-mail and a disabled user: so the same time."""
+    User.objects.create_user("off@example.org", PASSWORD, Role.VIEWER, is_active=False)
+    hashed = []
+    encode = PBKDF2PasswordHasher.encode
+    monkeypatch.setattr(
+        PBKDF2PasswordHasher, "encode", lambda *given, **named: hashed.append(1) or encode(*given, **named)
+    )
+    login(email, "wrong", status=401)
+    assert len(hashed) == 1
