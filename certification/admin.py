@@ -24,6 +24,7 @@ from certification.engine import dispatch
 from certification.models import (
     Acceptance,
     AIModel,
+    ApiKey,
     CertificationJob,
     CertificationRun,
     ModelCertification,
@@ -604,3 +605,43 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
         n = sum(delivery.send_again() for delivery in queryset)
         text = ngettext("%(n)d delivery is sent again.", "%(n)d deliveries are sent again.", n) % {"n": n}
         self.message_user(request, text, messages.SUCCESS if n else messages.WARNING)
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(admin.ModelAdmin):
+    """The key is shown once, when it is issued. A key is not changed afterwards: it is revoked, and another one issued."""
+
+    list_display = ("name", "shown", "user", "role", "is_working", "last_used_at", "expires_at")
+    list_filter = ("role",)
+    list_select_related = ("user",)
+    search_fields = ("name", "shown", "user__email")
+    autocomplete_fields = ("user",)
+    list_per_page = 50
+    actions = ("revoke",)
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
+        asked = ("name", "user", "role", "expires_at")
+        return (*asked, "shown", "created_at", "last_used_at", "revoked_at") if obj else asked
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj is None and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        key = obj.issue()
+        text = _("The key %(name)s. Note it now, it is not shown again:") % {"name": obj.name}
+        self.message_user(request, format_html("{} <code>{}</code>", text, key), messages.WARNING)
+
+    @admin.display(description=_("works"), boolean=True)
+    def is_working(self, key: ApiKey) -> bool:
+        return key.is_working
+
+    @admin.action(description=_("Revoke"), permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        revoked = [key for key in queryset if key.revoke()]
+        for key in revoked:
+            self.log_change(request, key, "Revoked.")
+        text = ngettext("%(n)d key revoked.", "%(n)d keys revoked.", len(revoked)) % {"n": len(revoked)}
+        self.message_user(request, text, messages.SUCCESS if revoked else messages.WARNING)

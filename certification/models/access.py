@@ -68,6 +68,12 @@ class ApiKey(models.Model):
         return type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1
 
     @property
+    def is_working(self) -> bool:
+        """Neither revoked nor expired, and its user may still log in."""
+        expired = self.expires_at is not None and self.expires_at <= timezone.now()
+        return self.revoked_at is None and not expired and self.user.is_active
+
+    @property
     def effective_role(self) -> str:
         """The lower of the key's role and its user's; '' when the user has none."""
         return min(self.role, self.user.role, key=lambda role: Role.values.index(role) if role else -1)
