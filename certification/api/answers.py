@@ -529,6 +529,65 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
+class QueueCounts(TypedDict):
+    """Runs by where they are."""
+
+    waiting: int
+    active: int
+    completed: Annotated[int, "Ended with a verdict, good or bad."]
+    failed: Annotated[int, "Ended without a verdict."]
+    delayed: Annotated[int, "Waiting, and not yet on the queue."]
+    paused: Annotated[int, "Waiting until credentials work again."]
+
+
+class JobCount(TypedDict):
+    status: StateWord
+    count: int
+
+
+class QueueStats(TypedDict):
+    queue: QueueCounts
+    database: Annotated[list[JobCount], "Jobs by status."]
+    workers: Annotated[int | None, "Seconds old. null when the broker does not answer: see `note`."]
+    oldestWaitingSeconds: float
+    note: Annotated[str | None, "What is not known, and why."]
+
+
+class StatusCount(TypedDict):
+    status: Verdict
+    count: int
+
+
+class RegionCount(TypedDict):
+    region: str
+    status: Verdict
+    count: int
+
+
+class Stats(TypedDict):
+    """The last 24 hours are those of finished runs that nobody cancelled; null when there are none."""
+
+    queue: QueueStats
+    certificationsByRegion: list[RegionCount]
+    certificationsByStatus: list[StatusCount]
+    recentCertifications: Annotated[list[Certification], "The ten tested last."]
+    successRate24h: Annotated[float | None, "Per cent that were certified."]
+    averageDurationSeconds24h: float | None
+    retryRate24h: Annotated[float | None, "Per cent that took more than one attempt."]
+
+
+class AwsStatus(TypedDict):
+    configured: Annotated[bool, "Whether credentials were found. The emulator takes any."]
+    valid: Annotated[bool, "Whether ListFoundationModels answered."]
+    message: str
+    region: Annotated[str, "Where it was asked."]
+    modelsAvailable: int
+    accessKeyPreview: Annotated[str | None, "The first four characters of the key."]
+    backend: BackendWord
+    error: Annotated[str | None, "What was said instead of an answer."]
+    errorReason: str | None
+
+
 class Account(TypedDict):
     id: str
     email: str

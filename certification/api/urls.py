@@ -10,6 +10,7 @@ from certification.api import (
     history,
     jobs,
     matrix,
+    stats,
     usable,
 )
 
@@ -28,6 +29,8 @@ urlpatterns = [
     path("certification-queue/jobs/<uuid:job_id>/retry", jobs.RetryJob.as_view()),
     path("certification-queue/certifications", certifications.Certifications.as_view()),
     path("certification-queue/certifications/<path:certification_id>", certifications.CertificationById.as_view()),
+    path("certification-queue/stats", stats.QueueStatus.as_view()),
+    path("certification-queue/aws-status", stats.AwsReach.as_view()),
     path("certification-queue/history", history.History.as_view()),
     path("certification-queue/regions", history.Regions.as_view()),
     path("models", catalogue.ModelList.as_view()),

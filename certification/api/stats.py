@@ -1,0 +1,120 @@
+"""How things are going: the queue, the certifications, and whether Bedrock can be reached."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from django.db.models import Case, CharField, Count, F, Q, Value, When
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from certification.api import answers, certifications
+from certification.api.answers import AwsStatus, Certification, QueueStats, Stats
+from certification.api.views import View
+from certification.bedrock import fixes
+from certification.models import Backend, ModelCertification, State
+from certification.ops import aws, figures
+from certification.reasons import Status
+
+RECENT = 10
+
+
+class QueueStatus(View):
+    @extend_schema(operation_id="getStats", responses={200: Stats}, tags=["certification queue"])
+    def get(self, request: Request) -> Response:
+        """The queue, the workers, and where certifications stand."""
+        now, totals = timezone.now(), figures.totals()
+        by_region = standings_by_region(now)
+        by_status: Counter[str] = Counter()
+        for (_region, status), n in by_region.items():
+            by_status[status] += n
+        answer: Stats = {
+            "queue": _queue(totals),
+            "certificationsByRegion": [
+                {"region": region, "status": status, "count": n}  # type: ignore[typeddict-item]
+                for (region, status), n in sorted(by_region.items())
+            ],
+            "certificationsByStatus": [
+                {"status": status, "count": n}  # type: ignore[typeddict-item]
+                for status, n in sorted(by_status.items())
+            ],
+            "recentCertifications": recent(now),
+            "successRate24h": totals.success_rate,
+            "averageDurationSeconds24h": totals.average_s,
+            "retryRate24h": totals.retry_rate,
+        }
+        return Response(answer)
+
+
+def _queue(totals: figures.Totals) -> QueueStats:
+    backlog, workers = figures.backlog(), figures.workers()
+    return {
+        "queue": {
+            "waiting": backlog.waiting,
+            "active": backlog.active,
+            "completed": totals.runs.get(State.COMPLETED, 0),
+            "failed": totals.runs.get(State.FAILED, 0),
+            "delayed": backlog.delayed,
+            "paused": backlog.paused,
+        },
+        "database": [
+            {"status": state.value, "count": totals.jobs.get(state, 0)}  # type: ignore[typeddict-item]
+            for state in State
+        ],
+        "workers": workers,
+        "oldestWaitingSeconds": backlog.oldest_waiting_s,
+        "note": _("The broker (Redis) does not answer: how many workers run is not known.")
+        if workers is None
+        else None,
+    }
+
+
+def standings_by_region(now: datetime) -> Counter[tuple[str, str]]:
+    """{(region, status): pairs}; what has expired is not tested."""
+    over = When(Q(expires_at__lte=now), then=Value(Status.NOT_TESTED.value))
+    current = Case(over, default=F("status"), output_field=CharField())
+    rows = ModelCertification.objects.order_by().values(at=F("region"), current=current).annotate(n=Count("pk"))
+    return Counter({(region, status): n for region, status, n in rows.values_list("at", "current", "n")})
+
+
+def recent(now: datetime) -> list[Certification]:
+    newest = ModelCertification.objects.filter(last_tested_at__isnull=False).order_by("-last_tested_at", "-pk")
+    return [answers.certification(pair, now) for pair in certifications.read(newest, 0, RECENT)]
+
+
+class AwsReach(View):
+    @extend_schema(operation_id="getAwsStatus", responses={200: AwsStatus}, tags=["certification queue"])
+    def get(self, request: Request) -> Response:
+        """Whether Bedrock answers with the credentials that are configured: a real call, at most a minute old."""
+        seen = aws.reach()
+        answer: AwsStatus = {
+            "configured": seen.configured,
+            "valid": seen.valid,
+            "message": _message(seen),
+            "region": seen.region,
+            "modelsAvailable": seen.models,
+            "accessKeyPreview": f"{seen.key_preview}..." if seen.key_preview else None,
+            "backend": seen.backend,  # type: ignore[typeddict-item]
+            "error": seen.error or None,
+            "errorReason": seen.reason,
+        }
+        return Response(answer)
+
+
+def _message(seen: aws.Reach) -> str:
+    if seen.backend == Backend.EMULATOR:
+        if seen.valid:
+            return _(
+                "AWS is not called: the local emulator answers in its place, and results say so. "
+                "Set AWS credentials to certify on AWS."
+            )
+        return _("The local emulator, which stands in for AWS, does not answer. Start it with: manage.py up")
+    if seen.valid:
+        facts = {"region": seen.region, "count": seen.models}
+        return _("AWS Bedrock answers in %(region)s and lists %(count)d models.") % facts
+    assert seen.reason is not None  # noqa: S101 - what is not valid has a reason
+    return _(fixes.fix_for(seen.reason, region=seen.region, operation="ListFoundationModels").text)
