@@ -40,6 +40,36 @@ def test_equal_regions_raise_no_alarm(catalogue: None, emulator: str, monkeypatc
     assert not RunJudgement.objects.exists()
 
 
+def test_a_region_that_counts_other_tokens_for_the_same_prompt_raises_an_alarm(
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch(emulator, '[[rule]]\nregion = "us-west-2"\nextra_input_tokens = 4')
+    try:
+        job = certify(["us-east-1", "us-west-2"], monkeypatch)
+    finally:
+        switch(emulator, "")
+    assert set(job.runs.values_list("verdict", flat=True)) == {Status.CERTIFIED}
+    [found] = comparison.compare(job)
+    assert found.alarm
+    assert "input tokens here and" in found.sentence
+    later = RunJudgement.objects.get()
+    assert (later.run.region_id, later.verdict) == ("us-west-2", Status.QUALITY_WARNING)
+    assert later.rating == "C"
+    assert "another model or another template" in later.message
+    assert ModelCertification.objects.get(region="us-west-2").status == Status.QUALITY_WARNING
+
+
+def test_a_few_tokens_more_are_none_of_its_business(
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch(emulator, '[[rule]]\nregion = "us-west-2"\nextra_input_tokens = 3')
+    try:
+        job = certify(["us-east-1", "us-west-2"], monkeypatch)
+    finally:
+        switch(emulator, "")
+    assert comparison.compare(job) == ()
+
+
 def test_a_region_that_serves_worse_is_judged_again(
     catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch, as_viewer: Client
 ) -> None:

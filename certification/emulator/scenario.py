@@ -70,6 +70,7 @@ class Troubles:
     leaks_template_tokens: bool = False
     ignores_max_tokens: bool = False
     ignores_system: bool = False
+    extra_input_tokens: int = 0
 
 
 HEALTHY = Troubles()
@@ -366,6 +367,8 @@ class _Reader:
                 effects[name] = self.choice(value, key, choices[name])
             elif name == "slow":
                 effects[name] = float(self.number(value, key, 0.01, 10_000))
+            elif name == "extra_input_tokens":
+                effects[name] = self.number(value, key, 0, 100_000, whole=True)
             elif name == "weak":
                 effects[name] = self._weak(value, key)
             elif self.flag(value, key):

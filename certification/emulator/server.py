@@ -260,7 +260,7 @@ class Emulator:
         if job.troubles.no_stop_sequences and (job.body.get("inferenceConfig") or {}).get("stopSequences"):
             raise refusals.field_not_supported("stopSequences")
         job.check_service()
-        given = converse.input_tokens(job.body)
+        given = converse.input_tokens(job.body) + job.troubles.extra_input_tokens
         job.check_window(given)
         said = job.say(converse.asked(job.body, job.target, streaming=streaming))
         return said, given if said.input_tokens is None else said.input_tokens

@@ -159,7 +159,19 @@ def _cell(run: CertificationRun) -> Cell | None:
         proved=parity.proved_capabilities(outcomes),
         lacks=frozenset(run.environment.get("lacks", ())),
         certified=run.verdict == Status.CERTIFIED,
+        tokens=_tokens(run),
     )
+
+
+def _tokens(run: CertificationRun) -> dict[int, int]:
+    """The input tokens that the service counted for the prompts that are compared, by trial."""
+    rows = [row for row in run.results.all() if row.case_id == parity.TOKENS_COMPARED_BY]
+    return {
+        trial["trial"]: trial["evidence"]["input_tokens"]
+        for row in rows
+        for trial in row.trials
+        if trial["passed"] and isinstance(trial["evidence"].get("input_tokens"), int)
+    }
 
 
 def _beside(cells: list[Cell]) -> tuple[Parity, ...]:

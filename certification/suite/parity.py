@@ -7,16 +7,19 @@ from dataclasses import dataclass, field, replace
 
 from certification.suite import statistics
 from certification.suite.case import Kind
+from certification.suite.cases.gates import REFERENCE_MARGIN
 from certification.suite.scoring import CaseOutcome, Standing
 
 ALARM = 0.05  # the share of false alarms among a job's alarms
+TOKENS_COMPARED_BY = "G09"
 
 
 @dataclass(frozen=True)
 class Cell:
     """One finished run as parity sees it. `trials` maps (case id, trial) to passed, valid trials only.
 
-    `proved` are the capabilities that a passed trial needed, `lacks` those that the run proved absent.
+    `proved` are the capabilities that a passed trial needed, `lacks` those that the run proved absent. `tokens` are the
+    input tokens that the service counted for the prompts of TOKENS_COMPARED_BY, by trial.
     """
 
     model: str
@@ -27,6 +30,7 @@ class Cell:
     proved: frozenset[str] = frozenset()
     lacks: frozenset[str] = frozenset()
     certified: bool = False
+    tokens: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Parity:
     """How a region stands beside its reference. `flips` passed there and failed here, `gains` the other way round.
 
     `p_value` is the one-sided exact test's, `adjusted` the same after Benjamini-Hochberg over the cells of the job.
-    `losses` are capabilities that the reference has and this region lacks. `sentence` is for people; "" without alarm.
+    `losses` are capabilities that the reference has and this region lacks. `counted` says that the same prompt counts other
+    tokens here, which no luck explains. `sentence` is for people; "" without alarm.
     """
 
     model: str
@@ -47,10 +52,11 @@ class Parity:
     adjusted: float
     losses: frozenset[str] = frozenset()
     sentence: str = ""
+    counted: str = ""
 
     @property
     def alarm(self) -> bool:
-        """Whether more trials flipped than luck explains."""
+        """Whether more trials flipped than luck explains, or the same prompt counts other tokens."""
         return bool(self.sentence)
 
 
@@ -107,7 +113,20 @@ def _beside(reference: Cell, cell: Cell) -> Parity:
         p_value=pairs.p_value,
         adjusted=pairs.p_value,
         losses=reference.proved & cell.lacks,
+        counted=_counted(reference, cell),
     )
+
+
+def _counted(reference: Cell, cell: Cell) -> str:
+    """What is to be said where the same prompt counts fewer tokens than in the reference, or over REFERENCE_MARGIN more."""
+    for trial in sorted(reference.tokens.keys() & cell.tokens.keys()):
+        theirs, ours = reference.tokens[trial], cell.tokens[trial]
+        if not theirs <= ours <= theirs + REFERENCE_MARGIN:
+            return (
+                f"the same prompt counts {ours} input tokens here and {theirs} in {reference.region} "
+                f"({TOKENS_COMPARED_BY}): another model or another template"
+            )
+    return ""
 
 
 def _asked(cell: Cell) -> tuple[Hashable, ...]:
@@ -131,4 +150,4 @@ def _said(parity: Parity, adjusted: float, alarm: float) -> Parity:
             f"{len(parity.flips)} of {parity.compared} trials passed in {parity.reference} and failed here "
             f"({cases}), {len(parity.gains)} the other way round (p = {adjusted:.2g})"
         )
-    return replace(parity, adjusted=adjusted, sentence=said)
+    return replace(parity, adjusted=adjusted, sentence="; ".join(filter(None, (said, parity.counted))))
