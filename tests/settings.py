@@ -32,3 +32,7 @@ embedded.ensure(ROOT)
 os.environ["DJANGO_SETTINGS_MODULE"] = "myia.settings"  # for the processes that tests start
 
 from myia.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.MD5PasswordHasher"
+]  # people are made for every test; a real hash takes long
