@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseProblem
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from certification.bedrock.client import Bedrock
@@ -250,18 +250,16 @@ def _finish(execution: Execution, judgement: Judgement) -> bool:
     says_something = judgement.verdict != Status.PENDING or (
         judgement.reason is not None and judgement.reason.facts.owner != Owner.OURS
     )
+    results = execution.results()
 
-    def write() -> bool:
-        with transaction.atomic():
-            won = run.finish(outcome, execution.results())
-            if won and execution.trials:
-                Acceptance.forget(run.model, execution.contradicted())
-                Acceptance.learn(run.model_id, run.region_id, execution.learnt(), timezone.now())
-            if won and says_something:
-                standing.publish(run, ttl)
-            return won
+    def also() -> None:
+        if execution.trials:
+            Acceptance.forget(run.model, execution.contradicted())
+            Acceptance.learn(run.model_id, run.region_id, execution.learnt(), timezone.now())
+        if says_something:
+            standing.publish(run, ttl)
 
-    won = persist(write)
+    won = persist(lambda: run.finish(outcome, results, also))
     _tell(run, outcome, won=won)
     return won
 

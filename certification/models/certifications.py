@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from certification import generation
-from certification.models import webhooks
+from certification.models import rows, webhooks
 from certification.models.catalogue import AIModel, Region, Route
 from certification.models.jobs import VERDICTS, Backend, CertificationJob, CertificationRun, State, Tier
 from certification.models.judgements import RunJudgement
@@ -94,9 +94,9 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
         """Take their standing from certifications past their date. The number of rows."""
         lapsed = self.expired().exclude(status=Status.NOT_TESTED).order_by("pk").select_for_update()
         with transaction.atomic():
-            rows = self.filter(pk__in=list(lapsed.values_list("pk", flat=True)))
-            expired = rows.update(previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now())
-            webhooks.certifications_changed(rows.select_related("model", "region", "run"), "expired")
+            due = self.filter(pk__in=list(lapsed.values_list("pk", flat=True)))
+            expired = due.update(previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now())
+            webhooks.certifications_changed(due.select_related("model", "region", "run"), "expired")
         if expired:
             generation.bump()
         return expired
@@ -165,8 +165,14 @@ class ModelCertification(models.Model):
     @classmethod
     def lock(cls, run: CertificationRun) -> ModelCertification:
         """The row of a run's pair, made if need be and locked until the transaction ends."""
-        rows = cls.objects.select_for_update()
-        return rows.get_or_create(model_id=run.model_id, region_id=run.region_id)[0]
+        pair = [run.model_id, run.region_id]
+        row = rows.execute(LOCK, pair)
+        if row is None:
+            new = ModelCertification(model_id=run.model_id, region_id=run.region_id)
+            ModelCertification.objects.bulk_create([new], ignore_conflicts=True)
+            row = rows.execute(LOCK, pair)
+        assert row is not None  # noqa: S101 - nobody deletes one
+        return STANDING.instance(row)
 
     def record(self, run: CertificationRun, expires_at: datetime, decision: Decision | None = None) -> bool:
         """Let a finished run say where its pair stands now. Call on a locked row, inside the run's own transaction.
@@ -204,7 +210,7 @@ class ModelCertification(models.Model):
             values |= {"certified_at": run.completed_at, "certified_attempts": self.certified_attempts + 1}
         for name, value in values.items():
             setattr(self, name, value)
-        self.save(update_fields=[*values, "updated_at"])
+        type(self).objects.filter(pk=self.pk).update(**values, updated_at=timezone.now())
         if self.status != before:
             webhooks.certifications_changed([self], "run")
         generation.bump()
@@ -213,14 +219,20 @@ class ModelCertification(models.Model):
     @classmethod
     def rejudge(cls, run: CertificationRun, verdict: str, score: int | None, rating: str) -> bool:
         """Let a later judgement of the run that a certification stands on speak for it. True if it still stood on that run."""
-        rows = cls.objects.filter(run=run)
+        standing = cls.objects.filter(run=run)
         won = (
-            rows.update(
+            standing.update(
                 previous_status=F("status"), status=verdict, score=score, rating=rating, updated_at=timezone.now()
             )
             == 1
         )
         if won:
-            webhooks.certifications_changed(rows.exclude(previous_status=F("status")), "rejudged")
+            webhooks.certifications_changed(standing.exclude(previous_status=F("status")), "rejudged")
             generation.bump()
         return won
+
+
+STANDING = rows.Columns(ModelCertification, "standing")
+LOCK = f"""
+SELECT {STANDING.sql} FROM certification_modelcertification AS standing WHERE model_id = %s AND region_id = %s FOR UPDATE
+"""  # noqa: S608 - names of our own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -399,10 +399,13 @@ class CertificationRun(models.Model):
     def is_finished(self) -> bool:
         return self.status in TERMINAL
 
-    def finish(self, outcome: RunOutcome, results: Sequence[TestResult] = ()) -> bool:
-        """PROCESSING -> a terminal state with everything the run found, results and job counts in one transaction.
+    def finish(
+        self, outcome: RunOutcome, results: Sequence[TestResult] = (), also: Callable[[], object] | None = None
+    ) -> bool:
+        """PROCESSING -> a terminal state with everything the run found: results, what `also` writes and job counts.
 
-        False when the run is no longer this claimant's (cancelled, or given to another worker): then nothing is written.
+        All in one transaction. False when the run is no longer this claimant's (cancelled, or given to another worker): then
+        nothing is written. The job is counted last: all its runs wait for that row.
         """
         values = {**outcome.__dict__, "completed_at": timezone.now()}
         values["cost_usd"] = None if outcome.cost_usd is None else round(outcome.cost_usd, 6)
@@ -414,6 +417,8 @@ class CertificationRun(models.Model):
                 return False
             for name, value in values.items():
                 setattr(self, name, value)
+            if also is not None:
+                also()
             self.job.settle(1, int(outcome.verdict == Status.CERTIFIED), outcome.cost_usd or 0)
             return True
 
