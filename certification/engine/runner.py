@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
 import sys
@@ -63,6 +64,8 @@ PULSE_S = 1.0
 # Hundreds of call threads ask for the interpreter this often while they wait for it, and each time costs CPU (Python's own
 # 5 ms: a quarter more for 300 calls in flight); none of them holds it for longer anyway.
 SWITCH_S = 0.02
+# Python looks for garbage every 700 new objects, and once in a while among all that Django and botocore keep for good.
+GARBAGE_EVERY = 10_000
 MAX_IDENTIFIER = 100  # characters
 PERSIST_S = 60.0  # how long a result waits for a database that is away
 # Answers that speak about the way, not the model: the next route may work.
@@ -172,6 +175,8 @@ def forget_worker() -> None:
 @cache
 def _worker() -> Worker:
     sys.setswitchinterval(SWITCH_S)
+    gc.set_threshold(GARBAGE_EVERY)
+    gc.freeze()
     most = settings.CERTIFICATION_CONCURRENCY * settings.CERTIFICATION_CALLS_PER_RUN
     in_flight = getattr(settings, "CERTIFICATION_CALLS_IN_FLIGHT", 0) or most
     return Worker(
