@@ -126,6 +126,17 @@ def test_a_page_of_jobs_costs_few_queries(api: Api, jobs: Any, django_assert_num
         api.get(f"{HISTORY}?modelId={NOVA}&region=us-east-1")
 
 
+def test_deep_pages_hold_each_job_once(api: Api, operator: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "DEEP", 2)
+    for region in ("us-east-1", "us-west-2", "eu-west-1", "sa-east-1", "ap-southeast-2"):
+        ask([model(NOVA)], [region], by=operator)
+    CertificationJob.objects.filter(regions__contains=["us-west-2"]).update(created_at=timezone.now())
+    same = CertificationJob.objects.order_by("created_at")[:3].values("pk")
+    CertificationJob.objects.filter(pk__in=list(same.values_list("pk", flat=True))).update(created_at=timezone.now())
+    whole = listed(api)
+    assert [listed(api, f"limit=1&page={page}") for page in range(1, 7)] == [*([job] for job in whole), []]
+
+
 def test_many_jobs_are_estimated_not_counted(api: Api, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filters, "COUNTED", 1)
     pagination = api.get(f"{HISTORY}?limit=1")["pagination"]

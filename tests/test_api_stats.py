@@ -29,7 +29,7 @@ STATS, AWS = "certification-queue/stats", "certification-queue/aws-status"
 @pytest.fixture(autouse=True)
 def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(figures, "ANSWER_S", 0.05)  # no worker belongs to these tests
-    names = ("totals", "workers", aws.NAME)
+    names = ("totals", "past-runs", "workers", aws.NAME)
     for name in names:
         kept.forget(name)
     yield
@@ -100,6 +100,17 @@ def test_runs_that_took_two_attempts_are_retries(api: Api) -> None:
     assert figures.count().retry_rate == 100.0
 
 
+def test_runs_of_the_past_are_counted_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setattr(figures, "PAST_MARGIN", timedelta(0))
+    certify(model(), "us-east-1")
+    assert figures.count().runs["COMPLETED"] == 1
+    certify(model(), "us-west-2")
+    with django_assert_num_queries(3):
+        assert figures.count().runs["COMPLETED"] == 2
+
+
 def test_bulk_runs_are_paused_while_credentials_do_not_work(api: Api) -> None:
     job = ask([model()], ["us-east-1"])
     type(job).objects.filter(pk=job.pk).update(priority="bulk")
@@ -111,6 +122,7 @@ def test_bulk_runs_are_paused_while_credentials_do_not_work(api: Api) -> None:
 
 def test_stats_cost_few_queries(api: Api, django_assert_num_queries: Any) -> None:
     certify(model(), "us-east-1")
+    figures.count()
     with django_assert_num_queries(9):  # user; 24 h, runs, jobs; active, pause; by region; recent and its results
         api.get(STATS)
     with django_assert_num_queries(6):  # the first three are kept for seconds

@@ -143,7 +143,8 @@ def rows_for(asked: Asked, now: datetime) -> ModelCertificationQuerySet:
 
 def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[Pair]:
     """These certifications with all that is told of them, in two queries."""
-    found = list(rows.told()[start:end])
+    page = ModelCertification.objects.filter(pk__in=rows.values("pk")[start:end])  # first which, then all about them
+    found = list(page.told().order_by(*rows.query.order_by))
     tallies = TestResult.objects.tallies(row.run_id for row in found if row.run_id)
     return [_pair(row, tallies.get(row.run_id, (0, 0)) if row.run_id else (0, 0)) for row in found]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from certification.models import AIModel, Region
 MOST_PER_PAGE = 100
 # Rows that are counted, and that can be reached by page number; beyond, totals are the planner's estimate.
 COUNTED = 100_000
+DEEP = 1_000  # rows before a page
 T = TypeVar("T", bound=Model)
 
 
@@ -98,8 +99,22 @@ def pagination(page: int, limit: int, total: int) -> Pagination:
     return {"page": page, "limit": limit, "total": total, "totalPages": -(-total // limit)}
 
 
-def slice_of(rows: QuerySet[T], page: int, limit: int) -> Sequence[T]:
+def slice_of(rows: QuerySet[T], page: int, limit: int) -> list[T]:
     return list(rows[(page - 1) * limit : page * limit])
+
+
+def newest_of(rows: QuerySet[T], page: int, limit: int, by: str) -> list[T]:
+    """A page of rows, newest first. Where a deep one begins is read from the index of `by`, not by going through the rows."""
+    start = (page - 1) * limit
+    if start >= DEEP:
+        first = rows.order_by(f"-{by}").values_list(by, flat=True)[start : start + 1].first()
+        if first is None:
+            return []
+        start -= (
+            rows.filter(**{f"{by}__gt": first}).order_by().count()
+        )  # what is left are those of the very same moment
+        rows = rows.filter(**{f"{by}__lte": first})
+    return list(rows.order_by(f"-{by}", "-pk")[start : start + limit])
 
 
 def long_pagination(rows: QuerySet[Any], page: int, limit: int, by: str) -> LongPagination:

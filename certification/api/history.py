@@ -73,9 +73,9 @@ class History(View):
         page, limit = given["page"], given["limit"]
         jobs = jobs_asked_for(given)
         pagination = filters.long_pagination(jobs, page, limit, by="created_at")
-        newest = jobs.select_related("created_by").defer("config").order_by("-created_at", "-pk")
+        whole = jobs.select_related("created_by").defer("config")
         answer: JobPage = {
-            "jobs": [answers.job_summary(job) for job in filters.slice_of(newest, page, limit)],
+            "jobs": [answers.job_summary(job) for job in filters.newest_of(whole, page, limit, by="created_at")],
             "pagination": pagination,
         }
         return Response(answer)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
 from django.db import connection, models, transaction
 from django.db.models import Count, F, Func, Q, Sum
 from django.db.models.functions import Coalesce
@@ -105,7 +106,13 @@ class CertificationJob(models.Model):
         verbose_name = _("certification job")
         verbose_name_plural = _("certification jobs")
         ordering = ["-created_at"]
-        indexes = [models.Index(fields=["-created_at"]), models.Index(fields=["status", "-created_at"])]
+        indexes = [
+            models.Index(fields=["-created_at"]),
+            models.Index(fields=["status", "-created_at"]),
+            models.Index(fields=["type", "-created_at"], name="job_type_idx"),
+            GinIndex(fields=["model_ids"], opclasses=["jsonb_path_ops"], name="job_models_idx"),
+            GinIndex(fields=["regions"], opclasses=["jsonb_path_ops"], name="job_regions_idx"),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(status__in=TERMINAL, completed_at__isnull=False)
@@ -366,6 +373,13 @@ class CertificationRun(models.Model):
             models.Index(fields=["job", "status"]),
             models.Index(fields=["model", "region", "-completed_at"]),
             models.Index(fields=["status", "heartbeat_at"], condition=Q(status__in=ACTIVE), name="run_active_idx"),
+            # The figures of the last day and hour are read from this index alone.
+            models.Index(
+                fields=["completed_at"],
+                include=["status", "verdict", "attempt", "started_at"],
+                condition=Q(completed_at__isnull=False),
+                name="run_finished_idx",
+            ),
         ]
         constraints = [
             models.CheckConstraint(
