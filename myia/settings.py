@@ -130,6 +130,7 @@ INSTALLED_APPS = [
     "certification",
 ]
 MIDDLEWARE = [
+    "certification.api.authentication.TokenFromQuery",
     "certification.api.envelope.RequestId",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -256,6 +257,11 @@ API_RATES = {
     "write": env.int("API_WRITES_PER_MINUTE", default=100),
     "login": env.int("API_LOGINS_PER_MINUTE", default=10),
 }
+# Event streams hold a thread each: of the 16 of a web process, this many, and of these so many for one user.
+EVENT_STREAMS_PER_PROCESS = env.int("EVENT_STREAMS_PER_PROCESS", default=8)
+EVENT_STREAMS_PER_USER = env.int("EVENT_STREAMS_PER_USER", default=4)
+EVENT_HEARTBEAT = env.float("EVENT_HEARTBEAT", default=15)  # seconds between signs of life; who listens is checked then
+EVENT_POLL = env.float("EVENT_POLL", default=3)  # seconds between looks at a job that nobody says has changed
 # Proxies in front of us that append to X-Forwarded-For; 0: nobody does, and the header is not believed.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 AXES_IPWARE_PROXY_COUNT = TRUSTED_PROXIES

@@ -127,6 +127,34 @@ class JobSummary(TypedDict):
     costUsd: float
 
 
+class Counts(TypedDict):
+    """How many runs stand in each state."""
+
+    PENDING: int
+    QUEUED: int
+    PROCESSING: int
+    COMPLETED: int
+    FAILED: int
+    CANCELLED: int
+
+
+class Progress(TypedDict):
+    """How far a job is: fields of the job by the same names, and its runs per state."""
+
+    id: UUID
+    status: StateWord
+    totalModels: int
+    processedModels: int
+    successCount: int
+    failureCount: int
+    progress: Annotated[int, "Per cent, 0-100."]
+    costUsd: float
+    startedAt: datetime | None
+    completedAt: datetime | None
+    updatedAt: datetime
+    runs: Counts
+
+
 class Job(JobSummary):
     certifications: list[Run]
 
@@ -168,6 +196,24 @@ def job_summary(job: CertificationJob) -> JobSummary:
         "createdBy": job.created_by.email if job.created_by else None,
         "estimatedCostUsd": None if job.estimated_cost_usd is None else float(job.estimated_cost_usd),
         "costUsd": float(job.cost_usd),
+    }
+
+
+def progress(job: CertificationJob, counts: Mapping[str, int]) -> Progress:
+    """A job with the counts of its runs per state (`CertificationJob.counts`)."""
+    return {
+        "id": job.pk,
+        "status": job.status,  # type: ignore[typeddict-item]
+        "totalModels": job.total_runs,
+        "processedModels": job.processed_runs,
+        "successCount": job.succeeded_runs,
+        "failureCount": job.failed_runs,
+        "progress": job.progress,
+        "costUsd": float(job.cost_usd),
+        "startedAt": job.started_at,
+        "completedAt": job.completed_at,
+        "updatedAt": job.updated_at,
+        "runs": dict(counts),  # type: ignore[typeddict-item]
     }
 
 

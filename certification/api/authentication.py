@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import unquote_plus
 
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -69,6 +74,42 @@ def _by_token(credential: str) -> tuple[User, Access]:
     except tokens.TokenError:
         raise AuthenticationFailed(_("Your login is not valid any more. Log in again.")) from None
     return token.user, Access(token.user.role, token.id, token.expires_at)
+
+
+class TokenFromQuery:
+    """Middleware, before all others: takes `?token=` out of the address, so that no log, mail or error page can show it.
+
+    Browsers cannot send a header with an event stream: there it becomes the `Authorization` header, unless that was sent too.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "token" in unquote_plus(request.META.get("QUERY_STRING", "")) and request.path_info.startswith("/api/"):
+            token = _cut_token(request.META)
+            if token and EVENTS.fullmatch(request.path_info):
+                request.META.setdefault("HTTP_AUTHORIZATION", f"Bearer {token}")
+        return self.get_response(request)
+
+
+EVENTS = re.compile(r"/api/certification-queue/jobs/[^/]+/events")
+
+
+def _cut_token(environ: dict[str, Any]) -> str:
+    """Remove the parameter from the WSGI environment, also where a server or its access log keeps the raw address. The last one given."""
+    token, kept = "", []
+    for pair in environ["QUERY_STRING"].split("&"):
+        name, _is, value = pair.partition("=")
+        if unquote_plus(name).strip() == "token":
+            token = unquote_plus(value)
+        else:
+            kept.append(pair)
+    environ["QUERY_STRING"] = "&".join(kept)
+    for raw in ("RAW_URI", "REQUEST_URI"):
+        if raw in environ:
+            environ[raw] = "?".join(filter(None, (environ[raw].partition("?")[0], environ["QUERY_STRING"])))
+    return token
 
 
 class HasRole(BasePermission):

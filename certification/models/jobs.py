@@ -18,7 +18,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from certification import generation
+from certification import generation, wakeups
 from certification.models import rows, webhooks
 from certification.models.catalogue import AIModel, Region, Route
 from certification.models.rows import Columns
@@ -152,6 +152,7 @@ class CertificationJob(models.Model):
         True if this call closed the job.
         """
         now = timezone.now()
+        wakeups.tell(self.pk)
         cost = round(cost_usd, 6)
         counted = rows.execute(SETTLE, [certified, runs - certified, cost, now, self.pk])
         if counted is None or not counted[0]:
@@ -180,6 +181,7 @@ class CertificationJob(models.Model):
             if won:
                 webhooks.job_closed(self)
             generation.bump()
+            wakeups.tell(self.pk)
             return len(runs) if won else None
 
     def counts(self) -> dict[str, int]:
@@ -293,6 +295,7 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
             CertificationJob.objects.filter(pk=run.job_id, status__in=WAITING).update(
                 status=State.PROCESSING, started_at=now, updated_at=now
             )
+        wakeups.tell(run.job_id)
         return run
 
     def beat(self, claims: Mapping[uuid.UUID, str]) -> set[uuid.UUID]:
@@ -317,6 +320,8 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
 
 
 class CertificationRun(models.Model):
+    """One model in one region of a job. The database also keeps `changed_in`, a column for models/changes.py alone."""
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     job = models.ForeignKey(CertificationJob, on_delete=models.CASCADE, related_name="runs", verbose_name=_("job"))
     model = models.ForeignKey(AIModel, on_delete=models.PROTECT, related_name="runs", verbose_name=_("model"))
@@ -439,17 +444,18 @@ class CertificationRun(models.Model):
     def release(self) -> bool:
         """Hand an unfinished run back: PROCESSING -> PENDING; the attempt does not count. True if it was still ours."""
         mine = type(self).objects.filter(pk=self.pk, status=State.PROCESSING, claimed_by=self.claimed_by)
-        return (
-            mine.update(
-                status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None, attempt=F("attempt") - 1
-            )
-            == 1
+        won = mine.update(
+            status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None, attempt=F("attempt") - 1
         )
+        wakeups.tell(self.job_id)
+        return won == 1
 
     def retry_stalled(self, before: datetime) -> bool:
         """Give a run whose worker died to the queue again. True if this call won."""
         stalled = type(self).objects.filter(pk=self.pk, status=State.PROCESSING, heartbeat_at__lt=before)
-        return stalled.update(status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None) == 1
+        won = stalled.update(status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None)
+        wakeups.tell(self.job_id)
+        return won == 1
 
     def give_up(self, reason: Reason, message: str, unless_alive_since: datetime | None = None) -> bool:
         """End a run without a verdict from outside its worker -> FAILED. True if this call won."""
