@@ -156,7 +156,9 @@ def test_readers_that_lose_their_place_again_and_again_miss_nothing(job: Certifi
         seen += [(run.pk, run.status, run.attempt) for run, _cursor in kept]
         cursor = Cursor.parse(str(kept[-1][1])) if kept else cursor
         time.sleep(dice.random() / 100)
-    assert {(pk, attempt) for pk, status, attempt in seen if status == State.PENDING} >= {(run.pk, ROUNDS) for run in runs}
+    assert {(pk, attempt) for pk, status, attempt in seen if status == State.PENDING} >= {
+        (run.pk, ROUNDS) for run in runs
+    }
     assert max(Counter(seen).values()) == 1
     assert list(changes(job.runs.all(), cursor)) == []
 

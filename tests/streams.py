@@ -1,0 +1,136 @@
+"""A listener to server-sent events over a real socket, and the web server as it runs in production."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import connection
+
+PROJECT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 30
+
+
+@dataclass(frozen=True)
+class Event:
+    name: str
+    id: str
+    data: Any
+
+
+class Listener:
+    """One open stream, or the refusal of one."""
+
+    opened: ClassVar[list[Listener]] = []
+
+    def __init__(self, port: int, path: str, token: str = "", **headers: str) -> None:
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token:
+            sent["Authorization"] = f"Bearer {token}"
+        self.connection.request("GET", path, headers=sent)
+        self.response = self.connection.getresponse()
+        self.status = self.response.status
+        self.opened.append(self)
+        self.comments = 0
+        self.retry_ms = 0
+
+    def next(self) -> Event | None:
+        """The next event; None when the stream is over."""
+        name = last_id = data = ""
+        deadline = time.monotonic() + PATIENCE_S
+        while line := self.response.readline().decode():
+            assert time.monotonic() < deadline, "Nothing but signs of life."
+            field, _colon, value = line.rstrip("\n").partition(": ")
+            match field:
+                case "event":
+                    name = value
+                case "id":
+                    last_id = value
+                case "data":
+                    data = value
+                case "retry":
+                    self.retry_ms = int(value)
+                case "" if line != "\n":
+                    self.comments += 1
+                case "" if name:
+                    return Event(name, last_id, json.loads(data))
+        return None
+
+    def until(self, name: str) -> list[Event]:
+        """The events up to the first of this name."""
+        seen: list[Event] = []
+        while not seen or seen[-1].name != name:
+            event = self.next()
+            assert event is not None, f"The stream ended before {name}: {seen}"
+            seen.append(event)
+        return seen
+
+    def rest(self) -> list[Event]:
+        seen = []
+        while event := self.next():
+            seen.append(event)
+        return seen
+
+    def close(self) -> None:
+        self.response.close()
+        self.connection.close()
+
+
+class Web:
+    """gunicorn as the Procfile starts it, on the tests' own database."""
+
+    def __init__(self, port: int, log: Path, workers: int = 2, **environment: str) -> None:
+        self.port, self.log = port, log
+        args = (PROJECT / "Procfile").read_text().splitlines()[0].partition("gunicorn ")[2]
+        args = args.replace("${PORT:-3001}", str(port)).replace("--workers 2", f"--workers {workers}")
+        database = connection.settings_dict
+        url = f"{settings.DATABASE_URL.rpartition('/')[0]}/{database['NAME']}"
+        env = {**os.environ, "DATABASE_URL": url, "REDIS_URL": settings.REDIS_URL, "SECRET_KEY": settings.SECRET_KEY}
+        with log.open("ab") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", *args.split()], cwd=PROJECT, env={**env, **environment},
+                stdout=sink, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        self._until_it_answers()
+
+    def _until_it_answers(self) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                self.get("/api/auth/me")
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError(self.log.read_text())
+
+    def get(self, path: str, token: str = "") -> tuple[int, Any]:
+        """One ordinary request on a connection of its own: status and body."""
+        listener = Listener(self.port, path, token)
+        try:
+            return listener.status, json.loads(listener.response.read() or "null")
+        finally:
+            listener.close()
+
+    def workers(self) -> list[int]:
+        """The process ids of the web processes."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def stop(self) -> float:
+        """SIGTERM. The seconds until everything was over."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE_S)
+        return time.monotonic() - began
