@@ -215,8 +215,10 @@ def may_listen(request: Request) -> bool:
 
 STREAM = """A stream of events, each with an `id` to resume from. The data of each is JSON:
 
-- `progress` (`Progress`): first of all, and whenever the counts have changed.
-- `run` (`Run`): one run has changed; the whole run as it is now.
+- `progress`: first of all, and whenever the counts have changed: `id`, `status`, `totalModels`, `processedModels`,
+  `successCount`, `failureCount`, `progress`, `costUsd`, `startedAt`, `completedAt`, `updatedAt` as in `JobSummary`, and `runs`,
+  the number of runs in each state.
+- `run` (`Run`): a worker took it or handed it back, or it has ended; the whole run as it is now.
 - `done` (`JobSummary`): the job has ended. The stream ends after it.
 
 A comment every 15 seconds shows that the stream is alive."""

@@ -1,4 +1,5 @@
 """Each run bears the transaction that last changed its state, so that a reader can ask what changed since it last looked.
+That a message is out for a waiting run is no change: a sweep's thousands of runs would all be told of at once.
 
 Django does not know the column: the database alone writes it, whichever way a row is changed. See models/changes.py.
 """
@@ -15,7 +16,7 @@ BEGIN
 END $$ LANGUAGE plpgsql;
 
 CREATE TRIGGER certification_run_changed BEFORE UPDATE OF status ON certification_certificationrun
-FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION certification_run_changed();
+FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status AND NEW.status <> 'QUEUED') EXECUTE FUNCTION certification_run_changed();
 
 CREATE INDEX certification_run_changed_idx ON certification_certificationrun (job_id, changed_in);
 """
