@@ -286,7 +286,7 @@ def test_refusals_come_in_the_envelope(job: CertificationJob, viewer: User) -> N
     assert Api(nobody).get(path, status=403)["errorCode"] == "not_allowed"
     said = Api(viewer).get(path, status=400, Last_Event_ID="5:3:")
     assert said["data"]["validation"][0]["path"] == "header.Last-Event-ID"
-    Api(viewer).post(path, status=403)  # a viewer writes nowhere
+    assert Api(viewer).post(path, status=405)["errorCode"] == "method_not_allowed"
 
 
 def test_nobody_streams_to_a_question_about_the_headers(job: CertificationJob, viewer: User) -> None:
