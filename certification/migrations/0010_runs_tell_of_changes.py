@@ -29,6 +29,6 @@ ALTER TABLE certification_certificationrun DROP COLUMN changed_in;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("certification", "0008_refusals_are_remembered")]
+    dependencies = [("certification", "0009_indexes_for_the_api")]
 
     operations = [migrations.RunSQL(ADD, REMOVE)]
