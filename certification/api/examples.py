@@ -33,6 +33,30 @@ JOB_SUMMARY = {
 }  # fmt: skip
 ACCOUNT = {"id": "12", "email": "ana@example.org", "name": "Ana", "role": "operator"}
 
+CERTIFICATION = {
+    "id": "3", "modelId": NOVA, "modelUuid": MODEL, "modelName": "Nova Lite", "vendor": "Amazon", "providerId": "bedrock",
+    "region": "us-east-1", "regionName": "US East (N. Virginia)", "offered": True, "status": "certified",
+    "previousStatus": "not_tested", "passed": True, "score": 93, "rating": "A",
+    "badge": "/badges/amazon.nova-lite-v1:0/us-east-1.svg", "successRate": 100.0, "testsPassed": 41, "testsFailed": 0,
+    "attempts": 1, "avgLatencyMs": 446.1, "ttftMs": 362.0, "tokensPerSecond": 118.4, "errorMessage": None,
+    "errorCategory": None, "errorReason": None, "fix": None, "heldBack": None, "confirmAfter": None,
+    "certifiedAt": LATER, "expiresAt": "2026-12-20T14:02:19.377Z", "isExpired": False, "lastTestedAt": LATER,
+    "tier": "full", "backend": "aws", "runId": RUN["id"], "jobId": JOB, "activeRun": None, "createdAt": NOW,
+    "updatedAt": LATER,
+}  # fmt: skip
+ROUTE = {"kind": "ON_DEMAND", "targetId": NOVA}
+USABLE = {
+    "usable": True, "status": "certified", "model": NOVA, "region": "us-east-1", "route": ROUTE, "score": 93,
+    "rating": "A", "reason": "Certified on 2026-11-20 with score 93 (A).", "errorReason": None, "fix": None,
+    "certifiedAt": LATER, "validUntil": "2026-12-20T14:02:19.377Z", "backend": "aws",
+    "alternatives": [
+        {
+            "model": NOVA, "modelName": "Nova Lite", "region": "eu-west-3", "score": 91, "rating": "A",
+            "route": {"kind": "INFERENCE_PROFILE", "targetId": "eu.amazon.nova-lite-v1:0"},
+            "validUntil": "2026-12-20T14:03:00.112Z", "backend": "aws",
+        }
+    ],
+}  # fmt: skip
 # By the name of the type.
 ANSWERS: dict[str, Any] = {
     "Pagination": PAGINATION,
@@ -49,6 +73,14 @@ ANSWERS: dict[str, Any] = {
     },
     "StartedAll": {
         "jobId": JOB, "totalJobs": 96, "regions": ["us-east-1"], "status": "QUEUED", "skipped": [], "notOffered": 34,
+    },
+    "Certification": CERTIFICATION,
+    "CertificationPage": {"certifications": [CERTIFICATION], "pagination": PAGINATION},
+    "Usable": USABLE,
+    "AwsStatus": {
+        "configured": True, "valid": True, "message": "AWS answers: 133 models are listed in us-east-1.",
+        "region": "us-east-1", "modelsAvailable": 133, "accessKeyPreview": "AKIA...", "backend": "aws", "error": None,
+        "errorReason": None,
     },
     "Cancelled": {"jobId": JOB, "status": "CANCELLED", "cancelled": 3},
     "Fail": {
