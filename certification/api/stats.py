@@ -117,4 +117,4 @@ def _message(seen: aws.Reach) -> str:
         facts = {"region": seen.region, "count": seen.models}
         return _("AWS Bedrock answers in %(region)s and lists %(count)d models.") % facts
     assert seen.reason is not None  # noqa: S101 - what is not valid has a reason
-    return _(fixes.fix_for(seen.reason, region=seen.region, operation="ListFoundationModels").text)
+    return fixes.fix_for(seen.reason, region=seen.region, operation="ListFoundationModels").text
