@@ -115,3 +115,10 @@ def test_only_enabled_cases_are_asked() -> None:
     case_row().save()
     case_row(case_id="XOFF", enabled=False).save()
     assert [spec.id for spec in OperatorCase.objects.specs()] == ["XCAPITAL"]
+
+
+def test_a_pattern_that_never_ends_is_cut_and_blames_nobody() -> None:
+    spec = replace(SPEC, grader="regex", expected=r"^(a|a?)+$")
+    grade = custom.rehearse(spec, "a" * 60 + "!")
+    assert (grade.passed, grade.valid) == (False, False)
+    assert "longer than" in grade.sentence

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jsonschema
+import regex
 
 from certification.exchange import Operation, Outcome, Reply, Request, Text, Timing, Usage, user
 from certification.suite import graders
@@ -75,8 +76,8 @@ def _without(expected: Any) -> Check:
 def _matches(expected: Any) -> Check:
     [pattern] = _strings(expected, "regex")[:1]
     try:
-        re.compile(pattern)
-    except re.error as error:
+        regex.compile(pattern)
+    except regex.error as error:
         raise BadSpec(f"regex expects a regular expression: {error}.") from error
     return lambda outcome: graders.matches(outcome, pattern)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import regex
 from jsonschema import Draft202012Validator, SchemaError
 from jsonschema.exceptions import UnknownType
 from referencing.exceptions import Unresolvable
@@ -19,6 +20,7 @@ from certification.reasons import Reason, Status
 from certification.suite.case import Grade
 
 SHOWN = 300  # characters of an answer that evidence keeps
+SEARCH_S = 1.0  # an operator's own pattern may search that long
 
 # Refusals that say something about what was asked, hence about the model; other refusals of access or configuration say
 # nothing about it.
@@ -221,11 +223,16 @@ def without(outcome: Outcome | None, *forbidden: str) -> Grade:
 
 
 def matches(outcome: Outcome | None, pattern: str) -> Grade:
-    """The regular expression is found in the answer."""
-    return _text(
-        outcome, lambda text: re.search(pattern, text) is not None,
-        "The answer has the expected form.", "The answer does not have the expected form.", pattern,
-    )  # fmt: skip
+    """The regular expression is found in the answer. A pattern that searches too long says nothing about the model."""
+    try:
+        return _text(
+            outcome, lambda text: regex.search(pattern, text, timeout=SEARCH_S) is not None,
+            "The answer has the expected form.", "The answer does not have the expected form.", pattern,
+        )  # fmt: skip
+    except TimeoutError:
+        return Grade(
+            False, f"The pattern searched longer than {SEARCH_S:.0f} s in this answer.", {"pattern": pattern}, False
+        )
 
 
 def ends_with(outcome: Outcome | None, suffix: str) -> Grade:
