@@ -2,7 +2,7 @@
 
     python -m bench [--repeat 3] [--json]
 
-Takes about ten minutes. The servers, emulators and workers are started for it and end with it.
+Takes about a quarter of an hour. The servers, emulators and workers are started for it and end with it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 from argparse import Namespace
 
-from bench import enqueue, house, latency, memory, throughput
+from bench import api_reading, enqueue, house, latency, memory, throughput
 from bench.ground import PROJECT
 from bench.house import Row
 
@@ -38,7 +38,7 @@ def emulator(given: Namespace) -> list[Row]:
 def rows(given: Namespace) -> list[Row]:
     """All of them, in the order of the design."""
     found: list[Row] = []
-    for bench in (throughput.rows, enqueue.rows, latency.rows, memory.rows, emulator):
+    for bench in (throughput.rows, enqueue.rows, latency.rows, memory.rows, emulator, api_reading.rows):
         found += bench(given)
         house.purge()
     return found

@@ -44,11 +44,17 @@ def _leave() -> None:
 
 _own = "MYIA_ROOT" not in os.environ
 ROOT = Path(tempfile.mkdtemp(prefix="myia-bench-") if _own else os.environ["MYIA_ROOT"])
+ROOT.mkdir(parents=True, exist_ok=True)
+# Set in folders that began as a bench's: only there may what is stored be replaced.
+MARK = ROOT / ".myia" / "bench"
+_fresh = not (ROOT / ".myia" / "postgres").exists()
 _environment()
 try:
     embedded.ensure(ROOT)
 except embedded.EmbeddedError as error:
     sys.exit(str(error))
+if _fresh:
+    MARK.touch()
 atexit.register(_leave)
 signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # so that what was started ends, too
 django.setup()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from django.db import connection, models, transaction
 
+from bench.ground import MARK
 from certification.models import CertificationJob, CertificationRun, ModelCertification, TestResult
 
 RUNS_PER_JOB = 1000
@@ -31,10 +32,17 @@ SELECT n, gen_random_uuid() AS id, now() - (%s - n) * interval '3 hours' AS at F
 
 
 def fill(runs: int) -> float:
-    """So many finished runs of every pair in turn, unless they are there already. Seconds that it took."""
+    """So many finished runs of every pair in turn, unless they are there already. Seconds that it took.
+
+    Everything that was certified before is dropped, so SystemExit where the database is not a bench's own.
+    """
     key = f"bench.stored.{runs}"
     if CertificationJob.objects.filter(idempotency_key=f"{key}.0").exists():
         return 0.0
+    if not MARK.exists():
+        raise SystemExit(
+            "The database under MYIA_ROOT is not a bench's, and this bench replaces what is stored. Name an empty folder."
+        )
     started, jobs = time.perf_counter(), max(1, runs // RUNS_PER_JOB)
     with transaction.atomic(), connection.cursor() as cursor:
         _empty(cursor)

@@ -13,11 +13,17 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
+READ = ("certifications of a model", "a page of all certifications", "matrix", "badge")
 FIGURES = {
     "throughput": ("wall time over the ideal", "CPU a call"),
     "enqueue": ("the request waits", "all on the queue", "while a bulk worker takes them"),
     "latency": ("time over its slowest chain", "one full run"),
     "memory": ("memory of a worker",),
+    "api_reading": (
+        *[f"{what}, cold" for what in READ],
+        *[f"{what}, {how}" for what in READ for how in ("kept", "known (304)")],
+        *[f"{what}, kept: 99 of 100" for what in READ if what != "matrix"],
+    ),
 }
 
 
@@ -61,3 +67,16 @@ def test_the_emulators_bench_answers_every_call() -> None:
     told = json.loads(done.stdout)
     assert told["notOk"] == 0
     assert told["emulatorPerSecond"] > 0
+
+
+def test_the_reading_bench_gets_the_answers_that_it_asks_for(root: Path) -> None:
+    notes = [row["note"] for row in bench(root, "api_reading")["rows"]]
+    assert all(" 0 odd answers" in note for note in notes)
+
+
+def test_the_stored_runs_are_made_once(root: Path) -> None:
+    command = [sys.executable, "-c", "import bench.ground; from bench import stored; print(stored.fill(5_000))"]
+    bench(root, "api_reading")
+    env = {**os.environ, "MYIA_ROOT": str(root)}
+    done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert float(done.stdout) == 0

@@ -11,7 +11,6 @@ from typing import Any
 
 import jwt
 from django.conf import settings
-from django.db.models import Exists
 from django.utils.crypto import salted_hmac
 
 from certification.models import RevokedToken, User
@@ -55,8 +54,7 @@ def read(text: str) -> Token:
         token_id, user_id = uuid.UUID(claims["jti"]), int(claims["userId"])
     except (jwt.InvalidTokenError, ValueError, TypeError) as error:
         raise TokenError from error
-    revoked = Exists(RevokedToken.objects.filter(pk=token_id))
-    user = User.objects.with_role().filter(~revoked, pk=user_id, is_active=True).first()
+    user = RevokedToken.holder(token_id, user_id)
     if user is None or not hmac.compare_digest(_text(claims["session"]), _session(user)):
         raise TokenError
     return Token(token_id, user, datetime.fromtimestamp(claims["exp"], UTC))

@@ -40,10 +40,6 @@ class UserManager(BaseUserManager["User"]):
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
-    def with_role(self) -> models.QuerySet[User]:
-        """Users whose `role` asks for nothing more: the names of their groups come in the same query."""
-        return self.annotate(group_names=group_names("pk"))
-
     def get_by_natural_key(self, username: str | None) -> User:
         return self.get(email__iexact=username)
 
@@ -74,7 +70,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         """The highest of the user's groups; superusers are administrators, users without a group viewers of nothing: ''."""
         if self.is_superuser:
             return Role.ADMINISTRATOR
-        names = self.__dict__.get("group_names")  # as `with_role` read them
+        names = self.__dict__.get("group_names")  # when they were read with the user
         if names is None:
             names = [group.name for group in self.groups.all()]
         return next((role for role in reversed(Role.values) if role in names), "")
