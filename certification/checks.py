@@ -23,7 +23,13 @@ def certification_settings(**_kwargs: Any) -> list[CheckMessage]:
     ):
         if getattr(settings, name) < 1:
             found.append(Error(f"{name} must be at least 1.", id="certification.E001"))
-    for name in ("CERTIFICATION_MAX_RETRIES", "BADGE_MAX_AGE", "BADGE_CACHE_SECONDS", "API_CACHE_SECONDS"):
+    for name in (
+        "CERTIFICATION_MAX_RETRIES",
+        "CERTIFICATION_CALLS_IN_FLIGHT",
+        "BADGE_MAX_AGE",
+        "BADGE_CACHE_SECONDS",
+        "API_CACHE_SECONDS",
+    ):
         if getattr(settings, name) < 0:
             found.append(Error(f"{name} must not be negative.", id="certification.E001"))
     if settings.BEDROCK_BACKEND not in ("auto", "aws", "emulator"):

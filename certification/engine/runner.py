@@ -178,7 +178,7 @@ def _worker() -> Worker:
     gc.set_threshold(GARBAGE_EVERY)
     gc.freeze()
     most = settings.CERTIFICATION_CONCURRENCY * settings.CERTIFICATION_CALLS_PER_RUN
-    in_flight = getattr(settings, "CERTIFICATION_CALLS_IN_FLIGHT", 0) or most
+    in_flight = settings.CERTIFICATION_CALLS_IN_FLIGHT or most
     return Worker(
         bedrock=backend.bedrock(),
         limiter=limits.connect(settings.REDIS_URL, max_connections=min(in_flight, 32)),
