@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from certification.models import CertificationJob, State, User
+from certification.models import AIModel, CertificationJob, State, User
 from tests.api import Api
 
 pytestmark = pytest.mark.django_db
@@ -128,6 +128,14 @@ def test_a_job_that_nobody_knows_is_not_found(api: Api, what: str) -> None:
 )
 def test_a_bad_body_is_refused_with_paths(api: Api, call: str, body: Any, expected: list[str]) -> None:
     assert paths(api.post(f"certification-queue/{call}", body, status=400)) == expected
+    assert not CertificationJob.objects.exists()
+
+
+def test_a_model_under_two_of_its_names_stands_twice_in_the_list(api: Api) -> None:
+    nova = AIModel.objects.get(api_model_id=NOVA)
+    for names in ([NOVA, str(nova.pk)], [str(nova.pk), nova.pk.hex]):
+        said = api.post("certification-queue/certify-multiple", {"modelIds": names, "regions": ["us-east-1"]}, 400)
+        assert paths(said) == ["body.modelIds"]
     assert not CertificationJob.objects.exists()
 
 

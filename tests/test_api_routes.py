@@ -127,6 +127,20 @@ def test_another_kind_of_body_and_one_too_large_are_refused(administrator: User,
     assert (large.status_code, enveloped(large)["errorCode"]) == (413, "too_large")
 
 
+@pytest.mark.parametrize("path", sorted(PLAIN))
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_what_is_only_read_says_so_in_the_envelope(path: str, method: str) -> None:
+    answer = Client(enforce_csrf_checks=True).generic(method, f"/{path}")
+    assert enveloped(answer)["errorCode"] == "method_not_allowed"
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+
+
+def test_a_key_that_stands_twice_among_many_is_found_in_one_pass() -> None:
+    body = "{" + ",".join(f'"k{i}":1' for i in range(60_000)) + ',"k59999":2}'  # comparing all of them takes minutes
+    found = enveloped(call("POST", "api/auth/login", body=body))
+    assert '"k59999" stands twice' in found["message"]
+
+
 @pytest.mark.parametrize("path", ["api/", "api/nothing", "api/certification-queue/jobs/7", "api/auth/login/x"])
 def test_an_address_that_nobody_knows_is_not_found(path: str) -> None:
     answer = call("GET", path)

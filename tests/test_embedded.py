@@ -68,6 +68,12 @@ def test_urls_start_nothing_and_stay_the_same(root: Path) -> None:
     assert (root / ".myia" / "embedded.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_project_folder_that_does_not_exist_yet_is_made(tmp_path: Path) -> None:
+    root = tmp_path / "deep" / "new"
+    assert ":" in embedded.urls(root).database_url.removeprefix("postgres://").partition("@")[0]  # user:password
+    assert embedded.urls(root) == embedded.urls(root)
+
+
 def test_both_servers_answer_and_are_what_production_uses(shared: Path) -> None:
     assert str(query(shared, "SHOW server_version")).startswith("18.")
     assert query(shared, "SELECT current_user") == "myia"

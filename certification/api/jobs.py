@@ -115,10 +115,13 @@ class Start(View):
         """Raises 400 on a duplicate, 404 `model_not_found`."""
         _no_duplicates(names, path)
         try:
-            return dispatch.find_models(names)
+            found = dispatch.find_models(names)
         except dispatch.ModelNotFound as error:
             unknown = ", ".join(error.names[:5])
             raise not_found_error(error.code, _("Unknown model: %s. GET /api/models lists them.") % unknown) from error
+        if len(found) < len(names):
+            raise views.invalid(path, _("A model stands twice in the list, under two of its names."), "duplicate")
+        return found
 
     def regions(self, codes: Sequence[str], path: str) -> list[Region]:
         """Raises 400 on a duplicate, an unknown or a disabled region."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +54,7 @@ def parse(body: bytes) -> dict[str, Any]:
 def _object(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = next(key for i, (key, _value) in enumerate(pairs) if key in dict(pairs[:i]))
+        [(twice, _times)] = Counter(key for key, _value in pairs).most_common(1)
         raise ParseError(_("The key %s stands twice in the same object.") % json.dumps(twice[:60]))
     return found
 

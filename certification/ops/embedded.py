@@ -288,7 +288,7 @@ def _make_home(root: Path) -> Path:
     home = _home(root)
     if not home.exists():
         # As root the servers run as another user, who must pass through here; what is secret inside is closed itself.
-        home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         _give_to_owner_of(root, home)
     return home
 
