@@ -264,8 +264,7 @@ EVENT_HEARTBEAT = env.float("EVENT_HEARTBEAT", default=15)  # seconds between si
 EVENT_POLL = env.float("EVENT_POLL", default=3)  # seconds between looks at a job that nobody says has changed
 # Proxies in front of us that append to X-Forwarded-For; 0: nobody does, and the header is not believed.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
-AXES_IPWARE_PROXY_COUNT = TRUSTED_PROXIES
-AXES_IPWARE_META_PRECEDENCE_ORDER = ["HTTP_X_FORWARDED_FOR", "REMOTE_ADDR"] if TRUSTED_PROXIES else ["REMOTE_ADDR"]
+AXES_CLIENT_IP_CALLABLE = "certification.api.throttles.caller_ip"
 CORS_ALLOWED_ORIGINS = env.list(
     "CORS_ALLOWED_ORIGINS", default=[f"http://localhost:{port}" for port in (3000, 3002, 3003)]
 )

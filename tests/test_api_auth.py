@@ -8,8 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.utils import timezone
+from rest_framework.settings import api_settings
 
 from certification.api import tokens
 from certification.models import ApiKey, RevokedToken, Role, User
@@ -63,6 +65,27 @@ def test_too_many_failures_lock_the_login_out(ana: User, settings: Any) -> None:
     assert said["errorCode"] == "locked_out"
     assert int(api.response["Retry-After"]) == 900
     assert login(status=429)["errorCode"] == "locked_out"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "expected"),
+    [
+        (0, "203.0.113.9", "127.0.0.1"),
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "198.51.100.7, 203.0.113.9", "203.0.113.9"),
+        (2, "198.51.100.7, 203.0.113.9, 192.0.2.1", "203.0.113.9"),
+        (1, "2001:DB8::1", "2001:db8::1"),
+        (1, "somebody", None),
+        (1, None, "127.0.0.1"),
+    ],
+)
+def test_a_lock_out_is_about_the_address_that_our_proxies_saw(
+    ana: User, proxies: int, forwarded: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_settings, "NUM_PROXIES", proxies)
+    headers = {} if forwarded is None else {"X_Forwarded_For": forwarded}
+    Api().post("auth/login", {"email": ana.email, "password": "wrong"}, status=401, **headers)
+    assert AccessAttempt.objects.get().ip_address == expected
 
 
 def test_logins_are_counted_per_address(ana: User, settings: Any) -> None:
