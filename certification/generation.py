@@ -6,19 +6,23 @@ that Valkey lost never comes back. Without Valkey nothing is found and nothing i
 
 from __future__ import annotations
 
+import pickle
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import structlog
-from django.core.cache import cache
+from django.conf import settings
 from django.db import transaction
+from redis import Redis
 from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
 
-KEY = "generation"
+PREFIX = "myia:kept:"
+KEY = PREFIX + "generation"
 AWAY_S = 5.0  # how long a process leaves Valkey alone after it did not answer
 
 
@@ -40,6 +44,16 @@ class _Outage:
 outage = _Outage()
 
 
+def client() -> Redis:
+    """This process's client for what is small and stands before every answer: Django's cache makes one for each call."""
+    return _client(settings.REDIS_URL)
+
+
+@cache
+def _client(url: str) -> Redis:
+    return Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)
+
+
 def bump() -> None:
     """Outdate everything kept once the running transaction commits (now, without one). Call after changing what is told."""
     transaction.on_commit(_begin)
@@ -50,7 +64,7 @@ def _begin() -> None:
     if outage.lasts:
         return
     try:
-        cache.set(KEY, secrets.token_hex(8), timeout=None)
+        client().set(KEY, secrets.token_hex(8))
     except (RedisError, OSError) as error:
         outage.note(error)
 
@@ -71,13 +85,16 @@ def look(key: str) -> Found:
     if outage.lasts:
         return Found()
     try:
-        found = cache.get_many((KEY, key))
-        generation = found.get(KEY) or cache.get_or_set(KEY, secrets.token_hex(8), timeout=None) or ""
+        generation, stored = cast("list[bytes | None]", client().mget((KEY, PREFIX + key)))
+        if generation is None:  # the first of two processes that find none draws it
+            client().set(KEY, secrets.token_hex(8), nx=True)
+            generation = cast("bytes | None", client().get(KEY)) or b""
     except (RedisError, OSError) as error:
         outage.note(error)
         return Found()
-    kept_in, value = found.get(key, ("", None))
-    return Found(generation, value if kept_in == generation else None)
+    kept_in, value = pickle.loads(stored) if stored else ("", None)  # noqa: S301 - written by us, as Django's cache does
+    now = generation.decode()
+    return Found(now, value if kept_in == now else None)
 
 
 def keep(key: str, generation: str, value: Any, seconds: float) -> None:
@@ -85,6 +102,6 @@ def keep(key: str, generation: str, value: Any, seconds: float) -> None:
     if not generation or seconds <= 0 or outage.lasts:
         return
     try:
-        cache.set(key, (generation, value), timeout=seconds)
+        client().set(PREFIX + key, pickle.dumps((generation, value)), px=max(1, int(seconds * 1000)))
     except (RedisError, OSError) as error:
         outage.note(error)

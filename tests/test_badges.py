@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.conf import settings as django_settings
 from django.core.cache import cache
 from django.db import OperationalError, connection
 from django.test import Client
@@ -374,14 +373,14 @@ def test_an_impossible_name_costs_none(db: None, client: Client, django_assert_n
 
 def test_unknown_names_do_not_fill_the_cache(model: AIModel, client: Client) -> None:
     client.get("/badges/nobody.svg")
-    assert cache.get(standing.cache_key("nobody")) is None
+    assert generation.look(standing.cache_key("nobody")).value is None
 
 
 def test_without_the_cache_badges_still_work(
     model: AIModel, client: Client, settings: Any, django_assert_num_queries: Any
 ) -> None:
     stand(model)
-    settings.CACHES = {"default": {**django_settings.CACHES["default"], "LOCATION": "redis://127.0.0.1:9"}}
+    settings.REDIS_URL = "redis://127.0.0.1:9"
     for _ in range(2):
         with django_assert_num_queries(1):
             assert client.get(f"/badges/{MODEL}/us-east-1.svg").status_code == 200
