@@ -16,11 +16,13 @@ TOKEN_KEYS = re.compile(
     r"token", re.IGNORECASE
 )  # a secret unless it is counted: session_token="...", but max_tokens=64
 ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)")
+# A login token or an API key of ours, wherever it stands: in a misspelt address, in a request that gunicorn refuses.
+CREDENTIAL = re.compile(r"eyJ[\w-]+\.eyJ[\w-]+(?:\.[\w-]*)?|myia_[\w-]{40,}", re.ASCII)
 HIDDEN = "[redacted]"
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: hides values under secret-looking keys, at any depth, and AWS account ids inside ARNs."""
+    """A structlog processor: hides values under secret-looking keys, at any depth, credentials of ours, account ids in ARNs."""
     for key, value in event.items():
         event[key] = _redacted(key, value)
     return event
@@ -36,7 +38,7 @@ def _redacted(key: object, value: Any) -> Any:
         return {inner: _redacted(inner, kept) for inner, kept in value.items()}
     if isinstance(value, list | tuple):
         return [_redacted("", kept) for kept in value]
-    return ACCOUNT_ID.sub("************", value) if isinstance(value, str) else value
+    return CREDENTIAL.sub(HIDDEN, ACCOUNT_ID.sub("************", value)) if isinstance(value, str) else value
 
 
 SHARED: list[Any] = [
@@ -104,5 +106,8 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
             "celery.worker": {"level": "WARNING"},
             "urllib3.connection": {"level": "ERROR"},  # its warnings carry whole addresses
             "celery.app.trace": {"level": "ERROR"},
+            # It has handlers of its own, which know nothing of secrets.
+            "gunicorn.error": {"handlers": list(handlers), "level": "WARNING", "propagate": False},
+            "gunicorn.http.wsgi": {"level": "ERROR"},  # a warning for each HEAD: the body is dropped there on purpose
         },
     }

@@ -45,3 +45,15 @@ def test_what_is_counted_is_no_secret(fields: dict[str, Any]) -> None:
 def test_account_ids_are_hidden_in_arns_only() -> None:
     told = logged(event="x", arn="arn:aws:iam::123456789012:user/me", run="123456789012")
     assert told == {"event": "x", "arn": "arn:aws:iam::************:user/me", "run": "123456789012"}
+
+
+@pytest.mark.parametrize(
+    "credential", ["eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiIxIn0.c2ln-_", "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiIxIn0", "myia_" + "aB3-_" * 9]
+)  # fmt: skip
+def test_our_credentials_are_hidden_wherever_they_stand(credential: str) -> None:
+    told = logged(event=f"Invalid HTTP request line: 'GET /events?TOKEN={credential}&x=1 HTTP/9'", request=[credential])
+    assert told == {"event": f"Invalid HTTP request line: 'GET /events?TOKEN={logs.HIDDEN}&x=1 HTTP/9'", "request": [logs.HIDDEN]}  # fmt: skip
+    assert logged(event=f"/login/?next=/%3Ftoken%3D{credential}") == {
+        "event": f"/login/?next=/%3Ftoken%3D{logs.HIDDEN}"
+    }
+    assert logged(event="myia_certification started") == {"event": "myia_certification started"}
