@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.utils import DatabaseError
 from django.utils import timezone
 
@@ -200,3 +202,37 @@ def test_e_mail_addresses_are_one_whatever_their_case(viewer: User) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         User.objects.create_user("Viewer@Example.org", "another-long-password")
     assert User.objects.get_by_natural_key("VIEWER@example.org") == viewer
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("touched", ["queued", "beaten"])
+def test_runs_are_touched_in_the_order_in_which_a_cancel_locks_them(catalogue: None, touched: str) -> None:
+    low, high = (uuid.UUID(int=number) for number in (1, 2))
+    models = dispatch.find_models(["amazon.nova-lite-v1:0", "amazon.nova-micro-v1:0"])
+    job = dispatch.certify(models, dispatch.find_regions(["us-east-1"]), Wish(tier="quick")).job
+    for run, key in zip(job.runs.all(), (high, low), strict=True):  # the higher one lies first in the table
+        CertificationRun.objects.filter(pk=run.pk).update(id=key)
+    if touched == "beaten":
+        job.runs.update(status=State.PROCESSING, claimed_by="w")
+
+    def touch() -> None:
+        if touched == "queued":
+            CertificationRun.objects.mark_queued([high, low])
+        else:
+            CertificationRun.objects.beat({high: "w", low: "w"})
+        connection.close()
+
+    other = threading.Thread(target=touch)
+    with transaction.atomic():
+        assert job.runs.select_for_update().get(pk=low)
+        other.start()
+        while not _somebody_waits():
+            assert other.is_alive()
+        assert job.runs.select_for_update(nowait=True).get(pk=high)  # held by the other, this would be a deadlock
+    other.join()
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])

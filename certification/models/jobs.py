@@ -300,9 +300,10 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
 
     def beat(self, claims: Mapping[uuid.UUID, str]) -> set[uuid.UUID]:
         """Show that these claimed runs are being worked on. The ids that still belong to their claimant; the others are lost."""
-        held = self.filter(pk__in=claims, status=State.PROCESSING).values_list("pk", "claimed_by")
-        mine = {pk for pk, claimant in held if claims[pk] == claimant}
-        self.filter(pk__in=mine, status=State.PROCESSING).update(heartbeat_at=timezone.now())
+        with transaction.atomic():
+            held = self.filter(status=State.PROCESSING)._in_order(claims).values_list("pk", "claimed_by")
+            mine = {pk for pk, claimant in held if claims[pk] == claimant}
+            self.filter(pk__in=mine).update(heartbeat_at=timezone.now())
         return mine
 
     def stalled(self, before: datetime) -> CertificationRunQuerySet:
@@ -316,7 +317,13 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
 
     def mark_queued(self, ids: Iterable[uuid.UUID]) -> int:
         """Note that a message for these waiting runs is out (PENDING -> QUEUED). The number of rows."""
-        return self.filter(pk__in=list(ids), status__in=WAITING).update(status=State.QUEUED, enqueued_at=timezone.now())
+        with transaction.atomic():
+            waiting = list(self.filter(status__in=WAITING)._in_order(ids).values_list("pk", flat=True))
+            return self.filter(pk__in=waiting).update(status=State.QUEUED, enqueued_at=timezone.now())
+
+    def _in_order(self, ids: Iterable[uuid.UUID]) -> CertificationRunQuerySet:
+        """Those of these runs, locked in the order in which `CertificationJob.cancel` locks: in any other, both may wait forever."""
+        return self.filter(pk__in=list(ids)).order_by("pk").select_for_update(of=("self",))
 
 
 class CertificationRun(models.Model):
