@@ -16,6 +16,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -487,7 +488,7 @@ class RunJudgementAdmin(ReadOnly, admin.ModelAdmin):
 
 class WebhookSubscriptionForm(forms.ModelForm):
     events = forms.MultipleChoiceField(
-        label=_("events"), choices=WebhookEvent.choices, widget=forms.CheckboxSelectMultiple
+        label=capfirst(_("events")), choices=WebhookEvent.choices, widget=forms.CheckboxSelectMultiple
     )
 
     class Meta:
@@ -577,7 +578,7 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
-        "created_at", "event", "subscription", "status", "attempts", "response_status", "error", "next_attempt_at",
+        "created_at", "event", "status", "subscription", "attempts", "response_status", "error", "next_attempt_at",
     )  # fmt: skip
     list_filter = ("status", "event", "subscription")
     list_select_related = ("subscription",)

@@ -46,6 +46,16 @@ OWNERS: dict[str, str | Promise] = {
     Owner.MODEL: _("the model"),
 }
 
+# Who can do what a fix says, by the word that is stored with it (`bedrock.fixes`).
+DOERS: dict[str, str | Promise] = {
+    "operator": _("operator"),
+    "AWS account administrator": _("AWS account administrator"),
+    "AWS organization administrator": _("AWS organization administrator"),
+    "network administrator": _("network administrator"),
+    "AWS Support, asked by the account administrator": _("AWS Support, asked by the account administrator"),
+    "nobody": _("nobody"),
+}
+
 CATEGORIES: dict[str, str | Promise] = {
     ErrorCategory.UNAVAILABLE: _("unavailable"),
     ErrorCategory.PERMISSION_ERROR: _("permission"),

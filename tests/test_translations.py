@@ -17,6 +17,7 @@ from django.templatetags.i18n import BlockTranslateNode, TranslateNode
 from django.utils import translation
 
 from certification import words
+from certification.bedrock import fixes
 from certification.reasons import ErrorCategory, Owner, Reason, Status
 
 ROOT = Path(settings.BASE_DIR)
@@ -144,6 +145,8 @@ def test_every_word_of_the_vocabularies_can_be_shown() -> None:
     assert set(words.REASONS) == set(Reason)
     assert set(words.CATEGORIES) == set(ErrorCategory)
     assert set(words.OWNERS) == set(Owner)
+    who = ("OPERATOR", "ACCOUNT_ADMIN", "ORGANIZATION_ADMIN", "NETWORK_ADMIN", "AWS_SUPPORT", "NOBODY")
+    assert set(words.DOERS) == {getattr(fixes, name) for name in who}
 
 
 def test_statuses_have_their_portuguese_words() -> None:

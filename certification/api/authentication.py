@@ -123,6 +123,6 @@ class HasRole(BasePermission):
         if not isinstance(access, Access):
             return False
         self.message = _("Your role (%(role)s) may not do this: it takes %(needed)s.") % {
-            "role": access.role or _("none"), "needed": needed,
+            "role": Role(access.role).label if access.role else _("none"), "needed": Role(needed).label,
         }  # fmt: skip
         return access.reaches(needed)

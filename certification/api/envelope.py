@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Js
 from django.shortcuts import render
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from django.views import defaults
 from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
@@ -138,11 +139,23 @@ CODES: dict[type[APIException], str] = {
 }
 
 
+def _patience(error: exceptions.Throttled) -> str:
+    """The framework's own sentence is hardly Portuguese."""
+    if error.wait is None:
+        return _("Too many requests. Try again later.")
+    wait = math.ceil(error.wait)
+    return ngettext(
+        "Too many requests. Try again in %(n)d second.", "Too many requests. Try again in %(n)d seconds.", wait
+    ) % {"n": wait}
+
+
 def _body(error: APIException) -> dict[str, Any]:
     if isinstance(error, ApiError):
         if error.status_code >= 500:
             return trouble(error.status_code, str(error.detail))
         return failure(error.status_code, error.error_code, str(error.detail), error.facts)
+    if isinstance(error, exceptions.Throttled):
+        return failure(429, CODES[exceptions.Throttled], _patience(error))
     code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "refused")
     if isinstance(error, ValidationError):
         found = list(_flat(error.detail))

@@ -20,6 +20,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from certification import words
 from certification.api import filters, views
 from certification.api.answers import BackendWord, Fix, Rating, Verdict, fix
 from certification.api.catalogue import RouteWord
@@ -191,7 +192,7 @@ def _objection(asked: Asked, best: ModelCertification | None) -> str:
 
 def _why(row: ModelCertification) -> str:
     said = row.run.error_message.strip() if row.run else ""
-    return said or _("Its last run ended as: %s.") % row.status.replace("_", " ")
+    return said or _("Its last run ended as: %s.") % words.STATUSES[row.status].label
 
 
 def _praise(best: ModelCertification | None) -> str:

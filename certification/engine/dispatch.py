@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
 
 from certification import generation
 from certification.engine import backend, queue
@@ -157,12 +158,15 @@ def certify(
         return earlier
     wanted = list(pairs) if pairs is not None else [(m, r) for m in models for r in regions]
     if not wanted:
-        raise NothingToRun("Nothing to certify: no model and region were given.")
+        raise NothingToRun(_("Nothing to certify: no model and region were given."))
     estimate = estimate_pairs(wanted, wish.tier)
     if wish.max_cost_usd is not None and estimate.usd > wish.max_cost_usd:
         raise TooExpensive(
-            f"This is estimated at {estimate.usd:.2f} USD (calls: {estimate.calls}), over the limit of "
-            f"{wish.max_cost_usd:.2f} USD. Ask for fewer models or regions, a lower tier, or a higher limit."
+            _(
+                "This is estimated at %(usd).2f USD (calls: %(calls)d), over the limit of %(limit).2f USD. "
+                "Ask for fewer models or regions, a lower tier, or a higher limit."
+            )
+            % {"usd": estimate.usd, "calls": estimate.calls, "limit": wish.max_cost_usd}
         )
     one = len({model.pk for model, _region in wanted}) == 1  # in however many regions
     kind = job_type or (JobType.SINGLE_MODEL if one else JobType.MULTIPLE_MODELS)
@@ -189,7 +193,7 @@ def certify_all(regions: Sequence[Region], wish: Wish, *, include_unlisted: bool
     models = list(AIModel.objects.active())
     pairs = [(m, r) for m in models for r in regions] if include_unlisted else offered_pairs(models, regions)
     if not pairs:
-        raise NothingToRun("No active model is offered in these regions. Run manage.py sync_catalogue first.")
+        raise NothingToRun(_("No active model is offered in these regions. Run manage.py sync_catalogue first."))
     done = certify(models, regions, wish, job_type=JobType.ALL_MODELS, pairs=pairs)
     not_offered = len(models) * len(regions) - len(pairs)
     return Dispatched(done.job, done.created, done.estimate, done.skipped, not_offered)
@@ -209,8 +213,11 @@ def retry(job: CertificationJob, by: User | None = None, *, cancelled: bool = Fa
     pairs = [(run.model, run.region) for run in again]
     if not pairs:
         left = 0 if cancelled else job.runs.filter(status=State.CANCELLED).count()
-        hint = f" {left} were cancelled: manage.py job retry {job.pk} --cancelled takes them too." if left else ""
-        raise NothingToRun(f"This job has no failed runs to retry.{hint}")
+        said = _("This job has no failed runs to retry.")
+        if left:
+            hint = _("Cancelled runs: %(n)d. This takes them too: manage.py job retry %(job)s --cancelled")
+            said = f"{said} {hint % {'n': left, 'job': job.pk}}"
+        raise NothingToRun(said)
     return certify([], [], Wish(tier=job.tier, by=by, config={"retry_of": str(job.pk)}), job_type=job.type, pairs=pairs)
 
 
@@ -284,9 +291,12 @@ def _already_running(skipped: Sequence[tuple[AIModel, Region]]) -> DispatchError
     model, region = skipped[0]
     run = CertificationRun.objects.filter(model=model, region=region, status__in=ACTIVE).select_related("job").first()
     if run is None:  # it ended this very moment
-        return NothingToRun("The run that stood in the way has just ended. Ask again.")
+        return NothingToRun(_("The run that stood in the way has just ended. Ask again."))
     return AlreadyRunning(
-        f"Already running: {model.api_model_id} in {region.code}, job {run.job_id}. "
-        f"Wait for it, or cancel it with: manage.py job cancel {run.job_id}",
+        _(
+            "Already running: %(model)s in %(region)s, job %(job)s. "
+            "Wait for it, or cancel it with: manage.py job cancel %(job)s"
+        )
+        % {"model": model.api_model_id, "region": region.code, "job": run.job_id},
         run.job,
     )

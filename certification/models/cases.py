@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from certification.suite import custom
 
@@ -46,7 +47,7 @@ class OperatorCase(models.Model):
     )
     good_sample = models.TextField(_("an answer that must pass"))
     bad_sample = models.TextField(_("an answer that must not pass"))
-    enabled = models.BooleanField(_("enabled"), default=True)
+    enabled = models.BooleanField(pgettext_lazy("own case", "enabled"), default=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, editable=False,
         verbose_name=_("created by"),

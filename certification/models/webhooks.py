@@ -30,6 +30,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 from kombu.exceptions import OperationalError
 
 from certification import addresses
@@ -109,7 +110,7 @@ class WebhookSubscription(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     url = models.CharField(_("address"), max_length=500, validators=[validate_url])
     events = models.JSONField(_("events"), default=list, validators=[validate_events])
-    is_active = models.BooleanField(_("active"), default=True)
+    is_active = models.BooleanField(pgettext_lazy("subscription", "active"), default=True)
     disabled_reason = models.TextField(_("why it was switched off"), blank=True)
     secret_salt = models.CharField(max_length=64, editable=False)
     secret_check = models.CharField(max_length=16, editable=False)

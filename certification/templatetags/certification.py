@@ -74,6 +74,12 @@ def owner_word(reason: str) -> str | Promise:
 
 
 @register.filter
+def doer_word(who: str) -> str | Promise:
+    """Who can do what a fix says; a word that nobody knows stays."""
+    return words.DOERS.get(who, who)
+
+
+@register.filter
 def span(duration: timedelta | None) -> str:
     """A duration as people read it: 4.2 s, 3 min 05 s, 2 h 07 min. Empty for None."""
     if duration is None:
