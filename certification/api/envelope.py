@@ -141,9 +141,10 @@ CODES: dict[type[APIException], str] = {
 
 def _patience(error: exceptions.Throttled) -> str:
     """The framework's own sentence is hardly Portuguese."""
-    if error.wait is None:
+    seconds: float | None = vars(error).get("wait")
+    if seconds is None:
         return _("Too many requests. Try again later.")
-    wait = math.ceil(error.wait)
+    wait = math.ceil(seconds)
     return ngettext(
         "Too many requests. Try again in %(n)d second.", "Too many requests. Try again in %(n)d seconds.", wait
     ) % {"n": wait}

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from certification import generation
@@ -134,12 +135,13 @@ def find_regions(codes: Iterable[str]) -> list[Region]:
     unknown = [code for code in codes if code not in found]
     if unknown:
         raise RegionNotFound(
-            f"Unknown region: {', '.join(unknown)}. Regions look like us-east-1; the admin lists all {Region.objects.count()}.",
+            _("Unknown region: %(regions)s. Regions look like us-east-1; the admin lists all %(n)d.")
+            % {"regions": ", ".join(unknown), "n": Region.objects.count()},
             unknown,
         )
     disabled = [code for code in codes if not found[code].enabled]
     if disabled:
-        raise RegionNotFound(f"Disabled region: {', '.join(disabled)}. Enable it in the admin first.", disabled)
+        raise RegionNotFound(_("Disabled region: %s. Enable it in the admin first.") % ", ".join(disabled), disabled)
     return [found[code] for code in codes]
 
 
@@ -163,10 +165,14 @@ def certify(
     if wish.max_cost_usd is not None and estimate.usd > wish.max_cost_usd:
         raise TooExpensive(
             _(
-                "This is estimated at %(usd).2f USD (calls: %(calls)d), over the limit of %(limit).2f USD. "
+                "This is estimated at %(usd)s USD (calls: %(calls)d), over the limit of %(limit)s USD. "
                 "Ask for fewer models or regions, a lower tier, or a higher limit."
             )
-            % {"usd": estimate.usd, "calls": estimate.calls, "limit": wish.max_cost_usd}
+            % {
+                "usd": number_format(estimate.usd, 2),
+                "calls": estimate.calls,
+                "limit": number_format(wish.max_cost_usd, 2),
+            }
         )
     one = len({model.pk for model, _region in wanted}) == 1  # in however many regions
     kind = job_type or (JobType.SINGLE_MODEL if one else JobType.MULTIPLE_MODELS)
