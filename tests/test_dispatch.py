@@ -104,7 +104,7 @@ def test_retry_makes_a_job_of_the_failed_runs_only() -> None:
 def test_retry_takes_cancelled_runs_when_asked_to_and_says_so_otherwise() -> None:
     job = ask([NOVA, HAIKU], ["us-east-1"]).job
     job.cancel()
-    with pytest.raises(dispatch.NothingToRun, match=r"2 were cancelled: manage.py job retry .* --cancelled"):
+    with pytest.raises(dispatch.NothingToRun, match=r"Cancelled runs: 2\. .*manage.py job retry .* --cancelled"):
         dispatch.retry(job)
     assert dispatch.retry(job, cancelled=True).job.total_runs == 2
 
