@@ -52,6 +52,21 @@ def test_login_names_each_missing_field() -> None:
     assert [entry["path"] for entry in said["data"]["validation"]] == ["body.email", "body.password"]
 
 
+def test_an_email_that_grows_in_lower_case_is_too_long_and_no_defect() -> None:
+    assert "\u0130".lower() != "\u0130".lower()[0]
+    said = login(email="\u0130" * 254, status=400)
+    assert said["data"]["validation"] == [
+        {"path": "body.email", "message": "Ensure this field has no more than 254 characters.", "code": "max_length"}
+    ]
+
+
+def test_nobody_keeps_a_token(ana: User) -> None:
+    api = Api()
+    for password, status in ((PASSWORD, 200), ("wrong", 401)):
+        api.post("auth/login", {"email": ana.email, "password": password}, status=status)
+        assert api.response["Cache-Control"] == "no-store"
+
+
 def test_a_disabled_user_is_told_nothing_else(ana: User) -> None:
     User.objects.filter(pk=ana.pk).update(is_active=False)
     assert login(status=401)["errorCode"] == "invalid_credentials"

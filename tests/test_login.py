@@ -37,6 +37,11 @@ def test_a_wrong_password_says_so_without_saying_which(client: Client, viewer: U
     assert sentence in unknown
 
 
+def test_an_address_that_grows_in_lower_case_is_wrong_like_any_other(client: Client, db: None) -> None:
+    answer = log_in(client, "\u0130" * 254)
+    assert (answer.status_code, "do not match an active account" in answer.content.decode()) == (200, True)
+
+
 def test_an_inactive_account_may_not_log_in(client: Client, viewer: User) -> None:
     User.objects.update(is_active=False)
     assert "do not match an active account" in log_in(client, viewer.email).content.decode()

@@ -22,8 +22,15 @@ from certification.models import RevokedToken, Role, User
 LOCKED_S = 900  # as long as AXES_COOLOFF_TIME
 
 
+class Email(serializers.CharField):
+    """In lower case before it is measured: one character may become two."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return str(super().to_internal_value(data)).lower()
+
+
 class Login(serializers.Serializer[Any]):
-    email = serializers.CharField(max_length=254)
+    email = Email(max_length=254)
     password = serializers.CharField(max_length=1000, trim_whitespace=False)
 
 
@@ -51,7 +58,7 @@ class LoginView(View):
         """
         given = views.body(request, Login)
         inner = as_request(request)
-        user = authenticate(inner, email=given["email"].strip().lower(), password=given["password"])
+        user = authenticate(inner, email=given["email"], password=given["password"])
         if getattr(inner, "axes_locked_out", False):
             raise LockedOut
         if not isinstance(user, User):

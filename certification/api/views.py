@@ -47,6 +47,12 @@ class View(APIView):
             self.http_method_not_allowed(request)  # said before anybody is asked to log in
         super().initial(request, *args, **kwargs)
 
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Nobody keeps an answer, tokens least of all, unless its view says how long it holds."""
+        final = super().finalize_response(request, response, *args, **kwargs)
+        final.headers.setdefault("Cache-Control", "no-store")
+        return final
+
     def role_for(self, method: str | None) -> str:
         usual = Role.VIEWER if method in SAFE else Role.OPERATOR
         return self.roles.get("GET" if method == "HEAD" else method or "", usual)
