@@ -27,6 +27,7 @@ from certification.ops import embedded
 from certification.ops.stack import Program, files, programs
 
 READY_S = 30
+HURRY_S = 15  # a celery worker that is told to end while it begins may not hear it
 
 
 class NotReady(Exception):
@@ -93,16 +94,21 @@ def uninterrupted() -> Iterator[list[int]]:
 def processes(
     programs: Sequence[Program], env: Mapping[str, str] | None = None
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """Run these programs while the block runs, their output in the log folder; ended in order afterwards."""
+    """Run these programs while the block runs, their output in the log folder; ended in order afterwards.
+
+    After a block that broke off they have HURRY_S to end: what they leave unfinished is taken up again elsewhere.
+    """
     files().make()
     started: list[tuple[Program, subprocess.Popen[str], IO[str]]] = []
+    most: float = HURRY_S
     try:
         for program in programs:
             with uninterrupted():  # else a signal between the birth of a process and the note of it leaves it running
                 started.append(_begin(program, env or {}))
         yield [process for _program, process, _log in started]
+        most = max((program.drain_seconds for program in programs), default=0)
     finally:
-        _end(started)
+        _end(started, most)
 
 
 def _begin(program: Program, env: Mapping[str, str]) -> tuple[Program, subprocess.Popen[str], IO[str]]:
@@ -117,12 +123,12 @@ def _begin(program: Program, env: Mapping[str, str]) -> tuple[Program, subproces
     return program, process, log
 
 
-def _end(started: Sequence[tuple[Program, subprocess.Popen[str], IO[str]]]) -> None:
+def _end(started: Sequence[tuple[Program, subprocess.Popen[str], IO[str]]], seconds: float) -> None:
     with uninterrupted() as impatient:  # a second Ctrl-C: do not wait for the rest, and leave none of it
         for _program, process, _log in started:
             process.terminate()
-        for program, process, log in started:
-            deadline = time.monotonic() + program.drain_seconds
+        deadline = time.monotonic() + seconds
+        for _program, process, log in started:
             while process.poll() is None and not impatient and time.monotonic() < deadline:
                 time.sleep(0.05)
             process.kill()
