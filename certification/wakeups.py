@@ -6,6 +6,7 @@ a run neither waits for Redis nor fails without it. Whoever watches looks at the
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 import uuid
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 GAP_S = 0.1  # between two messages of a process about the same job
 AWAY_S = 5.0  # before Redis is tried again
+CLOSE_S = 3.0  # for the last message when the process ends
 
 
 def tell(job_id: uuid.UUID) -> None:
@@ -48,6 +50,7 @@ class Outbox:
         self._changed: set[uuid.UUID] = set()
         self._lock = threading.Lock()
         self._filled = threading.Event()
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     def put(self, job_id: uuid.UUID) -> None:
@@ -58,8 +61,15 @@ class Outbox:
                 self._thread.start()
         self._filled.set()
 
+    def close(self) -> None:
+        """Send what is left and end the thread, within seconds: one at work while Python ends can keep it from ending."""
+        self._closing.set()
+        self._filled.set()
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
+
     def _send(self) -> None:
-        while True:
+        while not self._closing.is_set() or self._changed:
             self._filled.wait()
             self._filled.clear()
             with self._lock:
@@ -71,12 +81,13 @@ class Outbox:
                     pipeline.execute()
             except (redis.RedisError, OSError) as error:
                 log.warning("wakeups_without_redis", error=str(error))
-                time.sleep(AWAY_S)
+                self._closing.wait(AWAY_S)
             else:
-                time.sleep(GAP_S)
+                self._closing.wait(GAP_S)
 
 
 _outbox = Outbox()
+atexit.register(_outbox.close)
 
 
 class Watch:
