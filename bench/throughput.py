@@ -29,7 +29,7 @@ from certification.models import AIModel, Region
 
 CALLS_PER_RUN, WAITS_PER_RUN = 14, 11
 LATENCY_MS = 200.0
-FILL = 1.6  # runs at once, as a multiple of N / CERTIFICATION_CALLS_PER_RUN
+FILL = 2.4  # runs at once, as a multiple of N / CERTIFICATION_CALLS_PER_RUN
 GOALS = {64: 1.25, 300: 1.6}
 CPU_GOAL_MS = 2.0
 OURS = ("worker", "postgres", "valkey")
