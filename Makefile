@@ -55,8 +55,8 @@ messages: $(VENV)/dev.stamp ## collect texts to translate, compile translations 
 	$(BIN)/python manage.py compilemessages
 
 lock: ## lock the dependencies again, with hashes (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q requirements/base.in -o requirements/base.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q requirements/dev.in -o requirements/dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q requirements/base.in -o requirements/base.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header -q requirements/dev.in -o requirements/dev.txt
 
 clean: ## remove the environment and everything embedded (database included)
 	-test ! -x $(BIN)/python || $(BIN)/python manage.py down
