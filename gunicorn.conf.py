@@ -4,7 +4,9 @@ from typing import Any
 
 
 def post_worker_init(worker: Any) -> None:
-    """Event streams end as soon as their process is told to, instead of holding it until the graceful timeout."""
+    """Event streams end as soon as their process is told to, instead of holding it until the
+    graceful timeout.
+    """
     from certification.api import events  # noqa: PLC0415 - Django is set up by now
 
-    events.end_when(lambda: not worker.alive)
+    events.set_shutdown_check(lambda: not worker.alive)

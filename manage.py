@@ -13,7 +13,7 @@ NEEDS_SERVERS = frozenset({
     "list_uncertified", "load_catalogue", "loaddata", "migrate", "recertify_stale", "reconcile", "rescore", "runserver", "shell",
     "showmigrations", "sqlmigrate", "suite", "sync_catalogue",
 })  # fmt: skip
-READER_GONE = 128 + 13  # what a shell reports of a program that SIGPIPE ended
+SIGPIPE_EXIT = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 
 
 def main() -> None:
@@ -22,19 +22,29 @@ def main() -> None:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
 
-        from certification.ops import embedded
+        from certification.stack import embedded
     except ImportError as error:
-        sys.exit(f"{error}. Install what is needed with `make setup`, then use .venv/bin/python manage.py ...")
+        sys.exit(
+            f"{error}. Install what is needed with `make setup`, then use .venv/bin/python manage.py ..."
+        )
     try:
-        works_on_data = len(sys.argv) > 1 and sys.argv[1] in NEEDS_SERVERS and not {"-h", "--help"} & set(sys.argv)
+        works_on_data = (
+            len(sys.argv) > 1
+            and sys.argv[1] in NEEDS_SERVERS
+            and not {"-h", "--help"} & set(sys.argv)
+        )
         if works_on_data:
-            # Before the settings are read: a server whose port was taken meanwhile moves to another.
+            # Before the settings are read: a server whose port was taken meanwhile moves to
+            # another.
             root = Path(os.environ.get("MYIA_ROOT", Path(__file__).resolve().parent))
-            ours = {"database": not os.environ.get("DATABASE_URL"), "redis": not _redis_is_configured()}
+            ours = {
+                "database": not os.environ.get("DATABASE_URL"),
+                "redis": not _redis_is_configured(),
+            }
             if any(ours.values()):
                 embedded.ensure(root, **ours)
         if os.environ.get("DATABASE_URL") and (works_on_data or "--database" in sys.argv):
-            _knock()
+            _check_database()
         _execute(execute_from_command_line)
     except ImproperlyConfigured as error:
         print(error, file=sys.stderr)
@@ -43,8 +53,10 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def _knock() -> None:
-    """Say at once that a database of one's own is away: Django's pool would try for half a minute, a log line a second."""
+def _check_database() -> None:
+    """Say at once that a database of one's own is away: Django's pool would try for half a minute,
+    a log line a second.
+    """
     import django
     from django.core.management import CommandError
 
@@ -52,24 +64,27 @@ def _knock() -> None:
     from certification.management import terminal  # needs the settings
 
     try:
-        terminal.knock()
+        terminal.check_database()
     except CommandError as error:
         sys.exit(f"CommandError: {error}")
 
 
 def _execute(execute: Callable[[list[str]], None]) -> None:
-    """Run the command; when whoever reads its output has seen enough (`| head`), end as other programs do."""
+    """Run the command; when whoever reads its output has seen enough (`| head`), end as other
+    programs do.
+    """
     try:
         try:
             execute(sys.argv)
         finally:
             if sys.stdout:  # None where it was closed from the start
-                sys.stdout.flush()  # here and not at exit, where a broken pipe can no longer be caught
+                # here and not at exit, where a broken pipe can no longer be caught
+                sys.stdout.flush()
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(READER_GONE)
+        sys.exit(SIGPIPE_EXIT)
 
 
 def _reader_is_gone() -> bool:

@@ -1,8 +1,10 @@
-"""Every measured claim in one table: `python -m bench`. Each also by its own command: `python -m bench.throughput` ...
+"""Every measured claim in one table: `python -m bench`. Each also by its own command: `python -m
+bench.throughput` ...
 
     python -m bench [--repeat 3] [--json]
 
-Takes about a quarter of an hour. The servers, emulators and workers are started for it and end with it.
+Takes about a quarter of an hour. The servers, emulators and workers are started for it and end with
+it.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import subprocess
 import sys
 from argparse import Namespace
 
-from bench import api_reading, enqueue, house, latency, memory, throughput
-from bench.ground import PROJECT
-from bench.house import Row
+from bench import api_reading, enqueue, harness, latency, memory, throughput
+from bench.environment import PROJECT
+from bench.harness import Row
 
 EMULATOR_GOAL = 2000
 
@@ -28,21 +30,31 @@ def emulator(given: Namespace) -> list[Row]:
     return [
         Row(
             "emulator: Converse calls answered, one core, no latency",
-            seen["emulatorPerSecond"], "/s", EMULATOR_GOAL, seen["floorPerSecond"],
+            seen["emulatorPerSecond"],
+            "/s",
+            EMULATOR_GOAL,
+            seen["floorPerSecond"],
             f"floor: a bare asyncio server; {seen['cpuMsPerCall']:.2f} ms CPU a call; {seen['notOk']} not answered 200",
             most=False,
         )
-    ]  # fmt: skip
+    ]
 
 
 def rows(given: Namespace) -> list[Row]:
     """All of them, in the order of the design."""
     found: list[Row] = []
-    for bench in (throughput.rows, enqueue.rows, latency.rows, memory.rows, emulator, api_reading.rows):
+    for bench in (
+        throughput.rows,
+        enqueue.rows,
+        latency.rows,
+        memory.rows,
+        emulator,
+        api_reading.rows,
+    ):
         found += bench(given)
-        house.purge()
+        harness.purge()
     return found
 
 
 if __name__ == "__main__":
-    house.run(rows, house.parser(__doc__).parse_args())
+    harness.run(rows, harness.parser(__doc__).parse_args())

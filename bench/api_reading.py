@@ -1,13 +1,17 @@
-"""How fast the API is read with a million runs stored: certifications, the matrix, badges; cold, kept, and already known.
+"""How fast the API is read with a million runs stored: certifications, the matrix, badges; cold,
+kept, and already known.
 
     python -m bench.api_reading [--repeat 3] [--json] [--runs 1000000]
 
-The product's own web command with two processes, no limit of reads, and its logs written as in production. Cold: nothing is
-kept between requests (API_CACHE_SECONDS=0). Known: the caller sends the ETag and gets 304. Beside them a bare Django view and a
-bare FastAPI endpoint that do one query for the same rows, two processes each, without asking who asks. The load comes from a
-process of its own with keep-alive connections, on the same machine; every request has a token, which is checked each time.
+The product's own web command with two processes, no limit of reads, and its logs written as in
+production. Cold: nothing is kept between requests (API_CACHE_SECONDS=0). Known: the caller sends
+the ETag and gets 304. Beside them a bare Django view and a bare FastAPI endpoint that do one query
+for the same rows, two processes each, without asking who asks. The load comes from a process of its
+own with keep-alive connections, on the same machine; every request has a token, which is checked
+each time.
 
-Takes some two minutes, the runs included. With MYIA_ROOT naming a folder they stay there for the next time.
+Takes some two minutes, the runs included. With MYIA_ROOT naming a folder they stay there for the
+next time.
 """
 
 from __future__ import annotations
@@ -25,13 +29,13 @@ from dataclasses import dataclass
 from email.message import Message
 from statistics import median
 
-from bench import house, stored
-from bench.ground import PROJECT, ROOT
-from bench.house import Row
+from bench import dataset, harness
+from bench.environment import PROJECT, ROOT
+from bench.harness import Row
 from certification.api import tokens
 from certification.models import AIModel, ModelCertification, User
-from certification.ops import borrowed, embedded
-from certification.ops.stack import Program, programs
+from certification.stack import embedded, temporary
+from certification.stack.control import Program, programs
 
 RUNS, TINY_RUNS = 1_000_000, 5_000
 PER_SECOND, P99_MS = 500, 50
@@ -58,8 +62,11 @@ class Seen:
 def rows(given: Namespace) -> list[Row]:
     """Answers a second, with the bare Django view as the floor, and the two promised p99."""
     runs = TINY_RUNS if given.tiny else getattr(given, "runs", RUNS)
-    took = stored.fill(runs)
-    print(f"{runs} runs stored in {took:.0f} s" if took else f"{runs} runs are there already", file=sys.stderr)
+    took = dataset.fill(runs)
+    print(
+        f"{runs} runs stored in {took:.0f} s" if took else f"{runs} runs are there already",
+        file=sys.stderr,
+    )
     asked = questions()
     bare = {name: _bare(given, program, port) for name, program, port in bare_servers()}
     floor = bare["Django"].per_second
@@ -67,11 +74,16 @@ def rows(given: Namespace) -> list[Row]:
     seen = measure(given, asked)
     found = [
         Row(
-            f"{what}, {how}", one.per_second, "/s", PER_SECOND if _promised(what, how) else None, floor,
-            f"{one.note}; floor: a bare Django view (p99 {bare['Django'].p99:.1f} ms); {beside}", most=False,
+            f"{what}, {how}",
+            one.per_second,
+            "/s",
+            PER_SECOND if _promised(what, how) else None,
+            floor,
+            f"{one.note}; floor: a bare Django view (p99 {bare['Django'].p99:.1f} ms); {beside}",
+            most=False,
         )
         for (what, how), one in seen.items()
-    ]  # fmt: skip
+    ]
     late = [
         Row(f"{what}, {how}: 99 of 100 within", one.p99, "ms", P99_MS, bare["Django"].p99, one.note)
         for (what, how), one in seen.items()
@@ -87,11 +99,15 @@ def _promised(what: str, how: str) -> bool:
 def questions() -> dict[str, list[str]]:
     """Paths by what they ask for."""
     certified = ModelCertification.objects.order_by().values("model").distinct()
-    ids = list(AIModel.objects.filter(pk__in=certified).values_list("api_model_id", flat=True)[:MODELS])
+    ids = list(
+        AIModel.objects.filter(pk__in=certified).values_list("api_model_id", flat=True)[:MODELS]
+    )
     base = "/api/certification-queue/certifications"
     return {
         "certifications of a model": [f"{base}?modelId={model}&limit=100" for model in ids],
-        "a page of all certifications": [f"{base}?page={page}&limit=20" for page in range(1, MODELS + 1)],
+        "a page of all certifications": [
+            f"{base}?page={page}&limit=20" for page in range(1, MODELS + 1)
+        ],
         "matrix": ["/api/matrix"],
         "badge": [f"/badges/{model}/us-east-1.svg" for model in ids],
     }
@@ -108,7 +124,9 @@ def measure(given: Namespace, asked: Mapping[str, Sequence[str]]) -> dict[tuple[
             found[what, "cold"] = load(given, port, [(path, headers) for path in paths])
     with served(*web()) as port:
         for what, paths in asked.items():
-            known = [(path, {**headers, "If-None-Match": _etag(port, path, headers)}) for path in paths]
+            known = [
+                (path, {**headers, "If-None-Match": _etag(port, path, headers)}) for path in paths
+            ]
             found[what, "kept"] = load(given, port, [(path, headers) for path in paths])
             found[what, "known (304)"] = load(given, port, known, expected="304")
     return found
@@ -117,19 +135,42 @@ def measure(given: Namespace, asked: Mapping[str, Sequence[str]]) -> dict[tuple[
 def load(given: Namespace, port: int, requests: Sequence[Request], expected: str = "200") -> Seen:
     """The median of the repetitions."""
     seconds, warm_up = ("0.3", "0.1") if given.tiny else ("3", "1")
-    command = [sys.executable, "-m", "bench.load", "--port", str(port), "--seconds", seconds, "--warm-up", warm_up]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.load",
+        "--port",
+        str(port),
+        "--seconds",
+        seconds,
+        "--warm-up",
+        warm_up,
+    ]
     command += ["--connections", str(CONNECTIONS)]
     seen = []
     for _ in range(given.repeat):
         done = subprocess.run(
-            command, cwd=PROJECT, input=json.dumps(requests), capture_output=True, text=True, check=False
+            command,
+            cwd=PROJECT,
+            input=json.dumps(requests),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise SystemExit(done.stderr)
         told = json.loads(done.stdout)
-        odd = sum(count for status, count in told["statuses"].items() if status != expected) + told["broken"]
+        odd = (
+            sum(count for status, count in told["statuses"].items() if status != expected)
+            + told["broken"]
+        )
         seen.append(Seen(told["perSecond"], told["p50"], told["p99"], odd))
-    return Seen(*(median(values) for values in zip(*((s.per_second, s.p50, s.p99, s.odd) for s in seen), strict=True)))
+    return Seen(
+        *(
+            median(values)
+            for values in zip(*((s.per_second, s.p50, s.p99, s.odd) for s in seen), strict=True)
+        )
+    )
 
 
 def _etag(port: int, path: str, headers: Mapping[str, str]) -> str:
@@ -167,7 +208,7 @@ def bare_servers() -> Iterator[tuple[str, Program, int]]:
     gunicorn = (
         "-m",
         "gunicorn",
-        "bench.bare:django",
+        "bench.api_baseline:django",
         "--config",
         "python:bench",
         "--worker-class",
@@ -177,16 +218,40 @@ def bare_servers() -> Iterator[tuple[str, Program, int]]:
         "--threads",
         "16",
     )
-    uvicorn = ("-m", "uvicorn", "bench.bare:fast", "--workers", "2", "--no-access-log", "--log-level", "warning")
+    uvicorn = (
+        "-m",
+        "uvicorn",
+        "bench.api_baseline:fast",
+        "--workers",
+        "2",
+        "--no-access-log",
+        "--log-level",
+        "warning",
+    )
     port = free_port()
-    argv = (sys.executable, *gunicorn, "--bind", f"127.0.0.1:{port}", "--no-control-socket", "--log-level", "warning")
+    argv = (
+        sys.executable,
+        *gunicorn,
+        "--bind",
+        f"127.0.0.1:{port}",
+        "--no-control-socket",
+        "--log-level",
+        "warning",
+    )
     yield "Django", Program("bench-django", argv, stage=2, env=env, drain_seconds=20), port
     port = free_port()
-    yield "FastAPI", Program("bench-fastapi", (sys.executable, *uvicorn, "--port", str(port)), stage=2, env=env), port
+    yield (
+        "FastAPI",
+        Program("bench-fastapi", (sys.executable, *uvicorn, "--port", str(port)), stage=2, env=env),
+        port,
+    )
 
 
 def _bare(given: Namespace, program: Program, port: int) -> Seen:
-    ids = [path.partition("modelId=")[2].partition("&")[0] for path in questions()["certifications of a model"]]
+    ids = [
+        path.partition("modelId=")[2].partition("&")[0]
+        for path in questions()["certifications of a model"]
+    ]
     with served(program, port):
         return load(given, port, [(f"/?model={model}", {}) for model in ids])
 
@@ -194,7 +259,7 @@ def _bare(given: Namespace, program: Program, port: int) -> Seen:
 @contextlib.contextmanager
 def served(program: Program, port: int) -> Iterator[int]:
     """The program while it answers on the port. SystemExit when it does not within START_S."""
-    with borrowed.processes([program]) as [process]:
+    with temporary.processes([program]) as [process]:
         deadline, answered = time.monotonic() + START_S, 0
         while answered < 8:  # each process answers its first request late, and may not be there yet
             try:
@@ -202,12 +267,14 @@ def served(program: Program, port: int) -> Iterator[int]:
                 answered += 1
             except (OSError, http.client.HTTPException):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"{program.name} did not start. Its log is in {borrowed.files().logs}.") from None
+                    raise SystemExit(
+                        f"{program.name} did not start. Its log is in {temporary.files().logs}."
+                    ) from None
                 time.sleep(0.1)
         yield port
 
 
 if __name__ == "__main__":
-    parser = house.parser(__doc__, repeat=1)
+    parser = harness.parser(__doc__, repeat=1)
     parser.add_argument("--runs", type=int, default=RUNS, help="runs to have stored")
-    house.run(rows, parser.parse_args())
+    harness.run(rows, parser.parse_args())

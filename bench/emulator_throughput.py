@@ -1,10 +1,12 @@
-"""How many Converse calls a second the emulator answers, beside a bare asyncio server that only sends fixed bytes.
+"""How many Converse calls a second the emulator answers, beside a bare asyncio server that only
+sends fixed bytes.
 
     .venv/bin/python bench/emulator_throughput.py [--connections 64] [--seconds 5] [--distinct 500]
 
-Both servers run in a process of their own, one after the other; the same client drives both over raw sockets with
-requests built beforehand (keep-alive, one at a time per connection). The floor is the price of asyncio, sockets and
-this client on this machine; the ratio is the emulator's own work. Prints JSON with --json.
+Both servers run in a process of their own, one after the other; the same client drives both over
+raw sockets with requests built beforehand (keep-alive, one at a time per connection). The floor is
+the price of asyncio, sockets and this client on this machine; the ratio is the emulator's own work.
+Prints JSON with --json.
 """
 
 from __future__ import annotations
@@ -34,24 +36,28 @@ SIGNATURE = (
 
 
 def requests(distinct: int) -> list[bytes]:
-    """Converse requests with the suite's own references, each with a seed of its own, as a job of many runs sends them."""
+    """Converse requests with the suite's own references, each with a seed of its own, as a job of
+    many runs sends them.
+    """
     cases = [case.id for case in GATES if not case.over_run and case.id not in ("G10", "G11")]
     return [_request(Ref(1000 + i, cases[i % len(cases)], 0)) for i in range(distinct)]
 
 
 def _request(ref: Ref) -> bytes:
-    text = (
-        f"Read this text and then answer the question in one short sentence. {'The ferry leaves at nine. ' * 12}{ref}"
-    )
+    text = f"Read this text and then answer the question in one short sentence. {'The ferry leaves at nine. ' * 12}{ref}"
     message = {"role": "user", "content": [{"text": text}]}
     body = json.dumps({"messages": [message], "inferenceConfig": {"maxTokens": 300}}).encode()
     lines = [
-        f"POST /model/{MODEL}/converse HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json",
+        f"POST /model/{MODEL}/converse HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
         "User-Agent: Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux lang/python#3.11 md/pyimpl#CPython",
-        "X-Amz-Date: 20260101T000000Z", f"Authorization: {SIGNATURE}",
-        "amz-sdk-invocation-id: 00000000-0000-0000-0000-000000000000", "amz-sdk-request: attempt=1",
+        "X-Amz-Date: 20260101T000000Z",
+        f"Authorization: {SIGNATURE}",
+        "amz-sdk-invocation-id: 00000000-0000-0000-0000-000000000000",
+        "amz-sdk-request: attempt=1",
         f"Content-Length: {len(body)}",
-    ]  # fmt: skip
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
@@ -90,12 +96,16 @@ class Client(asyncio.Protocol):
         self._send()
 
 
-async def _drive(port: int, connections: int, seconds: float, messages: Sequence[bytes]) -> tuple[float, int]:
+async def _drive(
+    port: int, connections: int, seconds: float, messages: Sequence[bytes]
+) -> tuple[float, int]:
     """Answers per second and how many were not 200."""
     loop = asyncio.get_running_loop()
     pairs = await asyncio.gather(
         *(
-            loop.create_connection(lambda i=i: Client(messages, i * len(messages) // connections), "127.0.0.1", port)
+            loop.create_connection(
+                lambda i=i: Client(messages, i * len(messages) // connections), "127.0.0.1", port
+            )
             for i in range(connections)
         )
     )
@@ -113,7 +123,10 @@ class Fixed(asyncio.Protocol):
     """The floor: reads until a request's body is in, sends the same bytes."""
 
     BODY = b'{"output":{"message":{"role":"assistant","content":[{"text":"OK"}]}},"stopReason":"end_turn"}'
-    ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+    ANSWER = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        % (len(BODY), BODY)
+    )
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -124,7 +137,9 @@ class Fixed(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         head, separator, rest = self._buffer.partition(b"\r\n\r\n")
-        if separator and len(rest) >= int(head[head.index(b"Content-Length: ") + 16 :].split(b"\r\n", 1)[0]):
+        if separator and len(rest) >= int(
+            head[head.index(b"Content-Length: ") + 16 :].split(b"\r\n", 1)[0]
+        ):
             self._buffer = b""
             self._transport.write(self.ANSWER)  # type: ignore[attr-defined]
 
@@ -147,7 +162,9 @@ def _pin(pid: int, core: int) -> None:
 def floor(connections: int, seconds: float, messages: Sequence[bytes]) -> float:
     """Answers per second of the bare server."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=_serve_fixed, args=(theirs,), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(
+        target=_serve_fixed, args=(theirs,), daemon=True
+    )
     server.start()
     port = ours.recv()
     _pin(server.pid or 0, 1)
@@ -158,13 +175,17 @@ def floor(connections: int, seconds: float, messages: Sequence[bytes]) -> float:
         server.join()
 
 
-def emulator(connections: int, seconds: float, messages: Sequence[bytes]) -> tuple[float, int, float]:
+def emulator(
+    connections: int, seconds: float, messages: Sequence[bytes]
+) -> tuple[float, int, float]:
     """Answers per second, how many were not 200, and the server's CPU milliseconds per answer."""
     url, server = process.start(scenario="healthy")
     _pin(server.pid, 1)
     try:
         used = _cpu(server.pid)
-        rate, errors = asyncio.run(_drive(int(url.rsplit(":", 1)[1]), connections, seconds, messages))
+        rate, errors = asyncio.run(
+            _drive(int(url.rsplit(":", 1)[1]), connections, seconds, messages)
+        )
         return rate, errors, (_cpu(server.pid) - used) * 1000 / max(1.0, rate * (seconds + 0.5))
     finally:
         server.terminate()
@@ -181,7 +202,9 @@ def _cpu(pid: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--distinct", type=int, default=500, help="how many different requests")
@@ -192,16 +215,24 @@ def main() -> None:
     bare = floor(given.connections, given.seconds, messages)
     rate, errors, cpu = emulator(given.connections, given.seconds, messages)
     result = {
-        "connections": given.connections, "requestBytes": len(messages[0]), "floorPerSecond": round(bare),
-        "emulatorPerSecond": round(rate), "ratio": round(rate / bare, 3), "notOk": errors,
+        "connections": given.connections,
+        "requestBytes": len(messages[0]),
+        "floorPerSecond": round(bare),
+        "emulatorPerSecond": round(rate),
+        "ratio": round(rate / bare, 3),
+        "notOk": errors,
         "cpuMsPerCall": round(cpu, 3),
-    }  # fmt: skip
+    }
     if given.json:
         print(json.dumps(result))
         return
-    print(f"{given.connections} connections, {given.distinct} different requests of {len(messages[0])} bytes")
+    print(
+        f"{given.connections} connections, {given.distinct} different requests of {len(messages[0])} bytes"
+    )
     print(f"bare asyncio server   {bare:8.0f} requests/s")
-    print(f"emulator (Converse)   {rate:8.0f} requests/s   {rate / bare:.2f} of the floor, {cpu:.3f} ms CPU a call")
+    print(
+        f"emulator (Converse)   {rate:8.0f} requests/s   {rate / bare:.2f} of the floor, {cpu:.3f} ms CPU a call"
+    )
     print(f"answers other than 200: {errors}")
 
 

@@ -1,10 +1,12 @@
-"""How long until every run of a sweep over 130 models x 31 regions is on the queue, and how long its request waits.
+"""How long until every run of a sweep over 130 models x 31 regions is on the queue, and how long
+its request waits.
 
     python -m bench.enqueue [--repeat 3] [--json]
 
-Floor: Celery publishing as many trivial messages in a loop. Ours: `dispatch.certify` (checks, estimate, job and run rows,
-one message) and then the worker that publishes the runs' messages; the sweep is cancelled once all of them are out. Once
-with the queue's bulk worker idle elsewhere, once with it at work on the first runs.
+Floor: Celery publishing as many trivial messages in a loop. Ours: `dispatch.certify` (checks,
+estimate, job and run rows, one message) and then the worker that publishes the runs' messages; the
+sweep is cancelled once all of them are out. Once with the queue's bulk worker idle elsewhere, once
+with it at work on the first runs.
 """
 
 from __future__ import annotations
@@ -17,11 +19,11 @@ from dataclasses import dataclass
 
 from celery import current_app
 
-from bench import house
-from bench.ground import QUEUE
-from bench.house import Row
+from bench import harness
+from bench.environment import QUEUE
+from bench.harness import Row
 from certification.engine import dispatch, queue
-from certification.engine.dispatch import Wish
+from certification.engine.dispatch import CertifyOptions
 from certification.models import AIModel, CertificationJob, JobType, Priority, Region, State, Tier
 
 MODELS, REGIONS = 130, 31
@@ -41,9 +43,11 @@ def floor(messages: int) -> float:
     started = time.perf_counter()
     with current_app.producer_or_acquire() as producer:
         for i in range(messages):
-            current_app.send_task("bench.nothing", [i], queue="bench.floor", producer=producer, retry=False)
+            current_app.send_task(
+                "bench.nothing", [i], queue="bench.boto3_baseline", producer=producer, retry=False
+            )
     taken = time.perf_counter() - started
-    house.purge()
+    harness.purge()
     return taken
 
 
@@ -55,7 +59,9 @@ def sweep(models: int, regions: int) -> Sweep:
         for region in Region.objects.filter(enabled=True)[:regions]
     ]
     started = time.perf_counter()
-    job = dispatch.certify([], [], Wish(tier=Tier.QUICK), job_type=JobType.ALL_MODELS, pairs=pairs).job
+    job = dispatch.certify(
+        [], [], CertifyOptions(tier=Tier.QUICK), job_type=JobType.ALL_MODELS, pairs=pairs
+    ).job
     answered = time.perf_counter() - started
     while job.runs.filter(status=State.PENDING).exists():
         time.sleep(0.02)
@@ -73,7 +79,10 @@ def _until_idle() -> None:
 
 def measure(models: int, regions: int, queues: Sequence[str], repeat: int) -> list[Sweep]:
     """Sweeps with one worker per entry of `queues`, after a small one that warms up."""
-    with house.emulators(len(queues), LATENCY_MS) as urls, house.workers(urls, 16 * len(queues), 64, queues):
+    with (
+        harness.emulators(len(queues), LATENCY_MS) as urls,
+        harness.workers(urls, 16 * len(queues), 64, queues),
+    ):
         sweep(min(models, 6), min(regions, 10))
         return [sweep(models, regions) for _ in range(repeat)]
 
@@ -85,12 +94,15 @@ def rows(given: Namespace) -> list[Row]:
     bare = statistics.median(floor(count) for _ in range(given.repeat))
     clicks, bulk = f"{QUEUE},maintenance", f"{QUEUE}.bulk"
     alone = measure(models, regions, [clicks], given.repeat)
-    house.purge()
+    harness.purge()
     both = measure(models, regions, [clicks, bulk], given.repeat)
     note = f"medians of {given.repeat}; floor: Celery publishing {count} trivial messages"
     return [
         Row(
-            f"sweep of {count} pairs: the request waits", statistics.median(s.answered for s in alone + both), "s", 1.0
+            f"sweep of {count} pairs: the request waits",
+            statistics.median(s.answered for s in alone + both),
+            "s",
+            1.0,
         ),
         Row(
             f"sweep of {count} pairs: all on the queue",
@@ -100,12 +112,19 @@ def rows(given: Namespace) -> list[Row]:
             bare,
             note,
         ),
-        Row("the same while a bulk worker takes them", statistics.median(s.queued for s in both), "s", 3.0, bare, note),
+        Row(
+            "the same while a bulk worker takes them",
+            statistics.median(s.queued for s in both),
+            "s",
+            3.0,
+            bare,
+            note,
+        ),
     ]
 
 
 def main() -> None:
-    house.run(rows, house.parser(__doc__).parse_args())
+    harness.run(rows, harness.parser(__doc__).parse_args())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""One certification, nothing else running: from the request to its row, against what its calls themselves take.
+"""One certification, nothing else running: from the request to its row, against what its calls
+themselves take.
 
     python -m bench.latency [--repeat 10] [--json]
 
-The floors are computed from the evidence of the same run. Quick tier: the access gate's calls and then the slowest of the
-other cases' chains, as they were timed. Nothing may start before the access gate has passed, and a chain cannot be cut
-shorter. Full tier: the time of all calls together, divided by how many a run may have in flight.
+The floors are computed from the evidence of the same run. Quick tier: the access gate's calls and
+then the slowest of the other cases' chains, as they were timed. Nothing may start before the access
+gate has passed, and a chain cannot be cut shorter. Full tier: the time of all calls together,
+divided by how many a run may have in flight.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from bench import house
-from bench.house import Row
+from bench import harness
+from bench.harness import Row
 from certification.models import AIModel, CertificationRun, Region, Tier
 
 LATENCY_MS = 200.0
@@ -38,8 +40,8 @@ class Certified:
 def certify(pair: tuple[AIModel, Region]) -> Certified:
     """One interactive job of one run, measured from outside and by its own evidence."""
     started = time.time()
-    job = house.certify([pair], priority="interactive")
-    house.follow(job)
+    job = harness.certify([pair], priority="interactive")
+    harness.follow(job)
     run = job.runs.get()
     assert run.completed_at
     assert run.started_at
@@ -55,14 +57,19 @@ def certify(pair: tuple[AIModel, Region]) -> Certified:
 def seconds_of_calls(run: CertificationRun) -> dict[str, float]:
     """What the calls of each case took together, by its own evidence."""
     return {
-        result.case_id: sum(call["timing"]["total"] for trial in result.trials for call in trial["calls"]) / 1000
+        result.case_id: sum(
+            call["timing"]["total"] for trial in result.trials for call in trial["calls"]
+        )
+        / 1000
         for result in run.results.all()
     }
 
 
 @dataclass(frozen=True)
 class Full:
-    """One run of the full tier. Seconds: `ideal` = its calls' time / calls in flight, `took` from the request to the row."""
+    """One run of the full tier. Seconds: `ideal` = its calls' time / calls in flight, `took` from
+    the request to the row.
+    """
 
     model: str
     calls: int
@@ -73,8 +80,8 @@ class Full:
 def certify_fully(pair: tuple[AIModel, Region]) -> Full:
     """One interactive job of one full run."""
     started = time.time()
-    job = house.certify([pair], priority="interactive", tier=Tier.FULL)
-    house.follow(job)
+    job = harness.certify([pair], priority="interactive", tier=Tier.FULL)
+    harness.follow(job)
     run = job.runs.get()
     assert run.completed_at
     ideal = sum(seconds_of_calls(run).values()) / settings.CERTIFICATION_CALLS_PER_RUN
@@ -83,16 +90,19 @@ def certify_fully(pair: tuple[AIModel, Region]) -> Full:
 
 def measure_full(latency_ms: float | None) -> list[Full]:
     """One full run of each model, one after the other, after a quick one that warms up."""
-    found = {model.api_model_id: (model, region) for model, region in house.pairs(10_000, ["us-east-1", "us-west-2"])}
-    with house.emulators(1, latency_ms) as urls, house.workers(urls, 16, 64):
+    found = {
+        model.api_model_id: (model, region)
+        for model, region in harness.pairs(10_000, ["us-east-1", "us-west-2"])
+    }
+    with harness.emulators(1, latency_ms) as urls, harness.workers(urls, 16, 64):
         certify(next(iter(found.values())))
         return [certify_fully(found[name]) for name in FULL_MODELS]
 
 
 def measure(latency_ms: float | None, count: int) -> list[Certified]:
     """So many certifications of different models, one after the other, after two that warm up."""
-    pairs = house.pairs(count)
-    with house.emulators(1, latency_ms) as urls, house.workers(urls, 16, 64):
+    pairs = harness.pairs(count)
+    with harness.emulators(1, latency_ms) as urls, harness.workers(urls, 16, 64):
         for pair in pairs[:2]:
             certify(pair)
         return [certify(pair) for pair in pairs]
@@ -110,25 +120,38 @@ def rows(given: Namespace) -> list[Row]:
 
 
 def _full_row(seen: list[Full]) -> Row:
-    told = ", ".join(f"{one.model}: {one.calls} calls, ideal {one.ideal:.1f} s, took {one.took:.1f} s" for one in seen)
+    told = ", ".join(
+        f"{one.model}: {one.calls} calls, ideal {one.ideal:.1f} s, took {one.took:.1f} s"
+        for one in seen
+    )
     return Row(
         "one full run, recorded latencies: time over its calls' time / calls in flight",
-        max(one.took / one.ideal for one in seen), "x", GOAL, 1.0, told,
-    )  # fmt: skip
+        max(one.took / one.ideal for one in seen),
+        "x",
+        GOAL,
+        1.0,
+        told,
+    )
 
 
 def _row(calls: str, seen: list[Certified]) -> Row:
-    chain, claim = statistics.median(s.chain for s in seen), statistics.median(s.claim for s in seen)
+    chain, claim = (
+        statistics.median(s.chain for s in seen),
+        statistics.median(s.claim for s in seen),
+    )
     request = statistics.median(s.request for s in seen)
     return Row(
         f"one certification, {calls}: time over its slowest chain",
-        statistics.median(s.request / s.chain for s in seen), "x", GOAL, 1.0,
+        statistics.median(s.request / s.chain for s in seen),
+        "x",
+        GOAL,
+        1.0,
         f"medians of {len(seen)}: chain {chain:.3f} s, from claim {claim:.3f} s, from request {request:.3f} s",
-    )  # fmt: skip
+    )
 
 
 def main() -> None:
-    house.run(rows, house.parser(__doc__).parse_args())
+    harness.run(rows, harness.parser(__doc__).parse_args())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""A load generator that costs little: keep-alive connections, each asking again as soon as it was answered.
+"""A load generator that costs little: keep-alive connections, each asking again as soon as it was
+answered.
 
     python -m bench.load --port 3001 --seconds 3 --connections 8 < requests.json
 
-Standard input is a JSON list of [path, {header: value}]; the connections take them in turn. Prints JSON: answers a second, p50
-and p99 in ms, how often each status came, and how often a connection broke. A process of its own, without Django.
+Standard input is a JSON list of [path, {header: value}]; the connections take them in turn. Prints
+JSON: answers a second, p50 and p99 in ms, how often each status came, and how often a connection
+broke. A process of its own, without Django.
 """
 
 from __future__ import annotations
@@ -102,7 +104,9 @@ async def load(
 
     async def keep() -> None:
         while not told.over:
-            _transport, asker = await loop.create_connection(lambda: Asker(turn, told), "127.0.0.1", port)
+            _transport, asker = await loop.create_connection(
+                lambda: Asker(turn, told), "127.0.0.1", port
+            )
             while not asker.transport.is_closing() and not told.over:
                 await asyncio.sleep(0.05)
 
@@ -121,19 +125,29 @@ async def load(
 
 
 def request(path: str, headers: dict[str, str]) -> bytes:
-    lines = [f"GET {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"GET {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--warm-up", type=float, default=1)
     parser.add_argument("--connections", type=int, default=8)
     given = parser.parse_args()
     requests = [request(path, headers) for path, headers in json.load(sys.stdin)]
-    print(json.dumps(asyncio.run(load(given.port, requests, given.connections, given.seconds, given.warm_up))))
+    print(
+        json.dumps(
+            asyncio.run(load(given.port, requests, given.connections, given.seconds, given.warm_up))
+        )
+    )
 
 
 if __name__ == "__main__":

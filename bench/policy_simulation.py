@@ -1,12 +1,14 @@
 """How often the judging policy certifies what it should not, and withholds what it should certify.
 
-    .venv/bin/python bench/policy_simulation.py [--runs 4000] [--seed 1] [--markdown] [--plots bench/plots]
-    .venv/bin/python bench/policy_simulation.py --power-runs 0 --policy near_floor_first=0.10 second_retry=0
+    .venv/bin/python bench/policy_simulation.py [--runs 4000] [--seed 1] [--markdown] [--plots
+    bench/plots] .venv/bin/python bench/policy_simulation.py --power-runs 0 --policy
+    near_floor_first=0.10 second_retry=0
 
-Every simulated run goes through the real `plan.next_trials` and `scoring.judge`: only the grades are drawn, from the
-pass rates of a situation. Beside our verdict stands what a plain average of the same first trials would have said
-(certified from 80 %) and what one ping (the access gate) says. `--plots` writes the figures of docs/judging.md as SVG.
-`--policy` judges by other numbers than the policy's own, to see what a change of them would do.
+Every simulated run goes through the real `plan.next_trials` and `scoring.judge`: only the grades
+are drawn, from the pass rates of a situation. Beside our verdict stands what a plain average of the
+same first trials would have said (certified from 80 %) and what one ping (the access gate) says.
+`--plots` writes the figures of docs/judging.md as SVG. `--policy` judges by other numbers than the
+policy's own, to see what a change of them would do.
 """
 
 from __future__ import annotations
@@ -25,15 +27,22 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import svg
-from certification.exchange import Failure
+from certification.inference import Failure
 from certification.reasons import Reason, Status
 from certification.suite import plan, registry, scoring, statistics
 from certification.suite.case import Case, Grade, Kind
 from certification.suite.scoring import Calls, CaseOutcome, Judgement, Run
 
 PASS, FAIL = Grade(True, "Passed."), Grade(False, "Failed.")
-THROTTLED = Grade(False, "Throttled.", valid=False, cause=Failure(Reason.THROTTLED_TOKENS, "Too many tokens"))
-OUTAGE = Grade(False, "5xx.", valid=False, cause=Failure(Reason.SERVICE_UNAVAILABLE, "Unavailable", http_status=503))
+THROTTLED = Grade(
+    False, "Throttled.", valid=False, cause=Failure(Reason.THROTTLED_TOKENS, "Too many tokens")
+)
+OUTAGE = Grade(
+    False,
+    "5xx.",
+    valid=False,
+    cause=Failure(Reason.SERVICE_UNAVAILABLE, "Unavailable", http_status=503),
+)
 PLAIN_LINE = 0.80
 
 CASES = registry.cases("text", "full")
@@ -52,11 +61,13 @@ USUAL = Rates()
 
 @dataclass(frozen=True)
 class Situation:
-    """What a model and its region are really like. `certify` says what a verdict should be; None = neither is wrong.
+    """What a model and its region are really like. `certify` says what a verdict should be; None =
+    neither is wrong.
 
-    `promised` False: shown, but more than one run's trials can settle, so that no promise is made about it.
-    `only` overrides the pass rate of categories and of single cases by id. `throttled` and `outage` are the shares of
-    trials that infrastructure ends. Latencies are drawn around `ttft_ms` and `tokens_per_second` (log-normal, 25 %).
+    `promised` False: shown, but more than one run's trials can settle, so that no promise is made
+    about it. `only` overrides the pass rate of categories and of single cases by id. `throttled`
+    and `outage` are the shares of trials that infrastructure ends. Latencies are drawn around
+    `ttft_ms` and `tokens_per_second` (log-normal, 25 %).
     """
 
     name: str
@@ -98,7 +109,9 @@ SITUATIONS = (
 
 @dataclass(frozen=True)
 class Simulated:
-    """One simulated run: our judgement, the share a plain average sees, whether a ping passed, how many trials it took."""
+    """One simulated run: our judgement, the share a plain average sees, whether a ping passed, how
+    many trials it took.
+    """
 
     judgement: Judgement
     average: float
@@ -120,9 +133,13 @@ def simulate(situation: Situation, rng: random.Random, cases: Sequence[Case] = C
         for trial in due:
             graded[trial.case.id].append(draw(situation, trial.case, rng, troubles))
     judgement = scoring.judge(seen(plan.outcomes_of(cases, graded)))
-    first = [g.passed for c in cases if c.kind in _PLAIN for g in graded[c.id][: c.repeats] if g.valid]
+    first = [
+        g.passed for c in cases if c.kind in _PLAIN for g in graded[c.id][: c.repeats] if g.valid
+    ]
     average = sum(first) / len(first) if first else 0.0
-    return Simulated(judgement, average, graded[cases[0].id][0].passed, sum(map(len, graded.values())), graded)
+    return Simulated(
+        judgement, average, graded[cases[0].id][0].passed, sum(map(len, graded.values())), graded
+    )
 
 
 _PLAIN = (Kind.GATE, Kind.SCORED)
@@ -138,7 +155,9 @@ def draw(situation: Situation, case: Case, rng: random.Random, troubles: Counter
     if case.kind == Kind.PERFORMANCE:
         ttft, tps = situation.ttft_ms, situation.tokens_per_second
         figures = {"ttft_ms": ttft, "tokens_per_second": tps}
-        return Grade(True, "Measured.", {k: v * rng.lognormvariate(0, 0.25) for k, v in figures.items()})
+        return Grade(
+            True, "Measured.", {k: v * rng.lognormvariate(0, 0.25) for k, v in figures.items()}
+        )
     return PASS if rng.random() < situation.rate(case) else FAIL
 
 
@@ -171,7 +190,9 @@ class Tally:
 
     @property
     def right(self) -> float:
-        """The share that a healthy model may get: certified, or `pending` where infrastructure is in the way."""
+        """The share that a healthy model may get: certified, or `pending` where infrastructure is
+        in the way.
+        """
         disturbed = self.situation.throttled + self.situation.outage > 0
         return (self.certified + (self.verdicts[Status.PENDING] if disturbed else 0)) / self.runs
 
@@ -179,7 +200,8 @@ class Tally:
         """The table's cells; the interval is Wilson's, 95 %."""
         low, high = statistics.wilson(self.certified, self.runs)
         other = [
-            f"{100 * self.verdicts[s] / self.runs:.2f}" for s in (Status.QUALITY_WARNING, Status.FAILED, Status.PENDING)
+            f"{100 * self.verdicts[s] / self.runs:.2f}"
+            for s in (Status.QUALITY_WARNING, Status.FAILED, Status.PENDING)
         ]
         return (
             self.situation.name,
@@ -198,21 +220,26 @@ HEAD = ("situation", "should be certified", "certified %", "95 % interval", "war
 
 
 def tally(situation: Situation, runs: int, seed: int) -> Tally:
-    """`runs` simulated runs of a situation; the same seed gives the same tally, whatever else is simulated."""
+    """`runs` simulated runs of a situation; the same seed gives the same tally, whatever else is
+    simulated.
+    """
     rng, found = random.Random(f"{seed}/{situation.name}"), Tally(situation)
     for _ in range(runs):
         found.add(simulate(situation, rng))
     return found
 
 
-# What one run can and cannot tell: runs of a model that got worse, beside a certified run of before.
+# What one run can and cannot tell: runs of a model that got worse, beside a certified run of
+# before.
 
 LEVELS = (0.97, 0.95, 0.92, 0.90, 0.87, 0.85, 0.80, 0.75, 0.70, 0.60)
 
 
 @dataclass(frozen=True)
 class Power:
-    """How often a drop from 97 % to `level` is seen: not certified; paired test below 0.05 and below 0.01."""
+    """How often a drop from 97 % to `level` is seen: not certified; paired test below 0.05 and
+    below 0.01.
+    """
 
     level: float
     uncertified: float
@@ -221,15 +248,25 @@ class Power:
 
 
 def power(level: float, runs: int, seed: int, category: str = "") -> Power:
-    """The share of runs in which a drop from 97 % to `level` shows, everywhere or in one category alone."""
+    """The share of runs in which a drop from 97 % to `level` shows, everywhere or in one category
+    alone.
+    """
     rng = random.Random(f"{seed}/power/{category}/{level}")
-    dropped = Situation("", None, only={category: level}) if category else Situation("", None, Rates(level))
+    dropped = (
+        Situation("", None, only={category: level})
+        if category
+        else Situation("", None, Rates(level))
+    )
     uncertified, p_values = 0, []
     for _ in range(runs):
         before, after = _certified(rng), simulate(dropped, rng)
         uncertified += not after.judgement.passed
         p_values.append(statistics.pair(trials(before), trials(after)).p_value)
-    return Power(level, uncertified / runs, *(sum(p < line for p in p_values) / runs for line in (0.05, 0.01)))
+    return Power(
+        level,
+        uncertified / runs,
+        *(sum(p < line for p in p_values) / runs for line in (0.05, 0.01)),
+    )
 
 
 def _certified(rng: random.Random) -> Simulated:
@@ -257,18 +294,24 @@ def lines(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool) ->
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     for row in (head, *rows):
         first, *others = (
-            f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            f"{cell:<{w}}" if i == 0 else f"{cell:>{w}}"
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
         yield "  ".join((first, *others))
 
 
 def violations(tallies: Sequence[Tally]) -> list[str]:
-    """What of the two promises does not hold: broken certified in < 1 % of runs, healthy in > 99 % (or told to wait)."""
+    """What of the two promises does not hold: broken certified in < 1 % of runs, healthy in > 99 %
+    (or told to wait).
+    """
     return [
         f"{t.situation.name}: certified in {100 * t.share:.2f} %"
         for t in tallies
         if t.situation.promised
-        and ((t.situation.certify is False and t.share >= 0.01) or (t.situation.certify and t.right <= 0.99))
+        and (
+            (t.situation.certify is False and t.share >= 0.01)
+            or (t.situation.certify and t.right <= 0.99)
+        )
     ]
 
 
@@ -280,12 +323,22 @@ def plots(tallies: Sequence[Tally], powers: Mapping[str, Sequence[Power]]) -> di
     seen += [("paired test, p < 0.05", [100 * p.at_05 for p in everywhere])]
     seen += [("paired test, p < 0.01", [100 * p.at_01 for p in everywhere])]
     levels = [100 * p.level for p in everywhere]
-    one = [(f"{name} alone", [100 * (1 - p.uncertified) for p in found]) for name, found in powers.items() if name]
+    one = [
+        (f"{name} alone", [100 * (1 - p.uncertified) for p in found])
+        for name, found in powers.items()
+        if name
+    ]
     one += [("all cases", [100 * (1 - p.uncertified) for p in everywhere])]
     return {
-        "policy-situations.svg": svg.bars("Certified, in % of runs", bars, ("our policy", "plain average from 80 %")),
-        "policy-certified.svg": svg.curves("Certified, by what really passes", "true pass rate, %", levels, one),
-        "policy-power.svg": svg.curves("A drop from 97 % everywhere is seen", "pass rate after it, %", levels, seen),
+        "policy-situations.svg": svg.bars(
+            "Certified, in % of runs", bars, ("our policy", "plain average from 80 %")
+        ),
+        "policy-certified.svg": svg.curves(
+            "Certified, by what really passes", "true pass rate, %", levels, one
+        ),
+        "policy-power.svg": svg.curves(
+            "A drop from 97 % everywhere is seen", "pass rate after it, %", levels, seen
+        ),
     }
 
 
@@ -299,10 +352,19 @@ def main() -> int:
     )
     print("\n".join(lines(HEAD, [t.row() for t in tallies], options.markdown)))
     if options.power_runs:
-        found = {c: [power(level, options.power_runs, options.seed, c) for level in LEVELS] for c in CATEGORIES}
+        found = {
+            c: [power(level, options.power_runs, options.seed, c) for level in LEVELS]
+            for c in CATEGORIES
+        }
         print(f"\nA drop from 97 %, {options.power_runs} pairs of runs per line\n")
         print(
-            "\n".join(lines(POWER_HEAD, [row for c in CATEGORIES for row in power_rows(c, found[c])], options.markdown))
+            "\n".join(
+                lines(
+                    POWER_HEAD,
+                    [row for c in CATEGORIES for row in power_rows(c, found[c])],
+                    options.markdown,
+                )
+            )
         )
         if options.plots:
             options.plots.mkdir(parents=True, exist_ok=True)
@@ -323,7 +385,12 @@ def power_rows(category: str, found: Sequence[Power]) -> list[tuple[str, ...]]:
     """The power table's cells for drops in one category, or everywhere for ""."""
     where = f"{category} alone" if category else "all cases"
     return [
-        (where, f"{100 * p.level:.0f}", *(f"{100 * v:.1f}" for v in (p.uncertified, p.at_05, p.at_01))) for p in found
+        (
+            where,
+            f"{100 * p.level:.0f}",
+            *(f"{100 * v:.1f}" for v in (p.uncertified, p.at_05, p.at_01)),
+        )
+        for p in found
     ]
 
 
@@ -335,14 +402,21 @@ def judge_by(changes: Mapping[str, str]) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=4000, help="simulated runs per situation")
     parser.add_argument(
-        "--power-runs", type=int, default=400, help="pairs of runs per level of the power table; 0 = no table"
+        "--power-runs",
+        type=int,
+        default=400,
+        help="pairs of runs per level of the power table; 0 = no table",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--markdown", action="store_true", help="print tables as Markdown")
-    parser.add_argument("--policy", nargs="*", default=[], metavar="NAME=NUMBER", help="numbers to judge by instead")
+    parser.add_argument(
+        "--policy", nargs="*", default=[], metavar="NAME=NUMBER", help="numbers to judge by instead"
+    )
     parser.add_argument("--plots", type=Path, help="write the plots as SVG into this directory")
     return parser.parse_args()
 

@@ -18,7 +18,10 @@ def bars(title: str, groups: Sequence[tuple[str, Sequence[float]]], series: Sequ
     out = [_text(16, 24, title, size=15, weight="bold"), *_legend(series, 44, [""] * len(series))]
     for tick in range(0, 101, 20):
         x = left + width * tick / 100
-        out += [_line(x, 58, x, height - 28, GRID), _text(x, height - 12, f"{tick} %", anchor="middle")]
+        out += [
+            _line(x, 58, x, height - 28, GRID),
+            _text(x, height - 12, f"{tick} %", anchor="middle"),
+        ]
     for row, (name, values) in enumerate(groups):
         top = 64 + row * high
         out.append(_text(left - 8, top + high / 2, name, anchor="end"))
@@ -31,19 +34,32 @@ def bars(title: str, groups: Sequence[tuple[str, Sequence[float]]], series: Sequ
     return _svg(left + width + 60, height, out)
 
 
-def curves(title: str, x_name: str, xs: Sequence[float], lines: Sequence[tuple[str, Sequence[float]]]) -> str:
+def curves(
+    title: str, x_name: str, xs: Sequence[float], lines: Sequence[tuple[str, Sequence[float]]]
+) -> str:
     """Lines over a common x axis; both axes in per cent, y 0..100."""
     left, top, width, height = 60, 66, 560, 300
     low, span = min(xs), (max(xs) - min(xs)) or 1.0
-    out = [_text(16, 24, title, size=15, weight="bold"), *_legend([name for name, _ys in lines], 44)]
+    out = [
+        _text(16, 24, title, size=15, weight="bold"),
+        *_legend([name for name, _ys in lines], 44),
+    ]
     for tick in range(0, 101, 20):
         y = top + height * (1 - tick / 100)
-        out += [_line(left, y, left + width, y, GRID), _text(left - 6, y + 4, f"{tick} %", anchor="end")]
+        out += [
+            _line(left, y, left + width, y, GRID),
+            _text(left - 6, y + 4, f"{tick} %", anchor="end"),
+        ]
     at = [left + width * (x - low) / span for x in xs]
-    out += [_text(x, top + height + 18, f"{value:g}", anchor="middle") for x, value in zip(at, xs, strict=True)]
+    out += [
+        _text(x, top + height + 18, f"{value:g}", anchor="middle")
+        for x, value in zip(at, xs, strict=True)
+    ]
     out.append(_text(left + width / 2, top + height + 38, x_name, anchor="middle"))
     for i, (_name, ys) in enumerate(lines):
-        points = " ".join(f"{x:.1f},{top + height * (1 - y / 100):.1f}" for x, y in zip(at, ys, strict=True))
+        points = " ".join(
+            f"{x:.1f},{top + height * (1 - y / 100):.1f}" for x, y in zip(at, ys, strict=True)
+        )
         style = f'fill="none" stroke="{COLOURS[i]}" stroke-width="2" stroke-dasharray="{DASHES[i]}"'
         out.append(f'<polyline points="{points}" {style}/>')
     return _svg(left + width + 30, top + height + 52, out)
@@ -53,12 +69,17 @@ def _legend(names: Sequence[str], y: float, dashes: Sequence[str] = DASHES) -> l
     out, x = [], 16.0
     for i, name in enumerate(names):
         dash = f'stroke="{COLOURS[i]}" stroke-width="4" stroke-dasharray="{dashes[i]}"'
-        out += [f'<line x1="{x}" y1="{y - 4}" x2="{x + 26}" y2="{y - 4}" {dash}/>', _text(x + 32, y, name)]
+        out += [
+            f'<line x1="{x}" y1="{y - 4}" x2="{x + 26}" y2="{y - 4}" {dash}/>',
+            _text(x + 32, y, name),
+        ]
         x += 52 + 7 * len(name)
     return out
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", size: int = 12, weight: str = "normal") -> str:
+def _text(
+    x: float, y: float, text: str, *, anchor: str = "start", size: int = 12, weight: str = "normal"
+) -> str:
     style = f'text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" fill="{INK}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
 
@@ -70,4 +91,6 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
 def _svg(width: float, height: float, parts: Sequence[str]) -> str:
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="system-ui, sans-serif">'
-    return "\n".join((head, f'<rect width="100%" height="100%" fill="{PAPER}"/>', *parts, "</svg>", ""))
+    return "\n".join(
+        (head, f'<rect width="100%" height="100%" fill="{PAPER}"/>', *parts, "</svg>", "")
+    )

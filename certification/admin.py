@@ -1,4 +1,6 @@
-"""The Django admin: the catalogue and users are edited here; jobs, runs and results are read, and acted on by the same verbs."""
+"""The Django admin: the catalogue and users are edited here; jobs, runs and results are read, and
+acted on by the same verbs.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from certification import generation, words
+from certification import labels
 from certification.engine import dispatch
+from certification.lib import shared_cache
 from certification.models import (
     Acceptance,
     AIModel,
@@ -51,20 +54,25 @@ admin.site.index_title = _("Everything there is")
 
 def as_evidence(value: Any) -> SafeString:
     """JSON as text that people can read, escaped."""
-    return format_html('<pre class="evidence">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    return format_html(
+        '<pre class="evidence">{}</pre>',
+        json.dumps(value, indent=2, ensure_ascii=False, default=str),
+    )
 
 
 def status_words(status: str) -> str:
-    look = words.STATUSES.get(status)
+    look = labels.STATUSES.get(status)
     return f"{look.symbol} {look.label}" if look else status
 
 
-class InWords(admin.ChoicesFieldListFilter):
+class LabelledChoicesFilter(admin.ChoicesFieldListFilter):
     """A filter whose choices are the words that people are shown."""
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        looks = {str(status).replace("_", " "): look.label for status, look in words.STATUSES.items()}
-        shown = {**looks, **words.CATEGORIES}
+        looks = {
+            str(status).replace("_", " "): look.label for status, look in labels.STATUSES.items()
+        }
+        shown = {**looks, **labels.CATEGORIES}
         for choice in super().choices(changelist):
             yield {**choice, "display": shown.get(str(choice["display"]), choice["display"])}
 
@@ -87,15 +95,15 @@ class CatalogueAdmin(admin.ModelAdmin):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        generation.bump()
+        shared_cache.invalidate()
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         super().delete_model(request, obj)
-        generation.bump()
+        shared_cache.invalidate()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         super().delete_queryset(request, queryset)
-        generation.bump()
+        shared_cache.invalidate()
 
 
 class EmailUserCreationForm(AdminUserCreationForm):
@@ -148,7 +156,15 @@ class UserAdmin(DjangoUserAdmin):
             None,
             {
                 "classes": ("wide",),
-                "fields": ("email", "name", "groups", "is_staff", "usable_password", "password1", "password2"),
+                "fields": (
+                    "email",
+                    "name",
+                    "groups",
+                    "is_staff",
+                    "usable_password",
+                    "password1",
+                    "password2",
+                ),
             },
         ),
     )
@@ -163,7 +179,9 @@ class UserAdmin(DjangoUserAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         """Only superusers make superusers."""
         fields = tuple(super().get_readonly_fields(request, obj))
-        return fields if request.user.is_superuser else (*fields, "is_superuser", "user_permissions")
+        return (
+            fields if request.user.is_superuser else (*fields, "is_superuser", "user_permissions")
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return super().has_change_permission(request, obj) and self._within_reach(request, obj)
@@ -194,7 +212,9 @@ class RegionAdmin(CatalogueAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Region]:
         return super().get_queryset(request).annotate(offered=Count("routes__model", distinct=True))
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Region | None = None) -> tuple[str, ...]:
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Region | None = None
+    ) -> tuple[str, ...]:
         return ("code",) if obj else ()
 
     @admin.display(description=_("models offered"), ordering="offered")
@@ -210,7 +230,7 @@ class RegionAdmin(CatalogueAdmin):
         self._say(request, queryset.update(enabled=False))
 
     def _say(self, request: HttpRequest, changed: int) -> None:
-        generation.bump()
+        shared_cache.invalidate()
         text = ngettext("%(n)d region changed.", "%(n)d regions changed.", changed) % {"n": changed}
         self.message_user(request, text, messages.SUCCESS)
 
@@ -230,7 +250,15 @@ class AcceptanceInline(ReadOnly, admin.TabularInline):
 
 @admin.register(AIModel)
 class AIModelAdmin(CatalogueAdmin):
-    list_display = ("api_model_id", "name", "vendor", "kind", "lifecycle", "is_active", "regions_offered")
+    list_display = (
+        "api_model_id",
+        "name",
+        "vendor",
+        "kind",
+        "lifecycle",
+        "is_active",
+        "regions_offered",
+    )
     list_filter = ("is_active", "kind", "lifecycle", "vendor")
     list_select_related = ("provider",)
     search_fields = ("api_model_id", "name", "vendor")
@@ -241,7 +269,9 @@ class AIModelAdmin(CatalogueAdmin):
     actions = ("certify_quickly",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AIModel]:
-        return super().get_queryset(request).annotate(offered=Count("routes__region", distinct=True))
+        return (
+            super().get_queryset(request).annotate(offered=Count("routes__region", distinct=True))
+        )
 
     @admin.display(description=_("regions offered"), ordering="offered")
     def regions_offered(self, model: AIModel) -> int:
@@ -253,27 +283,39 @@ class AIModelAdmin(CatalogueAdmin):
     @admin.action(description=_("Certify in all their regions (quick)"), permissions=["certify"])
     def certify_quickly(self, request: HttpRequest, queryset: QuerySet[AIModel]) -> None:
         """Every selected model in each enabled region where it has a route."""
-        routes = Route.objects.filter(model__in=queryset.order_by().values("pk"), region__enabled=True)
-        pairs = list(dict.fromkeys((route.model, route.region) for route in routes.select_related("model", "region")))
-        wish = dispatch.Wish(tier=Tier.QUICK, by=_person(request))
+        routes = Route.objects.filter(
+            model__in=queryset.order_by().values("pk"), region__enabled=True
+        )
+        pairs = list(
+            dict.fromkeys(
+                (route.model, route.region) for route in routes.select_related("model", "region")
+            )
+        )
+        options = dispatch.CertifyOptions(tier=Tier.QUICK, by=_person(request))
         try:
-            done = dispatch.certify([], [], wish, pairs=pairs)
+            done = dispatch.certify([], [], options, pairs=pairs)
         except dispatch.DispatchError as error:
             self.message_user(request, str(error), messages.ERROR)
             return
-        _say_started(self, request, done)
+        _notify_started(self, request, done)
 
 
 def _person(request: HttpRequest) -> User | None:
     return request.user if isinstance(request.user, User) else None
 
 
-def _say_started(where: admin.ModelAdmin, request: HttpRequest, done: dispatch.Dispatched) -> None:
+def _notify_started(
+    where: admin.ModelAdmin, request: HttpRequest, done: dispatch.DispatchResult
+) -> None:
     """A message that links to the job."""
     address = reverse("job", args=[done.job.pk])
     n = done.job.total_runs
-    text = ngettext("A job with %(n)d run was started:", "A job with %(n)d runs was started:", n) % {"n": n}
-    where.message_user(request, format_html('{} <a href="{}">{}</a>', text, address, done.job), messages.SUCCESS)
+    text = ngettext(
+        "A job with %(n)d run was started:", "A job with %(n)d runs was started:", n
+    ) % {"n": n}
+    where.message_user(
+        request, format_html('{} <a href="{}">{}</a>', text, address, done.job), messages.SUCCESS
+    )
 
 
 @admin.register(Route)
@@ -322,14 +364,18 @@ class CertificationJobAdmin(ReadOnly, admin.ModelAdmin):
     @admin.action(description=_("Cancel the selected jobs"), permissions=["operate"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[CertificationJob]) -> None:
         cancelled = sum(job.cancel() is not None for job in queryset)
-        text = ngettext("%(n)d job cancelled.", "%(n)d jobs cancelled.", cancelled) % {"n": cancelled}
+        text = ngettext("%(n)d job cancelled.", "%(n)d jobs cancelled.", cancelled) % {
+            "n": cancelled
+        }
         self.message_user(request, text, messages.SUCCESS if cancelled else messages.WARNING)
 
-    @admin.action(description=_("Retry the failed runs of the selected jobs"), permissions=["operate"])
+    @admin.action(
+        description=_("Retry the failed runs of the selected jobs"), permissions=["operate"]
+    )
     def retry(self, request: HttpRequest, queryset: QuerySet[CertificationJob]) -> None:
         for job in queryset:
             try:
-                _say_started(self, request, dispatch.retry(job, _person(request)))
+                _notify_started(self, request, dispatch.retry(job, _person(request)))
             except dispatch.DispatchError as error:
                 self.message_user(request, f"{job}: {error}", messages.ERROR)
 
@@ -350,7 +396,14 @@ class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
         "model", "region", "verdict_words", "rating", "score", "reason", "status", "backend", "created_at",
     )  # fmt: skip
-    list_filter = ("status", ("verdict", InWords), "tier", "backend", ("error_category", InWords), "region")
+    list_filter = (
+        "status",
+        ("verdict", LabelledChoicesFilter),
+        "tier",
+        "backend",
+        ("error_category", LabelledChoicesFilter),
+        "region",
+    )
     list_select_related = ("model", "region")
     search_fields = (
         "id__exact",
@@ -384,7 +437,7 @@ class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
 
     @admin.display(description=_("error reason"), ordering="error_reason")
     def reason(self, run: CertificationRun) -> str:
-        return str(words.REASONS.get(run.error_reason, run.error_reason))
+        return str(labels.REASONS.get(run.error_reason, run.error_reason))
 
     @admin.display(description=_("fix"))
     def fix_shown(self, run: CertificationRun) -> SafeString:
@@ -425,7 +478,13 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
         "second_run",
         "page",
     )
-    list_filter = (("status", InWords), ("confirm_after", admin.EmptyFieldListFilter), "rating", "backend", "region")
+    list_filter = (
+        ("status", LabelledChoicesFilter),
+        ("confirm_after", admin.EmptyFieldListFilter),
+        "rating",
+        "backend",
+        "region",
+    )
     list_select_related = ("model", "region")
     search_fields = ("model__name", "model__api_model_id", "region__code")
     list_per_page = 50
@@ -434,7 +493,9 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
     def status_words(self, row: ModelCertification) -> str:
         return status_words(row.status)
 
-    @admin.display(description=_("a second run decides from"), ordering="confirm_after", empty_value="")
+    @admin.display(
+        description=_("a second run decides from"), ordering="confirm_after", empty_value=""
+    )
     def second_run(self, row: ModelCertification) -> datetime | None:
         return row.confirm_after
 
@@ -447,7 +508,7 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
 @admin.register(QueuePause)
 class QueuePauseAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("opened_at", "backend", "error_reason", "resumed_at", "message")
-    list_filter = ("backend", ("error_category", InWords))
+    list_filter = ("backend", ("error_category", LabelledChoicesFilter))
     search_fields = ("message",)
     list_per_page = 50
 
@@ -457,9 +518,20 @@ admin.site.empty_value_display = "–"
 
 @admin.register(OperatorCase)
 class OperatorCaseAdmin(admin.ModelAdmin):
-    """Saving runs the grader on both samples, so that a case that cannot tell them apart is not stored."""
+    """Saving runs the grader on both samples, so that a case that cannot tell them apart is not
+    stored.
+    """
 
-    list_display = ("case_id", "title", "category", "grader", "weight", "repeats", "enabled", "created_by")
+    list_display = (
+        "case_id",
+        "title",
+        "category",
+        "grader",
+        "weight",
+        "repeats",
+        "enabled",
+        "created_by",
+    )
     list_filter = ("enabled", "category", "grader")
     list_select_related = ("created_by",)
     search_fields = ("case_id", "title", "prompt")
@@ -467,7 +539,10 @@ class OperatorCaseAdmin(admin.ModelAdmin):
     fieldsets = (
         (None, {"fields": ("case_id", "title", "category", "enabled")}),
         (_("What is asked"), {"fields": ("system", "prompt", "max_tokens", "repeats")}),
-        (_("How it is judged"), {"fields": ("grader", "expected", "weight", "good_sample", "bad_sample")}),
+        (
+            _("How it is judged"),
+            {"fields": ("grader", "expected", "weight", "good_sample", "bad_sample")},
+        ),
         (None, {"fields": ("created_by", "created_at", "updated_at")}),
     )
 
@@ -480,7 +555,7 @@ class OperatorCaseAdmin(admin.ModelAdmin):
 @admin.register(RunJudgement)
 class RunJudgementAdmin(ReadOnly, admin.ModelAdmin):
     list_display = ("run", "verdict", "score", "rating", "policy_version", "judged_at", "judged_by")
-    list_filter = (("verdict", InWords), "policy_version")
+    list_filter = (("verdict", LabelledChoicesFilter), "policy_version")
     list_select_related = ("run__model", "run__region", "judged_by")
     search_fields = ("run__model__api_model_id", "run__region__code")
     date_hierarchy = "judged_at"
@@ -488,7 +563,9 @@ class RunJudgementAdmin(ReadOnly, admin.ModelAdmin):
 
 class WebhookSubscriptionForm(forms.ModelForm):
     events = forms.MultipleChoiceField(
-        label=capfirst(_("events")), choices=WebhookEvent.choices, widget=forms.CheckboxSelectMultiple
+        label=capfirst(_("events")),
+        choices=WebhookEvent.choices,
+        widget=forms.CheckboxSelectMultiple,
     )
 
     class Meta:
@@ -498,10 +575,19 @@ class WebhookSubscriptionForm(forms.ModelForm):
 
 @admin.register(WebhookSubscription)
 class WebhookSubscriptionAdmin(admin.ModelAdmin):
-    """The secret is shown once, when it is drawn: in the message after the subscription was added or given a new one."""
+    """The secret is shown once, when it is drawn: in the message after the subscription was added
+    or given a new one.
+    """
 
     form = WebhookSubscriptionForm
-    list_display = ("host", "listens_to", "is_active", "last_success_at", "consecutive_failures", "log")
+    list_display = (
+        "host",
+        "listens_to",
+        "is_active",
+        "last_success_at",
+        "consecutive_failures",
+        "log",
+    )
     list_filter = ("is_active",)
     list_select_related = ("created_by",)
     search_fields = ("url",)
@@ -517,15 +603,26 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Without deletion in bulk, which would not wait for the messages that are being written."""
-        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+        return {
+            name: action
+            for name, action in super().get_actions(request).items()
+            if name != "delete_selected"
+        }
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """A subscription's deliveries go with it, counted instead of listed, although nobody deletes them one by one."""
+        """A subscription's deliveries go with it, counted instead of listed, although nobody
+        deletes them one by one.
+        """
         deliveries = WebhookDelivery.objects.filter(subscription__in=objs).count()
-        counts = {self.opts.verbose_name_plural: len(objs), WebhookDelivery._meta.verbose_name_plural: deliveries}
+        counts = {
+            self.opts.verbose_name_plural: len(objs),
+            WebhookDelivery._meta.verbose_name_plural: deliveries,
+        }
         return [str(one) for one in objs], counts, set(), []
 
-    def save_model(self, request: HttpRequest, obj: WebhookSubscription, form: Any, change: bool) -> None:
+    def save_model(
+        self, request: HttpRequest, obj: WebhookSubscription, form: Any, change: bool
+    ) -> None:
         if not change:
             obj.created_by = _person(request)
         super().save_model(request, obj, form, change)
@@ -543,12 +640,16 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
     @admin.display(description=_("deliveries"))
     def log(self, subscription: WebhookSubscription) -> SafeString:
         address = reverse("admin:certification_webhookdelivery_changelist")
-        return format_html('<a href="{}?subscription__id__exact={}">{}</a>', address, subscription.pk, _("log"))
+        return format_html(
+            '<a href="{}?subscription__id__exact={}">{}</a>', address, subscription.pk, _("log")
+        )
 
     @admin.action(description=_("Send a test event"), permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
         sent = len([subscription.send_test() for subscription in queryset])
-        text = ngettext("%(n)d test event is on its way.", "%(n)d test events are on their way.", sent) % {"n": sent}
+        text = ngettext(
+            "%(n)d test event is on its way.", "%(n)d test events are on their way.", sent
+        ) % {"n": sent}
         self.message_user(request, text, messages.SUCCESS)
 
     @admin.action(description=_("Draw a new secret"), permissions=["change"])
@@ -564,15 +665,23 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
     @admin.action(description=_("Switch off"), permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
         reason = f"Switched off by {request.user}."
-        self._say_switched(request, sum(subscription.switch_off(reason) for subscription in queryset))
+        self._say_switched(
+            request, sum(subscription.switch_off(reason) for subscription in queryset)
+        )
 
     def _say_switched(self, request: HttpRequest, n: int) -> None:
         text = ngettext("%(n)d subscription changed.", "%(n)d subscriptions changed.", n) % {"n": n}
         self.message_user(request, text, messages.SUCCESS if n else messages.WARNING)
 
-    def _show_secret(self, request: HttpRequest, subscription: WebhookSubscription, secret: str) -> None:
-        text = _("The secret for %(host)s. Note it now, it is not shown again:") % {"host": subscription.host}
-        self.message_user(request, format_html("{} <code>{}</code>", text, secret), messages.WARNING)
+    def _show_secret(
+        self, request: HttpRequest, subscription: WebhookSubscription, secret: str
+    ) -> None:
+        text = _("The secret for %(host)s. Note it now, it is not shown again:") % {
+            "host": subscription.host
+        }
+        self.message_user(
+            request, format_html("{} <code>{}</code>", text, secret), messages.WARNING
+        )
 
 
 @admin.register(WebhookDelivery)
@@ -604,13 +713,17 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
     @admin.action(description=_("Send the selected deliveries again"), permissions=["send"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
         n = sum(delivery.send_again() for delivery in queryset)
-        text = ngettext("%(n)d delivery is sent again.", "%(n)d deliveries are sent again.", n) % {"n": n}
+        text = ngettext("%(n)d delivery is sent again.", "%(n)d deliveries are sent again.", n) % {
+            "n": n
+        }
         self.message_user(request, text, messages.SUCCESS if n else messages.WARNING)
 
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):
-    """The key is shown once, when it is issued. A key is not changed afterwards: it is revoked, and another one issued."""
+    """The key is shown once, when it is issued. A key is not changed afterwards: it is revoked, and
+    another one issued.
+    """
 
     list_display = ("name", "shown", "user", "role", "is_working", "last_used_at", "expires_at")
     list_filter = ("role",)
@@ -644,5 +757,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
         revoked = [key for key in queryset if key.revoke()]
         for key in revoked:
             self.log_change(request, key, "Revoked.")
-        text = ngettext("%(n)d key revoked.", "%(n)d keys revoked.", len(revoked)) % {"n": len(revoked)}
+        text = ngettext("%(n)d key revoked.", "%(n)d keys revoked.", len(revoked)) % {
+            "n": len(revoked)
+        }
         self.message_user(request, text, messages.SUCCESS if revoked else messages.WARNING)

@@ -42,16 +42,24 @@ def certification_settings(**_kwargs: Any) -> list[CheckMessage]:
     url = settings.BEDROCK_ENDPOINT_URL
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
         found.append(
-            Error(f"BEDROCK_ENDPOINT_URL is {url!r}; it must look like http://127.0.0.1:4599.", id="certification.E003")
+            Error(
+                f"BEDROCK_ENDPOINT_URL is {url!r}; it must look like http://127.0.0.1:4599.",
+                id="certification.E003",
+            )
         )
     if not settings.DATABASE_URL.startswith(("postgres://", "postgresql://")):
         found.append(
             Error(
-                "DATABASE_URL must be a postgresql:// address: only PostgreSQL is supported.", id="certification.E004"
+                "DATABASE_URL must be a postgresql:// address: only PostgreSQL is supported.",
+                id="certification.E004",
             )
         )
     if not settings.REDIS_URL.startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
-        found.append(Error("REDIS_URL must start with redis://, rediss:// or unix://.", id="certification.E005"))
+        found.append(
+            Error(
+                "REDIS_URL must start with redis://, rediss:// or unix://.", id="certification.E005"
+            )
+        )
     strangers = sorted(set(settings.WORKER_REGIONS) - set(settings.PINNED_REGIONS))
     if strangers:
         found.append(
@@ -83,7 +91,9 @@ def _webhook_settings() -> list[CheckMessage]:
         if getattr(settings, name) < 1:
             found.append(Error(f"{name} must be at least 1.", id="certification.E021"))
     if settings.WEBHOOK_CA_BUNDLE and not Path(settings.WEBHOOK_CA_BUNDLE).is_file():
-        found.append(Error("WEBHOOK_CA_BUNDLE names no file that can be read.", id="certification.E022"))
+        found.append(
+            Error("WEBHOOK_CA_BUNDLE names no file that can be read.", id="certification.E022")
+        )
     return found
 
 
@@ -95,13 +105,34 @@ def production_settings(**_kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     if "*" in settings.ALLOWED_HOSTS:
         found.append(
-            Error("ALLOWED_HOSTS contains '*'. Name the hosts this server answers for.", id="certification.E010")
+            Error(
+                "ALLOWED_HOSTS contains '*'. Name the hosts this server answers for.",
+                id="certification.E010",
+            )
         )
-    if len(settings.SECRET_KEY) < 32 or settings.SECRET_KEY.startswith(("django-insecure", "change", "secret")):
-        found.append(Error("SECRET_KEY is short or a placeholder. Use a long random value.", id="certification.E011"))
+    if len(settings.SECRET_KEY) < 32 or settings.SECRET_KEY.startswith(
+        ("django-insecure", "change", "secret")
+    ):
+        found.append(
+            Error(
+                "SECRET_KEY is short or a placeholder. Use a long random value.",
+                id="certification.E011",
+            )
+        )
     password = urlsplit(settings.DATABASE_URL).password
-    if not settings.EMBEDDED_POSTGRES and password in ("postgres", "password", "admin", "myia", "changeme"):
-        found.append(Error("DATABASE_URL carries a well-known password. Choose another.", id="certification.E012"))
+    if not settings.EMBEDDED_POSTGRES and password in (
+        "postgres",
+        "password",
+        "admin",
+        "myia",
+        "changeme",
+    ):
+        found.append(
+            Error(
+                "DATABASE_URL carries a well-known password. Choose another.",
+                id="certification.E012",
+            )
+        )
     if not settings.EMBEDDED_POSTGRES and not settings.HTTPS:
         found.append(
             Warning(

@@ -1,4 +1,6 @@
-"""The closed vocabulary of causes: what can be wrong, whose problem it is, whether a retry helps, which status follows."""
+"""The closed vocabulary of causes: what can be wrong, whose problem it is, whether a retry helps,
+which status follows.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class ReasonFacts:
-    """What is fixed for a reason. `status` is what a refused access gate leads to; PENDING means no verdict about the model."""
+    """What is fixed for a reason. `status` is what a refused access gate leads to; PENDING means no
+    verdict about the model.
+    """
 
     category: ErrorCategory
     retryable: bool
@@ -134,37 +138,101 @@ def _facts() -> dict[Reason, ReasonFacts]:
     c, s, o, r = ErrorCategory, Status, Owner, Reason
     table: dict[Reason, ReasonFacts] = {}
 
-    def put(category: ErrorCategory, owner: Owner, status: Status, *reasons: Reason, retryable: bool = False) -> None:
-        table.update({reason: ReasonFacts(category, retryable, owner, status) for reason in reasons})
+    def put(
+        category: ErrorCategory,
+        owner: Owner,
+        status: Status,
+        *reasons: Reason,
+        retryable: bool = False,
+    ) -> None:
+        table.update(
+            {reason: ReasonFacts(category, retryable, owner, status) for reason in reasons}
+        )
 
-    put(c.PERMISSION_ERROR, o.ACCOUNT, s.PERMISSION_REQUIRED, r.IAM_DENIED, r.SCP_DENIED, r.API_KEY_DENIED)
     put(
-        c.MODEL_ACCESS, o.ACCOUNT, s.PERMISSION_REQUIRED, r.MARKETPLACE_SUBSCRIPTION, r.PAYMENT_INSTRUMENT,
-        r.USE_CASE_FORM, r.MODEL_ACCESS_NOT_GRANTED, r.ENTITLEMENT_MISMATCH, r.ACCOUNT_BLOCKED, r.COUNTRY_NOT_SUPPORTED,
-    )  # fmt: skip
+        c.PERMISSION_ERROR,
+        o.ACCOUNT,
+        s.PERMISSION_REQUIRED,
+        r.IAM_DENIED,
+        r.SCP_DENIED,
+        r.API_KEY_DENIED,
+    )
     put(
-        c.UNAVAILABLE, o.AWS, s.CONFIGURATION_REQUIRED, r.LEGACY_BLOCKED, r.END_OF_LIFE, r.NOT_IN_REGION,
-        r.UNKNOWN_MODEL, r.NOT_ON_BEDROCK_RUNTIME,
-    )  # fmt: skip
+        c.MODEL_ACCESS,
+        o.ACCOUNT,
+        s.PERMISSION_REQUIRED,
+        r.MARKETPLACE_SUBSCRIPTION,
+        r.PAYMENT_INSTRUMENT,
+        r.USE_CASE_FORM,
+        r.MODEL_ACCESS_NOT_GRANTED,
+        r.ENTITLEMENT_MISMATCH,
+        r.ACCOUNT_BLOCKED,
+        r.COUNTRY_NOT_SUPPORTED,
+    )
+    put(
+        c.UNAVAILABLE,
+        o.AWS,
+        s.CONFIGURATION_REQUIRED,
+        r.LEGACY_BLOCKED,
+        r.END_OF_LIFE,
+        r.NOT_IN_REGION,
+        r.UNKNOWN_MODEL,
+        r.NOT_ON_BEDROCK_RUNTIME,
+    )
     put(c.UNAVAILABLE, o.ACCOUNT, s.CONFIGURATION_REQUIRED, r.REGION_NOT_ENABLED)
-    put(c.CONFIGURATION_ERROR, o.OURS, s.CONFIGURATION_REQUIRED, r.NEEDS_INFERENCE_PROFILE, r.PARAMETER_NOT_SUPPORTED,
-        r.MODALITY_NOT_SUPPORTED, r.MALFORMED_REQUEST)  # fmt: skip
-    put(c.CONFIGURATION_ERROR, o.OURS, s.PENDING, r.CLIENT_MISCONFIGURED)  # our own set-up: no word about the model
-    put(c.PROVISIONING_REQUIRED, o.ACCOUNT, s.CONFIGURATION_REQUIRED, r.NEEDS_PROVISIONED_THROUGHPUT)
-    put(c.RATE_LIMIT, o.ACCOUNT, s.PENDING, r.THROTTLED_REQUESTS, r.THROTTLED_TOKENS, retryable=True)
+    put(
+        c.CONFIGURATION_ERROR,
+        o.OURS,
+        s.CONFIGURATION_REQUIRED,
+        r.NEEDS_INFERENCE_PROFILE,
+        r.PARAMETER_NOT_SUPPORTED,
+        r.MODALITY_NOT_SUPPORTED,
+        r.MALFORMED_REQUEST,
+    )
+    # our own set-up: no word about the model
+    put(c.CONFIGURATION_ERROR, o.OURS, s.PENDING, r.CLIENT_MISCONFIGURED)
+    put(
+        c.PROVISIONING_REQUIRED, o.ACCOUNT, s.CONFIGURATION_REQUIRED, r.NEEDS_PROVISIONED_THROUGHPUT
+    )
+    put(
+        c.RATE_LIMIT, o.ACCOUNT, s.PENDING, r.THROTTLED_REQUESTS, r.THROTTLED_TOKENS, retryable=True
+    )
     put(c.QUOTA_EXCEEDED, o.ACCOUNT, s.PENDING, r.DAILY_TOKENS, r.ZERO_QUOTA)
-    put(c.AUTHENTICATION_ERROR, o.OURS, s.PENDING, r.CREDENTIALS_MISSING, r.CREDENTIALS_INVALID, r.CREDENTIALS_EXPIRED,
-        r.CLOCK_SKEW)  # fmt: skip
+    put(
+        c.AUTHENTICATION_ERROR,
+        o.OURS,
+        s.PENDING,
+        r.CREDENTIALS_MISSING,
+        r.CREDENTIALS_INVALID,
+        r.CREDENTIALS_EXPIRED,
+        r.CLOCK_SKEW,
+    )
     put(c.TIMEOUT, o.AWS, s.PENDING, r.READ_TIMEOUT, r.MODEL_TIMEOUT, retryable=True)
     put(c.TIMEOUT, o.OURS, s.PENDING, r.DEADLINE)
     put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.CONNECT_TIMEOUT, r.CONNECTION_REFUSED, retryable=True)
     put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.DNS, r.TLS, r.PROXY)
-    put(c.SERVICE_ERROR, o.AWS, s.PENDING, r.INTERNAL_ERROR, r.SERVICE_UNAVAILABLE, r.MODEL_NOT_READY, retryable=True)
+    put(
+        c.SERVICE_ERROR,
+        o.AWS,
+        s.PENDING,
+        r.INTERNAL_ERROR,
+        r.SERVICE_UNAVAILABLE,
+        r.MODEL_NOT_READY,
+        retryable=True,
+    )
     put(
         c.SERVICE_ERROR, o.AWS, s.PENDING, r.BAD_RESPONSE, retryable=True
     )  # mostly a proxy's page: no word about the model
-    put(c.SERVICE_ERROR, o.AWS, s.FAILED, r.MODEL_ERROR, r.STREAM_ERROR, r.STREAM_TRUNCATED, r.STREAM_CORRUPT,
-        retryable=True)  # fmt: skip
+    put(
+        c.SERVICE_ERROR,
+        o.AWS,
+        s.FAILED,
+        r.MODEL_ERROR,
+        r.STREAM_ERROR,
+        r.STREAM_TRUNCATED,
+        r.STREAM_CORRUPT,
+        retryable=True,
+    )
     put(c.CONTENT_BLOCKED, o.MODEL, s.FAILED, r.GUARDRAIL, r.CONTENT_FILTER, r.CONTEXT_TOO_LONG)
     put(c.QUALITY_ISSUE, o.MODEL, s.FAILED, r.GATE_FAILED)
     put(c.QUALITY_ISSUE, o.MODEL, s.QUALITY_WARNING, r.QUALITY_BELOW_LINE)

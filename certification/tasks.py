@@ -10,7 +10,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 from celery.worker.control import inspect_command
 
-from certification.engine import backend, comparison, queue, runner, webhooks
+from certification.engine import backend, parity, queue, runner, webhooks
 from certification.engine import reconcile as reconciliation
 from certification.models import CertificationJob, State, Tier
 
@@ -19,12 +19,14 @@ log = structlog.get_logger(__name__)
 
 @shared_task(ignore_result=True)
 def certify_run(run_id: str) -> None:
-    """Work on one run, unless the message is a duplicate or the queue is paused. The run that closes a job compares regions."""
+    """Work on one run, unless the message is a duplicate or the queue is paused. The run that
+    closes a job compares regions.
+    """
     try:
         run = runner.run(uuid.UUID(run_id), runner.worker())
         if run is not None and run.job.status == State.COMPLETED and run.tier != Tier.QUICK:
-            with runner.released():
-                comparison.compare(run.job)
+            with runner.returning_connection():
+                parity.compare(run.job)
     except Exception:  # the row stays as it is; reconcile tries it again
         log.exception("run_crashed", run=run_id)
 
@@ -55,7 +57,10 @@ def deliver_webhooks() -> None:
 @inspect_command()
 def work_taken(state: Any) -> dict[str, Any]:
     """What this worker answers when asked what it takes: runs of which backend, from which queues."""
-    return {"backend": str(backend.name()), "queues": [queue.name for queue in state.consumer.task_consumer.queues]}
+    return {
+        "backend": str(backend.name()),
+        "queues": [queue.name for queue in state.consumer.task_consumer.queues],
+    }
 
 
 @worker_shutting_down.connect

@@ -9,4 +9,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myia.settings")
 app = Celery("myia")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-app.autodiscover_tasks(["certification.ops"])  # the worker's health server
+app.autodiscover_tasks(["certification.monitoring"], related_name="signals")

@@ -1,4 +1,6 @@
-"""The environment as the settings read it: a value that is none is told in a sentence, with its name and what is expected."""
+"""The environment as the settings read it: a value that is none is told in a sentence, with its
+name and what is expected.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +21,41 @@ LARGEST = 2**31 - 1
 
 
 class Environment(environ.Env):
-    """As `environ.Env`, with limits; an empty number or switch counts as unset. ImproperlyConfigured for what is none."""
+    """As `environ.Env`, with limits; an empty number or switch counts as unset.
+    ImproperlyConfigured for what is none.
+    """
 
     def int(
-        self, var: str, default: Any = environ.Env.NOTSET, least: builtins.int = -LARGEST, most: builtins.int = LARGEST
+        self,
+        var: str,
+        default: Any = environ.Env.NOTSET,
+        least: builtins.int = -LARGEST,
+        most: builtins.int = LARGEST,
     ) -> builtins.int:
         limits = "" if (least, most) == (-LARGEST, LARGEST) else f" {_between(least, most)}"
-        return self._number(builtins.int, var, default, f"a whole number{limits}", lambda value: least <= value <= most)
+        return self._number(
+            builtins.int,
+            var,
+            default,
+            f"a whole number{limits}",
+            lambda value: least <= value <= most,
+        )
 
     def port(self, var: str, default: builtins.int) -> builtins.int:
         """A TCP port; 0 where there shall be none."""
         return self.int(var, default, 0, 65535)
 
-    def float(self, var: str, default: Any = environ.Env.NOTSET, least: builtins.float = -math.inf) -> builtins.float:
+    def float(
+        self, var: str, default: Any = environ.Env.NOTSET, least: builtins.float = -math.inf
+    ) -> builtins.float:
         limits = f" of at least {least:g}" if least > -math.inf else ""
-        return self._number(builtins.float, var, default, f"a number{limits}", lambda value: least <= value < math.inf)
+        return self._number(
+            builtins.float,
+            var,
+            default,
+            f"a number{limits}",
+            lambda value: least <= value < math.inf,
+        )
 
     def bool(self, var: str, default: Any = environ.Env.NOTSET) -> builtins.bool:
         text = self.str(var, default="").strip().lower()

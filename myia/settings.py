@@ -1,4 +1,6 @@
-"""Everything that can be configured. The only reader of the environment; each value has a working default."""
+"""Everything that can be configured. The only reader of the environment; each value has a working
+default.
+"""
 
 import os
 import secrets
@@ -8,7 +10,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from certification.ops import embedded
+from certification.stack import embedded
 from myia import logs
 from myia.environment import Environment
 
@@ -34,11 +36,16 @@ if not REDIS_URL and env.str("REDIS_HOST", default=""):
 EMBEDDED_POSTGRES, EMBEDDED_VALKEY = not DATABASE_URL, not REDIS_URL
 if EMBEDDED_POSTGRES or EMBEDDED_VALKEY:
     _embedded = embedded.urls(MYIA_ROOT)
-    DATABASE_URL, REDIS_URL = DATABASE_URL or _embedded.database_url, REDIS_URL or _embedded.redis_url
+    DATABASE_URL, REDIS_URL = (
+        DATABASE_URL or _embedded.database_url,
+        REDIS_URL or _embedded.redis_url,
+    )
 
 
 def _secret_key() -> str:
-    """The configured key; for an installation on the embedded default, one generated once and kept readable by us only."""
+    """The configured key; for an installation on the embedded default, one generated once and kept
+    readable by us only.
+    """
     key = env.str("SECRET_KEY", default="")
     if key:
         return str(key)
@@ -63,19 +70,25 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])  # keys of before, still good for what they signed
+# keys of before, still good for what they signed
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 
-# --- Certification -------------------------------------------------------------------------------------------------
+# --- Certification
+# -------------------------------------------------------------------------------------------------
 CERTIFICATION_QUEUE_NAME = env.str("CERTIFICATION_QUEUE_NAME", default="model-certification")
-CERTIFICATION_CONCURRENCY = env.int("CERTIFICATION_CONCURRENCY", default=16)  # runs at once per worker process
+# runs at once per worker process
+CERTIFICATION_CONCURRENCY = env.int("CERTIFICATION_CONCURRENCY", default=16)
 CERTIFICATION_CALLS_PER_RUN = env.int("CERTIFICATION_CALLS_PER_RUN", default=4)
-# Calls in flight per worker process, whatever the number of runs; 0: as many as its runs may have together.
+# Calls in flight per worker process, whatever the number of runs; 0: as many as its runs may have
+# together.
 CERTIFICATION_CALLS_IN_FLIGHT = env.int("CERTIFICATION_CALLS_IN_FLIGHT", default=0)
 CERTIFICATION_TIMEOUT = env.int("CERTIFICATION_TIMEOUT", default=300_000)  # ms for one run
 CERTIFICATION_MAX_RETRIES = env.int("CERTIFICATION_MAX_RETRIES", default=3)
 CERTIFICATION_TTL_DAYS = env.int("CERTIFICATION_TTL_DAYS", default=30)
-CERTIFICATION_BULK_RUNS = env.int("CERTIFICATION_BULK_RUNS", default=20)  # jobs with more runs use the bulk queue
-CERTIFICATION_PAUSE_LIMIT = env.int("CERTIFICATION_PAUSE_LIMIT", default=3600)  # seconds a paused queue keeps its runs
+# jobs with more runs use the bulk queue
+CERTIFICATION_BULK_RUNS = env.int("CERTIFICATION_BULK_RUNS", default=20)
+# seconds a paused queue keeps its runs
+CERTIFICATION_PAUSE_LIMIT = env.int("CERTIFICATION_PAUSE_LIMIT", default=3600)
 CERTIFICATION_HEARTBEAT_TIMEOUT = env.int(
     "CERTIFICATION_HEARTBEAT_TIMEOUT", default=30
 )  # seconds without a sign of life
@@ -85,14 +98,17 @@ CERTIFICATION_RESEND_AFTER = env.int(
 WORKER_HEALTH_HOST = env.str("WORKER_HEALTH_HOST", default="127.0.0.1")
 WORKER_HEALTH_PORT = env.port("WORKER_HEALTH_PORT", default=3002)  # 0: no health server
 FLOWER_PORT = env.port("FLOWER_PORT", default=5555)
-FLOWER_BASIC_AUTH = env.str("FLOWER_BASIC_AUTH", default="")  # user:password; drawn and kept by `up` when empty
-# Regions whose runs only workers near them take: the same list for every process. A worker with WORKER_REGIONS takes
-# those of its regions and nothing else.
+# user:password; drawn and kept by `up` when empty
+FLOWER_BASIC_AUTH = env.str("FLOWER_BASIC_AUTH", default="")
+# Regions whose runs only workers near them take: the same list for every process. A worker with
+# WORKER_REGIONS takes those of its regions and nothing else.
 PINNED_REGIONS = env.list("PINNED_REGIONS", default=[])
 WORKER_REGIONS = env.list("WORKER_REGIONS", default=[])
 
-BADGE_MAX_AGE = env.int("BADGE_MAX_AGE", default=300)  # seconds that browsers and proxies keep a badge
-BADGE_CACHE_SECONDS = env.int("BADGE_CACHE_SECONDS", default=10)  # seconds that processes share a reading; 0: none
+# seconds that browsers and proxies keep a badge
+BADGE_MAX_AGE = env.int("BADGE_MAX_AGE", default=300)
+# seconds that processes share a reading; 0: none
+BADGE_CACHE_SECONDS = env.int("BADGE_CACHE_SECONDS", default=10)
 
 BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator
 EMULATOR_PORT = env.port("EMULATOR_PORT", default=4599)
@@ -100,16 +116,22 @@ EMULATOR_TIME_SCALE = env.float("EMULATOR_TIME_SCALE", default=1.0, least=0)
 EMULATOR_SCENARIO = env.str("EMULATOR_SCENARIO", default="")
 BEDROCK_ENDPOINT_URL = env.address("BEDROCK_ENDPOINT_URL")
 
-# --- Webhooks ------------------------------------------------------------------------------------------------------
-# Receivers are called over HTTPS at public addresses; networks of your own (CIDR) and plain HTTP have to be allowed.
+# --- Webhooks
+# ------------------------------------------------------------------------------------------------------
+# Receivers are called over HTTPS at public addresses; networks of your own (CIDR) and plain HTTP
+# have to be allowed.
 WEBHOOK_ALLOWED_NETWORKS = env.list("WEBHOOK_ALLOWED_NETWORKS", default=[])
 WEBHOOK_ALLOW_HTTP = env.bool("WEBHOOK_ALLOW_HTTP", default=False)
 WEBHOOK_TIMEOUT = env.int("WEBHOOK_TIMEOUT", default=10)  # seconds for one attempt
-WEBHOOK_CA_BUNDLE = env.str("WEBHOOK_CA_BUNDLE", default="")  # a file of certificates; empty: the system's
-WEBHOOK_DISABLE_AFTER_DAYS = env.int("WEBHOOK_DISABLE_AFTER_DAYS", default=3)  # of nothing but failures
-WEBHOOK_LOG_DAYS = env.int("WEBHOOK_LOG_DAYS", default=30)  # `cleanup` drops ended deliveries after that
+# a file of certificates; empty: the system's
+WEBHOOK_CA_BUNDLE = env.str("WEBHOOK_CA_BUNDLE", default="")
+# of nothing but failures
+WEBHOOK_DISABLE_AFTER_DAYS = env.int("WEBHOOK_DISABLE_AFTER_DAYS", default=3)
+# `cleanup` drops ended deliveries after that
+WEBHOOK_LOG_DAYS = env.int("WEBHOOK_LOG_DAYS", default=30)
 
-# --- Django --------------------------------------------------------------------------------------------------------
+# --- Django
+# --------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -194,7 +216,10 @@ AUTHENTICATION_BACKENDS = [
 ]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 10},
+    },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
@@ -216,7 +241,8 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-# Files are found where they lie when nobody ran collectstatic; a production image runs it with STATIC_ROOT set.
+# Files are found where they lie when nobody ran collectstatic; a production image runs it with
+# STATIC_ROOT set.
 STATIC_ROOT = env.str("STATIC_ROOT", default="") or None
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 STORAGES = {
@@ -228,7 +254,8 @@ STORAGES = {
     },
 }
 
-# --- Security ------------------------------------------------------------------------------------------------------
+# --- Security
+# ------------------------------------------------------------------------------------------------------
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
@@ -246,23 +273,30 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-# --- JSON API ------------------------------------------------------------------------------------------------------
+# --- JSON API
+# ------------------------------------------------------------------------------------------------------
 API_TOKEN_HOURS = env.float("API_TOKEN_HOURS", default=12)  # how long a login lasts
 API_MAX_BODY_BYTES = env.int("API_MAX_BODY_BYTES", default=1_048_576)
-# Seconds that processes share an answer that is read often (certifications, matrix) and nothing changed; 0: none.
+# Seconds that processes share an answer that is read often (certifications, matrix) and nothing
+# changed; 0: none.
 API_CACHE_SECONDS = env.int("API_CACHE_SECONDS", default=15)
-# Requests per minute: reads and writes per user (per address without one), logins per address. 0: as many as you like.
+# Requests per minute: reads and writes per user (per address without one), logins per address. 0:
+# as many as you like.
 API_RATES = {
     "read": env.int("API_READS_PER_MINUTE", default=1000),
     "write": env.int("API_WRITES_PER_MINUTE", default=100),
     "login": env.int("API_LOGINS_PER_MINUTE", default=10),
 }
-# Event streams hold a thread each: of the 16 of a web process, this many, and of these so many for one user.
+# Event streams hold a thread each: of the 16 of a web process, this many, and of these so many for
+# one user.
 EVENT_STREAMS_PER_PROCESS = env.int("EVENT_STREAMS_PER_PROCESS", default=8)
 EVENT_STREAMS_PER_USER = env.int("EVENT_STREAMS_PER_USER", default=4)
-EVENT_HEARTBEAT = env.float("EVENT_HEARTBEAT", default=15)  # seconds between signs of life; who listens is checked then
-EVENT_POLL = env.float("EVENT_POLL", default=3)  # seconds between looks at a job that nobody says has changed
-# Proxies in front of us that append to X-Forwarded-For; 0: nobody does, and the header is not believed.
+# seconds between signs of life; who listens is checked then
+EVENT_HEARTBEAT = env.float("EVENT_HEARTBEAT", default=15)
+# seconds between looks at a job that nobody says has changed
+EVENT_POLL = env.float("EVENT_POLL", default=3)
+# Proxies in front of us that append to X-Forwarded-For; 0: nobody does, and the header is not
+# believed.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 AXES_CLIENT_IP_CALLABLE = "certification.api.throttles.caller_ip"
 CORS_ALLOWED_ORIGINS = env.list(
@@ -293,17 +327,24 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["certification.api.examples.attach"],
 }
 
-# --- Queue ---------------------------------------------------------------------------------------------------------
+# --- Queue
+# ---------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "maintenance"
-CELERY_TASK_QUEUES_NAMES = (CERTIFICATION_QUEUE_NAME, f"{CERTIFICATION_QUEUE_NAME}.bulk", "maintenance")
-# The row is the truth and the message a hint: a message is acknowledged when taken, and a lost one is sent again.
+CELERY_TASK_QUEUES_NAMES = (
+    CERTIFICATION_QUEUE_NAME,
+    f"{CERTIFICATION_QUEUE_NAME}.bulk",
+    "maintenance",
+)
+# The row is the truth and the message a hint: a message is acknowledged when taken, and a lost one
+# is sent again.
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_DISABLE_PREFETCH = True  # a worker full of long runs takes no message that another could start now
+# a worker full of long runs takes no message that another could start now
+CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = CERTIFICATION_CONCURRENCY
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -321,17 +362,36 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
-    "reconcile": {"task": "certification.tasks.reconcile", "schedule": 30.0, "options": {"expires": 30}},
-    "webhooks": {"task": "certification.tasks.deliver_webhooks", "schedule": 10.0, "options": {"expires": 10}},
+    "reconcile": {
+        "task": "certification.tasks.reconcile",
+        "schedule": 30.0,
+        "options": {"expires": 30},
+    },
+    "webhooks": {
+        "task": "certification.tasks.deliver_webhooks",
+        "schedule": 10.0,
+        "options": {"expires": 10},
+    },
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 
-# --- Logs ----------------------------------------------------------------------------------------------------------
-LOG_FORMAT = env.choice("LOG_FORMAT", "console" if sys.stderr.isatty() else "json", "json", "console")
+# --- Logs
+# ----------------------------------------------------------------------------------------------------------
+LOG_FORMAT = env.choice(
+    "LOG_FORMAT", "console" if sys.stderr.isatty() else "json", "json", "console"
+)
 # Commands speak to a person; their log lines would stand between the words.
 _is_command = Path(sys.argv[0]).name == "manage.py" and "runserver" not in sys.argv
 LOG_LEVEL = env.choice(
-    "LOG_LEVEL", "WARNING" if _is_command else "INFO", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"
+    "LOG_LEVEL",
+    "WARNING" if _is_command else "INFO",
+    "DEBUG",
+    "INFO",
+    "WARNING",
+    "ERROR",
+    "CRITICAL",
 )
 LOG_DIR = env.str("LOG_DIR", default="")
-LOGGING = logs.configure(LOG_FORMAT, LOG_LEVEL, LOG_DIR, process="worker" if "worker" in sys.argv else "")
+LOGGING = logs.configure(
+    LOG_FORMAT, LOG_LEVEL, LOG_DIR, process="worker" if "worker" in sys.argv else ""
+)

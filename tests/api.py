@@ -1,4 +1,6 @@
-"""A caller of the JSON API, as the frontends are: literal paths, a token in the header, the envelope checked every time."""
+"""A caller of the JSON API, as the frontends are: literal paths, a token in the header, the
+envelope checked every time.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ __all__ = ["Api", "CaptureQueriesContext"]
 
 
 class Api:
-    """Calls below /api/. Every answer's envelope, request id and content type are checked on the way."""
+    """Calls below /api/. Every answer's envelope, request id and content type are checked on the
+    way.
+    """
 
     def __init__(self, user: User | None = None, credential: str = "") -> None:
         token = credential or (tokens.issue(user) if user else "")
@@ -32,10 +36,17 @@ class Api:
         return self.call("DELETE", path, status=status, **headers)
 
     def call(self, method: str, path: str, body: Any = None, *, status: int, **headers: str) -> Any:
-        """The answer's `data`, or the whole body of a refusal. `headers` names use underscores for dashes."""
-        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        """The answer's `data`, or the whole body of a refusal. `headers` names use underscores for
+        dashes.
+        """
+        sent = {
+            **self.headers,
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
         data = body if isinstance(body, str | bytes) else "" if body is None else json.dumps(body)
-        self.response = self.client.generic(method, f"/api/{path}", data, "application/json", headers=sent)
+        self.response = self.client.generic(
+            method, f"/api/{path}", data, "application/json", headers=sent
+        )
         assert self.response.status_code == status, self.response.content[:2000]
         return enveloped(self.response)
 

@@ -13,7 +13,7 @@ from certification.emulator import process
 from certification.engine import backend, runner
 from certification.models import User
 from certification.models.catalogue import load_shipped
-from certification.ops import embedded
+from certification.stack import embedded
 
 
 def pytest_unconfigure() -> None:
@@ -27,7 +27,9 @@ def catalogue(db: None) -> None:
 
 
 def _person(role: str) -> User:
-    return User.objects.create_user(f"{role}@example.org", "a-long-test-password", role=role, is_staff=role != "viewer")
+    return User.objects.create_user(
+        f"{role}@example.org", "a-long-test-password", role=role, is_staff=role != "viewer"
+    )
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def emulator_url() -> Iterator[str]:
 def emulator(emulator_url: str, settings: Any) -> Iterator[str]:
     """The engine talks to the session's emulator."""
     settings.BEDROCK_ENDPOINT_URL = emulator_url
-    runner.forget_worker()
+    runner.reset_worker()
     yield emulator_url
-    runner.forget_worker()
+    runner.reset_worker()
     backend.name.cache_clear()

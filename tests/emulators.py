@@ -1,4 +1,6 @@
-"""What the tests of the emulator share: a process of their own, boto3 clients for it, scenarios at run time."""
+"""What the tests of the emulator share: a process of their own, boto3 clients for it, scenarios at
+run time.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,29 @@ class Probe:
         self._clients: dict[tuple[Any, ...], Any] = {}
         self._session = boto3.Session()
 
-    def client(self, service: str = "bedrock-runtime", region: str = "us-east-1", key: str = KEY, **config: Any) -> Any:
+    def client(
+        self,
+        service: str = "bedrock-runtime",
+        region: str = "us-east-1",
+        key: str = KEY,
+        **config: Any,
+    ) -> Any:
         """A boto3 client that tries once and lets every request through as it is."""
         name = (service, region, key, *sorted(config.items()))
         if name not in self._clients:
-            options = {"retries": {"total_max_attempts": 1}, "parameter_validation": False, **config}
+            options = {
+                "retries": {"total_max_attempts": 1},
+                "parameter_validation": False,
+                **config,
+            }
             self._clients[name] = self._session.client(
-                service, region_name=region, endpoint_url=self.url, config=Config(**options),
-                aws_access_key_id=key, aws_secret_access_key="secret",
-            )  # fmt: skip
+                service,
+                region_name=region,
+                endpoint_url=self.url,
+                config=Config(**options),
+                aws_access_key_id=key,
+                aws_secret_access_key="secret",
+            )
         return self._clients[name]
 
     def close(self) -> None:
@@ -43,7 +59,9 @@ class Probe:
 
     def page(self, path: str, body: bytes | None = None) -> dict[str, Any]:
         """One of the emulator's own pages, as JSON."""
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, data=body), timeout=10) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(self.url + path, data=body), timeout=10
+        ) as answer:
             return json.loads(answer.read())
 
     def scenario(self, toml: str) -> None:
@@ -74,7 +92,9 @@ def ask(
     return probe.client(region=region).converse(modelId=model, messages=say(text), **more)
 
 
-def stream(probe: Probe, text: str = "Hello", model: str = MICRO, region: str = "us-east-1", **more: Any) -> list[Any]:
+def stream(
+    probe: Probe, text: str = "Hello", model: str = MICRO, region: str = "us-east-1", **more: Any
+) -> list[Any]:
     """Every event of a ConverseStream call."""
     answer = probe.client(region=region).converse_stream(modelId=model, messages=say(text), **more)
     return list(answer["stream"])
@@ -85,17 +105,19 @@ def text_of(answer: Mapping[str, Any]) -> str:
 
 
 def streamed_text(events: list[Any]) -> str:
-    deltas = [event["contentBlockDelta"]["delta"] for event in events if "contentBlockDelta" in event]
+    deltas = [
+        event["contentBlockDelta"]["delta"] for event in events if "contentBlockDelta" in event
+    ]
     return "".join(delta.get("text", "") for delta in deltas)
 
 
-def post(body: bytes, path: str = "/model/amazon.nova-micro-v1%3A0/converse", headers: str = "") -> bytes:
+def post(
+    body: bytes, path: str = "/model/amazon.nova-micro-v1%3A0/converse", headers: str = ""
+) -> bytes:
     """A raw signed POST with a length."""
     return head(path, f"Content-Length: {len(body)}\r\n{headers}") + body
 
 
 def head(path: str, headers: str = "", region: str = "us-east-1") -> bytes:
-    credential = (
-        f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/{region}/bedrock/aws4_request, SignedHeaders=host, Signature=0"
-    )
+    credential = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/{region}/bedrock/aws4_request, SignedHeaders=host, Signature=0"
     return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {credential}\r\n{headers}\r\n".encode()

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
-RECORDINGS = Path(__file__).resolve().parent.parent.parent / "shared" / "recordings"
+from tests.paths import RECORDINGS
+
 OPERATIONS = {
     "converse": "Converse",
     "converse-stream": "ConverseStream",
@@ -28,13 +28,22 @@ OPERATIONS = {
     "count-tokens": "CountTokens",
 }
 REDACTED = "**REDACTED**"
-OF_THE_CONNECTION = {"connection", "content-length", "transfer-encoding", "date", "keep-alive", "content-encoding"}
+OF_THE_CONNECTION = {
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "date",
+    "keep-alive",
+    "content-encoding",
+}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One answer as it went over the wire. `headers` are in lower case and without those of the connection."""
+    """One answer as it went over the wire. `headers` are in lower case and without those of the
+    connection.
+    """
 
     path: str
     status: int
@@ -72,7 +81,9 @@ def index() -> list[dict[str, Any]]:
 
 @cache
 def interactions(path: str) -> tuple[Recorded, ...]:
-    """Every answer in a file, in order. VCR's two dialects and WireMock's mappings, as YAML or JSON, also gzipped."""
+    """Every answer in a file, in order. VCR's two dialects and WireMock's mappings, as YAML or
+    JSON, also gzipped.
+    """
     raw = (RECORDINGS / path).read_bytes()
     if path.endswith(".gz"):
         raw = gzip.decompress(raw)
@@ -94,7 +105,11 @@ def _read(document: dict[str, Any]) -> Iterator[Recorded]:
 def _vcr(asked: dict[str, Any], answered: dict[str, Any]) -> Recorded:
     body = answered["body"]
     if isinstance(body, dict):
-        body = base64.b64decode(body["base64_string"]) if "base64_string" in body else body.get("string", "")
+        body = (
+            base64.b64decode(body["base64_string"])
+            if "base64_string" in body
+            else body.get("string", "")
+        )
     return _recorded(asked["uri"], answered["status"]["code"], answered["headers"], body or "")
 
 
@@ -111,11 +126,16 @@ def _recorded(url: str, status: int, headers: dict[str, Any], body: str | bytes)
     data = body.encode() if isinstance(body, str) else body
     if data[:2] == b"\x1f\x8b":  # boto3 asks for no encoding and undoes none
         data = gzip.decompress(data)
-    plain = {name.lower(): value[0] if isinstance(value, list) else str(value) for name, value in headers.items()}
+    plain = {
+        name.lower(): value[0] if isinstance(value, list) else str(value)
+        for name, value in headers.items()
+    }
     kept = {name: value for name, value in plain.items() if name not in OF_THE_CONNECTION}
     found = Recorded(urlsplit(url).path, status, kept, data)
     if kept.get("content-type", REDACTED) == REDACTED:
-        kept["content-type"] = "application/vnd.amazon.eventstream" if found.streams else "application/json"
+        kept["content-type"] = (
+            "application/vnd.amazon.eventstream" if found.streams else "application/json"
+        )
     return found
 
 
@@ -170,7 +190,11 @@ def _frame(raw: bytes) -> Frame:
 def frame(headers: dict[str, str], payload: bytes) -> bytes:
     """A raw frame, checksums and all."""
     block = b"".join(
-        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value.encode())) + value.encode()
+        bytes([len(name)])
+        + name.encode()
+        + b"\x07"
+        + struct.pack(">H", len(value.encode()))
+        + value.encode()
         for name, value in headers.items()
     )
     prelude = struct.pack(">II", 16 + len(block) + len(payload), len(block))
@@ -185,12 +209,16 @@ def event(name: str, body: dict[str, Any]) -> bytes:
 
 
 def exception(name: str, message: str) -> bytes:
-    headers = {":message-type": "exception", ":exception-type": name, ":content-type": "application/json"}
+    headers = {
+        ":message-type": "exception",
+        ":exception-type": name,
+        ":content-type": "application/json",
+    }
     return frame(headers, json.dumps({"message": message}).encode())
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedRequest:
     """A request that reached the server. `headers` are in lower case."""
 
     path: str
@@ -200,11 +228,13 @@ class Asked:
 
 @dataclass
 class Replay:
-    """Answers every request with `answers` in turn; the last of them stays. Streams are sent in `chunk` bytes at a time."""
+    """Answers every request with `answers` in turn; the last of them stays. Streams are sent in
+    `chunk` bytes at a time.
+    """
 
     url: str = ""
     answers: list[Recorded] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ParsedRequest] = field(default_factory=list)
     chunk: int = 1000
 
     def answer(self, *answers: Recorded) -> None:
@@ -222,7 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.replay.asked.append(Asked(self.path, headers, body))
+        self.replay.asked.append(ParsedRequest(self.path, headers, body))
         recorded = self.replay.next()
         self.send_response_only(recorded.status)
         for name, value in recorded.headers.items():
@@ -252,7 +282,9 @@ def serve() -> Iterator[Replay]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     replay.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    ).start()
     yield replay
     server.shutdown()
     server.server_close()

@@ -1,4 +1,5 @@
-"""The project's own settings on PostgreSQL and Valkey servers of the tests' own, which start here and end with the tests.
+"""The project's own settings on PostgreSQL and Valkey servers of the tests' own, which start here
+and end with the tests.
 
 MYIA_TEST_ROOT moves them to another folder, so that two test runs can share a machine.
 """
@@ -8,14 +9,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from certification.ops import embedded
+from certification.stack import embedded
+from tests.paths import PROJECT
 
-PROJECT = Path(__file__).resolve().parent.parent
 ROOT = Path(os.environ.get("MYIA_TEST_ROOT", PROJECT / ".myia" / "test"))
 
 for name in list(os.environ):
     # Nothing of the developer's own environment may decide what a test sees.
-    if name.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_", "EMULATOR_", "DATABASE_URL", "REDIS_", "WEBHOOK_")):
+    if name.startswith(
+        ("AWS_", "BEDROCK_", "CERTIFICATION_", "EMULATOR_", "DATABASE_URL", "REDIS_", "WEBHOOK_")
+    ):
         del os.environ[name]
 os.environ |= {
     "MYIA_ROOT": str(ROOT),
@@ -25,7 +28,8 @@ os.environ |= {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "LOG_FORMAT": "json",
     "API_LOGINS_PER_MINUTE": "0",  # all tests come from one address
-    "API_CACHE_SECONDS": "0",  # a test's transaction never commits, so nothing tells that it changed something
+    # a test's transaction never commits, so nothing tells that it changed something
+    "API_CACHE_SECONDS": "0",
 }
 ROOT.mkdir(parents=True, exist_ok=True)
 embedded.ensure(ROOT)

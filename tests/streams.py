@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.db import connection
 
-PROJECT = Path(__file__).resolve().parent.parent
+from tests.paths import PROJECT
+
 PATIENCE_S = 30
 
 
@@ -92,15 +93,26 @@ class Web:
     def __init__(self, port: int, log: Path, workers: int = 2, **environment: str) -> None:
         self.port, self.log = port, log
         args = (PROJECT / "Procfile").read_text().splitlines()[0].partition("gunicorn ")[2]
-        args = args.replace("${PORT:-3001}", str(port)).replace("--workers 2", f"--workers {workers}")
+        args = args.replace("${PORT:-3001}", str(port)).replace(
+            "--workers 2", f"--workers {workers}"
+        )
         database = connection.settings_dict
         url = f"{settings.DATABASE_URL.rpartition('/')[0]}/{database['NAME']}"
-        env = {**os.environ, "DATABASE_URL": url, "REDIS_URL": settings.REDIS_URL, "SECRET_KEY": settings.SECRET_KEY}
+        env = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "REDIS_URL": settings.REDIS_URL,
+            "SECRET_KEY": settings.SECRET_KEY,
+        }
         with log.open("ab") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", *args.split()], cwd=PROJECT, env={**env, **environment},
-                stdout=sink, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "gunicorn", *args.split()],
+                cwd=PROJECT,
+                env={**env, **environment},
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self._until_it_answers()
 
     def _until_it_answers(self) -> None:

@@ -12,10 +12,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from certification.api import answers, tokens, views
-from certification.api.answers import Account, Done, LoggedIn
+from certification.api import representations, tokens, views
 from certification.api.authentication import ANYBODY
 from certification.api.envelope import ApiError, as_request
+from certification.api.representations import Account, Done, LoggedIn
 from certification.api.views import View
 from certification.models import RevokedToken, Role, User
 
@@ -40,7 +40,7 @@ class NewPassword(serializers.Serializer[Any]):
 
 
 def _logged_in(user: User) -> Response:
-    answer: LoggedIn = {"token": tokens.issue(user), "user": answers.account(user)}
+    answer: LoggedIn = {"token": tokens.issue(user), "user": representations.account(user)}
     return Response(answer)
 
 
@@ -48,7 +48,7 @@ class LoginView(View):
     authentication_classes = ()
     roles: ClassVar[dict[str, str]] = {"POST": ANYBODY}
     rate = "login"
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (401,)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (401,)}
 
     @extend_schema(operation_id="login", request=Login, responses={200: LoggedIn}, tags=["auth"])
     def post(self, request: Request) -> Response:
@@ -69,48 +69,62 @@ class LoginView(View):
 class LockedOut(ApiError):
     def __init__(self) -> None:
         super().__init__(
-            429, "locked_out", _("Too many failed logins. Wait %d minutes, then try again.") % (LOCKED_S // 60)
+            429,
+            "locked_out",
+            _("Too many failed logins. Wait %d minutes, then try again.") % (LOCKED_S // 60),
         )
         self.wait = LOCKED_S
 
 
 class RefreshView(View):
     roles: ClassVar[dict[str, str]] = {"POST": Role.VIEWER}
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (409,)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (409,)}
 
     @extend_schema(operation_id="refresh", request=None, responses={200: LoggedIn}, tags=["auth"])
     def post(self, request: Request) -> Response:
         """A new token for a valid one."""
         if views.access(request).key:
             raise ApiError(
-                409, "not_a_login", _("An API key does not expire with a login: there is nothing to refresh.")
+                409,
+                "not_a_login",
+                _("An API key does not expire with a login: there is nothing to refresh."),
             )
-        return _logged_in(views.who(request))
+        return _logged_in(views.current_user(request))
 
 
 class MeView(View):
     @extend_schema(operation_id="me", responses={200: Account}, tags=["auth"])
     def get(self, request: Request) -> Response:
         """Who the token belongs to. With an API key, `role` is the key's."""
-        return Response(answers.account(views.who(request), views.access(request).role))
+        return Response(
+            representations.account(views.current_user(request), views.access(request).role)
+        )
 
 
 class ChangePasswordView(View):
     roles: ClassVar[dict[str, str]] = {"POST": Role.VIEWER}
     rate = "login"
 
-    @extend_schema(operation_id="changePassword", request=NewPassword, responses={200: LoggedIn}, tags=["auth"])
+    @extend_schema(
+        operation_id="changePassword", request=NewPassword, responses={200: LoggedIn}, tags=["auth"]
+    )
     def post(self, request: Request) -> Response:
-        """Change one's own password. Every token given out before stops working; the answer holds a new one."""
-        given, user = views.body(request, NewPassword), views.who(request)
+        """Change one's own password. Every token given out before stops working; the answer holds a
+        new one.
+        """
+        given, user = views.body(request, NewPassword), views.current_user(request)
         if views.access(request).key:
             raise ApiError(403, "not_allowed", _("An API key may not change its user's password."))
         if not user.check_password(given["oldPassword"]):
-            raise views.invalid("body.oldPassword", _("The old password is wrong."), "wrong_password")
+            raise views.invalid(
+                "body.oldPassword", _("The old password is wrong."), "wrong_password"
+            )
         try:
             password_validation.validate_password(given["newPassword"], user)
         except PasswordProblem as problem:
-            raise views.invalid("body.newPassword", " ".join(problem.messages), "weak_password") from None
+            raise views.invalid(
+                "body.newPassword", " ".join(problem.messages), "weak_password"
+            ) from None
         user.set_password(given["newPassword"])
         user.save(update_fields=["password"])
         return _logged_in(user)
@@ -124,5 +138,7 @@ class LogoutView(View):
         """Stop this token for good."""
         access = views.access(request)
         if access.token_id and access.token_expires_at:
-            RevokedToken.revoke(access.token_id, views.who(request), access.token_expires_at)
+            RevokedToken.revoke(
+                access.token_id, views.current_user(request), access.token_expires_at
+            )
         return Response({"message": _("You are logged out.")})

@@ -41,7 +41,9 @@ class Access:
 
 
 class BearerAuthentication(BaseAuthentication):
-    """A login token or an API key. Raises AuthenticationFailed (401) for one that does not work now."""
+    """A login token or an API key. Raises AuthenticationFailed (401) for one that does not work
+    now.
+    """
 
     def authenticate(self, request: Request) -> tuple[User, Access] | None:
         credential = self.credential(request)
@@ -64,7 +66,9 @@ class BearerAuthentication(BaseAuthentication):
 def _by_key(credential: str) -> tuple[User, Access]:
     key = ApiKey.find(credential)
     if key is None:
-        raise AuthenticationFailed(_("This API key does not work: it is unknown, expired or revoked."))
+        raise AuthenticationFailed(
+            _("This API key does not work: it is unknown, expired or revoked.")
+        )
     return key.user, Access(key.effective_role, key=key)
 
 
@@ -77,17 +81,21 @@ def _by_token(credential: str) -> tuple[User, Access]:
 
 
 class TokenFromQuery:
-    """Middleware, before all others: takes `?token=` out of the address, so that no log, mail or error page can show it.
+    """Middleware, before all others: takes `?token=` out of the address, so that no log, mail or
+    error page can show it.
 
-    Browsers cannot send a header with an event stream: there it becomes the `Authorization` header, unless that was sent too.
+    Browsers cannot send a header with an event stream: there it becomes the `Authorization` header,
+    unless that was sent too.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if "token" in unquote_plus(request.META.get("QUERY_STRING", "")) and request.path_info.startswith("/api/"):
-            token = _cut_token(request.META)
+        if "token" in unquote_plus(
+            request.META.get("QUERY_STRING", "")
+        ) and request.path_info.startswith("/api/"):
+            token = _strip_token(request.META)
             if token and EVENTS.fullmatch(request.path_info):
                 request.META.setdefault("HTTP_AUTHORIZATION", f"Bearer {token}")
         return self.get_response(request)
@@ -96,8 +104,10 @@ class TokenFromQuery:
 EVENTS = re.compile(r"/api/certification-queue/jobs/[^/]+/events")
 
 
-def _cut_token(environ: dict[str, Any]) -> str:
-    """Remove the parameter from the WSGI environment, also where a server or its access log keeps the raw address. The last one given."""
+def _strip_token(environ: dict[str, Any]) -> str:
+    """Remove the parameter from the WSGI environment, also where a server or its access log keeps
+    the raw address. The last one given.
+    """
     token, kept = "", []
     for pair in environ["QUERY_STRING"].split("&"):
         name, _is, value = pair.partition("=")
@@ -108,7 +118,9 @@ def _cut_token(environ: dict[str, Any]) -> str:
     environ["QUERY_STRING"] = "&".join(kept)
     for raw in ("RAW_URI", "REQUEST_URI"):
         if raw in environ:
-            environ[raw] = "?".join(filter(None, (environ[raw].partition("?")[0], environ["QUERY_STRING"])))
+            environ[raw] = "?".join(
+                filter(None, (environ[raw].partition("?")[0], environ["QUERY_STRING"]))
+            )
     return token
 
 
@@ -123,6 +135,7 @@ class HasRole(BasePermission):
         if not isinstance(access, Access):
             return False
         self.message = _("Your role (%(role)s) may not do this: it takes %(needed)s.") % {
-            "role": Role(access.role).label if access.role else _("none"), "needed": Role(needed).label,
-        }  # fmt: skip
+            "role": Role(access.role).label if access.role else _("none"),
+            "needed": Role(needed).label,
+        }
         return access.reaches(needed)

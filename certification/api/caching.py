@@ -1,4 +1,6 @@
-"""Answers that are read often and change seldom: their bytes are shared for seconds, and not sent to who has them already."""
+"""Answers that are read often and change seldom: their bytes are shared for seconds, and not sent
+to who has them already.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ from django.utils.translation import get_language
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework.request import Request
 
-from certification import generation
 from certification.api.envelope import JSendRenderer, as_request
+from certification.lib import shared_cache
 
 CONTENT_TYPE = "application/json"
 
@@ -28,43 +30,54 @@ CONTENT_TYPE = "application/json"
 NOT_MODIFIED = OpenApiResponse(description="What `If-None-Match` names is still what there is.")
 CONDITIONAL = [
     OpenApiParameter(
-        "If-None-Match", str, OpenApiParameter.HEADER, description="The ETag of an earlier answer: 304 while it holds."
+        "If-None-Match",
+        str,
+        OpenApiParameter.HEADER,
+        description="The ETag of an earlier answer: 304 while it holds.",
     ),
     OpenApiParameter(
-        "ETag", str, OpenApiParameter.HEADER, response=[200], description="Changes with the answer, and only then."
+        "ETag",
+        str,
+        OpenApiParameter.HEADER,
+        response=[200],
+        description="Changes with the answer, and only then.",
     ),
 ]
 
 
 @dataclass(frozen=True)
-class Said:
+class CacheableResponse:
     """What a view has to say, and until when it is true (None: until something changes)."""
 
     data: Any
     until: datetime | None = None
 
 
-def answer(request: Request, name: str, asked: Mapping[str, Any], read: Callable[[], Said]) -> HttpResponseBase:
-    """The answer to `name` asked with these checked parameters: kept bytes, or `read` and then kept; 304 to who has it.
+def answer(
+    request: Request, name: str, asked: Mapping[str, Any], read: Callable[[], CacheableResponse]
+) -> HttpResponseBase:
+    """The answer to `name` asked with these checked parameters: kept bytes, or `read` and then
+    kept; 304 to who has it.
 
-    It must not depend on who asks. In each process one thread reads while others that ask the same wait for it.
+    It must not depend on who asks. In each process one thread reads while others that ask the same
+    wait for it.
     """
     key = _key(name, asked)
-    found = generation.look(key) if settings.API_CACHE_SECONDS else generation.Found()
+    found = shared_cache.get(key) if settings.API_CACHE_SECONDS else shared_cache.CacheEntry()
     if found.value is None and found.generation:
         with _alone(key):
-            found = generation.look(key)
+            found = shared_cache.get(key)
             kept = found.value or _read(key, found.generation, read)
     else:
         kept = found.value or _read(key, found.generation, read)
     return _conditional(request, *kept)
 
 
-def _read(key: str, read_in: str, read: Callable[[], Said]) -> tuple[str, bytes]:
+def _read(key: str, read_in: str, read: Callable[[], CacheableResponse]) -> tuple[str, bytes]:
     said = read()
     body = JSendRenderer().render(said.data)
     kept = f'"{hashlib.sha256(body).hexdigest()[:32]}"', body
-    generation.keep(key, read_in, kept, _seconds(said.until))
+    shared_cache.set(key, read_in, kept, _seconds(said.until))
     return kept
 
 
@@ -92,6 +105,8 @@ _locks = tuple(Lock() for _ in range(64))
 
 @contextmanager
 def _alone(key: str) -> Iterator[None]:
-    """One thread of this process at a time. Keys share locks: some wait for another's answer, briefly."""
+    """One thread of this process at a time. Keys share locks: some wait for another's answer,
+    briefly.
+    """
     with _locks[hash(key) % len(_locks)]:
         yield

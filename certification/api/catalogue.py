@@ -17,31 +17,39 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from certification.api import filters, views
-from certification.api.answers import BackendWord, Pagination, Rating, Verdict
 from certification.api.envelope import not_found_error
-from certification.api.filters import Paged, Words
+from certification.api.filters import ChoiceListField, Paged
+from certification.api.representations import BackendWord, Pagination, Rating, Verdict
 from certification.api.views import View
 from certification.models import AIModel, ModelCertification, ModelKind, Provider, Region, Route
 from certification.reasons import Status
 
-MOST_MODELS = 500
+MAX_MODELS = 500
 KindWord = Literal["text", "embedding", "image", "video", "speech", "rerank"]
 LifecycleWord = Literal["ACTIVE", "LEGACY", "PREVIEW", "EOL", "UNKNOWN"]
 RouteWord = Literal["ON_DEMAND", "INFERENCE_PROFILE", "PROVISIONED", "MANTLE"]
 
 
 class ModelFilters(Paged):
-    vendor = serializers.CharField(max_length=100, required=False, help_text="As GET /vendors names it, in any case.")
-    kind = Words(ModelKind.values, help_text="Kinds, separated by commas.")
-    region = serializers.CharField(max_length=32, required=False, help_text="Only models with a route there.")
-    capability = serializers.CharField(max_length=40, required=False, help_text="Such as `tools` or `vision`.")
-    status = Words(
+    vendor = serializers.CharField(
+        max_length=100, required=False, help_text="As GET /vendors names it, in any case."
+    )
+    kind = ChoiceListField(ModelKind.values, help_text="Kinds, separated by commas.")
+    region = serializers.CharField(
+        max_length=32, required=False, help_text="Only models with a route there."
+    )
+    capability = serializers.CharField(
+        max_length=40, required=False, help_text="Such as `tools` or `vision`."
+    )
+    status = ChoiceListField(
         [status.value for status in Status],
         help_text="Statuses, separated by commas: somewhere, or in `region` when that is given.",
     )
-    search = serializers.CharField(max_length=200, required=False, help_text="Words of name, id or vendor.")
+    search = serializers.CharField(
+        max_length=200, required=False, help_text="Words of name, id or vendor."
+    )
     active = serializers.BooleanField(required=False, allow_null=True, default=None)
-    limit = serializers.IntegerField(min_value=1, max_value=MOST_MODELS, default=100)
+    limit = serializers.IntegerField(min_value=1, max_value=MAX_MODELS, default=100)
 
 
 class Model(TypedDict):
@@ -59,7 +67,9 @@ class Model(TypedDict):
     streaming: bool
     contextWindow: int | None
     maxOutputTokens: int | None
-    dimensions: Annotated[int | None, "Of an embedding model's vectors, when nothing else is asked for."]
+    dimensions: Annotated[
+        int | None, "Of an embedding model's vectors, when nothing else is asked for."
+    ]
     inputPrice: float | None
     outputPrice: float | None
     lifecycle: LifecycleWord
@@ -88,7 +98,9 @@ class CatalogueRoute(TypedDict):
 
 
 class Standing(TypedDict):
-    """Where the model stands in a region. An expired certification is `not_tested`; its score is kept."""
+    """Where the model stands in a region. An expired certification is `not_tested`; its score is
+    kept.
+    """
 
     region: str
     regionName: str
@@ -133,7 +145,9 @@ class VendorList(TypedDict):
 
 def find_model(name: str) -> AIModel:
     """A model by UUID or API model id. 404 `model_not_found`."""
-    found = _with_regions(AIModel.objects.all(), timezone.now()).named([name]) if is_text(name) else {}
+    found = (
+        _with_regions(AIModel.objects.all(), timezone.now()).named([name]) if is_text(name) else {}
+    )
     if name not in found:
         text = _("There is no model %s. GET /api/models lists them.") % name[:200]
         raise not_found_error("model_not_found", text)
@@ -146,7 +160,12 @@ def is_text(name: str) -> bool:
 
 
 class ModelList(View):
-    @extend_schema(operation_id="listModels", parameters=[ModelFilters], responses={200: ModelPage}, tags=["catalogue"])
+    @extend_schema(
+        operation_id="listModels",
+        parameters=[ModelFilters],
+        responses={200: ModelPage},
+        tags=["catalogue"],
+    )
     def get(self, request: Request) -> Response:
         """Models of the catalogue, retired and inactive ones too, ordered by vendor and name."""
         asked, now = views.query(request, ModelFilters), timezone.now()
@@ -169,7 +188,9 @@ def _filtered(asked: Mapping[str, Any], region: Region | None, now: datetime) ->
     if asked["active"] is not None:
         rows = rows.filter(is_active=asked["active"])
     for word in asked.get("search", "").split():
-        rows = rows.filter(Q(name__icontains=word) | Q(api_model_id__icontains=word) | Q(vendor__icontains=word))
+        rows = rows.filter(
+            Q(name__icontains=word) | Q(api_model_id__icontains=word) | Q(vendor__icontains=word)
+        )
     routes = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
     if region is not None:
         routes = routes.filter(region=region)
@@ -179,8 +200,12 @@ def _filtered(asked: Mapping[str, Any], region: Region | None, now: datetime) ->
     return rows
 
 
-def _stands_as(statuses: Sequence[str], region: Region | None, routes: QuerySet[Route], now: datetime) -> Q:
-    """A model that has one of these in a region; `not_tested` also where it was never tried, or what it had is expired."""
+def _stands_as(
+    statuses: Sequence[str], region: Region | None, routes: QuerySet[Route], now: datetime
+) -> Q:
+    """A model that has one of these in a region; `not_tested` also where it was never tried, or
+    what it had is expired.
+    """
     live = ModelCertification.objects.live(now)
     here = live.filter(model=OuterRef("pk"), region__enabled=True, status__in=statuses)
     if region is not None:
@@ -236,17 +261,23 @@ def _day(day: date | None) -> str | None:
 
 
 class ModelById(View):
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
 
     @extend_schema(operation_id="getModel", responses={200: ModelDetail}, tags=["catalogue"])
     def get(self, request: Request, model_id: str) -> Response:
-        """A model by UUID or API model id, with its routes and where it stands, in each enabled region."""
+        """A model by UUID or API model id, with its routes and where it stands, in each enabled
+        region.
+        """
         row, now = find_model(model_id), timezone.now()
         routes = Route.objects.filter(model=row, region__enabled=True).select_related("region")
-        standings = ModelCertification.objects.filter(model=row, region__enabled=True).select_related("region")
+        standings = ModelCertification.objects.filter(
+            model=row, region__enabled=True
+        ).select_related("region")
         answer: ModelDetail = {
             **model(row),
-            "routes": _routes(sorted(routes, key=lambda route: (route.region_id, *route.preference))),
+            "routes": _routes(
+                sorted(routes, key=lambda route: (route.region_id, *route.preference))
+            ),
             "certifications": [standing(entry, now) for entry in standings.order_by("region_id")],
         }
         return Response(answer)
@@ -294,7 +325,13 @@ class Providers(View):
         ).order_by("slug")
         answer: ProviderList = {
             "providers": [
-                {"id": row.slug, "slug": row.slug, "name": row.name, "models": row.count, "activeModels": row.active}
+                {
+                    "id": row.slug,
+                    "slug": row.slug,
+                    "name": row.name,
+                    "models": row.count,
+                    "activeModels": row.active,
+                }
                 for row in rows
             ]
         }

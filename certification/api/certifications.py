@@ -17,24 +17,33 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from certification.api import answers, caching, filters, views
-from certification.api.answers import CertificationDetail, CertificationPage, Pair
-from certification.api.caching import Said
+from certification.api import caching, filters, representations, views
+from certification.api.caching import CacheableResponse
 from certification.api.envelope import not_found_error
-from certification.api.filters import Paged, Words
+from certification.api.filters import ChoiceListField, Paged
+from certification.api.representations import CertificationDetail, CertificationPage, Pair
 from certification.api.views import View
-from certification.models import AIModel, CertificationRun, ModelCertification, Region, Route, State, TestResult
+from certification.models import (
+    AIModel,
+    CertificationRun,
+    ModelCertification,
+    Region,
+    Route,
+    State,
+    TestResult,
+)
 from certification.models.certifications import ModelCertificationQuerySet, active_run
 from certification.reasons import Status
 
-# A pair without a certification: model id, region code and name, whether a route is known, its active run.
+# A pair without a certification: model id, region code and name, whether a route is known, its
+# active run.
 Blank: TypeAlias = tuple[UUID, str, str, bool, dict[str, Any] | None]
 ORDER = ("model__vendor", "model__name", "model__api_model_id", "region")
 VERDICTS = (
     Status.CERTIFIED, Status.QUALITY_WARNING, Status.FAILED, Status.PERMISSION_REQUIRED, Status.CONFIGURATION_REQUIRED,
 )  # fmt: skip
-# Words of runs that are no statuses of certifications: the standings or the states of active runs that they stand for.
-# A cancelled run leaves no mark on a certification.
+# Words of runs that are no statuses of certifications: the standings or the states of active runs
+# that they stand for. A cancelled run leaves no mark on a certification.
 RUN_WORDS: Mapping[str, tuple[str, ...]] = {
     State.COMPLETED: VERDICTS,
     State.QUEUED: (State.PENDING, State.QUEUED),
@@ -51,36 +60,45 @@ are pairs whose next run waits or is under way, whatever their standing; CANCELL
 
 class CertificationFilters(Paged):
     modelId = serializers.CharField(
-        max_length=200, required=False,
+        max_length=200,
+        required=False,
         help_text="Our UUID or the API model id. Regions where it was never tested are then listed as `not_tested`.",
-    )  # fmt: skip
+    )
     region = serializers.CharField(max_length=32, required=False)
-    status = Words([*(s.value for s in Status), *RUN_WORDS], help_text=STATUS_HELP)
-    rating = Words("ABCDEF", help_text="Letters, separated by commas.")
+    status = ChoiceListField([*(s.value for s in Status), *RUN_WORDS], help_text=STATUS_HELP)
+    rating = ChoiceListField("ABCDEF", help_text="Letters, separated by commas.")
     vendor = serializers.CharField(max_length=100, required=False, help_text="In any case.")
 
 
 class Certifications(View):
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
 
     @extend_schema(
-        operation_id="getCertifications", parameters=[CertificationFilters, *caching.CONDITIONAL],
-        responses={200: CertificationPage, 304: caching.NOT_MODIFIED}, tags=["certification queue"],
-    )  # fmt: skip
+        operation_id="getCertifications",
+        parameters=[CertificationFilters, *caching.CONDITIONAL],
+        responses={200: CertificationPage, 304: caching.NOT_MODIFIED},
+        tags=["certification queue"],
+    )
     def get(self, request: Request) -> HttpResponseBase:
         """Where models stand in regions now."""
         given = views.query(request, CertificationFilters)
-        return caching.answer(request, "certifications", given, lambda: _said(given, timezone.now()))
+        return caching.answer(
+            request, "certifications", given, lambda: _said(given, timezone.now())
+        )
 
 
-def _said(given: Mapping[str, Any], now: datetime) -> Said:
-    """A page, and until when it holds. What runs do between their first and last moment is told to nobody: it is read again."""
+def _said(given: Mapping[str, Any], now: datetime) -> CacheableResponse:
+    """A page, and until when it holds. What runs do between their first and last moment is told to
+    nobody: it is read again.
+    """
     answer = page(given, now)
     pairs = answer["certifications"]
     coming = [pair["expiresAt"] for pair in pairs if pair["expiresAt"] and pair["expiresAt"] > now]
-    if any(pair["activeRun"] for pair in pairs) or not set(ABOUT_RUNS).isdisjoint(given.get("status", ())):
+    if any(pair["activeRun"] for pair in pairs) or not set(ABOUT_RUNS).isdisjoint(
+        given.get("status", ())
+    ):
         coming.append(now + RUNS_MOVE)
-    return Said(answer, until=min(coming, default=None))
+    return CacheableResponse(answer, until=min(coming, default=None))
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,9 @@ class Asked:
         return cls(
             model=filters.find_model(given["modelId"]) if "modelId" in given else None,
             region=filters.find_region(given["region"]) if "region" in given else None,
-            statuses=frozenset(s for w in words for s in meant[w] if w not in ABOUT_RUNS) if words else None,
+            statuses=frozenset(s for w in words for s in meant[w] if w not in ABOUT_RUNS)
+            if words
+            else None,
             states=frozenset(s for w in words for s in meant[w] if w in ABOUT_RUNS),
             ratings=given.get("rating", ()),
             vendor=given.get("vendor", ""),
@@ -110,7 +130,9 @@ class Asked:
 
 
 def page(given: Mapping[str, Any], now: datetime) -> CertificationPage:
-    """The answer to these checked filters, whoever asks. Raises 404 for an unknown model, 400 for an unknown region."""
+    """The answer to these checked filters, whoever asks. Raises 404 for an unknown model, 400 for
+    an unknown region.
+    """
     asked = Asked.of(given)
     rows = rows_for(asked, now)
     start, end = (given["page"] - 1) * given["limit"], given["page"] * given["limit"]
@@ -119,7 +141,7 @@ def page(given: Mapping[str, Any], now: datetime) -> CertificationPage:
     if end > tested:
         pairs += _blanks(untested[max(0, start - tested) : end - tested], asked.model)
     return {
-        "certifications": [answers.certification(pair, now) for pair in pairs],
+        "certifications": [representations.certification(pair, now) for pair in pairs],
         "pagination": filters.pagination(given["page"], given["limit"], tested + untested.count()),
     }
 
@@ -143,7 +165,8 @@ def rows_for(asked: Asked, now: datetime) -> ModelCertificationQuerySet:
 
 def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[Pair]:
     """These certifications with all that is told of them, in two queries."""
-    page = ModelCertification.objects.filter(pk__in=rows.values("pk")[start:end])  # first which, then all about them
+    # first which, then all about them
+    page = ModelCertification.objects.filter(pk__in=rows.values("pk")[start:end])
     found = list(page.told().order_by(*rows.query.order_by))
     tallies = TestResult.objects.tallies(row.run_id for row in found if row.run_id)
     return [_pair(row, tallies.get(row.run_id, (0, 0)) if row.run_id else (0, 0)) for row in found]
@@ -154,17 +177,25 @@ def _pair(row: Any, tally: tuple[int, int]) -> Pair:
 
 
 def untested_for(asked: Asked) -> QuerySet[Any, Blank]:
-    """Pairs without a certification: with a model, wherever it was never tested; else those that a first run is for."""
+    """Pairs without a certification: with a model, wherever it was never tested; else those that a
+    first run is for.
+    """
     if asked.model:
         return _never_tested(asked, asked.model)
     return _first_runs(asked)
 
 
 def _never_tested(asked: Asked, model: AIModel) -> QuerySet[Any, Blank]:
-    regions = Region.objects.filter(pk=asked.region.pk) if asked.region else Region.objects.enabled()
-    regions = regions.exclude(Exists(ModelCertification.objects.filter(model=model, region=OuterRef("pk"))))
+    regions = (
+        Region.objects.filter(pk=asked.region.pk) if asked.region else Region.objects.enabled()
+    )
+    regions = regions.exclude(
+        Exists(ModelCertification.objects.filter(model=model, region=OuterRef("pk")))
+    )
     if asked.statuses is not None and Status.NOT_TESTED not in asked.statuses:
-        running = CertificationRun.objects.filter(model=model, region=OuterRef("pk"), status__in=asked.states)
+        running = CertificationRun.objects.filter(
+            model=model, region=OuterRef("pk"), status__in=asked.states
+        )
         regions = regions.filter(Exists(running)) if asked.states else regions.none()
     if asked.ratings or asked.vendor.lower() not in ("", model.vendor.lower()):
         regions = regions.none()
@@ -208,25 +239,32 @@ class DetailOptions(Paged):
     """Pages are those of the history."""
 
     transcripts = serializers.BooleanField(
-        default=False, help_text="With the requests and replies of each trial, as far as they are kept and fit."
+        default=False,
+        help_text="With the requests and replies of each trial, as far as they are kept and fit.",
     )
 
 
 class CertificationById(View):
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
 
     @extend_schema(
-        operation_id="getCertification", responses={200: CertificationDetail}, tags=["certification queue"],
+        operation_id="getCertification",
+        responses={200: CertificationDetail},
+        tags=["certification queue"],
         parameters=[
             DetailOptions,
             OpenApiParameter(
-                "certification_id", str, OpenApiParameter.PATH,
+                "certification_id",
+                str,
+                OpenApiParameter.PATH,
                 description="A certification's `id`, or `<model>:<region>` with our UUID or the API model id.",
             ),
         ],
-    )  # fmt: skip
+    )
     def get(self, request: Request, certification_id: str) -> Response:
-        """One model in one region: where it stands, the run that says so, its results per case, and every run so far."""
+        """One model in one region: where it stands, the run that says so, its results per case, and
+        every run so far.
+        """
         given = views.query(request, DetailOptions)
         return Response(detail(find_pair(certification_id), given, timezone.now()))
 
@@ -240,7 +278,9 @@ def find_pair(name: str) -> Pair:
     if not found:
         raise not_found_error(
             "certification_not_found",
-            _("There is no such certification. GET /api/certification-queue/certifications lists them."),
+            _(
+                "There is no such certification. GET /api/certification-queue/certifications lists them."
+            ),
         )
     return found[0]
 
@@ -257,17 +297,30 @@ def _named(model_name: str, region_code: str) -> list[Pair]:
 def detail(pair: Pair, given: Mapping[str, Any], now: datetime) -> CertificationDetail:
     """Everything about a pair; `given` are checked DetailOptions."""
     runs = CertificationRun.objects.filter(model=pair.model, region=pair.region)
-    proof = runs.filter(pk=pair.row.run_id).first() if pair.row and pair.row.run_id else _last_finished(runs)
+    proof = (
+        runs.filter(pk=pair.row.run_id).first()
+        if pair.row and pair.row.run_id
+        else _last_finished(runs)
+    )
     if proof:
         proof.model = pair.model
-    newest = runs.select_related("model").only(*answers.RUN_FIELDS).order_by("-completed_at", "pk")  # active ones first
-    kept = TestResult.objects.filter(run=proof).order_by("pk") if proof else TestResult.objects.none()
+    # active ones first
+    newest = (
+        runs.select_related("model")
+        .only(*representations.RUN_FIELDS)
+        .order_by("-completed_at", "pk")
+    )
+    kept = (
+        TestResult.objects.filter(run=proof).order_by("pk") if proof else TestResult.objects.none()
+    )
     transcripts = given["transcripts"]
     return {
-        **answers.certification(pair, now),
-        "run": answers.run_detail(proof) if proof else None,
-        "results": answers.results(kept if transcripts else kept.without_transcripts(), transcripts=transcripts),
-        "history": answers.runs(filters.slice_of(newest, given["page"], given["limit"])),
+        **representations.certification(pair, now),
+        "run": representations.run_detail(proof) if proof else None,
+        "results": representations.results(
+            kept if transcripts else kept.without_transcripts(), transcripts=transcripts
+        ),
+        "history": representations.runs(filters.slice_of(newest, given["page"], given["limit"])),
         "pagination": filters.pagination(given["page"], given["limit"], runs.count()),
     }
 

@@ -15,11 +15,15 @@ from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.generators import SchemaGenerator
 
-from certification.api.envelope import failure
+from certification.api.envelope import fail_body
 
 
-def _for_reading(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """For everybody, with GET and HEAD; other methods get the API's own 405 and not a page about CSRF."""
+def _for_reading(
+    view: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """For everybody, with GET and HEAD; other methods get the API's own 405 and not a page about
+    CSRF.
+    """
 
     @csrf_exempt
     @login_not_required
@@ -27,7 +31,7 @@ def _for_reading(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpR
     def guarded(request: HttpRequest) -> HttpResponse:
         if request.method in {"GET", "HEAD"}:
             return view(request)
-        body = failure(405, "method_not_allowed", _('Method "%s" not allowed.') % request.method)
+        body = fail_body(405, "method_not_allowed", _('Method "%s" not allowed.') % request.method)
         return JsonResponse(body, status=405, headers={"Allow": "GET, HEAD"})
 
     return guarded
@@ -35,7 +39,9 @@ def _for_reading(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpR
 
 @cache
 def schema() -> tuple[bytes, str]:
-    """The OpenAPI document as JSON, and its ETag. Made once per process: it changes with the code only."""
+    """The OpenAPI document as JSON, and its ETag. Made once per process: it changes with the code
+    only.
+    """
     document = SchemaGenerator().get_schema(public=True)
     body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
@@ -46,7 +52,9 @@ def schema_json(request: HttpRequest) -> HttpResponse:
     """OpenAPI 3.1, without an envelope: it is read by tools."""
     body, etag = schema()
     response = HttpResponse(
-        body, "application/vnd.oai.openapi+json", headers={"ETag": etag, "Cache-Control": "no-cache"}
+        body,
+        "application/vnd.oai.openapi+json",
+        headers={"ETag": etag, "Cache-Control": "no-cache"},
     )
     return get_conditional_response(request, etag=etag, response=response) or response
 

@@ -1,4 +1,6 @@
-"""JSend around every answer below /api/, also those that no view gives, and a request id on every response."""
+"""JSend around every answer below /api/, also those that no view gives, and a request id on every
+response.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,13 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class ApiError(APIException):
-    """A refusal with a stable `errorCode` and a sentence. `facts` go into `data`, beside nothing else."""
+    """A refusal with a stable `errorCode` and a sentence. `facts` go into `data`, beside nothing
+    else.
+    """
 
-    def __init__(self, status: int, code: str, message: str, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, facts: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message, code)
         self.status_code, self.error_code, self.facts = status, code, facts
 
@@ -49,11 +55,15 @@ def not_found_error(code: str, message: str) -> ApiError:
 
 
 class JSendRenderer(JSONRenderer):
-    """`{"status":"success","data":...}` around what a view returns; failures come with their envelope already."""
+    """`{"status":"success","data":...}` around what a view returns; failures come with their
+    envelope already.
+    """
 
     charset = None
 
-    def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
+    ) -> bytes:
         response = (renderer_context or {}).get("response")
         if response is None or response.status_code < 400:
             data = {"status": "success", "data": data}
@@ -64,7 +74,9 @@ class JSendRenderer(JSONRenderer):
 class AlwaysJSON(DefaultContentNegotiation):
     """JSON whatever the Accept header says: there is nothing else to choose from."""
 
-    def select_renderer(self, request: Any, renderers: Iterable[Any], format_suffix: str | None = None) -> Any:
+    def select_renderer(
+        self, request: Any, renderers: Iterable[Any], format_suffix: str | None = None
+    ) -> Any:
         only = next(iter(renderers))
         return only, only.media_type
 
@@ -72,18 +84,22 @@ class AlwaysJSON(DefaultContentNegotiation):
 # Failures
 
 
-def failure(status: int, code: str, message: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def fail_body(
+    status: int, code: str, message: str, data: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The body of a 4xx."""
     return {"status": "fail", "message": message, "code": status, "errorCode": code, "data": data}
 
 
-def trouble(status: int, message: str) -> dict[str, Any]:
+def error_body(status: int, message: str) -> dict[str, Any]:
     """The body of a 5xx. The request id finds it in the logs."""
     return {"status": "error", "message": message, "code": status, "requestId": _request_id.get()}
 
 
-def as_failure(error: Exception, context: Mapping[str, Any]) -> Response | None:
-    """DRF's exception handler: what a view raised, as an answer. None for a defect of ours, which Django reports."""
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """DRF's exception handler: what a view raised, as an answer. None for a defect of ours, which
+    Django reports.
+    """
     if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
         return database_away(error)
     known = _known(error)
@@ -103,7 +119,9 @@ def as_failure(error: Exception, context: Mapping[str, Any]) -> Response | None:
 
 def database_away(error: DatabaseError | PoolTimeout | Exception) -> Response:
     log.error("database_away", error=str(error).strip())
-    body = trouble(503, _("The database does not answer at the moment. Try again in a few seconds."))
+    body = error_body(
+        503, _("The database does not answer at the moment. Try again in a few seconds.")
+    )
     return Response(body, status=503, headers={"Retry-After": str(DATABASE_AWAY_RETRY_S)})
 
 
@@ -122,7 +140,9 @@ def _known(error: Exception) -> APIException | None:
 
 class TooLarge(ApiError):
     def __init__(self) -> None:
-        super().__init__(413, "too_large", _("The request is too large. Send fewer items at a time."))
+        super().__init__(
+            413, "too_large", _("The request is too large. Send fewer items at a time.")
+        )
 
 
 # The stable code of each of the framework's own refusals.
@@ -139,30 +159,32 @@ CODES: dict[type[APIException], str] = {
 }
 
 
-def _patience(error: exceptions.Throttled) -> str:
+def throttled_message(error: exceptions.Throttled) -> str:
     """The framework's own sentence is hardly Portuguese."""
     seconds: float | None = vars(error).get("wait")
     if seconds is None:
         return _("Too many requests. Try again later.")
     wait = math.ceil(seconds)
     return ngettext(
-        "Too many requests. Try again in %(n)d second.", "Too many requests. Try again in %(n)d seconds.", wait
+        "Too many requests. Try again in %(n)d second.",
+        "Too many requests. Try again in %(n)d seconds.",
+        wait,
     ) % {"n": wait}
 
 
 def _body(error: APIException) -> dict[str, Any]:
     if isinstance(error, ApiError):
         if error.status_code >= 500:
-            return trouble(error.status_code, str(error.detail))
-        return failure(error.status_code, error.error_code, str(error.detail), error.facts)
+            return error_body(error.status_code, str(error.detail))
+        return fail_body(error.status_code, error.error_code, str(error.detail), error.facts)
     if isinstance(error, exceptions.Throttled):
-        return failure(429, CODES[exceptions.Throttled], _patience(error))
+        return fail_body(429, CODES[exceptions.Throttled], throttled_message(error))
     code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "refused")
     if isinstance(error, ValidationError):
         found = list(_flat(error.detail))
         sentence = "; ".join(f"{entry['path']}: {entry['message']}" for entry in found[:3])
-        return failure(400, code, sentence, {"validation": found[:50]})
-    return failure(error.status_code, code, str(error.detail))
+        return fail_body(400, code, sentence, {"validation": found[:50]})
+    return fail_body(error.status_code, code, str(error.detail))
 
 
 def _flat(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
@@ -173,7 +195,10 @@ def _flat(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
     if isinstance(detail, Mapping):
         entries = ((str(key), value) for key, value in detail.items())
     else:  # a list of sentences about this very path, or of trees about its items
-        entries = (("" if isinstance(value, ErrorDetail) else str(i), value) for i, value in enumerate(detail))
+        entries = (
+            ("" if isinstance(value, ErrorDetail) else str(i), value)
+            for i, value in enumerate(detail)
+        )
     for key, value in entries:
         inner = "" if key == "non_field_errors" else key
         yield from _flat(value, ".".join(filter(None, (path, inner))))
@@ -182,28 +207,47 @@ def _flat(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
 # What reaches no view
 
 
-def _outside(status: int, code: str, message: Promise, page: Callable[..., HttpResponseBase]) -> Callable[..., Any]:
+def _outside(
+    status: int, code: str, message: Promise, page: Callable[..., HttpResponseBase]
+) -> Callable[..., Any]:
     """An error handler of Django's: JSend below /api/, our page elsewhere."""
 
     def handler(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.path.startswith(API):
             return page(request, *args, **kwargs)
-        body = trouble(status, str(message)) if status >= 500 else failure(status, code, str(message))
+        body = (
+            error_body(status, str(message))
+            if status >= 500
+            else fail_body(status, code, str(message))
+        )
         return JsonResponse(body, status=status)
 
     return handler
 
 
-bad_request = _outside(400, "bad_request", gettext_lazy("The request cannot be understood."), defaults.bad_request)
-forbidden = _outside(403, "not_allowed", gettext_lazy("This is not allowed."), defaults.permission_denied)
-not_found = _outside(404, "not_found", gettext_lazy("There is nothing at this address."), defaults.page_not_found)
+bad_request = _outside(
+    400, "bad_request", gettext_lazy("The request cannot be understood."), defaults.bad_request
+)
+forbidden = _outside(
+    403, "not_allowed", gettext_lazy("This is not allowed."), defaults.permission_denied
+)
+not_found = _outside(
+    404, "not_found", gettext_lazy("There is nothing at this address."), defaults.page_not_found
+)
 broken = _outside(
-    500, "", gettext_lazy("Something broke on our side. The request id finds it in the logs."), defaults.server_error
+    500,
+    "",
+    gettext_lazy("Something broke on our side. The request id finds it in the logs."),
+    defaults.server_error,
 )
 
 
-def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: Any) -> HttpResponse:
-    """What a login answers after too many failures: the view's own 429 for the API, a page for people."""
+def locked_out(
+    request: HttpRequest, response: HttpResponse | None, credentials: Any
+) -> HttpResponse:
+    """What a login answers after too many failures: the view's own 429 for the API, a page for
+    people.
+    """
     from axes import helpers  # noqa: PLC0415 - axes reads its settings when the apps are ready
 
     if request.path.startswith(API) and response is not None:
@@ -217,7 +261,9 @@ def locked_out(request: HttpRequest, response: HttpResponse | None, credentials:
 
 
 class RequestId:
-    """Middleware: a request id on every response. A caller's own is kept when it is short and plain."""
+    """Middleware: a request id on every response. A caller's own is kept when it is short and
+    plain.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

@@ -1,7 +1,8 @@
 """Following a job as it happens: server-sent events, a thread for each stream, and few streams.
 
-The rows are the truth: a message through Redis only says that it is time to look at them, and without one they are looked
-at every few seconds. An event's id is a `Cursor`: what its reader has seen.
+The rows are the truth: a message through Redis only says that it is time to look at them, and
+without one they are looked at every few seconds. An event's id is a `Cursor`: what its reader has
+seen.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from rest_framework.exceptions import APIException
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
-from certification import wakeups
-from certification.api import answers, views
+from certification.api import representations, views
 from certification.api.authentication import BearerAuthentication
 from certification.api.envelope import ApiError
 from certification.api.jobs import find_job
 from certification.api.views import View
-from certification.engine.runner import released
+from certification.engine.runner import returning_connection
+from certification.lib import pubsub
 from certification.models import TERMINAL, CertificationJob, CertificationRun, Role
-from certification.models.changes import Cursor, changes
+from certification.models.change_feed import Cursor, changes
 
 log = structlog.get_logger(__name__)
 
@@ -53,8 +54,10 @@ THE_END = "done"  # the id of the last event
 _must_stop: Callable[[], bool] = lambda: False  # noqa: E731 - until a server says otherwise
 
 
-def end_when(stopping: Callable[[], bool]) -> None:
-    """End every stream of this process within a second of this becoming true: its web server is to stop."""
+def set_shutdown_check(stopping: Callable[[], bool]) -> None:
+    """End every stream of this process within a second of this becoming true: its web server is to
+    stop.
+    """
     global _must_stop  # noqa: PLW0603 - there is one web server around us
     _must_stop = stopping
 
@@ -66,11 +69,13 @@ class TooManyStreams(ApiError):
 
     def __init__(self, status: int) -> None:
         super().__init__(
-            status, "too_many_streams", _("Too many event streams are open. Ask GET /jobs/:jobId every few seconds instead.")
-        )  # fmt: skip
+            status,
+            "too_many_streams",
+            _("Too many event streams are open. Ask GET /jobs/:jobId every few seconds instead."),
+        )
 
 
-class Places:
+class StreamSlots:
     """The streams that are open in this process, by user."""
 
     def __init__(self) -> None:
@@ -86,7 +91,7 @@ class Places:
                 raise TooManyStreams(503)
             self._taken[user] += 1
 
-    def give_back(self, user: int) -> None:
+    def release(self, user: int) -> None:
         with self._lock:
             self._taken[user] -= 1
             self._taken += Counter()  # forget those at 0
@@ -96,24 +101,30 @@ class Places:
         return self._taken.total()
 
 
-places = Places()
+places = StreamSlots()
 
 
 def event(name: Literal["progress", "run", "done"], data: Any, last_id: Cursor | str) -> bytes:
     """One event as it is sent."""
-    return b"event: %b\nid: %b\ndata: %b\n\n" % (name.encode(), str(last_id).encode(), JSONRenderer().render(data))
+    return b"event: %b\nid: %b\ndata: %b\n\n" % (
+        name.encode(),
+        str(last_id).encode(),
+        JSONRenderer().render(data),
+    )
 
 
 @dataclass
 class Stream:
-    """The events of one job, for one client. Takes a place for its user, which `close` gives back; raises TooManyStreams."""
+    """The events of one job, for one client. Takes a place for its user, which `close` gives back;
+    raises TooManyStreams.
+    """
 
     job_id: UUID
     cursor: Cursor
     user: int
     allowed: Callable[[], bool]  # whether the client may still listen; asked at each heartbeat
     client: socket.socket | None = None
-    _told: answers.Progress | None = None
+    _told: representations.Progress | None = None
     _over: bool = False
     _sent: Iterator[bytes] | None = None
     _closed: threading.Lock = field(default_factory=threading.Lock)
@@ -122,14 +133,16 @@ class Stream:
         places.take(self.user)
 
     def close(self) -> None:
-        """Django calls this when the response is over, however it ended and whether or not it began."""
+        """Django calls this when the response is over, however it ended and whether or not it
+        began.
+        """
         if not self._closed.acquire(blocking=False):
             return
         try:
             if self._sent is not None:
                 self._sent.close()  # type: ignore[attr-defined]  # a generator
         finally:
-            places.give_back(self.user)
+            places.release(self.user)
 
     def __iter__(self) -> Iterator[bytes]:
         self._sent = self._events()
@@ -139,7 +152,7 @@ class Stream:
         if self.client is not None:
             self.client.settimeout(SEND_S)
         yield b"retry: %d\n\n" % RETRY_MS
-        with closing(wakeups.Watch(self.job_id)) as watch:
+        with closing(pubsub.Subscription(self.job_id)) as watch:
             now = time.monotonic()
             look_at, beat_at = now, now + settings.EVENT_HEARTBEAT
             while not self._over:
@@ -154,42 +167,46 @@ class Stream:
                         return
                     yield b": \n\n"
                     beat_at = now + settings.EVENT_HEARTBEAT
-                if _must_stop() or self._gone():
+                if _must_stop() or self._client_disconnected():
                     return
 
     def _look(self) -> list[bytes]:
         """What is new, as events. Nothing while the database is away: the next look finds it."""
         try:
-            with released():
-                return list(self._news())
+            with returning_connection():
+                return list(self._changed_events())
         except (DatabaseProblem, PoolTimeout) as error:
             log.warning("events_without_database", job=str(self.job_id), error=str(error).strip())
             return []
 
-    def _news(self) -> Iterator[bytes]:
+    def _changed_events(self) -> Iterator[bytes]:
         # The job before its runs: once it has ended, none of them is missed.
         job = CertificationJob.objects.select_related("created_by").filter(pk=self.job_id).first()
         if job is None:
             self._over = True
             return
-        runs = CertificationRun.objects.filter(job=job).select_related("model").only(*answers.RUN_FIELDS)
+        runs = (
+            CertificationRun.objects.filter(job=job)
+            .select_related("model")
+            .only(*representations.RUN_FIELDS)
+        )
         changed = list(changes(runs, self.cursor))
         if self._told is None or changed or job.updated_at != self._told["updatedAt"]:
-            progress = answers.progress(job, job.counts())
+            progress = representations.progress(job, job.counts())
             first = self._told is None
             if first:
                 yield event("progress", progress, self.cursor)
             for run, cursor in changed:
-                yield event("run", answers.run(run), cursor)
+                yield event("run", representations.run(run), cursor)
                 self.cursor = cursor
             if not first and progress != self._told:
                 yield event("progress", progress, self.cursor)
             self._told = progress
         if job.status in TERMINAL:
-            yield event("done", answers.job_summary(job), THE_END)
+            yield event("done", representations.job_summary(job), THE_END)
             self._over = True
 
-    def _gone(self) -> bool:
+    def _client_disconnected(self) -> bool:
         """Whether the client has hung up, as far as its socket knows."""
         if self.client is None:
             return False
@@ -201,10 +218,12 @@ class Stream:
             return True
 
 
-def may_listen(request: Request) -> bool:
-    """Whether what let the request in still does: the token is not revoked or expired, the user not disabled."""
+def still_authorized(request: Request) -> bool:
+    """Whether what let the request in still does: the token is not revoked or expired, the user not
+    disabled.
+    """
     try:
-        with released():
+        with returning_connection():
             found = BearerAuthentication().authenticate(request)
     except APIException:
         return False
@@ -225,30 +244,41 @@ A comment every 15 seconds shows that the stream is alive."""
 
 
 class JobEvents(View):
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
 
     @extend_schema(
         operation_id="followJob",
         tags=["certification queue"],
         responses={
             (200, CONTENT_TYPE): OpenApiResponse(OpenApiTypes.STR, description=STREAM),
-            204: OpenApiResponse(None, description="The job has ended, and `done` has been received: do not connect again."),
+            204: OpenApiResponse(
+                None,
+                description="The job has ended, and `done` has been received: do not connect again.",
+            ),
         },
         parameters=[
             OpenApiParameter(
-                "Last-Event-ID", str, OpenApiParameter.HEADER,
+                "Last-Event-ID",
+                str,
+                OpenApiParameter.HEADER,
                 description="Resume after the event with this id: browsers send it by themselves.",
             ),
             OpenApiParameter(
-                "lastEventId", str, description="The same, where the header cannot be sent; the header goes first."
+                "lastEventId",
+                str,
+                description="The same, where the header cannot be sent; the header goes first.",
             ),
             OpenApiParameter(
-                "token", str, description="The token or API key, where the `Authorization` header cannot be sent."
+                "token",
+                str,
+                description="The token or API key, where the `Authorization` header cannot be sent.",
             ),
         ],
-    )  # fmt: skip
+    )
     def get(self, request: Request, job_id: UUID) -> HttpResponseBase:
-        """Follow a job: server-sent events. Without an id to resume from, only what changes from now on is sent."""
+        """Follow a job: server-sent events. Without an id to resume from, only what changes from
+        now on is sent.
+        """
         job = find_job(job_id)
         given = request.headers.get("Last-Event-ID") or request.query_params.get("lastEventId", "")
         if given == THE_END and job.status in TERMINAL:
@@ -257,10 +287,16 @@ class JobEvents(View):
         if request.method == "HEAD":
             return HttpResponse(content_type=CONTENT_TYPE)
         stream = Stream(
-            job.pk, cursor, views.who(request).pk, lambda: may_listen(request), request.META.get("gunicorn.socket")
+            job.pk,
+            cursor,
+            views.current_user(request).pk,
+            lambda: still_authorized(request),
+            request.META.get("gunicorn.socket"),
         )
         return StreamingHttpResponse(
-            stream, content_type=CONTENT_TYPE, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+            stream,
+            content_type=CONTENT_TYPE,
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
 
 
@@ -273,4 +309,5 @@ def _cursor(given: str) -> Cursor:
         cursor = Cursor.parse(given)
     except ValueError:
         raise views.invalid("header.Last-Event-ID", _("No event has this id."), "invalid") from None
-    return cursor if cursor.end <= now.end else Cursor(1)  # of a database that was since restored: everything is new
+    # of a database that was since restored: everything is new
+    return cursor if cursor.end <= now.end else Cursor(1)

@@ -1,4 +1,6 @@
-"""An example of each answer that people read in the description. A test holds them to their schemas."""
+"""An example of each answer that people read in the description. A test holds them to their
+schemas.
+"""
 
 from __future__ import annotations
 
@@ -95,10 +97,21 @@ ANSWERS: dict[str, Any] = {
 # By the name of the form.
 BODIES: dict[str, Any] = {
     "LoginRequest": {"email": "ana@example.org", "password": "correct horse battery staple"},
-    "NewPasswordRequest": {"oldPassword": "correct horse battery staple", "newPassword": "another long secret"},
+    "NewPasswordRequest": {
+        "oldPassword": "correct horse battery staple",
+        "newPassword": "another long secret",
+    },
     "OneRequest": {"modelId": NOVA, "region": "us-east-1", "tier": "full"},
-    "SeveralRequest": {"modelIds": [NOVA, MODEL], "regions": ["us-east-1", "us-west-2"], "maxCostUsd": 5},
-    "EverythingRequest": {"regions": ["us-east-1", "eu-west-1"], "tier": "quick", "includeUnlisted": False},
+    "SeveralRequest": {
+        "modelIds": [NOVA, MODEL],
+        "regions": ["us-east-1", "us-west-2"],
+        "maxCostUsd": 5,
+    },
+    "EverythingRequest": {
+        "regions": ["us-east-1", "eu-west-1"],
+        "tier": "quick",
+        "includeUnlisted": False,
+    },
 }
 
 

@@ -13,12 +13,13 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 from certification.api import views
-from certification.api.answers import LongPagination, Pagination
 from certification.api.envelope import not_found_error
+from certification.api.representations import LongPagination, Pagination
 from certification.models import AIModel, Region
 
 MOST_PER_PAGE = 100
-# Rows that are counted, and that can be reached by page number; beyond, totals are the planner's estimate.
+# Rows that are counted, and that can be reached by page number; beyond, totals are the planner's
+# estimate.
 COUNTED = 100_000
 DEEP = 1_000  # rows before a page
 T = TypeVar("T", bound=Model)
@@ -31,8 +32,10 @@ class Paged(serializers.Serializer[Any]):
     limit = serializers.IntegerField(min_value=1, max_value=MOST_PER_PAGE, default=20)
 
 
-class Words(serializers.CharField):
-    """One or several of these words, separated by commas, in any case. The checked value is a list of them."""
+class ChoiceListField(serializers.CharField):
+    """One or several of these words, separated by commas, in any case. The checked value is a list
+    of them.
+    """
 
     def __init__(self, words: Iterable[str], **options: Any) -> None:
         self.words = {word.lower(): word for word in words}
@@ -46,14 +49,17 @@ class Words(serializers.CharField):
         known = self.words.get(word.lower())
         if known is None:
             message = _("%(word)s is not one of: %(words)s.") % {
-                "word": word[:40] or "''", "words": ", ".join(self.words.values()),
-            }  # fmt: skip
+                "word": word[:40] or "''",
+                "words": ", ".join(self.words.values()),
+            }
             raise serializers.ValidationError(message, "invalid_choice")
         return known
 
 
-class Moment(serializers.CharField):
-    """A time as ISO 8601 (UTC without an offset), or a day, which is its first moment; with `ends` its last."""
+class DateTimeOrDateField(serializers.CharField):
+    """A time as ISO 8601 (UTC without an offset), or a day, which is its first moment; with `ends`
+    its last.
+    """
 
     def __init__(self, *, ends: bool = False, **options: Any) -> None:
         self.ends = ends
@@ -61,7 +67,9 @@ class Moment(serializers.CharField):
 
     def run_validation(self, data: Any = serializers.empty) -> datetime:
         # A plus sign in an address means a space to those who read it.
-        text = str(super().run_validation(data)).strip().replace(" ", "+" if "T" in str(data) else "T")
+        text = (
+            str(super().run_validation(data)).strip().replace(" ", "+" if "T" in str(data) else "T")
+        )
         try:
             found = parse_date(text) or parse_datetime(text)
             if found is None:
@@ -82,12 +90,16 @@ def find_model(name: str) -> AIModel:
     """The model known by its UUID or apiModelId. Raises 404 `model_not_found`."""
     found = AIModel.objects.named([name]).get(name)
     if found is None:
-        raise not_found_error("model_not_found", _("Unknown model: %s. GET /api/models lists them.") % name[:200])
+        raise not_found_error(
+            "model_not_found", _("Unknown model: %s. GET /api/models lists them.") % name[:200]
+        )
     return found
 
 
 def find_region(code: str) -> Region:
-    """A region that we know, switched on or not: its past can be read. Raises 400 `region_not_found`."""
+    """A region that we know, switched on or not: its past can be read. Raises 400
+    `region_not_found`.
+    """
     region = Region.objects.filter(pk=code).first()
     if region is None:
         message = _("Unknown region: %s. GET /api/certification-queue/regions lists them.") % code
@@ -103,8 +115,10 @@ def slice_of(rows: QuerySet[T], page: int, limit: int) -> list[T]:
     return list(rows[(page - 1) * limit : page * limit])
 
 
-def newest_of(rows: QuerySet[T], page: int, limit: int, by: str) -> list[T]:
-    """A page of rows, newest first. Where a deep one begins is read from the index of `by`, not by going through the rows."""
+def page_newest_first(rows: QuerySet[T], page: int, limit: int, by: str) -> list[T]:
+    """A page of rows, newest first. Where a deep one begins is read from the index of `by`, not by
+    going through the rows.
+    """
     start = (page - 1) * limit
     if start >= DEEP:
         first = rows.order_by(f"-{by}").values_list(by, flat=True)[start : start + 1].first()
@@ -118,17 +132,26 @@ def newest_of(rows: QuerySet[T], page: int, limit: int, by: str) -> list[T]:
 
 
 def long_pagination(rows: QuerySet[Any], page: int, limit: int, by: str) -> LongPagination:
-    """Pages of a table that may have millions of rows, of which never more than COUNTED are gone through.
+    """Pages of a table that may have millions of rows, of which never more than COUNTED are gone
+    through.
 
-    `by` is the indexed column that the rows are ordered by. Raises 400 for a page beyond what can be reached.
+    `by` is the indexed column that the rows are ordered by. Raises 400 for a page beyond what can
+    be reached.
     """
     if page * limit > COUNTED:
-        message = _("Only the newest %d entries have pages. Narrow the list with `from` and `to`.") % COUNTED
+        message = (
+            _("Only the newest %d entries have pages. Narrow the list with `from` and `to`.")
+            % COUNTED
+        )
         raise views.invalid("query.page", message, "max_value")
     total = rows.order_by().values(by)[: COUNTED + 1].count()
     if total <= COUNTED:
         return {**pagination(page, limit, total)}
-    return {**pagination(page, limit, COUNTED), "total": max(total, _estimate(rows)), "estimated": True}
+    return {
+        **pagination(page, limit, COUNTED),
+        "total": max(total, _estimate(rows)),
+        "estimated": True,
+    }
 
 
 def _estimate(rows: QuerySet[Any]) -> int:

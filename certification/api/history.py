@@ -11,9 +11,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from certification.api import answers, filters, views
-from certification.api.answers import JobPage, RegionName
-from certification.api.filters import Moment, Paged, Words
+from certification.api import filters, representations, views
+from certification.api.filters import ChoiceListField, DateTimeOrDateField, Paged
+from certification.api.representations import JobPage, RegionName
 from certification.api.views import View
 from certification.models import CertificationJob, JobType, Region, State
 
@@ -21,19 +21,30 @@ from certification.models import CertificationJob, JobType, Region, State
 class HistoryFilters(Paged):
     """`from` and `to` are words of Python, so they join the other fields by name."""
 
-    status = Words(State.values, help_text="States of jobs, separated by commas, in any case.")
-    type = Words(JobType.values, help_text="Types of jobs, separated by commas, in any case.")
-    region = serializers.CharField(max_length=32, required=False, help_text="Jobs that certify in this region.")
+    status = ChoiceListField(
+        State.values, help_text="States of jobs, separated by commas, in any case."
+    )
+    type = ChoiceListField(
+        JobType.values, help_text="Types of jobs, separated by commas, in any case."
+    )
+    region = serializers.CharField(
+        max_length=32, required=False, help_text="Jobs that certify in this region."
+    )
     modelId = serializers.CharField(
-        max_length=200, required=False, help_text="Jobs that certify this model: our UUID or the API model id."
+        max_length=200,
+        required=False,
+        help_text="Jobs that certify this model: our UUID or the API model id.",
     )
 
     def get_fields(self) -> dict[str, Any]:
         return {
             **super().get_fields(),
-            "from": Moment(help_text="Created at this time or later: ISO 8601, or a day."),
-            "to": Moment(
-                ends=True, help_text="Created at this time or earlier: ISO 8601, or a day, which is included."
+            "from": DateTimeOrDateField(
+                help_text="Created at this time or later: ISO 8601, or a day."
+            ),
+            "to": DateTimeOrDateField(
+                ends=True,
+                help_text="Created at this time or earlier: ISO 8601, or a day, which is included.",
             ),
         }
 
@@ -62,10 +73,13 @@ def jobs_asked_for(given: dict[str, Any]) -> QuerySet[CertificationJob]:
 
 
 class History(View):
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
 
     @extend_schema(
-        operation_id="getHistory", parameters=[HistoryFilters], responses={200: JobPage}, tags=["certification queue"]
+        operation_id="getHistory",
+        parameters=[HistoryFilters],
+        responses={200: JobPage},
+        tags=["certification queue"],
     )
     def get(self, request: Request) -> Response:
         """Jobs, newest first, without their runs."""
@@ -75,17 +89,23 @@ class History(View):
         pagination = filters.long_pagination(jobs, page, limit, by="created_at")
         whole = jobs.select_related("created_by").defer("config")
         answer: JobPage = {
-            "jobs": [answers.job_summary(job) for job in filters.newest_of(whole, page, limit, by="created_at")],
+            "jobs": [
+                representations.job_summary(job)
+                for job in filters.page_newest_first(whole, page, limit, by="created_at")
+            ],
             "pagination": pagination,
         }
         return Response(answer)
 
 
 class Regions(View):
-    @extend_schema(operation_id="getRegions", responses={200: list[RegionName]}, tags=["certification queue"])
+    @extend_schema(
+        operation_id="getRegions", responses={200: list[RegionName]}, tags=["certification queue"]
+    )
     def get(self, request: Request) -> Response:
         """The regions that models can be certified in."""
         answer: list[RegionName] = [
-            {"id": code, "name": name} for code, name in Region.objects.enabled().values_list("code", "name")
+            {"id": code, "name": name}
+            for code, name in Region.objects.enabled().values_list("code", "name")
         ]
         return Response(answer)

@@ -14,21 +14,23 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from certification.api import answers, views
-from certification.api.answers import Job
+from certification.api import representations, views
 from certification.api.envelope import ApiError, not_found_error
+from certification.api.representations import Job
 from certification.api.views import View
 from certification.engine import dispatch
-from certification.engine.dispatch import Dispatched, Wish
+from certification.engine.dispatch import CertifyOptions, DispatchResult
 from certification.models import AIModel, CertificationJob, Priority, Region, State, Tier
 
-MOST_MODELS, MOST_REGIONS = 1000, 100
-MOST_KEY = 128  # characters
+MAX_MODELS, MOST_REGIONS = 1000, 100
+MAX_IDEMPOTENCY_KEY = 128  # characters
 
 IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER,
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
     description="The same key and body give the same job, however often they are sent.",
-)  # fmt: skip
+)
 
 
 class Options(serializers.Serializer[Any]):
@@ -40,7 +42,7 @@ class Options(serializers.Serializer[Any]):
     )
     maxCostUsd = serializers.FloatField(
         min_value=0,
-        max_value=dispatch.MOST_USD - 1,
+        max_value=dispatch.MAX_COST_USD - 1,
         required=False,
         help_text="Refuse when it is estimated to cost more.",
     )
@@ -58,14 +60,15 @@ class One(Options):
 
 
 class Several(Options):
-    modelIds = _names(MOST_MODELS, 200, help_text="UUIDs or API model ids.")
+    modelIds = _names(MAX_MODELS, 200, help_text="UUIDs or API model ids.")
     regions = _names(MOST_REGIONS, 32)
 
 
 class Everything(Options):
     regions = _names(MOST_REGIONS, 32)
     includeUnlisted = serializers.BooleanField(
-        default=False, help_text="Also call models where the catalogue knows no route: only a real call is proof."
+        default=False,
+        help_text="Also call models where the catalogue knows no route: only a real call is proof.",
     )
 
 
@@ -109,7 +112,7 @@ class Cancelled(TypedDict):
 class Start(View):
     """The three ways to start share what they check and how they refuse."""
 
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (404, 409)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (404, 409)}
 
     def models(self, names: Sequence[str], path: str) -> list[AIModel]:
         """Raises 400 on a duplicate, 404 `model_not_found`."""
@@ -118,9 +121,13 @@ class Start(View):
             found = dispatch.find_models(names)
         except dispatch.ModelNotFound as error:
             unknown = ", ".join(error.names[:5])
-            raise not_found_error(error.code, _("Unknown model: %s. GET /api/models lists them.") % unknown) from error
+            raise not_found_error(
+                error.code, _("Unknown model: %s. GET /api/models lists them.") % unknown
+            ) from error
         if len(found) < len(names):
-            raise views.invalid(path, _("A model stands twice in the list, under two of its names."), "duplicate")
+            raise views.invalid(
+                path, _("A model stands twice in the list, under two of its names."), "duplicate"
+            )
         return found
 
     def regions(self, codes: Sequence[str], path: str) -> list[Region]:
@@ -131,14 +138,16 @@ class Start(View):
         except dispatch.RegionNotFound as error:
             raise views.invalid(path, str(error), error.code) from error
 
-    def wish(self, request: Request, given: dict[str, Any]) -> Wish:
+    def certify_options(self, request: Request, given: dict[str, Any]) -> CertifyOptions:
         key = request.headers.get("Idempotency-Key", "")
-        if len(key) > MOST_KEY or not key.isprintable():
+        if len(key) > MAX_IDEMPOTENCY_KEY or not key.isprintable():
             raise views.invalid(
-                "header.Idempotency-Key", _("A key has at most %d printable characters.") % MOST_KEY, "max_length"
+                "header.Idempotency-Key",
+                _("A key has at most %d printable characters.") % MAX_IDEMPOTENCY_KEY,
+                "max_length",
             )
-        user = views.who(request)
-        return Wish(
+        user = views.current_user(request)
+        return CertifyOptions(
             tier=given["tier"],
             by=user,
             priority=given.get("priority", ""),
@@ -158,9 +167,9 @@ def _fingerprint(path: str, given: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([path, given], sort_keys=True).encode()).hexdigest()
 
 
-def _started(wish: Wish, done: Dispatched) -> Dispatched:
+def _started(options: CertifyOptions, done: DispatchResult) -> DispatchResult:
     """What was dispatched, unless the key belongs to another request."""
-    if not done.created and done.job.config.get("request") != wish.config.get("request"):
+    if not done.created and done.job.config.get("request") != options.config.get("request"):
         raise ApiError(
             409,
             "idempotency_key_reused",
@@ -175,15 +184,18 @@ def _refused(error: dispatch.DispatchError) -> ApiError:
     return ApiError(409, error.code, str(error), facts)
 
 
-def _skipped(done: Dispatched) -> list[Pair]:
+def _skipped(done: DispatchResult) -> list[Pair]:
     return [{"modelId": model, "region": region} for model, region in done.skipped]
 
 
 class CertifyModel(Start):
     @extend_schema(
-        operation_id="certifyModel", request=One, responses={201: StartedOne}, parameters=[IDEMPOTENCY_KEY],
+        operation_id="certifyModel",
+        request=One,
+        responses={201: StartedOne},
+        parameters=[IDEMPOTENCY_KEY],
         tags=["certification queue"],
-    )  # fmt: skip
+    )
     def post(self, request: Request) -> Response:
         """Certify one model in one region."""
         given = views.body(request, One)
@@ -191,9 +203,9 @@ class CertifyModel(Start):
             self.models([given["modelId"]], "body.modelId"),
             self.regions([given["region"]], "body.region"),
         )
-        wish = self.wish(request, given)
+        options = self.certify_options(request, given)
         try:
-            done = _started(wish, dispatch.certify([model], [region], wish))
+            done = _started(options, dispatch.certify([model], [region], options))
         except dispatch.DispatchError as error:
             raise _refused(error) from error
         answer: StartedOne = {
@@ -208,17 +220,20 @@ class CertifyModel(Start):
 
 class CertifyMultiple(Start):
     @extend_schema(
-        operation_id="certifyMultiple", request=Several, responses={201: StartedSeveral}, parameters=[IDEMPOTENCY_KEY],
+        operation_id="certifyMultiple",
+        request=Several,
+        responses={201: StartedSeveral},
+        parameters=[IDEMPOTENCY_KEY],
         tags=["certification queue"],
-    )  # fmt: skip
+    )
     def post(self, request: Request) -> Response:
         """Certify several models in several regions: every pair of the two lists."""
         given = views.body(request, Several)
         regions = self.regions(given["regions"], "body.regions")
         models = self.models(given["modelIds"], "body.modelIds")
-        wish = self.wish(request, given)
+        options = self.certify_options(request, given)
         try:
-            done = _started(wish, dispatch.certify(models, regions, wish))
+            done = _started(options, dispatch.certify(models, regions, options))
         except dispatch.DispatchError as error:
             raise _refused(error) from error
         answer: StartedSeveral = {
@@ -234,17 +249,20 @@ class CertifyMultiple(Start):
 
 class CertifyAll(Start):
     @extend_schema(
-        operation_id="certifyAll", request=Everything, responses={201: StartedAll}, parameters=[IDEMPOTENCY_KEY],
+        operation_id="certifyAll",
+        request=Everything,
+        responses={201: StartedAll},
+        parameters=[IDEMPOTENCY_KEY],
         tags=["certification queue"],
-    )  # fmt: skip
+    )
     def post(self, request: Request) -> Response:
         """Certify every active model in each of the regions where it has a route."""
         given = views.body(request, Everything)
         regions = self.regions(given["regions"], "body.regions")
-        wish = self.wish(request, given)
+        options = self.certify_options(request, given)
         try:
-            done = dispatch.certify_all(regions, wish, include_unlisted=given["includeUnlisted"])
-            _started(wish, done)
+            done = dispatch.certify_all(regions, options, include_unlisted=given["includeUnlisted"])
+            _started(options, done)
         except dispatch.DispatchError as error:
             raise _refused(error) from error
         answer: StartedAll = {
@@ -262,42 +280,62 @@ def find_job(job_id: UUID) -> CertificationJob:
     """Raises 404 `job_not_found`."""
     job = CertificationJob.objects.select_related("created_by").filter(pk=job_id).first()
     if job is None:
-        raise not_found_error("job_not_found", _("There is no job with this id. GET /history lists them."))
+        raise not_found_error(
+            "job_not_found", _("There is no job with this id. GET /history lists them.")
+        )
     return job
 
 
 class JobDetail(View):
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,), "DELETE": (404, 409)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,), "DELETE": (404, 409)}
 
     @extend_schema(operation_id="getJob", responses={200: Job}, tags=["certification queue"])
     def get(self, request: Request, job_id: UUID) -> Response:
         """A job with its runs, ordered by status, then creation."""
         job = find_job(job_id)
-        rows = job.runs.select_related("model").only(*answers.RUN_FIELDS).order_by("created_at", "pk")
+        rows = (
+            job.runs.select_related("model")
+            .only(*representations.RUN_FIELDS)
+            .order_by("created_at", "pk")
+        )
         ordered = sorted(rows, key=lambda run: State.values.index(run.status))
-        answer: Job = {**answers.job_summary(job), "certifications": answers.runs(ordered)}
+        answer: Job = {
+            **representations.job_summary(job),
+            "certifications": representations.runs(ordered),
+        }
         return Response(answer)
 
-    @extend_schema(operation_id="cancelJob", responses={200: Cancelled}, tags=["certification queue"])
+    @extend_schema(
+        operation_id="cancelJob", responses={200: Cancelled}, tags=["certification queue"]
+    )
     def delete(self, request: Request, job_id: UUID) -> Response:
         """Cancel a job: what has finished stays, what waits or runs ends as CANCELLED."""
         job = find_job(job_id)
         cancelled = job.cancel()
         if cancelled is None:
-            raise ApiError(409, "already_finished", _("This job has already ended: there is nothing to cancel."))
+            raise ApiError(
+                409,
+                "already_finished",
+                _("This job has already ended: there is nothing to cancel."),
+            )
         answer: Cancelled = {"jobId": job.pk, "status": "CANCELLED", "cancelled": cancelled}
         return Response(answer)
 
 
 class RetryJob(View):
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (404, 409)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (404, 409)}
 
-    @extend_schema(operation_id="retryJob", request=None, responses={200: StartedSeveral}, tags=["certification queue"])
+    @extend_schema(
+        operation_id="retryJob",
+        request=None,
+        responses={200: StartedSeveral},
+        tags=["certification queue"],
+    )
     def post(self, request: Request, job_id: UUID) -> Response:
         """A new job for the failed runs of this one."""
         job = find_job(job_id)
         try:
-            done = dispatch.retry(job, views.who(request))
+            done = dispatch.retry(job, views.current_user(request))
         except dispatch.DispatchError as error:
             raise _refused(error) from error
         answer: StartedSeveral = {

@@ -16,8 +16,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from certification.api import caching, filters, views
-from certification.api.answers import RegionName
-from certification.api.caching import Said
+from certification.api.caching import CacheableResponse
+from certification.api.representations import RegionName
 from certification.api.views import View
 from certification.models import AIModel, Backend, ModelCertification, Region, Route
 from certification.reasons import Status
@@ -29,7 +29,9 @@ Cell = list[int | str | None]  # status, score, rating, flags
 
 
 class MatrixFilters(serializers.Serializer[Any]):
-    vendor = serializers.CharField(max_length=100, required=False, help_text="As GET /vendors names it, in any case.")
+    vendor = serializers.CharField(
+        max_length=100, required=False, help_text="As GET /vendors names it, in any case."
+    )
     region = serializers.CharField(max_length=32, required=False, help_text="Only this column.")
 
 
@@ -54,7 +56,9 @@ class MatrixModel(TypedDict):
 
 
 class MatrixAnswer(TypedDict):
-    """The columns, the rows, and how to read a cell. An expired certification is `not_tested`; its score is kept."""
+    """The columns, the rows, and how to read a cell. An expired certification is `not_tested`; its
+    score is kept.
+    """
 
     regions: list[RegionName]
     models: list[MatrixModel]
@@ -70,17 +74,21 @@ LEGEND: Legend = {
 
 class Matrix(View):
     @extend_schema(
-        operation_id="getMatrix", parameters=[MatrixFilters, *caching.CONDITIONAL],
-        responses={200: MatrixAnswer, 304: caching.NOT_MODIFIED}, tags=["reading"],
-    )  # fmt: skip
+        operation_id="getMatrix",
+        parameters=[MatrixFilters, *caching.CONDITIONAL],
+        responses={200: MatrixAnswer, 304: caching.NOT_MODIFIED},
+        tags=["reading"],
+    )
     def get(self, request: Request) -> HttpResponseBase:
         """Every active model in every enabled region where something is offered or known."""
         asked = views.query(request, MatrixFilters)
         return caching.answer(request, "matrix", asked, lambda: read(asked, timezone.now()))
 
 
-def read(asked: Mapping[str, Any], now: datetime) -> Said:
-    """The matrix in three queries, and when the next of its certifications expires. 400 for an unknown region."""
+def read(asked: Mapping[str, Any], now: datetime) -> CacheableResponse:
+    """The matrix in three queries, and when the next of its certifications expires. 400 for an
+    unknown region.
+    """
     models = _models(asked.get("vendor", ""))
     known = _standings(asked)
     regions = list(Region.objects.enabled().order_by("code"))
@@ -91,8 +99,10 @@ def read(asked: Mapping[str, Any], now: datetime) -> Said:
                 asked["region"]
             )  # one that is disabled has no column, one that nobody knows is a mistake
     else:
-        lively = {code for row in models for code in row.offered} | {region for _model, region in known}
-        regions = [region for region in regions if region.code in lively]
+        used_region_codes = {code for row in models for code in row.offered} | {
+            region for _model, region in known
+        }
+        regions = [region for region in regions if region.code in used_region_codes]
     codes = [region.code for region in regions]
     answer: MatrixAnswer = {
         "regions": [{"id": region.code, "name": region.name} for region in regions],
@@ -100,7 +110,7 @@ def read(asked: Mapping[str, Any], now: datetime) -> Said:
         "legend": LEGEND,
     }
     coming = (row.expires_at for row in known.values() if row.expires_at and row.expires_at > now)
-    return Said(answer, until=min(coming, default=None))
+    return CacheableResponse(answer, until=min(coming, default=None))
 
 
 class _Model(NamedTuple):
@@ -128,7 +138,11 @@ class _Standing(NamedTuple):
         past = self.expires_at is not None and self.expires_at <= now
         expired = self.expired_at is not None if self.status == Status.NOT_TESTED else past
         status = Status.NOT_TESTED if expired else self.status
-        flags = EXPIRED * expired | EMULATED * (self.backend == Backend.EMULATOR) | NOT_OFFERED * (not offered)
+        flags = (
+            EXPIRED * expired
+            | EMULATED * (self.backend == Backend.EMULATOR)
+            | NOT_OFFERED * (not offered)
+        )
         return [STATUS_INDEX[status], self.score, self.rating or None, flags]
 
 

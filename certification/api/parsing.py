@@ -41,7 +41,9 @@ def parse(body: bytes) -> dict[str, Any]:
         json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         where = {"line": error.lineno, "column": error.colno}
-        raise ParseError(_("The body is not JSON: line %(line)d, column %(column)d.") % where) from error
+        raise ParseError(
+            _("The body is not JSON: line %(line)d, column %(column)d.") % where
+        ) from error
     except RecursionError as error:
         raise ParseError(_("The body is nested too deeply.")) from error
     except ValueError as error:  # numbers of thousands of digits, halves of surrogate pairs

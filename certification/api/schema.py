@@ -51,7 +51,10 @@ class Fail(TypedDict):
     message: Annotated[str, "A sentence for people: what is wrong and what to do."]
     code: Annotated[int, "The HTTP status."]
     errorCode: Annotated[str, "Stable, for programs."]
-    data: Annotated[dict[str, Any] | None, "`validation`: a list of path, message and code; or facts of this refusal."]
+    data: Annotated[
+        dict[str, Any] | None,
+        "`validation`: a list of path, message and code; or facts of this refusal.",
+    ]
 
 
 class Trouble(TypedDict):
@@ -67,7 +70,11 @@ class EnvelopeSchema(AutoSchema):
     """Wraps each success in JSend and adds each refusal that the address may give."""
 
     def _get_response_for_code(
-        self, serializer: Any, status_code: str, media_types: Any = None, direction: Any = "response"
+        self,
+        serializer: Any,
+        status_code: str,
+        media_types: Any = None,
+        direction: Any = "response",
     ) -> Any:
         if isinstance(serializer, OpenApiResponse):
             serializer.response = self._described(serializer.response)
@@ -87,7 +94,9 @@ class EnvelopeSchema(AutoSchema):
         for status in sorted(self._refusals()):
             form = Trouble if status >= 500 else Fail
             said = OpenApiResponse(form, description=MEANINGS[status])
-            found.setdefault(str(status), self._get_response_for_code(said, str(status), ["application/json"]))
+            found.setdefault(
+                str(status), self._get_response_for_code(said, str(status), ["application/json"])
+            )
         return dict(sorted(found.items()))
 
     def get_summary(self) -> str:
@@ -97,12 +106,12 @@ class EnvelopeSchema(AutoSchema):
     def _refusals(self) -> set[int]:
         """The statuses that this address may answer besides its own."""
         view = cast("View", self.view)
-        refusals = {400, 429, 503, *view.refusals.get(self.method, ())}
+        error_statuses = {400, 429, 503, *view.error_statuses.get(self.method, ())}
         if view.role_for(self.method) != ANYBODY:
-            refusals |= {401, 403}
+            error_statuses |= {401, 403}
         if self.method not in SAFE and self.method != "DELETE":
-            refusals |= {413, 415}
-        return refusals
+            error_statuses |= {413, 415}
+        return error_statuses
 
     def _described(self, answer: Any) -> Any:
         """Types of ours as JSON schema; anything else as it is."""
@@ -118,7 +127,10 @@ class EnvelopeSchema(AutoSchema):
         if origin is list:
             return {"type": "array", "items": self._schema_of(inner[0])}
         if origin is dict or kind is dict:
-            return {"type": "object", "additionalProperties": self._schema_of(inner[1]) if inner else {}}
+            return {
+                "type": "object",
+                "additionalProperties": self._schema_of(inner[1]) if inner else {},
+            }
         if origin is Literal:
             return {"type": "string", "enum": list(inner)}
         if origin in (Union, UnionType):
@@ -127,7 +139,9 @@ class EnvelopeSchema(AutoSchema):
 
     def _named(self, kind: Any) -> dict[str, Any]:
         """A reference to the component of a TypedDict, which is registered at its first use."""
-        component = ResolvedComponent(name=kind.__name__, type=ResolvedComponent.SCHEMA, object=kind)
+        component = ResolvedComponent(
+            name=kind.__name__, type=ResolvedComponent.SCHEMA, object=kind
+        )
         if component not in self.registry:
             self.registry.register(component)  # before its fields, which may lead back to it
             hints = get_type_hints(kind, include_extras=True)
@@ -135,7 +149,11 @@ class EnvelopeSchema(AutoSchema):
                 "type": "object",
                 "properties": {name: self._schema_of(hint) for name, hint in hints.items()},
                 "required": sorted(kind.__required_keys__),
-                **({"description": getdoc(kind)} if kind.__doc__ and kind.__doc__ != dict.__doc__ else {}),
+                **(
+                    {"description": getdoc(kind)}
+                    if kind.__doc__ and kind.__doc__ != dict.__doc__
+                    else {}
+                ),
             }
         return component.ref
 
@@ -176,4 +194,8 @@ class BearerScheme(OpenApiAuthenticationExtension):
     name = "bearer"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "A login's token, or an API key (myia_...)."}
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A login's token, or an API key (myia_...).",
+        }

@@ -12,12 +12,12 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from certification.api import answers, certifications
-from certification.api.answers import AwsStatus, Certification, QueueStats, Stats
+from certification.api import certifications, representations
+from certification.api.representations import AwsStatus, Certification, QueueStats, Stats
 from certification.api.views import View
 from certification.bedrock import fixes
 from certification.models import Backend, ModelCertification, State
-from certification.ops import aws, figures
+from certification.monitoring import bedrock_status, queue_stats
 from certification.reasons import Status
 
 RECENT = 10
@@ -27,7 +27,7 @@ class QueueStatus(View):
     @extend_schema(operation_id="getStats", responses={200: Stats}, tags=["certification queue"])
     def get(self, request: Request) -> Response:
         """The queue, the workers, and where certifications stand."""
-        now, totals = timezone.now(), figures.totals()
+        now, totals = timezone.now(), queue_stats.totals()
         by_region = standings_by_region(now)
         by_status: Counter[str] = Counter()
         for (_region, status), n in by_region.items():
@@ -50,8 +50,8 @@ class QueueStatus(View):
         return Response(answer)
 
 
-def _queue(totals: figures.Totals) -> QueueStats:
-    backlog, workers = figures.backlog(), figures.workers()
+def _queue(totals: queue_stats.Totals) -> QueueStats:
+    backlog, workers = queue_stats.backlog(), queue_stats.workers()
     return {
         "queue": {
             "waiting": backlog.waiting,
@@ -77,20 +77,34 @@ def standings_by_region(now: datetime) -> Counter[tuple[str, str]]:
     """{(region, status): pairs}; what has expired is not tested."""
     over = When(Q(expires_at__lte=now), then=Value(Status.NOT_TESTED.value))
     current = Case(over, default=F("status"), output_field=CharField())
-    rows = ModelCertification.objects.order_by().values(at=F("region"), current=current).annotate(n=Count("pk"))
-    return Counter({(region, status): n for region, status, n in rows.values_list("at", "current", "n")})
+    rows = (
+        ModelCertification.objects.order_by()
+        .values(at=F("region"), current=current)
+        .annotate(n=Count("pk"))
+    )
+    return Counter(
+        {(region, status): n for region, status, n in rows.values_list("at", "current", "n")}
+    )
 
 
 def recent(now: datetime) -> list[Certification]:
-    newest = ModelCertification.objects.filter(last_tested_at__isnull=False).order_by("-last_tested_at", "-pk")
-    return [answers.certification(pair, now) for pair in certifications.read(newest, 0, RECENT)]
+    newest = ModelCertification.objects.filter(last_tested_at__isnull=False).order_by(
+        "-last_tested_at", "-pk"
+    )
+    return [
+        representations.certification(pair, now) for pair in certifications.read(newest, 0, RECENT)
+    ]
 
 
 class AwsReach(View):
-    @extend_schema(operation_id="getAwsStatus", responses={200: AwsStatus}, tags=["certification queue"])
+    @extend_schema(
+        operation_id="getAwsStatus", responses={200: AwsStatus}, tags=["certification queue"]
+    )
     def get(self, request: Request) -> Response:
-        """Whether Bedrock answers with the credentials that are configured: a real call, at most a minute old."""
-        seen = aws.reach()
+        """Whether Bedrock answers with the credentials that are configured: a real call, at most a
+        minute old.
+        """
+        seen = bedrock_status.reach()
         answer: AwsStatus = {
             "configured": seen.configured,
             "valid": seen.valid,
@@ -105,14 +119,16 @@ class AwsReach(View):
         return Response(answer)
 
 
-def _message(seen: aws.Reach) -> str:
+def _message(seen: bedrock_status.Reach) -> str:
     if seen.backend == Backend.EMULATOR:
         if seen.valid:
             return _(
                 "AWS is not called: the local emulator answers in its place, and results say so. "
                 "Set AWS credentials to certify on AWS."
             )
-        return _("The local emulator, which stands in for AWS, does not answer. Start it with: manage.py up")
+        return _(
+            "The local emulator, which stands in for AWS, does not answer. Start it with: manage.py up"
+        )
     if seen.valid:
         facts = {"region": seen.region, "count": seen.models}
         return _("AWS Bedrock answers in %(region)s and lists %(count)d models.") % facts

@@ -12,21 +12,27 @@ from redis import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from certification.generation import client, outage
+from certification.lib.shared_cache import breaker, client
 
 MINUTE = 60
 
 
 class PerMinute(BaseThrottle):
-    """Reads and writes are counted apart, per user or, without one, per address; a view may name a count of its own."""
+    """Reads and writes are counted apart, per user or, without one, per address; a view may name a
+    count of its own.
+    """
 
     def allow_request(self, request: Request, view: Any) -> bool:
         kind = view.rate_for(request.method)
         most = settings.API_RATES[kind]
         if not most:
             return True
-        who = f"u{request.user.pk}" if request.user and kind != "login" else f"a{self.get_ident(request)}"
-        return within_a_minute(f"myia:rate:{kind}:{who}", time.time()) <= most
+        caller = (
+            f"u{request.user.pk}"
+            if request.user and kind != "login"
+            else f"a{self.get_ident(request)}"
+        )
+        return within_a_minute(f"myia:rate:{kind}:{caller}", time.time()) <= most
 
     def wait(self) -> float:
         """Seconds until the next minute of the clock begins."""
@@ -34,7 +40,8 @@ class PerMinute(BaseThrottle):
 
 
 def caller_ip(request: HttpRequest) -> str | None:
-    """For the lock-out: the address that the outermost of our proxies saw, as the rates count it. None: it named none.
+    """For the lock-out: the address that the outermost of our proxies saw, as the rates count it.
+    None: it named none.
 
     What stands further left in X-Forwarded-For was written by the caller.
     """
@@ -46,13 +53,14 @@ def caller_ip(request: HttpRequest) -> str | None:
 
 
 def within_a_minute(name: str, now: float) -> float:
-    """How often `name` was counted in the last minute, this time included: this minute of the clock, and the last one's share.
+    """How often `name` was counted in the last minute, this time included: this minute of the
+    clock, and the last one's share.
 
     0 when nobody can tell: without Redis nobody is turned away.
     """
     minute, passed = divmod(now, MINUTE)
     this, last = f"{name}:{minute:.0f}", f"{name}:{minute - 1:.0f}"
-    if outage.lasts:
+    if breaker.is_open:
         return 0
     try:  # one round trip: this stands before every answer
         with client().pipeline(transaction=False) as together:
@@ -61,6 +69,6 @@ def within_a_minute(name: str, now: float) -> float:
             together.get(last)
             count, _lives, before = together.execute()
     except (RedisError, OSError) as error:
-        outage.note(error)
+        breaker.record_failure(error)
         return 0
     return float(count + int(before or 0) * (1 - passed / MINUTE))

@@ -1,4 +1,6 @@
-"""Login tokens: JWTs whose claims the console reads, checked against the user's row at every request."""
+"""Login tokens: JWTs whose claims the console reads, checked against the user's row at every
+request.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +43,21 @@ def issue(user: User) -> str:
     """A new token: `userId`, `email`, `role` and `exp` are read by the console, the rest by us."""
     now = datetime.now(UTC)
     claims = {
-        "userId": str(user.pk), "email": user.email, "role": user.role, "jti": str(uuid.uuid4()),
-        "session": _session(user), "iat": now, "exp": now + timedelta(hours=settings.API_TOKEN_HOURS),
-    }  # fmt: skip
+        "userId": str(user.pk),
+        "email": user.email,
+        "role": user.role,
+        "jti": str(uuid.uuid4()),
+        "session": _session(user),
+        "iat": now,
+        "exp": now + timedelta(hours=settings.API_TOKEN_HOURS),
+    }
     return jwt.encode(claims, _key(), ALGORITHM)
 
 
 def read(text: str) -> Token:
-    """Who holds the token now. TokenError when it is not valid any more, or its user is gone, disabled or has a new password."""
+    """Who holds the token now. TokenError when it is not valid any more, or its user is gone,
+    disabled or has a new password.
+    """
     try:
         claims = jwt.decode(text, _key(), [ALGORITHM], options={"require": REQUIRED})
         token_id, user_id = uuid.UUID(claims["jti"]), int(claims["userId"])

@@ -30,7 +30,10 @@ urlpatterns = [
     path("certification-queue/jobs/<uuid:job_id>/retry", jobs.RetryJob.as_view()),
     path("certification-queue/jobs/<uuid:job_id>/events", events.JobEvents.as_view()),
     path("certification-queue/certifications", certifications.Certifications.as_view()),
-    path("certification-queue/certifications/<path:certification_id>", certifications.CertificationById.as_view()),
+    path(
+        "certification-queue/certifications/<path:certification_id>",
+        certifications.CertificationById.as_view(),
+    ),
     path("certification-queue/stats", stats.QueueStatus.as_view()),
     path("certification-queue/aws-status", stats.AwsReach.as_view()),
     path("certification-queue/history", history.History.as_view()),

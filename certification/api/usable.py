@@ -1,8 +1,9 @@
 """What an application or a router asks before it calls: does this model work here, for this, now?
 
-Only a certificate makes a pair usable: passed, not past its date, and no capability asked for that the run proved absent.
-A `quality_warning` works and falls short of the quality that is promised, so it is not usable; its `status` and `route` let a
-caller decide otherwise. Results of the emulator say so in `backend`: they tell nothing of AWS.
+Only a certificate makes a pair usable: passed, not past its date, and no capability asked for that
+the run proved absent. A `quality_warning` works and falls short of the quality that is promised, so
+it is not usable; its `status` and `route` let a caller decide otherwise. Results of the emulator
+say so in `backend`: they tell nothing of AWS.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from certification import words
+from certification import labels
 from certification.api import filters, views
-from certification.api.answers import BackendWord, Fix, Rating, Verdict, fix
 from certification.api.catalogue import RouteWord
+from certification.api.representations import BackendWord, Fix, Rating, Verdict, fix
 from certification.api.views import View
 from certification.models import AIModel, ModelCertification, Region, Route, RouteKind
 from certification.reasons import Status
 
 MOST_ALTERNATIVES = 10
-# What runs test although the catalogue declares it of no model: only a proof to the contrary speaks against it.
+# What runs test although the catalogue declares it of no model: only a proof to the contrary speaks
+# against it.
 UNDECLARED = frozenset({"stop_sequences", "structured_output", "shown_reasoning"})
 CALLABLE = frozenset(RouteKind.values) - {RouteKind.MANTLE}
 
@@ -37,9 +39,13 @@ CALLABLE = frozenset(RouteKind.values) - {RouteKind.MANTLE}
 class Question(serializers.Serializer[Any]):
     model = serializers.CharField(max_length=200, help_text="Our UUID or the API model id.")
     region = serializers.CharField(
-        max_length=32, required=False, help_text="Without one the region with the best certificate is told."
+        max_length=32,
+        required=False,
+        help_text="Without one the region with the best certificate is told.",
     )
-    capability = serializers.CharField(max_length=40, required=False, help_text="Such as `tools` or `vision`.")
+    capability = serializers.CharField(
+        max_length=40, required=False, help_text="Such as `tools` or `vision`."
+    )
     maxAgeDays = serializers.FloatField(
         min_value=0, max_value=36_500, required=False, help_text="How old the certificate may be."
     )
@@ -69,8 +75,13 @@ class Usable(TypedDict):
     usable: bool
     status: Verdict
     model: Annotated[str, "API model id."]
-    region: Annotated[str | None, "The region that was asked for, or that the answer is about; null: none was tested."]
-    route: Annotated[CallRoute | None, "What to call. Also told of what is not usable, where a route is known."]
+    region: Annotated[
+        str | None,
+        "The region that was asked for, or that the answer is about; null: none was tested.",
+    ]
+    route: Annotated[
+        CallRoute | None, "What to call. Also told of what is not usable, where a route is known."
+    ]
     score: int | None
     rating: Rating | None
     reason: Annotated[str, "One sentence."]
@@ -78,21 +89,31 @@ class Usable(TypedDict):
     fix: Fix | None
     certifiedAt: datetime | None
     validUntil: Annotated[datetime | None, "Ask again after this. null when not usable."]
-    backend: Annotated[BackendWord | None, "Where the calls behind this went. `emulator` tells nothing of AWS."]
-    alternatives: Annotated[list[Alternative], "Best first: AWS before the emulator, then by score. At most 10."]
+    backend: Annotated[
+        BackendWord | None, "Where the calls behind this went. `emulator` tells nothing of AWS."
+    ]
+    alternatives: Annotated[
+        list[Alternative], "Best first: AWS before the emulator, then by score. At most 10."
+    ]
 
 
 class UsableView(View):
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
 
-    @extend_schema(operation_id="isUsable", parameters=[Question], responses={200: Usable}, tags=["reading"])
+    @extend_schema(
+        operation_id="isUsable", parameters=[Question], responses={200: Usable}, tags=["reading"]
+    )
     def get(self, request: Request) -> Response:
-        """Whether a model can be called in a region now, with which route, and what else could serve."""
+        """Whether a model can be called in a region now, with which route, and what else could
+        serve.
+        """
         given = views.query(request, Question)
         model = filters.find_model(given["model"])
         region = filters.find_region(given["region"]) if "region" in given else None
         age = timedelta(days=given["maxAgeDays"]) if "maxAgeDays" in given else None
-        return Response(answer(Asked(model, region, given.get("capability", ""), age, timezone.now())))
+        return Response(
+            answer(Asked(model, region, given.get("capability", ""), age, timezone.now()))
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +126,7 @@ class Asked:
     age: timedelta | None
     now: datetime
 
-    def objection(self, row: ModelCertification) -> str:
+    def reason_not_usable(self, row: ModelCertification) -> str:
         """Why this pair is not usable, as a sentence; '' when it is. Wants `run` loaded."""
         if row.is_expired(self.now):
             return _("Its certification expired. Certify it again.")
@@ -117,7 +138,10 @@ class Asked:
             return _("The catalogue does not declare %s of this model.") % self.capability
         until = self.valid_until(row)
         if until is not None and until <= self.now:
-            return _("It was certified on %s, which is longer ago than you ask for.") % f"{row.certified_at:%Y-%m-%d}"
+            return (
+                _("It was certified on %s, which is longer ago than you ask for.")
+                % f"{row.certified_at:%Y-%m-%d}"
+            )
         return ""
 
     def declares(self, model: AIModel) -> bool:
@@ -143,22 +167,24 @@ def answer(asked: Asked) -> Usable:
     """In at most four queries."""
     standings = list(_told(ModelCertification.objects.filter(model=asked.model)))
     mine = [row for row in standings if asked.region is None or row.region_id == asked.region.pk]
-    best = min(mine, key=lambda row: (bool(asked.objection(row)), *_rank(row)), default=None)
-    objection = _objection(asked, best)
+    best = min(
+        mine, key=lambda row: (bool(asked.reason_not_usable(row)), *_rank(row)), default=None
+    )
+    reason_not_usable = _objection(asked, best)
     others = [row for row in standings if row is not best]
     return {
-        "usable": not objection,
+        "usable": not reason_not_usable,
         "status": best.current(asked.now) if best else Status.NOT_TESTED,  # type: ignore[typeddict-item]
         "model": asked.model.api_model_id,
         "region": best.region_id if best else asked.region.pk if asked.region else None,
         "route": _route(asked, best),
         "score": best.score if best else None,
         "rating": (best.rating or None) if best else None,  # type: ignore[typeddict-item]
-        "reason": objection or _praise(best),
+        "reason": reason_not_usable or _success_message(best),
         "errorReason": (best.run.error_reason or None) if best and best.run else None,
         "fix": fix(best.run.fix) if best and best.run else None,
         "certifiedAt": best.certified_at if best else None,
-        "validUntil": asked.valid_until(best) if best and not objection else None,
+        "validUntil": asked.valid_until(best) if best and not reason_not_usable else None,
         "backend": (best.backend or None) if best else None,  # type: ignore[typeddict-item]
         "alternatives": _alternatives(asked, best, others),
     }
@@ -168,23 +194,44 @@ def _told(rows: QuerySet[ModelCertification]) -> QuerySet[ModelCertification]:
     """With what is told of them, and nothing else of their runs."""
     told = rows.filter(region__enabled=True).select_related("model", "run")
     return told.only(
-        "model__api_model_id", "model__name", "model__capabilities", "model__streaming", "region_id", "status", "score",
-        "rating", "backend", "certified_at", "expires_at", "expired_at", "run__environment", "run__route",
-        "run__route_kind", "run__error_message", "run__error_reason", "run__fix",
-    )  # fmt: skip
+        "model__api_model_id",
+        "model__name",
+        "model__capabilities",
+        "model__streaming",
+        "region_id",
+        "status",
+        "score",
+        "rating",
+        "backend",
+        "certified_at",
+        "expires_at",
+        "expired_at",
+        "run__environment",
+        "run__route",
+        "run__route_kind",
+        "run__error_message",
+        "run__error_reason",
+        "run__fix",
+    )
 
 
 def _rank(row: ModelCertification) -> tuple[Any, ...]:
     """The best first: certified, really called, by score."""
     score = -1 if row.score is None else row.score
-    return row.status != Status.CERTIFIED, row.backend != "aws", -score, row.region_id, row.model.api_model_id
+    return (
+        row.status != Status.CERTIFIED,
+        row.backend != "aws",
+        -score,
+        row.region_id,
+        row.model.api_model_id,
+    )
 
 
 def _objection(asked: Asked, best: ModelCertification | None) -> str:
     if asked.region is not None and not asked.region.enabled:
         return _("The region %s is switched off.") % asked.region.pk
     if best is not None:
-        return asked.objection(best)
+        return asked.reason_not_usable(best)
     if asked.region is not None:
         return _("It was never tested in %s.") % asked.region.pk
     return _("It was never tested anywhere.")
@@ -192,24 +239,33 @@ def _objection(asked: Asked, best: ModelCertification | None) -> str:
 
 def _why(row: ModelCertification) -> str:
     said = row.run.error_message.strip() if row.run else ""
-    return said or _("Its last run ended as: %s.") % words.STATUSES[row.status].label
+    return said or _("Its last run ended as: %s.") % labels.STATUSES[row.status].label
 
 
-def _praise(best: ModelCertification | None) -> str:
+def _success_message(best: ModelCertification | None) -> str:
     if best is None or best.certified_at is None:
         return _("It is certified.")
     said = {"date": f"{best.certified_at:%Y-%m-%d}", "score": best.score, "rating": best.rating}
     if best.backend == "emulator":
-        return _("Certified on %(date)s against the emulator with score %(score)s (%(rating)s).") % said
+        return (
+            _("Certified on %(date)s against the emulator with score %(score)s (%(rating)s).")
+            % said
+        )
     return _("Certified on %(date)s with score %(score)s (%(rating)s).") % said
 
 
 def _route(asked: Asked, best: ModelCertification | None) -> CallRoute | None:
-    """The route that the certificate was won by while it is there, else the one that would be tried first."""
+    """The route that the certificate was won by while it is there, else the one that would be tried
+    first.
+    """
     region = best.region_id if best else asked.region.pk if asked.region else None
     if region is None:
         return None
-    known = [row for row in Route.objects.filter(model=asked.model, region=region) if row.kind in CALLABLE]
+    known = [
+        row
+        for row in Route.objects.filter(model=asked.model, region=region)
+        if row.kind in CALLABLE
+    ]
     proven = _proven(best) if best else None
     if not known or (proven and proven["targetId"] in {row.target_id for row in known}):
         return proven
@@ -230,9 +286,13 @@ def _call(kind: str, target: str) -> CallRoute:
 def _alternatives(
     asked: Asked, best: ModelCertification | None, others: Sequence[ModelCertification]
 ) -> list[Alternative]:
-    """Usable pairs: other regions of the model; other models of its kind in the region (without one: anywhere)."""
+    """Usable pairs: other regions of the model; other models of its kind in the region (without
+    one: anywhere).
+    """
     region = asked.region.pk if asked.region else best.region_id if best else None
-    rows = ModelCertification.objects.live(asked.now).filter(status=Status.CERTIFIED, model__kind=asked.model.kind)
+    rows = ModelCertification.objects.live(asked.now).filter(
+        status=Status.CERTIFIED, model__kind=asked.model.kind
+    )
     if region is not None:
         rows = rows.filter(region=region)
     if asked.age is not None:
@@ -243,8 +303,14 @@ def _alternatives(
         rows = rows.filter(model__capabilities__contains=[asked.capability])
     if asked.capability:
         rows = rows.exclude(run__environment__contains={"lacks": [asked.capability]})
-    ordered = rows.exclude(model=asked.model).order_by("backend", F("score").desc(nulls_last=True), "pk")
-    found = [row for row in (*others, *_told(ordered)[:MOST_ALTERNATIVES]) if not asked.objection(row)]
+    ordered = rows.exclude(model=asked.model).order_by(
+        "backend", F("score").desc(nulls_last=True), "pk"
+    )
+    found = [
+        row
+        for row in (*others, *_told(ordered)[:MOST_ALTERNATIVES])
+        if not asked.reason_not_usable(row)
+    ]
     return [_alternative(asked, row) for row in sorted(found, key=_rank)[:MOST_ALTERNATIVES]]
 
 

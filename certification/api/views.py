@@ -19,11 +19,13 @@ from certification.models import Role, User
 
 
 class View(APIView):
-    """One address. Subclasses return data from `get`, `post` or `delete`, or raise; the envelope is put around either.
+    """One address. Subclasses return data from `get`, `post` or `delete`, or raise; the envelope is
+    put around either.
 
-    `roles` names the least role for each method: viewers read and operators write unless it says otherwise.
-    `rate` names the count that limits it, "read" or "write" by method unless it says otherwise.
-    `refusals` names the statuses that it may answer besides those that any address may: for the schema.
+    `roles` names the least role for each method: viewers read and operators write unless it says
+    otherwise. `rate` names the count that limits it, "read" or "write" by method unless it says
+    otherwise. `refusals` names the statuses that it may answer besides those that any address may:
+    for the schema.
     """
 
     authentication_classes: Sequence[type[BaseAuthentication]] = (BearerAuthentication,)
@@ -36,10 +38,10 @@ class View(APIView):
 
     roles: ClassVar[dict[str, str]] = {}
     rate: ClassVar[str] = ""
-    refusals: ClassVar[dict[str, tuple[int, ...]]] = {}
+    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {}
 
     def get_exception_handler(self) -> Any:
-        return envelope.as_failure
+        return envelope.exception_handler
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         method = (request.method or "").lower()
@@ -61,7 +63,7 @@ class View(APIView):
         return self.rate or ("read" if method in SAFE else "write")
 
 
-def who(request: Request) -> User:
+def current_user(request: Request) -> User:
     """The user that a request was let in as."""
     user = request.user
     assert isinstance(user, User)  # noqa: S101 - HasRole let nobody else in
@@ -81,7 +83,8 @@ def body(request: Request, form: type[serializers.Serializer[Any]]) -> dict[str,
 
 
 def query(request: Request, form: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-    """The checked query parameters; unknown ones are ignored. ValidationError (400) names each as `query.<name>`.
+    """The checked query parameters; unknown ones are ignored. ValidationError (400) names each as
+    `query.<name>`.
 
     An empty parameter counts as absent: the frontends send empty filters.
     """

@@ -1,4 +1,6 @@
-"""The addresses below /badges/: a picture, its facts, and the same for shields.io. Public, cacheable, without cookies."""
+"""The addresses below /badges/: a picture, its facts, and the same for shields.io. Public,
+cacheable, without cookies.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from psycopg_pool import PoolTimeout
 
-from certification.badges import drawing, standing
-from certification.badges.standing import Known, Standing
+from certification.badges import content, svg
+from certification.badges.content import Known, Standing
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +35,9 @@ SHIELDS_COLORS = {"grey": "lightgrey"}  # its "grey" is that of the label
 
 
 class Shortcut:
-    """Middleware: answers badges before sessions, languages and CSRF are looked at, so that no cookie can matter."""
+    """Middleware: answers badges before sessions, languages and CSRF are looked at, so that no
+    cookie can matter.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -51,7 +55,9 @@ class Shortcut:
 
 @login_not_required
 def badge(request: HttpRequest, address: str) -> HttpResponseBase:
-    """`<apiModelId>[/<region>]` with the ending .svg, .json or .shields.json; `?label=` and `?style=` change how it looks."""
+    """`<apiModelId>[/<region>]` with the ending .svg, .json or .shields.json; `?label=` and
+    `?style=` change how it looks.
+    """
     if request.method == "OPTIONS":
         return _public(HttpResponse(status=204, headers=PREFLIGHT))
     if request.method not in METHODS:
@@ -60,13 +66,17 @@ def badge(request: HttpRequest, address: str) -> HttpResponseBase:
     ending = next((ending for ending in (SHIELDS, FACTS, PICTURE) if address.endswith(ending)), "")
     name = address.removesuffix(ending)
     try:
-        known = standing.find(name) if ending else None
+        known = content.find(name) if ending else None
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         log.error("database_away", error=str(error).strip())
         return _answer(request, ending, _nothing(name, "unavailable"), 503, max_age=0)
     if known is None:
         return _answer(
-            request, ending, _nothing(name, standing.UNKNOWN), 404, min(UNKNOWN_MAX_AGE_S, settings.BADGE_MAX_AGE)
+            request,
+            ending,
+            _nothing(name, content.UNKNOWN),
+            404,
+            min(UNKNOWN_MAX_AGE_S, settings.BADGE_MAX_AGE),
         )
     return _answer(request, ending, _facts(known, now), 200, _max_age(known, now))
 
@@ -74,7 +84,9 @@ def badge(request: HttpRequest, address: str) -> HttpResponseBase:
 def _max_age(known: Known, now: datetime) -> int:
     """As long as configured, yet never past the moment when what the badge says expires."""
     holds = known.holds_s(now)
-    return settings.BADGE_MAX_AGE if holds is None else max(0, min(settings.BADGE_MAX_AGE, int(holds)))
+    return (
+        settings.BADGE_MAX_AGE if holds is None else max(0, min(settings.BADGE_MAX_AGE, int(holds)))
+    )
 
 
 # What it says
@@ -82,11 +94,20 @@ def _max_age(known: Known, now: datetime) -> int:
 
 def _facts(known: Known, now: datetime) -> dict[str, Any]:
     said = {"label": known.label, "message": known.message(now), "color": known.color(now)}
-    about = {"modelId": known.model_id, "modelName": known.name, "region": known.region, "offered": known.offered}
+    about = {
+        "modelId": known.model_id,
+        "modelName": known.name,
+        "region": known.region,
+        "offered": known.offered,
+    }
     if known.region:
         return {**about, **_standing_facts(known.standings[0], now), **said}
     regions = [_standing_facts(each, now) for each in known.standings]
-    counts = {"regionsCertified": known.certified(now), "regionsTotal": len(regions), "backend": known.backend}
+    counts = {
+        "regionsCertified": known.certified(now),
+        "regionsTotal": len(regions),
+        "backend": known.backend,
+    }
     return {**about, **counts, "regions": regions, **said}
 
 
@@ -104,11 +125,15 @@ def _standing_facts(row: Standing, now: datetime) -> dict[str, Any]:
 
 
 def _iso(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+    return (
+        at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+    )
 
 
 def _nothing(name: str, status: str) -> dict[str, Any]:
-    """A grey badge that says `status`. It does not repeat the name asked for: a picture of ours says nothing of others' making."""
+    """A grey badge that says `status`. It does not repeat the name asked for: a picture of ours
+    says nothing of others' making.
+    """
     return {
         "modelId": None,
         "region": None,
@@ -122,20 +147,30 @@ def _nothing(name: str, status: str) -> dict[str, Any]:
 # How it is said
 
 
-def _answer(request: HttpRequest, ending: str, facts: dict[str, Any], status: int, max_age: int) -> HttpResponse:
+def _answer(
+    request: HttpRequest, ending: str, facts: dict[str, Any], status: int, max_age: int
+) -> HttpResponse:
     asked = request.GET.get("label")
     if asked is not None:
-        facts = {**facts, "label": drawing.clean(asked[:LONGEST_LABEL])}
+        facts = {**facts, "label": svg.clean(asked[:LONGEST_LABEL])}
     region = facts["region"] if asked is None else None
-    short = drawing.shorten(facts["label"], keep=f" · {region}" if region else "")
+    short = svg.shorten(facts["label"], keep=f" · {region}" if region else "")
     if ending == SHIELDS:
-        body, kind = _json(_for_shields({**facts, "label": short}, status, max_age)), "application/json"
+        body, kind = (
+            _json(_for_shields({**facts, "label": short}, status, max_age)),
+            "application/json",
+        )
     elif ending == FACTS:
         body, kind = _json(facts), "application/json"
     else:
-        body, kind = _picture(facts, short, request.GET.get("style", "")), "image/svg+xml; charset=utf-8"
+        body, kind = (
+            _picture(facts, short, request.GET.get("style", "")),
+            "image/svg+xml; charset=utf-8",
+        )
     content = body.encode()
-    response = HttpResponse(content if request.method == "GET" else b"", content_type=kind, status=status)
+    response = HttpResponse(
+        content if request.method == "GET" else b"", content_type=kind, status=status
+    )
     response["Content-Length"] = str(len(content))
     if status >= 500:
         response["Cache-Control"] = "no-store"
@@ -152,7 +187,9 @@ def _json(facts: dict[str, Any]) -> str:
 def _picture(facts: dict[str, Any], label: str, style: str) -> str:
     """The drawing. Its title has the whole label where the picture has a shorter one."""
     title = ": ".join(filter(None, (facts["label"], facts["message"])))
-    return drawing.draw(label, facts["message"], facts["color"], style if style in drawing.STYLES else "flat", title)
+    return svg.draw(
+        label, facts["message"], facts["color"], style if style in svg.STYLES else "flat", title
+    )
 
 
 def _for_shields(facts: dict[str, Any], status: int, max_age: int) -> dict[str, Any]:

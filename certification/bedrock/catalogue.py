@@ -1,4 +1,6 @@
-"""The shipped catalogue: what models, regions and routes Bedrock offered on the day it was gathered, and how fast models answered."""
+"""The shipped catalogue: what models, regions and routes Bedrock offered on the day it was
+gathered, and how fast models answered.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Model:
-    """One model as the sources describe it. Prices in USD per million tokens; None where no source knows.
+    """One model as the sources describe it. Prices in USD per million tokens; None where no source
+    knows.
 
-    `routes` maps a region code to what the region offers: ON_DEMAND, PROVISIONED, MANTLE or inference profile ids.
-    `destinations` maps a profile prefix to {source region: destination regions}; the key "" stands for any source.
+    `routes` maps a region code to what the region offers: ON_DEMAND, PROVISIONED, MANTLE or
+    inference profile ids. `destinations` maps a profile prefix to {source region: destination
+    regions}; the key "" stands for any source.
     """
 
     api_model_id: str
@@ -51,14 +55,18 @@ class Model:
     destinations: Mapping[str, Mapping[str, tuple[str, ...]]]
 
     def destinations_of(self, profile_id: str, source_region: str) -> tuple[str, ...]:
-        """The regions a profile may send a call to when asked from `source_region`; empty when no source knows."""
+        """The regions a profile may send a call to when asked from `source_region`; empty when no
+        source knows.
+        """
         by_source = self.destinations.get(profile_id.split(".", 1)[0], {})
         return by_source.get(source_region) or by_source.get("", ())
 
 
 @dataclass(frozen=True)
 class LatencyProfile:
-    """How fast a model answered in recorded calls; `total_ms` is p10, median, p90. `measured` False = its peers' medians."""
+    """How fast a model answered in recorded calls; `total_ms` is p10, median, p90. `measured` False
+    = its peers' medians.
+    """
 
     ttft_ms: float
     total_ms: tuple[float, float, float]
@@ -131,7 +139,9 @@ def _latencies() -> dict[str, LatencyProfile]:
 
 @cache
 def latency(api_model_id: str) -> LatencyProfile:
-    """A model's recorded speed; for one never recorded, the median over its vendor's models, else over all of its kind."""
+    """A model's recorded speed; for one never recorded, the median over its vendor's models, else
+    over all of its kind.
+    """
     known = _latencies()
     if api_model_id in known:
         return known[api_model_id]

@@ -1,8 +1,10 @@
-"""What a code alone says: the family of causes to look in, and the reason where the text tells nothing more.
+"""What a code alone says: the family of causes to look in, and the reason where the text tells
+nothing more.
 
-A code is an AWS error code, the name of a stream's exception event, the name of a botocore or urllib3 exception class
-(errors raised on our side have no code of AWS's), or a bare HTTP status. `errors.translate` and `manage.py diagnose`
-read the same table, so that a pasted message and a raised exception come out alike.
+A code is an AWS error code, the name of a stream's exception event, the name of a botocore or
+urllib3 exception class (errors raised on our side have no code of AWS's), or a bare HTTP status.
+`errors.translate` and `manage.py diagnose` read the same table, so that a pasted message and a
+raised exception come out alike.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from certification.reasons import Reason as R
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """`reason` is what holds when no rule of the family knows the text. `final`: the text is not read at all."""
+    """`reason` is what holds when no rule of the family knows the text. `final`: the text is not
+    read at all.
+    """
 
     family: Family
     reason: R
     final: bool = False
     hint: str = ""
-    loose: bool = False  # a status or a name out of the text: it may be of somebody in between, so all rules are read
+    # a status or a name out of the text: it may be of somebody in between, so all rules are read
+    loose: bool = False
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -31,7 +36,9 @@ class Code:
 
 
 def canonical(code: str) -> str:
-    """One spelling for all: `com.amazon#ThrottlingException:http://...`, `throttlingException`, `Throttling` -> `throttling`."""
+    """One spelling for all: `com.amazon#ThrottlingException:http://...`, `throttlingException`,
+    `Throttling` -> `throttling`.
+    """
     name = code.strip().rsplit("#", 1)[-1].split(":", 1)[0].rsplit(".", 1)[-1]
     name = re.sub(r"[^a-z0-9]", "", name.lower())
     return re.sub(r"(?<=.)(?:exception|error|fault)$", "", name)
@@ -43,94 +50,172 @@ def _table(*rows: tuple[Code, str]) -> dict[str, Code]:
 
 # What AWS answers: modelled, front door, and the query-style names that proxies and STS still use.
 AWS = _table(
-    (Code(Family.ACCESS, R.IAM_DENIED), "AccessDeniedException AccessDenied UnauthorizedOperation NotAuthorized "
-     "UnauthorizedException ForbiddenException Forbidden NotAuthorizedException"),
-    (Code(Family.ACCESS, R.ACCOUNT_BLOCKED), "OptInRequired SubscriptionRequiredException PendingVerification Blocked "
-     "AccountProblem AccountSuspendedException BadCScoreException"),
+    (
+        Code(Family.ACCESS, R.IAM_DENIED),
+        "AccessDeniedException AccessDenied UnauthorizedOperation NotAuthorized "
+        "UnauthorizedException ForbiddenException Forbidden NotAuthorizedException",
+    ),
+    (
+        Code(Family.ACCESS, R.ACCOUNT_BLOCKED),
+        "OptInRequired SubscriptionRequiredException PendingVerification Blocked "
+        "AccountProblem AccountSuspendedException BadCScoreException",
+    ),
     (Code(Family.ACCESS, R.USE_CASE_FORM), "FTUFormNotFilled"),
     (Code(Family.ACCESS, R.REGION_NOT_ENABLED), "RegionDisabledException"),
-    (Code(Family.ACCESS, R.CREDENTIALS_EXPIRED), "ExpiredTokenException ExpiredToken RequestExpired TokenRefreshRequired"),
-    (Code(Family.ACCESS, R.CREDENTIALS_INVALID), "UnrecognizedClientException InvalidClientTokenId InvalidSignatureException "
-     "SignatureDoesNotMatch IncompleteSignature AuthFailure InvalidAccessKeyId InvalidToken invalid_api_key "
-     "AuthenticationError InvalidIdentityToken"),
-    (Code(Family.ACCESS, R.CREDENTIALS_MISSING), "MissingAuthenticationToken MissingAuthenticationTokenException"),
+    (
+        Code(Family.ACCESS, R.CREDENTIALS_EXPIRED),
+        "ExpiredTokenException ExpiredToken RequestExpired TokenRefreshRequired",
+    ),
+    (
+        Code(Family.ACCESS, R.CREDENTIALS_INVALID),
+        "UnrecognizedClientException InvalidClientTokenId InvalidSignatureException "
+        "SignatureDoesNotMatch IncompleteSignature AuthFailure InvalidAccessKeyId InvalidToken invalid_api_key "
+        "AuthenticationError InvalidIdentityToken",
+    ),
+    (
+        Code(Family.ACCESS, R.CREDENTIALS_MISSING),
+        "MissingAuthenticationToken MissingAuthenticationTokenException",
+    ),
     (Code(Family.ACCESS, R.CLOCK_SKEW), "RequestTimeTooSkewed RequestInTheFuture"),
-    (Code(Family.VALIDATION, R.MALFORMED_REQUEST), "ValidationException InvalidParameterException InvalidRequestException "
-     "InvalidParameterValue InvalidParameterCombination MissingParameter MalformedQueryString SerializationException "
-     "InvalidAction InvalidQueryParameter MissingAction UnsupportedMediaType UnsupportedMediaTypeException MalformedHttpRequestException "
-     "InvalidInput TooManyTagsException invalid_request_error"),
-    (Code(Family.VALIDATION, R.CONTEXT_TOO_LONG), "RequestEntityTooLargeException RequestTooLarge context_length_exceeded"),
+    (
+        Code(Family.VALIDATION, R.MALFORMED_REQUEST),
+        "ValidationException InvalidParameterException InvalidRequestException "
+        "InvalidParameterValue InvalidParameterCombination MissingParameter MalformedQueryString SerializationException "
+        "InvalidAction InvalidQueryParameter MissingAction UnsupportedMediaType UnsupportedMediaTypeException MalformedHttpRequestException "
+        "InvalidInput TooManyTagsException invalid_request_error",
+    ),
+    (
+        Code(Family.VALIDATION, R.CONTEXT_TOO_LONG),
+        "RequestEntityTooLargeException RequestTooLarge context_length_exceeded",
+    ),
     (Code(Family.NOT_FOUND, R.UNKNOWN_MODEL), "ResourceNotFoundException ModelNotFound"),
     (Code(Family.NOT_FOUND, R.CLIENT_MISCONFIGURED), "UnknownOperationException"),
-    (Code(Family.THROTTLE, R.THROTTLED_REQUESTS), "ThrottlingException Throttling ThrottledException TooManyRequestsException "
-     "RequestThrottled RequestThrottledException RequestLimitExceeded SlowDown BandwidthLimitExceeded LimitExceededException "
-     "ProvisionedThroughputExceededException PriorRequestNotComplete"),
+    (
+        Code(Family.THROTTLE, R.THROTTLED_REQUESTS),
+        "ThrottlingException Throttling ThrottledException TooManyRequestsException "
+        "RequestThrottled RequestThrottledException RequestLimitExceeded SlowDown BandwidthLimitExceeded LimitExceededException "
+        "ProvisionedThroughputExceededException PriorRequestNotComplete",
+    ),
     (Code(Family.THROTTLE, R.ZERO_QUOTA), "ServiceQuotaExceededException"),
-    (Code(Family.SERVICE, R.INTERNAL_ERROR), "InternalServerException InternalFailure InternalError InternalServerError "
-     "InternalServiceException ConflictException ResourceInUseException DependencyFailedException"),
-    (Code(Family.SERVICE, R.SERVICE_UNAVAILABLE), "ServiceUnavailableException ServiceUnavailable Unavailable OverloadedError"),
+    (
+        Code(Family.SERVICE, R.INTERNAL_ERROR),
+        "InternalServerException InternalFailure InternalError InternalServerError "
+        "InternalServiceException ConflictException ResourceInUseException DependencyFailedException",
+    ),
+    (
+        Code(Family.SERVICE, R.SERVICE_UNAVAILABLE),
+        "ServiceUnavailableException ServiceUnavailable Unavailable OverloadedError",
+    ),
     (Code(Family.SERVICE, R.MODEL_NOT_READY), "ModelNotReadyException"),
     (Code(Family.SERVICE, R.MODEL_ERROR), "ModelErrorException"),
     (Code(Family.SERVICE, R.STREAM_ERROR), "ModelStreamErrorException"),
-    (Code(Family.SERVICE, R.MODEL_TIMEOUT), "ModelTimeoutException RequestTimeout RequestTimeoutException"),
-)  # fmt: skip
+    (
+        Code(Family.SERVICE, R.MODEL_TIMEOUT),
+        "ModelTimeoutException RequestTimeout RequestTimeoutException",
+    ),
+)
 
-# Raised on our side of the wire, by class name: botocore, boto3, urllib3, the standard library. A class that stands
-# nowhere here takes the row of its nearest ancestor, but a test wants every class of botocore and urllib3 by name.
+# Raised on our side of the wire, by class name: botocore, boto3, urllib3, the standard library. A
+# class that stands nowhere here takes the row of its nearest ancestor, but a test wants every class
+# of botocore and urllib3 by name.
 CLIENT = _table(
-    (Code(Family.CLIENT, R.CREDENTIALS_MISSING), "NoCredentialsError NoAuthTokenError ProfileNotFound CredentialsProviderError "
-     "UnknownCredentialError UnknownTokenProviderError CredentialsNotLoaded"),
-    (Code(Family.CLIENT, R.CREDENTIALS_MISSING, final=True), "PartialCredentialsError SSOTokenLoadError LoginTokenLoadError "
-     "RefreshWithMFAUnsupportedError"),
-    (Code(Family.CLIENT, R.CREDENTIALS_EXPIRED, final=True), "UnauthorizedSSOTokenError LoginRefreshRequired"),
-    (Code(Family.CLIENT, R.CREDENTIALS_INVALID), "CredentialRetrievalError TokenRetrievalError SSOError LoginError "
-     "LoginAuthorizationCodeError LoginInsufficientPermissions MetadataRetrievalError"),
-    (Code(Family.CLIENT, R.CONNECTION_REFUSED), "EndpointConnectionError ConnectionError ConnectionClosedError HTTPClientError "
-     "NewConnectionError ConnectionRefusedError ConnectionResetError ConnectionAbortedError BrokenPipeError MaxRetryError "
-     "RemoteDisconnected DispatchFailure"),
+    (
+        Code(Family.CLIENT, R.CREDENTIALS_MISSING),
+        "NoCredentialsError NoAuthTokenError ProfileNotFound CredentialsProviderError "
+        "UnknownCredentialError UnknownTokenProviderError CredentialsNotLoaded",
+    ),
+    (
+        Code(Family.CLIENT, R.CREDENTIALS_MISSING, final=True),
+        "PartialCredentialsError SSOTokenLoadError LoginTokenLoadError "
+        "RefreshWithMFAUnsupportedError",
+    ),
+    (
+        Code(Family.CLIENT, R.CREDENTIALS_EXPIRED, final=True),
+        "UnauthorizedSSOTokenError LoginRefreshRequired",
+    ),
+    (
+        Code(Family.CLIENT, R.CREDENTIALS_INVALID),
+        "CredentialRetrievalError TokenRetrievalError SSOError LoginError "
+        "LoginAuthorizationCodeError LoginInsufficientPermissions MetadataRetrievalError",
+    ),
+    (
+        Code(Family.CLIENT, R.CONNECTION_REFUSED),
+        "EndpointConnectionError ConnectionError ConnectionClosedError HTTPClientError "
+        "NewConnectionError ConnectionRefusedError ConnectionResetError ConnectionAbortedError BrokenPipeError MaxRetryError "
+        "RemoteDisconnected DispatchFailure",
+    ),
     (Code(Family.CLIENT, R.DNS), "NameResolutionError gaierror UnknownHostException"),
     (Code(Family.CLIENT, R.TLS), "SSLError SSLHandshakeException"),
     (Code(Family.CLIENT, R.PROXY), "ProxyConnectionError ProxyError"),
     (Code(Family.CLIENT, R.CONNECT_TIMEOUT, final=True), "ConnectTimeoutError ConnectTimeout"),
     (Code(Family.CLIENT, R.READ_TIMEOUT, final=True), "ReadTimeoutError ReadTimeout"),
-    (Code(Family.CLIENT, R.READ_TIMEOUT), "TimeoutError APITimeoutError TimedOutError SocketTimeoutException"),
-    (Code(Family.CLIENT, R.STREAM_TRUNCATED), "ResponseStreamingError IncompleteReadError IncompleteRead ProtocolError "
-     "InvalidChunkLength httplib_IncompleteRead"),
-    (Code(Family.CLIENT, R.STREAM_CORRUPT, final=True), "ChecksumMismatch DuplicateHeader InvalidHeadersLength "
-     "InvalidPayloadLength NoInitialResponseError ParserError ChecksumError FlexibleChecksumError"),
-    (Code(Family.CLIENT, R.BAD_RESPONSE, final=True), "ResponseParserError XMLParseError ParseError JSONDecodeError UnicodeDecodeError "
-     "DecodeError HeaderParsingError InvalidHeader BodyNotHttplibCompatible ResponseNotChunked BadStatusLine HTTPException "
-     "LineTooLong PaginationError MessageDefect"),
-    (Code(Family.CLIENT, R.MALFORMED_REQUEST, final=True), "ParamValidationError MissingParametersError "
-     "RangeError UnknownKeyError UnknownParameterError AliasConflictParameterError"),
+    (
+        Code(Family.CLIENT, R.READ_TIMEOUT),
+        "TimeoutError APITimeoutError TimedOutError SocketTimeoutException",
+    ),
+    (
+        Code(Family.CLIENT, R.STREAM_TRUNCATED),
+        "ResponseStreamingError IncompleteReadError IncompleteRead ProtocolError "
+        "InvalidChunkLength httplib_IncompleteRead",
+    ),
+    (
+        Code(Family.CLIENT, R.STREAM_CORRUPT, final=True),
+        "ChecksumMismatch DuplicateHeader InvalidHeadersLength "
+        "InvalidPayloadLength NoInitialResponseError ParserError ChecksumError FlexibleChecksumError",
+    ),
+    (
+        Code(Family.CLIENT, R.BAD_RESPONSE, final=True),
+        "ResponseParserError XMLParseError ParseError JSONDecodeError UnicodeDecodeError "
+        "DecodeError HeaderParsingError InvalidHeader BodyNotHttplibCompatible ResponseNotChunked BadStatusLine HTTPException "
+        "LineTooLong PaginationError MessageDefect",
+    ),
+    (
+        Code(Family.CLIENT, R.MALFORMED_REQUEST, final=True),
+        "ParamValidationError MissingParametersError "
+        "RangeError UnknownKeyError UnknownParameterError AliasConflictParameterError",
+    ),
     # Our own installation or settings; the model is not to blame.
-    (Code(Family.CLIENT, R.CLIENT_MISCONFIGURED, final=True), "NoRegionError InvalidRegionError UnknownRegionError "
-     "InvalidEndpointConfigurationError EndpointProviderError EndpointResolutionError UnknownEndpointResolutionBuiltInName "
-     "BaseEndpointResolverError EndpointVariantError UnknownEndpointError UnknownFIPSEndpointError InvalidHostLabelError "
-     "ServiceNotInRegionError UnknownServiceError DataNotFoundError ApiVersionNotFoundError UnknownAPIVersionError ResourceNotExistsError NoVersionFound "
-     "UnsupportedServiceProtocolsError UnsupportedSignatureVersionError UnknownSignatureVersionError UnknownServiceStyle "
-     "ConfigNotFound ConfigParseError InvalidConfigError InfiniteLoopConfigError InvalidDefaultsMode InvalidProxiesConfigError "
-     "InvalidRetryConfigurationError InvalidMaxRetryAttemptsError InvalidRetryModeError InvalidIMDSEndpointError "
-     "InvalidIMDSEndpointModeError InvalidSTSRegionalEndpointsConfigError InvalidChecksumConfigError "
-     "InvalidEndpointDiscoveryConfigurationError MissingDependencyException MissingServiceIdError UndefinedModelAttributeError "
-     "MD5UnavailableError LocationParseError LocationValueError URLSchemeUnknown ProxySchemeUnknown ProxySchemeUnsupported"),
+    (
+        Code(Family.CLIENT, R.CLIENT_MISCONFIGURED, final=True),
+        "NoRegionError InvalidRegionError UnknownRegionError "
+        "InvalidEndpointConfigurationError EndpointProviderError EndpointResolutionError UnknownEndpointResolutionBuiltInName "
+        "BaseEndpointResolverError EndpointVariantError UnknownEndpointError UnknownFIPSEndpointError InvalidHostLabelError "
+        "ServiceNotInRegionError UnknownServiceError DataNotFoundError ApiVersionNotFoundError UnknownAPIVersionError ResourceNotExistsError NoVersionFound "
+        "UnsupportedServiceProtocolsError UnsupportedSignatureVersionError UnknownSignatureVersionError UnknownServiceStyle "
+        "ConfigNotFound ConfigParseError InvalidConfigError InfiniteLoopConfigError InvalidDefaultsMode InvalidProxiesConfigError "
+        "InvalidRetryConfigurationError InvalidMaxRetryAttemptsError InvalidRetryModeError InvalidIMDSEndpointError "
+        "InvalidIMDSEndpointModeError InvalidSTSRegionalEndpointsConfigError InvalidChecksumConfigError "
+        "InvalidEndpointDiscoveryConfigurationError MissingDependencyException MissingServiceIdError UndefinedModelAttributeError "
+        "MD5UnavailableError LocationParseError LocationValueError URLSchemeUnknown ProxySchemeUnknown ProxySchemeUnsupported",
+    ),
     # Decided to be unknown. Roots, whose sub-classes say more where there is more to say:
-    (Code(Family.CLIENT, R.UNKNOWN), "BotoCoreError ClientError EventStreamError Boto3Error HTTPError OSError AssertionError"),
+    (
+        Code(Family.CLIENT, R.UNKNOWN),
+        "BotoCoreError ClientError EventStreamError Boto3Error HTTPError OSError AssertionError",
+    ),
     # a pool or a body of ours in a state it should never be in:
-    (Code(Family.CLIENT, R.UNKNOWN), "PoolError EmptyPoolError FullPoolError ClosedPoolError HostChangedError RequestError "
-     "ResponseError TimeoutStateError UnrewindableBodyError UnseekableStreamError AwsChunkedWrapperError CapacityNotAvailableError"),
-    # and what no call of ours can raise (S3, waiters, stubs, endpoint discovery, JMESPath, our own misuse of the library):
-    (Code(Family.CLIENT, R.UNKNOWN), "InvalidDNSNameError InvalidS3AddressingStyleError InvalidS3UsEast1RegionalEndpointConfigError "
-     "UnsupportedOutpostResourceError UnsupportedS3AccesspointConfigurationError UnsupportedS3ArnError "
-     "UnsupportedS3ConfigurationError UnsupportedS3ControlArnError UnsupportedS3ControlConfigurationError WaiterError "
-     "WaiterConfigError StubResponseError StubAssertionError UnStubbedResponseError EndpointDiscoveryException "
-     "EndpointDiscoveryRefreshFailed EndpointDiscoveryRequired InvalidExpressionError OperationNotPageableError "
-     "UnknownClientMethodError DynamoDBNeedsConditionError DynamoDBNeedsKeyConditionError "
-     "DynamoDBOperationNotSupportedError DynanmoDBOperationNotSupportedError InvalidCrtTransferConfigError "
-     "ResourceLoadException RetriesExceededError S3TransferFailedError S3UploadFailedError"),
-)  # fmt: skip
+    (
+        Code(Family.CLIENT, R.UNKNOWN),
+        "PoolError EmptyPoolError FullPoolError ClosedPoolError HostChangedError RequestError "
+        "ResponseError TimeoutStateError UnrewindableBodyError UnseekableStreamError AwsChunkedWrapperError CapacityNotAvailableError",
+    ),
+    # and what no call of ours can raise (S3, waiters, stubs, endpoint discovery, JMESPath, our own
+    # misuse of the library):
+    (
+        Code(Family.CLIENT, R.UNKNOWN),
+        "InvalidDNSNameError InvalidS3AddressingStyleError InvalidS3UsEast1RegionalEndpointConfigError "
+        "UnsupportedOutpostResourceError UnsupportedS3AccesspointConfigurationError UnsupportedS3ArnError "
+        "UnsupportedS3ConfigurationError UnsupportedS3ControlArnError UnsupportedS3ControlConfigurationError WaiterError "
+        "WaiterConfigError StubResponseError StubAssertionError UnStubbedResponseError EndpointDiscoveryException "
+        "EndpointDiscoveryRefreshFailed EndpointDiscoveryRequired InvalidExpressionError OperationNotPageableError "
+        "UnknownClientMethodError DynamoDBNeedsConditionError DynamoDBNeedsKeyConditionError "
+        "DynamoDBOperationNotSupportedError DynanmoDBOperationNotSupportedError InvalidCrtTransferConfigError "
+        "ResourceLoadException RetriesExceededError S3TransferFailedError S3UploadFailedError",
+    ),
+)
 
-# What other SDKs and gateways call an answer of AWS's. They name a kind, often wrongly, so they are read last.
+# What other SDKs and gateways call an answer of AWS's. They name a kind, often wrongly, so they are
+# read last.
 WRAPPERS = _table(
     (Code(Family.ANY, R.IAM_DENIED), "PermissionDeniedError"),
     (Code(Family.ANY, R.THROTTLED_REQUESTS), "RateLimitError"),
@@ -154,7 +239,9 @@ _STATUS_ROWS = {
     504: (Family.SERVICE, R.SERVICE_UNAVAILABLE),
     529: (Family.SERVICE, R.SERVICE_UNAVAILABLE),
 }
-STATUSES = {status: Code(family, reason, loose=True) for status, (family, reason) in _STATUS_ROWS.items()}
+STATUSES = {
+    status: Code(family, reason, loose=True) for status, (family, reason) in _STATUS_ROWS.items()
+}
 
 NONE = Code(Family.ANY, R.UNKNOWN)
 

@@ -1,4 +1,6 @@
-"""Converse and ConverseStream: our types to the wire and back. Lenient in what it reads: the service sends undocumented members."""
+"""Converse and ConverseStream: our types to the wire and back. Lenient in what it reads: the
+service sends undocumented members.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from certification.exchange import (
+from certification.inference import (
     Block,
     Document,
     Image,
@@ -26,11 +28,15 @@ from certification.exchange import (
 
 
 def to_wire(request: Request, target_id: str) -> dict[str, Any]:
-    """The keyword arguments of boto3's `converse` and `converse_stream`, with only the members the request sets."""
+    """The keyword arguments of boto3's `converse` and `converse_stream`, with only the members the
+    request sets.
+    """
     thinking = _thinking(request, target_id)
     wire: dict[str, Any] = {
         "modelId": target_id,
-        "messages": [{"role": m.role, "content": [_block(b) for b in m.content]} for m in request.messages],
+        "messages": [
+            {"role": m.role, "content": [_block(b) for b in m.content]} for m in request.messages
+        ],
         "inferenceConfig": _inference_config(request, sampling=not thinking),
     }
     if thinking:
@@ -41,19 +47,24 @@ def to_wire(request: Request, target_id: str) -> dict[str, Any]:
         wire["toolConfig"] = _tool_config(request)
     if request.output_schema is not None:
         schema = {"schema": json.dumps(request.output_schema), "name": "answer"}
-        wire["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}}
+        wire["outputConfig"] = {
+            "textFormat": {"type": "json_schema", "structure": {"jsonSchema": schema}}
+        }
     return wire
 
 
-LOW_EFFORT_TOKENS = 4096  # a budget up to here is Nova's low effort, beyond it medium; high forbids maxTokens
+# a budget up to here is Nova's low effort, beyond it medium; high forbids maxTokens
+LOW_EFFORT_TOKENS = 4096
 
 
 def _thinking(request: Request, target_id: str) -> dict[str, Any]:
-    """The vendor's way to ask for reasoning, told from the id of the model or of its profile; empty where none is known.
+    """The vendor's way to ask for reasoning, told from the id of the model or of its profile; empty
+    where none is known.
 
-    Sources: "Extended thinking" and "Adaptive thinking" in the user guide of Bedrock (Claude; `budget_tokens` from 1024 on,
-    below maxTokens, with no temperature and no forced tool) and that of Amazon Nova 2 (`maxReasoningEffort`). Claude from
-    Opus 4.7 on refuses the budget, and leaves the thoughts' text out unless a summary is asked for.
+    Sources: "Extended thinking" and "Adaptive thinking" in the user guide of Bedrock (Claude;
+    `budget_tokens` from 1024 on, below maxTokens, with no temperature and no forced tool) and that
+    of Amazon Nova 2 (`maxReasoningEffort`). Claude from Opus 4.7 on refuses the budget, and leaves
+    the thoughts' text out unless a summary is asked for.
     """
     if request.thinking_effort and "anthropic.claude" in target_id:
         return {
@@ -86,7 +97,13 @@ def _inference_config(request: Request, *, sampling: bool) -> dict[str, Any]:
 
 def _tool_config(request: Request) -> dict[str, Any]:
     specs = [
-        {"toolSpec": {"name": t.name, "description": t.description, "inputSchema": {"json": dict(t.schema)}}}
+        {
+            "toolSpec": {
+                "name": t.name,
+                "description": t.description,
+                "inputSchema": {"json": dict(t.schema)},
+            }
+        }
         for t in request.tools
     ]
     config: dict[str, Any] = {"tools": specs}
@@ -109,7 +126,9 @@ def _block(block: Block) -> dict[str, Any]:
             return {"toolUse": {"toolUseId": use_id, "name": name, "input": tool_input}}
         case ToolResult(use_id, text, is_error):
             status = "error" if is_error else "success"
-            return {"toolResult": {"toolUseId": use_id, "content": [{"text": text}], "status": status}}
+            return {
+                "toolResult": {"toolUseId": use_id, "content": [{"text": text}], "status": status}
+            }
         case Reasoning(text, signature, redacted):
             if redacted:
                 return {"reasoningContent": {"redactedContent": redacted}}
@@ -124,7 +143,9 @@ def reply_from(response: Mapping[str, Any], total_ms: float) -> Reply | None:
     if not isinstance(message, Mapping) or not isinstance(stop_reason, str):
         return None
     return Reply(
-        content=tuple(b for raw in message.get("content") or () if (b := _block_from(raw)) is not None),
+        content=tuple(
+            b for raw in message.get("content") or () if (b := _block_from(raw)) is not None
+        ),
         stop_reason=stop_reason,
         usage=usage_from(response.get("usage")),
         timing=Timing(total_ms, server_ms=_server_ms(response.get("metrics"))),
@@ -158,7 +179,9 @@ def _server_ms(metrics: Mapping[str, Any] | None) -> float | None:
 
 
 def _block_from(raw: Any) -> Block | None:
-    """None for what we have no name for; boto3 gives a block it does not know itself as SDK_UNKNOWN_MEMBER."""
+    """None for what we have no name for; boto3 gives a block it does not know itself as
+    SDK_UNKNOWN_MEMBER.
+    """
     match raw:
         case {"text": str(text)}:
             return Text(text)
@@ -169,7 +192,9 @@ def _block_from(raw: Any) -> Block | None:
             redacted = _bytes(thought.get("redactedContent"))
             return Reasoning(plain.get("text") or "", plain.get("signature") or "", redacted)
         case {"citationsContent": Mapping() as cited}:
-            return Text("".join(part.get("text") or "" for part in cited.get("content") or () if part))
+            return Text(
+                "".join(part.get("text") or "" for part in cited.get("content") or () if part)
+            )
         case {"image": {"format": str(fmt), "source": Mapping() as source}}:
             return Image(fmt, _bytes(source.get("bytes")))
     return None
@@ -184,7 +209,9 @@ def _bytes(raw: Any) -> bytes:
 
 @dataclass
 class _OpenBlock:
-    """A content block while its deltas arrive. `name` is the tool's, or an image's format; `data` redacted thought or image."""
+    """A content block while its deltas arrive. `name` is the tool's, or an image's format; `data`
+    redacted thought or image.
+    """
 
     kind: str = ""
     text: list[str] = field(default_factory=list)
@@ -256,7 +283,11 @@ class StreamReader:
         match body.get("start"):
             case {"toolUse": Mapping() as use}:
                 block = self._open(body)
-                block.kind, block.use_id, block.name = "toolUse", use.get("toolUseId") or "", use.get("name") or ""
+                block.kind, block.use_id, block.name = (
+                    "toolUse",
+                    use.get("toolUseId") or "",
+                    use.get("name") or "",
+                )
             case {"image": Mapping() as image}:
                 block = self._open(body)
                 block.kind, block.name = "image", image.get("format") or ""
@@ -289,12 +320,19 @@ class StreamReader:
 
     def reply(self) -> Reply:
         """What has arrived so far; `complete` says whether it is all."""
-        closed: Iterable[Block | None] = (block.close() for _index, block in sorted(self.blocks.items()))
+        closed: Iterable[Block | None] = (
+            block.close() for _index, block in sorted(self.blocks.items())
+        )
         return Reply(
             content=tuple(block for block in closed if block is not None),
             stop_reason=self.stop_reason,
             usage=self.usage,
-            timing=Timing((time.perf_counter() - self.started) * 1000, self.ttft_ms, self.max_gap_ms, self.server_ms),
+            timing=Timing(
+                (time.perf_counter() - self.started) * 1000,
+                self.ttft_ms,
+                self.max_gap_ms,
+                self.server_ms,
+            ),
             operation=Operation.STREAM,
             events=tuple(self.events),
             complete=self.complete,

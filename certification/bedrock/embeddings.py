@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from certification.bedrock import errors, fixes
-from certification.exchange import Operation
+from certification.inference import Operation
 from certification.reasons import Reason
 
 Vector = tuple[float, ...]
 _TEACH_US = fixes.Fix(
-    "Update this application: it cannot test this family of embedding models yet.", who=fixes.OPERATOR
+    "Update this application: it cannot test this family of embedding models yet.",
+    who=fixes.OPERATOR,
 )
 COHERE_BATCH = 96  # the most texts that one call of Cohere's takes
 
@@ -32,7 +33,11 @@ def _titan_image(text: str, dimensions: int | None) -> dict[str, Any]:
 
 def _nova(text: str, dimensions: int | None) -> dict[str, Any]:
     size = {"embeddingDimension": dimensions} if dimensions else {}
-    asked = {"embeddingPurpose": "GENERIC_INDEX", **size, "text": {"truncationMode": "END", "value": text}}
+    asked = {
+        "embeddingPurpose": "GENERIC_INDEX",
+        **size,
+        "text": {"truncationMode": "END", "value": text},
+    }
     return {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": asked}
 
 
@@ -44,7 +49,8 @@ def _marengo(text: str, dimensions: int | None) -> dict[str, Any]:
     return {"inputType": "text", "text": {"inputText": text}}
 
 
-# By a part of the model id, the most telling first: ids come bare, versioned, with a profile's prefix, or in an ARN.
+# By a part of the model id, the most telling first: ids come bare, versioned, with a profile's
+# prefix, or in an ARN.
 _ONE_TEXT: tuple[tuple[str, Callable[[str, int | None], dict[str, Any]]], ...] = (
     ("titan-embed-image", _titan_image),
     ("titan-embed-text-v2", _titan_v2),
@@ -67,7 +73,8 @@ def groups(model_id: str, texts: tuple[str, ...]) -> tuple[tuple[str, ...], ...]
 
 
 def body(model_id: str, texts: tuple[str, ...], dimensions: int | None) -> str:
-    """The request body for one of `groups`. Where a model has one size only, `dimensions` is left out.
+    """The request body for one of `groups`. Where a model has one size only, `dimensions` is left
+    out.
 
     Raises BedrockError (client_misconfigured) for a family whose requests we do not know.
     """
@@ -77,27 +84,35 @@ def body(model_id: str, texts: tuple[str, ...], dimensions: int | None) -> str:
         if part in model_id:
             return json.dumps(wire(texts[0], dimensions))
     raise errors.error(
-        Reason.CLIENT_MISCONFIGURED, f"This application does not know how to ask {model_id} for embeddings.",
-        operation=Operation.EMBED, fix=_TEACH_US,
-    )  # fmt: skip
+        Reason.CLIENT_MISCONFIGURED,
+        f"This application does not know how to ask {model_id} for embeddings.",
+        operation=Operation.EMBED,
+        fix=_TEACH_US,
+    )
 
 
 def _cohere(model_id: str, texts: tuple[str, ...], dimensions: int | None) -> dict[str, Any]:
     wire: dict[str, Any] = {"texts": list(texts), "input_type": "search_document"}
     if "embed-v4" in model_id:
-        wire |= {"embedding_types": ["float"]} | ({"output_dimension": dimensions} if dimensions else {})
+        wire |= {"embedding_types": ["float"]} | (
+            {"output_dimension": dimensions} if dimensions else {}
+        )
     return wire
 
 
 def vectors_from(payload: Mapping[str, Any]) -> tuple[Vector, ...]:
-    """The vectors in any of the vendors' answers, in order; empty when there are none or one of them is not numbers."""
+    """The vectors in any of the vendors' answers, in order; empty when there are none or one of
+    them is not numbers.
+    """
     vectors = tuple(_vector(raw) for raw in _raw_vectors(payload))
     return vectors if all(vectors) else ()
 
 
 def _raw_vectors(payload: Mapping[str, Any]) -> list[Any]:
     by_type = payload.get("embeddingsByType")  # Titan's second generation
-    single = payload.get("embedding") or (by_type.get("float") if isinstance(by_type, Mapping) else None)
+    single = payload.get("embedding") or (
+        by_type.get("float") if isinstance(by_type, Mapping) else None
+    )
     if single:
         return [single]
     found = payload.get("embeddings") or payload.get("data")
@@ -114,8 +129,13 @@ def _vector(raw: Any) -> Vector:
 
 
 def tokens_from(payload: Mapping[str, Any], headers: Mapping[str, str]) -> int | None:
-    """The input tokens as the body or the response's headers (lower case) tell them; None when neither does."""
-    for count in (payload.get("inputTextTokenCount"), headers.get("x-amzn-bedrock-input-token-count")):
+    """The input tokens as the body or the response's headers (lower case) tell them; None when
+    neither does.
+    """
+    for count in (
+        payload.get("inputTextTokenCount"),
+        headers.get("x-amzn-bedrock-input-token-count"),
+    ):
         if isinstance(count, int) or (isinstance(count, str) and count.isdecimal()):
             return int(count)
     return None

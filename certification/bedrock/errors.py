@@ -2,12 +2,13 @@
 
     BedrockError                    reason, message, code, http_status, request_id, operation, fix
       Refused                       the same call is refused again until somebody changes something
-        NotAuthenticated            AUTHENTICATION_ERROR: we are not who we should be; says nothing about any model
-        AccessRefused               PERMISSION_ERROR, MODEL_ACCESS: known, but not allowed
-        Unavailable                 UNAVAILABLE: the model is not there, or no longer
-        Misconfigured               CONFIGURATION_ERROR, PROVISIONING_REQUIRED: asked in a way this model does not take
-        QuotaSpent                  QUOTA_EXCEEDED: a limit that waiting minutes does not lift
-        Blocked                     CONTENT_BLOCKED: refused for what was said or how much
+        NotAuthenticated            AUTHENTICATION_ERROR: we are not who we should be; says nothing
+        about any model AccessRefused               PERMISSION_ERROR, MODEL_ACCESS: known, but not
+        allowed Unavailable                 UNAVAILABLE: the model is not there, or no longer
+        Misconfigured               CONFIGURATION_ERROR, PROVISIONING_REQUIRED: asked in a way this
+        model does not take QuotaSpent                  QUOTA_EXCEEDED: a limit that waiting minutes
+        does not lift Blocked                     CONTENT_BLOCKED: refused for what was said or how
+        much
       Interrupted                   says nothing lasting: most are worth a retry
         Throttled                   RATE_LIMIT
         TimedOut                    TIMEOUT
@@ -16,9 +17,10 @@
           StreamBroken              SERVICE_ERROR: an answer that had begun did not arrive whole
       Unknown                       UNKNOWN_ERROR: nothing matched, the raw text is kept
 
-Whether a retry helps is `error.retryable`, which belongs to the reason and not to the class. `translate` turns any
-exception of botocore, boto3, urllib3 and the standard library's network modules into one of these; `translated` does so
-for a block of code and raises `from` the original. Which foreign class means what is decided in `codes`.
+Whether a retry helps is `error.retryable`, which belongs to the reason and not to the class.
+`translate` turns any exception of botocore, boto3, urllib3 and the standard library's network
+modules into one of these; `translated` does so for a block of code and raises `from` the original.
+Which foreign class means what is decided in `codes`.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ import urllib3.exceptions
 
 from certification.bedrock import codes, fixes
 from certification.bedrock.diagnosis import diagnose
-from certification.exchange import Failure, Operation, Reply, Timing
+from certification.inference import Failure, Operation, Reply, Timing
 from certification.reasons import ErrorCategory, Reason
 
 FOREIGN: tuple[type[Exception], ...] = (
@@ -56,7 +58,9 @@ FOREIGN: tuple[type[Exception], ...] = (
 
 
 class BedrockError(Exception):
-    """A call that brought no usable answer. Make one with `error(reason, ...)`, which picks the class."""
+    """A call that brought no usable answer. Make one with `error(reason, ...)`, which picks the
+    class.
+    """
 
     categories: frozenset[ErrorCategory] = frozenset()
 
@@ -85,7 +89,9 @@ class BedrockError(Exception):
         return f"{self.reason}: {self.message}" if self.message else self.reason.value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Workers hand errors between processes, and keyword-only arguments do not pickle by themselves."""
+        """Workers hand errors between processes, and keyword-only arguments do not pickle by
+        themselves.
+        """
         names = ("code", "http_status", "request_id", "operation", "fix")
         details = {name: getattr(self, name) for name in names}
         return _rebuild, (type(self), self.reason, self.message, details, self.partial)
@@ -99,7 +105,9 @@ class BedrockError(Exception):
         return self.reason.retryable
 
     def to_failure(self, timing: Timing | None = None, partial: Reply | None = None) -> Failure:
-        """The plain outcome for suite and engine. An operation outside `Operation` (a listing) is told as Converse."""
+        """The plain outcome for suite and engine. An operation outside `Operation` (a listing) is
+        told as Converse.
+        """
         known = self.operation in set(Operation)
         return Failure(
             reason=self.reason,
@@ -133,7 +141,7 @@ class Misconfigured(Refused):
     categories = frozenset({ErrorCategory.CONFIGURATION_ERROR, ErrorCategory.PROVISIONING_REQUIRED})
 
 
-class QuotaSpent(Refused):
+class QuotaExhausted(Refused):
     categories = frozenset({ErrorCategory.QUOTA_EXCEEDED})
 
 
@@ -170,14 +178,16 @@ class Unknown(BedrockError):
 
 
 _LEAVES = (
-    NotAuthenticated, AccessRefused, Unavailable, Misconfigured, QuotaSpent, Blocked,
+    NotAuthenticated, AccessRefused, Unavailable, Misconfigured, QuotaExhausted, Blocked,
     Throttled, TimedOut, Unreachable, ServiceFailed, Unknown,
 )  # fmt: skip
 _BY_CATEGORY = {category: leaf for leaf in _LEAVES for category in leaf.categories}
 
 
 def class_of(reason: Reason) -> type[BedrockError]:
-    """The class that stands for a reason. Quality is judged and never raised: KeyError for its reasons."""
+    """The class that stands for a reason. Quality is judged and never raised: KeyError for its
+    reasons.
+    """
     return StreamBroken if reason in StreamBroken.reasons else _BY_CATEGORY[reason.category]
 
 
@@ -186,8 +196,12 @@ def error(reason: Reason, message: str, **details: Any) -> BedrockError:
     return class_of(reason)(reason, message, **details)
 
 
-def translate(exc: BaseException, operation: str = "", *, model_id: str = "", region: str = "") -> BedrockError:
-    """The BedrockError for any foreign exception; a BedrockError comes back as it is. Raise it `from exc`."""
+def translate(
+    exc: BaseException, operation: str = "", *, model_id: str = "", region: str = ""
+) -> BedrockError:
+    """The BedrockError for any foreign exception; a BedrockError comes back as it is. Raise it
+    `from exc`.
+    """
     if isinstance(exc, BedrockError):
         return exc
     code, message, text, meta = (
@@ -250,12 +264,16 @@ def _words(exc: BaseException) -> str:
 
 def _known_name(exc: BaseException) -> str:
     """The name of the nearest class in the exception's ancestry that `codes` decides on, or ""."""
-    names = (cls.__name__ for cls in type(exc).__mro__ if cls not in {Exception, BaseException, object})
+    names = (
+        cls.__name__ for cls in type(exc).__mro__ if cls not in {Exception, BaseException, object}
+    )
     return next((name for name in names if codes.canonical(name) in codes.CLIENT), "")
 
 
 def _causes(exc: BaseException, limit: int = 6) -> Iterator[BaseException]:
-    """The exception and what it carries inside: botocore keeps the cause in `kwargs`, urllib3 in `reason` and `args`."""
+    """The exception and what it carries inside: botocore keeps the cause in `kwargs`, urllib3 in
+    `reason` and `args`.
+    """
     seen: list[BaseException] = []
     waiting: list[object] = [exc]
     while waiting and len(seen) < limit:
@@ -270,7 +288,11 @@ def _causes(exc: BaseException, limit: int = 6) -> Iterator[BaseException]:
 
 
 def _rebuild(
-    cls: type[BedrockError], reason: Reason, message: str, details: dict[str, Any], partial: Reply | None
+    cls: type[BedrockError],
+    reason: Reason,
+    message: str,
+    details: dict[str, Any],
+    partial: Reply | None,
 ) -> BedrockError:
     rebuilt = cls(reason, message, **details)
     rebuilt.partial = partial

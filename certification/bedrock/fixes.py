@@ -1,7 +1,8 @@
-"""What to do about a reason: one sentence, the command or policy where there is one, who must act, how long to wait.
+"""What to do about a reason: one sentence, the command or policy where there is one, who must act,
+how long to wait.
 
-Sentences are plain constants, so that they can be translated. Commands carry the model and region where they are known
-and `<model-id>`, `<region>` where they are not. No account id is ever shown.
+Sentences are plain constants, so that they can be translated. Commands carry the model and region
+where they are known and `<model-id>`, `<region>` where they are not. No account id is ever shown.
 """
 
 from __future__ import annotations
@@ -26,14 +27,18 @@ _LIFECYCLE = _GUIDE + "model-lifecycle.html"
 _ACCESS = _GUIDE + "model-access.html"
 _PROFILES = _GUIDE + "inference-profiles-support.html"
 _CONVERSE = _GUIDE + "conversation-inference-supported-models-features.html"
-_QUOTA_INCREASE = "https://docs.aws.amazon.com/servicequotas/latest/userguide/request-quota-increase.html"
+_QUOTA_INCREASE = (
+    "https://docs.aws.amazon.com/servicequotas/latest/userguide/request-quota-increase.html"
+)
 _SCPS = "https://docs.aws.amazon.com/organizations/latest/userguide/orgs_manage_policies_scps.html"
 _DENIED = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html"
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """`command` is a shell line or an IAM policy statement, `wait` how long until a retry can help; both may be ""."""
+    """`command` is a shell line or an IAM policy statement, `wait` how long until a retry can help;
+    both may be "".
+    """
 
     text: str
     command: str = ""
@@ -47,7 +52,9 @@ _LIST_PROFILES = (
     "aws bedrock list-inference-profiles --region {region} --query "
     "\"inferenceProfileSummaries[?models[?contains(modelArn, '{base_model}')]].inferenceProfileId\""
 )
-_AVAILABILITY = "aws bedrock get-foundation-model-availability --region {region} --model-id {base_model}"
+_AVAILABILITY = (
+    "aws bedrock get-foundation-model-availability --region {region} --model-id {base_model}"
+)
 _LIST_QUOTAS = "aws service-quotas list-service-quotas --service-code bedrock --region {region}"
 _ZERO_QUOTAS = _LIST_QUOTAS + " --query 'Quotas[?Value==`0.0`].[QuotaCode,QuotaName]'"
 _AGREEMENT = (
@@ -281,13 +288,18 @@ HINTS: dict[str, Fix] = {
         "The identity we call with may not subscribe to models: add the statement to its IAM policy, or let an "
         "administrator call the model once.",
         '{{"Effect": "Allow", "Action": ["aws-marketplace:ViewSubscriptions", "aws-marketplace:Subscribe"], "Resource": "*"}}',
-        ACCOUNT_ADMIN, _ACCESS, "5 minutes",
+        ACCOUNT_ADMIN,
+        _ACCESS,
+        "5 minutes",
     ),
     "data_retention": Fix(
         "The model is not served under the account's data retention mode: an administrator must decide on another mode.",
-        "aws bedrock get-account-data-retention --region {region}", ACCOUNT_ADMIN, "", "",
+        "aws bedrock get-account-data-retention --region {region}",
+        ACCOUNT_ADMIN,
+        "",
+        "",
     ),
-}  # fmt: skip
+}
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,250}")
 _REGION = r"[a-z]{2}(?:-[a-z]+){1,2}-\d{1,2}"
@@ -296,13 +308,23 @@ _PROFILE_PREFIX = re.compile(r"^[a-z][a-z-]{1,7}\.(?=[a-z0-9]+\.[a-z])")
 _MODEL_IN_TEXT = re.compile(
     r"(?:foundation-model/|inference-profile/|model ID |amazonaws\.com/model/)([A-Za-z0-9][A-Za-z0-9.-]*(?:(?::|%3A)[0-9]\w*)*)"
 )
-_REGION_IN_TEXT = re.compile(rf"(?:bedrock(?:-runtime)?(?:-fips)?[.:])({_REGION})\b|\bin (?:the )?({_REGION})\b")
-_STREAMED = {"ConverseStream", "InvokeModelWithResponseStream", "InvokeModelWithBidirectionalStream"}
+_REGION_IN_TEXT = re.compile(
+    rf"(?:bedrock(?:-runtime)?(?:-fips)?[.:])({_REGION})\b|\bin (?:the )?({_REGION})\b"
+)
+_STREAMED = {
+    "ConverseStream",
+    "InvokeModelWithResponseStream",
+    "InvokeModelWithBidirectionalStream",
+}
 _ON_MODELS = {"Converse", "InvokeModel", "CountTokens", *_STREAMED, ""}
 
 
-def fix_for(reason: Reason, *, model_id: str = "", region: str = "", operation: str = "", hint: str = "") -> Fix:
-    """The fix for a reason, its command filled in. An id or region that could not stand in a shell line stays a blank."""
+def fix_for(
+    reason: Reason, *, model_id: str = "", region: str = "", operation: str = "", hint: str = ""
+) -> Fix:
+    """The fix for a reason, its command filled in. An id or region that could not stand in a shell
+    line stays a blank.
+    """
     fix = HINTS.get(hint) or FIXES[reason]
     if not fix.command:
         return fix
@@ -311,7 +333,9 @@ def fix_for(reason: Reason, *, model_id: str = "", region: str = "", operation: 
     command = fix.command.format(
         region=place or "<region>",
         base_model=_PROFILE_PREFIX.sub("", model) or "<model-id>",
-        statement=_statement(model, operation if operation.isascii() and operation.isalpha() else ""),
+        statement=_statement(
+            model, operation if operation.isascii() and operation.isalpha() else ""
+        ),
     )
     return Fix(fix.text, command, fix.who, fix.url, fix.wait)
 
@@ -334,13 +358,21 @@ def region_in(message: str) -> str:
 
 
 def _statement(model: str, operation: str) -> str:
-    """The IAM policy statement that allows the operation; a profile needs its own ARN and its models' in every region."""
+    """The IAM policy statement that allows the operation; a profile needs its own ARN and its
+    models' in every region.
+    """
     if operation not in _ON_MODELS:
         return json.dumps({"Effect": "Allow", "Action": f"bedrock:{operation}", "Resource": "*"})
-    actions = ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"] if operation in _STREAMED | {""} else []
+    actions = (
+        ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]
+        if operation in _STREAMED | {""}
+        else []
+    )
     base = _PROFILE_PREFIX.sub("", model) or "*"
     resources = [f"arn:aws:bedrock:*::foundation-model/{base}"]
     if base != model:
         resources.append(f"arn:aws:bedrock:*:*:inference-profile/{model or '*'}")
-    action = actions or ("bedrock:CountTokens" if operation == "CountTokens" else "bedrock:InvokeModel")
+    action = actions or (
+        "bedrock:CountTokens" if operation == "CountTokens" else "bedrock:InvokeModel"
+    )
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resources})

@@ -1,9 +1,9 @@
 """What the words of AWS, of the SDKs and of what stands in between mean: from text to Reason.
 
-`RULES` are read in order over the normalised text (see `diagnosis.normalise`: lower case, plain quotes, single spaces,
-a `.` only between sentences) and the first match decides. They are written on how Bedrock words a cause and not on
-whole sentences, because the same sentence arrives wrapped, shortened and with other names inside. What no rule knows
-is left to the code (see `codes`).
+`RULES` are read in order over the normalised text (see `diagnosis.normalise`: lower case, plain
+quotes, single spaces, a `.` only between sentences) and the first match decides. They are written
+on how Bedrock words a cause and not on whole sentences, because the same sentence arrives wrapped,
+shortened and with other names inside. What no rule knows is left to the code (see `codes`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def _rule(reason: R, *alternatives: str, unless: str = "", hint: str = "") -> Ru
     return Rule(reason, pattern, re.compile(unless) if unless else None, hint)
 
 
-# Who is calling. First, because an identity problem can be wrapped in any code and its words are unmistakable.
+# Who is calling. First, because an identity problem can be wrapped in any code and its words are
+# unmistakable.
 _IDENTITY = (
     _rule(
         R.CLOCK_SKEW,
@@ -247,7 +248,8 @@ _ROUTE = (
 )
 
 
-# What lies between us and AWS. The causes botocore and urllib3 name come inside longer sentences, so the sharper one goes first.
+# What lies between us and AWS. The causes botocore and urllib3 name come inside longer sentences,
+# so the sharper one goes first.
 _NETWORK = (
     _rule(
         R.PROXY,
@@ -383,7 +385,8 @@ _LIMITS = (
     ),
 )
 
-# An answer that did not arrive whole. Before the network's words, because a cut stream also says "connection broken".
+# An answer that did not arrive whole. Before the network's words, because a cut stream also says
+# "connection broken".
 _CUT = (
     _rule(
         R.MODEL_TIMEOUT,
@@ -473,12 +476,21 @@ _SERVICE = (
 )
 
 _UNREADABLE = (
-    _rule(R.BAD_RESPONSE, r"unable to parse response", r"invalid (?:json|xml) received", r"^\W*expecting value: line"),
+    _rule(
+        R.BAD_RESPONSE,
+        r"unable to parse response",
+        r"invalid (?:json|xml) received",
+        r"^\W*expecting value: line",
+    ),
 )
 
 # What was said: refused for its content or its length.
 _CONTENT = (
-    _rule(R.CONTEXT_TOO_LONG, r"input length and \W?max_tokens\W? exceed", r"too many total text bytes"),
+    _rule(
+        R.CONTEXT_TOO_LONG,
+        r"input length and \W?max_tokens\W? exceed",
+        r"too many total text bytes",
+    ),
     _rule(
         R.CONTEXT_TOO_LONG,
         r"(?:prompt|input|request|conversation|context|message|text|document)s? (?:is|are|was) too (?:long|large)",
@@ -518,7 +530,8 @@ _CONTENT = (
     ),
 )
 
-# What was asked for, after everything sharper: a parameter, a kind of input, a shape the model does not take.
+# What was asked for, after everything sharper: a parameter, a kind of input, a shape the model does
+# not take.
 _REQUEST = (
     _rule(
         R.PARAMETER_NOT_SUPPORTED,
@@ -625,7 +638,9 @@ _SHAPE = (
 
 
 class Family(StrEnum):
-    """What a code says about where the cause must be looked for; the class of an error never says more."""
+    """What a code says about where the cause must be looked for; the class of an error never says
+    more.
+    """
 
     ACCESS = "access"
     VALIDATION = "validation"

@@ -6,17 +6,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from certification.emulator import answers, refusals, wire
-from certification.emulator.http import MARK, Reply, Request, Streamed
+from certification.emulator.http import MARK, Reply, Request, StreamResponse
 from certification.emulator.latency import Pace, Timing
-from certification.emulator.scenario import Call, Troubles, chance
-from certification.emulator.world import Target
+from certification.emulator.model_directory import Target
+from certification.emulator.scenario import Call, Faults, chance
 
 Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the emulator runs. `region` is for calls that name none: bearer tokens on a bare host name."""
+    """How the emulator runs. `region` is for calls that name none: bearer tokens on a bare host
+    name.
+    """
 
     seed: int = 0
     timing: Timing = field(default_factory=Timing)
@@ -25,7 +27,9 @@ class Options:
 
 @dataclass(slots=True)
 class Exchange:
-    """What is known of a call so far, for the counts and the access log. An empty operation is not counted."""
+    """What is known of a call so far, for the counts and the access log. An empty operation is not
+    counted.
+    """
 
     request: Request
     request_id: str
@@ -47,7 +51,7 @@ class Job:
     call: Call
     target: Target
     body: Any
-    troubles: Troubles
+    troubles: Faults
     fingerprint: int
     options: Options
 
@@ -65,7 +69,7 @@ class Job:
         """Refusal: throttled, or a failure of the service. Comes after the request was found valid."""
         check_service(self.troubles, self.call)
 
-    def say(self, asked: answers.Asked) -> answers.Said:
+    def say(self, asked: answers.ParsedRequest) -> answers.ModelAnswer:
         """The model's answer in this region."""
         return answers.say(asked, self.target, self.call.region, self.troubles, self.options.seed)
 
@@ -76,7 +80,7 @@ class Job:
             raise refusals.model_says(f"prompt is too long: {given} tokens > {window} maximum")
 
 
-def check_service(troubles: Troubles, call: Call) -> None:
+def check_service(troubles: Faults, call: Call) -> None:
     """Refusal: throttled, or a failure of the service."""
     if troubles.throttle:
         raise refusals.throttled(troubles.throttle)
@@ -97,7 +101,7 @@ def streamed(parts: list[tuple[float, bytes]], job: Job, headers: Headers = ()) 
         parts = parts[:middle]
     if trouble == "mid_stream_error":
         parts.append((parts[-1][0], _mid_stream_error(job)))
-    return Streamed(parts, (*exchange.headers, *headers), stalls=trouble == "stall")
+    return StreamResponse(parts, (*exchange.headers, *headers), stalls=trouble == "stall")
 
 
 _STREAM_MESSAGES = {
@@ -116,6 +120,8 @@ def _mid_stream_error(job: Job) -> bytes:
     payload: dict[str, Any] = {"message": _STREAM_MESSAGES[name]}
     if name == "modelStreamErrorException":
         if "toolConfig" not in job.body:
-            payload["message"] = "An error occurred while streaming the response. Retry your request."
+            payload["message"] = (
+                "An error occurred while streaming the response. Retry your request."
+            )
         payload |= {"originalStatusCode": 424, "originalMessage": payload["message"]}
     return wire.exception(name, payload)

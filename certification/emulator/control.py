@@ -1,4 +1,6 @@
-"""The control plane: what a region lists. Read from the catalogue; the scenario may withdraw access or age a model."""
+"""The control plane: what a region lists. Read from the catalogue; the scenario may withdraw access
+or age a model.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from xml.sax.saxutils import escape
 
 from certification.bedrock.catalogue import MANTLE, ON_DEMAND, PROVISIONED, Catalogue, Model
 from certification.emulator import refusals, wire
+from certification.emulator.model_directory import ARN, INFERENCE_PROFILE
 from certification.emulator.refusals import ACCOUNT
-from certification.emulator.scenario import Troubles
-from certification.emulator.world import ARN, INFERENCE_PROFILE
+from certification.emulator.scenario import Faults
 
 Query = Mapping[str, str]
 PAGE = 50
@@ -31,11 +33,17 @@ class Listings:
         self._in_region = lru_cache(maxsize=64)(self._models_of)
 
     def _models_of(self, region: str) -> tuple[Model, ...]:
-        models = (m for m in self._catalogue.models.values() if m.routes.get(region) and m.lifecycle != "EOL")
+        models = (
+            m
+            for m in self._catalogue.models.values()
+            if m.routes.get(region) and m.lifecycle != "EOL"
+        )
         return tuple(sorted(models, key=lambda m: m.api_model_id))
 
     def foundation_models(self, region: str, query: Query, legacy: frozenset[str]) -> bytes:
-        """ListFoundationModels with its four filters. `legacy` are ids that the scenario made LEGACY here."""
+        """ListFoundationModels with its four filters. `legacy` are ids that the scenario made
+        LEGACY here.
+        """
         items = [_summary(model, region, legacy) for model in self._in_region(region)]
         wanted = {
             "byOutputModality": "outputModalities",
@@ -46,7 +54,11 @@ class Listings:
             if query.get(name):
                 items = [item for item in items if query[name] in item[member]]
         if query.get("byProvider"):
-            items = [item for item in items if item["providerName"].lower() == query["byProvider"].lower()]
+            items = [
+                item
+                for item in items
+                if item["providerName"].lower() == query["byProvider"].lower()
+            ]
         return wire.dumps({"modelSummaries": items})
 
     def foundation_model(self, region: str, called: str, legacy: frozenset[str]) -> bytes:
@@ -62,7 +74,9 @@ class Listings:
         return model
 
     def inference_profiles(self, region: str, query: Query) -> bytes:
-        """ListInferenceProfiles, page by page. Refusal: a token or page size that the service would not take."""
+        """ListInferenceProfiles, page by page. Refusal: a token or page size that the service would
+        not take.
+        """
         size = _page_size(query.get("maxResults", ""))
         start = _offset(query.get("nextToken", ""))
         kind = query.get("type") or query.get("typeEquals") or "SYSTEM_DEFINED"
@@ -73,7 +87,9 @@ class Listings:
         page = profiles[start : start + size]
         answer: dict[str, Any] = {"inferenceProfileSummaries": page}
         if start + size < len(profiles):
-            answer["nextToken"] = base64.urlsafe_b64encode(f"after:{start + size}".encode()).decode()
+            answer["nextToken"] = base64.urlsafe_b64encode(
+                f"after:{start + size}".encode()
+            ).decode()
         return wire.dumps(answer)
 
     def profiles_of(self, region: str) -> list[dict[str, Any]]:
@@ -93,20 +109,32 @@ class Listings:
         for profile in self.profiles_of(region):
             if profile["inferenceProfileId"] == wanted:
                 return wire.dumps(profile)
-        raise refusals.Refusal("ResourceNotFoundException", "The provided inference profile identifier is not found.")
+        raise refusals.Refusal(
+            "ResourceNotFoundException", "The provided inference profile identifier is not found."
+        )
 
-    def availability(self, region: str, called: str, troubles: Troubles) -> bytes:
-        """GetFoundationModelAvailability: four verdicts; its modelId drops the `:0`, as the service's does."""
+    def availability(self, region: str, called: str, troubles: Faults) -> bytes:
+        """GetFoundationModelAvailability: four verdicts; its modelId drops the `:0`, as the
+        service's does.
+        """
         model = self._catalogue.models.get(called)
         if model is None:
             raise refusals.unknown_model()
         here = bool(model.routes.get(region)) and model.lifecycle != "EOL"
-        unpaid = troubles.access in ("marketplace", "payment", "use_case_form", "not_granted", "agreement")
+        unpaid = troubles.access in (
+            "marketplace",
+            "payment",
+            "use_case_form",
+            "not_granted",
+            "agreement",
+        )
         denied = troubles.access in ("iam", "iam_deny", "scp", "api_key")
         return wire.dumps(
             {
                 "modelId": called.removesuffix(":0"),
-                "agreementAvailability": {"status": "NOT_AVAILABLE" if unpaid or not here else "AVAILABLE"},
+                "agreementAvailability": {
+                    "status": "NOT_AVAILABLE" if unpaid or not here else "AVAILABLE"
+                },
                 "authorizationStatus": "NOT_AUTHORIZED" if denied else "AUTHORIZED",
                 "entitlementAvailability": "NOT_AVAILABLE" if unpaid or not here else "AVAILABLE",
                 "regionAvailability": "AVAILABLE" if here else "NOT_AVAILABLE",
@@ -116,7 +144,9 @@ class Listings:
 
 def _summary(model: Model, region: str, legacy: frozenset[str]) -> dict[str, Any]:
     routes = model.routes[region]
-    types = [t for t in (ON_DEMAND, PROVISIONED) if t in routes or (t == ON_DEMAND and MANTLE in routes)]
+    types = [
+        t for t in (ON_DEMAND, PROVISIONED) if t in routes or (t == ON_DEMAND and MANTLE in routes)
+    ]
     if any("." in route for route in routes):
         types.append(INFERENCE_PROFILE)
     is_legacy = model.lifecycle == "LEGACY" or model.api_model_id in legacy
@@ -130,14 +160,21 @@ def _summary(model: Model, region: str, legacy: frozenset[str]) -> dict[str, Any
         "responseStreamingSupported": model.streaming,
         "customizationsSupported": [],
         "inferenceTypesSupported": types,
-        "modelLifecycle": {"status": "LEGACY" if is_legacy else "ACTIVE", "startOfLifeTime": LAUNCHED},
+        "modelLifecycle": {
+            "status": "LEGACY" if is_legacy else "ACTIVE",
+            "startOfLifeTime": LAUNCHED,
+        },
     }
 
 
 def _profile(model: Model, profile_id: str, region: str) -> dict[str, Any]:
     prefix = profile_id.split(".", 1)[0]
     geography = _GEOGRAPHIES.get(prefix, prefix.upper())
-    to = [region, ""] if prefix == "global" else list(model.destinations_of(profile_id, region) or (region,))
+    to = (
+        [region, ""]
+        if prefix == "global"
+        else list(model.destinations_of(profile_id, region) or (region,))
+    )
     places = "all supported commercial AWS regions" if prefix == "global" else ", ".join(to)
     return {
         "inferenceProfileId": profile_id,
@@ -146,7 +183,9 @@ def _profile(model: Model, profile_id: str, region: str) -> dict[str, Any]:
         "description": f"Routes requests to {model.vendor} {model.name} in {places}.",
         "createdAt": LAUNCHED,
         "updatedAt": LAUNCHED,
-        "models": [{"modelArn": f"arn:aws:bedrock:{r}::foundation-model/{model.api_model_id}"} for r in to],
+        "models": [
+            {"modelArn": f"arn:aws:bedrock:{r}::foundation-model/{model.api_model_id}"} for r in to
+        ],
         "status": "ACTIVE",
         "type": "SYSTEM_DEFINED",
     }
@@ -156,7 +195,11 @@ def _page_size(text: str) -> int:
     if not text:
         return PAGE
     if not text.isdigit() or not 1 <= int(text) <= 1000:
-        bound = "less than or equal to 1000" if text.isdigit() and int(text) > 1000 else "greater than or equal to 1"
+        bound = (
+            "less than or equal to 1000"
+            if text.isdigit() and int(text) > 1000
+            else "greater than or equal to 1"
+        )
         raise refusals.constraint(text, "maxResults", f"Member must have value {bound}")
     return int(text)
 

@@ -1,4 +1,6 @@
-"""Converse and ConverseStream: from the request's JSON to what is asked, and from what is said back to the wire."""
+"""Converse and ConverseStream: from the request's JSON to what is asked, and from what is said back
+to the wire.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from certification.emulator import tokens, wire
-from certification.emulator.answers import Asked, Said, find_ref
+from certification.emulator.answers import ModelAnswer, ParsedRequest, find_ref
 from certification.emulator.latency import Pace
-from certification.emulator.scenario import Troubles
-from certification.emulator.world import Target
-from certification.exchange import Reasoning, Text, ToolUse
+from certification.emulator.model_directory import Target
+from certification.emulator.scenario import Faults
+from certification.inference import Reasoning, Text, ToolUse
 
 Json = Mapping[str, Any]
 
@@ -22,13 +24,13 @@ _TOKENS_OF_BLOCK = 4
 _TOKENS_OF_TOOLS = 160
 
 
-def asked(body: Json, target: Target, *, streaming: bool) -> Asked:
+def asked(body: Json, target: Target, *, streaming: bool) -> ParsedRequest:
     """What a valid Converse body asks for."""
     config = body.get("inferenceConfig") or {}
     ref, step = find_ref([(m["role"], _texts(m)) for m in body["messages"]])
     tools = body.get("toolConfig") or {}
     specs = [tool["toolSpec"] for tool in tools.get("tools", []) if "toolSpec" in tool]
-    return Asked(
+    return ParsedRequest(
         ref=ref,
         step=step,
         max_tokens=config.get("maxTokens") or target.model.max_output_tokens,
@@ -76,20 +78,26 @@ def _reasons(body: Json, target: Target) -> bool:
         return True
     extra = body.get("additionalModelRequestFields") or {}
     for name in ("thinking", "reasoning_config", "reasoningConfig"):
-        wish = extra.get(name)
-        if isinstance(wish, dict) and wish.get("type") in ("enabled", "adaptive"):
-            return "reasoning" in target.model.capabilities and (wish["type"] == "enabled" or _thinks_hard(extra))
+        options = extra.get(name)
+        if isinstance(options, dict) and options.get("type") in ("enabled", "adaptive"):
+            return "reasoning" in target.model.capabilities and (
+                options["type"] == "enabled" or _thinks_hard(extra)
+            )
     return False
 
 
 def _thinks_hard(extra: Json) -> bool:
-    """Adaptive thinking: without an effort Converse shows none, with a low one a question as small as ours needs none."""
+    """Adaptive thinking: without an effort Converse shows none, with a low one a question as small
+    as ours needs none.
+    """
     config = extra.get("output_config")
     return isinstance(config, dict) and config.get("effort") in ("medium", "high", "xhigh", "max")
 
 
 def _keeps_thoughts_to_itself(body: Json, target: Target) -> bool:
-    """The newest models leave the thoughts' text out of adaptive thinking unless a summary is asked for."""
+    """The newest models leave the thoughts' text out of adaptive thinking unless a summary is asked
+    for.
+    """
     thinking = (body.get("additionalModelRequestFields") or {}).get("thinking")
     if not isinstance(thinking, dict) or thinking.get("type") != "adaptive":
         return False
@@ -98,7 +106,9 @@ def _keeps_thoughts_to_itself(body: Json, target: Target) -> bool:
 
 
 def input_tokens(body: Json) -> int:
-    """The tokens of a request: all texts, tool descriptions, a fixed price per message and picture. The same everywhere."""
+    """The tokens of a request: all texts, tool descriptions, a fixed price per message and picture.
+    The same everywhere.
+    """
     total = 3
     for block in body.get("system") or ():
         total += tokens.count(str(block.get("text", "")))
@@ -106,7 +116,9 @@ def input_tokens(body: Json) -> int:
         total += _TOKENS_OF_BLOCK + sum(_tokens_of(block) for block in message.get("content", ()))
     config = body.get("toolConfig")
     if config:
-        total += _TOKENS_OF_TOOLS + tokens.count(json.dumps(config.get("tools"), ensure_ascii=False))
+        total += _TOKENS_OF_TOOLS + tokens.count(
+            json.dumps(config.get("tools"), ensure_ascii=False)
+        )
     return total
 
 
@@ -120,7 +132,7 @@ def _tokens_of(block: Json) -> int:
     return tokens.count(json.dumps(block, ensure_ascii=False))
 
 
-def usage(given: int, said: Said) -> dict[str, int]:
+def usage(given: int, said: ModelAnswer) -> dict[str, int]:
     """The usage member of an answer."""
     return {
         "inputTokens": given,
@@ -131,16 +143,21 @@ def usage(given: int, said: Said) -> dict[str, int]:
     }
 
 
-def body(said: Said, given: int, latency_ms: int) -> bytes:
+def body(said: ModelAnswer, given: int, latency_ms: int) -> bytes:
     """The JSON of a Converse answer."""
     content: list[Json] = []
     for block in said.blocks:
         if isinstance(block, Text):
             content.append({"text": block.text})
         elif isinstance(block, ToolUse):
-            content.append({"toolUse": {"toolUseId": block.id, "name": block.name, "input": block.input}})
+            content.append(
+                {"toolUse": {"toolUseId": block.id, "name": block.name, "input": block.input}}
+            )
         elif isinstance(block, Reasoning):
-            thought = {"text": block.text, **({"signature": block.signature} if block.signature else {})}
+            thought = {
+                "text": block.text,
+                **({"signature": block.signature} if block.signature else {}),
+            }
             content.append({"reasoningContent": {"reasoningText": thought}})
     return wire.dumps(
         {
@@ -153,7 +170,9 @@ def body(said: Said, given: int, latency_ms: int) -> bytes:
 
 
 class Frames:
-    """A ConverseStream answer as (due seconds, frame) pairs, in order; padding and pace are fixed by the call's dice."""
+    """A ConverseStream answer as (due seconds, frame) pairs, in order; padding and pace are fixed
+    by the call's dice.
+    """
 
     def __init__(self, pace: Pace, dice: int) -> None:
         self.parts: list[tuple[float, bytes]] = []
@@ -184,7 +203,9 @@ class Frames:
             start += size
 
 
-def frames(said: Said, given: int, pace: Pace, dice: int, troubles: Troubles) -> list[tuple[float, bytes]]:
+def frames(
+    said: ModelAnswer, given: int, pace: Pace, dice: int, troubles: Faults
+) -> list[tuple[float, bytes]]:
     """The event stream of an answer, healthy but for tools that break only when streamed."""
     out = Frames(pace, dice)
     out.add("messageStart", {"role": "assistant"})
@@ -209,7 +230,9 @@ def frames(said: Said, given: int, pace: Pace, dice: int, troubles: Troubles) ->
 
 def _tool(out: Frames, index: int, block: ToolUse, raw: str, broken: str) -> None:
     if broken == "text":
-        out.write(index, "text", f'<tool_call>{{"name": "{block.name}", "arguments": {raw}}}</tool_call>')
+        out.write(
+            index, "text", f'<tool_call>{{"name": "{block.name}", "arguments": {raw}}}</tool_call>'
+        )
         return
     start = {"toolUse": {"name": block.name, "toolUseId": block.id}}
     out.add("contentBlockStart", {"contentBlockIndex": index, "start": start})

@@ -1,4 +1,6 @@
-"""Vectors for texts: the same text always the same, texts that share words or mean the same close together."""
+"""Vectors for texts: the same text always the same, texts that share words or mean the same close
+together.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def _spots(feature: str, dimensions: int) -> tuple[tuple[int, float], ...]:
 
 
 def vector(text: str, dimensions: int, *, shared: bool = True) -> list[float]:
-    """The unit vector of a text. `shared` False gives unrelated vectors: an embedding model that lost its meaning."""
+    """The unit vector of a text. `shared` False gives unrelated vectors: an embedding model that
+    lost its meaning.
+    """
     plain = _plain(text)
     noise = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest(dimensions)
     scale = _NOISE if shared else 1.0

@@ -1,4 +1,6 @@
-"""HTTP/1.1 on an asyncio.Protocol: requests in, replies out, with the misbehaviours a real network has."""
+"""HTTP/1.1 on an asyncio.Protocol: requests in, replies out, with the misbehaviours a real network
+has.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class FullResponse:
     """A reply of known length. `delay` is in seconds."""
 
     status: int
@@ -52,8 +54,10 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
-    """A chunked reply of (seconds after the request, bytes) parts, in order. `stalls`: it never ends after the last part."""
+class StreamResponse:
+    """A chunked reply of (seconds after the request, bytes) parts, in order. `stalls`: it never
+    ends after the last part.
+    """
 
     parts: Sequence[tuple[float, bytes]]
     headers: tuple[tuple[str, str], ...] = ()
@@ -62,16 +66,16 @@ class Streamed:
 
 
 @dataclass(frozen=True, slots=True)
-class Hung:
+class NoResponse:
     """No reply, ever: the client's read timeout ends it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class ConnectionDropped:
     """The connection is reset before any byte."""
 
 
-Reply = Whole | Streamed | Hung | Dropped
+Reply = FullResponse | StreamResponse | NoResponse | ConnectionDropped
 Handler = Callable[[Request], Reply]
 
 
@@ -103,7 +107,13 @@ class Clock:
 CLOCK = Clock()
 
 
-def head(status: int, content_type: str, headers: Sequence[tuple[str, str]], framing: str, keep_alive: bool) -> bytes:
+def head(
+    status: int,
+    content_type: str,
+    headers: Sequence[tuple[str, str]],
+    framing: str,
+    keep_alive: bool,
+) -> bytes:
     """The status line and headers of a reply, ready to send."""
     lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\nDate: {CLOCK.date()}"]
     if content_type:
@@ -138,11 +148,13 @@ class _Incoming:
 
 
 class Connection(asyncio.Protocol):
-    """One client connection: parses requests, answers them one after the other in the order they came."""
+    """One client connection: parses requests, answers them one after the other in the order they
+    came.
+    """
 
-    def __init__(self, handler: Handler, everyone: set[Peer]) -> None:
+    def __init__(self, handler: Handler, connections: set[Peer]) -> None:
         self._handler = handler
-        self._everyone = everyone
+        self._everyone = connections
         self._parser = httptools.HttpRequestParser(self)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -153,7 +165,7 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._overflow = False
         self._endless = False
-        self._stream: tuple[Streamed, int, float, bool] | None = None
+        self._stream: tuple[StreamResponse, int, float, bool] | None = None
 
     # asyncio's side
 
@@ -197,7 +209,11 @@ class Connection(asyncio.Protocol):
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > BODY_LIMIT:
             self._refuse_body()
-        elif headers.get(b"expect", b"").lower() == b"100-continue" and not self.busy and self._transport:
+        elif (
+            headers.get(b"expect", b"").lower() == b"100-continue"
+            and not self.busy
+            and self._transport
+        ):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -217,7 +233,9 @@ class Connection(asyncio.Protocol):
             return
         incoming, method = self._incoming, self._parser.get_method().decode("latin-1")
         body = incoming.chunks[0] if len(incoming.chunks) == 1 else b"".join(incoming.chunks)
-        request = Request(method, incoming.target, incoming.headers, body, self._parser.should_keep_alive())
+        request = Request(
+            method, incoming.target, incoming.headers, body, self._parser.should_keep_alive()
+        )
         if self.busy:
             self._waiting.append(request)
             if len(self._waiting) >= PIPELINE_LIMIT and self._transport:
@@ -230,19 +248,19 @@ class Connection(asyncio.Protocol):
     def _start(self, request: Request) -> None:
         self.busy = True
         reply = self._handler(request)
-        if isinstance(reply, Whole):
+        if isinstance(reply, FullResponse):
             if reply.delay > 0:
                 self._timer = self._loop.call_later(reply.delay, self._send_whole, reply, request)
             else:
                 self._send_whole(reply, request)
-        elif isinstance(reply, Streamed):
+        elif isinstance(reply, StreamResponse):
             self._begin_stream(reply, request.keep_alive)
-        elif isinstance(reply, Dropped):
+        elif isinstance(reply, ConnectionDropped):
             self._drop()
         else:
             self._endless = True
 
-    def _send_whole(self, reply: Whole, request: Request) -> None:
+    def _send_whole(self, reply: FullResponse, request: Request) -> None:
         if not self._transport:
             return
         framing = f"Content-Length: {len(reply.body)}"
@@ -250,7 +268,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(first if request.method == "HEAD" else first + reply.body)
         self._done(request.keep_alive)
 
-    def _begin_stream(self, reply: Streamed, keep_alive: bool) -> None:
+    def _begin_stream(self, reply: StreamResponse, keep_alive: bool) -> None:
         self._stream = (reply, 0, self._loop.time(), keep_alive)
         first = reply.parts[0][0] if reply.parts else 0.0
         if first > 0:
@@ -264,7 +282,15 @@ class Connection(asyncio.Protocol):
             return
         reply, sent, started, keep_alive = self._stream
         now = self._loop.time() - started + 0.0005
-        out = [] if sent else [head(200, reply.content_type, reply.headers, "Transfer-Encoding: chunked", keep_alive)]
+        out = (
+            []
+            if sent
+            else [
+                head(
+                    200, reply.content_type, reply.headers, "Transfer-Encoding: chunked", keep_alive
+                )
+            ]
+        )
         while sent < len(reply.parts) and reply.parts[sent][0] <= now:
             part = reply.parts[sent][1]
             out.append(b"%x\r\n%b\r\n" % (len(part), part))
@@ -296,7 +322,9 @@ class Connection(asyncio.Protocol):
             self._start(self._waiting.popleft())
 
     def _refuse_body(self) -> None:
-        """413, then the rest of the body is read and thrown away: closing at once would reset the client before it reads."""
+        """413, then the rest of the body is read and thrown away: closing at once would reset the
+        client before it reads.
+        """
         self._overflow = True
         self._write_refusal(413, BODY_TOO_LARGE)
 
@@ -308,7 +336,9 @@ class Connection(asyncio.Protocol):
         if self._transport:
             body = refusal_body(message)
             length = f"Content-Length: {len(body)}"
-            self._transport.write(head(status, "application/json", MARK, length, keep_alive=False) + body)
+            self._transport.write(
+                head(status, "application/json", MARK, length, keep_alive=False) + body
+            )
 
     def _drop(self) -> None:
         if self._transport:

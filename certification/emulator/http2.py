@@ -1,4 +1,6 @@
-"""HTTP/2 on the emulator's port (prior knowledge, no TLS): many calls on one connection, the same replies as HTTP/1.1."""
+"""HTTP/2 on the emulator's port (prior knowledge, no TLS): many calls on one connection, the same
+replies as HTTP/1.1.
+"""
 
 from __future__ import annotations
 
@@ -21,29 +23,32 @@ from certification.emulator.http import (
     CLOCK,
     MARK,
     Connection,
-    Dropped,
+    ConnectionDropped,
+    FullResponse,
     Handler,
     Peer,
     Reply,
     Request,
-    Streamed,
-    Whole,
+    StreamResponse,
     refusal_body,
     reset,
 )
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 STREAMS = 1000  # calls at a time on one connection
-STREAM_WINDOW = 1 << 20  # bytes of a request body that may be on their way; the protocol's 64 KiB make large ones slow
+# bytes of a request body that may be on their way; the protocol's 64 KiB make large ones slow
+STREAM_WINDOW = 1 << 20
 CONNECTION_WINDOW = 1 << 23
 
 
-class Opening(asyncio.Protocol):
-    """A connection until its first bytes tell which HTTP it speaks; then another protocol has it. Costs no request anything."""
+class ProtocolSniffer(asyncio.Protocol):
+    """A connection until its first bytes tell which HTTP it speaks; then another protocol has it.
+    Costs no request anything.
+    """
 
-    def __init__(self, handler: Handler, everyone: set[Peer]) -> None:
+    def __init__(self, handler: Handler, connections: set[Peer]) -> None:
         self._handler = handler
-        self._everyone = everyone
+        self._everyone = connections
         self._transport: asyncio.Transport | None = None
         self._first = b""
 
@@ -57,14 +62,16 @@ class Opening(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._first += data
-        if not self._transport or (len(self._first) < len(PREFACE) and PREFACE.startswith(self._first)):
+        if not self._transport or (
+            len(self._first) < len(PREFACE) and PREFACE.startswith(self._first)
+        ):
             return
         kind = Session if self._first.startswith(PREFACE) else Connection
-        heir = kind(self._handler, self._everyone)
+        protocol = kind(self._handler, self._everyone)
         self._everyone.discard(self)
-        self._transport.set_protocol(heir)
-        heir.connection_made(self._transport)
-        heir.data_received(self._first)
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        protocol.data_received(self._first)
 
     def finish(self) -> None:
         """Shutdown: nothing was asked yet."""
@@ -78,10 +85,11 @@ class Opening(asyncio.Protocol):
 
 
 class _Wire(H2Connection):
-    """h2, but a GOAWAY of either side lets the calls that are under way end, as RFC 9113 section 6.8 has it.
+    """h2, but a GOAWAY of either side lets the calls that are under way end, as RFC 9113 section
+    6.8 has it.
 
-    h2 itself sends and takes nothing after a GOAWAY. The AWS SDK for JavaScript says GOAWAY as soon as the head of an
-    event stream is there, and then reads the stream.
+    h2 itself sends and takes nothing after a GOAWAY. The AWS SDK for JavaScript says GOAWAY as soon
+    as the head of an event stream is there, and then reads the stream.
     """
 
     def __init__(self) -> None:
@@ -102,7 +110,9 @@ class _Wire(H2Connection):
         return [], [events.ConnectionTerminated()]
 
     def announce_end(self) -> int:
-        """Says that no further stream will be answered. Returns the number of the last one that will."""
+        """Says that no further stream will be answered. Returns the number of the last one that
+        will.
+        """
         self._prepare_for_sending([GoAwayFrame(last_stream_id=self.highest_inbound_stream_id)])
         return self.highest_inbound_stream_id
 
@@ -123,9 +133,9 @@ class _Call:
 class Session(asyncio.Protocol):
     """One HTTP/2 connection: every call is answered on its own, as soon as its reply is due."""
 
-    def __init__(self, handler: Handler, everyone: set[Peer]) -> None:
+    def __init__(self, handler: Handler, connections: set[Peer]) -> None:
         self._handler = handler
-        self._everyone = everyone
+        self._everyone = connections
         self._loop = asyncio.get_running_loop()
         self._wire = _Wire()
         self._transport: asyncio.Transport | None = None
@@ -157,7 +167,8 @@ class Session(asyncio.Protocol):
             self._flush()
             self._transport.close()
             return
-        # The wire knows of every reset in these bytes already: what they take back must not be answered.
+        # The wire knows of every reset in these bytes already: what they take back must not be
+        # answered.
         gone = {event.stream_id for event in happened if isinstance(event, events.StreamReset)}
         for number in gone & self._calls.keys():
             self._forget(self._calls[number])
@@ -212,8 +223,9 @@ class Session(asyncio.Protocol):
 
     def _complete(self, call: _Call) -> None:
         if call.size > BODY_LIMIT:
-            # Not before the end of the body: Node.js drops the answer when it still holds 10 MB of the request.
-            self._send_whole(call, Whole(413, refusal_body(BODY_TOO_LARGE), MARK))
+            # Not before the end of the body: Node.js drops the answer when it still holds 10 MB of
+            # the request.
+            self._send_whole(call, FullResponse(413, refusal_body(BODY_TOO_LARGE), MARK))
             return
         headers = call.headers
         headers.setdefault(b"host", headers.get(b":authority", b""))
@@ -225,44 +237,50 @@ class Session(asyncio.Protocol):
     # answering
 
     def _answer(self, call: _Call, reply: Reply) -> None:
-        if isinstance(reply, Whole):
+        if isinstance(reply, FullResponse):
             if reply.delay > 0:
                 call.timer = self._loop.call_later(reply.delay, self._send_whole, call, reply)
             else:
                 self._send_whole(call, reply)
-        elif isinstance(reply, Streamed):
+        elif isinstance(reply, StreamResponse):
             started = self._loop.time()
             first = reply.parts[0][0] if reply.parts else 0.0
             if first > 0:
-                call.timer = self._loop.call_at(started + first, self._open_stream, call, reply, started)
+                call.timer = self._loop.call_at(
+                    started + first, self._open_stream, call, reply, started
+                )
             else:
                 self._open_stream(call, reply, started)
-        elif isinstance(reply, Dropped):
+        elif isinstance(reply, ConnectionDropped):
             # Not at once: calls of the same packet that come after it must count as its neighbours.
             call.timer = self._loop.call_soon(self._drop, call)
 
-    def _send_whole(self, call: _Call, reply: Whole) -> None:
+    def _send_whole(self, call: _Call, reply: FullResponse) -> None:
         length = ("content-length", str(len(reply.body)))
         self._send_head(call, reply.status, reply.content_type, (length, *reply.headers))
         self._send(call, b"" if call.headers.get(b":method") == b"HEAD" else reply.body, last=True)
 
-    def _open_stream(self, call: _Call, reply: Streamed, started: float) -> None:
+    def _open_stream(self, call: _Call, reply: StreamResponse, started: float) -> None:
         self._send_head(call, 200, reply.content_type, reply.headers)
         self._pump(call, reply, 0, started)
 
-    def _pump(self, call: _Call, reply: Streamed, sent: int, started: float) -> None:
+    def _pump(self, call: _Call, reply: StreamResponse, sent: int, started: float) -> None:
         """Sends the parts that are due and sleeps until the next one."""
         now = self._loop.time() - started + 0.0005
         due = sent
         while due < len(reply.parts) and reply.parts[due][0] <= now:
             due += 1
         if due < len(reply.parts):
-            call.timer = self._loop.call_at(started + reply.parts[due][0], self._pump, call, reply, due, started)
+            call.timer = self._loop.call_at(
+                started + reply.parts[due][0], self._pump, call, reply, due, started
+            )
         last = due == len(reply.parts) and not reply.stalls
         self._send(call, b"".join(part for _, part in reply.parts[sent:due]), last=last)
 
     def _drop(self, call: _Call) -> None:
-        """A call that is alone loses its connection, as on HTTP/1.1. One with others beside it loses its stream only."""
+        """A call that is alone loses its connection, as on HTTP/1.1. One with others beside it
+        loses its stream only.
+        """
         if self._transport and len(self._calls) == 1:
             reset(self._transport)
         else:
@@ -273,7 +291,9 @@ class Session(asyncio.Protocol):
 
     # sending
 
-    def _send_head(self, call: _Call, status: int, content_type: str, headers: Sequence[tuple[str, str]]) -> None:
+    def _send_head(
+        self, call: _Call, status: int, content_type: str, headers: Sequence[tuple[str, str]]
+    ) -> None:
         lines = [(":status", str(status)), ("date", CLOCK.date())]
         if content_type:
             lines.append(("content-type", content_type))
@@ -291,7 +311,10 @@ class Session(asyncio.Protocol):
     def _write(self, call: _Call) -> None:
         """Hands over what the windows and the socket take; the rest waits its turn."""
         while call.out:
-            room = min(self._wire.local_flow_control_window(call.number), self._wire.max_outbound_frame_size)
+            room = min(
+                self._wire.local_flow_control_window(call.number),
+                self._wire.max_outbound_frame_size,
+            )
             if self._paused or room <= 0:
                 self._blocked[call.number] = call
                 return

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from certification.emulator import converse, embedding, refusals, shape, tokens, wire
-from certification.emulator.answers import Asked, Said, find_ref
+from certification.emulator import body_schema, converse, embedding, refusals, tokens, wire
+from certification.emulator.answers import ModelAnswer, ParsedRequest, find_ref
+from certification.emulator.body_schema import Shape
 from certification.emulator.calls import Headers, Job, streamed
-from certification.emulator.http import Reply, Whole
-from certification.emulator.shape import Shape
-from certification.emulator.world import INFERENCE_PROFILE
-from certification.exchange import Reasoning, Text, ToolUse
+from certification.emulator.http import FullResponse, Reply
+from certification.emulator.model_directory import INFERENCE_PROFILE
+from certification.inference import Reasoning, Text, ToolUse
 
 Json = Mapping[str, Any]
 TITAN_CHARACTERS = 50_000  # what Titan's embedding models take at most
@@ -31,7 +31,9 @@ def whole(job: Job) -> Reply:
     said, given = _say(job, dialect, body, streaming=False)
     delay = job.pace.total(said.output_tokens)
     counts = _counts(delay, given, said.output_tokens)
-    return Whole(200, wire.dumps(dialect.write(said, given, job)), (*job.exchange.headers, *counts), delay)
+    return FullResponse(
+        200, wire.dumps(dialect.write(said, given, job)), (*job.exchange.headers, *counts), delay
+    )
 
 
 def stream(job: Job) -> Reply:
@@ -66,7 +68,9 @@ def count_tokens(job: Job) -> Reply:
     """CountTokens: only of bare ids, and only of models that count. Refusal: all others."""
     if not job.target.traits.counts_tokens or job.call.route == INFERENCE_PROFILE:
         raise refusals.invalid("The provided model doesn't support counting tokens.")
-    shape.check(job.body, {"input": {"converse": shape.CONVERSE, "invokeModel": {"body": str}}})
+    body_schema.check(
+        job.body, {"input": {"converse": body_schema.CONVERSE, "invokeModel": {"body": str}}}
+    )
     given = job.body.get("input", {})
     if "converse" in given:
         count = converse.input_tokens(given["converse"])
@@ -74,13 +78,15 @@ def count_tokens(job: Job) -> Reply:
         inner = _json(converse.decode(given["invokeModel"].get("body", "")))
         count = _Messages().read(inner, job)[1]
     else:
-        raise refusals.invalid("The input field must set one of the following keys: invokeModel, converse.")
-    return Whole(200, wire.dumps({"inputTokens": count}), job.exchange.headers)
+        raise refusals.invalid(
+            "The input field must set one of the following keys: invokeModel, converse."
+        )
+    return FullResponse(200, wire.dumps({"inputTokens": count}), job.exchange.headers)
 
 
 def _json(data: bytes) -> dict[str, Any]:
     try:
-        body = shape.without_nulls(json.loads(data))
+        body = body_schema.without_nulls(json.loads(data))
     except ValueError:
         body = None
     if not isinstance(body, dict):
@@ -104,14 +110,16 @@ def _counts(delay: float, given: int, written: int | None = None) -> Headers:
     return tuple(counts)
 
 
-def _say(job: Job, dialect: Dialect, body: Json, *, streaming: bool) -> tuple[Said, int]:
+def _say(job: Job, dialect: Dialect, body: Json, *, streaming: bool) -> tuple[ModelAnswer, int]:
     asked, given = dialect.read(body, job)
     job.check_service()
     job.check_window(given)
     most = job.target.model.max_output_tokens
     if asked.max_tokens is not None and most is not None and asked.max_tokens > most:
-        raise refusals.invalid(f"The maximum tokens you requested exceeds the model limit of {most}. Try again with a "
-                               f"maximum tokens value that is lower than {most}.")  # fmt: skip
+        raise refusals.invalid(
+            f"The maximum tokens you requested exceeds the model limit of {most}. Try again with a "
+            f"maximum tokens value that is lower than {most}."
+        )
     said = job.say(asked)
     return said, given if said.input_tokens is None else said.input_tokens
 
@@ -132,39 +140,51 @@ def _only(body: Json, *known: str) -> None:
 
 
 class Dialect:
-    """How one family of models reads and writes InvokeModel bodies. `wants` is what a body must look like to be read."""
+    """How one family of models reads and writes InvokeModel bodies. `wants` is what a body must
+    look like to be read.
+    """
 
     wants: Shape = dict
 
-    def read(self, body: Json, job: Job) -> tuple[Asked, int]:
-        """What is asked and how many tokens the request has. Refusal: the body is not of this family."""
-        shape.check(body, self.wants)
+    def read(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
+        """What is asked and how many tokens the request has. Refusal: the body is not of this
+        family.
+        """
+        body_schema.check(body, self.wants)
         return self.understand(body, job)
 
-    def understand(self, body: Json, job: Job) -> tuple[Asked, int]:
+    def understand(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
         """The same, of a body of the right shape."""
         raise NotImplementedError
         raise NotImplementedError
 
-    def write(self, said: Said, given: int, job: Job) -> dict[str, Any]:
+    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
         """The answer's JSON."""
         raise NotImplementedError
 
-    def events(self, said: Said, given: int, job: Job) -> Iterator[tuple[dict[str, Any], int]]:
-        """The answer's events and how many tokens each carries. By default the whole answer at once."""
+    def events(
+        self, said: ModelAnswer, given: int, job: Job
+    ) -> Iterator[tuple[dict[str, Any], int]]:
+        """The answer's events and how many tokens each carries. By default the whole answer at
+        once.
+        """
         yield self.write(said, given, job), said.output_tokens
 
 
-def _text(said: Said) -> str:
+def _text(said: ModelAnswer) -> str:
     return "".join(block.text for block in said.blocks if isinstance(block, Text))
 
 
 def _flat(content: Any) -> str:
-    """The text of a message's content, whatever the vendor wraps it in: a string, or blocks of several kinds."""
+    """The text of a message's content, whatever the vendor wraps it in: a string, or blocks of
+    several kinds.
+    """
     if isinstance(content, list):
         return "\n".join(_flat(block) for block in content)
     if isinstance(content, dict):
-        return _flat(content.get("text") or content.get("content") or content.get("toolResult") or "")
+        return _flat(
+            content.get("text") or content.get("content") or content.get("toolResult") or ""
+        )
     return content if isinstance(content, str) else ""
 
 
@@ -172,10 +192,12 @@ def _conversation(body: Json) -> list[tuple[str, str]]:
     return [(str(m.get("role", "user")), _flat(m.get("content"))) for m in _need(body, "messages")]
 
 
-def _ask(texts: list[tuple[str, str]], max_tokens: Any, stops: Any, **more: Any) -> Asked:
+def _ask(texts: list[tuple[str, str]], max_tokens: Any, stops: Any, **more: Any) -> ParsedRequest:
     ref, step = find_ref(texts)
     sequences = [stops] if isinstance(stops, str) else stops or []
-    return Asked(ref, step, max_tokens, tuple(s for s in sequences if isinstance(s, str)), **more)
+    return ParsedRequest(
+        ref, step, max_tokens, tuple(s for s in sequences if isinstance(s, str)), **more
+    )
 
 
 def _size(texts: list[tuple[str, str]], *others: Any) -> int:
@@ -191,7 +213,7 @@ class _Messages(Dialect):
         "tools": [{"name": str, "input_schema": dict}], "tool_choice": {"type": str, "name": str},
     }  # fmt: skip
 
-    def understand(self, body: Json, job: Job) -> tuple[Asked, int]:
+    def understand(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
         for key in ("anthropic_version", "max_tokens", "messages"):
             if key not in body:
                 raise refusals.invalid(f"{key}: Field required")
@@ -203,10 +225,14 @@ class _Messages(Dialect):
         forced = str(choice.get("name", "")) if choice.get("type") == "tool" else ""
         thinking = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
         asked = _ask(
-            texts, body["max_tokens"], body.get("stop_sequences"), tools=tools or None,
-            tool_choice=forced or ("any" if choice.get("type") == "any" else ""), reasoning=thinking,
+            texts,
+            body["max_tokens"],
+            body.get("stop_sequences"),
+            tools=tools or None,
+            tool_choice=forced or ("any" if choice.get("type") == "any" else ""),
+            reasoning=thinking,
             system=bool(body.get("system")),
-        )  # fmt: skip
+        )
         return asked, _size(texts, body.get("system"), body.get("tools"))
 
     def _head(self, given: int, job: Job) -> dict[str, Any]:
@@ -221,7 +247,7 @@ class _Messages(Dialect):
             "usage": {"input_tokens": given, "output_tokens": 1},
         }
 
-    def write(self, said: Said, given: int, job: Job) -> dict[str, Any]:
+    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
         return {
             **self._head(given, job),
             "content": [_claude_block(block) for block in said.blocks],
@@ -230,21 +256,49 @@ class _Messages(Dialect):
             "usage": {"input_tokens": given, "output_tokens": said.output_tokens},
         }
 
-    def events(self, said: Said, given: int, job: Job) -> Iterator[tuple[dict[str, Any], int]]:
+    def events(
+        self, said: ModelAnswer, given: int, job: Job
+    ) -> Iterator[tuple[dict[str, Any], int]]:
         yield {"type": "message_start", "message": self._head(given, job)}, 0
         for index, block in enumerate(said.blocks):
-            yield {"type": "content_block_start", "index": index, "content_block": _claude_block(block, empty=True)}, 0
+            yield (
+                {
+                    "type": "content_block_start",
+                    "index": index,
+                    "content_block": _claude_block(block, empty=True),
+                },
+                0,
+            )
             for kind, member, part, size in _claude_deltas(block, said.raw_inputs.get(index, "")):
-                yield {"type": "content_block_delta", "index": index, "delta": {"type": kind, member: part}}, size
+                yield (
+                    {
+                        "type": "content_block_delta",
+                        "index": index,
+                        "delta": {"type": kind, member: part},
+                    },
+                    size,
+                )
             yield {"type": "content_block_stop", "index": index}, 0
         delta = {"stop_reason": said.stop_reason, "stop_sequence": said.stop_sequence or None}
-        yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": said.output_tokens}}, 0
+        yield (
+            {
+                "type": "message_delta",
+                "delta": delta,
+                "usage": {"output_tokens": said.output_tokens},
+            },
+            0,
+        )
         yield {"type": "message_stop"}, 0
 
 
 def _claude_block(block: Any, *, empty: bool = False) -> dict[str, Any]:
     if isinstance(block, ToolUse):
-        return {"type": "tool_use", "id": block.id, "name": block.name, "input": {} if empty else block.input}
+        return {
+            "type": "tool_use",
+            "id": block.id,
+            "name": block.name,
+            "input": {} if empty else block.input,
+        }
     if isinstance(block, Reasoning):
         return {
             "type": "thinking",
@@ -270,26 +324,41 @@ class _Nova(Dialect):
     """Amazon Nova: close to Converse."""
 
     wants: Shape = {
-        "messages": [dict], "system": [dict], "toolConfig": shape.CONVERSE["toolConfig"],
+        "messages": [dict], "system": [dict], "toolConfig": body_schema.CONVERSE["toolConfig"],
         "inferenceConfig": {"max_new_tokens": int, "maxTokens": int, "stopSequences": [str]},
     }  # fmt: skip
 
-    def understand(self, body: Json, job: Job) -> tuple[Asked, int]:
-        _only(body, "messages", "system", "inferenceConfig", "toolConfig", "schemaVersion", "reasoningConfig")
+    def understand(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
+        _only(
+            body,
+            "messages",
+            "system",
+            "inferenceConfig",
+            "toolConfig",
+            "schemaVersion",
+            "reasoningConfig",
+        )
         texts = _conversation(body)
         config = body.get("inferenceConfig") or {}
         limit = config.get("max_new_tokens", config.get("maxTokens"))
-        specs = [t["toolSpec"] for t in (body.get("toolConfig") or {}).get("tools", []) if "toolSpec" in t]
+        specs = [
+            t["toolSpec"]
+            for t in (body.get("toolConfig") or {}).get("tools", [])
+            if "toolSpec" in t
+        ]
         choice = (body.get("toolConfig") or {}).get("toolChoice") or {}
         asked = _ask(
-            texts, limit, config.get("stopSequences"),
-            tools={s.get("name", ""): s.get("inputSchema", {}).get("json", {}) for s in specs} or None,
+            texts,
+            limit,
+            config.get("stopSequences"),
+            tools={s.get("name", ""): s.get("inputSchema", {}).get("json", {}) for s in specs}
+            or None,
             tool_choice=(choice.get("tool") or {}).get("name", "any" if "any" in choice else ""),
             system=bool(body.get("system")),
-        )  # fmt: skip
+        )
         return asked, _size(texts, _flat(body.get("system")), body.get("toolConfig"))
 
-    def write(self, said: Said, given: int, job: Job) -> dict[str, Any]:
+    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
         answer = json.loads(converse.body(said, given, 1))
         usage = converse.usage(given, said)
         usage = {k: usage[k] for k in ("inputTokens", "outputTokens", "totalTokens")}
@@ -299,7 +368,9 @@ class _Nova(Dialect):
             "usage": {**usage, "cacheReadInputTokenCount": 0, "cacheWriteInputTokenCount": 0},
         }
 
-    def events(self, said: Said, given: int, job: Job) -> Iterator[tuple[dict[str, Any], int]]:
+    def events(
+        self, said: ModelAnswer, given: int, job: Job
+    ) -> Iterator[tuple[dict[str, Any], int]]:
         yield {"messageStart": {"role": "assistant"}}, 0
         for index, block in enumerate(said.blocks):
             if isinstance(block, ToolUse):
@@ -307,7 +378,9 @@ class _Nova(Dialect):
                 yield {"contentBlockStart": {"start": start, "contentBlockIndex": index}}, 0
             text = said.raw_inputs.get(index) or str(getattr(block, "text", ""))
             for part in tokens.pieces(text):
-                delta = {"toolUse": {"input": part}} if isinstance(block, ToolUse) else {"text": part}
+                delta = (
+                    {"toolUse": {"input": part}} if isinstance(block, ToolUse) else {"text": part}
+                )
                 yield {"contentBlockDelta": {"delta": delta, "contentBlockIndex": index}}, 1
             yield {"contentBlockStop": {"contentBlockIndex": index}}, 0
         yield {"messageStop": {"stopReason": said.stop_reason}}, 0
@@ -317,34 +390,42 @@ class _Nova(Dialect):
 
 @dataclass(frozen=True)
 class _Prompt(Dialect):
-    """Families that take one text and give one text. The fields are the names of their body's members."""
+    """Families that take one text and give one text. The fields are the names of their body's
+    members.
+    """
 
     prompt: str
     config: str
     limit: str
     stops: str
-    answer: Callable[[Said, int], dict[str, Any]]
+    answer: Callable[[ModelAnswer, int], dict[str, Any]]
 
-    def read(self, body: Json, job: Job) -> tuple[Asked, int]:
+    def read(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
         if self.prompt not in body and body.get("messages"):
             return _Chat().read(body, job)
         inner: Shape = {self.limit: int, self.stops: [str]}
-        shape.check(body, {self.prompt: str, **({self.config: inner} if self.config else inner)})
+        body_schema.check(
+            body, {self.prompt: str, **({self.config: inner} if self.config else inner)}
+        )
         config = body.get(self.config, {}) if self.config else body
         texts = [("user", str(_need(body, self.prompt)))]
         return _ask(texts, config.get(self.limit), config.get(self.stops)), _size(texts)
 
-    def write(self, said: Said, given: int, job: Job) -> dict[str, Any]:
+    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
         return self.answer(said, given)
 
 
-def _titan(said: Said, given: int) -> dict[str, Any]:
+def _titan(said: ModelAnswer, given: int) -> dict[str, Any]:
     reason = "LENGTH" if said.stop_reason == "max_tokens" else "FINISH"
-    result = {"tokenCount": said.output_tokens, "outputText": _text(said), "completionReason": reason}
+    result = {
+        "tokenCount": said.output_tokens,
+        "outputText": _text(said),
+        "completionReason": reason,
+    }
     return {"inputTextTokenCount": given, "results": [result]}
 
 
-def _llama(said: Said, given: int) -> dict[str, Any]:
+def _llama(said: ModelAnswer, given: int) -> dict[str, Any]:
     return {
         "generation": _text(said),
         "prompt_token_count": given,
@@ -353,18 +434,35 @@ def _llama(said: Said, given: int) -> dict[str, Any]:
     }
 
 
-def _mistral(said: Said, given: int) -> dict[str, Any]:
-    return {"outputs": [{"text": _text(said), "stop_reason": "length" if said.stop_reason == "max_tokens" else "stop"}]}
+def _mistral(said: ModelAnswer, given: int) -> dict[str, Any]:
+    return {
+        "outputs": [
+            {
+                "text": _text(said),
+                "stop_reason": "length" if said.stop_reason == "max_tokens" else "stop",
+            }
+        ]
+    }
 
 
-def _command(said: Said, given: int) -> dict[str, Any]:
+def _command(said: ModelAnswer, given: int) -> dict[str, Any]:
     reason = "MAX_TOKENS" if said.stop_reason == "max_tokens" else "COMPLETE"
-    return {"id": "emulator", "generations": [{"id": "emulator-0", "text": _text(said), "finish_reason": reason}]}
+    return {
+        "id": "emulator",
+        "generations": [{"id": "emulator-0", "text": _text(said), "finish_reason": reason}],
+    }
 
 
-def _command_r(said: Said, given: int) -> dict[str, Any]:
-    reason = {"max_tokens": "MAX_TOKENS", "stop_sequence": "STOP_SEQUENCE"}.get(said.stop_reason, "COMPLETE")
-    return {"response_id": "emulator", "text": _text(said), "generation_id": "emulator-0", "finish_reason": reason}
+def _command_r(said: ModelAnswer, given: int) -> dict[str, Any]:
+    reason = {"max_tokens": "MAX_TOKENS", "stop_sequence": "STOP_SEQUENCE"}.get(
+        said.stop_reason, "COMPLETE"
+    )
+    return {
+        "response_id": "emulator",
+        "text": _text(said),
+        "generation_id": "emulator-0",
+        "finish_reason": reason,
+    }
 
 
 class _Chat(Dialect):
@@ -375,21 +473,29 @@ class _Chat(Dialect):
         "tools": [{"function": {"name": str, "parameters": dict}}],
     }  # fmt: skip
 
-    def understand(self, body: Json, job: Job) -> tuple[Asked, int]:
+    def understand(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
         texts = _conversation(body)
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         functions = [t.get("function") or {} for t in body.get("tools") or []]
         asked = _ask(
-            texts, limit, body.get("stop"), reasoning=False, system=texts[0][0] == "system",
+            texts,
+            limit,
+            body.get("stop"),
+            reasoning=False,
+            system=texts[0][0] == "system",
             tools={str(f.get("name")): f.get("parameters") or {} for f in functions} or None,
-        )  # fmt: skip
+        )
         return asked, _size(texts, body.get("tools"))
 
-    def write(self, said: Said, given: int, job: Job) -> dict[str, Any]:
+    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
         reason = {"max_tokens": "length", "tool_use": "tool_calls"}.get(said.stop_reason, "stop")
         message: dict[str, Any] = {"role": "assistant", "content": _text(said)}
         calls = [
-            {"id": b.id, "type": "function", "function": {"name": b.name, "arguments": json.dumps(b.input)}}
+            {
+                "id": b.id,
+                "type": "function",
+                "function": {"name": b.name, "arguments": json.dumps(b.input)},
+            }
             for b in said.blocks
             if isinstance(b, ToolUse)
         ]
@@ -411,7 +517,10 @@ class _Chat(Dialect):
 _DIALECTS: tuple[tuple[str, Dialect], ...] = (
     ("anthropic.", _Messages()),
     ("amazon.nova", _Nova()),
-    ("amazon.titan", _Prompt("inputText", "textGenerationConfig", "maxTokenCount", "stopSequences", _titan)),
+    (
+        "amazon.titan",
+        _Prompt("inputText", "textGenerationConfig", "maxTokenCount", "stopSequences", _titan),
+    ),
     ("meta.", _Prompt("prompt", "", "max_gen_len", "stop", _llama)),
     ("mistral.", _Prompt("prompt", "", "max_tokens", "stop", _mistral)),
     ("cohere.command-r", _Prompt("message", "", "max_tokens", "stop_sequences", _command_r)),
@@ -443,20 +552,25 @@ _EMBED: Shape = {
 
 def _embed(job: Job, body: Json) -> Reply:
     model_id = job.call.model
-    shape.check(body, _EMBED)
+    body_schema.check(body, _EMBED)
     reader = next(reader for prefix, reader in _EMBEDDERS if model_id.startswith(prefix))
     texts, dimensions, write = reader(job, body)
     limit = job.target.model.context_window
     sizes = [tokens.count(text) for text in texts]
     if limit and max(sizes, default=0) > limit and not model_id.startswith("cohere."):
-        raise refusals.malformed("#", f"Too many input tokens. Max input tokens: {limit}, request input token count: "
-                                 f"{max(sizes)} ")  # fmt: skip
+        raise refusals.malformed(
+            "#",
+            f"Too many input tokens. Max input tokens: {limit}, request input token count: "
+            f"{max(sizes)} ",
+        )
     job.check_service()
-    weak = any(w.category in ("*", "embedding") and job.dice >= w.accuracy for w in job.troubles.weak)
+    weak = any(
+        w.category in ("*", "embedding") and job.dice >= w.accuracy for w in job.troubles.weak
+    )
     vectors = [embedding.vector(text, dimensions, shared=not weak) for text in texts]
     delay = job.options.timing.whole(model_id, job.dice, job.troubles.slow)
     headers = (*job.exchange.headers, *_counts(delay, sum(sizes)))
-    return Whole(200, wire.dumps(write(vectors, sum(sizes))), headers, delay)
+    return FullResponse(200, wire.dumps(write(vectors, sum(sizes))), headers, delay)
 
 
 _Writer = Callable[[list[list[float]], int], dict[str, Any]]
@@ -492,7 +606,9 @@ def _titan_embed(job: Job, body: Json) -> _Read:
         size = 1536
     text = _not_blank(body["inputText"] if "inputText" in body else body["inputImage"], "inputText")
     if len(text) > TITAN_CHARACTERS and "inputImage" not in body:
-        raise refusals.malformed("#/inputText", f"expected maxLength: {TITAN_CHARACTERS}, actual: {len(text)}")
+        raise refusals.malformed(
+            "#/inputText", f"expected maxLength: {TITAN_CHARACTERS}, actual: {len(text)}"
+        )
 
     def write(vectors: list[list[float]], count: int) -> dict[str, Any]:
         answer: dict[str, Any] = {"embedding": vectors[0], "inputTextTokenCount": count}
@@ -516,10 +632,14 @@ def _cohere_embed(job: Job, body: Json) -> _Read:
     if len(texts) > 96:
         raise refusals.malformed("#/texts", f"expected maximum item count: 96, found: {len(texts)}")
     sizes = (256, 512, 1024, 1536)
-    size = _one_of(body.get("output_dimension", 1536), sizes, "#/output_dimension") if fourth else 1024
+    size = (
+        _one_of(body.get("output_dimension", 1536), sizes, "#/output_dimension") if fourth else 1024
+    )
     for i, text in enumerate(texts):
         if not fourth and len(text) > COHERE_CHARACTERS:
-            raise refusals.malformed(f"#/texts/{i}", f"expected maxLength: {COHERE_CHARACTERS}, actual: {len(text)}")
+            raise refusals.malformed(
+                f"#/texts/{i}", f"expected maxLength: {COHERE_CHARACTERS}, actual: {len(text)}"
+            )
     types = body.get("embedding_types")
 
     def write(vectors: list[list[float]], count: int) -> dict[str, Any]:
@@ -540,12 +660,22 @@ def _typed(vectors: list[list[float]], kind: str) -> list[Any]:
         return list(vectors)
     if kind in ("int8", "uint8"):
         offset = 128 if kind == "uint8" else 0
-        return [[max(-128, min(127, round(v * 512))) + offset for v in vector] for vector in vectors]
+        return [
+            [max(-128, min(127, round(v * 512))) + offset for v in vector] for vector in vectors
+        ]
     if kind in ("binary", "ubinary"):
-        return [[sum((v > 0) << i for i, v in enumerate(vector[n : n + 8])) for n in range(0, len(vector), 8)]
-                for vector in vectors]  # fmt: skip
+        return [
+            [
+                sum((v > 0) << i for i, v in enumerate(vector[n : n + 8]))
+                for n in range(0, len(vector), 8)
+            ]
+            for vector in vectors
+        ]
     if kind == "base64":
-        return [base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() for vector in vectors]
+        return [
+            base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+            for vector in vectors
+        ]
     raise refusals.malformed("#/embedding_types", f"{kind} is not a valid enum value")
 
 
@@ -555,11 +685,17 @@ def _nova_embed(job: Job, body: Json) -> _Read:
         raise refusals.malformed("#/taskType", f"{body['taskType']} is not a valid enum value")
     params = _need(body, "singleEmbeddingParams")
     size = _one_of(
-        params.get("embeddingDimension", 3072), (256, 384, 1024, 3072), "#/singleEmbeddingParams/embeddingDimension"
+        params.get("embeddingDimension", 3072),
+        (256, 384, 1024, 3072),
+        "#/singleEmbeddingParams/embeddingDimension",
     )
     if "embeddingPurpose" not in params:
-        raise refusals.malformed("#/singleEmbeddingParams", "required key [embeddingPurpose] not found")
-    text = _not_blank((params.get("text") or {}).get("value", ""), "singleEmbeddingParams/text/value")
+        raise refusals.malformed(
+            "#/singleEmbeddingParams", "required key [embeddingPurpose] not found"
+        )
+    text = _not_blank(
+        (params.get("text") or {}).get("value", ""), "singleEmbeddingParams/text/value"
+    )
 
     def write(vectors: list[list[float]], count: int) -> dict[str, Any]:
         return {"embeddings": [{"embeddingType": "TEXT", "embedding": vectors[0]}]}
@@ -574,7 +710,14 @@ def _marengo(job: Job, body: Json) -> _Read:
     text = _not_blank(inner.get("inputText", ""), "inputText")
 
     def write(vectors: list[list[float]], count: int) -> dict[str, Any]:
-        return {"data": [{"embedding": vectors[0], **({} if third else {"embeddingOption": None, "startSec": None})}]}
+        return {
+            "data": [
+                {
+                    "embedding": vectors[0],
+                    **({} if third else {"embeddingOption": None, "startSec": None}),
+                }
+            ]
+        }
 
     return [text], 512 if third else 1024, write
 

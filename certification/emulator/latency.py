@@ -21,13 +21,17 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """`scale` 1 is real speed, 0 none. `fixed_ms` makes every runtime call answer after exactly that, whatever the scale."""
+    """`scale` 1 is real speed, 0 none. `fixed_ms` makes every runtime call answer after exactly
+    that, whatever the scale.
+    """
 
     scale: float = 0.0
     fixed_ms: float | None = None
 
     def pace(self, model_id: str, dice: float, slow: float) -> Pace:
-        """The pace of one call; `dice` in [0, 1) says where between the model's fast and slow calls it lies."""
+        """The pace of one call; `dice` in [0, 1) says where between the model's fast and slow calls
+        it lies.
+        """
         if self.fixed_ms is not None:
             return Pace(self.fixed_ms / 1000, 0.0)
         if self.scale <= 0:
@@ -35,7 +39,11 @@ class Timing:
         profile = catalogue.latency(model_id)
         low, middle, high = profile.total_ms
         # Between p10 and p90, on the side of the median that the dice chose.
-        spread = low + (middle - low) * dice * 2 if dice < 0.5 else middle + (high - middle) * (dice * 2 - 1)
+        spread = (
+            low + (middle - low) * dice * 2
+            if dice < 0.5
+            else middle + (high - middle) * (dice * 2 - 1)
+        )
         factor = self.scale * slow * spread / middle / 1000
         return Pace(profile.ttft_ms * factor, factor * 1000 / profile.output_tps)
 

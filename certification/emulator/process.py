@@ -1,4 +1,6 @@
-"""The emulator as a process: `serve` runs one in this process, `start` another beside it and waits until it answers."""
+"""The emulator as a process: `serve` runs one in this process, `start` another beside it and waits
+until it answers.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from certification.emulator.http import Peer
-from certification.emulator.http2 import Opening
+from certification.emulator.http2 import ProtocolSniffer
 from certification.emulator.server import Emulator
 
 READY = re.compile(r"^Emulator ready at (http://\S+)")
@@ -23,7 +25,9 @@ PATIENCE = 5.0  # seconds that running calls get at shutdown
 
 
 class CannotListen(RuntimeError):
-    """The address cannot be listened on, mostly because another program does; the message says so and what to do."""
+    """The address cannot be listened on, mostly because another program does; the message says so
+    and what to do.
+    """
 
 
 def ready_lines(url: str, emulator: Emulator) -> str:
@@ -38,7 +42,8 @@ def ready_lines(url: str, emulator: Emulator) -> str:
 
 
 def serve(emulator: Emulator, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Runs until SIGTERM or SIGINT, then lets running calls end. `announce` gets the URL once calls are answered.
+    """Runs until SIGTERM or SIGINT, then lets running calls end. `announce` gets the URL once calls
+    are answered.
 
     Raises CannotListen.
     """
@@ -61,7 +66,11 @@ async def _serve(emulator: Emulator, host: str, port: int, announce: Callable[[s
     loop = asyncio.get_running_loop()
     connections: set[Peer] = set()
     server = await loop.create_server(
-        lambda: Opening(emulator.handle, connections), host, port, backlog=1024, reuse_address=True
+        lambda: ProtocolSniffer(emulator.handle, connections),
+        host,
+        port,
+        backlog=1024,
+        reuse_address=True,
     )
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,8 +106,8 @@ def start(
 ) -> tuple[str, subprocess.Popen[str]]:
     """Starts an emulator as a process of its own and returns (url, process) once it answers.
 
-    Port 0 takes a free one. Whoever starts it ends it: `process.terminate()`, then `process.wait()`.
-    Raises RuntimeError with what the process said when it does not come up.
+    Port 0 takes a free one. Whoever starts it ends it: `process.terminate()`, then
+    `process.wait()`. Raises RuntimeError with what the process said when it does not come up.
     """
     command = [
         sys.executable,
@@ -115,14 +124,16 @@ def start(
     if fixed_latency_ms is not None:
         command += ["--fixed-latency-ms", str(fixed_latency_ms)]
     root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(  # noqa: S603 - our own module, with arguments of our own
+    process = subprocess.Popen(  # noqa: S603 - our own programs
         command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     return _await_url(process, timeout), process
 
 
 def _await_url(process: subprocess.Popen[str], timeout: float) -> str:
-    """The URL that the process announces; afterwards its output is read and dropped, so that it never blocks on it."""
+    """The URL that the process announces; afterwards its output is read and dropped, so that it
+    never blocks on it.
+    """
     output = cast(TextIO, process.stdout)
     killer = threading.Timer(timeout, process.kill)
     killer.start()
@@ -138,7 +149,9 @@ def _await_url(process: subprocess.Popen[str], timeout: float) -> str:
         killer.cancel()
     output.close()
     process.wait()
-    raise RuntimeError(f"The emulator did not start: {''.join(said).strip() or f'no answer within {timeout:g} s'}")
+    raise RuntimeError(
+        f"The emulator did not start: {''.join(said).strip() or f'no answer within {timeout:g} s'}"
+    )
 
 
 def _discard(output: TextIO) -> None:

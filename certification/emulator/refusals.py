@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from certification.emulator import wire
-from certification.emulator.http import Whole
+from certification.emulator.http import FullResponse
 
 BEDROCK = "http://internal.amazon.com/coral/com.amazon.bedrock/"
 FRONT_DOOR = "http://internal.amazon.com/coral/com.amazon.coral.service/"
@@ -21,7 +21,9 @@ STATUS = {
 
 
 class Refusal(Exception):
-    """A refused call. `layer` is the URI tail of x-amzn-ErrorType; the authorisation layer says `Message`, the service `message`."""
+    """A refused call. `layer` is the URI tail of x-amzn-ErrorType; the authorisation layer says
+    `Message`, the service `message`.
+    """
 
     def __init__(
         self,
@@ -39,10 +41,12 @@ class Refusal(Exception):
         self.capital = capital
         self.extra = extra or {}
 
-    def reply(self, headers: tuple[tuple[str, str], ...]) -> Whole:
+    def reply(self, headers: tuple[tuple[str, str], ...]) -> FullResponse:
         """The HTTP reply that carries the refusal."""
         body = wire.dumps({"Message" if self.capital else "message": self.message, **self.extra})
-        return Whole(STATUS[self.code], body, (*headers, ("x-amzn-ErrorType", f"{self.code}:{self.layer}")))
+        return FullResponse(
+            STATUS[self.code], body, (*headers, ("x-amzn-ErrorType", f"{self.code}:{self.layer}"))
+        )
 
 
 def invalid(message: str) -> Refusal:
@@ -51,8 +55,12 @@ def invalid(message: str) -> Refusal:
 
 
 def malformed(path: str, what: str) -> Refusal:
-    """A request body that does not fit the model's schema; `path` is a JSON pointer such as `#/messages/0`."""
-    return invalid(f"Malformed input request: {path}: {what}, please reformat your input and try again.")
+    """A request body that does not fit the model's schema; `path` is a JSON pointer such as
+    `#/messages/0`.
+    """
+    return invalid(
+        f"Malformed input request: {path}: {what}, please reformat your input and try again."
+    )
 
 
 def model_says(message: str) -> Refusal:
@@ -109,11 +117,15 @@ def field_not_supported(name: str) -> Refusal:
 
 def constraint(value: object, path: str, rule: str) -> Refusal:
     """A value outside what the operation's model allows, as the service's own validator says it."""
-    return invalid(f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: {rule}")
+    return invalid(
+        f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: {rule}"
+    )
 
 
 def missing_token() -> Refusal:
-    return Refusal("MissingAuthenticationTokenException", "Missing Authentication Token", layer=FRONT_DOOR)
+    return Refusal(
+        "MissingAuthenticationTokenException", "Missing Authentication Token", layer=FRONT_DOOR
+    )
 
 
 def incomplete_signature(header: str) -> Refusal:
@@ -128,12 +140,18 @@ def incomplete_signature(header: str) -> Refusal:
 
 def invalid_credentials() -> Refusal:
     return Refusal(
-        "UnrecognizedClientException", "The security token included in the request is invalid.", layer=FRONT_DOOR
+        "UnrecognizedClientException",
+        "The security token included in the request is invalid.",
+        layer=FRONT_DOOR,
     )
 
 
 def expired_credentials() -> Refusal:
-    return Refusal("ExpiredTokenException", "The security token included in the request is expired", layer=FRONT_DOOR)
+    return Refusal(
+        "ExpiredTokenException",
+        "The security token included in the request is expired",
+        layer=FRONT_DOOR,
+    )
 
 
 def clock_skew(signed_at: str, now: str) -> Refusal:
@@ -146,7 +164,9 @@ def clock_skew(signed_at: str, now: str) -> Refusal:
 
 def invalid_api_key() -> Refusal:
     return Refusal(
-        "AccessDeniedException", "Authentication failed: Please make sure your API Key is valid.", capital=True
+        "AccessDeniedException",
+        "Authentication failed: Please make sure your API Key is valid.",
+        capital=True,
     )
 
 
@@ -161,12 +181,17 @@ def _denied(message: str, *, capital: bool = False) -> Refusal:
 def access(kind: str, action: str, resource: str) -> Refusal:
     """One of the ways Bedrock says that the account may not use a model."""
     told = f"User: {CALLER} is not authorized to perform: bedrock:{action} on resource: {resource}"
-    subscription = "Your AWS Marketplace subscription for this model cannot be completed at this time."
+    subscription = (
+        "Your AWS Marketplace subscription for this model cannot be completed at this time."
+    )
     variants = {
         "iam": lambda: _denied(
-            f"{told} because no identity-based policy allows the bedrock:{action} action", capital=True
+            f"{told} because no identity-based policy allows the bedrock:{action} action",
+            capital=True,
         ),
-        "iam_deny": lambda: _denied(f"{told} with an explicit deny in an identity-based policy", capital=True),
+        "iam_deny": lambda: _denied(
+            f"{told} with an explicit deny in an identity-based policy", capital=True
+        ),
         "scp": lambda: _denied(
             f"{told} with an explicit deny in a service control policy: "
             "arn:aws:organizations::210987654321:policy/o-emulator01/service_control_policy/p-emulator1",
@@ -192,7 +217,9 @@ def access(kind: str, action: str, resource: str) -> Refusal:
             "Model use case details have not been submitted for this account. Fill out the Anthropic use case details "
             "form before using the model. If you have already filled out the form, try again in 15 minutes.",
         ),
-        "not_granted": lambda: _denied("You don't have access to the model with the specified model ID."),
+        "not_granted": lambda: _denied(
+            "You don't have access to the model with the specified model ID."
+        ),
         "agreement": lambda: _denied(" Your account does not have an agreement to this model."),
         "account_blocked": lambda: invalid("Operation not allowed"),
         "country": lambda: invalid(
@@ -235,8 +262,14 @@ def service_error(status: int, model_id: str) -> Refusal:
             extra={"originalStatusCode": 424, "resourceName": model_id},
         )
     code, message = {
-        408: ("ModelTimeoutException", "Model has timed out in processing the request. Try your request again."),
-        429: ("ModelNotReadyException", "Model is not ready for inference. Wait and try your request again."),
+        408: (
+            "ModelTimeoutException",
+            "Model has timed out in processing the request. Try your request again.",
+        ),
+        429: (
+            "ModelNotReadyException",
+            "Model is not ready for inference. Wait and try your request again.",
+        ),
         500: (
             "InternalServerException",
             "The system encountered an unexpected error during processing. Try your request again.",

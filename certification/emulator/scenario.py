@@ -1,4 +1,6 @@
-"""Troubles on request: a scenario file is a list of rules, each saying which calls are hit and by what."""
+"""Troubles on request: a scenario file is a list of rules, each saying which calls are hit and by
+what.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class ScenarioError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Weak:
-    """The share of trials of a category, or of one case of it, that are answered well; the others nearly well."""
+    """The share of trials of a category, or of one case of it, that are answered well; the others
+    nearly well.
+    """
 
     category: str
     accuracy: float
@@ -43,7 +47,7 @@ class Weak:
 
 
 @dataclass(frozen=True, slots=True)
-class Troubles:
+class Faults:
     """Everything that is wrong with one call. The defaults are a healthy service."""
 
     access: str = ""
@@ -73,7 +77,7 @@ class Troubles:
     extra_input_tokens: int = 0
 
 
-HEALTHY = Troubles()
+HEALTHY = Faults()
 # An effect that ends the call: the first rule that has one decides, later rules are not looked at.
 ENDING = frozenset((
     "access", "legacy", "end_of_life", "not_in_region", "needs_profile", "throttle", "error", "hang", "reset",
@@ -84,7 +88,9 @@ _EVERYWHERE = frozenset(("expired_credentials", "invalid_credentials", "clock_sk
 
 @dataclass(frozen=True)
 class Rule:
-    """Which calls are hit (globs), how often, and by what. `times` and `after` count calls of one model in one region."""
+    """Which calls are hit (globs), how often, and by what. `times` and `after` count calls of one
+    model in one region.
+    """
 
     number: int
     model: str = "*"
@@ -117,7 +123,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Call:
-    """What the rules look at. `model` is the catalogue's id, `called` the id or profile as the client wrote it."""
+    """What the rules look at. `model` is the catalogue's id, `called` the id or profile as the
+    client wrote it.
+    """
 
     operation: str
     model: str
@@ -128,7 +136,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A named list of rules, and which credentials (globs of access key ids, texts of bearer tokens) are refused."""
+    """A named list of rules, and which credentials (globs of access key ids, texts of bearer
+    tokens) are refused.
+    """
 
     name: str
     rules: tuple[Rule, ...] = ()
@@ -137,10 +147,14 @@ class Scenario:
     invalid_keys: tuple[str, ...] = ()
 
 
-class Director:
-    """A scenario at work: keeps the counts that `times`, `after`, `probability` and token buckets need."""
+class FaultInjector:
+    """A scenario at work: keeps the counts that `times`, `after`, `probability` and token buckets
+    need.
+    """
 
-    def __init__(self, scenario: Scenario, seed: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, scenario: Scenario, seed: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.scenario = scenario
         self._seed = seed
         self._clock = clock
@@ -150,14 +164,19 @@ class Director:
         self._matching = lru_cache(maxsize=65536)(self._match)
         self.meters = any(rule.tokens_per_minute for rule in scenario.rules)
 
-    def _match(self, call: Call) -> tuple[tuple[Rule, ...], Troubles | None]:
+    def _match(self, call: Call) -> tuple[tuple[Rule, ...], Faults | None]:
         """The rules that fit a call and, where none of them depends on counts, what they come to."""
         rules = tuple(rule for rule in self.scenario.rules if rule.hits(call))
-        counted = any(r.times is not None or r.after or r.probability < 1 or r.tokens_per_minute for r in rules)
+        counted = any(
+            r.times is not None or r.after or r.probability < 1 or r.tokens_per_minute
+            for r in rules
+        )
         return rules, None if counted else _combine(rules)
 
-    def troubles(self, call: Call, fingerprint: int, tokens: int = 0) -> Troubles:
-        """What is wrong with this call. `tokens` is what a token bucket takes: input and the output asked for."""
+    def troubles(self, call: Call, fingerprint: int, tokens: int = 0) -> Faults:
+        """What is wrong with this call. `tokens` is what a token bucket takes: input and the output
+        asked for.
+        """
         rules, settled = self._matching(call)
         if settled is not None:
             return settled
@@ -186,7 +205,9 @@ class Director:
         return not rule.tokens_per_minute or self._overdrawn(rule, call, tokens)
 
     def _overdrawn(self, rule: Rule, call: Call, tokens: int) -> bool:
-        """Takes tokens from the bucket of this model, region and route; True when there are not enough."""
+        """Takes tokens from the bucket of this model, region and route; True when there are not
+        enough.
+        """
         bucket = (rule.number, call.region, call.called)
         now, most = self._clock(), float(rule.tokens_per_minute)
         level, then = self._buckets.get(bucket, (most, now))
@@ -201,8 +222,10 @@ def chance(*parts: object) -> float:
     return zlib.crc32(repr(parts).encode()) * 2654435761 % 2**32 / 2**32
 
 
-def _combine(rules: tuple[Rule, ...]) -> Troubles:
-    """The effects of several rules: slowness multiplies, weaknesses add up, the first ending effect ends."""
+def _combine(rules: tuple[Rule, ...]) -> Faults:
+    """The effects of several rules: slowness multiplies, weaknesses add up, the first ending effect
+    ends.
+    """
     troubles = HEALTHY
     for rule in rules:
         changes = dict(rule.effects)
@@ -222,7 +245,9 @@ def _combine(rules: tuple[Rule, ...]) -> Troubles:
 
 
 def find(name_or_path: str) -> Path:
-    """The file of a scenario: a path, or the name of one that ships with the emulator. Raises ScenarioError."""
+    """The file of a scenario: a path, or the name of one that ships with the emulator. Raises
+    ScenarioError.
+    """
     path = Path(name_or_path)
     shipped = SCENARIOS / f"{name_or_path}.toml"
     if path.suffix == ".toml" and path.exists():
@@ -279,7 +304,9 @@ class _Reader:
     def known(self, table: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> None:
         for key in table:
             if key not in allowed:
-                raise ScenarioError(f"{self._source}: unknown key `{key}` in {where}; allowed: {', '.join(allowed)}.")
+                raise ScenarioError(
+                    f"{self._source}: unknown key `{key}` in {where}; allowed: {', '.join(allowed)}."
+                )
 
     def table(self, value: Any, key: str) -> Mapping[str, Any]:
         if not isinstance(value, dict):
@@ -296,7 +323,9 @@ class _Reader:
             raise self._fail(key, "a list of texts", value)
         return tuple(value)
 
-    def number(self, value: Any, key: str, least: float, most: float | None, *, whole: bool = False) -> Any:
+    def number(
+        self, value: Any, key: str, least: float, most: float | None, *, whole: bool = False
+    ) -> Any:
         kinds = (int,) if whole else (int, float)
         fits = isinstance(value, kinds) and not isinstance(value, bool)
         if not fits or value < least or (most is not None and value > most):
@@ -318,7 +347,7 @@ class _Reader:
     def rule(self, raw: Any, number: int) -> Rule:
         where = f"rule {number}"
         table = self.table(raw, where)
-        effects = {f.name for f in fields(Troubles)}
+        effects = {f.name for f in fields(Faults)}
         allowed = (
             "model",
             "region",
@@ -337,16 +366,24 @@ class _Reader:
             region=self.text(table.get("region", "*"), f"{where}: region"),
             operation=self.text(table.get("operation", ""), f"{where}: operation"),
             route=self.text(table.get("route", "*"), f"{where}: route"),
-            times=self.number(table["times"], f"{where}: times", 1, None, whole=True) if "times" in table else None,
+            times=self.number(table["times"], f"{where}: times", 1, None, whole=True)
+            if "times" in table
+            else None,
             after=self.number(table.get("after", 0), f"{where}: after", 0, None, whole=True),
             probability=self.number(table.get("probability", 1.0), f"{where}: probability", 0, 1),
             tokens_per_minute=self.number(
-                table.get("tokens_per_minute", 0), f"{where}: tokens_per_minute", 0, None, whole=True
+                table.get("tokens_per_minute", 0),
+                f"{where}: tokens_per_minute",
+                0,
+                None,
+                whole=True,
             ),
             effects=self._effects({k: v for k, v in table.items() if k in effects}, where),
         )
         if not rule.effects and not rule.tokens_per_minute:
-            raise ScenarioError(f"{self._source}: {where} has no effect; add one of: {', '.join(sorted(effects))}.")
+            raise ScenarioError(
+                f"{self._source}: {where} has no effect; add one of: {', '.join(sorted(effects))}."
+            )
         return rule
 
     def _effects(self, raw: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -383,5 +420,11 @@ class _Reader:
             categories = ("*", *(c.value for c in Category))
             category = self.choice(table.get("category", "*"), f"{key}.category", categories)
             case = self.text(table.get("case", "*"), f"{key}.case")
-            found.append(Weak(category, float(self.number(table.get("accuracy", 0.5), f"{key}.accuracy", 0, 1)), case))
+            found.append(
+                Weak(
+                    category,
+                    float(self.number(table.get("accuracy", 0.5), f"{key}.accuracy", 0, 1)),
+                    case,
+                )
+            )
         return tuple(found)

@@ -15,12 +15,36 @@ from typing import Any, TextIO
 from urllib.parse import parse_qsl, unquote
 
 from certification.bedrock import catalogue
-from certification.emulator import answers, control, converse, invoke, refusals, shape, validation, wire
+from certification.emulator import (
+    answers,
+    body_schema,
+    control,
+    converse,
+    invoke,
+    refusals,
+    validation,
+    wire,
+)
 from certification.emulator.calls import Exchange, Job, Options, check_service, streamed
-from certification.emulator.http import MARK, Dropped, Hung, Reply, Request, Whole
+from certification.emulator.http import (
+    MARK,
+    ConnectionDropped,
+    FullResponse,
+    NoResponse,
+    Reply,
+    Request,
+)
+from certification.emulator.model_directory import INFERENCE_PROFILE, World
 from certification.emulator.refusals import Refusal
-from certification.emulator.scenario import Call, Director, Scenario, ScenarioError, Troubles, load, parse
-from certification.emulator.world import INFERENCE_PROFILE, World
+from certification.emulator.scenario import (
+    Call,
+    FaultInjector,
+    Faults,
+    Scenario,
+    ScenarioError,
+    load,
+    parse,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +60,21 @@ HTML_503 = (
     b"<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n<body>\r\n<center><h1>503 Service "
     b"Temporarily Unavailable</h1></center>\r\n</body>\r\n</html>\r\n"
 )
-EMPTY_200 = b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
+EMPTY_200 = (
+    b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
+)
 
 
 class Emulator:
     """Answers HTTP requests as Bedrock would. One thread, no waiting: delays are part of the reply."""
 
-    def __init__(self, scenario: Scenario, options: Options | None = None, access_log: TextIO | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, options: Options | None = None, access_log: TextIO | None = None
+    ) -> None:
         self.options = options or Options()
         self.world = World(catalogue.load())
         self.listings = control.Listings(self.world.catalogue)
-        self.director = Director(scenario, self.options.seed)
+        self.director = FaultInjector(scenario, self.options.seed)
         self.stats: Counter[tuple[str, str, str, str]] = Counter()
         self._access_log = access_log
         self._authority = lru_cache(maxsize=4096)(self._read_authority)
@@ -62,11 +90,12 @@ class Emulator:
         except RecursionError:
             exchange.outcome = "ValidationException"
             reply = refusals.malformed("#", "nested too deeply").reply(exchange.headers)
-        except Exception:  # the outer edge: a fault of the emulator must look like a fault, not like Bedrock
+        # the outer edge: a fault of the emulator must look like a fault, not like Bedrock
+        except Exception:
             log.exception("emulator_fault")
             exchange.outcome = "emulator_fault"
             body = wire.dumps({"message": "The emulator itself failed; its log has the traceback."})
-            reply = Whole(500, body, exchange.headers)
+            reply = FullResponse(500, body, exchange.headers)
         if exchange.operation:
             self.stats[exchange.operation, exchange.model, exchange.region, exchange.outcome] += 1
         if self._access_log:
@@ -89,7 +118,11 @@ class Emulator:
             found = self._control(exchange, path, dict(parse_qsl(query)))
             if found is not None:
                 return found
-        raise Refusal("UnknownOperationException", f"There is no operation at {path}.", layer=refusals.FRONT_DOOR)
+        raise Refusal(
+            "UnknownOperationException",
+            f"There is no operation at {path}.",
+            layer=refusals.FRONT_DOOR,
+        )
 
     def _control(self, exchange: Exchange, path: str, query: dict[str, str]) -> Reply | None:
         first, _, rest = path[1:].partition("/")
@@ -109,7 +142,10 @@ class Emulator:
                 "ListInferenceProfiles",
                 lambda: listings.inference_profiles(region, query),
             ),
-            ("inference-profiles", True): ("GetInferenceProfile", lambda: listings.inference_profile(region, rest)),
+            ("inference-profiles", True): (
+                "GetInferenceProfile",
+                lambda: listings.inference_profile(region, rest),
+            ),
             ("foundation-model-availability", True): (
                 "GetFoundationModelAvailability",
                 lambda: listings.availability(region, rest, self._troubles_of(rest, region)),
@@ -123,9 +159,9 @@ class Emulator:
         troubles = self.director.troubles(call, zlib.crc32(exchange.request.target))
         ended = self._ended_early(troubles, exchange)
         check_service(troubles, call)
-        return ended or Whole(200, answer(), exchange.headers)
+        return ended or FullResponse(200, answer(), exchange.headers)
 
-    def _troubles_of(self, model_id: str, region: str) -> Troubles:
+    def _troubles_of(self, model_id: str, region: str) -> Faults:
         """What a Converse call of the model would meet, for the availability verdicts."""
         return self.director.troubles(Call("Converse", model_id, region, "", model_id), 0)
 
@@ -133,7 +169,9 @@ class Emulator:
         """The models that the scenario treats as LEGACY in a region."""
         if not any("legacy" in rule.effects for rule in self.director.scenario.rules):
             return frozenset()
-        return frozenset(m for m in self.world.catalogue.models if self._troubles_of(m, region).legacy)
+        return frozenset(
+            m for m in self.world.catalogue.models if self._troubles_of(m, region).legacy
+        )
 
     # authorisation
 
@@ -164,9 +202,15 @@ class Emulator:
 
     def _bearer_region(self, token: str, request: Request) -> str:
         scenario = self.director.scenario
-        if token.startswith("expired") or any(fnmatchcase(token, glob) for glob in scenario.expired_keys):
+        if token.startswith("expired") or any(
+            fnmatchcase(token, glob) for glob in scenario.expired_keys
+        ):
             raise refusals.expired_api_key()
-        if not token or token.startswith("invalid") or any(fnmatchcase(token, g) for g in scenario.invalid_keys):
+        if (
+            not token
+            or token.startswith("invalid")
+            or any(fnmatchcase(token, g) for g in scenario.invalid_keys)
+        ):
             raise refusals.invalid_api_key()
         found = REGION_IN_HOST.search(request.header(b"host"))
         return found[1] if found else self.options.region
@@ -179,7 +223,9 @@ class Emulator:
         body = exchange.request.body
         fingerprint = zlib.crc32(body, zlib.crc32(f"{operation}/{called}/{region}".encode()))
         try:
-            resolve = self.world.resolve_to_count if operation == "CountTokens" else self.world.resolve
+            resolve = (
+                self.world.resolve_to_count if operation == "CountTokens" else self.world.resolve
+            )
             target = resolve(called, region)
         except Refusal:
             call = Call(operation, called, region, "", called)
@@ -190,7 +236,7 @@ class Emulator:
         exchange.model = target.model.api_model_id
         call = Call(operation, exchange.model, region, target.route, target.called)
         parsed = _parse(body)
-        appetite = _appetite(parsed, operation) if self.director.meters else 0
+        appetite = _token_cost(parsed, operation) if self.director.meters else 0
         troubles = self.director.troubles(call, fingerprint, appetite)
         ended = self._ended_early(troubles, exchange)
         if ended is not None:
@@ -210,20 +256,22 @@ class Emulator:
                 return invoke.stream(job)
         return invoke.count_tokens(job)
 
-    def _ended_early(self, troubles: Troubles, exchange: Exchange) -> Reply | None:
-        """The troubles that come before Bedrock looks at a call: the network's, the front door's, the credentials'."""
+    def _ended_early(self, troubles: Faults, exchange: Exchange) -> Reply | None:
+        """The troubles that come before Bedrock looks at a call: the network's, the front door's,
+        the credentials'.
+        """
         if troubles.reset:
             exchange.outcome = "reset"
-            return Dropped()
+            return ConnectionDropped()
         if troubles.hang:
             exchange.outcome = "hang"
-            return Hung()
+            return NoResponse()
         if troubles.html_503:
             exchange.outcome = "html_503"
-            return Whole(503, HTML_503, MARK, content_type="text/html")
+            return FullResponse(503, HTML_503, MARK, content_type="text/html")
         if troubles.empty_200:
             exchange.outcome = "empty_200"
-            return Whole(200, EMPTY_200, exchange.headers)
+            return FullResponse(200, EMPTY_200, exchange.headers)
         if troubles.expired_credentials:
             raise refusals.expired_credentials()
         if troubles.invalid_credentials:
@@ -232,9 +280,13 @@ class Emulator:
             raise refusals.clock_skew("20260101T000000Z", "20260101T010000Z")
         return None
 
-    def _check_access(self, troubles: Troubles, call: Call) -> None:
+    def _check_access(self, troubles: Faults, call: Call) -> None:
         if troubles.access:
-            action = "InvokeModelWithResponseStream" if call.operation.endswith("Stream") else "InvokeModel"
+            action = (
+                "InvokeModelWithResponseStream"
+                if call.operation.endswith("Stream")
+                else "InvokeModel"
+            )
             raise refusals.access(troubles.access, action, _resource(call))
         if troubles.legacy:
             raise refusals.legacy()
@@ -248,16 +300,25 @@ class Emulator:
     def _converse(self, job: Job) -> Reply:
         said, given = self._say(job, streaming=False)
         delay = job.pace.total(said.output_tokens)
-        return Whole(200, converse.body(said, given, max(1, round(delay * 1000))), job.exchange.headers, delay)
+        return FullResponse(
+            200,
+            converse.body(said, given, max(1, round(delay * 1000))),
+            job.exchange.headers,
+            delay,
+        )
 
     def _converse_stream(self, job: Job) -> Reply:
         said, given = self._say(job, streaming=True)
         return streamed(converse.frames(said, given, job.pace, job.fingerprint, job.troubles), job)
 
-    def _say(self, job: Job, *, streaming: bool) -> tuple[answers.Said, int]:
-        """A valid Converse call's answer and its input tokens. Refusal: the request, then the service."""
+    def _say(self, job: Job, *, streaming: bool) -> tuple[answers.ModelAnswer, int]:
+        """A valid Converse call's answer and its input tokens. Refusal: the request, then the
+        service.
+        """
         validation.check_converse(job.body, job.target, streaming=streaming)
-        if job.troubles.no_stop_sequences and (job.body.get("inferenceConfig") or {}).get("stopSequences"):
+        if job.troubles.no_stop_sequences and (job.body.get("inferenceConfig") or {}).get(
+            "stopSequences"
+        ):
             raise refusals.field_not_supported("stopSequences")
         job.check_service()
         given = converse.input_tokens(job.body) + job.troubles.extra_input_tokens
@@ -273,46 +334,61 @@ class Emulator:
         if path == "/" and request.method == "POST":
             return self._caller_identity(exchange)
         if request.method == "GET" and path in ("/", "/_emulator/health"):
-            return Whole(200, wire.dumps(self.health()), exchange.headers)
+            return FullResponse(200, wire.dumps(self.health()), exchange.headers)
         if request.method == "GET" and path == "/_emulator/stats":
-            return Whole(200, wire.dumps(self.statistics()), exchange.headers)
+            return FullResponse(200, wire.dumps(self.statistics()), exchange.headers)
         if request.method == "POST" and path == "/_emulator/reset":
             self.reset(self.director.scenario)
-            return Whole(200, wire.dumps(self.health()), exchange.headers)
+            return FullResponse(200, wire.dumps(self.health()), exchange.headers)
         if request.method == "POST" and path == "/_emulator/scenario":
             return self._switch(exchange)
-        return Whole(404, wire.dumps({"message": f"The emulator has no page {path}."}), exchange.headers)
+        return FullResponse(
+            404, wire.dumps({"message": f"The emulator has no page {path}."}), exchange.headers
+        )
 
     def _caller_identity(self, exchange: Exchange) -> Reply:
         """STS GetCallerIdentity: the query protocol, for health checks."""
         exchange.operation = "GetCallerIdentity"
         if b"Action=GetCallerIdentity" not in exchange.request.body:
-            raise Refusal("UnknownOperationException", "Only GetCallerIdentity is answered.", layer=refusals.FRONT_DOOR)
+            raise Refusal(
+                "UnknownOperationException",
+                "Only GetCallerIdentity is answered.",
+                layer=refusals.FRONT_DOOR,
+            )
         try:
             exchange.region = self._authorise(exchange.request)
             call = Call("GetCallerIdentity", "", exchange.region, "", "")
             ended = self._ended_early(self.director.troubles(call, 0), exchange)
         except Refusal as refusal:
             exchange.outcome = refusal.code
-            return Whole(
-                403, control.sts_error(refusal, exchange.request_id), exchange.headers, content_type="text/xml"
+            return FullResponse(
+                403,
+                control.sts_error(refusal, exchange.request_id),
+                exchange.headers,
+                content_type="text/xml",
             )
         body = control.CALLER_IDENTITY.replace("{request_id}", exchange.request_id).encode()
-        return ended or Whole(200, body, exchange.headers, content_type="text/xml")
+        return ended or FullResponse(200, body, exchange.headers, content_type="text/xml")
 
     def _switch(self, exchange: Exchange) -> Reply:
-        """Another scenario from now on: {"name": ...} of a shipped one or a path, or the TOML text itself."""
+        """Another scenario from now on: {"name": ...} of a shipped one or a path, or the TOML text
+        itself.
+        """
         try:
             text = exchange.request.body.decode("utf-8")
-            scenario = load(json.loads(text)["name"]) if text.lstrip().startswith("{") else parse(text, "request body")
+            scenario = (
+                load(json.loads(text)["name"])
+                if text.lstrip().startswith("{")
+                else parse(text, "request body")
+            )
         except (ScenarioError, ValueError, KeyError, TypeError) as error:
-            return Whole(400, wire.dumps({"message": str(error)}), exchange.headers)
+            return FullResponse(400, wire.dumps({"message": str(error)}), exchange.headers)
         self.reset(scenario)
-        return Whole(200, wire.dumps(self.health()), exchange.headers)
+        return FullResponse(200, wire.dumps(self.health()), exchange.headers)
 
     def reset(self, scenario: Scenario) -> None:
         """Starts over: counts, token buckets and `times` of rules at zero."""
-        self.director = Director(scenario, self.options.seed)
+        self.director = FaultInjector(scenario, self.options.seed)
         self.stats.clear()
         self._authority.cache_clear()
 
@@ -335,7 +411,13 @@ class Emulator:
     def statistics(self) -> dict[str, Any]:
         """Calls by operation, model, region and outcome."""
         calls = [
-            {"operation": operation, "model": model, "region": region, "outcome": outcome, "calls": n}
+            {
+                "operation": operation,
+                "model": model,
+                "region": region,
+                "outcome": outcome,
+                "calls": n,
+            }
             for (operation, model, region, outcome), n in sorted(self.stats.items())
         ]
         by_outcome: Counter[str] = Counter()
@@ -347,18 +429,22 @@ class Emulator:
 def _parse(body: bytes) -> Any:
     try:
         parsed = json.loads(body) if body else {}
-        return shape.without_nulls(parsed) if b"null" in body else parsed
+        return body_schema.without_nulls(parsed) if b"null" in body else parsed
     except (ValueError, RecursionError):
-        raise refusals.invalid("Malformed input request, please reformat your input and try again.") from None
+        raise refusals.invalid(
+            "Malformed input request, please reformat your input and try again."
+        ) from None
 
 
-def _appetite(body: Any, operation: str) -> int:
+def _token_cost(body: Any, operation: str) -> int:
     """What a call takes from a token quota: its size in tokens and the output it reserves."""
     if not isinstance(body, dict) or operation not in ("Converse", "ConverseStream"):
         return 100
     config = body.get("inferenceConfig")
     reserved = config.get("maxTokens", 0) if isinstance(config, dict) else 0
-    return len(json.dumps(body.get("messages", ""))) // 4 + (reserved if isinstance(reserved, int) else 0)
+    return len(json.dumps(body.get("messages", ""))) // 4 + (
+        reserved if isinstance(reserved, int) else 0
+    )
 
 
 def _resource(call: Call) -> str:

@@ -1,12 +1,14 @@
-"""Whether a Converse body is a request that the model behind it takes, checked in the service's order and words."""
+"""Whether a Converse body is a request that the model behind it takes, checked in the service's
+order and words.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from certification.emulator import refusals, shape
-from certification.emulator.world import Target
+from certification.emulator import body_schema, refusals
+from certification.emulator.model_directory import Target
 
 Body = Mapping[str, Any]
 
@@ -24,7 +26,7 @@ BLOCKS = frozenset((
 
 def check_converse(body: Any, target: Target, *, streaming: bool) -> None:
     """Refusal: whatever the service or the model would not accept in this body."""
-    shape.check(body, shape.CONVERSE)
+    body_schema.check(body, body_schema.CONVERSE)
     _no_strangers(body, MEMBERS, "#")
     _check_model(target, streaming)
     _check_inference(body.get("inferenceConfig", {}), target)
@@ -169,14 +171,22 @@ def _check_modality(block: Mapping[str, Any], role: str, target: Target) -> None
                 "try again."
             )
     if role == "assistant" and ("image" in block or "document" in block):
-        raise refusals.invalid("This model doesn't support images or documents in assistant messages.")
+        raise refusals.invalid(
+            "This model doesn't support images or documents in assistant messages."
+        )
 
 
 def _check_turn(content: list[Mapping[str, Any]], i: int, role: str, asked: list[str]) -> list[str]:
-    """The tool uses that the next turn must answer. Refusal: results and uses of the turn before do not match."""
+    """The tool uses that the next turn must answer. Refusal: results and uses of the turn before do
+    not match.
+    """
     if role == "assistant":
-        return [str(block["toolUse"].get("toolUseId", "")) for block in content if "toolUse" in block]
-    answered = [str(block["toolResult"].get("toolUseId", "")) for block in content if "toolResult" in block]
+        return [
+            str(block["toolUse"].get("toolUseId", "")) for block in content if "toolUse" in block
+        ]
+    answered = [
+        str(block["toolResult"].get("toolUseId", "")) for block in content if "toolResult" in block
+    ]
     if len(answered) > len(asked) or any(a not in asked for a in answered):
         raise refusals.invalid(
             f"The number of toolResult blocks at messages.{i}.content exceeds the number of toolUse blocks of previous "
@@ -219,7 +229,9 @@ def _check_tools(body: Body, target: Target, streaming: bool) -> None:
         raise refusals.invalid("This model doesn't support tool use in streaming mode.")
     tools = config.get("tools", [])
     if not tools:
-        raise refusals.constraint("[]", "toolConfig.tools", "Member must have length greater than or equal to 1")
+        raise refusals.constraint(
+            "[]", "toolConfig.tools", "Member must have length greater than or equal to 1"
+        )
     names = [_check_tool(tool, i) for i, tool in enumerate(tools) if "toolSpec" in tool]
     _check_choice(config.get("toolChoice"), names, target)
 
@@ -227,7 +239,9 @@ def _check_tools(body: Body, target: Target, streaming: bool) -> None:
 def _check_tool(tool: Mapping[str, Any], i: int) -> str:
     spec = tool["toolSpec"]
     if not spec.get("name"):
-        raise refusals.constraint("null", f"toolConfig.tools.{i + 1}.member.toolSpec.name", "Member must not be null")
+        raise refusals.constraint(
+            "null", f"toolConfig.tools.{i + 1}.member.toolSpec.name", "Member must not be null"
+        )
     schema = (spec.get("inputSchema") or {}).get("json")
     if not isinstance(schema, dict):
         raise refusals.invalid(
@@ -238,7 +252,9 @@ def _check_tool(tool: Mapping[str, Any], i: int) -> str:
         raise refusals.invalid(
             f"The value at toolConfig.tools.{i}.toolSpec.inputSchema.json.type must be one of the following: object."
         )
-    if not isinstance(schema.get("properties", {}), dict) or not isinstance(schema.get("required", []), list):
+    if not isinstance(schema.get("properties", {}), dict) or not isinstance(
+        schema.get("required", []), list
+    ):
         raise refusals.model_says(
             f"tools.{i}.custom.input_schema: JSON schema is invalid. It must match JSON Schema draft 2020-12 "
             "(https://json-schema.org/draft/2020-12)."
@@ -311,7 +327,9 @@ def _check_thinking(thinking: Mapping[str, Any], body: Body, target: Target) -> 
         )
     budget = thinking.get("budget_tokens", 0)
     if not isinstance(budget, int) or budget < 1024:
-        raise refusals.model_says("thinking.enabled.budget_tokens: Input should be greater than or equal to 1024")
+        raise refusals.model_says(
+            "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
+        )
     if (body.get("inferenceConfig") or {}).get("maxTokens", 1 << 40) <= budget:
         raise refusals.model_says("`max_tokens` must be greater than `thinking.budget_tokens`.")
     _no_forced_tool(body)
@@ -332,13 +350,26 @@ def _no_forced_tool(body: Body) -> None:
 def _check_output_config(config: Any) -> None:
     effort = config.get("effort") if isinstance(config, dict) else None
     if effort is not None and effort not in ("low", "medium", "high", "xhigh", "max"):
-        raise refusals.model_says("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
+        raise refusals.model_says(
+            "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'"
+        )
 
 
 _EXTRA: dict[str, frozenset[str]] = {
-    "anthropic": frozenset((
-        "thinking", "top_k", "anthropic_beta", "output_config", "tool_choice", "tools", "reasoning_config",
-        "context_management", "inference_geo",
-    )),
-    "amazon": frozenset(("inferenceConfig", "reasoningConfig", "additionalModelRequestFields", "schemaVersion")),
-}  # fmt: skip
+    "anthropic": frozenset(
+        (
+            "thinking",
+            "top_k",
+            "anthropic_beta",
+            "output_config",
+            "tool_choice",
+            "tools",
+            "reasoning_config",
+            "context_management",
+            "inference_geo",
+        )
+    ),
+    "amazon": frozenset(
+        ("inferenceConfig", "reasoningConfig", "additionalModelRequestFields", "schemaVersion")
+    ),
+}

@@ -28,7 +28,9 @@ def _header(name: str, value: str) -> bytes:
 @cache
 def _event_headers(event: str) -> bytes:
     return (
-        _header(":event-type", event) + _header(":content-type", "application/json") + _header(":message-type", "event")
+        _header(":event-type", event)
+        + _header(":content-type", "application/json")
+        + _header(":message-type", "event")
     )
 
 

@@ -17,7 +17,9 @@ _kept: dict[Connection, Bedrock] = {}
 
 @cache
 def name() -> Backend:
-    """The backend in use. With BEDROCK_BACKEND=auto: AWS when the SDK finds credentials, else the emulator."""
+    """The backend in use. With BEDROCK_BACKEND=auto: AWS when the SDK finds credentials, else the
+    emulator.
+    """
     wanted = settings.BEDROCK_BACKEND
     if wanted == "auto":
         return Backend.AWS if client.find_credentials().configured else Backend.EMULATOR
@@ -27,7 +29,9 @@ def name() -> Backend:
 def endpoint_url() -> str:
     """Where calls go: the configured address, the local emulator's, or '' for AWS's own hosts."""
     url: str = settings.BEDROCK_ENDPOINT_URL
-    return url or (f"http://127.0.0.1:{settings.EMULATOR_PORT}" if name() == Backend.EMULATOR else "")
+    return url or (
+        f"http://127.0.0.1:{settings.EMULATOR_PORT}" if name() == Backend.EMULATOR else ""
+    )
 
 
 def bedrock() -> Bedrock:

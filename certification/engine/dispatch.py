@@ -14,8 +14,8 @@ from django.db import IntegrityError, transaction
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
-from certification import generation
 from certification.engine import backend, queue
+from certification.lib import shared_cache
 from certification.models import (
     ACTIVE,
     AIModel,
@@ -34,13 +34,15 @@ from certification.suite import registry
 
 log = structlog.get_logger(__name__)
 
-MOST_KEY = 200  # characters
-MOST_USD = 1_000_000
-MOST_SEED = 2**32 - 1
+MAX_IDEMPOTENCY_KEY = 200  # characters
+MAX_COST_USD = 1_000_000
+MAX_SEED = 2**32 - 1
 
 
 class DispatchError(Exception):
-    """A wish that cannot be granted; the text says what to do. `code` is stable, `names` what it is about."""
+    """A wish that cannot be granted; the text says what to do. `code` is stable, `names` what it is
+    about.
+    """
 
     code = "cannot_dispatch"
 
@@ -83,7 +85,9 @@ class BadOption(DispatchError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job will cost before it starts. `usd` covers the priced pairs only; `unpriced` counts the others."""
+    """What a job will cost before it starts. `usd` covers the priced pairs only; `unpriced` counts
+    the others.
+    """
 
     calls: int
     usd: float
@@ -91,8 +95,10 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Dispatched:
-    """What came of a wish. `skipped` pairs already have an active run; `not_offered` counts pairs without a route."""
+class DispatchResult:
+    """What came of a wish. `skipped` pairs already have an active run; `not_offered` counts pairs
+    without a route.
+    """
 
     job: CertificationJob
     created: bool
@@ -102,7 +108,7 @@ class Dispatched:
 
 
 @dataclass(frozen=True)
-class Wish:
+class CertifyOptions:
     """Options that every way of asking shares."""
 
     tier: str = Tier.FULL
@@ -110,12 +116,15 @@ class Wish:
     priority: str = ""  # chosen by size when empty
     idempotency_key: str = ""
     max_cost_usd: float | None = None
-    seed: int | None = None  # shared by all runs of the job, so that regions get the same prompts; drawn when None
+    # shared by all runs of the job, so that regions get the same prompts; drawn when None
+    seed: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_models(names: Iterable[str]) -> list[AIModel]:
-    """The models with these UUIDs or api_model_ids, in the order given. ModelNotFound names those nobody knows."""
+    """The models with these UUIDs or api_model_ids, in the order given. ModelNotFound names those
+    nobody knows.
+    """
     names = list(dict.fromkeys(names))
     found = AIModel.objects.named(name for name in names if name.isprintable())
     missing = [name for name in names if name not in found]
@@ -129,40 +138,51 @@ def find_models(names: Iterable[str]) -> list[AIModel]:
 
 
 def find_regions(codes: Iterable[str]) -> list[Region]:
-    """The enabled regions with these codes, in the order given. RegionNotFound names unknown and disabled ones."""
+    """The enabled regions with these codes, in the order given. RegionNotFound names unknown and
+    disabled ones.
+    """
     codes = list(dict.fromkeys(codes))
-    found = {r.code: r for r in Region.objects.filter(code__in=[code for code in codes if code.isprintable()])}
+    found = {
+        r.code: r
+        for r in Region.objects.filter(code__in=[code for code in codes if code.isprintable()])
+    }
     unknown = [code for code in codes if code not in found]
     if unknown:
         raise RegionNotFound(
-            _("Unknown region: %(regions)s. Regions look like us-east-1; the admin lists all %(n)d.")
+            _(
+                "Unknown region: %(regions)s. Regions look like us-east-1; the admin lists all %(n)d."
+            )
             % {"regions": ", ".join(unknown), "n": Region.objects.count()},
             unknown,
         )
     disabled = [code for code in codes if not found[code].enabled]
     if disabled:
-        raise RegionNotFound(_("Disabled region: %s. Enable it in the admin first.") % ", ".join(disabled), disabled)
+        raise RegionNotFound(
+            _("Disabled region: %s. Enable it in the admin first.") % ", ".join(disabled), disabled
+        )
     return [found[code] for code in codes]
 
 
 def certify(
     models: Sequence[AIModel],
     regions: Sequence[Region],
-    wish: Wish,
+    options: CertifyOptions,
     *,
     job_type: str = "",
     pairs: Sequence[tuple[AIModel, Region]] | None = None,
-) -> Dispatched:
-    """Start certifying models x regions (or just `pairs`). Raises DispatchError; nothing is written then."""
-    _check(wish)
-    earlier = _earlier(wish)
+) -> DispatchResult:
+    """Start certifying models x regions (or just `pairs`). Raises DispatchError; nothing is written
+    then.
+    """
+    _check(options)
+    earlier = _earlier(options)
     if earlier:
         return earlier
     wanted = list(pairs) if pairs is not None else [(m, r) for m in models for r in regions]
     if not wanted:
         raise NothingToRun(_("Nothing to certify: no model and region were given."))
-    estimate = estimate_pairs(wanted, wish.tier)
-    if wish.max_cost_usd is not None and estimate.usd > wish.max_cost_usd:
+    estimate = estimate_pairs(wanted, options.tier)
+    if options.max_cost_usd is not None and estimate.usd > options.max_cost_usd:
         raise TooExpensive(
             _(
                 "This is estimated at %(usd)s USD (calls: %(calls)d), over the limit of %(limit)s USD. "
@@ -171,60 +191,93 @@ def certify(
             % {
                 "usd": number_format(estimate.usd, 2),
                 "calls": estimate.calls,
-                "limit": number_format(wish.max_cost_usd, 2),
+                "limit": number_format(options.max_cost_usd, 2),
             }
         )
     one = len({model.pk for model, _region in wanted}) == 1  # in however many regions
     kind = job_type or (JobType.SINGLE_MODEL if one else JobType.MULTIPLE_MODELS)
     try:
         with transaction.atomic():
-            job = _job(wanted, wish, kind, estimate)
-            skipped = _skipped(job, wanted, wish)
+            job = _job(wanted, options, kind, estimate)
+            skipped = _skipped(job, wanted, options)
             if not job.total_runs:
                 raise _already_running(skipped)
-            generation.bump()
+            shared_cache.invalidate()
             transaction.on_commit(lambda: queue.publish_job(job))
     except IntegrityError:
         # Two identical requests at the same instant: the other one's job holds the key.
-        earlier = _earlier(wish)
+        earlier = _earlier(options)
         if earlier:
             return earlier
         raise
-    log.info("job_created", job=str(job.pk), type=kind, tier=wish.tier, runs=job.total_runs, skipped=len(skipped))
-    return Dispatched(job, True, estimate, tuple((m.api_model_id, r.code) for m, r in skipped))
+    log.info(
+        "job_created",
+        job=str(job.pk),
+        type=kind,
+        tier=options.tier,
+        runs=job.total_runs,
+        skipped=len(skipped),
+    )
+    return DispatchResult(job, True, estimate, tuple((m.api_model_id, r.code) for m, r in skipped))
 
 
-def certify_all(regions: Sequence[Region], wish: Wish, *, include_unlisted: bool = False) -> Dispatched:
-    """Start certifying every active model in each region where it has a route (anywhere, with `include_unlisted`)."""
+def certify_all(
+    regions: Sequence[Region], options: CertifyOptions, *, include_unlisted: bool = False
+) -> DispatchResult:
+    """Start certifying every active model in each region where it has a route (anywhere, with
+    `include_unlisted`).
+    """
     models = list(AIModel.objects.active())
-    pairs = [(m, r) for m in models for r in regions] if include_unlisted else offered_pairs(models, regions)
+    pairs = (
+        [(m, r) for m in models for r in regions]
+        if include_unlisted
+        else offered_pairs(models, regions)
+    )
     if not pairs:
-        raise NothingToRun(_("No active model is offered in these regions. Run manage.py sync_catalogue first."))
-    done = certify(models, regions, wish, job_type=JobType.ALL_MODELS, pairs=pairs)
+        raise NothingToRun(
+            _("No active model is offered in these regions. Run manage.py sync_catalogue first.")
+        )
+    done = certify(models, regions, options, job_type=JobType.ALL_MODELS, pairs=pairs)
     not_offered = len(models) * len(regions) - len(pairs)
-    return Dispatched(done.job, done.created, done.estimate, done.skipped, not_offered)
+    return DispatchResult(done.job, done.created, done.estimate, done.skipped, not_offered)
 
 
-def offered_pairs(models: Iterable[AIModel], regions: Iterable[Region]) -> list[tuple[AIModel, Region]]:
+def offered_pairs(
+    models: Iterable[AIModel], regions: Iterable[Region]
+) -> list[tuple[AIModel, Region]]:
     """The pairs for which the catalogue knows a route, models first."""
     regions = list(regions)
     offered = set(Route.objects.filter(region__in=regions).values_list("model_id", "region_id"))
     return [(m, r) for m in models for r in regions if (m.pk, r.pk) in offered]
 
 
-def retry(job: CertificationJob, by: User | None = None, *, cancelled: bool = False) -> Dispatched:
-    """A new job for the runs of `job` that failed (ended without a verdict); with `cancelled` for the cancelled ones too."""
+def retry(
+    job: CertificationJob, by: User | None = None, *, cancelled: bool = False
+) -> DispatchResult:
+    """A new job for the runs of `job` that failed (ended without a verdict); with `cancelled` for
+    the cancelled ones too.
+    """
     states = [State.FAILED, State.CANCELLED] if cancelled else [State.FAILED]
-    again = job.runs.filter(status__in=states).select_related("model", "region").order_by("created_at")
+    again = (
+        job.runs.filter(status__in=states).select_related("model", "region").order_by("created_at")
+    )
     pairs = [(run.model, run.region) for run in again]
     if not pairs:
         left = 0 if cancelled else job.runs.filter(status=State.CANCELLED).count()
         said = _("This job has no failed runs to retry.")
         if left:
-            hint = _("Cancelled runs: %(n)d. This takes them too: manage.py job retry %(job)s --cancelled")
+            hint = _(
+                "Cancelled runs: %(n)d. This takes them too: manage.py job retry %(job)s --cancelled"
+            )
             said = f"{said} {hint % {'n': left, 'job': job.pk}}"
         raise NothingToRun(said)
-    return certify([], [], Wish(tier=job.tier, by=by, config={"retry_of": str(job.pk)}), job_type=job.type, pairs=pairs)
+    return certify(
+        [],
+        [],
+        CertifyOptions(tier=job.tier, by=by, config={"retry_of": str(job.pk)}),
+        job_type=job.type,
+        pairs=pairs,
+    )
 
 
 def estimate_pairs(pairs: Sequence[tuple[AIModel, Region]], tier: str) -> Estimate:
@@ -243,51 +296,65 @@ def estimate_pairs(pairs: Sequence[tuple[AIModel, Region]], tier: str) -> Estima
     return Estimate(calls, usd, unpriced)
 
 
-def _check(wish: Wish) -> None:
-    key, cost, seed = wish.idempotency_key, wish.max_cost_usd, wish.seed
-    if len(key) > MOST_KEY or (key and not key.isprintable()):
-        raise BadOption(f"An idempotency key has at most {MOST_KEY} printable characters.", ["idempotency_key"])
-    if cost is not None and not 0 <= cost < MOST_USD:
-        raise BadOption(f"The limit of what a job may cost lies between 0 and {MOST_USD - 1} USD.", ["max_cost_usd"])
-    if seed is not None and not 0 <= seed <= MOST_SEED:
-        raise BadOption(f"A seed lies between 0 and {MOST_SEED}.", ["seed"])
+def _check(options: CertifyOptions) -> None:
+    key, cost, seed = options.idempotency_key, options.max_cost_usd, options.seed
+    if len(key) > MAX_IDEMPOTENCY_KEY or (key and not key.isprintable()):
+        raise BadOption(
+            f"An idempotency key has at most {MAX_IDEMPOTENCY_KEY} printable characters.",
+            ["idempotency_key"],
+        )
+    if cost is not None and not 0 <= cost < MAX_COST_USD:
+        raise BadOption(
+            f"The limit of what a job may cost lies between 0 and {MAX_COST_USD - 1} USD.",
+            ["max_cost_usd"],
+        )
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise BadOption(f"A seed lies between 0 and {MAX_SEED}.", ["seed"])
 
 
-def _earlier(wish: Wish) -> Dispatched | None:
-    if not wish.idempotency_key:
+def _earlier(options: CertifyOptions) -> DispatchResult | None:
+    if not options.idempotency_key:
         return None
-    job = CertificationJob.objects.filter(idempotency_key=wish.idempotency_key).first()
-    return Dispatched(job, False, Estimate(0, float(job.estimated_cost_usd or 0), 0)) if job else None
+    job = CertificationJob.objects.filter(idempotency_key=options.idempotency_key).first()
+    return (
+        DispatchResult(job, False, Estimate(0, float(job.estimated_cost_usd or 0), 0))
+        if job
+        else None
+    )
 
 
-def _job(pairs: Sequence[tuple[AIModel, Region]], wish: Wish, kind: str, estimate: Estimate) -> CertificationJob:
+def _job(
+    pairs: Sequence[tuple[AIModel, Region]], options: CertifyOptions, kind: str, estimate: Estimate
+) -> CertificationJob:
     bulk = len(pairs) > settings.CERTIFICATION_BULK_RUNS
     return CertificationJob.objects.create(
         type=kind,
-        tier=wish.tier,
-        priority=wish.priority or (Priority.BULK if bulk else Priority.INTERACTIVE),
+        tier=options.tier,
+        priority=options.priority or (Priority.BULK if bulk else Priority.INTERACTIVE),
         backend=backend.name(),
         regions=list(dict.fromkeys(r.code for _m, r in pairs)),
         model_ids=list(dict.fromkeys(str(m.pk) for m, _r in pairs)),
         total_runs=0,
-        idempotency_key=wish.idempotency_key or None,
-        max_cost_usd=wish.max_cost_usd,
+        idempotency_key=options.idempotency_key or None,
+        max_cost_usd=options.max_cost_usd,
         estimated_cost_usd=round(estimate.usd, 6),
-        config={"queue": settings.CERTIFICATION_QUEUE_NAME, **wish.config},
-        created_by=wish.by,
+        config={"queue": settings.CERTIFICATION_QUEUE_NAME, **options.config},
+        created_by=options.by,
     )
 
 
 def _skipped(
-    job: CertificationJob, pairs: Sequence[tuple[AIModel, Region]], wish: Wish
+    job: CertificationJob, pairs: Sequence[tuple[AIModel, Region]], options: CertifyOptions
 ) -> list[tuple[AIModel, Region]]:
-    """Create the job's runs. The pairs that got none: one with an active run keeps that one (partial unique index).
+    """Create the job's runs. The pairs that got none: one with an active run keeps that one
+    (partial unique index).
 
-    In one order everywhere, so that two sweeps that start together wait for each other and never lock crosswise.
+    In one order everywhere, so that two sweeps that start together wait for each other and never
+    lock crosswise.
     """
-    seed = secrets.randbits(32) if wish.seed is None else wish.seed
+    seed = secrets.randbits(32) if options.seed is None else options.seed
     ordered = sorted(pairs, key=lambda pair: (pair[0].api_model_id, pair[1].code))
-    made = CertificationRun.objects.add_waiting(job, [(m.pk, r.code) for m, r in ordered], seed)
+    made = CertificationRun.objects.create_pending(job, [(m.pk, r.code) for m, r in ordered], seed)
     job.total_runs = len(made)
     job.save(update_fields=["total_runs"])
     return [(m, r) for m, r in pairs if (m.pk, r.code) not in made]
@@ -295,7 +362,11 @@ def _skipped(
 
 def _already_running(skipped: Sequence[tuple[AIModel, Region]]) -> DispatchError:
     model, region = skipped[0]
-    run = CertificationRun.objects.filter(model=model, region=region, status__in=ACTIVE).select_related("job").first()
+    run = (
+        CertificationRun.objects.filter(model=model, region=region, status__in=ACTIVE)
+        .select_related("job")
+        .first()
+    )
     if run is None:  # it ended this very moment
         return NothingToRun(_("The run that stood in the way has just ended. Ask again."))
     return AlreadyRunning(

@@ -1,4 +1,6 @@
-"""What a trial leaves behind: requests, replies and timings as JSON, cut to size, without secrets or account ids."""
+"""What a trial leaves behind: requests, replies and timings as JSON, cut to size, without secrets
+or account ids.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from certification.bedrock import fixes
-from certification.exchange import (
+from certification.inference import (
     AnyRequest,
     Block,
     Document,
@@ -30,11 +32,12 @@ from certification.exchange import (
 from certification.models import TestResult
 from certification.reasons import Reason
 from certification.suite import registry, scoring
-from certification.suite.case import Case, Category, Grade, Kind, Memory, Ref, Script
+from certification.suite.case import Case, Category, Grade, Kind, ProbeCache, Ref, Script
 from certification.suite.scoring import CaseOutcome
 
 MAX_TEXT = 8_000  # characters kept of any one text
-MAX_RUN = 2_000_000  # characters of transcripts kept per run; beyond, those of trials that passed go first
+# characters of transcripts kept per run; beyond, those of trials that passed go first
+MAX_RUN = 2_000_000
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)|(?<=account )\d{12}\b", re.IGNORECASE)
 # Looked for first, many times cheaper than the patterns: nearly every text has none of them.
@@ -50,7 +53,9 @@ SECRET = re.compile(
 
 @dataclass(frozen=True)
 class Attempt:
-    """One call as it was sent and what came of it, retries included. `route` is the target id that was called."""
+    """One call as it was sent and what came of it, retries included. `route` is the target id that
+    was called.
+    """
 
     request: AnyRequest
     outcome: Outcome
@@ -69,18 +74,31 @@ def redact(text: str) -> str:
 def cut(text: str) -> str:
     """At most MAX_TEXT characters of a redacted text; says how much is missing.
 
-    What PostgreSQL refuses is replaced: null characters, and halves of characters as in an answer cut inside an emoji.
+    What PostgreSQL refuses is replaced: null characters, and halves of characters as in an answer
+    cut inside an emoji.
     """
     text = redact(text)
     if not text.isascii() or "\0" in text:
         text = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]} [... {len(text) - MAX_TEXT} more characters]"
+    return (
+        text
+        if len(text) <= MAX_TEXT
+        else f"{text[:MAX_TEXT]} [... {len(text) - MAX_TEXT} more characters]"
+    )
 
 
-def trial(script: Script, grade: Grade, attempts: Sequence[Attempt], memory: Memory | None = None) -> dict[str, Any]:
-    """One trial as stored in TestResult.trials. `spared` names what was not asked, for it is known to be refused."""
-    spared = {"spared": sorted(f"{operation} {feature}" for operation, feature in memory.spared)} if memory else {}
-    return spared | {
+def trial(
+    script: Script, grade: Grade, attempts: Sequence[Attempt], memory: ProbeCache | None = None
+) -> dict[str, Any]:
+    """One trial as stored in TestResult.trials. `spared` names what was not asked, for it is known
+    to be refused.
+    """
+    skipped = (
+        {"spared": sorted(f"{operation} {feature}" for operation, feature in memory.skipped)}
+        if memory
+        else {}
+    )
+    return skipped | {
         "trial": script.ref.trial,
         "variant": script.variant,
         "passed": grade.passed,
@@ -107,19 +125,30 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 def request(asked: AnyRequest) -> dict[str, Any]:
     """A request as JSON; only the members that were set."""
     if isinstance(asked, EmbedRequest):
-        return {"operation": asked.operation, "texts": [cut(t) for t in asked.texts], "dimensions": asked.dimensions}
+        return {
+            "operation": asked.operation,
+            "texts": [cut(t) for t in asked.texts],
+            "dimensions": asked.dimensions,
+        }
     return {"operation": asked.operation} | {
-        name: value for name, value in _request_members(asked).items() if value not in ("", None, [], ())
+        name: value
+        for name, value in _request_members(asked).items()
+        if value not in ("", None, [], ())
     }
 
 
 def _request_members(asked: Request) -> dict[str, Any]:
     return {
-        "messages": [{"role": m.role, "content": [block(b) for b in m.content]} for m in asked.messages],
+        "messages": [
+            {"role": m.role, "content": [block(b) for b in m.content]} for m in asked.messages
+        ],
         "max_tokens": asked.max_tokens,
         "system": cut(asked.system),
         "stop_sequences": list(asked.stop_sequences),
-        "tools": [{"name": t.name, "description": t.description, "schema": dict(t.schema)} for t in asked.tools],
+        "tools": [
+            {"name": t.name, "description": t.description, "schema": dict(t.schema)}
+            for t in asked.tools
+        ],
         "tool_choice": asked.tool_choice,
         "temperature": asked.temperature,
         "top_p": asked.top_p,
@@ -137,7 +166,9 @@ def outcome(seen: Outcome) -> dict[str, Any]:
             return common | {"reply": _reply(seen)}
         case EmbedReply():
             shape = [len(v) for v in seen.vectors]
-            return common | {"reply": {"dimensions": shape, "head": [clean(v[:4]) for v in seen.vectors]}}
+            return common | {
+                "reply": {"dimensions": shape, "head": [clean(v[:4]) for v in seen.vectors]}
+            }
         case Failure():
             partial = {"partial": _reply(seen.partial)} if seen.partial else {}
             return common | {"failure": failure(seen)} | partial
@@ -146,15 +177,23 @@ def outcome(seen: Outcome) -> dict[str, Any]:
 def failure(seen: Failure) -> dict[str, Any]:
     """A failure as JSON: why, in our words and in the service's."""
     return {
-        "category": seen.reason.category, "reason": seen.reason, "message": cut(seen.message), "code": cut(seen.code),
-        "http_status": seen.http_status, "operation": seen.operation,
-    }  # fmt: skip
+        "category": seen.reason.category,
+        "reason": seen.reason,
+        "message": cut(seen.message),
+        "code": cut(seen.code),
+        "http_status": seen.http_status,
+        "operation": seen.operation,
+    }
 
 
 def failure_from(kept: Mapping[str, Any]) -> Failure:
     """A stored failure, without its timings."""
     return Failure(
-        Reason(kept["reason"]), kept["message"], kept["code"], kept["http_status"], Operation(kept["operation"])
+        Reason(kept["reason"]),
+        kept["message"],
+        kept["code"],
+        kept["http_status"],
+        Operation(kept["operation"]),
     )
 
 
@@ -163,7 +202,9 @@ def _reply(reply: Reply) -> dict[str, Any]:
     return {
         "content": [block(b) for b in reply.content],
         "stop_reason": reply.stop_reason,
-        "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens} if usage else None,
+        "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+        if usage
+        else None,
         "complete": reply.complete,
     } | ({"events": _events(reply.events)} if reply.events else {})
 
@@ -182,8 +223,11 @@ def _events(events: Sequence[str]) -> list[str]:
 
 def _timing(timing: Timing) -> dict[str, float]:
     values = {
-        "total": timing.total_ms, "ttft": timing.ttft_ms, "max_gap": timing.max_gap_ms, "server": timing.server_ms,
-    }  # fmt: skip
+        "total": timing.total_ms,
+        "ttft": timing.ttft_ms,
+        "max_gap": timing.max_gap_ms,
+        "server": timing.server_ms,
+    }
     return {name: round(value, 1) for name, value in values.items() if value is not None}
 
 
@@ -218,17 +262,29 @@ def clean(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int) else cut(str(value))
 
 
-def fix(failure: Failure | None, *, reason: Any = None, model_id: str, region: str) -> dict[str, str]:
-    """The fix for a failure (or a bare reason) as JSON: text, command, who, url, wait; empty without one."""
+def fix(
+    failure: Failure | None, *, reason: Any = None, model_id: str, region: str
+) -> dict[str, str]:
+    """The fix for a failure (or a bare reason) as JSON: text, command, who, url, wait; empty
+    without one.
+    """
     found = failure.reason if failure else reason
     if found is None:
         return {}
-    advice = fixes.fix_for(found, model_id=model_id, region=region, operation=failure.operation if failure else "")
-    return {name: value for name in ("text", "command", "who", "url", "wait") if (value := getattr(advice, name))}
+    advice = fixes.fix_for(
+        found, model_id=model_id, region=region, operation=failure.operation if failure else ""
+    )
+    return {
+        name: value
+        for name in ("text", "command", "who", "url", "wait")
+        if (value := getattr(advice, name))
+    }
 
 
 def basis(run: scoring.Run) -> dict[str, Any]:
-    """What a judgement looked at beside the trials, as JSON: kept in a run's environment under `judged`."""
+    """What a judgement looked at beside the trials, as JSON: kept in a run's environment under
+    `judged`.
+    """
     return {
         "calls": asdict(run.calls),
         "model_class": run.model_class,
@@ -248,7 +304,8 @@ def basis(run: scoring.Run) -> dict[str, Any]:
 def outcomes_of(
     results: Iterable[TestResult], own: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[CaseOutcome, ...]:
-    """Stored results as judgements take them. LookupError when their trials were dropped or lack what is needed.
+    """Stored results as judgements take them. LookupError when their trials were dropped or lack
+    what is needed.
 
     `own` are the repeats and weights of operators' cases, by id, as `basis` keeps them.
     """
@@ -265,26 +322,38 @@ def _case_outcome(result: TestResult, own: Mapping[str, Any]) -> CaseOutcome:
 
 
 def _retired(result: TestResult, own: Mapping[str, Any]) -> Case:
-    """A stand-in for a case that the suite does not (or no longer) have: enough to be judged, not to be asked."""
+    """A stand-in for a case that the suite does not (or no longer) have: enough to be judged, not
+    to be asked.
+    """
 
     def script(_ref: Ref) -> Script:
         raise LookupError(f"{result.case_id} is no longer part of the suite")
 
-    return Case(result.case_id, result.case_id, Kind(result.kind), Category(result.category), script, **own)
+    return Case(
+        result.case_id, result.case_id, Kind(result.kind), Category(result.category), script, **own
+    )
 
 
 def grade_from(trial: Mapping[str, Any]) -> Grade:
     """A stored trial's grade. KeyError when it lacks what a judgement needs."""
     cause: Failure | None = failure_from(trial["cause"]) if trial.get("cause") else None
     return Grade(
-        passed=trial["passed"], sentence=trial["sentence"], evidence=trial["evidence"], valid=trial["valid"],
-        cause=cause, lacks=trial.get("lacks", ""),
-    )  # fmt: skip
+        passed=trial["passed"],
+        sentence=trial["sentence"],
+        evidence=trial["evidence"],
+        valid=trial["valid"],
+        cause=cause,
+        lacks=trial.get("lacks", ""),
+    )
 
 
 def fit(results: list[TestResult]) -> list[TestResult]:
-    """The results with transcripts dropped until they fit MAX_RUN: those of passed trials first, the longest first."""
-    trials = [(trial, len(json.dumps(trial["calls"]))) for result in results for trial in result.trials]
+    """The results with transcripts dropped until they fit MAX_RUN: those of passed trials first,
+    the longest first.
+    """
+    trials = [
+        (trial, len(json.dumps(trial["calls"]))) for result in results for trial in result.trials
+    ]
     total = sum(size for _trial, size in trials)
     for trial, size in sorted(trials, key=lambda t: (not t[0]["passed"], -t[1])):
         if total <= MAX_RUN:

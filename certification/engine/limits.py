@@ -1,11 +1,13 @@
-"""How fast we may call: one token bucket per region and route, shared by every worker through Redis.
+"""How fast we may call: one token bucket per region and route, shared by every worker through
+Redis.
 
-A bucket exists only once Bedrock has throttled its route. Each throttle halves the rate it allowed until then, each
-second without one adds to it (AIMD); when the rate has grown back well past where it was cut, the bucket goes away.
-While a route has no bucket, a process asks about it once a LEASE_S and lets its calls pass in between: that is how long
-a throttle seen by another worker may stay unknown.
-Bedrock reserves input plus `maxTokens` of a call against the quota, so that is what a call costs here.
-Without Redis the limiter lets calls pass: Bedrock's own throttling is then the only brake.
+A bucket exists only once Bedrock has throttled its route. Each throttle halves the rate it allowed
+until then, each second without one adds to it (AIMD); when the rate has grown back well past where
+it was cut, the bucket goes away. While a route has no bucket, a process asks about it once a
+LEASE_S and lets its calls pass in between: that is how long a throttle seen by another worker may
+stay unknown. Bedrock reserves input plus `maxTokens` of a call against the quota, so that is what a
+call costs here. Without Redis the limiter lets calls pass: Bedrock's own throttling is then the
+only brake.
 """
 
 from __future__ import annotations
@@ -54,10 +56,16 @@ end
 redis.call('HSET', KEYS[1], 'rate', rate, 'level', level, 'at', now)
 redis.call('EXPIRE', KEYS[1], %(ttl)d)
 return wait
-""" % {"window": WINDOW_S, "increase": INCREASE, "release": RELEASE, "burst": MAX_BURST_S, "ttl": TTL_S}  # noqa: UP031
+""" % {
+    "window": WINDOW_S,
+    "increase": INCREASE,
+    "release": RELEASE,
+    "burst": MAX_BURST_S,
+    "ttl": TTL_S,
+}
 
-# KEYS: bucket, spent. ARGV: now, tokens spent since under a lease. Halves the rate, or opens the bucket at half of what
-# was spent lately. Answers the new rate.
+# KEYS: bucket, spent. ARGV: now, tokens spent since under a lease. Halves the rate, or opens the
+# bucket at half of what was spent lately. Answers the new rate.
 THROTTLED = """
 local now, leased = tonumber(ARGV[1]), tonumber(ARGV[2])
 local b = redis.call('HMGET', KEYS[1], 'rate', 'thrown')
@@ -73,12 +81,20 @@ rate = math.max(%(least)f, rate * %(decrease)f)
 redis.call('HSET', KEYS[1], 'rate', rate, 'cut', rate, 'level', 0, 'at', now, 'thrown', now)
 redis.call('EXPIRE', KEYS[1], %(ttl)d)
 return tostring(rate)
-""" % {"window": WINDOW_S, "least": MIN_RATE, "decrease": DECREASE, "ttl": TTL_S, "cool": COOL_DOWN_S}  # noqa: UP031
+""" % {
+    "window": WINDOW_S,
+    "least": MIN_RATE,
+    "decrease": DECREASE,
+    "ttl": TTL_S,
+    "cool": COOL_DOWN_S,
+}
 
 
 @dataclass
 class _Lease:
-    """Until when (monotonic) calls of a route pass without asking, and the tokens of those that did."""
+    """Until when (monotonic) calls of a route pass without asking, and the tokens of those that
+    did.
+    """
 
     until: float
     spent: int = 0
@@ -86,7 +102,9 @@ class _Lease:
 
 @dataclass
 class Limiter:
-    """The shared buckets. `acquire` blocks the calling thread; give it an event to be woken by a stop."""
+    """The shared buckets. `acquire` blocks the calling thread; give it an event to be woken by a
+    stop.
+    """
 
     client: redis.Redis
     prefix: str = "myia:limit"
@@ -100,8 +118,12 @@ class Limiter:
         self._take = self.client.register_script(TAKE)
         self._throttled = self.client.register_script(THROTTLED)
 
-    def acquire(self, region: str, target_id: str, tokens: int, stop: threading.Event, deadline: float) -> bool:
-        """Wait for `tokens` of the route's budget. False when stopped or past `deadline` (monotonic seconds) first."""
+    def acquire(
+        self, region: str, target_id: str, tokens: int, stop: threading.Event, deadline: float
+    ) -> bool:
+        """Wait for `tokens` of the route's budget. False when stopped or past `deadline` (monotonic
+        seconds) first.
+        """
         name = self._name(region, target_id)
         while not stop.is_set():
             if self._passes(name, tokens):
@@ -127,7 +149,9 @@ class Limiter:
         return f"{self.prefix}:{{{region}:{target_id}}}"
 
     def _passes(self, name: str, tokens: int) -> bool:
-        """Whether the route was without a bucket a moment ago; the call's tokens are then noted here, for later."""
+        """Whether the route was without a bucket a moment ago; the call's tokens are then noted
+        here, for later.
+        """
         with self._lock:
             lease = self._leases.get(name)
             if lease is None or time.monotonic() >= lease.until:
@@ -158,7 +182,9 @@ class Limiter:
 
 
 def connect(url: str, max_connections: int) -> Limiter:
-    """A limiter on the Redis at `url`; its pool blocks rather than fails when every connection is taken."""
+    """A limiter on the Redis at `url`; its pool blocks rather than fails when every connection is
+    taken.
+    """
     pool = redis.BlockingConnectionPool.from_url(
         url, max_connections=max_connections, timeout=2, socket_timeout=2, socket_connect_timeout=1
     )

@@ -1,4 +1,6 @@
-"""What the control plane says before any money is spent: listings per region, kept for a quarter of an hour. Never a verdict alone."""
+"""What the control plane says before any money is spent: listings per region, kept for a quarter of
+an hour. Never a verdict alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Any, TypeVar
 
 from certification.bedrock.client import CANARY_MODEL, Bedrock, ListedModel, ListedProfile
 from certification.bedrock.errors import BedrockError
-from certification.exchange import Request, user
+from certification.inference import Request, user
 
 KEEP_S = 15 * 60
 KEEP_FAILURE_S = 30
@@ -34,7 +36,10 @@ class Listing:
         if self.problem:
             return {"listed": None, "problem": self.problem}
         listed = self.models.get(api_model_id)
-        facts: dict[str, Any] = {"listed": listed is not None, "profiles": list(self.profiles_of(api_model_id))}
+        facts: dict[str, Any] = {
+            "listed": listed is not None,
+            "profiles": list(self.profiles_of(api_model_id)),
+        }
         if listed:
             facts |= {
                 "lifecycle": listed.lifecycle,
@@ -46,7 +51,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Canary:
-    """Whether a cheap model that surely works answers in this region: the account's own sign of life."""
+    """Whether a cheap model that surely works answers in this region: the account's own sign of
+    life.
+    """
 
     answered: bool
     reason: str = ""
@@ -68,7 +75,9 @@ class Preflight:
         self._lock = threading.Lock()
 
     def listing(self, region: str) -> Listing:
-        """The region's listing, at most KEEP_S old. Does not raise: a refusal is the listing's `problem`."""
+        """The region's listing, at most KEEP_S old. Does not raise: a refusal is the listing's
+        `problem`.
+        """
         return self._kept("listing", region, lambda: self._list(region))
 
     def canary(self, region: str) -> Canary:

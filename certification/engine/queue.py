@@ -26,28 +26,39 @@ SMALL = 50  # runs whose messages a request may send itself
 
 
 def name_for(priority: str, region: str = "") -> str:
-    """The queue for a job's priority: a click must never wait behind a sweep. A pinned region has queues of its own."""
+    """The queue for a job's priority: a click must never wait behind a sweep. A pinned region has
+    queues of its own.
+    """
     base: str = settings.CERTIFICATION_QUEUE_NAME
     name = base if priority == Priority.INTERACTIVE else f"{base}.bulk"
     return f"{name}.{region}" if region in settings.PINNED_REGIONS else name
 
 
 def taken_here(priority: str) -> list[str]:
-    """The queues that this worker takes messages from: those of its regions when it is pinned, else the common one."""
-    return [name_for(priority, region) for region in settings.WORKER_REGIONS] or [name_for(priority)]
+    """The queues that this worker takes messages from: those of its regions when it is pinned, else
+    the common one.
+    """
+    return [name_for(priority, region) for region in settings.WORKER_REGIONS] or [
+        name_for(priority)
+    ]
 
 
 def publish_job(job: CertificationJob) -> bool:
-    """Get a new job's runs onto the queue: directly when they are few, else through one message to a worker.
+    """Get a new job's runs onto the queue: directly when they are few, else through one message to
+    a worker.
 
-    False when the broker cannot be reached; the runs stay PENDING and `reconcile` sends them when it is back.
+    False when the broker cannot be reached; the runs stay PENDING and `reconcile` sends them when
+    it is back.
     """
     try:
-        waiting(job.priority)  # answers at once that Redis is away; kombu would try for seconds while a request waits
+        # answers at once that Redis is away; kombu would try for seconds while a request waits
+        waiting(job.priority)
         if job.total_runs <= SMALL:
             publish(list(job.runs.values_list("pk", flat=True)), job.priority)
         else:
-            current_app.send_task(PUBLISH_JOB, [str(job.pk)], queue=name_for(Priority.INTERACTIVE), retry=False)
+            current_app.send_task(
+                PUBLISH_JOB, [str(job.pk)], queue=name_for(Priority.INTERACTIVE), retry=False
+            )
     except (OperationalError, redis.RedisError, OSError) as error:
         log.warning("broker_unreachable", job=str(job.pk), error=str(error))
         return False
@@ -56,7 +67,9 @@ def publish_job(job: CertificationJob) -> bool:
 
 
 def publish(run_ids: Sequence[uuid.UUID], priority: str) -> int:
-    """Send one message per run over one connection, noting it in the rows batch by batch. The number sent."""
+    """Send one message per run over one connection, noting it in the rows batch by batch. The
+    number sent.
+    """
     sent = 0
     with current_app.producer_or_acquire() as producer:
         for batch in _batches(run_ids):
@@ -64,18 +77,23 @@ def publish(run_ids: Sequence[uuid.UUID], priority: str) -> int:
             with _at_once(producer):
                 for run_id in batch:
                     name = name_for(priority, regions.get(run_id, ""))
-                    current_app.send_task(CERTIFY_RUN, [str(run_id)], queue=name, producer=producer, retry=False)
+                    current_app.send_task(
+                        CERTIFY_RUN, [str(run_id)], queue=name, producer=producer, retry=False
+                    )
             sent += CertificationRun.objects.mark_queued(batch)
     return sent
 
 
 @contextmanager
 def _at_once(producer: Any) -> Iterator[None]:
-    """Send the block's messages in one round trip, over one Redis client: half the CPU of sending each by itself."""
+    """Send the block's messages in one round trip, over one Redis client: half the CPU of sending
+    each by itself.
+    """
     try:
         with producer.batch(BATCH):
             yield
-    except BatchPublishError as error:  # some may be out: their rows stay as they are and are sent again
+    # some may be out: their rows stay as they are and are sent again
+    except BatchPublishError as error:
         raise OperationalError(str(error)) from error
 
 
@@ -94,10 +112,15 @@ def _batches(run_ids: Iterable[uuid.UUID]) -> Iterable[list[uuid.UUID]]:
 
 @cache
 def _broker() -> redis.Redis:
-    return redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=5, socket_connect_timeout=2)
+    return redis.Redis.from_url(
+        settings.CELERY_BROKER_URL, socket_timeout=5, socket_connect_timeout=2
+    )
 
 
 def waiting(priority: str) -> int:
     """Messages that no worker has taken yet. redis.RedisError when the broker cannot be reached."""
-    names = {name_for(priority), *(name_for(priority, region) for region in settings.PINNED_REGIONS)}
+    names = {
+        name_for(priority),
+        *(name_for(priority, region) for region in settings.PINNED_REGIONS),
+    }
     return sum(int(_broker().llen(name)) for name in names)

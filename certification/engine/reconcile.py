@@ -1,4 +1,6 @@
-"""Putting right what got lost: undelivered messages, dead workers, paused queues, expired certifications."""
+"""Putting right what got lost: undelivered messages, dead workers, paused queues, expired
+certifications.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,21 @@ log = structlog.get_logger(__name__)
 
 ADVISORY_LOCK = 5_870_331  # one reconciliation at a time, whoever starts it
 BATCH = 2000
-# Errors after which we do not know whether our credentials work; any other answer means that they were accepted.
-UNTOLD = frozenset({ErrorCategory.AUTHENTICATION_ERROR, ErrorCategory.NETWORK_ERROR, ErrorCategory.TIMEOUT})
-FORGOTTEN = 10  # times CERTIFICATION_RESEND_AFTER without progress: nobody serves the queue that the job was meant for
+# Errors after which we do not know whether our credentials work; any other answer means that they
+# were accepted.
+INCONCLUSIVE = frozenset(
+    {ErrorCategory.AUTHENTICATION_ERROR, ErrorCategory.NETWORK_ERROR, ErrorCategory.TIMEOUT}
+)
+# times CERTIFICATION_RESEND_AFTER without progress: nobody serves the queue that the job was meant
+# for
+ORPHANED_FACTOR = 10
 
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What was put right, as counts of runs (certifications for `expired`). `busy`: somebody else was at it."""
+    """What was put right, as counts of runs (certifications for `expired`). `busy`: somebody else
+    was at it.
+    """
 
     resent: int = 0
     retried: int = 0
@@ -57,7 +66,7 @@ def reconcile() -> Reconciled:
         if not alone:
             return Reconciled(busy=True)
         retried, given_up = _stalled()
-        given_up += _stranded()
+        given_up += _fail_orphaned()
         resumed, paused, abandoned = _pauses()
         try:
             resent = sum(_undelivered(priority) for priority in Priority.values)
@@ -66,7 +75,13 @@ def reconcile() -> Reconciled:
             log.warning("broker_unreachable", error=str(error))
             resent, reachable = 0, False
         done = Reconciled(
-            resent, retried, given_up + abandoned, ModelCertification.objects.expire(), resumed, paused, reachable
+            resent,
+            retried,
+            given_up + abandoned,
+            ModelCertification.objects.expire(),
+            resumed,
+            paused,
+            reachable,
         )
     if done != Reconciled(paused=done.paused):
         log.info("reconciled", **{k: v for k, v in done.__dict__.items() if v})
@@ -95,29 +110,35 @@ def _stalled() -> tuple[int, int]:
             retried += run.retry_stalled(before)
         else:
             message = f"The worker died {run.attempt} times while working on this run; it was not tried again."
-            given_up += run.give_up(Reason.UNKNOWN, message, unless_alive_since=before)
+            given_up += run.mark_failed(Reason.UNKNOWN, message, unless_alive_since=before)
     return retried, given_up
 
 
-def _takeable() -> Q:
-    """The runs that our workers may take: of our backend, and of our queues, or of queues that nobody serves any more.
+def _claimable() -> Q:
+    """The runs that our workers may take: of our backend, and of our queues, or of queues that
+    nobody serves any more.
 
-    Installations may share a database: the demo has queues and an emulator of its own beside a running stack.
+    Installations may share a database: the demo has queues and an emulator of its own beside a
+    running stack.
     """
     queue_name = settings.CERTIFICATION_QUEUE_NAME
-    forgotten = timezone.now() - timedelta(seconds=FORGOTTEN * settings.CERTIFICATION_RESEND_AFTER)
+    forgotten = timezone.now() - timedelta(
+        seconds=ORPHANED_FACTOR * settings.CERTIFICATION_RESEND_AFTER
+    )
     ours = Q(job__config__queue=queue_name) | Q(job__config__queue__isnull=True)
     return Q(backend=backend.name()) & (ours | Q(job__updated_at__lt=forgotten))
 
 
-def _stranded() -> int:
-    """Give up runs of a backend that is no longer in use: no worker may take them, and their pairs stay blocked."""
+def _fail_orphaned() -> int:
+    """Give up runs of a backend that is no longer in use: no worker may take them, and their pairs
+    stay blocked.
+    """
     before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_PAUSE_LIMIT)
-    waiting = CertificationRun.objects.filter(status__in=WAITING, job__updated_at__lt=before).exclude(
-        backend=backend.name()
-    )
+    waiting = CertificationRun.objects.filter(
+        status__in=WAITING, job__updated_at__lt=before
+    ).exclude(backend=backend.name())
     return sum(
-        run.give_up(
+        run.mark_failed(
             Reason.CLIENT_MISCONFIGURED,
             f"The run was asked for on the {run.get_backend_display()} backend, and no worker with that backend took it.",
         )
@@ -126,19 +147,23 @@ def _stranded() -> int:
 
 
 def _undelivered(priority: str) -> int:
-    """Send again what no message is out for. Queues deliver in order, so the oldest of the waiting rows are the lost ones.
+    """Send again what no message is out for. Queues deliver in order, so the oldest of the waiting
+    rows are the lost ones.
 
-    A message that a worker has taken but not started counts as lost here: its duplicate loses the claim and ends.
+    A message that a worker has taken but not started counts as lost here: its duplicate loses the
+    claim and ends.
     """
-    mine = CertificationRun.objects.filter(_takeable(), status__in=WAITING, job__priority=priority)
+    mine = CertificationRun.objects.filter(_claimable(), status__in=WAITING, job__priority=priority)
     paused = QueuePause.objects.current(backend.name()) and priority == Priority.BULK
     missing = mine.count() - queue.waiting(priority)
     if missing <= 0 or paused:
         return 0
     before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_RESEND_AFTER)
-    lost = CertificationRun.objects.undelivered(before).filter(_takeable(), job__priority=priority)
+    lost = CertificationRun.objects.undelivered(before).filter(_claimable(), job__priority=priority)
     ids = list(
-        lost.order_by(F("enqueued_at").asc(nulls_first=True), "created_at").values_list("pk", flat=True)[:missing]
+        lost.order_by(F("enqueued_at").asc(nulls_first=True), "created_at").values_list(
+            "pk", flat=True
+        )[:missing]
     )
     sent = queue.publish(ids, priority) if ids else 0
     if sent:
@@ -148,7 +173,9 @@ def _undelivered(priority: str) -> int:
 
 
 def _pauses() -> tuple[int, bool, int]:
-    """Try the credentials of a paused queue: resume it when they work, give its runs up when it has lasted too long."""
+    """Try the credentials of a paused queue: resume it when they work, give its runs up when it has
+    lasted too long.
+    """
     pause = QueuePause.objects.current(backend.name())
     if pause is None:
         return 0, False, 0
@@ -161,7 +188,7 @@ def _pauses() -> tuple[int, bool, int]:
         return 0, True, 0
     message = f"The queue was paused for over {limit}: {pause.message}"
     runs = _waiting_bulk(pause.backend).select_related("job")[:BATCH]
-    return 0, True, sum(run.give_up(Reason(pause.error_reason), message) for run in runs)
+    return 0, True, sum(run.mark_failed(Reason(pause.error_reason), message) for run in runs)
 
 
 def _waiting_bulk(backend_name: str) -> QuerySet[CertificationRun]:
@@ -175,5 +202,5 @@ def _credentials_work() -> bool:
     try:
         bedrock.foundation_models(bedrock.connection.home_region)
     except BedrockError as error:
-        return error.category not in UNTOLD
+        return error.category not in INCONCLUSIVE
     return True

@@ -1,4 +1,6 @@
-"""Stored evidence judged again under today's policy, without a call. What was judged before stays beside it."""
+"""Stored evidence judged again under today's policy, without a call. What was judged before stays
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ import structlog
 from django.db import transaction
 
 from certification.engine import evidence
-from certification.models import CertificationRun, ModelCertification, RunJudgement, State, TestResult, User
+from certification.models import (
+    CertificationRun,
+    ModelCertification,
+    RunJudgement,
+    State,
+    TestResult,
+    User,
+)
 from certification.reasons import Reason
 from certification.suite import registry, scoring
 from certification.suite.scoring import Judgement
@@ -35,7 +44,11 @@ class Change:
         if new is None:
             return False
         score = None if new.score is None else int(new.score)
-        return (new.verdict, score, new.rating) != (self.run.verdict, self.run.score, self.run.rating)
+        return (new.verdict, score, new.rating) != (
+            self.run.verdict,
+            self.run.score,
+            self.run.rating,
+        )
 
 
 def runs_to_judge(runs: Iterable[CertificationRun]) -> Iterator[Change]:
@@ -48,7 +61,9 @@ def runs_to_judge(runs: Iterable[CertificationRun]) -> Iterator[Change]:
 
 
 def restore(run: CertificationRun, results: Sequence[TestResult]) -> scoring.Run:
-    """The judgement's input as it was, from what the run stored. LookupError when something is missing."""
+    """The judgement's input as it was, from what the run stored. LookupError when something is
+    missing.
+    """
     kept: Mapping[str, Any] = run.environment["judged"]
     if not results:
         raise LookupError("no results")
@@ -67,8 +82,12 @@ def restore(run: CertificationRun, results: Sequence[TestResult]) -> scoring.Run
 
 
 def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]]:
-    """The runs with a verdict (of one job, or those that certifications stand on), in batches with their results."""
-    runs = CertificationRun.objects.filter(status=State.COMPLETED).exclude(environment__judged__isnull=True)
+    """The runs with a verdict (of one job, or those that certifications stand on), in batches with
+    their results.
+    """
+    runs = CertificationRun.objects.filter(status=State.COMPLETED).exclude(
+        environment__judged__isnull=True
+    )
     if job_id is not None:
         runs = runs.filter(job_id=job_id)
     else:
@@ -80,17 +99,33 @@ def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]
 
 
 @transaction.atomic
-def write(changes: Sequence[Change], by: User | None = None, version: str = registry.POLICY_VERSION) -> int:
-    """Keep the new judgements beside the old ones and let certifications follow. The number of runs judged."""
+def write(
+    changes: Sequence[Change], by: User | None = None, version: str = registry.POLICY_VERSION
+) -> int:
+    """Keep the new judgements beside the old ones and let certifications follow. The number of runs
+    judged.
+    """
     rows = [row for change in changes if (row := _row(change, by, version))]
     RunJudgement.objects.bulk_create(
-        rows, update_conflicts=True, unique_fields=["run", "policy_version"],
-        update_fields=["verdict", "score", "rating", "lower_bound", "reason", "message", "judged_by"],
-    )  # fmt: skip
+        rows,
+        update_conflicts=True,
+        unique_fields=["run", "policy_version"],
+        update_fields=[
+            "verdict",
+            "score",
+            "rating",
+            "lower_bound",
+            "reason",
+            "message",
+            "judged_by",
+        ],
+    )
     for change in changes:
         if change.judgement is not None and change.differs:
             score = None if change.judgement.score is None else int(change.judgement.score)
-            ModelCertification.rejudge(change.run, change.judgement.verdict, score, change.judgement.rating)
+            ModelCertification.rejudge(
+                change.run, change.judgement.verdict, score, change.judgement.rating
+            )
     log.info("rescored", runs=len(rows), changed=sum(c.differs for c in changes), policy=version)
     return len(rows)
 

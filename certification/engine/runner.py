@@ -29,10 +29,20 @@ from django.utils import timezone
 
 from certification.bedrock.client import Bedrock
 from certification.bedrock.errors import BedrockError
-from certification.engine import backend, evidence, limits, standing
+from certification.engine import backend, evidence, limits, publication
 from certification.engine.evidence import Attempt
 from certification.engine.preflight import Preflight
-from certification.exchange import AnyRequest, EmbedRequest, Failure, Operation, Outcome, Reply, Request, Text, Timing
+from certification.inference import (
+    AnyRequest,
+    EmbedRequest,
+    Failure,
+    Operation,
+    Outcome,
+    Reply,
+    Request,
+    Text,
+    Timing,
+)
 from certification.models import (
     Acceptance,
     AIModel,
@@ -49,7 +59,16 @@ from certification.models import (
 )
 from certification.reasons import ErrorCategory, Owner, Reason, Status
 from certification.suite import custom, plan, registry, scoring
-from certification.suite.case import Case, Context, Feature, Grade, Kind, Memory, Script, play
+from certification.suite.case import (
+    Case,
+    Context,
+    Feature,
+    Grade,
+    Kind,
+    ProbeCache,
+    Script,
+    execute,
+)
 from certification.suite.plan import Trial
 from certification.suite.scoring import CaseOutcome, Judgement
 
@@ -57,14 +76,17 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 4  # of one call
-# How many times CERTIFICATION_TIMEOUT a run of each tier may take: the full one makes ten times the quick one's calls.
-TIMES = {Tier.QUICK: 1, Tier.FULL: 3, Tier.DEEP: 6}
+# How many times CERTIFICATION_TIMEOUT a run of each tier may take: the full one makes ten times the
+# quick one's calls.
+TIMEOUT_FACTOR = {Tier.QUICK: 1, Tier.FULL: 3, Tier.DEEP: 6}
 BACKOFF_S = (0.4, 1.2, 3.0)
-PULSE_S = 1.0
-# Hundreds of call threads ask for the interpreter this often while they wait for it, and each time costs CPU (Python's own
-# 5 ms: a quarter more for 300 calls in flight); none of them holds it for longer anyway.
+HEARTBEAT_INTERVAL_S = 1.0
+# Hundreds of call threads ask for the interpreter this often while they wait for it, and each time
+# costs CPU (Python's own 5 ms: a quarter more for 300 calls in flight); none of them holds it for
+# longer anyway.
 SWITCH_S = 0.02
-# Python looks for garbage every 700 new objects, and once in a while among all that Django and botocore keep for good.
+# Python looks for garbage every 700 new objects, and once in a while among all that Django and
+# botocore keep for good.
 GARBAGE_EVERY = 10_000
 MAX_IDENTIFIER = 100  # characters
 PERSIST_S = 60.0  # how long a result waits for a database that is away
@@ -75,7 +97,7 @@ NEXT_ROUTE = frozenset(
         Reason.UNKNOWN_MODEL, Reason.SCP_DENIED,
     }
 )  # fmt: skip
-ACCOUNT_DOUBTS = frozenset({ErrorCategory.PERMISSION_ERROR, ErrorCategory.MODEL_ACCESS})
+ACCOUNT_ERRORS = frozenset({ErrorCategory.PERMISSION_ERROR, ErrorCategory.MODEL_ACCESS})
 
 
 class Stopped(Exception):
@@ -84,7 +106,9 @@ class Stopped(Exception):
 
 @dataclass
 class Worker:
-    """One process's share of the work: a bounded pool of call threads and the pulse that shows its runs are alive."""
+    """One process's share of the work: a bounded pool of call threads and the pulse that shows its
+    runs are alive.
+    """
 
     bedrock: Bedrock
     limiter: limits.Limiter
@@ -92,10 +116,10 @@ class Worker:
     calls: ThreadPoolExecutor
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{getpid()}")
     draining: threading.Event = field(default_factory=threading.Event)
-    _active: dict[uuid.UUID, Execution] = field(default_factory=dict)
+    _active: dict[uuid.UUID, RunExecution] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _pulse: threading.Thread | None = None
-    last_pulse: float = 0.0
+    last_heartbeat: float = 0.0
 
     def __post_init__(self) -> None:
         self.preflight = Preflight(self.bedrock)
@@ -106,7 +130,7 @@ class Worker:
         return len(self._active)
 
     @contextmanager
-    def watching(self, execution: Execution) -> Iterator[None]:
+    def watching(self, execution: RunExecution) -> Iterator[None]:
         """Keep the run's heartbeat going while the block runs."""
         with self._lock:
             self._active[execution.run.pk] = execution
@@ -130,26 +154,31 @@ class Worker:
 
     def _beat(self) -> None:
         while True:
-            time.sleep(PULSE_S)
+            time.sleep(HEARTBEAT_INTERVAL_S)
             with self._lock:
                 mine = dict(self._active)
             if not mine:
                 continue
             try:
-                with released():
-                    alive = CertificationRun.objects.beat({pk: e.run.claimed_by for pk, e in mine.items()})
-            except DatabaseProblem as error:  # whatever it is: without a pulse every run of this worker is lost
+                with returning_connection():
+                    alive = CertificationRun.objects.heartbeat(
+                        {pk: e.run.claimed_by for pk, e in mine.items()}
+                    )
+            # whatever it is: without a pulse every run of this worker is lost
+            except DatabaseProblem as error:
                 log.warning("heartbeat_failed", error=str(error))
                 continue
-            self.last_pulse = time.monotonic()
+            self.last_heartbeat = time.monotonic()
             for pk, execution in mine.items():
                 if pk not in alive:
                     execution.lose()
 
 
 @contextmanager
-def released() -> Iterator[None]:
-    """Give the database connection back to the pool after the block: runs last long and touch the database rarely."""
+def returning_connection() -> Iterator[None]:
+    """Give the database connection back to the pool after the block: runs last long and touch the
+    database rarely.
+    """
     try:
         yield
     finally:
@@ -157,18 +186,20 @@ def released() -> Iterator[None]:
             connection.close()
 
 
-_making = threading.Lock()
+_creation_lock = threading.Lock()
 
 
 def worker() -> Worker:
-    """This process's worker, made at first use: one, however many threads ask at once (`drain` knows only one)."""
-    with _making:
+    """This process's worker, made at first use: one, however many threads ask at once (`drain`
+    knows only one).
+    """
+    with _creation_lock:
         return _worker()
 
 
-def forget_worker() -> None:
+def reset_worker() -> None:
     """Have the next `worker` made anew, under the settings of then: for tests."""
-    with _making:
+    with _creation_lock:
         _worker.cache_clear()
 
 
@@ -188,23 +219,30 @@ def _worker() -> Worker:
 
 
 def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
-    """Work on one run from claim to verdict. The finished run; None when it was not ours to take or to finish."""
+    """Work on one run from claim to verdict. The finished run; None when it was not ours to take or
+    to finish.
+    """
     if worker.draining.is_set():
         return None
-    with released():
-        # A message may have come from where another backend is in use: its evidence would carry the wrong name.
-        claimed = CertificationRun.objects.claim(run_id, f"{worker.name}:{uuid.uuid4().hex[:12]}", backend.name())
+    with returning_connection():
+        # A message may have come from where another backend is in use: its evidence would carry the
+        # wrong name.
+        claimed = CertificationRun.objects.claim(
+            run_id, f"{worker.name}:{uuid.uuid4().hex[:12]}", backend.name()
+        )
         if claimed is None:
             return None
-        execution = Execution(claimed, worker, claimed.routes)
-        execution.own_specs = OperatorCase.objects.specs() if claimed.tier != Tier.QUICK else ()
+        execution = RunExecution(claimed, worker, claimed.routes)
+        execution.custom_specs = OperatorCase.objects.specs() if claimed.tier != Tier.QUICK else ()
         execution.known_refusals = known_refusals(claimed.model)
     with worker.watching(execution):
         return claimed if _certify(execution) else None
 
 
-def _certify(execution: Execution) -> bool:
-    """From the claim to what is written. False when nothing is: the run is no longer ours, or handed back."""
+def _certify(execution: RunExecution) -> bool:
+    """From the claim to what is written. False when nothing is: the run is no longer ours, or
+    handed back.
+    """
     try:
         judgement = execution.certify()
     except Stopped:
@@ -214,7 +252,7 @@ def _certify(execution: Execution) -> bool:
     return _finish(execution, judgement)
 
 
-def _stopped(execution: Execution) -> bool:
+def _stopped(execution: RunExecution) -> bool:
     """Nothing of a lost run is written; one that is handed back starts again elsewhere."""
     if execution.lost:
         log.info("run_lost", run=str(execution.run.pk))
@@ -223,8 +261,10 @@ def _stopped(execution: Execution) -> bool:
     return False
 
 
-def _refused_credentials(execution: Execution, failure: Failure) -> bool:
-    """Wrong or expired credentials are ours: nothing is said about the model. A sweep pauses, a click learns at once."""
+def _refused_credentials(execution: RunExecution, failure: Failure) -> bool:
+    """Wrong or expired credentials are ours: nothing is said about the model. A sweep pauses, a
+    click learns at once.
+    """
     run = execution.run
     if run.job.priority == Priority.BULK:
         told = replace(failure, message=evidence.cut(failure.message))
@@ -248,8 +288,10 @@ def _refused_credentials(execution: Execution, failure: Failure) -> bool:
     return won
 
 
-def _finish(execution: Execution, judgement: Judgement) -> bool:
-    """Results, run, job and certification in one transaction. False when the run was no longer ours."""
+def _finish(execution: RunExecution, judgement: Judgement) -> bool:
+    """Results, run, job and certification in one transaction. False when the run was no longer
+    ours.
+    """
     run, outcome = execution.run, execution.outcome(judgement)
     ttl = timedelta(days=settings.CERTIFICATION_TTL_DAYS)
     says_something = judgement.verdict != Status.PENDING or (
@@ -259,10 +301,12 @@ def _finish(execution: Execution, judgement: Judgement) -> bool:
 
     def also() -> None:
         if execution.trials:
-            Acceptance.forget(run.model, execution.contradicted())
-            Acceptance.learn(run.model_id, run.region_id, execution.learnt(), timezone.now())
+            Acceptance.forget(run.model, execution.stale_support())
+            Acceptance.learn(
+                run.model_id, run.region_id, execution.observed_support(), timezone.now()
+            )
         if says_something:
-            standing.publish(run, ttl)
+            publication.publish(run, ttl)
 
     won = persist(lambda: run.finish(outcome, results, also))
     _tell(run, outcome, won=won)
@@ -274,18 +318,28 @@ def _tell(run: CertificationRun, outcome: RunOutcome, *, won: bool) -> None:
         log.info("run_lost", run=str(run.pk))
         return
     log.info(
-        "run_finished", run=str(run.pk), job=str(run.job_id), model=run.model.api_model_id, region=run.region_id,
-        status=outcome.status, verdict=outcome.verdict, score=outcome.score, reason=outcome.error_reason,
-        calls=outcome.calls, retries=outcome.retries,
-    )  # fmt: skip
+        "run_finished",
+        run=str(run.pk),
+        job=str(run.job_id),
+        model=run.model.api_model_id,
+        region=run.region_id,
+        status=outcome.status,
+        verdict=outcome.verdict,
+        score=outcome.score,
+        reason=outcome.error_reason,
+        calls=outcome.calls,
+        retries=outcome.retries,
+    )
 
 
 def persist(write: Callable[[], T]) -> T:
-    """Run a database write, again while the database is away, for up to PERSIST_S: a result must not be lost to a restart."""
+    """Run a database write, again while the database is away, for up to PERSIST_S: a result must
+    not be lost to a restart.
+    """
     deadline = time.monotonic() + PERSIST_S
     while True:
         try:
-            with released():
+            with returning_connection():
                 return write()
         except (OperationalError, InterfaceError) as error:
             if time.monotonic() > deadline:
@@ -295,13 +349,21 @@ def persist(write: Callable[[], T]) -> T:
 
 
 def known_refusals(model: AIModel) -> dict[Feature, Failure]:
-    """What need not be asked of a model again. What the catalogue declares is asked all the same: a verdict hangs on it."""
+    """What need not be asked of a model again. What the catalogue declares is asked all the same: a
+    verdict hangs on it.
+    """
     kept = Acceptance.refusals(model.pk, timezone.now())
-    return {key: evidence.failure_from(said) for key, said in kept.items() if key[1] not in model.capabilities}
+    return {
+        key: evidence.failure_from(said)
+        for key, said in kept.items()
+        if key[1] not in model.capabilities
+    }
 
 
-class Execution:
-    """The state of one run while it is worked on. Trials run in the worker's call threads; they never touch the database."""
+class RunExecution:
+    """The state of one run while it is worked on. Trials run in the worker's call threads; they
+    never touch the database.
+    """
 
     def __init__(self, run: CertificationRun, worker: Worker, routes: Sequence[Route]) -> None:
         self.run = run
@@ -313,18 +375,23 @@ class Execution:
         self.targets: list[tuple[str, str]] = []
         self.target, self.target_kind = self.model_id, RouteKind.ON_DEMAND.value
         self.route_settled = False
-        self.deadline = time.monotonic() + settings.CERTIFICATION_TIMEOUT / 1000 * TIMES[Tier(run.tier)]
+        self.deadline = (
+            time.monotonic()
+            + settings.CERTIFICATION_TIMEOUT / 1000 * TIMEOUT_FACTOR[Tier(run.tier)]
+        )
         self.stop = threading.Event()
         self.lost = False
-        self.nobody_answers = False
+        self.endpoint_down = False
         self.unauthenticated: Failure | None = None
         self.cases: tuple[Case, ...] = ()
         self.grades: dict[str, list[Grade]] = defaultdict(list)
-        self.trials: dict[str, list[tuple[Script, Grade, list[Attempt], Memory]]] = defaultdict(list)
+        self.trials: dict[str, list[tuple[Script, Grade, list[Attempt], ProbeCache]]] = defaultdict(
+            list
+        )
         self.known_refusals: Mapping[Feature, Failure] = {}
         self.attempts: list[Attempt] = []
         self.retries = 0
-        self.own_specs: tuple[custom.Spec, ...] = ()
+        self.custom_specs: tuple[custom.Spec, ...] = ()
         self.environment: dict[str, object] = {"worker": worker.name}
         self._lock = threading.Lock()
         self._started: dict[str, int] = defaultdict(int)
@@ -336,15 +403,17 @@ class Execution:
 
     @property
     def suite_version(self) -> str:
-        """What was asked: the suite's version, and a hash of the operators' own cases where there are any."""
-        return registry.version_with(self.own_specs)
+        """What was asked: the suite's version, and a hash of the operators' own cases where there
+        are any.
+        """
+        return registry.version_with(self.custom_specs)
 
     def lose(self) -> None:
         """The run is no longer ours: stop, and write nothing."""
         self.lost = True
         self.stop.set()
 
-    # -- the story of a run -------------------------------------------------------------------------------------------
+    # -- the story of a run ------------------------------------------------------------------------
 
     def certify(self) -> Judgement:
         """Preflight, route, access gate, the tier's other cases, verdict. Raises Stopped."""
@@ -353,10 +422,12 @@ class Execution:
         if self.known_routes and all(r.kind == RouteKind.MANTLE for r in self.known_routes):
             return scoring.not_on_runtime()
         self.choose_route()
-        self.cases = registry.cases(self.run.model.kind, self.run.tier, self.capabilities, self.own_specs)
+        self.cases = registry.cases(
+            self.run.model.kind, self.run.tier, self.capabilities, self.custom_specs
+        )
         self._work_through()
         judgement = scoring.judge(self._seen())
-        if judgement.reason and judgement.reason.category in ACCOUNT_DOUBTS:
+        if judgement.reason and judgement.reason.category in ACCOUNT_ERRORS:
             canary = self.worker.preflight.canary(self.region)
             self.environment["canary"] = {"answered": canary.answered, "reason": canary.reason}
         return judgement
@@ -369,14 +440,20 @@ class Execution:
         self.target, self.target_kind = self.targets[0]
 
     def _targets(self, listed_profiles: Iterable[str]) -> list[tuple[str, str]]:
-        """(target id, route kind) in the order to try: what the catalogue knows, then what the region lists, else the bare id."""
-        targets = {r.target_id: str(r.kind) for r in self.known_routes if r.kind != RouteKind.MANTLE}
+        """(target id, route kind) in the order to try: what the catalogue knows, then what the
+        region lists, else the bare id.
+        """
+        targets = {
+            r.target_id: str(r.kind) for r in self.known_routes if r.kind != RouteKind.MANTLE
+        }
         for profile in sorted(listed_profiles, key=lambda p: p.startswith("global.")):
             targets.setdefault(profile, RouteKind.INFERENCE_PROFILE.value)
         return list(targets.items()) or [(self.model_id, RouteKind.ON_DEMAND.value)]
 
     def _work_through(self) -> None:
-        """Play trials as the plan wants them, in at most `calls_per_run` call threads, until nothing is due."""
+        """Play trials as the plan wants them, in at most `calls_per_run` call threads, until
+        nothing is due.
+        """
         with self._lock:
             self._plan()
             self._open_lanes()
@@ -387,19 +464,25 @@ class Execution:
             raise Stopped
 
     def _plan(self) -> None:
-        """Ask for the trials that are due now. Long chains of calls go first: the run cannot end before they do."""
+        """Ask for the trials that are due now. Long chains of calls go first: the run cannot end
+        before they do.
+        """
         if self.stop.is_set():
             self._due.clear()
             return
-        fresh = plan.next_trials(self.cases, self.grades, self._started, self.run.tier, self._so_far)
+        fresh = plan.next_trials(
+            self.cases, self.grades, self._started, self.run.tier, self._so_far
+        )
         for trial in fresh:
             self._started[trial.case.id] += 1
         if fresh:
             self._due += [(trial, trial.script(self.run.variant_seed)) for trial in fresh]
-            self._due.sort(key=lambda due: (due[0].case.together, -len(due[1].steps)))
+            self._due.sort(key=lambda due: (due[0].case.concurrent, -len(due[1].steps)))
 
     def _open_lanes(self) -> None:
-        """Give call threads to the trials that are due, as many as the run may have; a burst once nothing else is left."""
+        """Give call threads to the trials that are due, as many as the run may have; a burst once
+        nothing else is left.
+        """
         while self._lanes < self.worker.calls_per_run and (due := self._next()):
             self._lanes += 1
             self._idle.clear()
@@ -409,10 +492,12 @@ class Execution:
 
     def _next(self) -> tuple[Trial, Script] | None:
         """The next trial that may start beside others."""
-        return self._due.pop(0) if self._due and not self._due[0][0].case.together else None
+        return self._due.pop(0) if self._due and not self._due[0][0].case.concurrent else None
 
     def _open_burst(self) -> None:
-        """All due trials of the next case at once, in threads of their own: the shared ones may be busy."""
+        """All due trials of the next case at once, in threads of their own: the shared ones may be
+        busy.
+        """
         case = self._due[0][0].case
         burst = [due for due in self._due if due[0].case is case]
         self._due = [due for due in self._due if due[0].case is not case]
@@ -422,7 +507,9 @@ class Execution:
             threading.Thread(target=self._lane, args=due, name="burst", daemon=True).start()
 
     def _lane(self, trial: Trial, script: Script) -> None:
-        """One call thread's part: a trial, and another one for as long as any is due. No hand-over, no idle slot between."""
+        """One call thread's part: a trial, and another one for as long as any is due. No hand-over,
+        no idle slot between.
+        """
         due: tuple[Trial, Script] | None = (trial, script)
         try:
             while due:
@@ -446,16 +533,26 @@ class Execution:
         """One trial in the calling thread: play it, grade it, keep both."""
         attempts: list[Attempt] = []
         script = script or trial.script(self.run.variant_seed)
-        # A gate that failed may have failed for what we believe of the model: its retries ask everything anew.
-        memory = Memory({} if trial.case.kind == Kind.GATE and trial.index else self.known_refusals)
+        # A gate that failed may have failed for what we believe of the model: its retries ask
+        # everything anew.
+        memory = ProbeCache(
+            {} if trial.case.kind == Kind.GATE and trial.index else self.known_refusals
+        )
         try:
-            most = 1 if trial.case.together else MAX_ATTEMPTS  # a call of a burst that is tried again is in none
-            outcomes = play(script, lambda request: self.call(request, attempts, most), self.capabilities, memory)
+            # a call of a burst that is tried again is in none
+            most = 1 if trial.case.concurrent else MAX_ATTEMPTS
+            outcomes = execute(
+                script,
+                lambda request: self.call(request, attempts, most),
+                self.capabilities,
+                memory,
+            )
         except Stopped:
             return
         grade = script.grade(outcomes, self._context(trial))
         with self._lock:
-            # By number, not as they end: a trial's place is what its prompt was drawn from, here and in other regions.
+            # By number, not as they end: a trial's place is what its prompt was drawn from, here
+            # and in other regions.
             kept = self.trials[trial.case.id]
             insort(kept, (script, grade, attempts, memory), key=lambda one: one[0].ref.trial)
             self.grades[trial.case.id] = [one[1] for one in kept]
@@ -464,7 +561,7 @@ class Execution:
 
     def _context(self, trial: Trial) -> Context:
         texts: tuple[str, ...] = ()
-        if trial.case.over_run:
+        if trial.case.whole_run:
             texts = tuple(a.outcome.text for a in self.attempts if isinstance(a.outcome, Reply))
         return Context(
             reasoning="reasoning" in self.capabilities,
@@ -473,19 +570,26 @@ class Execution:
             context_window=self.run.model.context_window,
         )
 
-    # -- one call -----------------------------------------------------------------------------------------------------
+    # -- one call ----------------------------------------------------------------------------------
 
-    def call(self, request: AnyRequest, attempts: list[Attempt], most: int = MAX_ATTEMPTS) -> Outcome:
-        """One call with the system's only retry loop. Raises Stopped between attempts; errors come back as Failure."""
+    def call(
+        self, request: AnyRequest, attempts: list[Attempt], most: int = MAX_ATTEMPTS
+    ) -> Outcome:
+        """One call with the system's only retry loop. Raises Stopped between attempts; errors come
+        back as Failure.
+        """
         number, failures = 0, 0
         while True:
             if self.stop.is_set():
                 raise Stopped
             number += 1
             outcome = self._attempt(request)
-            self._note(Attempt(request, outcome, number, datetime.now(UTC).isoformat(), self.target), attempts)
+            self._note(
+                Attempt(request, outcome, number, datetime.now(UTC).isoformat(), self.target),
+                attempts,
+            )
             if not isinstance(outcome, Failure):
-                self.nobody_answers = False
+                self.endpoint_down = False
                 return outcome
             if outcome.reason.category == ErrorCategory.AUTHENTICATION_ERROR:
                 self.unauthenticated = outcome
@@ -494,24 +598,33 @@ class Execution:
             if self._moves_on(outcome):
                 continue
             failures += 1
-            # A broken answer is evidence about the model and stays one; only what says nothing about it is tried again.
+            # A broken answer is evidence about the model and stays one; only what says nothing
+            # about it is tried again.
             worth_it = outcome.reason.retryable and outcome.reason.facts.is_infrastructure
             if failures >= MAX_ATTEMPTS and outcome.reason.category == ErrorCategory.NETWORK_ERROR:
-                self.nobody_answers = True  # the run's other calls try once: no minutes are spent on a dead endpoint
-            if not worth_it or failures >= (1 if self.nobody_answers else most) or not self._pause(failures):
+                # the run's other calls try once: no minutes are spent on a dead endpoint
+                self.endpoint_down = True
+            if (
+                not worth_it
+                or failures >= (1 if self.endpoint_down else most)
+                or not self._pause(failures)
+            ):
                 return outcome
             with self._lock:
                 self.retries += 1
 
     def _attempt(self, request: AnyRequest) -> Outcome:
         tokens = _cost_in_tokens(request)
-        if not self.worker.limiter.acquire(self.region, self.target, tokens, self.stop, self.deadline):
+        if not self.worker.limiter.acquire(
+            self.region, self.target, tokens, self.stop, self.deadline
+        ):
             if self.stop.is_set():
                 raise Stopped
             return Failure(
-                Reason.DEADLINE, "The run's time was over before the route's rate limit allowed another call.",
+                Reason.DEADLINE,
+                "The run's time was over before the route's rate limit allowed another call.",
                 operation=request.operation,
-            )  # fmt: skip
+            )
         started = time.perf_counter()
         remaining = self.deadline - time.monotonic()
         try:
@@ -528,7 +641,9 @@ class Execution:
             self.attempts.append(attempt)
 
     def _moves_on(self, failure: Failure) -> bool:
-        """Go to the next route when this one was refused as a route. Only the access gate runs while no route is settled."""
+        """Go to the next route when this one was refused as a route. Only the access gate runs
+        while no route is settled.
+        """
         if self.route_settled or failure.reason not in NEXT_ROUTE:
             return False
         position = self.targets.index((self.target, self.target_kind))
@@ -544,7 +659,7 @@ class Execution:
             return False
         return not self.stop.wait(seconds)
 
-    # -- the verdict --------------------------------------------------------------------------------------------------
+    # -- the verdict -------------------------------------------------------------------------------
 
     @property
     def calls(self) -> scoring.Calls:
@@ -557,22 +672,30 @@ class Execution:
             tier=self.run.tier,
             outcomes=outcomes,
             calls=self.calls,
-            model_class=scoring.model_class(self.capabilities, None if price is None else float(price)),
+            model_class=scoring.model_class(
+                self.capabilities, None if price is None else float(price)
+            ),
             interrupted=Reason.DEADLINE if time.monotonic() > self.deadline else None,
             declared=self.capabilities,
         )
 
     def _seen(self) -> scoring.Run:
         refused = bool(self.cases) and plan.refusal_ends(self.cases, self.grades)
-        return replace(self._so_far(self._case_outcomes()), access=self._refusal() if refused else None)
+        return replace(
+            self._so_far(self._case_outcomes()), access=self._refusal() if refused else None
+        )
 
     def _case_outcomes(self) -> tuple[CaseOutcome, ...]:
         skipped = registry.skipped(self.run.model.kind, self.run.tier, self.capabilities)
         return (*plan.outcomes_of(self.cases, self.grades), *skipped) if self.cases else ()
 
     def _refusal(self) -> Failure | None:
-        """What refused the access gate. Bedrock says "invalid identifier" of models it serves elsewhere: we know better."""
-        last = next((a.outcome for a in reversed(self.attempts) if isinstance(a.outcome, Failure)), None)
+        """What refused the access gate. Bedrock says "invalid identifier" of models it serves
+        elsewhere: we know better.
+        """
+        last = next(
+            (a.outcome for a in reversed(self.attempts) if isinstance(a.outcome, Failure)), None
+        )
         if last and last.reason == Reason.UNKNOWN_MODEL and self._offered_elsewhere():
             return replace(last, reason=Reason.NOT_IN_REGION)
         return last
@@ -583,8 +706,13 @@ class Execution:
     def outcome(self, judgement: Judgement) -> RunOutcome:
         """Everything the run's row stores."""
         replies = [a.outcome for a in self.attempts if isinstance(a.outcome, Reply)]
-        usages = [o.usage for a in self.attempts if not isinstance(o := a.outcome, Failure) and o.usage]
-        tokens_in, tokens_out = sum(u.input_tokens for u in usages), sum(u.output_tokens for u in usages)
+        usages = [
+            o.usage for a in self.attempts if not isinstance(o := a.outcome, Failure) and o.usage
+        ]
+        tokens_in, tokens_out = (
+            sum(u.input_tokens for u in usages),
+            sum(u.output_tokens for u in usages),
+        )
         failure = self._failure_behind(judgement)
         pending = judgement.verdict == Status.PENDING
         reason = judgement.reason
@@ -592,18 +720,25 @@ class Execution:
             status=State.FAILED if pending else State.COMPLETED,
             verdict=judgement.verdict,
             passed=judgement.verdict == Status.CERTIFIED,
-            score=None if judgement.score is None else int(judgement.score),  # never rounded up over a line
+            # never rounded up over a line
+            score=None if judgement.score is None else int(judgement.score),
             rating=judgement.rating,
             lower_bound=judgement.lower_bound,
             quality=judgement.quality,
             contract=judgement.contract,
             performance=judgement.performance,
             reliability=judgement.reliability,
-            ttft_ms=judgement.ttft.median if judgement.ttft else _median(r.timing.ttft_ms for r in replies),
+            ttft_ms=judgement.ttft.median
+            if judgement.ttft
+            else _median(r.timing.ttft_ms for r in replies),
             latency_p50_ms=_median(
-                a.outcome.timing.total_ms for a in self.attempts if not isinstance(a.outcome, Failure)
+                a.outcome.timing.total_ms
+                for a in self.attempts
+                if not isinstance(a.outcome, Failure)
             ),
-            output_tps=judgement.speed.median if judgement.speed else _median(_tokens_per_second(r) for r in replies),
+            output_tps=judgement.speed.median
+            if judgement.speed
+            else _median(_tokens_per_second(r) for r in replies),
             calls=len(self.attempts),
             retries=self.retries,
             tokens_in=tokens_in,
@@ -613,14 +748,20 @@ class Execution:
             route_kind=self.target_kind if self.attempts else "",
             error_category=reason.category if reason else "",
             error_reason=reason or "",
-            error_message="" if judgement.verdict == Status.CERTIFIED else evidence.cut(judgement.message),
+            error_message=""
+            if judgement.verdict == Status.CERTIFIED
+            else evidence.cut(judgement.message),
             error_code=_identifier(failure.code) if failure else "",
             request_id=_identifier(failure.request_id) if failure else "",
             fix=evidence.fix(failure, reason=reason, model_id=self.target, region=self.region),
             suite_version=self.suite_version,
             policy_version=registry.POLICY_VERSION,
             environment=self.environment
-            | {"unmet": list(judgement.unmet), "lacks": list(judgement.lacks), "judged": evidence.basis(self._seen())}
+            | {
+                "unmet": list(judgement.unmet),
+                "lacks": list(judgement.lacks),
+                "judged": evidence.basis(self._seen()),
+            }
             | _latency(judgement),
         )
 
@@ -631,27 +772,36 @@ class Execution:
         candidates = (*failures, refusal) if refusal else failures
         return next((f for f in candidates if f.reason == judgement.reason), None)
 
-    def learnt(self) -> dict[Feature, dict[str, Any] | None]:
-        """What calls showed the model to take (None) or refuse (the refusal), by (operation, feature)."""
+    def observed_support(self) -> dict[Feature, dict[str, Any] | None]:
+        """What calls showed the model to take (None) or refuse (the refusal), by (operation,
+        feature).
+        """
         seen: dict[Feature, dict[str, Any] | None] = {}
         for case_id, trials in self.trials.items():
             for _script, grade, attempts, memory in trials:
                 operation = str(attempts[-1].request.operation) if attempts else ""
-                probed = {feature for _operation, feature in (*memory.seen, *memory.spared)}
+                probed = {feature for _operation, feature in (*memory.seen, *memory.skipped)}
                 if grade.lacks and grade.lacks not in probed:
-                    seen[operation, grade.lacks] = evidence.failure(grade.cause) if grade.cause else {}
+                    seen[operation, grade.lacks] = (
+                        evidence.failure(grade.cause) if grade.cause else {}
+                    )
                 elif grade.passed and case_id in registry.PROBES:
                     seen.setdefault((operation, registry.PROBES[case_id]), None)
-                seen |= {key: evidence.failure(said) if said else None for key, said in memory.seen.items()}
+                seen |= {
+                    key: evidence.failure(said) if said else None
+                    for key, said in memory.seen.items()
+                }
         return seen
 
-    def contradicted(self) -> set[Feature]:
-        """What we believed refused and had better ask again: the form in its place was refused too, or a gate failed on it."""
+    def stale_support(self) -> set[Feature]:
+        """What we believed refused and had better ask again: the form in its place was refused too,
+        or a gate failed on it.
+        """
         return {
             feature
             for trials in self.trials.values()
             for script, grade, attempts, memory in trials
-            for feature in memory.spared
+            for feature in memory.skipped
             if _contradicts(feature[0], script, grade, attempts)
         }
 
@@ -676,7 +826,9 @@ class Execution:
         )
 
 
-def _send(bedrock: Bedrock, region: str, target: str, request: AnyRequest, remaining_s: float) -> Outcome:
+def _send(
+    bedrock: Bedrock, region: str, target: str, request: AnyRequest, remaining_s: float
+) -> Outcome:
     if isinstance(request, EmbedRequest):
         return bedrock.embed(region, target, request, remaining_s)
     if request.operation == Operation.STREAM:
@@ -685,15 +837,23 @@ def _send(bedrock: Bedrock, region: str, target: str, request: AnyRequest, remai
 
 
 def _contradicts(operation: str, script: Script, grade: Grade, attempts: Iterable[Attempt]) -> bool:
-    """Whether a trial that was spared a probe of this operation ended as it would if what we believed were wrong."""
+    """Whether a trial that was spared a probe of this operation ended as it would if what we
+    believed were wrong.
+    """
     if grade.valid and not grade.passed and registry.BY_ID[script.ref.case_id].kind == Kind.GATE:
         return True
-    failures = (a.outcome for a in attempts if isinstance(a.outcome, Failure) and a.request.operation == operation)
+    failures = (
+        a.outcome
+        for a in attempts
+        if isinstance(a.outcome, Failure) and a.request.operation == operation
+    )
     return any(failure.reason.facts.status == Status.CONFIGURATION_REQUIRED for failure in failures)
 
 
 def _cost_in_tokens(request: AnyRequest) -> int:
-    """What Bedrock reserves for a call: its input, at about four characters a token, and `maxTokens`."""
+    """What Bedrock reserves for a call: its input, at about four characters a token, and
+    `maxTokens`.
+    """
     if isinstance(request, EmbedRequest):
         return sum(len(t) for t in request.texts) // 4 + 1
     return _characters(request) // 4 + 1 + request.max_tokens
@@ -705,12 +865,16 @@ def _characters(request: Request) -> int:
 
 
 def _identifier(text: str) -> str:
-    """An error code or request id; who stands between us and AWS may have made it up, of any length."""
+    """An error code or request id; who stands between us and AWS may have made it up, of any
+    length.
+    """
     return evidence.cut(text)[:MAX_IDENTIFIER]
 
 
 def _latency(judgement: Judgement) -> dict[str, object]:
-    """Time to first token and output speed of the performance cases, pooled: median, its interval, percentiles."""
+    """Time to first token and output speed of the performance cases, pooled: median, its interval,
+    percentiles.
+    """
     figures = {"ttft_ms": judgement.ttft, "tokens_per_second": judgement.speed}
     known = {name: asdict(summary) for name, summary in figures.items() if summary}
     return {"latency": known} if known else {}
@@ -726,4 +890,8 @@ def _tokens_per_second(reply: Reply) -> float | None:
     if reply.operation != Operation.STREAM or reply.usage is None or reply.timing.ttft_ms is None:
         return None
     seconds = (reply.timing.total_ms - reply.timing.ttft_ms) / 1000
-    return reply.usage.output_tokens / seconds if reply.usage.output_tokens >= 40 and seconds > 0.05 else None
+    return (
+        reply.usage.output_tokens / seconds
+        if reply.usage.output_tokens >= 40 and seconds > 0.05
+        else None
+    )

@@ -11,9 +11,9 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from certification import generation
 from certification.bedrock.client import Bedrock, ListedModel, ListedProfile
 from certification.bedrock.errors import BedrockError
+from certification.lib import shared_cache
 from certification.models import AIModel, Lifecycle, ModelKind, Provider, Region, Route, RouteKind
 from certification.models.catalogue import RouteSource
 
@@ -60,13 +60,17 @@ def ask(bedrock: Bedrock, regions: Iterable[str]) -> Iterable[RegionListing]:
 
 def _ask(bedrock: Bedrock, region: str) -> RegionListing:
     try:
-        return RegionListing(region, bedrock.foundation_models(region), bedrock.inference_profiles(region))
+        return RegionListing(
+            region, bedrock.foundation_models(region), bedrock.inference_profiles(region)
+        )
     except BedrockError as error:
         return RegionListing(region, problem=error)
 
 
 def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Changes:
-    """Bring listings into the catalogue. A region that did not answer, or listed nothing, changes nothing."""
+    """Bring listings into the catalogue. A region that did not answer, or listed nothing, changes
+    nothing.
+    """
     listings, changes = list(listings), Changes()
     lives = _lives(entry for listing in listings for entry in listing.models)
     try:
@@ -75,13 +79,18 @@ def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Change
                 _apply_region(listing, lives, changes)
             if dry_run:
                 raise _DryRun
-            generation.bump()
+            shared_cache.invalidate()
     except _DryRun:
         pass
     log.info(
-        "catalogue_synced", regions=changes.regions, appeared=len(changes.appeared), vanished=len(changes.vanished),
-        new_models=len(changes.new_models), problems=len(changes.problems), dry_run=dry_run,
-    )  # fmt: skip
+        "catalogue_synced",
+        regions=changes.regions,
+        appeared=len(changes.appeared),
+        vanished=len(changes.vanished),
+        new_models=len(changes.new_models),
+        problems=len(changes.problems),
+        dry_run=dry_run,
+    )
     return changes
 
 
@@ -94,7 +103,9 @@ class _Life:
 
 
 def _lives(entries: Iterable[ListedModel]) -> dict[str, _Life]:
-    """By model id. Regions retire a model at different times: it is ACTIVE while any of them says so, and ends last."""
+    """By model id. Regions retire a model at different times: it is ACTIVE while any of them says
+    so, and ends last.
+    """
     lives: dict[str, _Life] = {}
     for entry in entries:
         life = lives.setdefault(entry.model_id, _Life())
@@ -109,7 +120,9 @@ def _apply_region(listing: RegionListing, lives: Mapping[str, _Life], changes: C
         changes.problems.append((listing.region, listing.problem.reason, listing.problem.message))
         return
     if not listing.models:
-        changes.problems.append((listing.region, "bad_response", "The region listed no model; nothing was changed."))
+        changes.problems.append(
+            (listing.region, "bad_response", "The region listed no model; nothing was changed.")
+        )
         return
     changes.regions += 1
     region = Region.objects.get(pk=listing.region)
@@ -118,13 +131,27 @@ def _apply_region(listing: RegionListing, lives: Mapping[str, _Life], changes: C
     wanted = _routes(listing, models)
     existing = {
         (r.model_id, r.target_id): r
-        for r in Route.objects.filter(region=region, kind__in=[RouteKind.ON_DEMAND, RouteKind.INFERENCE_PROFILE])
+        for r in Route.objects.filter(
+            region=region, kind__in=[RouteKind.ON_DEMAND, RouteKind.INFERENCE_PROFILE]
+        )
     }
-    other_endpoint = set(Route.objects.filter(region=region, kind=RouteKind.MANTLE).values_list("model_id", flat=True))
+    other_endpoint = set(
+        Route.objects.filter(region=region, kind=RouteKind.MANTLE).values_list(
+            "model_id", flat=True
+        )
+    )
     new = [
-        Route(model=m, region=region, kind=kind, target_id=target, source=RouteSource.SYNC, last_seen_at=now)
+        Route(
+            model=m,
+            region=region,
+            kind=kind,
+            target_id=target,
+            source=RouteSource.SYNC,
+            last_seen_at=now,
+        )
         for (m, target), kind in wanted.items()
-        if (m.pk, target) not in existing and not (m.pk in other_endpoint and kind == RouteKind.ON_DEMAND)
+        if (m.pk, target) not in existing
+        and not (m.pk in other_endpoint and kind == RouteKind.ON_DEMAND)
     ]
     Route.objects.bulk_create(new)
     changes.appeared += [(listing.region, route.target_id) for route in new]
@@ -132,10 +159,14 @@ def _apply_region(listing: RegionListing, lives: Mapping[str, _Life], changes: C
     gone = [route for key, route in existing.items() if key not in seen]
     Route.objects.filter(pk__in=[route.pk for route in gone]).delete()
     changes.vanished += [(listing.region, route.target_id) for route in gone]
-    Route.objects.filter(pk__in=[r.pk for key, r in existing.items() if key in seen]).update(last_seen_at=now)
+    Route.objects.filter(pk__in=[r.pk for key, r in existing.items() if key in seen]).update(
+        last_seen_at=now
+    )
 
 
-def _models(listed: Sequence[ListedModel], lives: Mapping[str, _Life], changes: Changes) -> dict[str, AIModel]:
+def _models(
+    listed: Sequence[ListedModel], lives: Mapping[str, _Life], changes: Changes
+) -> dict[str, AIModel]:
     """The catalogue's rows for what is listed, new ones made and lifecycles brought up to date."""
     provider = Provider.objects.get_or_create(slug="bedrock", defaults={"name": "AWS Bedrock"})[0]
     rows = AIModel.objects.in_bulk([m.model_id for m in listed], field_name="api_model_id")
@@ -155,7 +186,9 @@ def _is_variant(entry: ListedModel, rows: dict[str, AIModel]) -> bool:
     """A provisioned size of a known model, such as `...-v1:0:200k`: not a model of its own."""
     base = entry.model_id.rsplit(":", 1)[0]
     callable_here = {"ON_DEMAND", "INFERENCE_PROFILE"} & set(entry.inference_types)
-    return not callable_here and (base in rows or AIModel.objects.filter(api_model_id=base).exists())
+    return not callable_here and (
+        base in rows or AIModel.objects.filter(api_model_id=base).exists()
+    )
 
 
 def _new_model(entry: ListedModel, life: _Life, provider: Provider) -> AIModel:
@@ -225,7 +258,9 @@ def _update_lifecycle(row: AIModel, life: _Life, changes: Changes) -> None:
     row.save(update_fields=["lifecycle", "end_of_life_on", "updated_at"])
 
 
-def _routes(listing: RegionListing, models: dict[str, AIModel]) -> dict[tuple[AIModel, str], RouteKind]:
+def _routes(
+    listing: RegionListing, models: dict[str, AIModel]
+) -> dict[tuple[AIModel, str], RouteKind]:
     """(model, target id) -> kind for every way the region offers now."""
     routes: dict[tuple[AIModel, str], RouteKind] = {}
     for entry in listing.models:

@@ -1,4 +1,6 @@
-"""Sending what the outbox holds: signed, one attempt at a time, to each receiver by one worker at a time."""
+"""Sending what the outbox holds: signed, one attempt at a time, to each receiver by one worker at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 
-from certification.addresses import BadAddress
-from certification.engine import outbound
-from certification.engine.outbound import Unreachable
-from certification.engine.runner import released
+from certification.engine.runner import returning_connection
+from certification.lib import safe_http
+from certification.lib.safe_http import Unreachable
+from certification.lib.url_safety import BadAddress
 from certification.models import WebhookDelivery, WebhookSubscription
 from certification.models.webhooks import SecretLost, announce, begin_delivering
 
@@ -45,15 +47,17 @@ def deliver() -> int:
 def _deliver(ends: float) -> int:
     attempts = 0
     while time.monotonic() < ends:
-        with released():
-            subscription = WebhookSubscription.objects.take_due(_lease() + timedelta(seconds=BUDGET_S))
+        with returning_connection():
+            subscription = WebhookSubscription.objects.claim_next_due(
+                _lease() + timedelta(seconds=BUDGET_S)
+            )
         if subscription is None:
             return attempts
         try:
             attempts += _serve(subscription, ends)
         finally:
-            with released():
-                subscription.leave()
+            with returning_connection():
+                subscription.release()
     announce()
     return attempts
 
@@ -67,13 +71,13 @@ def _serve(subscription: WebhookSubscription, ends: float) -> int:
     """Send to one receiver until nothing is due, it is given a rest, or time is up."""
     attempts = 0
     while time.monotonic() < ends:
-        with released():
+        with returning_connection():
             delivery = subscription.next_due()
             if delivery is None:
                 break
             won = delivery.claim(_lease())
         if won and delivery.is_spent:
-            with released():
+            with returning_connection():
                 delivery.mark_failed(0, "Every attempt broke off.")
         elif won:
             _attempt(subscription, delivery)
@@ -86,13 +90,15 @@ def _attempt(subscription: WebhookSubscription, delivery: WebhookDelivery) -> No
     answer, error = None, ""
     try:
         body = encode(delivery)
-        answer = outbound.post(subscription.url, body, headers(delivery, body, subscription.secret, int(time.time())))
+        answer = safe_http.post(
+            subscription.url, body, headers(delivery, body, subscription.secret, int(time.time()))
+        )
         error = "" if answer.is_success else _refusal(answer.status)
     except (BadAddress, Unreachable, SecretLost) as problem:
         error = str(problem)
     took = round((time.perf_counter() - started) * 1000)
     status, text = (answer.status, answer.body) if answer else (None, "")
-    with released():
+    with returning_connection():
         if answer and not error:
             delivery.mark_delivered(took, answer.status, text)
             subscription.note_success()
@@ -100,14 +106,22 @@ def _attempt(subscription: WebhookSubscription, delivery: WebhookDelivery) -> No
             delivery.mark_failed(took, error, status, text)
             subscription.note_failure()
     log.info(
-        "webhook_sent" if not error else "webhook_failed", subscription=str(subscription.pk), delivery=str(delivery.pk),
-        webhook_event=delivery.event, attempt=delivery.attempts, status=status, ms=took, error=error,
-    )  # fmt: skip
+        "webhook_sent" if not error else "webhook_failed",
+        subscription=str(subscription.pk),
+        delivery=str(delivery.pk),
+        webhook_event=delivery.event,
+        attempt=delivery.attempts,
+        status=status,
+        ms=took,
+        error=error,
+    )
 
 
 def _refusal(status: int) -> str:
     if 300 <= status < 400:
-        return f"The receiver answered {status}. Redirects are not followed: enter the final address."
+        return (
+            f"The receiver answered {status}. Redirects are not followed: enter the final address."
+        )
     return f"The receiver answered {status}."
 
 

@@ -1,4 +1,6 @@
-"""How jobs, verdicts and the matrix look in a terminal, and the guard that turns errors into sentences."""
+"""How jobs, verdicts and the matrix look in a terminal, and the guard that turns errors into
+sentences.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,11 @@ from rich.text import Text
 
 from certification.engine import queue
 from certification.engine.dispatch import DispatchError
+from certification.management import follow
 from certification.models import CertificationJob, CertificationRun, ModelCertification, State
-from certification.ops import borrowed, embedded, watch
-from certification.ops.borrowed import NotReady
 from certification.reasons import Status
+from certification.stack import embedded, temporary
+from certification.stack.temporary import NotReady
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +52,8 @@ LOOKS: dict[str, tuple[str, str]] = {
 }
 NO_VERDICT = ("?", "red")
 WIDTH_OF_FILES = 160
-LITTLE_BYTES = 16_000_000  # one WAL segment of PostgreSQL: it cannot go on without room for the next
+# one WAL segment of PostgreSQL: it cannot go on without room for the next
+MIN_FREE_BYTES = 16_000_000
 CONNECT_S = 5
 BROKER_ERRORS = (redis.RedisError, BrokerError)
 
@@ -68,14 +72,16 @@ def console(stderr: bool = False) -> Console:
     return Terminal(file=file, highlight=False, width=None if file.isatty() else WIDTH_OF_FILES)
 
 
-def sentences(handle: Callable[P, T]) -> Callable[P, T]:
-    """Make a command's foreseeable failures one sentence that says what to do, with exit code 1 and no traceback."""
+def friendly_errors(handle: Callable[P, T]) -> Callable[P, T]:
+    """Make a command's foreseeable failures one sentence that says what to do, with exit code 1 and
+    no traceback.
+    """
 
     @functools.wraps(handle)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             with _sigterm_as_ctrl_c(), _without_log_lines():
-                _knock()
+                _check_database()
                 return handle(*args, **kwargs)
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
@@ -88,7 +94,9 @@ def sentences(handle: Callable[P, T]) -> Callable[P, T]:
             raise CommandError(_broker_sentence(error)) from error
         except DatabaseError as error:
             if "does not exist" in str(error):
-                raise CommandError("The database has no tables yet. Run: manage.py migrate") from error
+                raise CommandError(
+                    "The database has no tables yet. Run: manage.py migrate"
+                ) from error
             raise
 
     return guarded
@@ -96,7 +104,9 @@ def sentences(handle: Callable[P, T]) -> Callable[P, T]:
 
 @contextlib.contextmanager
 def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """A command that is told to end ends what it started, as with Ctrl-C. Only where signals can be heard."""
+    """A command that is told to end ends what it started, as with Ctrl-C. Only where signals can be
+    heard.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -113,7 +123,9 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_log_lines() -> Iterator[None]:
-    """What a command has to say it says in sentences; log lines between them help nobody at a terminal."""
+    """What a command has to say it says in sentences; log lines between them help nobody at a
+    terminal.
+    """
     chatty = [logging.getLogger(name) for name in ("certification", "psycopg.pool")]
     before = [logger.level for logger in chatty]
     for logger in chatty:
@@ -125,16 +137,20 @@ def _without_log_lines() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def knock() -> None:
-    """Ask for one connection before Django does. Raises CommandError with a sentence when there is none to be had."""
+def check_database() -> None:
+    """Ask for one connection before Django does. Raises CommandError with a sentence when there is
+    none to be had.
+    """
     try:
-        _knock()
+        _check_database()
     except (OperationalError, InterfaceError) as error:
         raise CommandError(_database_sentence(error)) from error
 
 
-def _knock() -> None:
-    """Ask a database of the operator's own for one connection: the pool would try for half a minute and hide the cause."""
+def _check_database() -> None:
+    """Ask a database of the operator's own for one connection: the pool would try for half a minute
+    and hide the cause.
+    """
     if settings.EMBEDDED_POSTGRES or connection.in_atomic_block:
         return
     parameters = connection.get_connection_params()
@@ -159,18 +175,28 @@ def _broker_sentence(error: Exception) -> str:
     text = " ".join(str(error).split()).rstrip(".")
     if "No space left on device" in text:
         return f"The disk of Redis is full: {text}. Free some space and run the command again; no job is lost."
-    remedy = "Start it with: manage.py up" if settings.EMBEDDED_VALKEY else "Start it, or correct REDIS_URL"
-    return f"Redis cannot be reached: {text}. {remedy}. Nothing is lost: the database holds every job."
+    remedy = (
+        "Start it with: manage.py up"
+        if settings.EMBEDDED_VALKEY
+        else "Start it, or correct REDIS_URL"
+    )
+    return (
+        f"Redis cannot be reached: {text}. {remedy}. Nothing is lost: the database holds every job."
+    )
 
 
 def is_disk_full(text: str) -> bool:
-    """Whether PostgreSQL speaks of a full disk, or went away from an embedded one that has no room left."""
+    """Whether PostgreSQL speaks of a full disk, or went away from an embedded one that has no room
+    left.
+    """
     if "No space left on device" in text or "Disk quota exceeded" in text:
         return True
-    return settings.EMBEDDED_POSTGRES and shutil.disk_usage(settings.MYIA_ROOT).free < LITTLE_BYTES
+    return (
+        settings.EMBEDDED_POSTGRES and shutil.disk_usage(settings.MYIA_ROOT).free < MIN_FREE_BYTES
+    )
 
 
-def some(n: int, noun: str) -> str:
+def pluralize(n: int, noun: str) -> str:
     """A number with its noun: "1 run", "2 runs"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
@@ -182,16 +208,22 @@ def workers_for(priority: str) -> int | None:
     """
     try:
         queue.waiting(priority)
-        return borrowed.alive_workers(queue.name_for(priority))
+        return temporary.alive_workers(queue.name_for(priority))
     except BROKER_ERRORS:
         return None
 
 
-def who_works(job: CertificationJob, alive: int | None) -> str:
-    """What to tell about a job that was left to `alive` workers: one that nobody will work on soon is worth a word."""
+def queued_hint(job: CertificationJob, alive: int | None) -> str:
+    """What to tell about a job that was left to `alive` workers: one that nobody will work on soon
+    is worth a word.
+    """
     if alive is None:
-        return "Redis cannot be reached: the job waits in the database and is sent when Redis is back."
-    idle = "" if alive else "No worker is running: the job waits. Start the stack with: manage.py up\n"
+        return (
+            "Redis cannot be reached: the job waits in the database and is sent when Redis is back."
+        )
+    idle = (
+        "" if alive else "No worker is running: the job waits. Start the stack with: manage.py up\n"
+    )
     return f"{idle}Look at it with: manage.py job show {job.pk}"
 
 
@@ -201,7 +233,9 @@ def say_json(value: Any) -> None:
 
 
 def follow_job(job: CertificationJob, out: Console, *, quiet: bool = False) -> CertificationJob:
-    """Show a job's progress until it has ended; cancel it on Ctrl-C, or when nobody reads on. The job as it ended."""
+    """Show a job's progress until it has ended; cancel it on Ctrl-C, or when nobody reads on. The
+    job as it ended.
+    """
     try:
         return _follow_quietly(job) if quiet else _follow_live(job, out)
     except BrokenPipeError:
@@ -209,12 +243,14 @@ def follow_job(job: CertificationJob, out: Console, *, quiet: bool = False) -> C
         raise
     except KeyboardInterrupt:
         cancelled = cancel(job, "Cancelled from the terminal with Ctrl-C.")
-        out.print(f"\nCancelled job {job.pk}: {some(cancelled or 0, 'run')} had not finished.")
+        out.print(f"\nCancelled job {job.pk}: {pluralize(cancelled or 0, 'run')} had not finished.")
         raise SystemExit(130) from None
 
 
 def cancel(job: CertificationJob, message: str) -> int | None:
-    """Cancel a job when something broke off what we did, perhaps in the middle of a query: over a fresh connection."""
+    """Cancel a job when something broke off what we did, perhaps in the middle of a query: over a
+    fresh connection.
+    """
     if not connection.in_atomic_block:
         connection.close()
     return job.cancel(message)
@@ -222,14 +258,14 @@ def cancel(job: CertificationJob, message: str) -> int | None:
 
 def _follow_quietly(job: CertificationJob) -> CertificationJob:
     last = job
-    for snapshot in watch.follow(job.pk):
+    for snapshot in follow.follow(job.pk):
         last = snapshot.job
         if snapshot.pause:
             raise CommandError(paused_sentence(snapshot))
     return last
 
 
-def paused_sentence(snapshot: watch.Snapshot) -> str:
+def paused_sentence(snapshot: follow.Snapshot) -> str:
     """What to tell somebody who waits for a job of a paused queue."""
     assert snapshot.pause is not None  # noqa: S101
     return (
@@ -249,15 +285,19 @@ def _follow_live(job: CertificationJob, out: Console) -> CertificationJob:
     last, told = job, -1
     with Progress(*columns, console=out, disable=not out.is_terminal) as progress:
         task = progress.add_task("Certifying", total=job.total_runs, verdicts="")
-        for snapshot in watch.follow(job.pk):
+        for snapshot in follow.follow(job.pk):
             last = snapshot.job
             if snapshot.pause:
                 raise CommandError(paused_sentence(snapshot))
-            progress.update(task, completed=last.processed_runs, verdicts=_counts_markup(snapshot.verdicts))
+            progress.update(
+                task, completed=last.processed_runs, verdicts=_counts_markup(snapshot.verdicts)
+            )
             step = last.progress // 10
             if not out.is_terminal and step != told:
                 told = step
-                out.print(f"{last.processed_runs}/{some(last.total_runs, 'run')}  {_counts_plain(snapshot.verdicts)}")
+                out.print(
+                    f"{last.processed_runs}/{pluralize(last.total_runs, 'run')}  {_counts_plain(snapshot.verdicts)}"
+                )
     return last
 
 
@@ -278,14 +318,18 @@ def runs_table(runs: Iterable[CertificationRun], title: str = "") -> Table:
     table.add_column("Why", overflow="fold", min_width=20, ratio=4)
     for run in runs:
         symbol, colour = LOOKS.get(run.verdict, NO_VERDICT)
-        verdict = (run.verdict or ("no verdict" if run.status == State.FAILED else run.status.lower())).replace(
-            "_", " "
-        )
+        verdict = (
+            run.verdict or ("no verdict" if run.status == State.FAILED else run.status.lower())
+        ).replace("_", " ")
         score = f"{run.score} {run.rating}" if run.score is not None else ""
         table.add_row(
-            run.model.api_model_id, run.region_id, Text(f"{symbol} {verdict}", colour), score, _route(run),
+            run.model.api_model_id,
+            run.region_id,
+            Text(f"{symbol} {verdict}", colour),
+            score,
+            _route(run),
             _why(run),
-        )  # fmt: skip
+        )
     return table
 
 
@@ -338,7 +382,10 @@ def diagnoses(runs: Iterable[CertificationRun], most: int = 12) -> Table:
     explained = [run for run in runs if run.error_reason]
     by_reason = Counter(run.error_reason for run in explained)
     table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, title="What keeps models from being certified", title_justify="left"
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title="What keeps models from being certified",
+        title_justify="left",
     )
     table.add_column("Runs", justify="right")
     for heading in ("Reason", "For example", "What to do"):
@@ -347,9 +394,11 @@ def diagnoses(runs: Iterable[CertificationRun], most: int = 12) -> Table:
         example = next(run for run in explained if run.error_reason == reason)
         advice = example.fix.get("text", "")
         table.add_row(
-            str(count), reason.replace("_", " "),
-            f"{example.model.api_model_id} in {example.region_id}: {_shorten(example.error_message)}", advice,
-        )  # fmt: skip
+            str(count),
+            reason.replace("_", " "),
+            f"{example.model.api_model_id} in {example.region_id}: {_shorten(example.error_message)}",
+            advice,
+        )
     return table
 
 
@@ -360,14 +409,30 @@ def _shorten(text: str, most: int = 160) -> str:
 def jobs_table(jobs: Iterable[CertificationJob]) -> Table:
     """One line per job."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("Job", "Type", "Tier", "Status", "Runs", "Certified", "Other", "Backend", "Created"):
+    for heading in (
+        "Job",
+        "Type",
+        "Tier",
+        "Status",
+        "Runs",
+        "Certified",
+        "Other",
+        "Backend",
+        "Created",
+    ):
         table.add_column(heading, no_wrap=heading in ("Job", "Created"))
     for job in jobs:
         table.add_row(
-            str(job.pk), job.type, job.tier, job.status, f"{job.processed_runs}/{job.total_runs}",
-            str(job.succeeded_runs), str(job.failed_runs), job.backend,
+            str(job.pk),
+            job.type,
+            job.tier,
+            job.status,
+            f"{job.processed_runs}/{job.total_runs}",
+            str(job.succeeded_runs),
+            str(job.failed_runs),
+            job.backend,
             timezone.localtime(job.created_at).strftime("%Y-%m-%d %H:%M:%S"),
-        )  # fmt: skip
+        )
     return table
 
 
@@ -379,7 +444,10 @@ def held_back(job: CertificationJob) -> list[str]:
 
 def parity_sentence(one: Mapping[str, Any]) -> str:
     """What a region lost beside its reference, as the comparison of a job keeps it."""
-    lost = [f"{name.replace('_', ' ')} work in {one['reference']} and not here" for name in one["losses"]]
+    lost = [
+        f"{name.replace('_', ' ')} work in {one['reference']} and not here"
+        for name in one["losses"]
+    ]
     return f"{one['model']} in {one['region']}: {'; '.join([*lost, *filter(None, [one['sentence']])])}."
 
 
@@ -392,8 +460,14 @@ def fingerprints_table(found: Iterable[Mapping[str, Any]]) -> Table:
         p, adjusted = one["pValue"], one.get("adjusted", one["pValue"])
         says = "differ" if one.get("sentence") else "alike"
         table.add_row(
-            one["model"], one["region"], one["reference"], f"{one['distance']:.3f}", f"{p:.4f}", f"{adjusted:.4f}", says
-        )  # fmt: skip
+            one["model"],
+            one["region"],
+            one["reference"],
+            f"{one['distance']:.3f}",
+            f"{p:.4f}",
+            f"{adjusted:.4f}",
+            says,
+        )
     return table
 
 

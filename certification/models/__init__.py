@@ -2,9 +2,18 @@
 
 from certification.models.access import KEY_PREFIX, ApiKey, RevokedToken
 from certification.models.accounts import Role, User
-from certification.models.cases import OperatorCase
-from certification.models.catalogue import Acceptance, AIModel, Lifecycle, ModelKind, Provider, Region, Route, RouteKind
+from certification.models.catalogue import (
+    Acceptance,
+    AIModel,
+    Lifecycle,
+    ModelKind,
+    Provider,
+    Region,
+    Route,
+    RouteKind,
+)
 from certification.models.certifications import ModelCertification
+from certification.models.custom_cases import OperatorCase
 from certification.models.jobs import (
     ACTIVE,
     TERMINAL,
@@ -20,8 +29,13 @@ from certification.models.jobs import (
     Tier,
 )
 from certification.models.judgements import RunJudgement
-from certification.models.operations import QueuePause
-from certification.models.webhooks import DeliveryStatus, WebhookDelivery, WebhookEvent, WebhookSubscription
+from certification.models.queue_pause import QueuePause
+from certification.models.webhooks import (
+    DeliveryStatus,
+    WebhookDelivery,
+    WebhookEvent,
+    WebhookSubscription,
+)
 
 __all__ = [
     "ACTIVE",

@@ -1,4 +1,6 @@
-"""How programs and browsers prove who they are to the API: keys of service accounts, and tokens taken back early."""
+"""How programs and browsers prove who they are to the API: keys of service accounts, and tokens
+taken back early.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,19 @@ USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 class ApiKey(models.Model):
-    """A key of a service account. Only its hash is kept: the key itself is shown once, when it is issued."""
+    """A key of a service account. Only its hash is kept: the key itself is shown once, when it is
+    issued.
+    """
 
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys", verbose_name=_("acts as"),
-        help_text=_("Jobs started with the key belong to this user; the key can never do more than they can."),
-    )  # fmt: skip
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="api_keys",
+        verbose_name=_("acts as"),
+        help_text=_(
+            "Jobs started with the key belong to this user; the key can never do more than they can."
+        ),
+    )
     name = models.CharField(_("name"), max_length=100, help_text=_("What the key is for."))
     role = models.CharField(_("role"), max_length=20, choices=Role.choices, default=Role.VIEWER)
     shown = models.CharField(_("begins with"), max_length=20, editable=False)
@@ -45,7 +54,9 @@ class ApiKey(models.Model):
         return f"{self.name} ({self.shown}…)"
 
     def issue(self) -> str:
-        """Draw the key, save the row with its hash, and return the key: the only time that anybody sees it."""
+        """Draw the key, save the row with its hash, and return the key: the only time that anybody
+        sees it.
+        """
         key = KEY_PREFIX + secrets.token_urlsafe(32)
         self.shown, self.digest = key[:SHOWN], _digest(key)
         self.save()
@@ -53,9 +64,13 @@ class ApiKey(models.Model):
 
     @classmethod
     def find(cls, key: str) -> ApiKey | None:
-        """The row of a key that works now, with its user and the user's groups; None for any other text."""
+        """The row of a key that works now, with its user and the user's groups; None for any other
+        text.
+        """
         now = timezone.now()
-        rows = cls.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), digest=_digest(key), revoked_at=None)
+        rows = cls.objects.filter(
+            Q(expires_at=None) | Q(expires_at__gt=now), digest=_digest(key), revoked_at=None
+        )
         found = rows.select_related("user").annotate(names=group_names("user_id")).first()
         if found is None or not found.user.is_active:
             return None
@@ -65,7 +80,10 @@ class ApiKey(models.Model):
 
     def revoke(self) -> bool:
         """Stop the key for good. True if this call did."""
-        return type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1
+        return (
+            type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now())
+            == 1
+        )
 
     @property
     def is_working(self) -> bool:
@@ -76,7 +94,9 @@ class ApiKey(models.Model):
     @property
     def effective_role(self) -> str:
         """The lower of the key's role and its user's; '' when the user has none."""
-        return min(self.role, self.user.role, key=lambda role: Role.values.index(role) if role else -1)
+        return min(
+            self.role, self.user.role, key=lambda role: Role.values.index(role) if role else -1
+        )
 
     def _note_use(self, now: datetime) -> None:
         if self.last_used_at is None or now - self.last_used_at > USE_NOTED_EVERY:
@@ -99,7 +119,9 @@ WHERE id = %s AND is_active AND NOT EXISTS (SELECT FROM certification_revokedtok
 
 
 class RevokedToken(models.Model):
-    """A login token that was handed back before it expired. Kept until it would have expired anyway."""
+    """A login token that was handed back before it expired. Kept until it would have expired
+    anyway.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
@@ -110,7 +132,9 @@ class RevokedToken(models.Model):
 
     @classmethod
     def holder(cls, token_id: uuid.UUID, user_id: int) -> User | None:
-        """The active user with their role, unless the token was handed back. One written-out query: every request asks it."""
+        """The active user with their role, unless the token was handed back. One written-out query:
+        every request asks it.
+        """
         if not -(2**63) <= user_id < 2**63:
             return None
         fields = [field.attname for field in User._meta.concrete_fields]

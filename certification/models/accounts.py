@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, Group, Permission, PermissionsMixin
+from django.contrib.auth.models import (
+    AbstractBaseUser,
+    BaseUserManager,
+    Group,
+    Permission,
+    PermissionsMixin,
+)
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
 from django.db.models.functions import Lower
@@ -26,7 +32,9 @@ def group_names(user: str) -> ArraySubquery:
 
 
 class UserManager(BaseUserManager["User"]):
-    def create_user(self, email: str, password: str | None = None, role: str = "", **fields: Any) -> User:
+    def create_user(
+        self, email: str, password: str | None = None, role: str = "", **fields: Any
+    ) -> User:
         """A user; e-mail addresses are kept in lower case. ValueError without an e-mail."""
         if not email:
             raise ValueError("A user needs an e-mail address.")
@@ -67,7 +75,9 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     @property
     def role(self) -> str:
-        """The highest of the user's groups; superusers are administrators, users without a group viewers of nothing: ''."""
+        """The highest of the user's groups; superusers are administrators, users without a group
+        viewers of nothing: ''.
+        """
         if self.is_superuser:
             return Role.ADMINISTRATOR
         names = self.__dict__.get("group_names")  # when they were read with the user
@@ -78,12 +88,23 @@ class User(AbstractBaseUser, PermissionsMixin):
 
 READ = ("view",)
 WRITE = ("view", "add", "change", "delete")
-# Model name -> what a group may do with it. Runs and results are evidence: nobody adds or changes them by hand.
+# Model name -> what a group may do with it. Runs and results are evidence: nobody adds or changes
+# them by hand.
 PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     Role.VIEWER: dict.fromkeys(
         (
-            "provider", "region", "aimodel", "route", "certificationjob", "certificationrun", "testresult",
-            "modelcertification", "queuepause", "runjudgement", "operatorcase", "acceptance",
+            "provider",
+            "region",
+            "aimodel",
+            "route",
+            "certificationjob",
+            "certificationrun",
+            "testresult",
+            "modelcertification",
+            "queuepause",
+            "runjudgement",
+            "operatorcase",
+            "acceptance",
         ),
         READ,
     ),
@@ -94,19 +115,28 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "region": ("view", "change"),
     },
     Role.ADMINISTRATOR: {
-        **dict.fromkeys(("provider", "region", "aimodel", "route", "user", "operatorcase", "apikey"), WRITE),
+        **dict.fromkeys(
+            ("provider", "region", "aimodel", "route", "user", "operatorcase", "apikey"), WRITE
+        ),
         "webhooksubscription": WRITE,
         "webhookdelivery": READ,
     },
-}  # fmt: skip
+}
 
 
 def sync_groups(**_kwargs: object) -> None:
-    """Create the three groups and give them their permissions. Runs after every migrate, repeatable."""
+    """Create the three groups and give them their permissions. Runs after every migrate,
+    repeatable.
+    """
     granted: dict[str, set[str]] = {}
     for role, by_model in PERMISSIONS.items():
-        codenames = {f"{action}_{model}" for model, actions in by_model.items() for action in actions}
-        granted[role] = set().union(codenames, *granted.values())  # each role has all of the roles below it
-        permissions = Permission.objects.filter(content_type__app_label="certification", codename__in=granted[role])
+        codenames = {
+            f"{action}_{model}" for model, actions in by_model.items() for action in actions
+        }
+        # each role has all of the roles below it
+        granted[role] = set().union(codenames, *granted.values())
+        permissions = Permission.objects.filter(
+            content_type__app_label="certification", codename__in=granted[role]
+        )
         group, _created = Group.objects.get_or_create(name=role)
         group.permissions.set(permissions)

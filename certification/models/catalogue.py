@@ -13,8 +13,8 @@ from django.db import connection, models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from certification import generation
 from certification.bedrock import catalogue as shipped
+from certification.lib import shared_cache
 
 
 class Provider(models.Model):
@@ -39,7 +39,9 @@ class Region(models.Model):
     code = models.CharField(_("code"), max_length=32, primary_key=True)
     name = models.CharField(_("name"), max_length=100)
     enabled = models.BooleanField(_("enabled"), default=True)
-    opt_in = models.BooleanField(_("opt-in"), default=False, help_text=_("Accounts must switch this region on first."))
+    opt_in = models.BooleanField(
+        _("opt-in"), default=False, help_text=_("Accounts must switch this region on first.")
+    )
 
     objects = RegionQuerySet.as_manager()
 
@@ -74,7 +76,9 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
         return self.filter(is_active=True)
 
     def named(self, names: Iterable[str]) -> dict[str, AIModel]:
-        """The models known by these names, each a UUID or an api_model_id; names nobody knows are absent from the answer."""
+        """The models known by these names, each a UUID or an api_model_id; names nobody knows are
+        absent from the answer.
+        """
         names = list(dict.fromkeys(names))
         ids = {name: parsed for name in names if (parsed := _uuid(name))}
         found = self.filter(Q(api_model_id__in=names) | Q(pk__in=ids.values()))
@@ -93,11 +97,15 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 class AIModel(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="models", verbose_name=_("provider"))
+    provider = models.ForeignKey(
+        Provider, on_delete=models.PROTECT, related_name="models", verbose_name=_("provider")
+    )
     name = models.CharField(_("name"), max_length=200)
     vendor = models.CharField(_("vendor"), max_length=100, db_index=True)
     api_model_id = models.CharField(_("API model id"), max_length=200, unique=True)
-    kind = models.CharField(_("kind"), max_length=20, choices=ModelKind.choices, default=ModelKind.TEXT)
+    kind = models.CharField(
+        _("kind"), max_length=20, choices=ModelKind.choices, default=ModelKind.TEXT
+    )
     input_modalities = models.JSONField(_("input modalities"), default=list, blank=True)
     output_modalities = models.JSONField(_("output modalities"), default=list, blank=True)
     capabilities = models.JSONField(_("capabilities"), default=list, blank=True)
@@ -111,7 +119,9 @@ class AIModel(models.Model):
     output_price = models.DecimalField(
         _("USD per million output tokens"), max_digits=12, decimal_places=6, null=True, blank=True
     )
-    lifecycle = models.CharField(_("lifecycle"), max_length=10, choices=Lifecycle.choices, default=Lifecycle.UNKNOWN)
+    lifecycle = models.CharField(
+        _("lifecycle"), max_length=10, choices=Lifecycle.choices, default=Lifecycle.UNKNOWN
+    )
     end_of_life_on = models.DateField(_("end of life on"), null=True, blank=True)
     is_active = models.BooleanField(
         _("active"), default=True, help_text=_("Only active models are certified in sweeps.")
@@ -135,14 +145,17 @@ class AIModel(models.Model):
         if self.input_price is None:
             return None
         output_price = self.output_price or 0
-        return (float(self.input_price) * input_tokens + float(output_price) * output_tokens) / 1_000_000
+        return (
+            float(self.input_price) * input_tokens + float(output_price) * output_tokens
+        ) / 1_000_000
 
 
 class RouteKind(models.TextChoices):
     ON_DEMAND = "ON_DEMAND", _("on demand")
     INFERENCE_PROFILE = "INFERENCE_PROFILE", _("inference profile")
     PROVISIONED = "PROVISIONED", _("provisioned")
-    # Listed in the region, yet not reachable through bedrock-runtime: kept so that the matrix can say why.
+    # Listed in the region, yet not reachable through bedrock-runtime: kept so that the matrix can
+    # say why.
     MANTLE = "MANTLE", _("other endpoint")
 
 
@@ -152,18 +165,28 @@ class RouteSource(models.TextChoices):
 
 
 class Route(models.Model):
-    model = models.ForeignKey(AIModel, on_delete=models.CASCADE, related_name="routes", verbose_name=_("model"))
-    region = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="routes", verbose_name=_("region"))
+    model = models.ForeignKey(
+        AIModel, on_delete=models.CASCADE, related_name="routes", verbose_name=_("model")
+    )
+    region = models.ForeignKey(
+        Region, on_delete=models.CASCADE, related_name="routes", verbose_name=_("region")
+    )
     kind = models.CharField(_("kind"), max_length=20, choices=RouteKind.choices)
     target_id = models.CharField(_("target id"), max_length=300)
-    source = models.CharField(_("source"), max_length=10, choices=RouteSource.choices, default=RouteSource.CATALOGUE)
+    source = models.CharField(
+        _("source"), max_length=10, choices=RouteSource.choices, default=RouteSource.CATALOGUE
+    )
     last_seen_at = models.DateTimeField(_("last seen"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("route")
         verbose_name_plural = _("routes")
         ordering = ["model", "region", "kind", "target_id"]
-        constraints = [models.UniqueConstraint(fields=["model", "region", "kind", "target_id"], name="route_unique")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "region", "kind", "target_id"], name="route_unique"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.target_id} @ {self.region_id}"
@@ -172,24 +195,31 @@ class Route(models.Model):
     def preference(self) -> tuple[int, str]:
         """The order in which routes are tried: on-demand, geo profile, global profile, provisioned."""
         is_global = self.target_id.startswith("global.")
-        rank = {RouteKind.ON_DEMAND: 0, RouteKind.INFERENCE_PROFILE: 2 if is_global else 1}.get(RouteKind(self.kind), 3)
+        rank = {RouteKind.ON_DEMAND: 0, RouteKind.INFERENCE_PROFILE: 2 if is_global else 1}.get(
+            RouteKind(self.kind), 3
+        )
         return rank, self.target_id
 
 
 class Acceptance(models.Model):
-    """What a model was seen to take or refuse, per operation: learnt by probing, the last word counts.
+    """What a model was seen to take or refuse, per operation: learnt by probing, the last word
+    counts.
 
     `refusal` is what the service said. For RELEARN_AFTER it spares later runs the same question.
     """
 
     RELEARN_AFTER = timedelta(days=7)
 
-    model = models.ForeignKey(AIModel, on_delete=models.CASCADE, related_name="acceptances", verbose_name=_("model"))
+    model = models.ForeignKey(
+        AIModel, on_delete=models.CASCADE, related_name="acceptances", verbose_name=_("model")
+    )
     operation = models.CharField(_("operation"), max_length=40)
     feature = models.CharField(_("feature"), max_length=40)
     accepted = models.BooleanField(_("accepted"))
     refusal = models.JSONField(_("refusal"), default=dict, blank=True)
-    region = models.ForeignKey(Region, on_delete=models.CASCADE, related_name="+", verbose_name=_("seen in"))
+    region = models.ForeignKey(
+        Region, on_delete=models.CASCADE, related_name="+", verbose_name=_("seen in")
+    )
     seen_at = models.DateTimeField(_("seen"))
 
     class Meta:
@@ -197,7 +227,9 @@ class Acceptance(models.Model):
         verbose_name_plural = _("learnt acceptances")
         ordering = ["model", "operation", "feature"]
         constraints = [
-            models.UniqueConstraint(fields=["model", "operation", "feature"], name="one_acceptance_per_feature")
+            models.UniqueConstraint(
+                fields=["model", "operation", "feature"], name="one_acceptance_per_feature"
+            )
         ]
 
     def __str__(self) -> str:
@@ -205,23 +237,34 @@ class Acceptance(models.Model):
 
     @staticmethod
     def learn(
-        model_id: uuid.UUID, region_id: str, seen: Mapping[tuple[str, str], Mapping[str, Any] | None], at: datetime
+        model_id: uuid.UUID,
+        region_id: str,
+        seen: Mapping[tuple[str, str], Mapping[str, Any] | None],
+        at: datetime,
     ) -> None:
         """Keep what a run saw, as {(operation, feature): the refusal, or None where it was taken}.
 
         In key order, so that two runs never lock crosswise.
         """
         if seen:
-            kept = [[*key, said is None, said or {}] for key, said in sorted(seen.items(), key=lambda item: item[0])]
+            kept = [
+                [*key, said is None, said or {}]
+                for key, said in sorted(seen.items(), key=lambda item: item[0])
+            ]
             with connection.cursor() as cursor:
                 cursor.execute(LEARN, [model_id, region_id, at, json.dumps(kept)])
 
     @staticmethod
     def refusals(model_id: uuid.UUID, now: datetime) -> dict[tuple[str, str], Mapping[str, Any]]:
-        """The refusals that are fresh enough to be believed, as {(operation, feature): what the service said}."""
+        """The refusals that are fresh enough to be believed, as {(operation, feature): what the
+        service said}.
+        """
         with connection.cursor() as cursor:
             cursor.execute(REFUSALS, [model_id, now - Acceptance.RELEARN_AFTER])
-            return {(operation, feature): json.loads(said) for operation, feature, said in cursor.fetchall()}
+            return {
+                (operation, feature): json.loads(said)
+                for operation, feature, said in cursor.fetchall()
+            }
 
     @staticmethod
     def forget(model: AIModel, features: Iterable[tuple[str, str]]) -> None:
@@ -252,18 +295,25 @@ class Loaded:
     regions_created: int
 
 
-ACTIVE_LIFECYCLES = frozenset({Lifecycle.ACTIVE, Lifecycle.LEGACY, Lifecycle.PREVIEW, Lifecycle.UNKNOWN})
+ACTIVE_LIFECYCLES = frozenset(
+    {Lifecycle.ACTIVE, Lifecycle.LEGACY, Lifecycle.PREVIEW, Lifecycle.UNKNOWN}
+)
 
 
 @transaction.atomic
 def load_shipped() -> Loaded:
-    """Bring the shipped catalogue into the database. Repeatable: rows with newer facts and operators' switches are left alone."""
+    """Bring the shipped catalogue into the database. Repeatable: rows with newer facts and
+    operators' switches are left alone.
+    """
     facts = shipped.load()
     as_of = date.fromisoformat(facts.as_of)
-    provider, _created = Provider.objects.get_or_create(slug="bedrock", defaults={"name": "AWS Bedrock"})
+    provider, _created = Provider.objects.get_or_create(
+        slug="bedrock", defaults={"name": "AWS Bedrock"}
+    )
     regions_before = Region.objects.count()
     Region.objects.bulk_create(
-        [Region(code=r.code, name=r.name, opt_in=r.opt_in) for r in facts.regions.values()], ignore_conflicts=True
+        [Region(code=r.code, name=r.name, opt_in=r.opt_in) for r in facts.regions.values()],
+        ignore_conflicts=True,
     )
     known = {m.api_model_id: m for m in AIModel.objects.all()}
     created, updated = [], []
@@ -280,13 +330,19 @@ def load_shipped() -> Loaded:
     AIModel.objects.bulk_create(created)
     AIModel.objects.bulk_update(updated, FACT_FIELDS)
     known.update({m.api_model_id: m for m in created})
-    # Routes are only added for models whose facts came from here just now: a later sync may have removed some on purpose.
+    # Routes are only added for models whose facts came from here just now: a later sync may have
+    # removed some on purpose.
     routes_before = Route.objects.count()
     Route.objects.bulk_create(
-        [route for row in (*created, *updated) for route in _routes(facts.models[row.api_model_id], row)],
-        ignore_conflicts=True, batch_size=1000,
-    )  # fmt: skip
-    generation.bump()
+        [
+            route
+            for row in (*created, *updated)
+            for route in _routes(facts.models[row.api_model_id], row)
+        ],
+        ignore_conflicts=True,
+        batch_size=1000,
+    )
+    shared_cache.invalidate()
     return Loaded(
         models_created=len(created),
         models_updated=len(updated),

@@ -12,13 +12,20 @@ from django.db.models.functions import JSONObject
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from certification import generation
-from certification.models import rows, webhooks
+from certification.lib import shared_cache
+from certification.models import sql, webhooks
 from certification.models.catalogue import AIModel, Region, Route
-from certification.models.jobs import VERDICTS, Backend, CertificationJob, CertificationRun, State, Tier
+from certification.models.jobs import (
+    VERDICTS,
+    Backend,
+    CertificationJob,
+    CertificationRun,
+    State,
+    Tier,
+)
 from certification.models.judgements import RunJudgement
 from certification.reasons import Status
-from certification.suite.publishing import Decision
+from certification.suite.publication_policy import Decision
 
 
 def active_run(model: Any, region: Any) -> Subquery:
@@ -44,9 +51,13 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
         return self.filter(status=Status.FAILED)
 
     def held_back_after(self, job: CertificationJob) -> ModelCertificationQuerySet:
-        """Pairs whose certificate stands although a run of this job said otherwise, until a second run settles it."""
+        """Pairs whose certificate stands although a run of this job said otherwise, until a second
+        run settles it.
+        """
         of_job = job.runs.filter(
-            model=OuterRef("model"), region=OuterRef("region"), completed_at=OuterRef("last_tested_at")
+            model=OuterRef("model"),
+            region=OuterRef("region"),
+            completed_at=OuterRef("last_tested_at"),
         )
         return self.exclude(held_back="").filter(Exists(of_job))
 
@@ -59,7 +70,9 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
         return self.filter(Q(last_tested_at__lt=before) | Q(expires_at__lte=timezone.now()))
 
     def standing(self, statuses: Collection[str], now: datetime) -> ModelCertificationQuerySet:
-        """Pairs that stand so now. One past its date is not tested, whether or not reconcile was there already."""
+        """Pairs that stand so now. One past its date is not tested, whether or not reconcile was
+        there already.
+        """
         over = Q(expires_at__lte=now)
         wanted = Q(status__in=statuses) & ~over
         return self.filter(wanted | over if Status.NOT_TESTED in statuses else wanted)
@@ -67,20 +80,26 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
     def with_active_run(self, states: Collection[str]) -> ModelCertificationQuerySet:
         """Pairs that a run in one of these (active) states is for."""
         pair = {"model": OuterRef("model"), "region": OuterRef("region")}
-        return self.filter(Exists(CertificationRun.objects.active().filter(**pair, status__in=states)))
+        return self.filter(
+            Exists(CertificationRun.objects.active().filter(**pair, status__in=states))
+        )
 
     def told(self) -> ModelCertificationQuerySet:
-        """With all that is told of a pair, in one query: model, region, run without its environment, and three annotations.
+        """With all that is told of a pair, in one query: model, region, run without its
+        environment, and three annotations.
 
-        `offered`: whether a route is known. `active_run` {id, jobId, status}: what works on it now. `rejudged` {message,
-        reason}: the later judgement of the run that the status is from. The latter two may be None.
+        `offered`: whether a route is known. `active_run` {id, jobId, status}: what works on it now.
+        `rejudged` {message, reason}: the later judgement of the run that the status is from. The
+        latter two may be None.
         """
         judgements = RunJudgement.objects.filter(run=OuterRef("run"), verdict=OuterRef("status"))
         return (
             self.select_related("model", "region", "run")
             .defer("run__environment")
             .annotate(
-                offered=Exists(Route.objects.filter(model=OuterRef("model"), region=OuterRef("region"))),
+                offered=Exists(
+                    Route.objects.filter(model=OuterRef("model"), region=OuterRef("region"))
+                ),
                 active_run=active_run(OuterRef("model"), OuterRef("region")),
                 rejudged=Subquery(
                     judgements.exclude(verdict=OuterRef("run__verdict"))
@@ -95,26 +114,39 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
         lapsed = self.expired().exclude(status=Status.NOT_TESTED).order_by("pk").select_for_update()
         with transaction.atomic():
             due = self.filter(pk__in=list(lapsed.values_list("pk", flat=True)))
-            expired = due.update(previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now())
+            expired = due.update(
+                previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now()
+            )
             webhooks.certifications_changed(due.select_related("model", "region", "run"), "expired")
         if expired:
-            generation.bump()
+            shared_cache.invalidate()
         return expired
 
 
 class ModelCertification(models.Model):
-    model = models.ForeignKey(AIModel, on_delete=models.CASCADE, related_name="certifications", verbose_name=_("model"))
+    model = models.ForeignKey(
+        AIModel, on_delete=models.CASCADE, related_name="certifications", verbose_name=_("model")
+    )
     region = models.ForeignKey(
         Region, on_delete=models.CASCADE, related_name="certifications", verbose_name=_("region")
     )
-    status = models.CharField(_("status"), max_length=24, choices=VERDICTS, default=Status.NOT_TESTED)
-    previous_status = models.CharField(_("previous status"), max_length=24, choices=VERDICTS, blank=True)
+    status = models.CharField(
+        _("status"), max_length=24, choices=VERDICTS, default=Status.NOT_TESTED
+    )
+    previous_status = models.CharField(
+        _("previous status"), max_length=24, choices=VERDICTS, blank=True
+    )
     score = models.PositiveSmallIntegerField(_("score"), null=True, blank=True)
     rating = models.CharField(_("rating"), max_length=1, blank=True)
     tier = models.CharField(_("tier"), max_length=10, choices=Tier.choices, blank=True)
     backend = models.CharField(_("backend"), max_length=10, choices=Backend.choices, blank=True)
     run = models.ForeignKey(
-        CertificationRun, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("run")
+        CertificationRun,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+        verbose_name=_("run"),
     )
     attempts = models.PositiveIntegerField(_("runs so far"), default=0)
     completed_attempts = models.PositiveIntegerField(_("runs with a verdict"), default=0)
@@ -135,8 +167,12 @@ class ModelCertification(models.Model):
         verbose_name_plural = _("certifications")
         ordering = ["model", "region"]
         constraints = [
-            models.UniqueConstraint(fields=["model", "region"], name="one_certification_per_model_region"),
-            models.CheckConstraint(condition=Q(score__isnull=True) | Q(score__lte=100), name="certification_score_100"),
+            models.UniqueConstraint(
+                fields=["model", "region"], name="one_certification_per_model_region"
+            ),
+            models.CheckConstraint(
+                condition=Q(score__isnull=True) | Q(score__lte=100), name="certification_score_100"
+            ),
         ]
         indexes = [models.Index(fields=["region", "status"]), models.Index(fields=["expires_at"])]
 
@@ -156,31 +192,43 @@ class ModelCertification(models.Model):
     @property
     def success_rate(self) -> float | None:
         """Share of verdicts that were `certified`, 0-100."""
-        return 100 * self.certified_attempts / self.completed_attempts if self.completed_attempts else None
+        return (
+            100 * self.certified_attempts / self.completed_attempts
+            if self.completed_attempts
+            else None
+        )
 
     def before(self, now: datetime) -> str:
         """The status before the last change; '' without one. For an expired standing: what it was."""
-        return self.status if self.is_expired(now) and self.status != Status.NOT_TESTED else self.previous_status
+        return (
+            self.status
+            if self.is_expired(now) and self.status != Status.NOT_TESTED
+            else self.previous_status
+        )
 
     @classmethod
     def lock(cls, run: CertificationRun) -> ModelCertification:
         """The row of a run's pair, made if need be and locked until the transaction ends."""
         pair = [run.model_id, run.region_id]
-        row = rows.execute(LOCK, pair)
+        row = sql.execute(LOCK, pair)
         if row is None:
             new = ModelCertification(model_id=run.model_id, region_id=run.region_id)
             ModelCertification.objects.bulk_create([new], ignore_conflicts=True)
-            row = rows.execute(LOCK, pair)
+            row = sql.execute(LOCK, pair)
         assert row is not None  # noqa: S101 - nobody deletes one
         return STANDING.instance(row)
 
-    def record(self, run: CertificationRun, expires_at: datetime, decision: Decision | None = None) -> bool:
-        """Let a finished run say where its pair stands now. Call on a locked row, inside the run's own transaction.
+    def record(
+        self, run: CertificationRun, expires_at: datetime, decision: Decision | None = None
+    ) -> bool:
+        """Let a finished run say where its pair stands now. Call on a locked row, inside the run's
+        own transaction.
 
-        A run without a verdict about the model (infrastructure, `pending`), or one whose verdict `decision` holds back, is
-        counted but moves no standing; only a newer run replaces an older one. True if the status changed.
+        A run without a verdict about the model (infrastructure, `pending`), or one whose verdict
+        `decision` holds back, is counted but moves no standing; only a newer run replaces an older
+        one. True if the status changed.
         """
-        assert run.completed_at is not None  # noqa: S101 - a finished run has it by database constraint
+        assert run.completed_at is not None  # noqa: S101 - as above
         if self.last_tested_at and self.last_tested_at > run.completed_at:
             return False
         before = self.status
@@ -188,7 +236,12 @@ class ModelCertification(models.Model):
         has_verdict = run.status == State.COMPLETED and run.verdict != Status.PENDING
         if has_verdict:
             values["completed_attempts"] = self.completed_attempts + 1
-        if has_verdict and before == Status.CERTIFIED and decision is not None and not decision.publish:
+        if (
+            has_verdict
+            and before == Status.CERTIFIED
+            and decision is not None
+            and not decision.publish
+        ):
             if run.verdict != Status.CERTIFIED:
                 values |= {"held_back": decision.sentence, "confirm_after": decision.confirm_after}
         elif has_verdict or before in (Status.NOT_TESTED, Status.PENDING):
@@ -199,7 +252,9 @@ class ModelCertification(models.Model):
                 "tier": run.tier,
                 "backend": run.backend,
                 "run": run,
-                "expires_at": expires_at if has_verdict and run.verdict != Status.NOT_TESTED else None,
+                "expires_at": expires_at
+                if has_verdict and run.verdict != Status.NOT_TESTED
+                else None,
                 "expired_at": None,
                 "held_back": "",
                 "confirm_after": None,
@@ -207,32 +262,43 @@ class ModelCertification(models.Model):
             if before != run.verdict:
                 values["previous_status"] = before
         if run.verdict == Status.CERTIFIED:
-            values |= {"certified_at": run.completed_at, "certified_attempts": self.certified_attempts + 1}
+            values |= {
+                "certified_at": run.completed_at,
+                "certified_attempts": self.certified_attempts + 1,
+            }
         for name, value in values.items():
             setattr(self, name, value)
         type(self).objects.filter(pk=self.pk).update(**values, updated_at=timezone.now())
         if self.status != before:
             webhooks.certifications_changed([self], "run")
-        generation.bump()
+        shared_cache.invalidate()
         return self.status != before
 
     @classmethod
     def rejudge(cls, run: CertificationRun, verdict: str, score: int | None, rating: str) -> bool:
-        """Let a later judgement of the run that a certification stands on speak for it. True if it still stood on that run."""
+        """Let a later judgement of the run that a certification stands on speak for it. True if it
+        still stood on that run.
+        """
         standing = cls.objects.filter(run=run)
         won = (
             standing.update(
-                previous_status=F("status"), status=verdict, score=score, rating=rating, updated_at=timezone.now()
+                previous_status=F("status"),
+                status=verdict,
+                score=score,
+                rating=rating,
+                updated_at=timezone.now(),
             )
             == 1
         )
         if won:
-            webhooks.certifications_changed(standing.exclude(previous_status=F("status")), "rejudged")
-            generation.bump()
+            webhooks.certifications_changed(
+                standing.exclude(previous_status=F("status")), "rejudged"
+            )
+            shared_cache.invalidate()
         return won
 
 
-STANDING = rows.Columns(ModelCertification, "standing")
+STANDING = sql.Columns(ModelCertification, "standing")
 LOCK = f"""
 SELECT {STANDING.sql} FROM certification_modelcertification AS standing WHERE model_id = %s AND region_id = %s FOR UPDATE
 """  # noqa: S608 - names of our own

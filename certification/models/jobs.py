@@ -1,4 +1,6 @@
-"""What somebody asked for (jobs), what was done for it (runs), and what was seen (results). The whole life cycle is here."""
+"""What somebody asked for (jobs), what was done for it (runs), and what was seen (results). The
+whole life cycle is here.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from certification import generation, wakeups
-from certification.models import rows, webhooks
+from certification.lib import pubsub, shared_cache
+from certification.models import sql, webhooks
 from certification.models.catalogue import AIModel, Region, Route
-from certification.models.rows import Columns
+from certification.models.sql import Columns
 from certification.reasons import ErrorCategory, Reason, Status
 
 
@@ -78,22 +80,36 @@ class CertificationJob(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     type = models.CharField(_("type"), max_length=20, choices=JobType.choices)
     tier = models.CharField(_("tier"), max_length=10, choices=Tier.choices, default=Tier.FULL)
-    status = models.CharField(_("status"), max_length=12, choices=State.choices, default=State.PENDING)
-    priority = models.CharField(_("priority"), max_length=12, choices=Priority.choices, default=Priority.INTERACTIVE)
+    status = models.CharField(
+        _("status"), max_length=12, choices=State.choices, default=State.PENDING
+    )
+    priority = models.CharField(
+        _("priority"), max_length=12, choices=Priority.choices, default=Priority.INTERACTIVE
+    )
     backend = models.CharField(_("backend"), max_length=10, choices=Backend.choices)
     regions = models.JSONField(_("regions"), default=list)
     model_ids = models.JSONField(_("model ids"), default=list)
     total_runs = models.PositiveIntegerField(_("runs"), default=0)
     succeeded_runs = models.PositiveIntegerField(_("certified runs"), default=0)
     failed_runs = models.PositiveIntegerField(_("other finished runs"), default=0)
-    idempotency_key = models.CharField(_("idempotency key"), max_length=200, null=True, blank=True, unique=True)
+    idempotency_key = models.CharField(
+        _("idempotency key"), max_length=200, null=True, blank=True, unique=True
+    )
     celery_task_id = models.CharField(_("task id"), max_length=64, blank=True)
-    max_cost_usd = models.DecimalField(_("most USD to spend"), max_digits=12, decimal_places=6, null=True, blank=True)
-    estimated_cost_usd = models.DecimalField(_("estimated USD"), max_digits=12, decimal_places=6, null=True, blank=True)
+    max_cost_usd = models.DecimalField(
+        _("most USD to spend"), max_digits=12, decimal_places=6, null=True, blank=True
+    )
+    estimated_cost_usd = models.DecimalField(
+        _("estimated USD"), max_digits=12, decimal_places=6, null=True, blank=True
+    )
     cost_usd = models.DecimalField(_("USD spent"), max_digits=12, decimal_places=6, default=0)
     config = models.JSONField(_("configuration"), default=dict, blank=True)
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("created by")
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        verbose_name=_("created by"),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
@@ -120,7 +136,8 @@ class CertificationJob(models.Model):
                 name="job_terminal_iff_completed_at",
             ),
             models.CheckConstraint(
-                condition=Q(total_runs__gte=F("succeeded_runs") + F("failed_runs")), name="job_counts_within_total"
+                condition=Q(total_runs__gte=F("succeeded_runs") + F("failed_runs")),
+                name="job_counts_within_total",
             ),
         ]
 
@@ -143,45 +160,66 @@ class CertificationJob(models.Model):
     def mark_queued(self, task_id: str = "") -> bool:
         """PENDING -> QUEUED: its messages are out. True if this call won."""
         changed = type(self).objects.filter(pk=self.pk, status=State.PENDING)
-        return changed.update(status=State.QUEUED, celery_task_id=task_id, updated_at=timezone.now()) == 1
+        return (
+            changed.update(status=State.QUEUED, celery_task_id=task_id, updated_at=timezone.now())
+            == 1
+        )
 
-    def settle(self, runs: int, certified: int, cost_usd: float = 0) -> bool:
-        """Count `runs` more finished runs and close the job with the last one. Call inside the runs' own transaction.
+    def record_finished_runs(self, runs: int, certified: int, cost_usd: float = 0) -> bool:
+        """Count `runs` more finished runs and close the job with the last one. Call inside the
+        runs' own transaction.
 
-        The row lock of the first update serialises finishing runs, so exactly one of them sees the job complete.
-        True if this call closed the job.
+        The row lock of the first update serialises finishing runs, so exactly one of them sees the
+        job complete. True if this call closed the job.
         """
         now = timezone.now()
-        wakeups.tell(self.pk)
+        pubsub.notify(self.pk)
         cost = round(cost_usd, 6)
-        counted = rows.execute(SETTLE, [certified, runs - certified, cost, now, self.pk])
+        counted = sql.execute(SETTLE, [certified, runs - certified, cost, now, self.pk])
         if counted is None or not counted[0]:
             return False
         any_completed = self.runs.filter(status=State.COMPLETED).exists()
         self.status, self.completed_at = (State.COMPLETED if any_completed else State.FAILED), now
         done = type(self).objects.filter(pk=self.pk, status__in=ACTIVE)
-        closed = done.update(status=self.status, completed_at=now, started_at=Coalesce(F("started_at"), now)) == 1
+        closed = (
+            done.update(
+                status=self.status, completed_at=now, started_at=Coalesce(F("started_at"), now)
+            )
+            == 1
+        )
         if closed:
             webhooks.job_closed(self)
         return closed
 
     def cancel(self, message: str = "The job was cancelled.") -> int | None:
-        """Cancel every unfinished run and the job. The number of runs cancelled, or None when the job had already ended."""
+        """Cancel every unfinished run and the job. The number of runs cancelled, or None when the
+        job had already ended.
+        """
         with transaction.atomic():
             runs = list(
-                self.runs.filter(status__in=ACTIVE).order_by("pk").select_for_update().values_list("pk", flat=True)
+                self.runs.filter(status__in=ACTIVE)
+                .order_by("pk")
+                .select_for_update()
+                .values_list("pk", flat=True)
             )
             now = timezone.now()
             self.runs.filter(pk__in=runs).update(
                 status=State.CANCELLED, completed_at=now, claimed_by="", error_message=message
             )
-            won = type(self).objects.filter(pk=self.pk, status__in=ACTIVE).update(
-                status=State.CANCELLED, completed_at=now, failed_runs=F("failed_runs") + len(runs), updated_at=now
-            )  # fmt: skip
+            won = (
+                type(self)
+                .objects.filter(pk=self.pk, status__in=ACTIVE)
+                .update(
+                    status=State.CANCELLED,
+                    completed_at=now,
+                    failed_runs=F("failed_runs") + len(runs),
+                    updated_at=now,
+                )
+            )
             if won:
                 webhooks.job_closed(self)
-            generation.bump()
-            wakeups.tell(self.pk)
+            shared_cache.invalidate()
+            pubsub.notify(self.pk)
             return len(runs) if won else None
 
     def counts(self) -> dict[str, int]:
@@ -206,7 +244,7 @@ UPDATE certification_certificationjob
 SET succeeded_runs = succeeded_runs + %s, failed_runs = failed_runs + %s, cost_usd = cost_usd + %s, updated_at = %s
 WHERE id = %s
 RETURNING total_runs = succeeded_runs + failed_runs AND status IN ('{State.PENDING}', '{State.QUEUED}', '{State.PROCESSING}')
-"""  # noqa: S608 - constants of our own
+"""  # noqa: S608 - names of our own
 
 
 @dataclass(frozen=True)
@@ -244,17 +282,19 @@ class RunOutcome:
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
-JOB_LISTS = frozenset({"model_ids", "regions", "config"})  # a sweep's are long, and no run needs them
+# a sweep's are long, and no run needs them
+JOB_LISTS = frozenset({"model_ids", "regions", "config"})
 
 
 class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
     def active(self) -> CertificationRunQuerySet:
         return self.filter(status__in=ACTIVE)
 
-    def add_waiting(
+    def create_pending(
         self, job: CertificationJob, pairs: Sequence[tuple[uuid.UUID, str]], seed: int
     ) -> set[tuple[uuid.UUID, str]]:
-        """A PENDING run of `job` for each (model id, region code) that has no active run. The pairs that got one.
+        """A PENDING run of `job` for each (model id, region code) that has no active run. The pairs
+        that got one.
 
         One statement for all of them: a sweep has thousands of pairs and its caller waits.
         """
@@ -262,26 +302,35 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         own = {"id": "gen_random_uuid()", "model_id": "pair.model", "region_id": "pair.region"}
         same = [field for field in self.model._meta.concrete_fields if field.attname not in own]
         columns = ", ".join(f'"{name}"' for name in (*own, *(field.column for field in same)))
-        values = [field.get_db_prep_save(field.pre_save(draft, add=True), connection) for field in same]
+        values = [
+            field.get_db_prep_save(field.pre_save(draft, add=True), connection) for field in same
+        ]
         statement = (
-            f'INSERT INTO "{self.model._meta.db_table}" ({columns}) '  # noqa: S608 - names of our own columns
+            f'INSERT INTO "{self.model._meta.db_table}" ({columns}) '  # noqa: S608 - our own columns
             f"SELECT {', '.join((*own.values(), *['%s'] * len(same)))} "
             "FROM unnest(%s::uuid[], %s::text[]) AS pair (model, region) "
             "ON CONFLICT DO NOTHING RETURNING model_id, region_id"
         )
         with connection.cursor() as cursor:
-            cursor.execute(statement, [*values, [model for model, _ in pairs], [region for _, region in pairs]])
+            cursor.execute(
+                statement, [*values, [model for model, _ in pairs], [region for _, region in pairs]]
+            )
             return set(cursor.fetchall())
 
-    def claim(self, run_id: uuid.UUID | str, worker: str, backend: str = "") -> CertificationRun | None:
-        """Take a waiting run: PENDING or QUEUED -> PROCESSING. None when somebody else has it or it is over.
+    def claim(
+        self, run_id: uuid.UUID | str, worker: str, backend: str = ""
+    ) -> CertificationRun | None:
+        """Take a waiting run: PENDING or QUEUED -> PROCESSING. None when somebody else has it or it
+        is over.
 
-        With `backend` only a run of that backend, and none of a bulk job while its queue is paused. The run comes with its
-        model, its job (but for the long lists of JOB_LISTS) and the region's `routes` to the model, all in one statement.
-        Filters of the queryset have no say.
+        With `backend` only a run of that backend, and none of a bulk job while its queue is paused.
+        The run comes with its model, its job (but for the long lists of JOB_LISTS) and the region's
+        `routes` to the model, all in one statement. Filters of the queryset have no say.
         """
         now = timezone.now()
-        row = rows.execute(_claim_sql(), [State.PROCESSING, worker, now, now, str(run_id), backend, backend])
+        row = sql.execute(
+            _claim_sql(), [State.PROCESSING, worker, now, now, str(run_id), backend, backend]
+        )
         if row is None:
             return None
         width, job_width = len(_RUN.fields), len(_JOB.fields)
@@ -289,19 +338,26 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         run.job = _JOB.instance(row[width : width + job_width])
         run.model = _MODEL.instance(row[width + job_width : -1])
         run.routes = [
-            Route(model=run.model, region_id=run.region_id, kind=k, target_id=t) for k, t in json.loads(row[-1])
+            Route(model=run.model, region_id=run.region_id, kind=k, target_id=t)
+            for k, t in json.loads(row[-1])
         ]
         if run.job.status in WAITING:
             CertificationJob.objects.filter(pk=run.job_id, status__in=WAITING).update(
                 status=State.PROCESSING, started_at=now, updated_at=now
             )
-        wakeups.tell(run.job_id)
+        pubsub.notify(run.job_id)
         return run
 
-    def beat(self, claims: Mapping[uuid.UUID, str]) -> set[uuid.UUID]:
-        """Show that these claimed runs are being worked on. The ids that still belong to their claimant; the others are lost."""
+    def heartbeat(self, claims: Mapping[uuid.UUID, str]) -> set[uuid.UUID]:
+        """Show that these claimed runs are being worked on. The ids that still belong to their
+        claimant; the others are lost.
+        """
         with transaction.atomic():
-            held = self.filter(status=State.PROCESSING)._in_order(claims).values_list("pk", "claimed_by")
+            held = (
+                self.filter(status=State.PROCESSING)
+                ._lock_by_pk(claims)
+                .values_list("pk", "claimed_by")
+            )
             mine = {pk for pk, claimant in held if claims[pk] == claimant}
             self.filter(pk__in=mine).update(heartbeat_at=timezone.now())
         return mine
@@ -316,26 +372,44 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         return self.filter(stale, status__in=WAITING)
 
     def mark_queued(self, ids: Iterable[uuid.UUID]) -> int:
-        """Note that a message for these waiting runs is out (PENDING -> QUEUED). The number of rows."""
+        """Note that a message for these waiting runs is out (PENDING -> QUEUED). The number of
+        rows.
+        """
         with transaction.atomic():
-            waiting = list(self.filter(status__in=WAITING)._in_order(ids).values_list("pk", flat=True))
-            return self.filter(pk__in=waiting).update(status=State.QUEUED, enqueued_at=timezone.now())
+            waiting = list(
+                self.filter(status__in=WAITING)._lock_by_pk(ids).values_list("pk", flat=True)
+            )
+            return self.filter(pk__in=waiting).update(
+                status=State.QUEUED, enqueued_at=timezone.now()
+            )
 
-    def _in_order(self, ids: Iterable[uuid.UUID]) -> CertificationRunQuerySet:
-        """Those of these runs, locked in the order in which `CertificationJob.cancel` locks: in any other, both may wait forever."""
+    def _lock_by_pk(self, ids: Iterable[uuid.UUID]) -> CertificationRunQuerySet:
+        """Those of these runs, locked in the order in which `CertificationJob.cancel` locks: in any
+        other, both may wait forever.
+        """
         return self.filter(pk__in=list(ids)).order_by("pk").select_for_update(of=("self",))
 
 
 class CertificationRun(models.Model):
-    """One model in one region of a job. The database also keeps `changed_in`, a column for models/changes.py alone."""
+    """One model in one region of a job. The database also keeps `changed_in`, a column for
+    models/changes.py alone.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    job = models.ForeignKey(CertificationJob, on_delete=models.CASCADE, related_name="runs", verbose_name=_("job"))
-    model = models.ForeignKey(AIModel, on_delete=models.PROTECT, related_name="runs", verbose_name=_("model"))
-    region = models.ForeignKey(Region, on_delete=models.PROTECT, related_name="runs", verbose_name=_("region"))
+    job = models.ForeignKey(
+        CertificationJob, on_delete=models.CASCADE, related_name="runs", verbose_name=_("job")
+    )
+    model = models.ForeignKey(
+        AIModel, on_delete=models.PROTECT, related_name="runs", verbose_name=_("model")
+    )
+    region = models.ForeignKey(
+        Region, on_delete=models.PROTECT, related_name="runs", verbose_name=_("region")
+    )
     tier = models.CharField(_("tier"), max_length=10, choices=Tier.choices)
     backend = models.CharField(_("backend"), max_length=10, choices=Backend.choices)
-    status = models.CharField(_("status"), max_length=12, choices=State.choices, default=State.PENDING)
+    status = models.CharField(
+        _("status"), max_length=12, choices=State.choices, default=State.PENDING
+    )
     route = models.CharField(_("route"), max_length=300, blank=True)
     route_kind = models.CharField(_("route kind"), max_length=20, blank=True)
     attempt = models.PositiveSmallIntegerField(_("attempt"), default=0)
@@ -360,8 +434,12 @@ class CertificationRun(models.Model):
     retries = models.PositiveIntegerField(_("retries"), default=0)
     tokens_in = models.PositiveIntegerField(_("input tokens"), default=0)
     tokens_out = models.PositiveIntegerField(_("output tokens"), default=0)
-    cost_usd = models.DecimalField(_("USD spent"), max_digits=12, decimal_places=6, null=True, blank=True)
-    error_category = models.CharField(_("error category"), max_length=24, choices=CATEGORIES, blank=True)
+    cost_usd = models.DecimalField(
+        _("USD spent"), max_digits=12, decimal_places=6, null=True, blank=True
+    )
+    error_category = models.CharField(
+        _("error category"), max_length=24, choices=CATEGORIES, blank=True
+    )
     error_reason = models.CharField(_("error reason"), max_length=32, choices=REASONS, blank=True)
     error_message = models.TextField(_("why"), blank=True)
     error_code = models.CharField(_("error code"), max_length=100, blank=True)
@@ -384,7 +462,11 @@ class CertificationRun(models.Model):
         indexes = [
             models.Index(fields=["job", "status"]),
             models.Index(fields=["model", "region", "-completed_at"]),
-            models.Index(fields=["status", "heartbeat_at"], condition=Q(status__in=ACTIVE), name="run_active_idx"),
+            models.Index(
+                fields=["status", "heartbeat_at"],
+                condition=Q(status__in=ACTIVE),
+                name="run_active_idx",
+            ),
             # The figures of the last day and hour are read from this index alone.
             models.Index(
                 fields=["completed_at"],
@@ -400,9 +482,12 @@ class CertificationRun(models.Model):
                 name="run_terminal_iff_completed_at",
             ),
             models.CheckConstraint(
-                condition=~Q(status=State.PROCESSING) | ~Q(claimed_by=""), name="run_processing_is_claimed"
+                condition=~Q(status=State.PROCESSING) | ~Q(claimed_by=""),
+                name="run_processing_is_claimed",
             ),
-            models.CheckConstraint(condition=Q(score__isnull=True) | Q(score__lte=100), name="run_score_within_100"),
+            models.CheckConstraint(
+                condition=Q(score__isnull=True) | Q(score__lte=100), name="run_score_within_100"
+            ),
             models.CheckConstraint(
                 condition=Q(status=State.COMPLETED) & ~Q(verdict__in=["", Status.PENDING])
                 | Q(status=State.FAILED, verdict__in=["", Status.PENDING])
@@ -410,7 +495,9 @@ class CertificationRun(models.Model):
                 name="run_completed_iff_verdict",
             ),
             models.UniqueConstraint(
-                fields=["model", "region"], condition=Q(status__in=ACTIVE), name="one_active_run_per_model_region"
+                fields=["model", "region"],
+                condition=Q(status__in=ACTIVE),
+                name="one_active_run_per_model_region",
             ),
         ]
 
@@ -419,52 +506,80 @@ class CertificationRun(models.Model):
 
     @property
     def duration(self) -> timedelta | None:
-        return self.completed_at - self.started_at if self.completed_at and self.started_at else None
+        return (
+            self.completed_at - self.started_at if self.completed_at and self.started_at else None
+        )
 
     @property
     def is_finished(self) -> bool:
         return self.status in TERMINAL
 
     def finish(
-        self, outcome: RunOutcome, results: Sequence[TestResult] = (), also: Callable[[], object] | None = None
+        self,
+        outcome: RunOutcome,
+        results: Sequence[TestResult] = (),
+        also: Callable[[], object] | None = None,
     ) -> bool:
-        """PROCESSING -> a terminal state with everything the run found: results, what `also` writes and job counts.
+        """PROCESSING -> a terminal state with everything the run found: results, what `also` writes
+        and job counts.
 
-        All in one transaction. False when the run is no longer this claimant's (cancelled, or given to another worker): then
-        nothing is written. The job is counted last: all its runs wait for that row.
+        All in one transaction. False when the run is no longer this claimant's (cancelled, or given
+        to another worker): then nothing is written. The job is counted last: all its runs wait for
+        that row.
         """
         values = {**outcome.__dict__, "completed_at": timezone.now()}
         values["cost_usd"] = None if outcome.cost_usd is None else round(outcome.cost_usd, 6)
-        values["fix"], values["environment"] = dict(outcome.fix), {**self.environment, **outcome.environment}
+        values["fix"], values["environment"] = (
+            dict(outcome.fix),
+            {**self.environment, **outcome.environment},
+        )
         columns = [json.dumps(v) if isinstance(v, dict) else v for v in values.values()]
-        kept = json.dumps([{name: getattr(result, name) for name in RESULT_COLUMNS} for result in results])
+        kept = json.dumps(
+            [{name: getattr(result, name) for name in RESULT_COLUMNS} for result in results]
+        )
         with transaction.atomic(savepoint=False):
-            if rows.execute(_finish_sql(), [*columns, self.pk, self.claimed_by, kept]) is None:
+            if sql.execute(_finish_sql(), [*columns, self.pk, self.claimed_by, kept]) is None:
                 return False
             for name, value in values.items():
                 setattr(self, name, value)
             if also is not None:
                 also()
-            self.job.settle(1, int(outcome.verdict == Status.CERTIFIED), outcome.cost_usd or 0)
+            self.job.record_finished_runs(
+                1, int(outcome.verdict == Status.CERTIFIED), outcome.cost_usd or 0
+            )
             return True
 
     def release(self) -> bool:
-        """Hand an unfinished run back: PROCESSING -> PENDING; the attempt does not count. True if it was still ours."""
-        mine = type(self).objects.filter(pk=self.pk, status=State.PROCESSING, claimed_by=self.claimed_by)
-        won = mine.update(
-            status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None, attempt=F("attempt") - 1
+        """Hand an unfinished run back: PROCESSING -> PENDING; the attempt does not count. True if
+        it was still ours.
+        """
+        mine = type(self).objects.filter(
+            pk=self.pk, status=State.PROCESSING, claimed_by=self.claimed_by
         )
-        wakeups.tell(self.job_id)
+        won = mine.update(
+            status=State.PENDING,
+            claimed_by="",
+            heartbeat_at=None,
+            enqueued_at=None,
+            attempt=F("attempt") - 1,
+        )
+        pubsub.notify(self.job_id)
         return won == 1
 
     def retry_stalled(self, before: datetime) -> bool:
         """Give a run whose worker died to the queue again. True if this call won."""
-        stalled = type(self).objects.filter(pk=self.pk, status=State.PROCESSING, heartbeat_at__lt=before)
-        won = stalled.update(status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None)
-        wakeups.tell(self.job_id)
+        stalled = type(self).objects.filter(
+            pk=self.pk, status=State.PROCESSING, heartbeat_at__lt=before
+        )
+        won = stalled.update(
+            status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None
+        )
+        pubsub.notify(self.job_id)
         return won == 1
 
-    def give_up(self, reason: Reason, message: str, unless_alive_since: datetime | None = None) -> bool:
+    def mark_failed(
+        self, reason: Reason, message: str, unless_alive_since: datetime | None = None
+    ) -> bool:
         """End a run without a verdict from outside its worker -> FAILED. True if this call won."""
         rows = type(self).objects.filter(pk=self.pk, status__in=ACTIVE)
         if unless_alive_since:
@@ -479,7 +594,7 @@ class CertificationRun(models.Model):
                 error_message=message,
             )
             if won:
-                self.job.settle(1, 0)
+                self.job.record_finished_runs(1, 0)
             return won == 1
 
 
@@ -502,7 +617,7 @@ WHERE run.id = %s AND run.status IN ('{State.PENDING}', '{State.QUEUED}') AND jo
 RETURNING {_RUN.sql}, {_JOB.sql}, {_MODEL.sql}, (
     SELECT COALESCE(jsonb_agg(jsonb_build_array(route.kind, route.target_id)), '[]') FROM certification_route AS route
     WHERE route.model_id = run.model_id AND route.region_id = run.region_id)
-"""  # noqa: S608 - names and constants of our own
+"""  # noqa: S608 - names of our own
 
 
 class _TrialsWithoutCalls(Func):
@@ -515,28 +630,42 @@ class _TrialsWithoutCalls(Func):
 
 class TestResultQuerySet(models.QuerySet["TestResult"]):
     def tallies(self, runs: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[int, int]]:
-        """{run: (cases passed, cases failed)}. A flaky case passed in the end; skipped and invalid ones count in neither."""
+        """{run: (cases passed, cases failed)}. A flaky case passed in the end; skipped and invalid
+        ones count in neither.
+        """
         counted = self.filter(run__in=list(runs)).order_by().values("run_id")
         passed, failed = Q(verdict__in=("passed", "flaky")), Q(verdict="failed")
-        rows = counted.annotate(passed=Count("pk", filter=passed), failed=Count("pk", filter=failed))
-        return {run: (passed, failed) for run, passed, failed in rows.values_list("run_id", "passed", "failed")}
+        rows = counted.annotate(
+            passed=Count("pk", filter=passed), failed=Count("pk", filter=failed)
+        )
+        return {
+            run: (passed, failed)
+            for run, passed, failed in rows.values_list("run_id", "passed", "failed")
+        }
 
     def without_transcripts(self) -> TestResultQuerySet:
-        """With `summaries`: the trials without their calls, which make up nearly all of them and stay in the database."""
+        """With `summaries`: the trials without their calls, which make up nearly all of them and
+        stay in the database.
+        """
         return self.defer("trials").annotate(summaries=_TrialsWithoutCalls("trials"))
 
     def with_transcripts(self, before: datetime) -> TestResultQuerySet:
         """Results of runs that ended before then and still hold requests and replies."""
-        return self.filter(run__completed_at__lt=before, trials__contains=[{"has_transcript": True}])
+        return self.filter(
+            run__completed_at__lt=before, trials__contains=[{"has_transcript": True}]
+        )
 
     def drop_transcripts(self, before: datetime) -> int:
-        """Drop requests and replies of old runs; grades, sentences and figures stay, so that they can still be judged."""
+        """Drop requests and replies of old runs; grades, sentences and figures stay, so that they
+        can still be judged.
+        """
         with connection.cursor() as cursor:
             cursor.execute(DROP_TRANSCRIPTS, [before])
             return cursor.rowcount
 
 
-# Of a result, as `finish` writes them all from one JSON text: as parameters each on its own Python escapes every quote.
+# Of a result, as `finish` writes them all from one JSON text: as parameters each on its own Python
+# escapes every quote.
 RESULT_COLUMNS = {
     "case_id": "text", "category": "text", "kind": "text", "verdict": "text", "sentence": "text", "passes": "smallint",
     "trials_valid": "smallint", "score": "float", "trials": "jsonb",
@@ -545,7 +674,9 @@ RESULT_COLUMNS = {
 
 @cache
 def _finish_sql() -> str:
-    assignments = ", ".join(f"{name} = %s" for name in (*RunOutcome.__dataclass_fields__, "completed_at"))
+    assignments = ", ".join(
+        f"{name} = %s" for name in (*RunOutcome.__dataclass_fields__, "completed_at")
+    )
     typed = ", ".join(f"{name} {kind}" for name, kind in RESULT_COLUMNS.items())
     names = ", ".join(RESULT_COLUMNS)
     return f"""
@@ -557,7 +688,7 @@ WITH finished AS (
     SELECT finished.id, result.* FROM finished, jsonb_to_recordset(%s) AS result({typed})
 )
 SELECT id FROM finished
-"""  # noqa: S608 - names and constants of our own
+"""  # noqa: S608 - names of our own
 
 
 DROP_TRANSCRIPTS = """
@@ -576,11 +707,14 @@ class TestResult(models.Model):
 
     __test__ = False  # not a test class, whatever its name looks like
 
-    run = models.ForeignKey(CertificationRun, on_delete=models.CASCADE, related_name="results", verbose_name=_("run"))
+    run = models.ForeignKey(
+        CertificationRun, on_delete=models.CASCADE, related_name="results", verbose_name=_("run")
+    )
     case_id = models.CharField(_("case"), max_length=40)
     category = models.CharField(_("category"), max_length=20)
     kind = models.CharField(_("kind"), max_length=12)
-    verdict = models.CharField(_("verdict"), max_length=10)  # passed, failed, flaky, invalid, skipped
+    # passed, failed, flaky, invalid, skipped
+    verdict = models.CharField(_("verdict"), max_length=10)
     sentence = models.TextField(_("what was seen"), blank=True)
     passes = models.PositiveSmallIntegerField(_("passes"), default=0)
     trials_valid = models.PositiveSmallIntegerField(_("valid trials"), default=0)
@@ -595,7 +729,9 @@ class TestResult(models.Model):
         ordering = ["run", "case_id"]
         constraints = [
             models.UniqueConstraint(fields=["run", "case_id"], name="one_result_per_case_and_run"),
-            models.CheckConstraint(condition=Q(passes__lte=F("trials_valid")), name="result_passes_within_valid"),
+            models.CheckConstraint(
+                condition=Q(passes__lte=F("trials_valid")), name="result_passes_within_valid"
+            ),
         ]
 
     def __str__(self) -> str:

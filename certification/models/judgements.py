@@ -1,4 +1,6 @@
-"""Later judgements of finished runs: the same evidence under a newer policy. The run itself never changes."""
+"""Later judgements of finished runs: the same evidence under a newer policy. The run itself never
+changes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ class RunJudgement(models.Model):
     reason = models.CharField(_("reason"), max_length=32, choices=REASONS, blank=True)
     message = models.TextField(_("why"), blank=True)
     judged_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("judged by")
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        verbose_name=_("judged by"),
     )
     judged_at = models.DateTimeField(_("judged"), auto_now_add=True)
 
@@ -31,8 +37,12 @@ class RunJudgement(models.Model):
         verbose_name_plural = _("later judgements")
         ordering = ["-judged_at"]
         constraints = [
-            models.UniqueConstraint(fields=["run", "policy_version"], name="one_judgement_per_run_and_policy"),
-            models.CheckConstraint(condition=Q(score__isnull=True) | Q(score__lte=100), name="judgement_score_100"),
+            models.UniqueConstraint(
+                fields=["run", "policy_version"], name="one_judgement_per_run_and_policy"
+            ),
+            models.CheckConstraint(
+                condition=Q(score__isnull=True) | Q(score__lte=100), name="judgement_score_100"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Telling others: who wants to hear of what, and every message with what became of it.
 
-A transactional outbox: `tell` writes deliveries in the transaction of the change they tell of, so that both are kept or
-neither is; sending them is the engine's work (`engine.webhooks`).
+A transactional outbox: `tell` writes deliveries in the transaction of the change they tell of, so
+that both are kept or neither is; sending them is the engine's work (`engine.webhooks`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from kombu.exceptions import OperationalError
 
-from certification import addresses
+from certification.lib import url_safety
 from certification.reasons import Status
 
 if TYPE_CHECKING:
@@ -43,12 +43,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 DELIVER = "certification.tasks.deliver_webhooks"
-BACKOFF = tuple(timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200, 21_600))  # after the 1st, 2nd... failed attempt
-STRUGGLING = 5  # failures in a row after which a subscription is tried once per BREATHER instead of once per delivery
-BREATHER = timedelta(minutes=1)
-HOPELESS = 10  # failures in a row without which nothing is switched off, however long ago the first of them was
-SILENT_S = 1.0  # how long a process believes that nobody listens
-ANNOUNCED_S = 10  # how long a message to the workers that none has taken makes another one superfluous; beat's interval
+# after the 1st, 2nd... failed attempt
+BACKOFF = tuple(timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200, 21_600))
+# failures in a row after which a subscription is tried once per BREATHER instead of once per
+# delivery
+BACKOFF_AFTER_FAILURES = 5
+BACKOFF_INTERVAL = timedelta(minutes=1)
+# failures in a row without which nothing is switched off, however long ago the first of them was
+DISABLE_AFTER_FAILURES = 10
+NO_SUBSCRIBERS_TTL_S = 1.0  # how long a process believes that nobody listens
+# how long a message to the workers that none has taken makes another one superfluous; beat's
+# interval
+ANNOUNCED_S = 10
 
 
 class WebhookEvent(models.TextChoices):
@@ -66,11 +72,11 @@ class SecretLost(Exception):
 
 def validate_url(url: str) -> None:
     try:
-        target = addresses.parse(url, allow_http=settings.WEBHOOK_ALLOW_HTTP)
-    except addresses.BadAddress as error:
+        target = url_safety.parse(url, allow_http=settings.WEBHOOK_ALLOW_HTTP)
+    except url_safety.BadAddress as error:
         raise ValidationError(str(error), code="address") from None
-    ip = addresses.literal(target.host)
-    if ip and not addresses.is_permitted(ip, settings.WEBHOOK_ALLOWED_NETWORKS):
+    ip = url_safety.literal(target.host)
+    if ip and not url_safety.is_permitted(ip, settings.WEBHOOK_ALLOWED_NETWORKS):
         raise ValidationError(_("This is not a public address."), code="private")
 
 
@@ -81,11 +87,15 @@ def validate_events(events: Any) -> None:
 
 class WebhookSubscriptionQuerySet(models.QuerySet["WebhookSubscription"]):
     def listening_to(self, event: str) -> list[WebhookSubscription]:
-        """Active subscriptions to an event, held against deletion until the transaction ends. Call inside one."""
+        """Active subscriptions to an event, held against deletion until the transaction ends. Call
+        inside one.
+        """
         return list(self.raw(LISTENING, [json.dumps([event])]))
 
-    def take_due(self, lease: timedelta) -> WebhookSubscription | None:
-        """Take one subscription that has something to send and that nobody else is sending for. None when there is none."""
+    def claim_next_due(self, lease: timedelta) -> WebhookSubscription | None:
+        """Take one subscription that has something to send and that nobody else is sending for.
+        None when there is none.
+        """
         while True:
             now = timezone.now()
             free = Q(subscription__busy_until__isnull=True) | Q(subscription__busy_until__lt=now)
@@ -93,7 +103,9 @@ class WebhookSubscriptionQuerySet(models.QuerySet["WebhookSubscription"]):
             subscription_id = due.values_list("subscription", flat=True).first()
             if subscription_id is None:
                 return None
-            rows = self.filter(Q(busy_until__isnull=True) | Q(busy_until__lt=now), pk=subscription_id)
+            rows = self.filter(
+                Q(busy_until__isnull=True) | Q(busy_until__lt=now), pk=subscription_id
+            )
             if rows.update(busy_until=now + lease):
                 return self.get(pk=subscription_id)
 
@@ -105,7 +117,9 @@ SELECT id FROM certification_webhooksubscription WHERE is_active AND events @> %
 
 
 class WebhookSubscription(models.Model):
-    """Somebody who is told. The secret is not stored: it is derived from SECRET_KEY and the row's salt whenever needed."""
+    """Somebody who is told. The secret is not stored: it is derived from SECRET_KEY and the row's
+    salt whenever needed.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     url = models.CharField(_("address"), max_length=500, validators=[validate_url])
@@ -120,7 +134,11 @@ class WebhookSubscription(models.Model):
     paused_until = models.DateTimeField(_("next attempt not before"), null=True, blank=True)
     busy_until = models.DateTimeField(null=True, blank=True, editable=False)
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, verbose_name=_("created by")
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        verbose_name=_("created by"),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
@@ -143,9 +161,9 @@ class WebhookSubscription(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self.secret_salt:
-            self._draw_secret()
+            self._generate_secret()
         super().save(*args, **kwargs)
-        forget_silence()
+        clear_no_subscribers_cache()
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         """Delete it with its deliveries, after the transactions that are writing some have ended."""
@@ -157,26 +175,30 @@ class WebhookSubscription(models.Model):
     def host(self) -> str:
         """Where it is, without what may be secret in a path."""
         try:
-            return addresses.parse(self.url, allow_http=True).authority
-        except addresses.BadAddress:
+            return url_safety.parse(self.url, allow_http=True).authority
+        except url_safety.BadAddress:
             return "?"
 
     @property
     def secret(self) -> str:
-        """What requests are signed with. SecretLost when SECRET_KEY changed and SECRET_KEY_FALLBACKS does not know the old one."""
+        """What requests are signed with. SecretLost when SECRET_KEY changed and
+        SECRET_KEY_FALLBACKS does not know the old one.
+        """
         for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
             secret = _derived(self.secret_salt, key)
             if hmac.compare_digest(_check(secret), self.secret_check):
                 return secret
-        raise SecretLost("SECRET_KEY was changed. Draw a new secret for this subscription and give it to the receiver.")
+        raise SecretLost(
+            "SECRET_KEY was changed. Draw a new secret for this subscription and give it to the receiver."
+        )
 
     def rotate_secret(self) -> str:
         """Draw a new secret, which the next request is signed with; it is shown nowhere but here."""
-        secret = self._draw_secret()
+        secret = self._generate_secret()
         self.save(update_fields=["secret_salt", "secret_check", "updated_at"])
         return secret
 
-    def _draw_secret(self) -> str:
+    def _generate_secret(self) -> str:
         self.secret_salt = secrets.token_urlsafe(32)
         secret = _derived(self.secret_salt, settings.SECRET_KEY)
         self.secret_check = _check(secret)
@@ -185,7 +207,9 @@ class WebhookSubscription(models.Model):
     def send_test(self) -> WebhookDelivery:
         """Have a test message sent."""
         with transaction.atomic():
-            message = _message(TEST_EVENT, uuid.uuid4(), {"message": "This is a test of your webhook."})
+            message = _message(
+                TEST_EVENT, uuid.uuid4(), {"message": "This is a test of your webhook."}
+            )
             delivery = WebhookDelivery.objects.create(
                 subscription=self,
                 event=TEST_EVENT,
@@ -198,9 +222,14 @@ class WebhookSubscription(models.Model):
 
     def next_due(self) -> WebhookDelivery | None:
         """The oldest delivery to send now, or None."""
-        return WebhookDelivery.objects.due().filter(subscription=self).order_by("next_attempt_at", "created_at").first()
+        return (
+            WebhookDelivery.objects.due()
+            .filter(subscription=self)
+            .order_by("next_attempt_at", "created_at")
+            .first()
+        )
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Let others send for it."""
         type(self).objects.filter(pk=self.pk).update(busy_until=None)
 
@@ -213,41 +242,64 @@ class WebhookSubscription(models.Model):
         """The receiver took a message not. One that fails for days is switched off."""
         now = timezone.now()
         mine = type(self).objects.filter(pk=self.pk)
-        mine.update(consecutive_failures=F("consecutive_failures") + 1, failing_since=Coalesce(F("failing_since"), now))
-        mine.filter(consecutive_failures__gte=STRUGGLING).update(paused_until=now + BREATHER)
+        mine.update(
+            consecutive_failures=F("consecutive_failures") + 1,
+            failing_since=Coalesce(F("failing_since"), now),
+        )
+        mine.filter(consecutive_failures__gte=BACKOFF_AFTER_FAILURES).update(
+            paused_until=now + BACKOFF_INTERVAL
+        )
         days = settings.WEBHOOK_DISABLE_AFTER_DAYS
-        hopeless = mine.filter(failing_since__lt=now - timedelta(days=days), consecutive_failures__gte=HOPELESS)
+        hopeless = mine.filter(
+            failing_since__lt=now - timedelta(days=days),
+            consecutive_failures__gte=DISABLE_AFTER_FAILURES,
+        )
         if hopeless.exists():
             self.switch_off(f"No message was accepted for {days} days.")
 
     def switch_off(self, reason: str) -> bool:
         """Stop telling it; what waits is given up. True if this call won."""
         with transaction.atomic():
-            won = type(self).objects.filter(pk=self.pk, is_active=True).update(is_active=False, disabled_reason=reason)
+            won = (
+                type(self)
+                .objects.filter(pk=self.pk, is_active=True)
+                .update(is_active=False, disabled_reason=reason)
+            )
             if not won:
                 return False
             self.deliveries.filter(status=DeliveryStatus.PENDING).update(
-                status=DeliveryStatus.GIVEN_UP, next_attempt_at=None, finished_at=timezone.now(),
+                status=DeliveryStatus.GIVEN_UP,
+                next_attempt_at=None,
+                finished_at=timezone.now(),
                 error="The subscription was switched off.",
-            )  # fmt: skip
+            )
             raise_alert(
-                "webhook_switched_off", "warning", f"The webhook to {self.host} was switched off. {reason}",
+                "webhook_switched_off",
+                "warning",
+                f"The webhook to {self.host} was switched off. {reason}",
                 subject={"subscriptionId": str(self.pk), "host": self.host},
-            )  # fmt: skip
+            )
         log.warning("webhook_switched_off", subscription=str(self.pk), reason=reason)
         return True
 
     def switch_on(self) -> bool:
         """Tell it again, from now on. True if this call won."""
         off = type(self).objects.filter(pk=self.pk, is_active=False)
-        values = {"consecutive_failures": 0, "failing_since": None, "paused_until": None, "disabled_reason": ""}
+        values = {
+            "consecutive_failures": 0,
+            "failing_since": None,
+            "paused_until": None,
+            "disabled_reason": "",
+        }
         won = off.update(is_active=True, **values) == 1
-        forget_silence()
+        clear_no_subscribers_cache()
         return won
 
 
 def _derived(salt: str, key: str | bytes) -> str:
-    digest = salted_hmac("certification.webhooks.secret", salt, secret=key, algorithm="sha256").digest()
+    digest = salted_hmac(
+        "certification.webhooks.secret", salt, secret=key, algorithm="sha256"
+    ).digest()
     return "whsec_" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
@@ -276,11 +328,16 @@ class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
 
 
 class WebhookDelivery(models.Model):
-    """One message to one subscription. `pk` is its stable id for the receiver, however often it is sent."""
+    """One message to one subscription. `pk` is its stable id for the receiver, however often it is
+    sent.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     subscription = models.ForeignKey(
-        WebhookSubscription, on_delete=models.CASCADE, related_name="deliveries", verbose_name=_("subscription")
+        WebhookSubscription,
+        on_delete=models.CASCADE,
+        related_name="deliveries",
+        verbose_name=_("subscription"),
     )
     event = models.CharField(_("event"), max_length=40)
     event_id = models.UUIDField(_("event id"))
@@ -307,14 +364,20 @@ class WebhookDelivery(models.Model):
         indexes = [
             models.Index(fields=["-created_at"]),
             models.Index(
-                fields=["subscription", "next_attempt_at"], condition=Q(status="pending"), name="webhook_pending_idx"
+                fields=["subscription", "next_attempt_at"],
+                condition=Q(status="pending"),
+                name="webhook_pending_idx",
             ),
             models.Index(fields=["finished_at"]),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["subscription", "event_id"], name="one_delivery_per_event"),
+            models.UniqueConstraint(
+                fields=["subscription", "event_id"], name="one_delivery_per_event"
+            ),
             models.CheckConstraint(
-                condition=Q(status="pending", next_attempt_at__isnull=False, finished_at__isnull=True)
+                condition=Q(
+                    status="pending", next_attempt_at__isnull=False, finished_at__isnull=True
+                )
                 | Q(~Q(status="pending"), next_attempt_at__isnull=True, finished_at__isnull=False),
                 name="webhook_pending_iff_next_attempt",
             ),
@@ -324,10 +387,16 @@ class WebhookDelivery(models.Model):
         return f"{self.event} {str(self.pk)[:8]}"
 
     def claim(self, lease: timedelta) -> bool:
-        """Take this delivery for one attempt; it is due again when the lease runs out. True if this call won."""
+        """Take this delivery for one attempt; it is due again when the lease runs out. True if this
+        call won.
+        """
         now = timezone.now()
-        values = {"attempts": self.attempts + 1, "next_attempt_at": now + lease, "attempted_at": now}
-        if not self._as_seen().filter(next_attempt_at__lte=now).update(**values):
+        values = {
+            "attempts": self.attempts + 1,
+            "next_attempt_at": now + lease,
+            "attempted_at": now,
+        }
+        if not self._if_unchanged().filter(next_attempt_at__lte=now).update(**values):
             return False
         self.attempts += 1
         return True
@@ -337,20 +406,36 @@ class WebhookDelivery(models.Model):
         return self._end(DeliveryStatus.DELIVERED, duration_ms, response_status, response_body, "")
 
     def mark_failed(
-        self, duration_ms: int, error: str, response_status: int | None = None, response_body: str = ""
+        self,
+        duration_ms: int,
+        error: str,
+        response_status: int | None = None,
+        response_body: str = "",
     ) -> bool:
-        """The receiver has it not: due again after a while, or given up after the last attempt. True if it was still ours."""
+        """The receiver has it not: due again after a while, or given up after the last attempt.
+        True if it was still ours.
+        """
         if self.attempts > len(BACKOFF):
-            return self._end(DeliveryStatus.GIVEN_UP, duration_ms, response_status, response_body, error)
+            return self._end(
+                DeliveryStatus.GIVEN_UP, duration_ms, response_status, response_body, error
+            )
         values = self._seen(duration_ms, response_status, response_body, error)
-        return self._as_seen().update(next_attempt_at=timezone.now() + BACKOFF[self.attempts - 1], **values) == 1
+        return (
+            self._if_unchanged().update(
+                next_attempt_at=timezone.now() + BACKOFF[self.attempts - 1], **values
+            )
+            == 1
+        )
 
     def send_again(self) -> bool:
         """Send an ended delivery once more, under the same id. True if this call won."""
         ended = type(self).objects.filter(pk=self.pk).exclude(status=DeliveryStatus.PENDING)
         with transaction.atomic():
             won = ended.update(
-                status=DeliveryStatus.PENDING, attempts=0, next_attempt_at=timezone.now(), finished_at=None
+                status=DeliveryStatus.PENDING,
+                attempts=0,
+                next_attempt_at=timezone.now(),
+                finished_at=None,
             )
             transaction.on_commit(announce)
         return won == 1
@@ -360,90 +445,121 @@ class WebhookDelivery(models.Model):
         """Whether this attempt is one more than there should be: the attempts before it broke off."""
         return self.attempts > len(BACKOFF) + 1
 
-    def _as_seen(self) -> WebhookDeliveryQuerySet:
-        return type(self).objects.filter(pk=self.pk, status=DeliveryStatus.PENDING, attempts=self.attempts)
+    def _if_unchanged(self) -> WebhookDeliveryQuerySet:
+        return type(self).objects.filter(
+            pk=self.pk, status=DeliveryStatus.PENDING, attempts=self.attempts
+        )
 
     def _end(self, status: DeliveryStatus, *seen: Any) -> bool:
         values = self._seen(*seen)
-        return self._as_seen().update(status=status, next_attempt_at=None, finished_at=timezone.now(), **values) == 1
+        return (
+            self._if_unchanged().update(
+                status=status, next_attempt_at=None, finished_at=timezone.now(), **values
+            )
+            == 1
+        )
 
     @staticmethod
-    def _seen(duration_ms: int, response_status: int | None, response_body: str, error: str) -> dict[str, Any]:
+    def _seen(
+        duration_ms: int, response_status: int | None, response_body: str, error: str
+    ) -> dict[str, Any]:
         return {
-            "duration_ms": duration_ms, "response_status": response_status, "response_body": response_body, "error": error,
-        }  # fmt: skip
+            "duration_ms": duration_ms,
+            "response_status": response_status,
+            "response_body": response_body,
+            "error": error,
+        }
 
 
 # Writing the outbox
 
-_silent_until: dict[str, float] = {}  # by event; nobody listened when we last looked
+_no_subscribers_until: dict[str, float] = {}  # by event; nobody listened when we last looked
 
 
-def forget_silence() -> None:
+def clear_no_subscribers_cache() -> None:
     """Look again whether somebody listens."""
-    _silent_until.clear()
+    _no_subscribers_until.clear()
 
 
 Facts = Mapping[str, Any]
 
 
-def tell(event: WebhookEvent, events: Callable[[], Iterable[tuple[uuid.UUID, Facts]]]) -> None:
-    """Write an event's deliveries; `events` gives (event id, data) and is asked only when somebody listens.
+def enqueue_event(
+    event: WebhookEvent, events: Callable[[], Iterable[tuple[uuid.UUID, Facts]]]
+) -> None:
+    """Write an event's deliveries; `events` gives (event id, data) and is asked only when somebody
+    listens.
 
-    Call inside the transaction of the change. An event id that was told before is not told again. Where nobody listens this
-    costs a query per event, second and process.
+    Call inside the transaction of the change. An event id that was told before is not told again.
+    Where nobody listens this costs a query per event, second and process.
     """
-    if time.monotonic() < _silent_until.get(event, 0.0):
+    if time.monotonic() < _no_subscribers_until.get(event, 0.0):
         return
     with transaction.atomic(savepoint=False):
         listeners = WebhookSubscription.objects.listening_to(event)
         if not listeners:
-            _silent_until[event] = time.monotonic() + SILENT_S
+            _no_subscribers_until[event] = time.monotonic() + NO_SUBSCRIBERS_TTL_S
             return
         now = timezone.now()
         rows = [
             WebhookDelivery(
-                subscription=one, event=event, event_id=event_id, payload=message, next_attempt_at=now
+                subscription=one,
+                event=event,
+                event_id=event_id,
+                payload=message,
+                next_attempt_at=now,
             )
             for event_id, data in events()
             for message in [_message(event, event_id, data)]
             for one in listeners
-        ]  # fmt: skip
+        ]
         WebhookDelivery.objects.bulk_create(rows, ignore_conflicts=True, batch_size=500)
         transaction.on_commit(announce)
 
 
 def certifications_changed(rows: Iterable[ModelCertification], cause: str) -> None:
-    """The status of these certifications changed: by a `run`, by being judged again (`rejudged`), or they `expired`."""
-    tell(
+    """The status of these certifications changed: by a `run`, by being judged again (`rejudged`),
+    or they `expired`.
+    """
+    enqueue_event(
         WebhookEvent.CERTIFICATION_CHANGED,
-        lambda: ((uuid.uuid4(), {"cause": cause, "certification": _certification(row)}) for row in rows),
+        lambda: (
+            (uuid.uuid4(), {"cause": cause, "certification": _certification(row)}) for row in rows
+        ),
     )
 
 
 def job_closed(job: CertificationJob) -> None:
     """A job completed, failed or was cancelled."""
     fresh = type(job).objects.filter(pk=job.pk)
-    tell(WebhookEvent.JOB_COMPLETED, lambda: ((uuid.uuid4(), {"job": _job(one)}) for one in fresh))
+    enqueue_event(
+        WebhookEvent.JOB_COMPLETED, lambda: ((uuid.uuid4(), {"job": _job(one)}) for one in fresh)
+    )
 
 
 def raise_alert(name: str, severity: str, message: str, *, subject: Facts, once: str = "") -> None:
     """Something that people should look at: the one way in for alerts.
 
-    `name` is a stable word, `severity` is info, warning or critical, `message` a sentence. Alerts with the same `once` are
-    one alert, told once.
+    `name` is a stable word, `severity` is info, warning or critical, `message` a sentence. Alerts
+    with the same `once` are one alert, told once.
     """
     alert_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{name}:{once}") if once else uuid.uuid4()
     data = {
-        "id": str(alert_id), "name": name, "severity": severity, "message": message, "subject": dict(subject),
+        "id": str(alert_id),
+        "name": name,
+        "severity": severity,
+        "message": message,
+        "subject": dict(subject),
         "raisedAt": _iso(timezone.now()),
-    }  # fmt: skip
-    tell(WebhookEvent.ALERT_RAISED, lambda: [(alert_id, {"alert": data})])
+    }
+    enqueue_event(WebhookEvent.ALERT_RAISED, lambda: [(alert_id, {"alert": data})])
 
 
 @cache
 def _broker() -> redis.Redis:
-    return redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=5, socket_connect_timeout=2)
+    return redis.Redis.from_url(
+        settings.CELERY_BROKER_URL, socket_timeout=5, socket_connect_timeout=2
+    )
 
 
 def _announced() -> str:
@@ -451,8 +567,11 @@ def _announced() -> str:
 
 
 def announce() -> None:
-    """Have a worker send what is due. One message is out at a time; where the broker is away, beat's next round does it."""
-    try:  # the broker is asked first, which tells at once that it is away: kombu would try for seconds
+    """Have a worker send what is due. One message is out at a time; where the broker is away,
+    beat's next round does it.
+    """
+    # the broker is asked first, which tells at once that it is away: kombu would try for seconds
+    try:
         if _broker().set(_announced(), 1, nx=True, ex=ANNOUNCED_S):
             current_app.send_task(DELIVER, retry=False, expires=ANNOUNCED_S)
     except (OperationalError, redis.RedisError, OSError) as error:
@@ -460,7 +579,9 @@ def announce() -> None:
 
 
 def begin_delivering() -> None:
-    """What is announced from now on needs a message of its own. Call before looking for what is due."""
+    """What is announced from now on needs a message of its own. Call before looking for what is
+    due.
+    """
     with contextlib.suppress(redis.RedisError, OSError):  # it expires by itself
         _broker().delete(_announced())
 
@@ -469,15 +590,25 @@ def begin_delivering() -> None:
 
 
 def _message(event: str, event_id: uuid.UUID, data: Facts) -> dict[str, Any]:
-    return {"id": str(event_id), "event": event, "createdAt": _iso(timezone.now()), "data": dict(data)}
+    return {
+        "id": str(event_id),
+        "event": event,
+        "createdAt": _iso(timezone.now()),
+        "data": dict(data),
+    }
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
+    return (
+        moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if moment
+        else None
+    )
 
 
 def _certification(row: ModelCertification) -> dict[str, Any]:
-    run = row.run if row.run and row.run.verdict == row.status else None  # the run that the status rests on
+    # the run that the status rests on
+    run = row.run if row.run and row.run.verdict == row.status else None
     return {
         "id": str(row.pk),
         "modelId": row.model.api_model_id,
@@ -526,6 +657,8 @@ def _job(job: CertificationJob) -> dict[str, Any]:
         "startedAt": _iso(job.started_at),
         "completedAt": _iso(job.completed_at),
         "duration": round(taken.total_seconds() * 1000) if taken else None,
-        "estimatedCostUsd": None if job.estimated_cost_usd is None else float(job.estimated_cost_usd),
+        "estimatedCostUsd": None
+        if job.estimated_cost_usd is None
+        else float(job.estimated_cost_usd),
         "costUsd": float(job.cost_usd),
     }

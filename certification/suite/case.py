@@ -1,4 +1,6 @@
-"""What a case is: a seeded script of requests, the answers of a perfect model, and a grade for the real ones."""
+"""What a case is: a seeded script of requests, the answers of a perfect model, and a grade for the
+real ones.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from certification.exchange import AnyRequest, Block, Failure, Outcome, Request, Text
+from certification.inference import AnyRequest, Block, Failure, Outcome, Request, Text
 
 # The names that `needs` speaks of: the catalogue's capabilities that concern how a model is called.
 ALL_CAPABILITIES = frozenset({"system", "tools", "streaming_tools", "vision", "documents"})
@@ -62,11 +64,13 @@ def says(text: str) -> Answer:
 
 @dataclass(frozen=True)
 class Grade:
-    """How one trial went. `valid` is False when infrastructure ended it, so that it says nothing about the model.
+    """How one trial went. `valid` is False when infrastructure ended it, so that it says nothing
+    about the model.
 
-    `sentence` is one English sentence a person understands; `evidence` is small JSON (expected, found, ...).
-    `lacks` names a capability that this trial proved absent (a refused stop sequence). With `passed` False the case is
-    then skipped, not failed; with `passed` True the rest of the case went well without it.
+    `sentence` is one English sentence a person understands; `evidence` is small JSON (expected,
+    found, ...). `lacks` names a capability that this trial proved absent (a refused stop sequence).
+    With `passed` False the case is then skipped, not failed; with `passed` True the rest of the
+    case went well without it.
     """
 
     passed: bool
@@ -79,7 +83,8 @@ class Grade:
 
 @dataclass(frozen=True)
 class Context:
-    """What a grade may need beyond the replies: the model's facts and a reference region's input tokens.
+    """What a grade may need beyond the replies: the model's facts and a reference region's input
+    tokens.
 
     `reference_input_tokens` belongs to the very same prompt, hence to a run with the same seed.
     """
@@ -93,7 +98,9 @@ class Context:
 
 @dataclass(frozen=True)
 class Probe:
-    """A feature that a call tries and that its script can do without. `refused` tells the refusal of it from other ends."""
+    """A feature that a call tries and that its script can do without. `refused` tells the refusal
+    of it from other ends.
+    """
 
     feature: str
     refused: Callable[[Outcome], bool]
@@ -103,25 +110,28 @@ Feature = tuple[str, str]  # an operation's wire name and what it takes or refus
 
 
 @dataclass
-class Memory:
+class ProbeCache:
     """What the model is known to refuse before a trial, and what the trial's probes add.
 
-    `refused` holds the refusals of before: each stands in for a call that would only bring it again. `spared` are those
-    that did, `seen` what calls showed, a refusal or None for a feature that was taken.
+    `refused` holds the refusals of before: each stands in for a call that would only bring it
+    again. `skipped` are those that did, `seen` what calls showed, a refusal or None for a feature
+    that was taken.
     """
 
     refused: Mapping[Feature, Failure] = field(default_factory=dict)
-    spared: set[Feature] = field(default_factory=set)
+    skipped: set[Feature] = field(default_factory=set)
     seen: dict[Feature, Failure | None] = field(default_factory=dict)
 
-    def ask(self, probe: Probe | None, request: AnyRequest, call: Callable[[AnyRequest], Outcome]) -> Outcome:
+    def ask(
+        self, probe: Probe | None, request: AnyRequest, call: Callable[[AnyRequest], Outcome]
+    ) -> Outcome:
         """The outcome of a request: of a call, or as it is remembered."""
         if probe is None:
             return call(request)
         feature = (str(request.operation), probe.feature)
         known = self.refused.get(feature)
         if known is not None:
-            self.spared.add(feature)
+            self.skipped.add(feature)
             return known
         outcome = call(request)
         if not isinstance(outcome, Failure):
@@ -135,14 +145,15 @@ class Memory:
 class Step:
     """One call of a trial. `ideal` passes, `near` looks right and must not pass.
 
-    `request` is built from the outcomes so far; None = this call is not needed (a fallback that nothing called for) and
-    leaves no outcome. A model without one of `needs` gets the trial without this call. `room` False: maxTokens is what
-    is tested and stays as it is for models that reason. `probe` is what the call finds out, where the script can do without.
+    `request` is built from the outcomes so far; None = this call is not needed (a fallback that
+    nothing called for) and leaves no outcome. A model without one of `needs` gets the trial without
+    this call. `room` False: maxTokens is what is tested and stays as it is for models that reason.
+    `probe` is what the call finds out, where the script can do without.
     """
 
     request: Callable[[tuple[Outcome, ...]], AnyRequest | None]
-    ideal: Answer | None = None  # None: the service is expected to refuse the request
-    near: Answer | None = None
+    expected: Answer | None = None  # None: the service is expected to refuse the request
+    near_miss: Answer | None = None
     needs: frozenset[str] = frozenset()
     room: bool = True
     probe: Probe | None = None
@@ -159,12 +170,14 @@ class Script:
     variant: int
     steps: tuple[Step, ...]
     grade: Callable[[tuple[Outcome, ...], Context], Grade]
-    go_on: bool = False
+    continue_on_failure: bool = False
 
 
 @dataclass(frozen=True)
 class Ref:
-    """Which trial of which run a prompt belongs to: printed into the prompt as its nonce, read back by the key."""
+    """Which trial of which run a prompt belongs to: printed into the prompt as its nonce, read back
+    by the key.
+    """
 
     seed: int
     case_id: str
@@ -191,12 +204,14 @@ class Ref:
 
 @dataclass(frozen=True)
 class Case:
-    """One test of the suite. `needs` are capability names of the catalogue; a model without one of them skips the case.
+    """One test of the suite. `needs` are capability names of the catalogue; a model without one of
+    them skips the case.
 
-    `script` gives the trial that a Ref names, the same one for the same Ref. `repeats` is how many trials are planned at
-    first, `weight` what the case counts within its category. A case `over_run` makes no calls: it is graded after all
-    others, over every text of the run (Context.texts). The trials of a case that goes `together` start at the same moment,
-    each call tried once, while nothing else of the run is in flight.
+    `script` gives the trial that a Ref names, the same one for the same Ref. `repeats` is how many
+    trials are planned at first, `weight` what the case counts within its category. A case
+    `over_run` makes no calls: it is graded after all others, over every text of the run
+    (Context.texts). The trials of a case that goes `together` start at the same moment, each call
+    tried once, while nothing else of the run is in flight.
     """
 
     id: str
@@ -206,23 +221,25 @@ class Case:
     script: Callable[[Ref], Script]
     needs: frozenset[str] = frozenset()
     repeats: int = 1
-    over_run: bool = False
+    whole_run: bool = False
     weight: float = 1.0
-    together: bool = False
+    concurrent: bool = False
 
 
-def play(
+def execute(
     script: Script,
     call: Callable[[AnyRequest], Outcome],
     capabilities: Collection[str] = ALL_CAPABILITIES,
-    memory: Memory | None = None,
+    memory: ProbeCache | None = None,
 ) -> tuple[Outcome, ...]:
-    """Run one trial: each request goes through `call`, in order; the outcomes come back for `script.grade`.
+    """Run one trial: each request goes through `call`, in order; the outcomes come back for
+    `script.grade`.
 
-    Calls for which the model lacks a capability are left out; models with "reasoning" get REASONING_ROOM more tokens.
-    What `memory` knows to be refused is not called again; what the trial finds out is added to it.
+    Calls for which the model lacks a capability are left out; models with "reasoning" get
+    REASONING_ROOM more tokens. What `memory` knows to be refused is not called again; what the
+    trial finds out is added to it.
     """
-    memory = memory or Memory()
+    memory = memory or ProbeCache()
     outcomes: tuple[Outcome, ...] = ()
     for step in script.steps:
         request = step.request(outcomes) if step.needs <= set(capabilities) else None
@@ -231,6 +248,6 @@ def play(
         if step.room and isinstance(request, Request) and "reasoning" in capabilities:
             request = replace(request, max_tokens=request.max_tokens + REASONING_ROOM)
         outcomes += (memory.ask(step.probe, request, call),)
-        if isinstance(outcomes[-1], Failure) and not script.go_on:
+        if isinstance(outcomes[-1], Failure) and not script.continue_on_failure:
             break
     return outcomes

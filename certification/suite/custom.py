@@ -1,4 +1,6 @@
-"""Cases that operators write themselves: a prompt, a grader from the list, and what it expects. Data in, a Case out."""
+"""Cases that operators write themselves: a prompt, a grader from the list, and what it expects.
+Data in, a Case out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import Any
 import jsonschema
 import regex
 
-from certification.exchange import Operation, Outcome, Reply, Request, Text, Timing, Usage, user
+from certification.inference import Operation, Outcome, Reply, Request, Text, Timing, Usage, user
 from certification.suite import graders
 from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step
 
@@ -28,7 +30,9 @@ Check = Callable[[Outcome], Grade]
 
 @dataclass(frozen=True)
 class Spec:
-    """An operator's case as data. `expected` is what the grader takes; `weight` counts the case so many times in its category."""
+    """An operator's case as data. `expected` is what the grader takes; `weight` counts the case so
+    many times in its category.
+    """
 
     id: str
     title: str
@@ -65,7 +69,9 @@ def _normalised(expected: Any) -> Check:
 
 def _mentions(expected: Any) -> Check:
     texts = _strings(expected, "mentions")
-    return lambda outcome: graders.all_of(*((lambda t=t: graders.mentions(outcome, t)) for t in texts))
+    return lambda outcome: graders.all_of(
+        *((lambda t=t: graders.mentions(outcome, t)) for t in texts)
+    )
 
 
 def _without(expected: Any) -> Check:
@@ -107,7 +113,9 @@ def _counted(name: str, count: Callable[..., Grade]) -> Callable[[Any], Check]:
         bounds = expected if isinstance(expected, Mapping) else {"min": expected, "max": expected}
         least, most = bounds.get("min", 0), bounds.get("max")
         for bound in (least, most):
-            if bound is not None and (isinstance(bound, bool) or not isinstance(bound, int) or bound < 0):
+            if bound is not None and (
+                isinstance(bound, bool) or not isinstance(bound, int) or bound < 0
+            ):
                 raise BadSpec(f'{name} expects a number, or {{"min": 1, "max": 5}}.')
         return lambda outcome: count(outcome, least, most)
 
@@ -141,14 +149,29 @@ def case(spec: Spec) -> Case:
     check = GRADERS[spec.grader](spec.expected)
 
     def script(ref: Ref) -> Script:
-        request = Request((user(f"{spec.prompt}\n{ref}"),), spec.max_tokens, Operation.CONVERSE, system=spec.system)
+        request = Request(
+            (user(f"{spec.prompt}\n{ref}"),),
+            spec.max_tokens,
+            Operation.CONVERSE,
+            system=spec.system,
+        )
         return Script(
-            ref, 0, (Step(lambda _outcomes: request),), lambda outcomes, context: _grade(check, outcomes, context)
+            ref,
+            0,
+            (Step(lambda _outcomes: request),),
+            lambda outcomes, context: _grade(check, outcomes, context),
         )
 
     needs = frozenset({"system"}) if spec.system else frozenset()
     return Case(
-        spec.id, spec.title, Kind.SCORED, Category(spec.category), script, needs, spec.repeats, weight=spec.weight
+        spec.id,
+        spec.title,
+        Kind.SCORED,
+        Category(spec.category),
+        script,
+        needs,
+        spec.repeats,
+        weight=spec.weight,
     )
 
 
@@ -159,7 +182,9 @@ def _grade(check: Check, outcomes: Sequence[Outcome], _context: Context) -> Grad
 
 def _check_shape(spec: Spec) -> None:
     if not CASE_ID.fullmatch(spec.id):
-        raise BadSpec("The id must be X followed by 1 to 19 capital letters or digits, such as XINVOICE2.")
+        raise BadSpec(
+            "The id must be X followed by 1 to 19 capital letters or digits, such as XINVOICE2."
+        )
     if spec.category not in CATEGORIES:
         raise BadSpec(f"The category must be one of: {', '.join(CATEGORIES)}.")
     if spec.grader not in GRADERS:
@@ -175,13 +200,17 @@ def _check_shape(spec: Spec) -> None:
 
 
 def rehearse(spec: Spec, answer: str) -> Grade:
-    """How the case would judge this answer: for trying a grader on samples. BadSpec when the case cannot work."""
+    """How the case would judge this answer: for trying a grader on samples. BadSpec when the case
+    cannot work.
+    """
     made = case(spec)
     reply = Reply((Text(answer),), "end_turn", Usage(1, max(1, len(answer) // 4)), Timing(1.0))
     return made.script(Ref(0, spec.id, 0)).grade((reply,), Context())
 
 
 def fingerprint(specs: Iterable[Spec]) -> str:
-    """A hash of operators' cases, whatever their order; '' without any. Part of a run's suite version."""
+    """A hash of operators' cases, whatever their order; '' without any. Part of a run's suite
+    version.
+    """
     rows = sorted(json.dumps(asdict(spec), sort_keys=True, ensure_ascii=False) for spec in specs)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:8] if rows else ""

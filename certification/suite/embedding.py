@@ -1,4 +1,6 @@
-"""The short suite of embedding models: is the vector right, in the right place, and near to what means the same?"""
+"""The short suite of embedding models: is the vector right, in the right place, and near to what
+means the same?
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from certification.exchange import EmbedReply, EmbedRequest, Failure, Outcome
+from certification.inference import EmbedReply, EmbedRequest, Failure, Outcome
 from certification.reasons import Reason
 from certification.suite import graders
 from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step
@@ -15,7 +17,8 @@ from certification.suite.graders import is_refusal, is_validation
 Vector = tuple[float, ...]
 _Outcomes = tuple[Outcome, ...]
 
-# Groups of texts that mean the same, in Brazilian Portuguese. No two groups are about the same thing.
+# Groups of texts that mean the same, in Brazilian Portuguese. No two groups are about the same
+# thing.
 CONCEPTS: tuple[tuple[str, ...], ...] = (
     (
         "O gato dorme no sofá da sala.",
@@ -79,7 +82,9 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def vectors(outcome: Outcome | None, count: int, dimensions: int | None = None) -> Grade:
-    """There are `count` vectors, of one length (the catalogue's where known), of finite numbers and not zero."""
+    """There are `count` vectors, of one length (the catalogue's where known), of finite numbers and
+    not zero.
+    """
     grade = graders.usable(outcome)
     if not grade.passed:
         return grade
@@ -91,9 +96,13 @@ def vectors(outcome: Outcome | None, count: int, dimensions: int | None = None) 
     if len(lengths) != 1 or not lengths[0]:
         return graders.failed("The vectors are empty or not of one length.", **evidence)
     if dimensions is not None and lengths[0] != dimensions:
-        return graders.failed(f"The vectors have {lengths[0]} numbers instead of {dimensions}.", **evidence)
+        return graders.failed(
+            f"The vectors have {lengths[0]} numbers instead of {dimensions}.", **evidence
+        )
     if any(not math.isfinite(norm(v)) or not norm(v) for v in found):
-        return graders.failed("A vector is zero or has something in it that is not a number.", **evidence)
+        return graders.failed(
+            "A vector is zero or has something in it that is not a number.", **evidence
+        )
     return graders.passed(f"{count} vectors of {lengths[0]} numbers.", **evidence)
 
 
@@ -126,10 +135,15 @@ def _embed(*texts: str) -> Step:
 def _drawn(ref: Ref, count: int) -> list[str]:
     """Sentences of different concepts, with a number in each that no other run asks for."""
     rng = ref.rng()
-    return [f"{rng.choice(group)} Protocolo {rng.randrange(10_000, 100_000)}." for group in rng.sample(CONCEPTS, count)]
+    return [
+        f"{rng.choice(group)} Protocolo {rng.randrange(10_000, 100_000)}."
+        for group in rng.sample(CONCEPTS, count)
+    ]
 
 
-def _script(ref: Ref, steps: Sequence[Step], grade: Callable[[_Outcomes, Context], Grade]) -> Script:
+def _script(
+    ref: Ref, steps: Sequence[Step], grade: Callable[[_Outcomes, Context], Grade]
+) -> Script:
     return Script(ref, (ref.seed + ref.trial) % len(CONCEPTS), tuple(steps), grade)
 
 
@@ -139,7 +153,11 @@ def _dimension(ref: Ref) -> Script:
         found = vectors(outcome, 1, context.dimensions)
         # Who cannot even ask has learnt nothing about the model.
         return Grade(
-            found.passed, found.sentence, found.evidence, found.valid and not is_refusal(outcome), cause=found.cause
+            found.passed,
+            found.sentence,
+            found.evidence,
+            found.valid and not is_refusal(outcome),
+            cause=found.cause,
         )
 
     return _script(ref, [_embed(*_drawn(ref, 1))], grade)
@@ -156,14 +174,18 @@ def _norm(ref: Ref) -> Script:
         if all(abs(n - 1.0) <= UNIT for n in norms):
             return graders.passed("The vectors have length 1.", **evidence)
         if max(norms) / min(norms) <= MAX_SPREAD:
-            return graders.passed("The vectors are not normalised; their lengths are alike.", **evidence)
+            return graders.passed(
+                "The vectors are not normalised; their lengths are alike.", **evidence
+            )
         return graders.failed("The vectors' lengths differ too much to compare them.", **evidence)
 
     return _script(ref, [_embed(*_drawn(ref, 3))], grade)
 
 
 def _batch_order(ref: Ref) -> Script:
-    """The same three texts in two orders; models without batches are called once per text by the client."""
+    """The same three texts in two orders; models without batches are called once per text by the
+    client.
+    """
     a, b, c = _drawn(ref, 3)
 
     def grade(outcomes: _Outcomes, context: Context) -> Grade:
@@ -176,7 +198,9 @@ def _batch_order(ref: Ref) -> Script:
         other = [cosine(x, y) for x, y in pairwise(first)]
         evidence = {"same": [round(x, 4) for x in same], "other": [round(x, 4) for x in other]}
         if min(same) < SAME:
-            return graders.failed("A text's vector is not the same in another order of the texts.", **evidence)
+            return graders.failed(
+                "A text's vector is not the same in another order of the texts.", **evidence
+            )
         if max(other) >= SAME:
             return graders.failed("Different texts have the same vector.", **evidence)
         return graders.passed("Every vector belongs to its text, whatever the order.", **evidence)
@@ -200,8 +224,14 @@ def _neighbours(ref: Ref) -> Script:
         asked, offered = [by_text[p[0]] for p in pairs], [by_text[p[1]] for p in pairs]
         nearest = [max(range(QUERIES), key=lambda j: cosine(query, offered[j])) for query in asked]
         right = sum(j == i for i, j in enumerate(nearest))
-        evidence = {"right": right, "of": QUERIES, "missed": [queries[i] for i, j in enumerate(nearest) if i != j]}
-        sentence = f"{right} of {QUERIES} Portuguese sentences are nearest to the one that means the same"
+        evidence = {
+            "right": right,
+            "of": QUERIES,
+            "missed": [queries[i] for i, j in enumerate(nearest) if i != j],
+        }
+        sentence = (
+            f"{right} of {QUERIES} Portuguese sentences are nearest to the one that means the same"
+        )
         if right >= MIN_NEAREST:
             return graders.passed(f"{sentence}.", **evidence)
         return graders.failed(f"Only {sentence}.", **evidence)
@@ -220,11 +250,16 @@ def _truncation(ref: Ref) -> Script:
     def grade(outcomes: _Outcomes, context: Context) -> Grade:
         outcome = _at(outcomes, 0)
         if isinstance(outcome, Failure) and (is_validation(outcome) or outcome.reason in _CLEAR):
-            return graders.passed("A text that is too long is refused clearly.", message=graders.shown(outcome.message))
+            return graders.passed(
+                "A text that is too long is refused clearly.",
+                message=graders.shown(outcome.message),
+            )
         found = vectors(outcome, 1, context.dimensions)
         if not found.passed:
             return found
-        return graders.passed("A text that is too long is cut or taken whole, without an error.", **found.evidence)
+        return graders.passed(
+            "A text that is too long is cut or taken whole, without an error.", **found.evidence
+        )
 
     return _script(ref, [_embed(text)], grade)
 

@@ -1,4 +1,6 @@
-"""Judging one answer: pure functions from an outcome, however broken, to a Grade with evidence and one sentence."""
+"""Judging one answer: pure functions from an outcome, however broken, to a Grade with evidence and
+one sentence.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,25 @@ from jsonschema import Draft202012Validator, SchemaError
 from jsonschema.exceptions import UnknownType
 from referencing.exceptions import Unresolvable
 
-from certification.exchange import EmbedReply, Failure, Outcome, Reasoning, Reply, Text, Tool, ToolUse, Usage
+from certification.inference import (
+    EmbedReply,
+    Failure,
+    Outcome,
+    Reasoning,
+    Reply,
+    Text,
+    Tool,
+    ToolUse,
+    Usage,
+)
 from certification.reasons import Reason, Status
 from certification.suite.case import Grade
 
 SHOWN = 300  # characters of an answer that evidence keeps
 SEARCH_S = 1.0  # an operator's own pattern may search that long
 
-# Refusals that say something about what was asked, hence about the model; other refusals of access or configuration say
-# nothing about it.
+# Refusals that say something about what was asked, hence about the model; other refusals of access
+# or configuration say nothing about it.
 _ABOUT_THE_REQUEST = {
     Reason.PARAMETER_NOT_SUPPORTED,
     Reason.MODALITY_NOT_SUPPORTED,
@@ -36,7 +48,9 @@ _ABOUT_THE_REQUEST = {
 
 def text_of(outcome: Outcome | None) -> str:
     """The answer's text; "" where there is none. Reasoning is never part of it."""
-    return "".join(b.text for b in _blocks(outcome) if isinstance(b, Text) and isinstance(b.text, str))
+    return "".join(
+        b.text for b in _blocks(outcome) if isinstance(b, Text) and isinstance(b.text, str)
+    )
 
 
 def tool_uses(outcome: Outcome | None) -> tuple[ToolUse, ...]:
@@ -55,7 +69,11 @@ def usage_of(outcome: Outcome | None) -> Usage | None:
     if not isinstance(usage, Usage):
         return None
     counts = (usage.input_tokens, usage.output_tokens)
-    return usage if all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts) else None
+    return (
+        usage
+        if all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts)
+        else None
+    )
 
 
 def shown(value: object, limit: int = SHOWN) -> str:
@@ -82,24 +100,33 @@ def failed(sentence: str, **evidence: Any) -> Grade:
 
 
 def lacks(capability: str, failure: Failure) -> Grade:
-    """The service said that the model does not have this capability: no failure, the case does not apply."""
+    """The service said that the model does not have this capability: no failure, the case does not
+    apply.
+    """
     sentence = f"The model does not take {capability.replace('_', ' ')}: {shown(failure.message)}"
     return Grade(False, sentence, _failure_evidence(failure), cause=failure, lacks=capability)
 
 
-def though_lacking(grade: Grade, capability: str, failure: Failure) -> Grade:
-    """The same grade; if it passed, it did so without a capability that the service refused, which is noted."""
+def passed_without(grade: Grade, capability: str, failure: Failure) -> Grade:
+    """The same grade; if it passed, it did so without a capability that the service refused, which
+    is noted.
+    """
     if not grade.passed:
         return grade
     without = capability.replace("_", " ")
     evidence = {**grade.evidence, "refused": shown(failure.message)}
     return replace(
-        grade, sentence=f"{grade.sentence} The model does not take {without}.", evidence=evidence, lacks=capability
+        grade,
+        sentence=f"{grade.sentence} The model does not take {without}.",
+        evidence=evidence,
+        lacks=capability,
     )
 
 
 def all_of(*checks: Callable[[], Grade]) -> Grade:
-    """The first check that does not pass, else the last one; the evidence of those before it is kept."""
+    """The first check that does not pass, else the last one; the evidence of those before it is
+    kept.
+    """
     evidence: dict[str, Any] = {}
     grade = failed("Nothing was checked.")
     for check in checks:
@@ -118,7 +145,9 @@ def usable(outcome: Outcome | None) -> Grade:
     if isinstance(outcome, Failure):
         return _of_failure(outcome)
     if isinstance(outcome, Reply) and not outcome.complete:
-        return failed("The stream ended without messageStop and metadata.", events=_event_tail(outcome))
+        return failed(
+            "The stream ended without messageStop and metadata.", events=_event_tail(outcome)
+        )
     if isinstance(outcome, Reply | EmbedReply):
         return passed("The call brought an answer.")
     return Grade(False, "The call was not made.", valid=False)
@@ -142,7 +171,9 @@ def _failure_evidence(failure: Failure) -> dict[str, Any]:
 
 
 def refuses(outcome: Outcome | None, pattern: str) -> bool:
-    """Whether the service refused the request as invalid, with words that match `pattern` (case does not matter)."""
+    """Whether the service refused the request as invalid, with words that match `pattern` (case
+    does not matter).
+    """
     return (
         isinstance(outcome, Failure)
         and (is_validation(outcome) or outcome.reason in _ABOUT_THE_REQUEST)
@@ -151,7 +182,9 @@ def refuses(outcome: Outcome | None, pattern: str) -> bool:
 
 
 def is_refusal(outcome: Outcome | None) -> bool:
-    """Whether this is a refusal of access or of the set-up, as opposed to an answer, a breakdown or an outage."""
+    """Whether this is a refusal of access or of the set-up, as opposed to an answer, a breakdown or
+    an outage.
+    """
     refusals = (Status.PERMISSION_REQUIRED, Status.CONFIGURATION_REQUIRED)
     return isinstance(outcome, Failure) and outcome.reason.facts.status in refusals
 
@@ -166,36 +199,51 @@ def is_validation(failure: Failure) -> bool:
 
 def not_empty(outcome: Outcome | None) -> Grade:
     """The answer has text that is more than white space."""
-    return _text(outcome, lambda text: bool(text.strip()), "The answer has text.", "The answer has no text.")
+    return _text(
+        outcome, lambda text: bool(text.strip()), "The answer has text.", "The answer has no text."
+    )
 
 
 def exact(outcome: Outcome | None, expected: str) -> Grade:
     """The answer is this text, white space around it aside."""
     return _text(
-        outcome, lambda text: text.strip() == expected.strip(),
-        "The answer is exactly what was asked for.", "The answer is not exactly what was asked for.", expected,
-    )  # fmt: skip
+        outcome,
+        lambda text: text.strip() == expected.strip(),
+        "The answer is exactly what was asked for.",
+        "The answer is not exactly what was asked for.",
+        expected,
+    )
 
 
 def normalised(outcome: Outcome | None, *expected: str) -> Grade:
     """The answer is one of these texts but for case, accents, punctuation and white space."""
     wanted = {plain(e) for e in expected}
     return _text(
-        outcome, lambda text: plain(text) in wanted,
-        "The answer is the expected one.", "The answer is not the expected one.", " | ".join(expected),
-    )  # fmt: skip
+        outcome,
+        lambda text: plain(text) in wanted,
+        "The answer is the expected one.",
+        "The answer is not the expected one.",
+        " | ".join(expected),
+    )
 
 
 def mentions(outcome: Outcome | None, expected: str) -> Grade:
-    """The words of `expected` occur in the answer, side by side, but for case, accents and punctuation."""
+    """The words of `expected` occur in the answer, side by side, but for case, accents and
+    punctuation.
+    """
     return _text(
-        outcome, lambda text: f" {plain(expected)} " in f" {plain(text)} ",
-        f"The answer names {expected}.", f"The answer does not name {expected}.", expected,
-    )  # fmt: skip
+        outcome,
+        lambda text: f" {plain(expected)} " in f" {plain(text)} ",
+        f"The answer names {expected}.",
+        f"The answer does not name {expected}.",
+        expected,
+    )
 
 
 def in_order(outcome: Outcome | None, *items: str) -> Grade:
-    """These words or phrases occur in the answer, one after the other; case, accents and punctuation do not matter."""
+    """These words or phrases occur in the answer, one after the other; case, accents and
+    punctuation do not matter.
+    """
     grade = usable(outcome)
     if not grade.passed:
         return grade
@@ -204,13 +252,17 @@ def in_order(outcome: Outcome | None, *items: str) -> Grade:
     for item in items:
         start = text.find(f" {plain(item)} ", start)
         if start < 0:
-            return failed(f"{shown(item)} is missing in the answer, or not in its place.", **evidence)
+            return failed(
+                f"{shown(item)} is missing in the answer, or not in its place.", **evidence
+            )
         start += len(plain(item)) + 1
     return passed("The answer has everything in its order.", **evidence)
 
 
 def without(outcome: Outcome | None, *forbidden: str) -> Grade:
-    """None of these words or phrases occurs in the answer; case, accents and punctuation do not matter."""
+    """None of these words or phrases occurs in the answer; case, accents and punctuation do not
+    matter.
+    """
     grade = usable(outcome)
     if not grade.passed:
         return grade
@@ -223,33 +275,49 @@ def without(outcome: Outcome | None, *forbidden: str) -> Grade:
 
 
 def matches(outcome: Outcome | None, pattern: str) -> Grade:
-    """The regular expression is found in the answer. A pattern that searches too long says nothing about the model."""
+    """The regular expression is found in the answer. A pattern that searches too long says nothing
+    about the model.
+    """
     try:
         return _text(
-            outcome, lambda text: regex.search(pattern, text, timeout=SEARCH_S) is not None,
-            "The answer has the expected form.", "The answer does not have the expected form.", pattern,
-        )  # fmt: skip
+            outcome,
+            lambda text: regex.search(pattern, text, timeout=SEARCH_S) is not None,
+            "The answer has the expected form.",
+            "The answer does not have the expected form.",
+            pattern,
+        )
     except TimeoutError:
         return Grade(
-            False, f"The pattern searched longer than {SEARCH_S:.0f} s in this answer.", {"pattern": pattern}, False
+            False,
+            f"The pattern searched longer than {SEARCH_S:.0f} s in this answer.",
+            {"pattern": pattern},
+            False,
         )
 
 
 def ends_with(outcome: Outcome | None, suffix: str) -> Grade:
-    """The answer ends with exactly this; closing quotes, full stops and emphasis after it do not matter."""
+    """The answer ends with exactly this; closing quotes, full stops and emphasis after it do not
+    matter.
+    """
     return _text(
-        outcome, lambda text: text.rstrip(" \t\r\n*_`\"'.").endswith(suffix.rstrip(".")),
-        "The answer ends as it was told to.", "The answer does not end as it was told to.", suffix,
-    )  # fmt: skip
+        outcome,
+        lambda text: text.rstrip(" \t\r\n*_`\"'.").endswith(suffix.rstrip(".")),
+        "The answer ends as it was told to.",
+        "The answer does not end as it was told to.",
+        suffix,
+    )
 
 
 def nfc_contains(outcome: Outcome | None, expected: str) -> Grade:
     """The answer has this text, equal after Unicode NFC normalisation."""
     wanted = unicodedata.normalize("NFC", expected)
     return _text(
-        outcome, lambda text: wanted in unicodedata.normalize("NFC", text),
-        "Every character came back as it was sent.", "Characters were lost or changed on the way.", expected,
-    )  # fmt: skip
+        outcome,
+        lambda text: wanted in unicodedata.normalize("NFC", text),
+        "Every character came back as it was sent.",
+        "Characters were lost or changed on the way.",
+        expected,
+    )
 
 
 def language(outcome: Outcome | None, expected: str) -> Grade:
@@ -267,24 +335,40 @@ def language(outcome: Outcome | None, expected: str) -> Grade:
 
 def words(outcome: Outcome | None, at_least: int = 0, at_most: int | None = None) -> Grade:
     """The number of words lies within these bounds."""
-    return _count(outcome, lambda text: len(re.findall(r"\w+(?:['’-]\w+)*", text)), "words", at_least, at_most)
+    return _count(
+        outcome, lambda text: len(re.findall(r"\w+(?:['’-]\w+)*", text)), "words", at_least, at_most
+    )
 
 
 def lines(outcome: Outcome | None, at_least: int = 0, at_most: int | None = None) -> Grade:
     """The number of lines that are not blank lies within these bounds."""
-    return _count(outcome, lambda text: sum(bool(x.strip()) for x in text.splitlines()), "lines", at_least, at_most)
+    return _count(
+        outcome,
+        lambda text: sum(bool(x.strip()) for x in text.splitlines()),
+        "lines",
+        at_least,
+        at_most,
+    )
 
 
 def bullets(outcome: Outcome | None, at_least: int = 0, at_most: int | None = None) -> Grade:
-    """The number of lines that start as a list item (-, *, •, 1.) lies within these bounds; "-so" is one as "- so" is."""
+    """The number of lines that start as a list item (-, *, •, 1.) lies within these bounds; "-so"
+    is one as "- so" is.
+    """
     item = re.compile(r"\s*(?:[-•–—]\s*(?=[^\s\d\-–—])|(?:\*|\d{1,3}[.)])\s+\S)")
     return _count(
-        outcome, lambda text: sum(bool(item.match(x)) for x in text.splitlines()), "bullets", at_least, at_most
+        outcome,
+        lambda text: sum(bool(item.match(x)) for x in text.splitlines()),
+        "bullets",
+        at_least,
+        at_most,
     )
 
 
 def number(outcome: Outcome | None, expected: float, tolerance: float = 0.0) -> Grade:
-    """The last number of the answer is this one within a tolerance; 1.234,56 and 1,234.56 are both read."""
+    """The last number of the answer is this one within a tolerance; 1.234,56 and 1,234.56 are both
+    read.
+    """
     grade = usable(outcome)
     if not grade.passed:
         return grade
@@ -299,49 +383,68 @@ def number(outcome: Outcome | None, expected: float, tolerance: float = 0.0) -> 
 
 
 def mentions_one(outcome: Outcome | None, *forms: str) -> Grade:
-    """One of these spellings of the same thing occurs in the answer, but for case, accents and punctuation."""
+    """One of these spellings of the same thing occurs in the answer, but for case, accents and
+    punctuation.
+    """
     return _text(
-        outcome, lambda text: any(f" {plain(form)} " in f" {plain(text)} " for form in forms),
-        f"The answer names {forms[0]}.", f"The answer does not name {forms[0]}.", " | ".join(forms),
-    )  # fmt: skip
+        outcome,
+        lambda text: any(f" {plain(form)} " in f" {plain(text)} " for form in forms),
+        f"The answer names {forms[0]}.",
+        f"The answer does not name {forms[0]}.",
+        " | ".join(forms),
+    )
 
 
 def occurrences(outcome: Outcome | None, word: str, times: int) -> Grade:
     """This very word, in any case, occurs so many times; longer words that hold it do not count."""
     return _count(
-        outcome, lambda text: len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)),
-        f"times the word {word}", times, times,
-    )  # fmt: skip
+        outcome,
+        lambda text: len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)),
+        f"times the word {word}",
+        times,
+        times,
+    )
 
 
 def no_character(outcome: Outcome | None, character: str, name: str) -> Grade:
     """The answer does not have this character, which people call `name`."""
     return _text(
-        outcome, lambda text: character not in text,
-        f"The answer has no {name}.", f"The answer has a {name}, which must not be there.",
-    )  # fmt: skip
+        outcome,
+        lambda text: character not in text,
+        f"The answer has no {name}.",
+        f"The answer has a {name}, which must not be there.",
+    )
 
 
 def capitals(outcome: Outcome | None) -> Grade:
     """Every letter of the answer is a capital, and there are letters."""
     return _text(
-        outcome, lambda text: text.upper() == text and any(c.isalpha() for c in text),
-        "Every letter is a capital.", "Not every letter is a capital.",
-    )  # fmt: skip
+        outcome,
+        lambda text: text.upper() == text and any(c.isalpha() for c in text),
+        "Every letter is a capital.",
+        "Not every letter is a capital.",
+    )
 
 
 def sections(outcome: Outcome | None, *titles: str) -> Grade:
-    """The answer starts with the first of these titles, each alone on its line with text below, in this order."""
+    """The answer starts with the first of these titles, each alone on its line with text below, in
+    this order.
+    """
     grade = usable(outcome)
     if not grade.passed:
         return grade
     text = text_of(outcome)
     evidence = {"expected": shown(", ".join(titles)), "found": shown(text)}
     wanted = [plain(title) for title in titles]
-    heard = [plain(re.sub(r"^\W*\d{1,2}[.)]", "", line)) for line in text.splitlines() if plain(line)]
+    heard = [
+        plain(re.sub(r"^\W*\d{1,2}[.)]", "", line)) for line in text.splitlines() if plain(line)
+    ]
     places = [i for i, line in enumerate(heard) if line in wanted]
     if [heard[i] for i in places] != wanted:
-        return failed("The answer does not have the titles it should have, once each and in their order.", **evidence)
+        return failed(
+            "The answer does not have the titles it should have, once each and in their order.",
+            **evidence,
+        )
     if places[0] != 0:
         return failed("The answer does not start with its first title.", **evidence)
     ends = [*places[1:], len(heard)]
@@ -351,11 +454,16 @@ def sections(outcome: Outcome | None, *titles: str) -> Grade:
 
 
 def lines_are(outcome: Outcome | None, *expected: str) -> Grade:
-    """The lines of the answer that are not blank are these; list marks and emphasis around them do not matter."""
+    """The lines of the answer that are not blank are these; list marks and emphasis around them do
+    not matter.
+    """
     return _text(
-        outcome, lambda text: [_bare(line) for line in text.splitlines() if line.strip()] == list(expected),
-        "Every line is the expected one.", "The lines are not the expected ones.", " | ".join(expected),
-    )  # fmt: skip
+        outcome,
+        lambda text: [_bare(line) for line in text.splitlines() if line.strip()] == list(expected),
+        "Every line is the expected one.",
+        "The lines are not the expected ones.",
+        " | ".join(expected),
+    )
 
 
 def _bare(line: str) -> str:
@@ -370,7 +478,9 @@ def choices(outcome: Outcome | None, expected: Sequence[str]) -> Grade:
     text = text_of(outcome)
     found = dict.fromkeys(str(n + 1) for n in range(len(expected)))
     # Small letters only in the very form that was asked for: "1 a 4" and "1) a capital" are words.
-    for number, letter in re.findall(r"(?<![^\W_])(\d)(?:[\W_]{0,4}(?=[A-Z])|-)([A-Za-z])(?![^\W_])", text):
+    for number, letter in re.findall(
+        r"(?<![^\W_])(\d)(?:[\W_]{0,4}(?=[A-Z])|-)([A-Za-z])(?![^\W_])", text
+    ):
         if number in found:
             found[number] = letter.upper()  # a model that corrects itself is held to its last word
     wanted = {str(n + 1): letter for n, letter in enumerate(expected)}
@@ -378,7 +488,10 @@ def choices(outcome: Outcome | None, expected: Sequence[str]) -> Grade:
     wrong = [number for number, letter in wanted.items() if found[number] != letter]
     if not wrong:
         return passed(f"All {len(wanted)} choices are right.", **evidence)
-    return failed(f"{len(wrong)} of {len(wanted)} choices are wrong or missing ({', '.join(wrong)}).", **evidence)
+    return failed(
+        f"{len(wrong)} of {len(wanted)} choices are wrong or missing ({', '.join(wrong)}).",
+        **evidence,
+    )
 
 
 def _paired(letters: Mapping[str, str | None]) -> str:
@@ -390,13 +503,18 @@ def labels(outcome: Outcome | None, allowed: Sequence[str], *expected: str) -> G
     known = {plain(label) for label in allowed}
     wanted = [plain(label) for label in expected]
     return _text(
-        outcome, lambda text: [word for word in plain(text).split() if word in known] == wanted,
-        "The labels are the expected ones.", "The labels are not the expected ones.", ", ".join(expected),
-    )  # fmt: skip
+        outcome,
+        lambda text: [word for word in plain(text).split() if word in known] == wanted,
+        "The labels are the expected ones.",
+        "The labels are not the expected ones.",
+        ", ".join(expected),
+    )
 
 
 def last_line(outcome: Outcome | None, *items: str) -> Grade:
-    """The last line of the answer ends with these words, in this order; case, accents and punctuation do not matter."""
+    """The last line of the answer ends with these words, in this order; case, accents and
+    punctuation do not matter.
+    """
     wanted = f" {plain(' '.join(items))}"
 
     def ends(text: str) -> bool:
@@ -404,7 +522,11 @@ def last_line(outcome: Outcome | None, *items: str) -> Grade:
         return bool(lines) and f" {lines[-1]}".endswith(wanted)
 
     return _text(
-        outcome, ends, "The last line is the right answer.", "The last line is not the right answer.", ", ".join(items)
+        outcome,
+        ends,
+        "The last line is the right answer.",
+        "The last line is not the right answer.",
+        ", ".join(items),
     )
 
 
@@ -412,20 +534,27 @@ def has_number(outcome: Outcome | None, expected: float | str) -> Grade:
     """This number occurs in the answer, in either notation."""
     wanted = Decimal(str(expected))
     return _text(
-        outcome, lambda text: any(wanted in readings for readings in numbers(text)),
-        f"The answer has the number {expected}.", f"The answer does not have the number {expected}.", str(expected),
-    )  # fmt: skip
+        outcome,
+        lambda text: any(wanted in readings for readings in numbers(text)),
+        f"The answer has the number {expected}.",
+        f"The answer does not have the number {expected}.",
+        str(expected),
+    )
 
 
 def no_other_numbers(outcome: Outcome | None, allowed: str) -> Grade:
-    """Every number of the answer also occurs in the text `allowed`; the numbers of a list's items do not count."""
+    """Every number of the answer also occurs in the text `allowed`; the numbers of a list's items
+    do not count.
+    """
     grade = usable(outcome)
     if not grade.passed:
         return grade
     known = {abs(value) for readings in numbers(allowed) for value in readings}
     text = re.sub(r"(?m)^\W*\d{1,2}[.)]\s", "", text_of(outcome))
     # The hyphens of 2026-03-01 are no signs.
-    strange = [readings for readings in numbers(text) if not {abs(value) for value in readings} & known]
+    strange = [
+        readings for readings in numbers(text) if not {abs(value) for value in readings} & known
+    ]
     evidence = {"found": shown(text_of(outcome))}
     if not strange:
         return passed("Every number comes from the text.", **evidence)
@@ -433,7 +562,9 @@ def no_other_numbers(outcome: Outcome | None, allowed: str) -> Grade:
 
 
 def same_text(first: Outcome | None, second: Outcome | None, *, exact: bool = False) -> Grade:
-    """Both answers are the same; unless `exact`, case, accents, punctuation and white space do not matter."""
+    """Both answers are the same; unless `exact`, case, accents, punctuation and white space do not
+    matter.
+    """
     grade = all_of(lambda: usable(first), lambda: usable(second))
     if not grade.passed:
         return grade
@@ -444,24 +575,36 @@ def same_text(first: Outcome | None, second: Outcome | None, *, exact: bool = Fa
     return failed("The two answers differ.", **evidence)
 
 
-def _text(outcome: Outcome | None, test: Callable[[str], bool], yes: str, no: str, expected: str = "") -> Grade:
+def _text(
+    outcome: Outcome | None, test: Callable[[str], bool], yes: str, no: str, expected: str = ""
+) -> Grade:
     grade = usable(outcome)
     if not grade.passed:
         return grade
     text = text_of(outcome)
-    evidence = {"expected": shown(expected), "found": shown(text)} if expected else {"found": shown(text)}
+    evidence = (
+        {"expected": shown(expected), "found": shown(text)} if expected else {"found": shown(text)}
+    )
     return passed(yes, **evidence) if test(text) else failed(no, **evidence)
 
 
 def _count(
-    outcome: Outcome | None, count: Callable[[str], int], what: str, at_least: int, at_most: int | None
+    outcome: Outcome | None,
+    count: Callable[[str], int],
+    what: str,
+    at_least: int,
+    at_most: int | None,
 ) -> Grade:
     grade = usable(outcome)
     if not grade.passed:
         return grade
     found = count(text_of(outcome))
     bounds = (
-        f"{at_least} or more" if at_most is None else str(at_least) if at_least == at_most else f"{at_least}-{at_most}"
+        f"{at_least} or more"
+        if at_most is None
+        else str(at_least)
+        if at_least == at_most
+        else f"{at_least}-{at_most}"
     )
     evidence = {"expected": bounds, "found": found}
     if found >= at_least and (at_most is None or found <= at_most):
@@ -473,7 +616,9 @@ def _count(
 
 
 def json_answer(outcome: Outcome | None, schema: Mapping[str, Any], expected: Any = None) -> Grade:
-    """The answer is JSON (alone or in one code fence) that is valid against the schema and, if given, equal to `expected`."""
+    """The answer is JSON (alone or in one code fence) that is valid against the schema and, if
+    given, equal to `expected`.
+    """
     grade = usable(outcome)
     if not grade.passed:
         return grade
@@ -485,14 +630,21 @@ def json_answer(outcome: Outcome | None, schema: Mapping[str, Any], expected: An
     if problem:
         return failed(f"The answer's JSON does not fit the schema: {problem}.", found=shown(text))
     if expected is not None and value != expected:
-        return failed("The answer's JSON has wrong values.", expected=shown(expected), found=shown(text))
+        return failed(
+            "The answer's JSON has wrong values.", expected=shown(expected), found=shown(text)
+        )
     return passed("The answer is JSON that fits the schema.", found=shown(text))
 
 
 def tool_call(
-    outcome: Outcome | None, name: str, schema: Mapping[str, Any], arguments: Mapping[str, Any] | None = None
+    outcome: Outcome | None,
+    name: str,
+    schema: Mapping[str, Any],
+    arguments: Mapping[str, Any] | None = None,
 ) -> Grade:
-    """The answer calls this tool, once, with arguments valid against its schema and, if given, equal to `arguments`."""
+    """The answer calls this tool, once, with arguments valid against its schema and, if given,
+    equal to `arguments`.
+    """
     grade = usable(outcome)
     if not grade.passed:
         return grade
@@ -507,12 +659,20 @@ def tool_call(
     }
     if len(uses) != 1 or use.name != name:
         return failed(f"The call was not one of {name}.", **evidence)
-    problem = "they are not a JSON object" if not isinstance(use.input, Mapping) else schema_problem(use.input, schema)
+    problem = (
+        "they are not a JSON object"
+        if not isinstance(use.input, Mapping)
+        else schema_problem(use.input, schema)
+    )
     if problem:
-        return failed(f"The arguments of the call do not fit the tool's schema: {problem}.", **evidence)
+        return failed(
+            f"The arguments of the call do not fit the tool's schema: {problem}.", **evidence
+        )
     if arguments is not None and dict(use.input) != dict(arguments):
         return failed(
-            "The arguments of the call are not those that were asked for.", **evidence, wanted=shown(arguments)
+            "The arguments of the call are not those that were asked for.",
+            **evidence,
+            wanted=shown(arguments),
         )
     return passed(f"{name} was called with arguments that fit its schema.", **evidence)
 
@@ -537,25 +697,38 @@ def tool_calls(outcome: Outcome | None, *wanted: Wanted) -> Grade:
     if not uses:
         return failed("No tool was called.", **evidence, text=shown(text_of(outcome)))
     if sorted(str(use.name) for use in uses) != sorted(t.name for t, _ in wanted):
-        return failed(f"The calls are not those that were asked for: {len(uses)} of {len(wanted)}.", **evidence)
+        return failed(
+            f"The calls are not those that were asked for: {len(uses)} of {len(wanted)}.",
+            **evidence,
+        )
     for tool, arguments in wanted:
         named = [use for use in uses if use.name == tool.name]
         match = next((use for use in named if _agrees(use, tool, arguments)), None)
         if match is None:
             return failed(_why_not(named[0], tool), **evidence, wanted=shown(dict(arguments)))
         uses.remove(match)
-    return passed("The tools were called as asked." if len(wanted) > 1 else f"{wanted[0][0].name} was called as asked.",
-                  **evidence)  # fmt: skip
+    return passed(
+        "The tools were called as asked."
+        if len(wanted) > 1
+        else f"{wanted[0][0].name} was called as asked.",
+        **evidence,
+    )
 
 
 def _agrees(use: ToolUse, tool: Tool, arguments: Mapping[str, Any]) -> bool:
-    return isinstance(use.input, Mapping) and not schema_problem(use.input, tool.schema) and alike(use.input, arguments)
+    return (
+        isinstance(use.input, Mapping)
+        and not schema_problem(use.input, tool.schema)
+        and alike(use.input, arguments)
+    )
 
 
 def _why_not(use: ToolUse, tool: Tool) -> str:
-    problem = "they are not a JSON object" if not isinstance(use.input, Mapping) else schema_problem(
-        use.input, tool.schema
-    )  # fmt: skip
+    problem = (
+        "they are not a JSON object"
+        if not isinstance(use.input, Mapping)
+        else schema_problem(use.input, tool.schema)
+    )
     if problem:
         return f"The arguments of {tool.name} do not fit its schema: {problem}."
     return f"The arguments of {tool.name} are not those that were asked for."
@@ -590,7 +763,9 @@ def no_tool_call(outcome: Outcome | None) -> Grade:
     uses = tool_uses(outcome)
     if not uses:
         return passed("No tool was called.")
-    return failed("A tool was called where none was needed.", found=[shown(use.name) for use in uses])
+    return failed(
+        "A tool was called where none was needed.", found=[shown(use.name) for use in uses]
+    )
 
 
 def parse_json(text: str) -> tuple[bool, Any]:
@@ -602,11 +777,22 @@ def parse_json(text: str) -> tuple[bool, Any]:
         return False, None
 
 
-_UNCHECKABLE = (SchemaError, UnknownType, Unresolvable, re.error, RecursionError, TypeError, ValueError, OverflowError)
+_UNCHECKABLE = (
+    SchemaError,
+    UnknownType,
+    Unresolvable,
+    re.error,
+    RecursionError,
+    TypeError,
+    ValueError,
+    OverflowError,
+)
 
 
 def schema_problem(value: Any, schema: Mapping[str, Any]) -> str:
-    """What is wrong with a value in the eyes of a JSON Schema (2020-12), in a few words; "" if nothing."""
+    """What is wrong with a value in the eyes of a JSON Schema (2020-12), in a few words; "" if
+    nothing.
+    """
     try:
         error = next(Draft202012Validator(schema).iter_errors(value), None)
     except _UNCHECKABLE as problem:
@@ -627,7 +813,11 @@ def has_usage(outcome: Outcome | None) -> Grade:
         return grade
     usage = usage_of(outcome)
     if usage and usage.input_tokens > 0 and usage.output_tokens > 0:
-        return passed("The token counts are there.", input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+        return passed(
+            "The token counts are there.",
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+        )
     raw = outcome.usage if isinstance(outcome, Reply | EmbedReply) else None
     return failed("The reply does not tell its tokens.", usage=shown(raw))
 
@@ -641,10 +831,14 @@ def stop_reason(outcome: Outcome | None, *allowed: str) -> Grade:
     evidence = {"expected_stop": " | ".join(allowed), "stop_reason": shown(found)}
     if found in allowed:
         return passed(f"The stop reason is {found}.", **evidence)
-    return failed(f"The stop reason is {shown(found) or 'missing'} instead of {' or '.join(allowed)}.", **evidence)
+    return failed(
+        f"The stop reason is {shown(found) or 'missing'} instead of {' or '.join(allowed)}.",
+        **evidence,
+    )
 
 
-# Text and reasoning blocks have no contentBlockStart; blocks that have one (tool calls) may come without a delta.
+# Text and reasoning blocks have no contentBlockStart; blocks that have one (tool calls) may come
+# without a delta.
 _ORDER = re.compile(r"m(?:(?:sd*|d+)e)+MU")
 _LETTERS = {
     "messageStart": "m", "contentBlockStart": "s", "contentBlockDelta": "d", "contentBlockStop": "e",
@@ -653,11 +847,17 @@ _LETTERS = {
 
 
 def event_order(outcome: Outcome | None) -> Grade:
-    """The stream's events came whole and in order: messageStart, the blocks' events, messageStop, metadata."""
+    """The stream's events came whole and in order: messageStart, the blocks' events, messageStop,
+    metadata.
+    """
     grade = usable(outcome)
     if not grade.passed:
         return grade
-    events = outcome.events if isinstance(outcome, Reply) and isinstance(outcome.events, tuple | list) else ()
+    events = (
+        outcome.events
+        if isinstance(outcome, Reply) and isinstance(outcome.events, tuple | list)
+        else ()
+    )
     letters = "".join(_LETTERS.get(e, "?") if isinstance(e, str) else "?" for e in events)
     evidence = {"events": len(events), "order": shown(_squeezed(events))}
     if "d" in letters and _ORDER.fullmatch(letters):
@@ -694,10 +894,11 @@ MEASURABLE_S = 0.05  # after the first token: a shorter time is a buffer's, not 
 
 
 def speed(outcome: Outcome | None, at_least: int) -> Grade:
-    """The stream was long enough to be timed: `at_least` output tokens. The evidence holds the figures.
+    """The stream was long enough to be timed: `at_least` output tokens. The evidence holds the
+    figures.
 
-    `ttft_ms` and `total_ms` in milliseconds, `tokens_per_second` after the first token (None where all came at once),
-    `output_tokens` and `input_tokens` as the service counted them.
+    `ttft_ms` and `total_ms` in milliseconds, `tokens_per_second` after the first token (None where
+    all came at once), `output_tokens` and `input_tokens` as the service counted them.
     """
     grade = all_of(lambda: has_usage(outcome), lambda: stream_ends(outcome))
     usage = usage_of(outcome)
@@ -716,8 +917,13 @@ def speed(outcome: Outcome | None, at_least: int) -> Grade:
         "input_tokens": usage.input_tokens,
     }
     if usage.output_tokens < at_least:
-        return failed(f"{usage.output_tokens} tokens are too few to time; {at_least} were needed.", **evidence)
-    return passed(f"The first token came after {ttft:.0f} ms, {usage.output_tokens} tokens in all.", **evidence)
+        return failed(
+            f"{usage.output_tokens} tokens are too few to time; {at_least} were needed.", **evidence
+        )
+    return passed(
+        f"The first token came after {ttft:.0f} ms, {usage.output_tokens} tokens in all.",
+        **evidence,
+    )
 
 
 def milliseconds(value: Any) -> float | None:
@@ -768,7 +974,9 @@ def _tokens(outcome: Outcome | None, side: str, at_least: int, at_most: int) -> 
 
 def plain(text: str) -> str:
     """A text without case, accents, punctuation and runs of white space, for comparing."""
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    bare = "".join(
+        c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c)
+    )
     return " ".join(re.findall(r"\w+", bare.replace("_", " ")))
 
 
@@ -789,10 +997,14 @@ def _readings(digits: str) -> set[Decimal]:
     readings = set()
     for group, point in ((",", "."), (".", ",")):
         whole, _, fraction = digits.partition(point)
-        well_grouped = group not in whole or re.fullmatch(rf"-?\d{{1,3}}(?:{re.escape(group)}\d{{3}})+", whole)
+        well_grouped = group not in whole or re.fullmatch(
+            rf"-?\d{{1,3}}(?:{re.escape(group)}\d{{3}})+", whole
+        )
         if well_grouped and group not in fraction and point not in fraction:
             try:
-                readings.add(Decimal(whole.replace(group, "") + ("." + fraction if fraction else "")))
+                readings.add(
+                    Decimal(whole.replace(group, "") + ("." + fraction if fraction else ""))
+                )
             except InvalidOperation:
                 continue
     return readings
@@ -816,7 +1028,9 @@ _COMMON = {"pt": {*_COMMON_PT.split()} - _BOTH, "en": {*_COMMON_EN.split()} - _B
 
 
 def language_of(text: str) -> str:
-    """ "pt" or "en" by the commonest words of each and Portuguese letters; "" where neither clearly leads."""
+    """ "pt" or "en" by the commonest words of each and Portuguese letters; "" where neither clearly
+    leads.
+    """
     found = re.findall(r"[^\W\d_]+", text.casefold()[:20000])
     score = {code: float(sum(w in common for w in found)) for code, common in _COMMON.items()}
     score["pt"] += 0.5 * sum(any(c in "ãõçáéíóúâêôà" for c in w) for w in found)

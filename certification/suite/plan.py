@@ -1,4 +1,6 @@
-"""Which trials come next, given the outcomes so far: the order of a run, the retries of its gates, the repeats."""
+"""Which trials come next, given the outcomes so far: the order of a run, the retries of its gates,
+the repeats.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 
 from certification.suite import scoring
 from certification.suite.case import Case, Category, Grade, Kind, Ref, Script
-from certification.suite.scoring import POLICY, CaseOutcome, Run, Standing
+from certification.suite.scoring import POLICY, CaseOutcome, CaseStatus, Run
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,9 @@ class Trial:
         return self.case.script(Ref(seed, self.case.id, self.index))
 
 
-def outcomes_of(cases: Sequence[Case], grades: Mapping[str, Sequence[Grade]]) -> tuple[CaseOutcome, ...]:
+def outcomes_of(
+    cases: Sequence[Case], grades: Mapping[str, Sequence[Grade]]
+) -> tuple[CaseOutcome, ...]:
     """The grades so far, by case id, as the outcomes of every case of the run."""
     return tuple(CaseOutcome(case, tuple(grades.get(case.id, ()))) for case in cases)
 
@@ -36,20 +40,23 @@ def next_trials(
 ) -> tuple[Trial, ...]:
     """The trials to start now, in order; empty while others must end first, and when all is done.
 
-    `grades` holds the grades of the trials that ended, `started` how many were started by case id (default: those that
-    ended), so that this may be asked again after every trial or once a wave. The first case is the access gate: nothing
-    else starts before it has passed or failed, and nothing does if it was refused. Cases over the whole run come last.
-    `seen` makes the Run that will be judged from the outcomes so far: whether repeats can still decide depends on its
-    calls, its model class and what it declares too. It is asked only when everything planned has ended.
+    `grades` holds the grades of the trials that ended, `started` how many were started by case id
+    (default: those that ended), so that this may be asked again after every trial or once a wave.
+    The first case is the access gate: nothing else starts before it has passed or failed, and
+    nothing does if it was refused. Cases over the whole run come last. `seen` makes the Run that
+    will be judged from the outcomes so far: whether repeats can still decide depends on its calls,
+    its model class and what it declares too. It is asked only when everything planned has ended.
     """
     ended = {c.id: len(grades.get(c.id, ())) for c in cases}
     begun = {name: max(started.get(name, 0), n) for name, n in ended.items()} if started else ended
     access = outcomes_of(cases[:1], grades)
-    if not access or access[0].standing in (Standing.OPEN, Standing.SKIPPED):
+    if not access or access[0].standing in (CaseStatus.OPEN, CaseStatus.SKIPPED):
         return _due(access[0], begun, 1) if access else ()
-    calling = [c for c in cases if not c.over_run]
+    calling = [c for c in cases if not c.whole_run]
     unsettled = [c for c in calling if not _is_done(c, grades.get(c.id, ()), begun[c.id])]
-    due = tuple(trial for o in outcomes_of(unsettled, grades) for trial in _due(o, begun, o.case.repeats))
+    due = tuple(
+        trial for o in outcomes_of(unsettled, grades) for trial in _due(o, begun, o.case.repeats)
+    )
     if due or begun != ended:
         return due
     if tier != "quick":
@@ -57,12 +64,14 @@ def next_trials(
         more = _confirmations(outcomes, begun) or _repeats((seen or _plain(tier))(outcomes), begun)
         if more:
             return more
-    last = [c for c in cases if c.over_run]
+    last = [c for c in cases if c.whole_run]
     return tuple(trial for o in outcomes_of(last, grades) for trial in _due(o, begun, 1))
 
 
 def _is_done(case: Case, trials: Sequence[Grade], begun: int) -> bool:
-    """Whether a look at its grades shows that a case wants no trial; asked after every trial of a run, hence cheap."""
+    """Whether a look at its grades shows that a case wants no trial; asked after every trial of a
+    run, hence cheap.
+    """
     if case.kind == Kind.GATE:
         return bool(trials) and trials[0].passed
     return begun >= case.repeats and all(t.valid for t in trials)
@@ -73,18 +82,20 @@ def _plain(tier: str) -> Callable[[tuple[CaseOutcome, ...]], Run]:
 
 
 def refusal_ends(cases: Sequence[Case], grades: Mapping[str, Sequence[Grade]]) -> bool:
-    """Whether the access gate was refused for good, so that the run ends here without spending more."""
+    """Whether the access gate was refused for good, so that the run ends here without spending
+    more.
+    """
     access = outcomes_of(cases, grades)[0]
-    return access.standing == Standing.OPEN and not next_trials(cases, grades)
+    return access.standing == CaseStatus.OPEN and not next_trials(cases, grades)
 
 
 def _due(outcome: CaseOutcome, begun: Mapping[str, int], target: int) -> tuple[Trial, ...]:
     first, running = begun[outcome.case.id], begun[outcome.case.id] - len(outcome.trials)
     if outcome.case.kind == Kind.GATE:
-        count = int(not running and outcome.standing == Standing.OPEN and _may_try(outcome))
+        count = int(not running and outcome.standing == CaseStatus.OPEN and _may_try(outcome))
     else:
         wanted = target + min(_made_up_for(outcome), POLICY.invalid_tries)
-        count = 0 if outcome.standing == Standing.SKIPPED else max(0, wanted - first)
+        count = 0 if outcome.standing == CaseStatus.SKIPPED else max(0, wanted - first)
     return tuple(Trial(outcome.case, first + i) for i in range(count))
 
 
@@ -94,16 +105,22 @@ def _may_try(gate: CaseOutcome) -> bool:
 
 
 def _made_up_for(outcome: CaseOutcome) -> int:
-    """Invalid trials that are worth another: refused access, empty quotas, wrong credentials do not go away in a run."""
-    return sum(not t.valid and (t.cause is None or t.cause.reason.retryable) for t in outcome.trials)
+    """Invalid trials that are worth another: refused access, empty quotas, wrong credentials do not
+    go away in a run.
+    """
+    return sum(
+        not t.valid and (t.cause is None or t.cause.reason.retryable) for t in outcome.trials
+    )
 
 
 def _confirmations(outcomes: Sequence[CaseOutcome], begun: Mapping[str, int]) -> tuple[Trial, ...]:
-    """The second retry of gates that passed on the first one, when more of them are flaky than a certificate may have.
+    """The second retry of gates that passed on the first one, when more of them are flaky than a
+    certificate may have.
 
-    Among twelve gates two slips are common (5 % of runs at 97 % per try) and two gates that cannot be relied on are not.
+    Among twelve gates two slips are common (5 % of runs at 97 % per try) and two gates that cannot
+    be relied on are not.
     """
-    flaky = [o for o in outcomes if o.standing == Standing.FLAKY]
+    flaky = [o for o in outcomes if o.standing == CaseStatus.FLAKY]
     if len(flaky) <= POLICY.max_flaky or not POLICY.second_retry:
         return ()
     open_ones = [o for o in flaky if len(o.valid) < POLICY.gate_tries and _may_try(o)]
@@ -113,7 +130,9 @@ def _confirmations(outcomes: Sequence[CaseOutcome], begun: Mapping[str, int]) ->
 def _repeats(run: Run, begun: Mapping[str, int]) -> tuple[Trial, ...]:
     """The next rung of 3 -> 5 -> 9 for the cases of categories that are still undecided."""
     undecided: frozenset[Category] = scoring.undecided(run)
-    open_cases = [o for o in run.outcomes if o.case.kind == Kind.SCORED and o.case.category in undecided]
+    open_cases = [
+        o for o in run.outcomes if o.case.kind == Kind.SCORED and o.case.category in undecided
+    ]
     return tuple(trial for o in open_cases for trial in _due(o, begun, _next_rung(len(o.valid))))
 
 

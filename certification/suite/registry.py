@@ -8,9 +8,18 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from certification.exchange import EmbedRequest, Outcome, Request
-from certification.suite import custom, embedding, rehearsal
-from certification.suite.case import ALL_CAPABILITIES, REASONING_ROOM, Answer, Case, Ref, Script, Step, says
+from certification.inference import EmbedRequest, Outcome, Request
+from certification.suite import custom, embedding, synthetic_replies
+from certification.suite.case import (
+    ALL_CAPABILITIES,
+    REASONING_ROOM,
+    Answer,
+    Case,
+    Ref,
+    Script,
+    Step,
+    says,
+)
 from certification.suite.cases.context import CONTEXT
 from certification.suite.cases.deep import DEEP
 from certification.suite.cases.gates import GATES
@@ -31,7 +40,7 @@ _FULL = (
     *GATES, *TOOLS, *STRUCTURED, *STREAMING, *INSTRUCTIONS, *PORTUGUESE, *REASONING, *CONTEXT, *VISION, *PERFORMANCE,
     *INFORMATION,
 )  # fmt: skip
-_DEEP = tuple(c for c in _FULL if not c.over_run) + DEEP + tuple(c for c in _FULL if c.over_run)
+_DEEP = tuple(c for c in _FULL if not c.whole_run) + DEEP + tuple(c for c in _FULL if c.whole_run)
 
 # In running order: the first is the access gate.
 _SUITES: dict[str, dict[str, tuple[Case, ...]]] = {
@@ -40,8 +49,8 @@ _SUITES: dict[str, dict[str, tuple[Case, ...]]] = {
 }
 BY_ID: dict[str, Case] = {case.id: case for tiers in _SUITES.values() for case in tiers["deep"]}
 
-# Cases whose passing shows that the model takes a feature on the operation of the last call. What single calls find out
-# beside that, their steps say (case.Probe).
+# Cases whose passing shows that the model takes a feature on the operation of the last call. What
+# single calls find out beside that, their steps say (case.Probe).
 PROBES = {"G05": "stop_sequences", "G06": "system", "G11": "tools"}
 
 
@@ -51,18 +60,22 @@ def has_suite(kind: str) -> bool:
 
 
 def cases(
-    kind: str, tier: str, capabilities: Collection[str] = ALL_CAPABILITIES, own: Iterable[custom.Spec] = ()
+    kind: str,
+    tier: str,
+    capabilities: Collection[str] = ALL_CAPABILITIES,
+    own: Iterable[custom.Spec] = (),
 ) -> tuple[Case, ...]:
     """The cases that a model of this kind gets, in running order; empty for a kind without a suite.
 
-    `capabilities` are those the model has or may have: a name that is missing here is known to be missing in the model.
-    `own` are operators' cases, which text models get beyond the quick tier, before the cases over the whole run.
-    KeyError for an unknown tier; custom.BadSpec for a case of one's own that cannot work.
+    `capabilities` are those the model has or may have: a name that is missing here is known to be
+    missing in the model. `own` are operators' cases, which text models get beyond the quick tier,
+    before the cases over the whole run. KeyError for an unknown tier; custom.BadSpec for a case of
+    one's own that cannot work.
     """
     shipped = _all(kind, tier)
     mine = tuple(custom.case(spec) for spec in own) if kind == TEXT and tier != "quick" else ()
-    last = tuple(case for case in shipped if case.over_run)
-    ordered = (*(case for case in shipped if not case.over_run), *mine, *last)
+    last = tuple(case for case in shipped if case.whole_run)
+    ordered = (*(case for case in shipped if not case.whole_run), *mine, *last)
     return tuple(case for case in ordered if case.needs <= set(capabilities))
 
 
@@ -83,12 +96,15 @@ def _all(kind: str, tier: str) -> tuple[Case, ...]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """About what a run will take. Output tokens are those expected, not the maxTokens that quotas reserve."""
+    """About what a run will take. Output tokens are those expected, not the maxTokens that quotas
+    reserve.
+    """
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    reserved_tokens: int = 0  # input + maxTokens: what Bedrock counts against the quota while calls run
+    # input + maxTokens: what Bedrock counts against the quota while calls run
+    reserved_tokens: int = 0
 
     def __add__(self, other: Estimate) -> Estimate:
         return Estimate(
@@ -103,21 +119,32 @@ REASONING_TOKENS = 400  # what a model that reasons is expected to think per ans
 
 
 def estimate(
-    kind: str, tier: str, capabilities: Collection[str] = ALL_CAPABILITIES, own: Iterable[custom.Spec] = ()
+    kind: str,
+    tier: str,
+    capabilities: Collection[str] = ALL_CAPABILITIES,
+    own: Iterable[custom.Spec] = (),
 ) -> Estimate:
-    """What a run without retries takes, by rehearsing every case with its ideal answers; of `own` cases, a full answer."""
+    """What a run without retries takes, by rehearsing every case with its ideal answers; of `own`
+    cases, a full answer.
+    """
     known = frozenset(capabilities) & {*ALL_CAPABILITIES, "reasoning"}
-    size = sum((_estimate_case(case, known) for case in cases(kind, tier, capabilities)), Estimate())
+    size = sum(
+        (_estimate_case(case, known) for case in cases(kind, tier, capabilities)), Estimate()
+    )
     if kind != TEXT or tier == "quick":
         return size
-    return sum((_estimate_own(spec, known) for spec in own if not spec.system or "system" in known), size)
+    return sum(
+        (_estimate_own(spec, known) for spec in own if not spec.system or "system" in known), size
+    )
 
 
 def _estimate_own(spec: custom.Spec, capabilities: Collection[str]) -> Estimate:
-    asked = rehearsal.tokens(spec.prompt) + rehearsal.tokens(spec.system)
+    asked = synthetic_replies.tokens(spec.prompt) + synthetic_replies.tokens(spec.system)
     room = REASONING_ROOM if "reasoning" in capabilities else 0
     n, thought = spec.repeats, REASONING_TOKENS if room else 0
-    return Estimate(n, n * asked, n * (spec.max_tokens + thought), n * (asked + spec.max_tokens + room))
+    return Estimate(
+        n, n * asked, n * (spec.max_tokens + thought), n * (asked + spec.max_tokens + room)
+    )
 
 
 @lru_cache(maxsize=8192)
@@ -133,32 +160,39 @@ def estimate_script(script: Script, capabilities: Collection[str] = ALL_CAPABILI
     for step in script.steps:
         request = step.request(outcomes) if step.needs <= set(capabilities) else None
         if isinstance(request, EmbedRequest):
-            tokens = sum(rehearsal.tokens(text) for text in request.texts)
+            tokens = sum(synthetic_replies.tokens(text) for text in request.texts)
             total += Estimate(len(request.texts), tokens, 0, tokens)
         elif isinstance(request, Request):
             answer, outcomes = _rehearse(step, request, outcomes)
-            total += answer if "reasoning" not in capabilities or not step.room else answer + _THINKING
+            total += (
+                answer if "reasoning" not in capabilities or not step.room else answer + _THINKING
+            )
     return total
 
 
 _THINKING = Estimate(output_tokens=REASONING_TOKENS, reserved_tokens=REASONING_ROOM)
 
 
-def _rehearse(step: Step, request: Request, outcomes: tuple[Outcome, ...]) -> tuple[Estimate, tuple[Outcome, ...]]:
-    if step.ideal is None:  # refused before a model sees it: a call that costs nothing
-        return Estimate(1), (*outcomes, rehearsal.reply(request, says("")))
-    reply = rehearsal.reply(request, Answer(step.ideal.content, step.ideal.stop_reason))
-    asked = rehearsal.request_tokens(request)
+def _rehearse(
+    step: Step, request: Request, outcomes: tuple[Outcome, ...]
+) -> tuple[Estimate, tuple[Outcome, ...]]:
+    if step.expected is None:  # refused before a model sees it: a call that costs nothing
+        return Estimate(1), (*outcomes, synthetic_replies.reply(request, says("")))
+    reply = synthetic_replies.reply(
+        request, Answer(step.expected.content, step.expected.stop_reason)
+    )
+    asked = synthetic_replies.request_tokens(request)
     said = reply.usage.output_tokens if reply.usage else 0
     return Estimate(1, asked, said, asked + request.max_tokens), (*outcomes, reply)
 
 
-# Versions: a number for people, and a hash that changes with whatever decides what is asked or how it is judged.
+# Versions: a number for people, and a hash that changes with whatever decides what is asked or how
+# it is judged.
 
 _SUITE_SOURCES = (
     "suite/case.py",
     "suite/custom.py",
-    "suite/cases/asking.py",
+    "suite/cases/builders.py",
     "suite/cases/context.py",
     "suite/cases/deep.py",
     "suite/cases/gates.py",
@@ -170,7 +204,7 @@ _SUITE_SOURCES = (
     "suite/cases/structured.py",
     "suite/cases/tools.py",
     "suite/cases/vision.py",
-    "suite/drawing.py",
+    "suite/images.py",
     "suite/embedding.py",
     "suite/graders.py",
     "suite/registry.py",
@@ -179,7 +213,7 @@ _POLICY_SOURCES = (
     "suite/scoring.py",
     "suite/plan.py",
     "suite/parity.py",
-    "suite/publishing.py",
+    "suite/publication_policy.py",
     "suite/statistics.py",
     "reasons.py",
 )

@@ -1,4 +1,6 @@
-"""From graded trials to a verdict: case scores, quality, contract, performance, reliability, rating and the reason why."""
+"""From graded trials to a verdict: case scores, quality, contract, performance, reliability, rating
+and the reason why.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
-from certification.exchange import Failure, Outcome, Reply
+from certification.inference import Failure, Outcome, Reply
 from certification.reasons import ErrorCategory, Reason, Status
 from certification.suite import statistics
 from certification.suite.case import Case, Category, Grade, Kind
@@ -57,14 +59,23 @@ class Policy:
     min_core: float = 0.80
     min_category: float = 0.60
     max_flaky: int = 1
-    second_retry: bool = True  # of gates that passed on the first, where more of them are flaky than allowed
+    # of gates that passed on the first, where more of them are flaky than allowed
+    second_retry: bool = True
     ladder: tuple[int, ...] = (3, 5, 9)
     near_line: float = 5.0
     near_floor: float = 0.10
-    near_floor_first: float = 0.15  # on the first rung, where one trial of a category moves its mean by 0.07 or 0.11
-    medium_price: float = 1.0  # USD per million output tokens from which a model is expected to be of medium speed
+    # on the first rung, where one trial of a category moves its mean by 0.07 or 0.11
+    near_floor_first: float = 0.15
+    # USD per million output tokens from which a model is expected to be of medium speed
+    medium_price: float = 1.0
     large_price: float = 6.0
-    ratings: tuple[tuple[float, str], ...] = ((90.0, "A"), (80.0, "B"), (70.0, "C"), (60.0, "D"), (-math.inf, "F"))
+    ratings: tuple[tuple[float, str], ...] = (
+        (90.0, "A"),
+        (80.0, "B"),
+        (70.0, "C"),
+        (60.0, "D"),
+        (-math.inf, "F"),
+    )
 
 
 POLICY = Policy()
@@ -72,7 +83,8 @@ POLICY = Policy()
 
 @dataclass(frozen=True)
 class Target:
-    """What is expected of a class of models: milliseconds to the first token and output tokens per second.
+    """What is expected of a class of models: milliseconds to the first token and output tokens per
+    second.
 
     At its `target` or better a figure counts 1, at its `limit` or worse 0.
     """
@@ -94,23 +106,32 @@ TARGETS = {
 def model_class(capabilities: Collection[str], output_price: float | None) -> str:
     """Which row of TARGETS a model is measured by, told from facts, never from its name.
 
-    Models that reason, whatever they cost, are "reasoning"; the others by USD per million output tokens, which follows
-    the size of what is served: below 1 "small", below 6 "medium", else "large". An unknown price is "medium".
+    Models that reason, whatever they cost, are "reasoning"; the others by USD per million output
+    tokens, which follows the size of what is served: below 1 "small", below 6 "medium", else
+    "large". An unknown price is "medium".
     """
     if "reasoning" in capabilities:
         return "reasoning"
     if output_price is None:
         return "medium"
-    return "small" if output_price < POLICY.medium_price else "medium" if output_price < POLICY.large_price else "large"
+    return (
+        "small"
+        if output_price < POLICY.medium_price
+        else "medium"
+        if output_price < POLICY.large_price
+        else "large"
+    )
 
 
-MEASURED_BY = {"ttft_ms": "L1", "tokens_per_second": "L2"}  # a short prompt and a short answer; a long of both
+# a short prompt and a short answer; a long of both
+MEASURED_BY = {"ttft_ms": "L1", "tokens_per_second": "L2"}
 
 
 def measured(outcomes: Iterable[CaseOutcome], name: str) -> statistics.Summary | None:
     """What the performance trials measured under this name of their evidence; None if nothing.
 
-    The trials of the case that is made to measure it are pooled; where that case has none, those of all the others are.
+    The trials of the case that is made to measure it are pooled; where that case has none, those of
+    all the others are.
     """
     timed = [o for o in outcomes if o.case.kind == Kind.PERFORMANCE]
     own = [o for o in timed if o.case.id == MEASURED_BY.get(name)]
@@ -129,10 +150,14 @@ def _measure(value: object) -> float | None:
     return float(value) if value > 0 else None
 
 
-def performance(model_class: str, ttft_ms: float | None, tokens_per_second: float | None) -> float | None:
-    """P: half time to first token, half output tokens per second, against the targets of the model's class.
+def performance(
+    model_class: str, ttft_ms: float | None, tokens_per_second: float | None
+) -> float | None:
+    """P: half time to first token, half output tokens per second, against the targets of the
+    model's class.
 
-    None where both were not measured; one of them alone counts whole. KeyError for an unknown class.
+    None where both were not measured; one of them alone counts whole. KeyError for an unknown
+    class.
     """
     t = TARGETS[model_class]
     parts = []
@@ -154,7 +179,9 @@ class Calls:
 
     @classmethod
     def of(cls, outcomes: Iterable[Outcome]) -> Calls:
-        """Count these outcomes: hand over those of every attempt, also of the ones that were tried again."""
+        """Count these outcomes: hand over those of every attempt, also of the ones that were tried
+        again.
+        """
         kinds = Counter(_trouble(outcome) for outcome in outcomes)
         return cls(kinds.total(), kinds["server_error"], kinds["timeout"], kinds["broken_stream"])
 
@@ -185,11 +212,13 @@ def _trouble(outcome: Outcome) -> str:
         return "broken_stream"
     if outcome.reason in (Reason.READ_TIMEOUT, Reason.MODEL_TIMEOUT):
         return "timeout"
-    is_server_error = outcome.reason.category == ErrorCategory.SERVICE_ERROR or (outcome.http_status or 0) >= 500
+    is_server_error = (
+        outcome.reason.category == ErrorCategory.SERVICE_ERROR or (outcome.http_status or 0) >= 500
+    )
     return "server_error" if is_server_error else ""
 
 
-class Standing(StrEnum):
+class CaseStatus(StrEnum):
     """Where a case stands in a run."""
 
     SKIPPED = "skipped"  # does not apply to this model
@@ -201,7 +230,9 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class CaseOutcome:
-    """The trials of one case, in the order of their index. `skipped` says why the case does not apply; "" = it does."""
+    """The trials of one case, in the order of their index. `skipped` says why the case does not
+    apply; "" = it does.
+    """
 
     case: Case
     trials: tuple[Grade, ...] = ()
@@ -228,38 +259,46 @@ class CaseOutcome:
 
     @property
     def planned(self) -> int:
-        """How many valid trials were wanted, as far as this case got: its repeats, or the rung of the ladder it began."""
+        """How many valid trials were wanted, as far as this case got: its repeats, or the rung of
+        the ladder it began.
+        """
         if self.case.kind == Kind.GATE:
             return 1
         done = len(self.valid)
         return self.case.repeats if done <= self.case.repeats else rung_from(done)
 
     @cached_property
-    def standing(self) -> Standing:
-        """Where the case stands. A gate that failed once is open until it has passed or used up its retries."""
+    def standing(self) -> CaseStatus:
+        """Where the case stands. A gate that failed once is open until it has passed or used up its
+        retries.
+        """
         if self.skipped or any(t.lacks and not t.passed for t in self.trials):
-            return Standing.SKIPPED
+            return CaseStatus.SKIPPED
         if self.case.kind != Kind.GATE:
-            return Standing.PASSED if self.valid and self.passes == len(self.valid) else _weak(self)
+            return (
+                CaseStatus.PASSED if self.valid and self.passes == len(self.valid) else _weak(self)
+            )
         if not self.valid:
-            return Standing.OPEN
+            return CaseStatus.OPEN
         if self.valid[0].passed:
-            return Standing.PASSED
+            return CaseStatus.PASSED
         if self.passes:
-            return Standing.FLAKY
-        tries = 1 if self.case.over_run else POLICY.gate_tries
-        return Standing.FAILED if len(self.valid) >= tries else Standing.OPEN
+            return CaseStatus.FLAKY
+        tries = 1 if self.case.whole_run else POLICY.gate_tries
+        return CaseStatus.FAILED if len(self.valid) >= tries else CaseStatus.OPEN
 
     @property
     def recovered(self) -> bool:
-        """A gate that failed its first try and passed both retries: a slip, as far as one run can tell."""
-        return self.standing == Standing.FLAKY and self.passes == POLICY.gate_tries - 1
+        """A gate that failed its first try and passed both retries: a slip, as far as one run can
+        tell.
+        """
+        return self.standing == CaseStatus.FLAKY and self.passes == POLICY.gate_tries - 1
 
     @property
     def valid_of_planned(self) -> int:
         """How many of the planned trials count as valid."""
         if self.case.kind == Kind.GATE:
-            return int(self.standing != Standing.OPEN)
+            return int(self.standing != CaseStatus.OPEN)
         return min(len(self.valid), self.planned)
 
     @property
@@ -270,21 +309,25 @@ class CaseOutcome:
 
 
 def rung_from(done: int) -> int:
-    """The lowest rung of the ladder that has room for so many valid trials; beyond the ladder, as many as there are."""
+    """The lowest rung of the ladder that has room for so many valid trials; beyond the ladder, as
+    many as there are.
+    """
     return next((rung for rung in POLICY.ladder if rung >= done), done)
 
 
-def _weak(outcome: CaseOutcome) -> Standing:
-    return Standing.FAILED if outcome.valid else Standing.OPEN
+def _weak(outcome: CaseOutcome) -> CaseStatus:
+    return CaseStatus.FAILED if outcome.valid else CaseStatus.OPEN
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict of a run and why. Figures are 0..1, `score` 0..100; None = there is nothing to compute it from.
+    """The verdict of a run and why. Figures are 0..1, `score` 0..100; None = there is nothing to
+    compute it from.
 
-    `failed_gates` and `flaky_gates` are case ids; `skipped` maps a case id to why; `lacks` are capabilities that the
-    run proved absent; `categories` the mean of each scored category. `ttft` in milliseconds and `speed` in output tokens
-    per second are what `performance` was computed from.
+    `failed_gates` and `flaky_gates` are case ids; `skipped` maps a case id to why; `lacks` are
+    capabilities that the run proved absent; `categories` the mean of each scored category. `ttft`
+    in milliseconds and `speed` in output tokens per second are what `performance` was computed
+    from.
     """
 
     verdict: Status
@@ -315,7 +358,9 @@ class Judgement:
 
 
 def category_scores(outcomes: Iterable[CaseOutcome]) -> dict[Category, float]:
-    """The mean case score of every category that carries weight and has a valid trial; cases count by their weight."""
+    """The mean case score of every category that carries weight and has a valid trial; cases count
+    by their weight.
+    """
     scored = _scored(outcomes)
     totals = _weights(scored)
     scores = dict.fromkeys(totals, 0.0)
@@ -332,7 +377,9 @@ def quality(outcomes: Iterable[CaseOutcome]) -> float | None:
 
 
 def lower_bound(outcomes: Iterable[CaseOutcome]) -> float | None:
-    """Q less 1.645 standard errors (one-sided 95 %), each case's share of success drawn half a trial to the middle."""
+    """Q less 1.645 standard errors (one-sided 95 %), each case's share of success drawn half a
+    trial to the middle.
+    """
     scored = _scored(outcomes)
     q = quality(scored)
     if q is None:
@@ -357,9 +404,13 @@ def _weights(scored: Iterable[CaseOutcome]) -> dict[Category, float]:
 
 
 def contract(outcomes: Iterable[CaseOutcome]) -> float | None:
-    """C: the mean of the gates: first try 1, passed on a retry 0.5, failed 0. Open and skipped gates are left out."""
-    worth = {Standing.PASSED: 1.0, Standing.FLAKY: POLICY.flaky_gate, Standing.FAILED: 0.0}
-    values = [worth[o.standing] for o in outcomes if o.case.kind == Kind.GATE and o.standing in worth]
+    """C: the mean of the gates: first try 1, passed on a retry 0.5, failed 0. Open and skipped
+    gates are left out.
+    """
+    worth = {CaseStatus.PASSED: 1.0, CaseStatus.FLAKY: POLICY.flaky_gate, CaseStatus.FAILED: 0.0}
+    values = [
+        worth[o.standing] for o in outcomes if o.case.kind == Kind.GATE and o.standing in worth
+    ]
     return sum(values) / len(values) if values else None
 
 
@@ -377,10 +428,16 @@ def full_score(q: float | None, c: float | None, p: float | None, r: float | Non
         (POLICY.share_reliability, r),
     ]
     weight = sum(share for share, figure in parts if figure is not None)
-    return 100.0 * sum(share * figure for share, figure in parts if figure is not None) / weight if weight else 0.0
+    return (
+        100.0 * sum(share * figure for share, figure in parts if figure is not None) / weight
+        if weight
+        else 0.0
+    )
 
 
-def rating(score: float, *, failed_gates: int = 0, flaky_gates: int = 0, parity_loss: bool = False) -> str:
+def rating(
+    score: float, *, failed_gates: int = 0, flaky_gates: int = 0, parity_loss: bool = False
+) -> str:
     """A to F. A flaky gate caps at B, a proved parity loss at C, a failed gate at F."""
     letter = next(name for floor, name in POLICY.ratings if score >= floor)
     caps = [letter]
@@ -400,7 +457,7 @@ def _scored(outcomes: Iterable[CaseOutcome]) -> list[CaseOutcome]:
         if o.case.kind == Kind.SCORED
         and o.case.category in POLICY.weights
         and o.valid
-        and o.standing != Standing.SKIPPED
+        and o.standing != CaseStatus.SKIPPED
     ]
 
 
@@ -411,10 +468,11 @@ def _scored(outcomes: Iterable[CaseOutcome]) -> list[CaseOutcome]:
 class Run:
     """All that a judgement looks at.
 
-    `outcomes` holds every case of the run, also those without a trial. `access` is the refusal that ended the run
-    early, if any; `interrupted` what stopped it before its end (a deadline, expired credentials). `declared` are the
-    capabilities that the catalogue says the model has; `parity_losses` those that a reference region was proved to have
-    and this one to lack; `parity_alarm` the sentence that says so of trials that flip. `model_class` is a row of TARGETS.
+    `outcomes` holds every case of the run, also those without a trial. `access` is the refusal that
+    ended the run early, if any; `interrupted` what stopped it before its end (a deadline, expired
+    credentials). `declared` are the capabilities that the catalogue says the model has;
+    `parity_losses` those that a reference region was proved to have and this one to lack;
+    `parity_alarm` the sentence that says so of trials that flip. `model_class` is a row of TARGETS.
     """
 
     tier: str
@@ -429,7 +487,7 @@ class Run:
 
     @cached_property
     def applying(self) -> tuple[CaseOutcome, ...]:
-        return tuple(o for o in self.outcomes if o.standing != Standing.SKIPPED)
+        return tuple(o for o in self.outcomes if o.standing != CaseStatus.SKIPPED)
 
     @cached_property
     def gates(self) -> tuple[CaseOutcome, ...]:
@@ -437,20 +495,22 @@ class Run:
 
     @cached_property
     def failed_gates(self) -> tuple[CaseOutcome, ...]:
-        return tuple(o for o in self.gates if o.standing == Standing.FAILED)
+        return tuple(o for o in self.gates if o.standing == CaseStatus.FAILED)
 
     @cached_property
     def flaky_gates(self) -> tuple[CaseOutcome, ...]:
-        return tuple(o for o in self.gates if o.standing == Standing.FLAKY)
+        return tuple(o for o in self.gates if o.standing == CaseStatus.FLAKY)
 
     @cached_property
-    def unsteady_gates(self) -> tuple[CaseOutcome, ...]:
+    def unrecovered_gates(self) -> tuple[CaseOutcome, ...]:
         """The flaky gates that did not recover: those that rule 7 counts."""
         return tuple(o for o in self.flaky_gates if not o.recovered)
 
     @cached_property
     def judged(self) -> tuple[CaseOutcome, ...]:
-        """What applies and bears on the verdict: not what is only told, of which the deep tier has most."""
+        """What applies and bears on the verdict: not what is only told, of which the deep tier has
+        most.
+        """
         return tuple(o for o in self.applying if o.case.kind != Kind.INFORMATION)
 
     @cached_property
@@ -461,24 +521,37 @@ class Run:
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
-        """Gates and categories that apply and about which no trial says anything; a certificate would vouch for them."""
-        open_gates = [o.case.id for o in self.gates if o.standing == Standing.OPEN]
+        """Gates and categories that apply and about which no trial says anything; a certificate
+        would vouch for them.
+        """
+        open_gates = [o.case.id for o in self.gates if o.standing == CaseStatus.OPEN]
         wanted = (o.case.category for o in self.applying if o.case.kind == Kind.SCORED)
         known = {o.case.category for o in _scored(self.applying)}
-        return (*open_gates, *dict.fromkeys(c.value for c in wanted if c in POLICY.weights and c not in known))
+        return (
+            *open_gates,
+            *dict.fromkeys(c.value for c in wanted if c in POLICY.weights and c not in known),
+        )
 
     @cached_property
     def judgeable(self) -> bool:
-        """Whether enough of what was planned is valid: 95 % of the trials, every gate, something of every category."""
-        return self.access is None and not self.unknown and not _below(self.valid_share, POLICY.min_valid)
+        """Whether enough of what was planned is valid: 95 % of the trials, every gate, something of
+        every category.
+        """
+        return (
+            self.access is None
+            and not self.unknown
+            and not _below(self.valid_share, POLICY.min_valid)
+        )
 
     @cached_property
-    def obstacle(self) -> Failure | None:
-        """What kept the run from an end: the access gate's own trouble, else what ended most of the invalid trials."""
+    def blocking_failure(self) -> Failure | None:
+        """What kept the run from an end: the access gate's own trouble, else what ended most of the
+        invalid trials.
+        """
         if self.access or not self.gates:
             return self.access
         gate = self.gates[0]
-        own = _causes([gate]) if gate.standing == Standing.OPEN else []
+        own = _causes([gate]) if gate.standing == CaseStatus.OPEN else []
         causes = own[-1:] or _causes(self.applying)
         if not causes:
             return None
@@ -497,7 +570,10 @@ _REFUSED = (Status.PERMISSION_REQUIRED, Status.CONFIGURATION_REQUIRED)
 
 def without_suite(kind: str) -> Judgement:
     """The verdict for a kind of model that the suite has no cases for."""
-    return Judgement(Status.NOT_TESTED, f"There is no suite for models of the kind {kind} yet: nothing was called.")
+    return Judgement(
+        Status.NOT_TESTED,
+        f"There is no suite for models of the kind {kind} yet: nothing was called.",
+    )
 
 
 def not_on_runtime() -> Judgement:
@@ -507,7 +583,9 @@ def not_on_runtime() -> Judgement:
 
 
 def judge(run: Run) -> Judgement:
-    """The verdict of a run: the first of SUITE.md's rules that matches, with its reason and a sentence that says why."""
+    """The verdict of a run: the first of SUITE.md's rules that matches, with its reason and a
+    sentence that says why.
+    """
     figures = _figures(run)
     if not run.judgeable:
         return _without_verdict(run, figures)
@@ -520,8 +598,10 @@ def judge(run: Run) -> Judgement:
     unmet = unmet_conditions(run, figures)
     if unmet:
         message = f"Not certified: {'; '.join(unmet)}."
-        return _with(figures, Status.QUALITY_WARNING, message, Reason.QUALITY_BELOW_LINE, unmet=unmet)
-    return _with(figures, Status.CERTIFIED, _praise(run, figures))
+        return _with(
+            figures, Status.QUALITY_WARNING, message, Reason.QUALITY_BELOW_LINE, unmet=unmet
+        )
+    return _with(figures, Status.CERTIFIED, _success_message(run, figures))
 
 
 def _figures(run: Run) -> Judgement:
@@ -537,7 +617,9 @@ def _figures(run: Run) -> Judgement:
         parity_loss=bool(run.parity_losses or run.parity_alarm),
     )
     skipped = {
-        o.case.id: o.skipped or f"The model lacks {o.lacks}." for o in run.outcomes if o.standing == Standing.SKIPPED
+        o.case.id: o.skipped or f"The model lacks {o.lacks}."
+        for o in run.outcomes
+        if o.standing == CaseStatus.SKIPPED
     }
     return Judgement(
         Status.PENDING,
@@ -553,17 +635,28 @@ def _figures(run: Run) -> Judgement:
         flaky_gates=tuple(o.case.id for o in run.flaky_gates),
         skipped=skipped,
         lacks=tuple(sorted({o.lacks for o in run.outcomes if o.lacks})),
-        categories={category.value: mean for category, mean in category_scores(run.applying).items()},
+        categories={
+            category.value: mean for category, mean in category_scores(run.applying).items()
+        },
         ttft=ttft,
         speed=speed,
     )
 
 
 def _with(
-    figures: Judgement, verdict: Status, message: str, reason: Reason | None = None, unmet: tuple[str, ...] = ()
+    figures: Judgement,
+    verdict: Status,
+    message: str,
+    reason: Reason | None = None,
+    unmet: tuple[str, ...] = (),
 ) -> Judgement:
-    """The judgement with its verdict; score and rating stand only beside verdicts that judge the model."""
-    judged = verdict in (Status.CERTIFIED, Status.QUALITY_WARNING, Status.FAILED) and figures.score is not None
+    """The judgement with its verdict; score and rating stand only beside verdicts that judge the
+    model.
+    """
+    judged = (
+        verdict in (Status.CERTIFIED, Status.QUALITY_WARNING, Status.FAILED)
+        and figures.score is not None
+    )
     return replace(
         figures,
         verdict=verdict,
@@ -576,22 +669,32 @@ def _with(
 
 
 def _ceiling(letter: str) -> float:
-    """The highest score that a rating lets stand, so that a capped rating never stands beside a score that belies it."""
+    """The highest score that a rating lets stand, so that a capped rating never stands beside a
+    score that belies it.
+    """
     above = [floor for floor, name in POLICY.ratings if name < letter]
     return min(above) - 1 if above else 100.0
 
 
 def _without_verdict(run: Run, figures: Judgement) -> Judgement:
     """Rules 1 to 4: too little of what was planned could be judged, because of whom?"""
-    if run.obstacle and not run.interrupted and run.obstacle.reason.facts.status in _REFUSED:
-        return _refused(run.obstacle, figures)
-    reason = run.interrupted or (run.obstacle.reason if run.obstacle else None)
+    if (
+        run.blocking_failure
+        and not run.interrupted
+        and run.blocking_failure.reason.facts.status in _REFUSED
+    ):
+        return _refused(run.blocking_failure, figures)
+    reason = run.interrupted or (run.blocking_failure.reason if run.blocking_failure else None)
     if reason is None and not any(o.trials for o in run.applying):
         return _with(figures, Status.NOT_TESTED, "No case was run.")
     planned = sum(o.planned for o in run.judged)
     valid = sum(o.valid_of_planned for o in run.judged)
     why = f" because of {_spoken(reason.value)}" if reason else ""
-    nothing = f" and nothing is known of {', '.join(run.unknown)}" if 0 < len(run.unknown) <= SHOWN else ""
+    nothing = (
+        f" and nothing is known of {', '.join(run.unknown)}"
+        if 0 < len(run.unknown) <= SHOWN
+        else ""
+    )
     message = (
         f"No verdict yet: {valid} of {planned} planned trials could be judged{nothing}{why}. "
         "That says nothing about the model."
@@ -603,15 +706,21 @@ def _refused(refusal: Failure, figures: Judgement) -> Judgement:
     """Rules 3 and 4: who may not, or asks wrongly, learns nothing about the model."""
     status = refusal.reason.facts.status
     what = (
-        "Access was refused" if status == Status.PERMISSION_REQUIRED else "The model cannot be called as it is set up"
+        "Access was refused"
+        if status == Status.PERMISSION_REQUIRED
+        else "The model cannot be called as it is set up"
     )
-    return _with(figures, status, f"{what} ({refusal.reason.value}): {refusal.message}", refusal.reason)
+    return _with(
+        figures, status, f"{what} ({refusal.reason.value}): {refusal.message}", refusal.reason
+    )
 
 
 def _gate_failed(run: Run, figures: Judgement) -> Judgement:
-    """Rule 5. The reason is the gates' own cause where the service named one, so that a cut stream is called that.
+    """Rule 5. The reason is the gates' own cause where the service named one, so that a cut stream
+    is called that.
 
-    Beside a gate that the model failed by itself, a cut stream is not what must be mended first: then that is the reason.
+    Beside a gate that the model failed by itself, a cut stream is not what must be mended first:
+    then that is the reason.
     """
     causes = {_cause(t) for o in run.failed_gates for t in o.valid if not t.passed}
     named = min(causes, key=_GRAVEST_FIRST.index)
@@ -622,8 +731,14 @@ def _gate_failed(run: Run, figures: Judgement) -> Judgement:
 
 
 def _cause(trial: Grade) -> Reason:
-    """What the service named as the cause of a failed trial that counts, else the model's own failure."""
-    return trial.cause.reason if trial.cause and trial.cause.reason in _GRAVEST_FIRST else Reason.GATE_FAILED
+    """What the service named as the cause of a failed trial that counts, else the model's own
+    failure.
+    """
+    return (
+        trial.cause.reason
+        if trial.cause and trial.cause.reason in _GRAVEST_FIRST
+        else Reason.GATE_FAILED
+    )
 
 
 # What a failed gate can be put down to: first what no other try mends.
@@ -646,7 +761,9 @@ def _too_weak(figures: Judgement) -> tuple[str, ...]:
 
 
 def unmet_conditions(run: Run, figures: Judgement) -> tuple[str, ...]:
-    """What of rule 7 does not hold, in words; gates apart, which rule 5 has judged. Empty = certified."""
+    """What of rule 7 does not hold, in words; gates apart, which rule 5 has judged. Empty =
+    certified.
+    """
     unmet = []
     if _below(figures.score or 0.0, POLICY.line):
         unmet.append(f"the score {_cut(figures.score or 0.0, 0)} is below {POLICY.line:.0f}")
@@ -657,7 +774,9 @@ def unmet_conditions(run: Run, figures: Judgement) -> tuple[str, ...]:
 
 
 def _unmet_capabilities(run: Run, figures: Judgement) -> list[str]:
-    unmet = [f"{_spoken(c)} work in a reference region and not here" for c in sorted(run.parity_losses)]
+    unmet = [
+        f"{_spoken(c)} work in a reference region and not here" for c in sorted(run.parity_losses)
+    ]
     unmet += [run.parity_alarm] if run.parity_alarm else []
     return unmet + [
         f"the catalogue says that the model takes {_spoken(c)}, and the service refused it here"
@@ -669,7 +788,9 @@ def _unmet_capabilities(run: Run, figures: Judgement) -> list[str]:
 def _unmet_quality(figures: Judgement) -> list[str]:
     unmet = []
     if figures.lower_bound is not None and _bound_fails(figures):
-        unmet.append(f"the lower bound {_cut(figures.lower_bound)} of the quality is below {POLICY.min_bound:.2f}")
+        unmet.append(
+            f"the lower bound {_cut(figures.lower_bound)} of the quality is below {POLICY.min_bound:.2f}"
+        )
     for name, mean in figures.categories.items():
         if _below(mean, _floor(name)):
             unmet.append(f"{name} at {_cut(mean)} is below {_floor(name):.2f}")
@@ -677,10 +798,10 @@ def _unmet_quality(figures: Judgement) -> list[str]:
 
 
 def _unmet_gates(run: Run) -> list[str]:
-    if len(run.unsteady_gates) <= POLICY.max_flaky:
+    if len(run.unrecovered_gates) <= POLICY.max_flaky:
         return []
-    names = ", ".join(o.case.id for o in run.unsteady_gates)
-    return [f"{len(run.unsteady_gates)} gates passed only on a retry ({names})"]
+    names = ", ".join(o.case.id for o in run.unrecovered_gates)
+    return [f"{len(run.unrecovered_gates)} gates passed only on a retry ({names})"]
 
 
 def _floor(category: str) -> float:
@@ -705,7 +826,7 @@ def _spoken(capability: str) -> str:
     return capability.replace("_", " ")
 
 
-def _praise(run: Run, figures: Judgement) -> str:
+def _success_message(run: Run, figures: Judgement) -> str:
     gates = f"all {len(run.gates)} gates passed"
     if figures.flaky_gates:
         gates += f", {', '.join(figures.flaky_gates)} only on a retry"
@@ -717,29 +838,36 @@ def _praise(run: Run, figures: Judgement) -> str:
 
 
 def undecided(run: Run) -> frozenset[Category]:
-    """The categories whose further repeats could still decide between certified and not; empty = it is decided.
+    """The categories whose further repeats could still decide between certified and not; empty = it
+    is decided.
 
-    It is undecided where the score is within 5 of the line, only the lower bound fails, or a category is within 0.10 of
-    its floor (0.15 while its cases stand on the first rung), and nothing that repeats cannot change stands between the
-    run and rule 7.
+    It is undecided where the score is within 5 of the line, only the lower bound fails, or a
+    category is within 0.10 of its floor (0.15 while its cases stand on the first rung), and nothing
+    that repeats cannot change stands between the run and rule 7.
     """
     figures = _figures(run)
     if not figures.categories or _settled(run, figures):
         return frozenset()
-    near = _near_floors(run)
-    open_ones = {c for c, mean in figures.categories.items() if _is_near(mean, _floor(c), near[c])}
+    near_miss = _near_floors(run)
+    open_ones = {
+        c for c, mean in figures.categories.items() if _is_near(mean, _floor(c), near_miss[c])
+    }
     fail = {c for c, mean in figures.categories.items() if _below(mean, _floor(c))}
     if fail - open_ones:
         return frozenset()
     score = figures.score or 0.0
     only_bound = _bound_fails(figures) and not fail and not _below(score, POLICY.line)
     if only_bound or _is_near(score, POLICY.line, POLICY.near_line):
-        open_ones |= {c for c, mean in figures.categories.items() if mean < 1.0} or set(figures.categories)
+        open_ones |= {c for c, mean in figures.categories.items() if mean < 1.0} or set(
+            figures.categories
+        )
     return frozenset(map(Category, open_ones))
 
 
 def _settled(run: Run, figures: Judgement) -> bool:
-    """Whether something stands in the way of a certificate that no repeat of a scored case can move."""
+    """Whether something stands in the way of a certificate that no repeat of a scored case can
+    move.
+    """
     return bool(
         not run.judgeable
         or run.failed_gates
@@ -756,7 +884,10 @@ def _near_floors(run: Run) -> dict[str, float]:
     for o in _scored(run.applying):
         name = o.case.category.value
         trials[name] = min(trials.get(name, len(o.valid)), len(o.valid))
-    return {c: POLICY.near_floor_first if k <= POLICY.ladder[0] else POLICY.near_floor for c, k in trials.items()}
+    return {
+        c: POLICY.near_floor_first if k <= POLICY.ladder[0] else POLICY.near_floor
+        for c, k in trials.items()
+    }
 
 
 def _is_near(figure: float, line: float, distance: float) -> bool:

@@ -1,4 +1,6 @@
-"""The few statistics that verdicts, parity and latency figures rest on: exact arithmetic on small numbers."""
+"""The few statistics that verdicts, parity and latency figures rest on: exact arithmetic on small
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ MIN_P95 = 100
 
 @dataclass(frozen=True)
 class Interval:
-    """`low` and `high` in the unit of the samples; `coverage` is the interval's true level, at least the one asked for."""
+    """`low` and `high` in the unit of the samples; `coverage` is the interval's true level, at
+    least the one asked for.
+    """
 
     low: float
     high: float
@@ -29,9 +33,9 @@ class Interval:
 def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval | None:
     """A distribution-free interval for the median: the order statistics x(r) and x(n+1-r).
 
-    Its coverage is 1 - 2 P(B <= r - 1) with B binomial(n, 1/2), whatever the distribution; r is the largest that keeps
-    `level`. None where even the smallest and the largest sample do not (fewer than 6 for 95 %).
-    Source: David and Nagaraja, Order Statistics, 3rd edition, 7.1.
+    Its coverage is 1 - 2 P(B <= r - 1) with B binomial(n, 1/2), whatever the distribution; r is the
+    largest that keeps `level`. None where even the smallest and the largest sample do not (fewer
+    than 6 for 95 %). Source: David and Nagaraja, Order Statistics, 3rd edition, 7.1.
     """
     ordered, n = sorted(samples), len(samples)
     tail, inside, r = 0, 0, 0
@@ -46,10 +50,11 @@ def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval |
 
 
 def percentile(samples: Sequence[float], share: float) -> float | None:
-    """The smallest sample that at least `share` (0..1) of the samples do not exceed; None without samples.
+    """The smallest sample that at least `share` (0..1) of the samples do not exceed; None without
+    samples.
 
-    The inverse of the empirical distribution: definition 1 of Hyndman and Fan, Sample Quantiles in Statistical
-    Packages, 1996. It is always a value that was measured.
+    The inverse of the empirical distribution: definition 1 of Hyndman and Fan, Sample Quantiles in
+    Statistical Packages, 1996. It is always a value that was measured.
     """
     if not samples:
         return None
@@ -68,7 +73,9 @@ class Summary:
 
 
 def summarise(samples: Sequence[float]) -> Summary | None:
-    """The median with its 95 % interval; p90 from 50 samples on, p95 from 100 on. None without samples."""
+    """The median with its 95 % interval; p90 from 50 samples on, p95 from 100 on. None without
+    samples.
+    """
     if not samples:
         return None
     n = len(samples)
@@ -85,11 +92,12 @@ def summarise(samples: Sequence[float]) -> Summary | None:
 
 
 def sign_test(losses: int, gains: int) -> float:
-    """The one-sided exact p of at least so many losses among the pairs that differ, if losing and gaining were as likely.
+    """The one-sided exact p of at least so many losses among the pairs that differ, if losing and
+    gaining were as likely.
 
-    p = sum over i >= losses of C(n, i) / 2^n with n = losses + gains: the exact sign test, which is McNemar's test for
-    paired proportions. 1 where nothing differs. Source: McNemar, Psychometrika 12, 1947; exact form: Conover,
-    Practical Nonparametric Statistics, 3.4.
+    p = sum over i >= losses of C(n, i) / 2^n with n = losses + gains: the exact sign test, which is
+    McNemar's test for paired proportions. 1 where nothing differs. Source: McNemar, Psychometrika
+    12, 1947; exact form: Conover, Practical Nonparametric Statistics, 3.4.
     """
     n = losses + gains
     return sum(math.comb(n, i) for i in range(losses, n + 1)) / 2**n
@@ -100,7 +108,9 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Pairs(Generic[K]):
-    """How pairs of trials compare. `losses` passed first and failed second, `gains` the other way round."""
+    """How pairs of trials compare. `losses` passed first and failed second, `gains` the other way
+    round.
+    """
 
     compared: int
     losses: tuple[K, ...]
@@ -123,11 +133,13 @@ def pair(first: Mapping[K, bool], second: Mapping[K, bool]) -> Pairs[K]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
-    """The p values adjusted for being many, in their order: those at or below q are a set with a false share of q.
+    """The p values adjusted for being many, in their order: those at or below q are a set with a
+    false share of q.
 
-    adjusted(i) = min over j >= i of p(j) m / j, p(1) <= ... <= p(m), at most 1. Holds for independent tests and for those
-    that share a reference (positive dependence). Source: Benjamini and Hochberg, JRSS B 57, 1995; Benjamini and
-    Yekutieli, Annals of Statistics 29, 2001, for the dependence.
+    adjusted(i) = min over j >= i of p(j) m / j, p(1) <= ... <= p(m), at most 1. Holds for
+    independent tests and for those that share a reference (positive dependence). Source: Benjamini
+    and Hochberg, JRSS B 57, 1995; Benjamini and Yekutieli, Annals of Statistics 29, 2001, for the
+    dependence.
     """
     m = len(p_values)
     order = sorted(range(m), key=lambda i: p_values[i], reverse=True)
@@ -139,7 +151,9 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share, 95 % at z = 1.96; (0, 1) without trials. Source: Wilson, JASA 22, 1927."""
+    """The interval of a share, 95 % at z = 1.96; (0, 1) without trials. Source: Wilson, JASA 22,
+    1927.
+    """
     if not n:
         return 0.0, 1.0
     share, zz = hits / n, z * z / n
@@ -153,7 +167,9 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """`distance` is 0 for equal distributions of answers and at most 2; `p_value` small means that they differ."""
+    """`distance` is 0 for equal distributions of answers and at most 2; `p_value` small means that
+    they differ.
+    """
 
     distance: float
     p_value: float
@@ -161,33 +177,48 @@ class Fingerprint:
 
 
 def fingerprint(
-    first: Sequence[Sequence[Hashable]], second: Sequence[Sequence[Hashable]], permutations: int = 1999, seed: int = 0
+    first: Sequence[Sequence[Hashable]],
+    second: Sequence[Sequence[Hashable]],
+    permutations: int = 1999,
+    seed: int = 0,
 ) -> Fingerprint:
-    """Whether two endpoints draw their answers from the same distributions: one inner sequence of answers per prompt.
+    """Whether two endpoints draw their answers from the same distributions: one inner sequence of
+    answers per prompt.
 
-    The distance is the mean over prompts of the squared distance between the answers' relative frequencies,
-    sum over answers of (a / n - b / m)^2: a maximum mean discrepancy with equality as its kernel. The p value is that of
-    a permutation test that shuffles each prompt's answers between the sides, (1 + as far or farther) /
-    (1 + permutations), over whole numbers, so that ties are ties. Give short answers, or their first tokens: answers
-    that never repeat tell nothing apart. ValueError where the sides do not have the same prompts or one has no answers.
-    Source: Gao, Liang, Guestrin, Model Equality Testing: Which Model Is This API Serving?, 2024; the p value: Phipson
-    and Smyth, Permutation P-values Should Never Be Zero, 2010.
+    The distance is the mean over prompts of the squared distance between the answers' relative
+    frequencies, sum over answers of (a / n - b / m)^2: a maximum mean discrepancy with equality as
+    its kernel. The p value is that of a permutation test that shuffles each prompt's answers
+    between the sides, (1 + as far or farther) / (1 + permutations), over whole numbers, so that
+    ties are ties. Give short answers, or their first tokens: answers that never repeat tell nothing
+    apart. ValueError where the sides do not have the same prompts or one has no answers. Source:
+    Gao, Liang, Guestrin, Model Equality Testing: Which Model Is This API Serving?, 2024; the p
+    value: Phipson and Smyth, Permutation P-values Should Never Be Zero, 2010.
     """
     if len(first) != len(second) or not first or not all(map(len, (*first, *second))):
-        raise ValueError("Both sides need the same prompts, at least one, each with an answer or more.")
+        raise ValueError(
+            "Both sides need the same prompts, at least one, each with an answer or more."
+        )
     rng = random.Random(seed)
     scale = math.lcm(*(len(a) * len(b) for a, b in zip(first, second, strict=True)))
     prompts = [_Prompt(a, b, scale) for a, b in zip(first, second, strict=True)]
     seen = sum(p.far(p.answers) for p in prompts)
     as_far = sum(sum(p.shuffled(rng) for p in prompts) >= seen for _ in range(permutations))
-    return Fingerprint(seen / scale**2 / len(prompts), (1 + as_far) / (1 + permutations), permutations)
+    return Fingerprint(
+        seen / scale**2 / len(prompts), (1 + as_far) / (1 + permutations), permutations
+    )
 
 
 class _Prompt:
-    """One prompt's answers of both sides as numbers; distances are whole multiples of 1 / scale^2 so that ties are exact."""
+    """One prompt's answers of both sides as numbers; distances are whole multiples of 1 / scale^2
+    so that ties are exact.
+    """
 
     def __init__(self, first: Sequence[Hashable], second: Sequence[Hashable], scale: int) -> None:
-        self.n, self.m, self.factor = len(first), len(second), (scale // (len(first) * len(second))) ** 2
+        self.n, self.m, self.factor = (
+            len(first),
+            len(second),
+            (scale // (len(first) * len(second))) ** 2,
+        )
         names: dict[Hashable, int] = {}
         self.answers = [names.setdefault(answer, len(names)) for answer in (*first, *second)]
         self.totals = Counter(self.answers)
@@ -196,7 +227,9 @@ class _Prompt:
         """scale^2 sum (a / n - b / m)^2, where b = total - a."""
         n, m = self.n, self.m
         ours = Counter(answers[:n])
-        return self.factor * sum((ours[k] * m - (t - ours[k]) * n) ** 2 for k, t in self.totals.items())
+        return self.factor * sum(
+            (ours[k] * m - (t - ours[k]) * n) ** 2 for k, t in self.totals.items()
+        )
 
     def shuffled(self, rng: random.Random) -> int:
         rng.shuffle(self.answers)

@@ -10,7 +10,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from certification import words
+from certification import labels
 from certification.engine import backend
 from certification.models import Backend, RouteKind
 from certification.reasons import Reason
@@ -28,25 +28,25 @@ def backend_in_use() -> Backend:
 @register.filter
 def status_word(status: str) -> str | Promise:
     """The words for a certification status or a run's verdict; what nobody knows is shown as it is."""
-    look = words.STATUSES.get(status)
+    look = labels.STATUSES.get(status)
     return look.label if look else status
 
 
 @register.filter
 def status_symbol(status: str) -> str:
-    look = words.STATUSES.get(status)
+    look = labels.STATUSES.get(status)
     return look.symbol if look else "?"
 
 
 @register.filter
 def case_word(verdict: str) -> str | Promise:
-    look = words.CASE_VERDICTS.get(verdict)
+    look = labels.CASE_VERDICTS.get(verdict)
     return look.label if look else verdict
 
 
 @register.filter
 def case_symbol(verdict: str) -> str:
-    look = words.CASE_VERDICTS.get(verdict)
+    look = labels.CASE_VERDICTS.get(verdict)
     return look.symbol if look else "?"
 
 
@@ -59,24 +59,24 @@ def case_title(case_id: str) -> str:
 
 @register.filter
 def reason_word(reason: str) -> str | Promise:
-    return words.REASONS.get(reason, reason)
+    return labels.REASONS.get(reason, reason)
 
 
 @register.filter
 def category_word(category: str) -> str | Promise:
-    return words.CATEGORIES.get(category, category)
+    return labels.CATEGORIES.get(category, category)
 
 
 @register.filter
 def owner_word(reason: str) -> str | Promise:
     """Who must act on a reason; empty for a reason that nobody knows."""
-    return words.OWNERS[Reason(reason).facts.owner] if reason in words.REASONS else ""
+    return labels.OWNERS[Reason(reason).facts.owner] if reason in labels.REASONS else ""
 
 
 @register.filter
 def doer_word(who: str) -> str | Promise:
     """Who can do what a fix says; a word that nobody knows stays."""
-    return words.DOERS.get(who, who)
+    return labels.DOERS.get(who, who)
 
 
 @register.filter

@@ -11,7 +11,9 @@ LONGEST = 254  # as an address of a user may be
 
 
 class EmailLoginForm(AuthenticationForm):
-    """The login form. Credentials are named by the user model's own field, `email`: the lock-out counts by that name."""
+    """The login form. Credentials are named by the user model's own field, `email`: the lock-out
+    counts by that name.
+    """
 
     def clean(self) -> dict[str, Any]:
         email, password = self.cleaned_data.get("username", ""), self.cleaned_data.get("password")

@@ -32,7 +32,9 @@ class Recent:
     @property
     def fingerprint(self) -> str:
         """Changes whenever a run of a job shown has finished."""
-        seen = [(str(job.pk), job.status, job.processed_runs) for job in (*self.running, *self.finished)]
+        seen = [
+            (str(job.pk), job.status, job.processed_runs) for job in (*self.running, *self.finished)
+        ]
         return hashlib.blake2s(repr(seen).encode(), digest_size=6).hexdigest()
 
 
@@ -45,12 +47,16 @@ def recent() -> Recent:
     )
     found = CertificationJob.objects.select_related("created_by").annotate(position=position)
     shown = list(found.filter(position__lte=JOBS_SHOWN).order_by("position"))
-    return Recent([j for j in shown if j.status in ACTIVE], [j for j in shown if j.status not in ACTIVE])
+    return Recent(
+        [j for j in shown if j.status in ACTIVE], [j for j in shown if j.status not in ACTIVE]
+    )
 
 
 @dataclass(frozen=True)
 class Runs:
-    """A job's runs, narrowed and paginated, with the numbers of all of them by status and by verdict."""
+    """A job's runs, narrowed and paginated, with the numbers of all of them by status and by
+    verdict.
+    """
 
     page: Page[CertificationRun]
     status: str
@@ -80,7 +86,9 @@ def runs(job: CertificationJob, query: QueryDict) -> Runs:
         statuses[row["status"]] += row["n"]
         verdicts[row["verdict"]] += row["n"]
     status, verdict = query.get("status", ""), query.get("verdict", "")
-    found = job.runs.select_related("model").order_by("model__vendor", "model__name", "model__api_model_id", "region")
+    found = job.runs.select_related("model").order_by(
+        "model__vendor", "model__name", "model__api_model_id", "region"
+    )
     if status in State.values:
         found = found.filter(status=status)
     if verdict in set(Status):
@@ -92,8 +100,10 @@ def runs(job: CertificationJob, query: QueryDict) -> Runs:
 def cancelled_sentence(runs: int) -> str:
     """What a cancelled job's user is told."""
     return ngettext(
-        "The job was cancelled with %(runs)d unfinished run.", "The job was cancelled with %(runs)d unfinished runs.", runs
-    ) % {"runs": runs}  # fmt: skip
+        "The job was cancelled with %(runs)d unfinished run.",
+        "The job was cancelled with %(runs)d unfinished runs.",
+        runs,
+    ) % {"runs": runs}
 
 
 def user_of(request: HttpRequest) -> User | None:

@@ -1,7 +1,7 @@
 """The model x region matrix: what the page shows, read in three queries and put together in memory.
 
-A catalogue has a few hundred models and some thirty regions, so everything that is active is read and filtered here:
-that keeps the filters' choices, the counts and the page in one pass.
+A catalogue has a few hundred models and some thirty regions, so everything that is active is read
+and filtered here: that keeps the filters' choices, the counts and the page in one pass.
 """
 
 from __future__ import annotations
@@ -24,18 +24,28 @@ from django.utils.functional import Promise
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
-from certification import words
-from certification.models import AIModel, Backend, CertificationRun, ModelCertification, ModelKind, Region, Route
+from certification import labels
+from certification.models import (
+    AIModel,
+    Backend,
+    CertificationRun,
+    ModelCertification,
+    ModelKind,
+    Region,
+    Route,
+)
 from certification.reasons import Status
 
 MODELS_PER_PAGE = 60
 RUNNING, EXPIRED = "running", "expired"
-STATUS_LOOKS = {**words.STATUSES, RUNNING: words.RUNNING, EXPIRED: words.EXPIRED}
+STATUS_LOOKS = {**labels.STATUSES, RUNNING: labels.RUNNING, EXPIRED: labels.EXPIRED}
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What the page is narrowed to; empty members narrow nothing. `status` may also be "running" or "expired"."""
+    """What the page is narrowed to; empty members narrow nothing. `status` may also be "running" or
+    "expired".
+    """
 
     search: str = ""
     vendor: str = ""
@@ -59,7 +69,7 @@ class Filters:
     def any(self) -> bool:
         return self != Filters()
 
-    def admit(self, model: AIModel) -> bool:
+    def matches(self, model: AIModel) -> bool:
         """Whether a model passes all filters but those on cells."""
         text = f"{model.name} {model.api_model_id} {model.vendor}".casefold()
         return (
@@ -92,12 +102,18 @@ class Standing(NamedTuple):
     @property
     def shown(self) -> str:
         """The status to show: an expired one keeps showing what it was."""
-        return self.previous_status if self.status == Status.NOT_TESTED and self.expired_at else self.status
+        return (
+            self.previous_status
+            if self.status == Status.NOT_TESTED and self.expired_at
+            else self.status
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One model in one region. `kind` names its colour; `status` is "" where the catalogue offers no route."""
+    """One model in one region. `kind` names its colour; `status` is "" where the catalogue offers
+    no route.
+    """
 
     region: str
     status: str = ""
@@ -117,12 +133,17 @@ class Cell:
 
     @property
     def css(self) -> str:
-        marks = {"expired": self.expired, "running": self.running, "doubted": self.doubted, "aside": self.aside}
+        marks = {
+            "expired": self.expired,
+            "running": self.running,
+            "doubted": self.doubted,
+            "aside": self.aside,
+        }
         return " ".join([f"s-{self.status}", *(name for name, is_set in marks.items() if is_set)])
 
     @property
     def symbol(self) -> str:
-        return words.STATUSES[self.status].symbol
+        return labels.STATUSES[self.status].symbol
 
     @property
     def label(self) -> str:
@@ -131,14 +152,22 @@ class Cell:
 
 
 def _in_words(language: str | None, cell: Cell) -> str:
-    return _words(language, cell.status, cell.rating, cell.score, (cell.running, cell.expired, cell.doubted))
+    return _words(
+        language, cell.status, cell.rating, cell.score, (cell.running, cell.expired, cell.doubted)
+    )
 
 
 @lru_cache(maxsize=2000)
-def _words(_language: str | None, status: str, rating: str, score: int | None, marks: tuple[bool, bool, bool]) -> str:
+def _words(
+    _language: str | None,
+    status: str,
+    rating: str,
+    score: int | None,
+    marks: tuple[bool, bool, bool],
+) -> str:
     """A page has thousands of cells and few different ones; the language is part of what is kept."""
     running, expired, doubted = marks
-    parts = [str(words.STATUSES[status].label)]
+    parts = [str(labels.STATUSES[status].label)]
     if expired:
         parts = [_("expired, was: %(status)s") % {"status": parts[0]}]
     if rating:
@@ -146,7 +175,7 @@ def _words(_language: str | None, status: str, rating: str, score: int | None, m
     if doubted:
         parts.append(_("a later run was held back"))
     if running:
-        parts.append(str(words.RUNNING.label))
+        parts.append(str(labels.RUNNING.label))
     return ", ".join(parts)
 
 
@@ -165,7 +194,10 @@ class Row:
 
     def narrowed_to(self, status: str) -> Row:
         """The row with the cells of another status set aside."""
-        return Row(self.model, [cell if status in cell.keys else replace(cell, aside=True) for cell in self.cells])
+        return Row(
+            self.model,
+            [cell if status in cell.keys else replace(cell, aside=True) for cell in self.cells],
+        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +210,9 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What the page shows. `known` counts all active models; `tested` the pairs with a standing, before any filter."""
+    """What the page shows. `known` counts all active models; `tested` the pairs with a standing,
+    before any filter.
+    """
 
     filters: Filters
     vendors: Sequence[str]
@@ -192,11 +226,17 @@ class Matrix:
     @cached_property
     def groups(self) -> list[tuple[str, list[Row]]]:
         """The page's rows by vendor."""
-        return [(vendor, list(rows)) for vendor, rows in groupby(self.page, key=lambda row: row.model.vendor)]
+        return [
+            (vendor, list(rows))
+            for vendor, rows in groupby(self.page, key=lambda row: row.model.vendor)
+        ]
 
     @property
     def legend(self) -> list[LegendEntry]:
-        return [LegendEntry(k, look.symbol, look.label, self.counts[k]) for k, look in STATUS_LOOKS.items()]
+        return [
+            LegendEntry(k, look.symbol, look.label, self.counts[k])
+            for k, look in STATUS_LOOKS.items()
+        ]
 
     @property
     def emulated(self) -> bool:
@@ -205,20 +245,25 @@ class Matrix:
 
 
 def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
-    """The matrix in four queries: models with the regions that offer them, regions, standings, active runs."""
+    """The matrix in four queries: models with the regions that offer them, regions, standings,
+    active runs.
+    """
     models = _models()
     standings = _standings()
     running = set(CertificationRun.objects.active().order_by().values_list("model_id", "region_id"))
     offered = {(m.pk, code) for m in models for code in m.offered_in}  # type: ignore[attr-defined]
-    lively = {code for _pk, code in offered} | {s.region_id for s in standings.values()}
-    all_regions = [r for r in Region.objects.enabled() if r.code in lively]
+    used_region_codes = {code for _pk, code in offered} | {s.region_id for s in standings.values()}
+    all_regions = [r for r in Region.objects.enabled() if r.code in used_region_codes]
     regions = [r for r in all_regions if filters.region in ("", r.code)]
 
     def cells(model: AIModel) -> list[Cell]:
         pairs = ((model.pk, region.code) for region in regions)
-        return [_cell(pair, standings.get(pair), pair in offered, pair in running, now) for pair in pairs]
+        return [
+            _cell(pair, standings.get(pair), pair in offered, pair in running, now)
+            for pair in pairs
+        ]
 
-    rows = [Row(model, cells(model)) for model in models if filters.admit(model)]
+    rows = [Row(model, cells(model)) for model in models if filters.matches(model)]
     counts = Counter(key for row in rows for cell in row.cells if cell.status for key in cell.keys)
     if filters.status:
         rows = [row.narrowed_to(filters.status) for row in rows if row.has(filters.status)]
@@ -248,7 +293,9 @@ def _standings() -> dict[tuple[UUID, str], Standing]:
     return {(s.model_id, s.region_id): s for s in found}
 
 
-def _cell(pair: tuple[UUID, str], standing: Standing | None, offered: bool, running: bool, now: datetime) -> Cell:
+def _cell(
+    pair: tuple[UUID, str], standing: Standing | None, offered: bool, running: bool, now: datetime
+) -> Cell:
     region = pair[1]
     if standing is None:
         return Cell(region, Status.NOT_TESTED if offered or running else "", running=running)

@@ -19,14 +19,16 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from certification.engine import dispatch
 from certification.models import AIModel, CertificationJob, ModelKind, QueuePause, Region
-from certification.web import jobs, matrix, standing
+from certification.web import certifications, jobs, matrix
 from certification.web.forms import EmailLoginForm
 
 OPERATE = "certification.change_certificationjob"
 
 
 class Login(LoginView):
-    """The login page. A fragment that lands here because the session ended reloads its page instead."""
+    """The login page. A fragment that lands here because the session ended reloads its page
+    instead.
+    """
 
     authentication_form = EmailLoginForm
 
@@ -71,7 +73,9 @@ def jobs_panel(request: HttpRequest) -> HttpResponse:
 def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResponse:
     """Where one model stands in one region and why: a page, or the fragment that the matrix opens."""
     model = get_object_or_404(AIModel, pk=model_id)
-    context = {"detail": standing.load(model, get_object_or_404(Region, pk=region), timezone.now())}
+    context = {
+        "detail": certifications.load(model, get_object_or_404(Region, pk=region), timezone.now())
+    }
     template = "_certification.html" if request.headers.get("HX-Request") else "certification.html"
     return render(request, f"certification/{template}", context)
 
@@ -81,7 +85,11 @@ def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResp
 def job(request: HttpRequest, pk: UUID) -> HttpResponse:
     """One job with its runs: a page, or the fragment that it polls while the job is running."""
     found = get_object_or_404(CertificationJob.objects.select_related("created_by"), pk=pk)
-    context = {"job": found, "runs": jobs.runs(found, request.GET), "may_operate": request.user.has_perm(OPERATE)}
+    context = {
+        "job": found,
+        "runs": jobs.runs(found, request.GET),
+        "may_operate": request.user.has_perm(OPERATE),
+    }
     template = "_job.html" if request.headers.get("HX-Request") else "job.html"
     return render(request, f"certification/{template}", context)
 

@@ -17,10 +17,14 @@ from pytest_django.live_server_helper import LiveServer
 from certification.models import AIModel, User
 from certification.models.catalogue import load_shipped
 from certification.reasons import Reason, Status
-from tests.standings import ask, certify, finish
+from tests.factories import ask, certify, finish
 
 CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))),
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
     "/usr/bin/chromium",
 )
 FLAGS = [
@@ -30,17 +34,19 @@ FLAGS = [
 PASSWORD = "a-long-test-password"
 
 pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists(), reason="no Chromium here: install chromium or google-chrome to run browser tests"
+    not Path(CHROMIUM).exists(),
+    reason="no Chromium here: install chromium or google-chrome to run browser tests",
 )
 
 
 @pytest.fixture
 def browser(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    """A browser for one test. It ends before the database is emptied, which Django forbids beside a running event loop.
+    """A browser for one test. It ends before the database is emptied, which Django forbids beside a
+    running event loop.
 
-    Playwright's synchronous interface keeps an event loop running in this thread, so Django takes the test's own
-    queries for asynchronous ones; they are not: nothing else runs in this thread while they do. It also gives them
-    connections of their own, which nobody else would give back.
+    Playwright's synchronous interface keeps an event loop running in this thread, so Django takes
+    the test's own queries for asynchronous ones; they are not: nothing else runs in this thread
+    while they do. It also gives them connections of their own, which nobody else would give back.
     """
     with sync_playwright() as playwright:
         monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
@@ -77,7 +83,9 @@ class Visitor:
 
 @pytest.fixture
 def visit(browser: Browser, live_server: LiveServer) -> Iterator[Any]:
-    """Visitors by window width and colour scheme; at the end none of them may have seen a complaint."""
+    """Visitors by window width and colour scheme; at the end none of them may have seen a
+    complaint.
+    """
     visitors: list[Visitor] = []
 
     def come(width: int = 1280, scheme: str = "light", **options: Any) -> Visitor:
@@ -104,13 +112,19 @@ def model(live_server: LiveServer) -> AIModel:
     """A model that is certified in one region, refused in another and running in a third."""
     load_shipped()
     for role in ("viewer", "operator", "administrator"):
-        User.objects.create_user(f"{role}@example.org", PASSWORD, role=role, is_staff=role != "viewer")
+        User.objects.create_user(
+            f"{role}@example.org", PASSWORD, role=role, is_staff=role != "viewer"
+        )
     row = AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0")
     certify(row, "us-east-1", results=[("G01", "passed", "It answered.")])
     certify(
-        row, "eu-west-1", Status.PERMISSION_REQUIRED, reason=Reason.IAM_DENIED, message="You are not authorized.",
+        row,
+        "eu-west-1",
+        Status.PERMISSION_REQUIRED,
+        reason=Reason.IAM_DENIED,
+        message="You are not authorized.",
         fix={"text": "Attach a policy."},
-    )  # fmt: skip
+    )
     ask([row], ["us-west-2"])
     return row
 
@@ -164,7 +178,8 @@ def test_nothing_is_wider_than_a_phone(visit: Any, model: AIModel, scheme: str) 
     ):
         visitor.open(path)
         assert visitor.overflow <= 0, path
-    visitor.complaints[:] = [c for c in visitor.complaints if "404" not in c]  # the last page is meant to be missing
+    # the last page is meant to be missing
+    visitor.complaints[:] = [c for c in visitor.complaints if "404" not in c]
 
 
 def test_a_phone_shows_regions_as_chips(visit: Any, model: AIModel) -> None:
@@ -196,7 +211,9 @@ def test_a_finished_run_appears_without_a_reload(visit: Any, model: AIModel) -> 
     running = cell(page, model, "us-west-2")
     expect(running).to_have_attribute("aria-label", "us-west-2: not tested, running")
     finish(model.runs.get(region="us-west-2"), Status.CERTIFIED, score=89, rating="B")
-    expect(running).to_have_attribute("aria-label", "us-west-2: certified, rating B, score 89", timeout=20_000)
+    expect(running).to_have_attribute(
+        "aria-label", "us-west-2: certified, rating B, score 89", timeout=20_000
+    )
 
 
 def test_an_operator_cancels_a_job(visit: Any, model: AIModel) -> None:
@@ -216,10 +233,14 @@ def test_the_admin_works_under_the_content_policy(visit: Any, model: AIModel) ->
     page = visitor.log_in("administrator@example.org")
     run = model.runs.filter(region="us-east-1").get()
     for path in (
-        "/admin/", "/admin/certification/aimodel/", f"/admin/certification/aimodel/{model.pk}/change/",
+        "/admin/",
+        "/admin/certification/aimodel/",
+        f"/admin/certification/aimodel/{model.pk}/change/",
         f"/admin/certification/certificationrun/{run.pk}/change/",
-        f"/admin/certification/testresult/{run.results.get().pk}/change/", "/admin/certification/user/add/",
-        "/admin/certification/route/add/", "/admin/certification/region/",
-    ):  # fmt: skip
+        f"/admin/certification/testresult/{run.results.get().pk}/change/",
+        "/admin/certification/user/add/",
+        "/admin/certification/route/add/",
+        "/admin/certification/region/",
+    ):
         visitor.open(path)
         expect(page.locator("#content")).to_be_visible()

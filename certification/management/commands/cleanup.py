@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="only say what it would do")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         if not 1 <= options["days"] <= MOST_DAYS:
             raise CommandError(f"--days lies between 1 and {MOST_DAYS}.")
@@ -39,17 +39,31 @@ class Command(BaseCommand):
         deliveries = _drop_deliveries(dry_run=options["dry_run"])
         if options["json"]:
             terminal.say_json(
-                {"results": results, "before": before, "deliveries": deliveries, "dryRun": options["dry_run"]}
+                {
+                    "results": results,
+                    "before": before,
+                    "deliveries": deliveries,
+                    "dryRun": options["dry_run"],
+                }
             )
         else:
             verb = "Would drop" if options["dry_run"] else "Dropped"
-            of_results = terminal.some(results, "result")
-            self.stdout.write(f"{verb} the transcripts of {of_results} from before {before:%Y-%m-%d %H:%M} UTC.")
-            sent, days = "webhook delivery" if deliveries == 1 else "webhook deliveries", settings.WEBHOOK_LOG_DAYS
-            self.stdout.write(f"{verb} {deliveries} {sent} older than {terminal.some(days, 'day')}.")
+            of_results = terminal.pluralize(results, "result")
+            self.stdout.write(
+                f"{verb} the transcripts of {of_results} from before {before:%Y-%m-%d %H:%M} UTC."
+            )
+            sent, days = (
+                "webhook delivery" if deliveries == 1 else "webhook deliveries",
+                settings.WEBHOOK_LOG_DAYS,
+            )
+            self.stdout.write(
+                f"{verb} {deliveries} {sent} older than {terminal.pluralize(days, 'day')}."
+            )
 
 
 def _drop_deliveries(*, dry_run: bool) -> int:
     """Webhook deliveries that ended more than WEBHOOK_LOG_DAYS ago: how many there are, or were."""
-    old = WebhookDelivery.objects.ended_before(timezone.now() - timedelta(days=settings.WEBHOOK_LOG_DAYS))
+    old = WebhookDelivery.objects.ended_before(
+        timezone.now() - timedelta(days=settings.WEBHOOK_LOG_DAYS)
+    )
     return old.count() if dry_run else old.delete()[0]

@@ -1,4 +1,6 @@
-"""`manage.py demo`: the whole main job on real input, with nothing needed beforehand and nothing left running."""
+"""`manage.py demo`: the whole main job on real input, with nothing needed beforehand and nothing
+left running.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ from certification.emulator import process as emulator
 from certification.emulator import scenario
 from certification.emulator.__main__ import duration
 from certification.engine import dispatch
-from certification.engine.dispatch import Wish
-from certification.management import terminal
+from certification.engine.dispatch import CertifyOptions
+from certification.management import follow, terminal
 from certification.models import CertificationJob, Priority, Tier
-from certification.ops import borrowed, watch
-from certification.ops.stack import files
+from certification.stack import temporary
+from certification.stack.control import files
 
 REGIONS = (
     "us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "ap-northeast-1", "sa-east-1",
@@ -39,15 +41,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--regions", nargs="+", default=list(REGIONS), metavar="REGION")
-        parser.add_argument("--scenario", default="default", help="the emulator's scenario (name or .toml file)")
         parser.add_argument(
-            "--time-scale", type=duration, default=TIME_SCALE,
+            "--scenario", default="default", help="the emulator's scenario (name or .toml file)"
+        )
+        parser.add_argument(
+            "--time-scale",
+            type=duration,
+            default=TIME_SCALE,
             help="1 answers at the recorded speed of each model, 0 at once (default %(default)s)",
-        )  # fmt: skip
+        )
         parser.add_argument("--seed", type=int, default=1)
-        parser.add_argument("--json", action="store_true", help="print the summary as one JSON document")
+        parser.add_argument(
+            "--json", action="store_true", help="print the summary as one JSON document"
+        )
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.EMBEDDED_POSTGRES:
             raise CommandError(
@@ -59,7 +67,7 @@ class Command(BaseCommand):
             scenario.load(options["scenario"])
         except scenario.ScenarioError as error:
             raise CommandError(str(error)) from error
-        with _alone(), borrowed.servers():
+        with _alone(), temporary.servers():
             job = self._demonstrate(out, options)
         if options["json"]:
             terminal.say_json(self.summary)
@@ -67,7 +75,7 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def _demonstrate(self, out: Console, options: dict[str, Any]) -> CertificationJob:
-        borrowed.database(out.print)
+        temporary.database(out.print)
         end_broken_off_demos()
         self.regions = dispatch.find_regions(options["regions"])
         with _emulator(options) as url:
@@ -83,15 +91,19 @@ class Command(BaseCommand):
         }
         for name, value in ours.items():
             setattr(settings, name, value)
-        out.print(f"Emulator at {url}: recorded latencies x {options['time_scale']:g}, scenario {options['scenario']}")
+        out.print(
+            f"Emulator at {url}: recorded latencies x {options['time_scale']:g}, scenario {options['scenario']}"
+        )
         env = {name: str(value) for name, value in ours.items()}
-        with borrowed.processes(borrowed.own_workers(), env) as running:
-            borrowed.wait_for_workers(f"{settings.CERTIFICATION_QUEUE_NAME}.bulk", running)
-            watch.resume_queue()
-            wish = Wish(tier=Tier.QUICK, priority=Priority.BULK, seed=options["seed"])
-            done = dispatch.certify_all(self.regions, wish)
+        with temporary.processes(temporary.own_workers(), env) as running:
+            temporary.wait_for_workers(f"{settings.CERTIFICATION_QUEUE_NAME}.bulk", running)
+            follow.resume_queue()
+            certify_options = CertifyOptions(
+                tier=Tier.QUICK, priority=Priority.BULK, seed=options["seed"]
+            )
+            done = dispatch.certify_all(self.regions, certify_options)
             out.print(
-                f"{terminal.some(done.job.total_runs, 'model x region pair')}, about {terminal.some(done.estimate.calls, 'call')}; "
+                f"{terminal.pluralize(done.job.total_runs, 'model x region pair')}, about {terminal.pluralize(done.estimate.calls, 'call')}; "
                 f"not offered: {done.not_offered}"
             )
             try:
@@ -104,7 +116,7 @@ class Command(BaseCommand):
 
     def _report(self, out: Console, job: CertificationJob) -> None:
         runs = list(job.runs.select_related("model"))
-        summary = watch.summary(job)
+        summary = follow.summary(job)
         verdicts = job.verdict_counts()
         self.summary = {**summary, "verdicts": verdicts}
         if out.stderr:
@@ -113,18 +125,22 @@ class Command(BaseCommand):
         out.print(terminal.legend())
         out.print()
         out.print(terminal.diagnoses(runs))
-        counts = ", ".join(f"{n} {v.replace('_', ' ')}" for v, n in sorted(verdicts.items(), key=lambda i: -i[1]))
+        counts = ", ".join(
+            f"{n} {v.replace('_', ' ')}" for v, n in sorted(verdicts.items(), key=lambda i: -i[1])
+        )
         out.print(
-            f"{terminal.some(job.total_runs, 'run')} in {summary['seconds']:.1f} s, {terminal.some(summary['calls'], 'call')}, "
+            f"{terminal.pluralize(job.total_runs, 'run')} in {summary['seconds']:.1f} s, {terminal.pluralize(summary['calls'], 'call')}, "
             f"{summary['retries']} retried: "
             f"{counts}. Every result is from the emulator."
         )
-        out.print("Open the pages: `make up`, then http://127.0.0.1:%d" % settings.PORT)  # noqa: UP031
+        out.print(f"Open the pages: `make up`, then http://127.0.0.1:{settings.PORT}")
 
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Held for as long as a demo runs here: another would want the same pairs, and lose its servers when this one ends."""
+    """Held for as long as a demo runs here: another would want the same pairs, and lose its servers
+    when this one ends.
+    """
     where = files()
     where.make()
     with (where.state.parent / "demo.lock").open("a+") as file:
@@ -143,7 +159,7 @@ def _emulator(options: dict[str, Any]) -> Iterator[str]:
     """The address of an emulator of the demo's own, for as long as the block runs."""
     server: subprocess.Popen[str] | None = None
     try:
-        with borrowed.uninterrupted():
+        with temporary.uninterrupted():
             url, server = emulator.start(
                 scenario=options["scenario"], seed=options["seed"], time_scale=options["time_scale"]
             )
@@ -158,7 +174,7 @@ def end_broken_off_demos() -> None:
     """Cancel what a demo that was killed left open: its pairs stay taken, and its emulator is gone."""
     for job in CertificationJob.objects.open().filter(config__queue__startswith=QUEUES):
         port = job.config["queue"].removeprefix(QUEUES)
-        if port.isdigit() and not borrowed.listens(int(port)):
+        if port.isdigit() and not temporary.listens(int(port)):
             job.cancel("The demo that asked for it was broken off.")
 
 

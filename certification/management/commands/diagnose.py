@@ -22,7 +22,9 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--model", default="", help="model or profile id to fill into the commands")
+        parser.add_argument(
+            "--model", default="", help="model or profile id to fill into the commands"
+        )
         parser.add_argument("--region", default="", help="AWS region to fill into the commands")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -35,11 +37,16 @@ class Command(BaseCommand):
             try:
                 self.stdout.write(json.dumps(answer))
                 self.stdout.flush()
-            except BrokenPipeError:  # the reader has seen enough; what is still buffered goes nowhere
+            # the reader has seen enough; what is still buffered goes nowhere
+            except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return
         if malformed:
-            lines = "1 malformed line; it was" if malformed == 1 else f"{malformed} malformed lines; each was"
+            lines = (
+                "1 malformed line; it was"
+                if malformed == 1
+                else f"{malformed} malformed lines; each was"
+            )
             raise CommandError(f"{lines} answered with what to do.")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from certification.ops import embedded, stack, supervisor
+from certification.stack import control, embedded, supervisor
 
 
 class Command(BaseCommand):
@@ -15,7 +15,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            was_running = stack.stop(self.stdout.write)
+            was_running = control.stop(self.stdout.write)
         except (supervisor.StackError, embedded.EmbeddedError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write("Everything is stopped." if was_running else "Nothing was running.")

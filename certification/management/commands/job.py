@@ -9,9 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.paginator import Paginator
 
 from certification.engine import dispatch
-from certification.management import terminal
+from certification.management import follow, terminal
 from certification.models import CertificationJob, Priority, State
-from certification.ops import watch
 
 PAGE = 100
 
@@ -30,31 +29,41 @@ class Command(BaseCommand):
             one.add_argument("id", help="the job's id, or its first characters")
             one.add_argument("--json", action="store_true", help="print one JSON document")
             if verb == "retry":
-                one.add_argument("--cancelled", action="store_true", help="for the cancelled runs too")
+                one.add_argument(
+                    "--cancelled", action="store_true", help="for the cancelled runs too"
+                )
             if verb == "show":
-                one.add_argument("--page", type=int, default=1, help=f"page of runs, {PAGE} to a page")
+                one.add_argument(
+                    "--page", type=int, default=1, help=f"page of runs, {PAGE} to a page"
+                )
         many = verbs.add_parser("list", help="the newest jobs")
         many.add_argument(
-            "--failed", action="store_true", help="only jobs that failed: none of whose runs brought a verdict"
+            "--failed",
+            action="store_true",
+            help="only jobs that failed: none of whose runs brought a verdict",
         )
         many.add_argument("--page", type=int, default=1, help="20 to a page")
         many.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, options["verb"])(options)
 
     def show(self, options: dict[str, Any]) -> None:
         job = _find(options["id"])
         if options["json"]:
-            return terminal.say_json(watch.summary(job))
+            return terminal.say_json(follow.summary(job))
         out = terminal.console()
         out.print(terminal.jobs_table([job]))
-        pages = Paginator(job.runs.select_related("model").order_by("model__api_model_id", "region_id"), PAGE)
+        pages = Paginator(
+            job.runs.select_related("model").order_by("model__api_model_id", "region_id"), PAGE
+        )
         page = pages.get_page(options["page"])
         out.print(terminal.runs_table(page))
         if pages.num_pages > 1:
-            out.print(f"Page {page.number} of {pages.num_pages}; the next one with --page {page.number + 1}")
+            out.print(
+                f"Page {page.number} of {pages.num_pages}; the next one with --page {page.number + 1}"
+            )
         for sentence in terminal.held_back(job):
             out.print(sentence)
         compared = job.config.get("comparison") or {}
@@ -81,7 +90,9 @@ class Command(BaseCommand):
                 "backend",
                 "created_at",
             )
-            return terminal.say_json([{name: getattr(job, name) for name in fields} for job in page])
+            return terminal.say_json(
+                [{name: getattr(job, name) for name in fields} for job in page]
+            )
         out = terminal.console()
         out.print(terminal.jobs_table(page) if page else "There are no such jobs.")
         if page.paginator.num_pages > 1:
@@ -93,9 +104,9 @@ class Command(BaseCommand):
         alive = terminal.workers_for(Priority.BULK)
         done = dispatch.retry(job, cancelled=options["cancelled"])
         if options["json"]:
-            return terminal.say_json(watch.summary(done.job))
-        self.stdout.write(f"Job {done.job.pk}: {terminal.some(done.job.total_runs, 'run')}.")
-        self.stdout.write(terminal.who_works(done.job, alive))
+            return terminal.say_json(follow.summary(done.job))
+        self.stdout.write(f"Job {done.job.pk}: {terminal.pluralize(done.job.total_runs, 'run')}.")
+        self.stdout.write(terminal.queued_hint(done.job, alive))
         return None
 
     def cancel(self, options: dict[str, Any]) -> None:
@@ -104,8 +115,12 @@ class Command(BaseCommand):
         if cancelled is None:
             raise CommandError(f"Job {job.pk} has already ended: {job.status}.")
         if options["json"]:
-            return terminal.say_json({"jobId": str(job.pk), "status": State.CANCELLED, "cancelled": cancelled})
-        self.stdout.write(f"Cancelled job {job.pk}: {terminal.some(cancelled, 'run')} had not finished.")
+            return terminal.say_json(
+                {"jobId": str(job.pk), "status": State.CANCELLED, "cancelled": cancelled}
+            )
+        self.stdout.write(
+            f"Cancelled job {job.pk}: {terminal.pluralize(cancelled, 'run')} had not finished."
+        )
         return None
 
 
@@ -114,7 +129,11 @@ def _find(prefix: str) -> CertificationJob:
     try:
         found = list(CertificationJob.objects.filter(pk=uuid.UUID(prefix)))
     except ValueError:
-        found = [job for job in CertificationJob.objects.all()[:5000] if str(job.pk).startswith(prefix.lower())]
+        found = [
+            job
+            for job in CertificationJob.objects.all()[:5000]
+            if str(job.pk).startswith(prefix.lower())
+        ]
     if len(found) != 1:
         problem = "No job has" if not found else "Several jobs have"
         raise CommandError(f"{problem} an id that starts with {prefix!r}. See: manage.py job list")

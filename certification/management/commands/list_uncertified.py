@@ -26,9 +26,11 @@ class Command(BaseCommand):
         parser.add_argument("--vendor", default="")
         parser.add_argument("--all", action="store_true", help="certified ones too")
         parser.add_argument("--page", type=int, default=1, help=f"{PAGE} to a page")
-        parser.add_argument("--json", action="store_true", help="print every pair as one JSON document")
+        parser.add_argument(
+            "--json", action="store_true", help="print every pair as one JSON document"
+        )
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         rows = self._rows(options)
         if options["json"]:
@@ -47,7 +49,9 @@ class Command(BaseCommand):
             table.add_row(row["model"], row["region"], status, score, tested)
         out = terminal.console()
         out.print(table if rows else "Every offered pair is certified.")
-        out.print(f"{terminal.some(len(rows), 'pair')}, page {page.number} of {page.paginator.num_pages}")
+        out.print(
+            f"{terminal.pluralize(len(rows), 'pair')}, page {page.number} of {page.paginator.num_pages}"
+        )
         return None
 
     def _rows(self, options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -56,20 +60,31 @@ class Command(BaseCommand):
         if options["vendor"]:
             models = models.filter(vendor__iexact=options["vendor"])
             if not models.exists():
-                vendors = AIModel.objects.order_by("vendor").values_list("vendor", flat=True).distinct()
+                vendors = (
+                    AIModel.objects.order_by("vendor").values_list("vendor", flat=True).distinct()
+                )
                 raise CommandError(
                     f"No active model is of vendor {options['vendor']!r}. Vendors: {', '.join(vendors)}."
                 )
-        standings = {(c.model_id, c.region_id): c for c in ModelCertification.objects.in_regions(regions)}
+        standings = {
+            (c.model_id, c.region_id): c for c in ModelCertification.objects.in_regions(regions)
+        }
         rows = []
         for model, region in dispatch.offered_pairs(models, regions):
-            standing = standings.get((model.pk, region.pk)) or ModelCertification(status=Status.NOT_TESTED)
+            standing = standings.get((model.pk, region.pk)) or ModelCertification(
+                status=Status.NOT_TESTED
+            )
             if standing.status != Status.CERTIFIED or options["all"]:
                 rows.append(
                     {
-                        "model": model.api_model_id, "region": region.pk, "status": str(standing.status),
-                        "score": standing.score, "rating": standing.rating, "lastTestedAt": standing.last_tested_at,
-                        "heldBack": standing.held_back or None, "confirmAfter": standing.confirm_after,
+                        "model": model.api_model_id,
+                        "region": region.pk,
+                        "status": str(standing.status),
+                        "score": standing.score,
+                        "rating": standing.rating,
+                        "lastTestedAt": standing.last_tested_at,
+                        "heldBack": standing.held_back or None,
+                        "confirmAfter": standing.confirm_after,
                     }
-                )  # fmt: skip
+                )
         return rows

@@ -11,11 +11,9 @@ from certification.models.catalogue import load_shipped
 
 
 class Command(BaseCommand):
-    help = (
-        "Loads the shipped catalogue of models, regions and routes. Repeatable; newer facts and your switches are kept."
-    )
+    help = "Loads the shipped catalogue of models, regions and routes. Repeatable; newer facts and your switches are kept."
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         done = load_shipped()
         self.stdout.write(

@@ -9,10 +9,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from certification.engine import dispatch
-from certification.engine.dispatch import Wish
-from certification.management import terminal
+from certification.engine.dispatch import CertifyOptions
+from certification.management import follow, terminal
 from certification.models import JobType, ModelCertification, Priority, Region, Tier
-from certification.ops import watch
 
 MOST_DAYS = 3650
 
@@ -24,26 +23,39 @@ class Command(BaseCommand):
         parser.add_argument("--days", type=int, default=30)
         parser.add_argument("--regions", nargs="+", default=[], metavar="REGION")
         parser.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
-        parser.add_argument("--dry-run", action="store_true", help="only say what it would do and cost")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only say what it would do and cost"
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         if not 0 <= options["days"] <= MOST_DAYS:
             raise CommandError(f"--days lies between 0 and {MOST_DAYS}.")
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
         before = timezone.now() - timedelta(days=options["days"])
-        rows = ModelCertification.objects.in_regions(regions).stale(before).select_related("model", "region")
+        rows = (
+            ModelCertification.objects.in_regions(regions)
+            .stale(before)
+            .select_related("model", "region")
+        )
         pairs = [(row.model, row.region) for row in rows]
         estimate = dispatch.estimate_pairs(pairs, options["tier"])
-        plan: dict[str, Any] = {"runs": len(pairs), "calls": estimate.calls, "usd": estimate.usd, "jobId": None}
+        plan: dict[str, Any] = {
+            "runs": len(pairs),
+            "calls": estimate.calls,
+            "usd": estimate.usd,
+            "jobId": None,
+        }
         started_job, alive = None, None
         if pairs and not options["dry_run"]:
             alive = terminal.workers_for(Priority.BULK)
-            wish = Wish(tier=options["tier"], config={"days": options["days"]})
-            done = dispatch.certify([], [], wish, job_type=JobType.RECERTIFY, pairs=pairs)
+            certify_options = CertifyOptions(tier=options["tier"], config={"days": options["days"]})
+            done = dispatch.certify(
+                [], [], certify_options, job_type=JobType.RECERTIFY, pairs=pairs
+            )
             if options["json"]:
-                return terminal.say_json(watch.summary(done.job))
+                return terminal.say_json(follow.summary(done.job))
             started_job = done.job
             plan["jobId"] = str(done.job.pk)
         if options["json"]:
@@ -52,8 +64,8 @@ class Command(BaseCommand):
             self.stdout.write("Nothing is stale.")
         else:
             started = f"Job {plan['jobId']}" if plan["jobId"] else "Would start a job"
-            size = f"{terminal.some(len(pairs), 'run')}, about {terminal.some(estimate.calls, 'call')}"
+            size = f"{terminal.pluralize(len(pairs), 'run')}, about {terminal.pluralize(estimate.calls, 'call')}"
             self.stdout.write(f"{started}: {size} and {estimate.usd:.4f} USD.")
             if started_job:
-                self.stdout.write(terminal.who_works(started_job, alive))
+                self.stdout.write(terminal.queued_hint(started_job, alive))
         return None

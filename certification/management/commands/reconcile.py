@@ -20,7 +20,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         done = reconcile.reconcile()
         if options["json"]:
@@ -35,4 +35,6 @@ class Command(BaseCommand):
             if done.paused:
                 self.stdout.write("The bulk queue is paused: the AWS credentials do not work.")
             if not done.broker_reachable:
-                self.stdout.write("Redis cannot be reached: undelivered runs wait until it is back.")
+                self.stdout.write(
+                    "Redis cannot be reached: undelivered runs wait until it is back."
+                )

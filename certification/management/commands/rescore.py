@@ -23,16 +23,26 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--job", type=uuid.UUID, help="the runs of one job; default: those certifications stand on")
-        parser.add_argument("--policy", type=int, help="the policy's number, as a safeguard: refuse when it is another")
+        parser.add_argument(
+            "--job",
+            type=uuid.UUID,
+            help="the runs of one job; default: those certifications stand on",
+        )
+        parser.add_argument(
+            "--policy",
+            type=int,
+            help="the policy's number, as a safeguard: refuse when it is another",
+        )
         parser.add_argument("--write", action="store_true")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         number = int(registry.POLICY_VERSION.split("-", 1)[0])
         if options["policy"] not in (None, number):
-            raise CommandError(f"This code judges by policy {number} ({registry.POLICY_VERSION}), no other.")
+            raise CommandError(
+                f"This code judges by policy {number} ({registry.POLICY_VERSION}), no other."
+            )
         out = terminal.console(stderr=options["json"])
         batches = rescore.finished(options["job"])
         changes: list[Change] = []
@@ -46,9 +56,13 @@ class Command(BaseCommand):
             return terminal.say_json(_as_json(changes, different, written=options["write"]))
         out.print(_table(different[:200]))
         incomplete = sum(change.judgement is None for change in changes)
-        written = "The new judgements were kept." if options["write"] else "Nothing was written (--write)."
+        written = (
+            "The new judgements were kept."
+            if options["write"]
+            else "Nothing was written (--write)."
+        )
         out.print(
-            f"{terminal.some(len(changes), 'run')} judged by policy {registry.POLICY_VERSION}: with another result "
+            f"{terminal.pluralize(len(changes), 'run')} judged by policy {registry.POLICY_VERSION}: with another result "
             f"{len(different)}, impossible to judge {incomplete}. {written}"
         )
         return None
@@ -63,7 +77,9 @@ def _table(changes: list[Change]) -> Table:
         if new is not None:
             now = f"{new.verdict} {'' if new.score is None else int(new.score)} {new.rating}"
             then = f"{change.run.verdict} {'' if change.run.score is None else change.run.score} {change.run.rating}"
-            table.add_row(change.run.model.api_model_id, change.run.region_id, then, now, new.message)
+            table.add_row(
+                change.run.model.api_model_id, change.run.region_id, then, now, new.message
+            )
     return table
 
 
@@ -74,12 +90,25 @@ def _as_json(changes: list[Change], different: list[Change], *, written: bool) -
         "written": written,
         "changes": [
             {
-                "run": str(change.run.pk), "model": change.run.model.api_model_id, "region": change.run.region_id,
-                "before": {"verdict": change.run.verdict, "score": change.run.score, "rating": change.run.rating},
-                "after": {"verdict": new.verdict, "score": new.score, "rating": new.rating, "message": new.message},
+                "run": str(change.run.pk),
+                "model": change.run.model.api_model_id,
+                "region": change.run.region_id,
+                "before": {
+                    "verdict": change.run.verdict,
+                    "score": change.run.score,
+                    "rating": change.run.rating,
+                },
+                "after": {
+                    "verdict": new.verdict,
+                    "score": new.score,
+                    "rating": new.rating,
+                    "message": new.message,
+                },
             }
             for change in different
             if (new := change.judgement) is not None
         ],
-        "problems": [{"run": str(c.run.pk), "problem": c.problem} for c in changes if c.judgement is None],
-    }  # fmt: skip
+        "problems": [
+            {"run": str(c.run.pk), "problem": c.problem} for c in changes if c.judgement is None
+        ],
+    }

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from certification.ops import embedded, stack, supervisor
+from certification.stack import control, embedded, supervisor
 
 
 class Command(BaseCommand):
@@ -17,10 +17,14 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("process", nargs="*", help="web worker worker-bulk beat flower emulator; all without one")
+        parser.add_argument(
+            "process",
+            nargs="*",
+            help="web worker worker-bulk beat flower emulator; all without one",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            stack.restart(options["process"], self.stdout.write)
+            control.restart(options["process"], self.stdout.write)
         except (supervisor.StackError, embedded.EmbeddedError) as error:
             raise CommandError(str(error)) from error

@@ -14,13 +14,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from certification.ops import embedded, stack
+from certification.stack import control, embedded
 
-STYLES = {stack.RUNNING: "green", stack.EXTERNAL: "cyan", stack.STARTING: "yellow"}
+STYLES = {control.RUNNING: "green", control.EXTERNAL: "cyan", control.STARTING: "yellow"}
 
 
 class Command(BaseCommand):
-    help = "Shows the processes of the stack on this machine. Exit code 1 when one of them is not up."
+    help = (
+        "Shows the processes of the stack on this machine. Exit code 1 when one of them is not up."
+    )
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,7 +30,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            found = stack.status()
+            found = control.status()
         except embedded.EmbeddedError as error:
             raise CommandError(str(error)) from error
         self.stdout.write(as_json(found) if options["json"] else render(found))
@@ -36,8 +38,10 @@ class Command(BaseCommand):
             sys.exit(1)
 
 
-def as_json(found: Sequence[stack.ProcessStatus]) -> str:
-    """{"up", "processes": [{"process", "state", "pid", "since", "port", "memoryBytes", "restarts", "url"}]}"""
+def as_json(found: Sequence[control.ProcessStatus]) -> str:
+    """{"up", "processes": [{"process", "state", "pid", "since", "port", "memoryBytes", "restarts",
+    "url"}]}
+    """
     processes = [
         {
             "process": process.name,
@@ -54,17 +58,21 @@ def as_json(found: Sequence[stack.ProcessStatus]) -> str:
     return json.dumps({"up": all(process.is_up for process in found), "processes": processes})
 
 
-def render(found: Sequence[stack.ProcessStatus]) -> str:
+def render(found: Sequence[control.ProcessStatus]) -> str:
     """The table as text, coloured when the terminal can."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("process", "state", "pid", "since", "port", "memory", "restarts", "url"):
-        table.add_column(title, justify="right" if title in {"pid", "port", "memory", "restarts"} else "left")
+        table.add_column(
+            title, justify="right" if title in {"pid", "port", "memory", "restarts"} else "left"
+        )
     for process in found:
         table.add_row(
             process.name,
             f"[{STYLES.get(process.state, 'red')}]{process.state}[/]",
             str(process.pid or ""),
-            timezone.localtime(process.since).strftime("%Y-%m-%d %H:%M:%S") if process.since else "",
+            timezone.localtime(process.since).strftime("%Y-%m-%d %H:%M:%S")
+            if process.since
+            else "",
             str(process.port or ""),
             f"{process.memory_bytes / 1_000_000:.0f} MB" if process.memory_bytes else "",
             str(process.restarts or ""),

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from certification.engine import backend, dispatch, one_case
+from certification.engine import backend, dispatch, try_case
 from certification.engine.runner import Stopped
 from certification.management import terminal
 from certification.models import AIModel, OperatorCase, Tier
-from certification.ops import borrowed
-from certification.suite import custom, guide, registry
+from certification.stack import temporary
+from certification.suite import custom, docs_page, registry
 from certification.suite.case import Case, Ref
 
 
@@ -40,21 +40,27 @@ class Command(BaseCommand):
             verb.add_argument("--trial", type=int, default=0)
         attempt.add_argument("--model", required=True)
         attempt.add_argument("--region", required=True)
-        cost = verbs.add_parser("cost", help="calls, tokens and money of one run before you start it")
+        cost = verbs.add_parser(
+            "cost", help="calls, tokens and money of one run before you start it"
+        )
         cost.add_argument("--model", required=True)
         cost.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
         verbs.add_parser("doc", help="print docs/suite.md")
         for verb in (many, one, attempt, cost):
             verb.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, {"try": "attempt"}.get(options["verb"], options["verb"]))(options, terminal.console())
+        getattr(self, {"try": "attempt"}.get(options["verb"], options["verb"]))(
+            options, terminal.console()
+        )
 
     def list(self, options: dict[str, Any], out: Console) -> None:
         kinds = [options["kind"]] if options["kind"] else ["text", "embedding"]
         rows = [
-            _facts(kind, case) for kind in kinds for case in registry.cases(kind, options["tier"], guide.EVERYTHING)
+            _facts(kind, case)
+            for kind in kinds
+            for case in registry.cases(kind, options["tier"], docs_page.EVERYTHING)
         ]
         if options["json"]:
             return terminal.say_json(rows)
@@ -63,19 +69,26 @@ class Command(BaseCommand):
             table.add_column(heading)
         for row in rows:
             table.add_row(
-                row["id"], row["title"], row["for"], row["kind"], row["category"], str(row["repeats"]),
+                row["id"],
+                row["title"],
+                row["for"],
+                row["kind"],
+                row["category"],
+                str(row["repeats"]),
                 ", ".join(row["needs"]),
-            )  # fmt: skip
+            )
         out.print(table)
-        out.print(f"{len(rows)} cases, suite {registry.SUITE_VERSION}, policy {registry.POLICY_VERSION}")
+        out.print(
+            f"{len(rows)} cases, suite {registry.SUITE_VERSION}, policy {registry.POLICY_VERSION}"
+        )
         return None
 
     def doc(self, _options: dict[str, Any], _out: Console) -> None:
-        self.stdout.write(guide.document(), ending="")
+        self.stdout.write(docs_page.document(), ending="")
 
     def show(self, options: dict[str, Any], out: Console) -> None:
         case, seed = _case(options["case"]), _seed(options["seed"])
-        shown = one_case.show(case, Ref(seed, case.id, options["trial"]))
+        shown = try_case.show(case, Ref(seed, case.id, options["trial"]))
         if options["json"]:
             return terminal.say_json({"case": _facts("", case), "seed": seed, **shown})
         out.print(
@@ -85,34 +98,42 @@ class Command(BaseCommand):
             out.print(f"\n[bold]Call {number}[/]")
             for name in ("request", "passes", "nearly"):
                 if step[name] is not None:
-                    out.print(Text(f"{name}:\n{json.dumps(step[name], indent=2, ensure_ascii=False)}"))
+                    out.print(
+                        Text(f"{name}:\n{json.dumps(step[name], indent=2, ensure_ascii=False)}")
+                    )
         return None
 
     def attempt(self, options: dict[str, Any], out: Console) -> None:
-        borrowed.database()
+        temporary.database()
         case, seed = _case(options["case"]), _seed(options["seed"])
         model = dispatch.find_models([options["model"]])[0]
         region = dispatch.find_regions([options["region"]])[0]
-        with borrowed.emulator():
+        with temporary.emulator():
             started = time.perf_counter()
             try:
-                seen = one_case.try_case(model, region, case, Ref(seed, case.id, options["trial"]))
+                seen = try_case.try_case(model, region, case, Ref(seed, case.id, options["trial"]))
             except Stopped as error:
                 raise CommandError(f"The AWS credentials do not work: {error}") from error
         if options["json"]:
             return terminal.say_json(seen)
-        out.print(f"[bold]{case.id}[/] {case.title}: {model} in {region}, {backend.name()}, seed {seed}")
+        out.print(
+            f"[bold]{case.id}[/] {case.title}: {model} in {region}, {backend.name()}, seed {seed}"
+        )
         for number, call in enumerate(seen["calls"], 1):
             out.print(f"\n[bold]Call {number}[/] through {call['route']}")
             out.print(Text(json.dumps(call["request"], indent=2, ensure_ascii=False)))
             answer = {
-                name: call[name] for name in ("reply", "failure", "partial", "timing", "request_id") if name in call
+                name: call[name]
+                for name in ("reply", "failure", "partial", "timing", "request_id")
+                if name in call
             }
             out.print(Text(json.dumps(answer, indent=2, ensure_ascii=False)))
-        symbol, colour = ("✔", "green") if seen["passed"] else ("✘", "red") if seen["valid"] else ("…", "blue")
+        symbol, colour = (
+            ("✔", "green") if seen["passed"] else ("✘", "red") if seen["valid"] else ("…", "blue")
+        )
         out.print(Text(f"\n{symbol} {seen['sentence']}", colour))
         out.print(
-            f"{terminal.some(len(seen['calls']), 'call')} in {time.perf_counter() - started:.2f} s. Nothing was stored."
+            f"{terminal.pluralize(len(seen['calls']), 'call')} in {time.perf_counter() - started:.2f} s. Nothing was stored."
         )
         return None
 
@@ -122,33 +143,49 @@ class Command(BaseCommand):
         size = registry.estimate(model.kind, options["tier"], frozenset(model.capabilities), own)
         usd = model.cost_usd(size.input_tokens, size.output_tokens)
         figures = {
-            "model": model.api_model_id, "tier": options["tier"], "calls": size.calls, "inputTokens": size.input_tokens,
-            "outputTokens": size.output_tokens, "reservedTokens": size.reserved_tokens, "usd": usd,
-        }  # fmt: skip
+            "model": model.api_model_id,
+            "tier": options["tier"],
+            "calls": size.calls,
+            "inputTokens": size.input_tokens,
+            "outputTokens": size.output_tokens,
+            "reservedTokens": size.reserved_tokens,
+            "usd": usd,
+        }
         if options["json"]:
             return terminal.say_json(figures)
         price = "its price is not known" if usd is None else f"about {usd:.4f} USD"
         out.print(
-            f"{model}, {options['tier']} tier, one region: {terminal.some(size.calls, 'call')}, {size.input_tokens} tokens in, "
+            f"{model}, {options['tier']} tier, one region: {terminal.pluralize(size.calls, 'call')}, {size.input_tokens} tokens in, "
             f"{size.output_tokens} out, {price}. Bedrock reserves {size.reserved_tokens} tokens of quota meanwhile."
         )
         if not registry.has_suite(model.kind):
-            out.print(f"There is no suite for models of the kind {AIModel(kind=model.kind).get_kind_display()} yet.")
+            out.print(
+                f"There is no suite for models of the kind {AIModel(kind=model.kind).get_kind_display()} yet."
+            )
         return None
 
 
 def _facts(kind: str, case: Case) -> dict[str, Any]:
     return {
-        "id": case.id, "title": case.title, "for": kind, "kind": case.kind, "category": case.category,
-        "repeats": case.repeats, "needs": sorted(case.needs),
-    }  # fmt: skip
+        "id": case.id,
+        "title": case.title,
+        "for": kind,
+        "kind": case.kind,
+        "category": case.category,
+        "repeats": case.repeats,
+        "needs": sorted(case.needs),
+    }
 
 
 def _case(name: str) -> Case:
     """A case of the suite, or one of the operators' own, enabled or not."""
     if name in registry.BY_ID:
         return registry.BY_ID[name]
-    row = OperatorCase.objects.filter(case_id=name).first() if custom.CASE_ID.fullmatch(name) else None
+    row = (
+        OperatorCase.objects.filter(case_id=name).first()
+        if custom.CASE_ID.fullmatch(name)
+        else None
+    )
     if row is None:
         raise CommandError(f"There is no case {name!r}. See: manage.py suite list")
     return custom.case(row.spec)

@@ -13,7 +13,7 @@ from rich.progress import track
 from certification.engine import backend, dispatch, sync
 from certification.management import terminal
 from certification.models import Region
-from certification.ops import borrowed
+from certification.stack import temporary
 
 MOST = 30
 
@@ -26,20 +26,30 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--region", nargs="+", default=[], metavar="REGION", dest="regions")
-        parser.add_argument("--dry-run", action="store_true", help="say what would change, change nothing")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="say what would change, change nothing"
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.sentences
+    @terminal.friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         out = terminal.console(stderr=options["json"])
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
-        with borrowed.emulator():
+        with temporary.emulator():
             asked = sync.ask(backend.bedrock(), [region.code for region in regions])
-            shown = track(asked, "Asking regions", total=len(regions), console=out, disable=not out.is_terminal)
+            shown = track(
+                asked,
+                "Asking regions",
+                total=len(regions),
+                console=out,
+                disable=not out.is_terminal,
+            )
             listings = list(shown)
         changes = sync.apply(listings, dry_run=options["dry_run"])
         if options["json"]:
-            terminal.say_json({**asdict(changes), "backend": backend.name(), "dry_run": options["dry_run"]})
+            terminal.say_json(
+                {**asdict(changes), "backend": backend.name(), "dry_run": options["dry_run"]}
+            )
         else:
             _print(out, changes, dry_run=options["dry_run"])
         if not changes.regions:
@@ -48,14 +58,20 @@ class Command(BaseCommand):
 
 def _print(out: Console, changes: sync.Changes, *, dry_run: bool) -> None:
     out.print(
-        f"{terminal.some(changes.regions, 'region')} answered ({backend.name()}).{' Nothing was changed.' if dry_run else ''}"
+        f"{terminal.pluralize(changes.regions, 'region')} answered ({backend.name()}).{' Nothing was changed.' if dry_run else ''}"
     )
     for title, lines in (
         ("New models", changes.new_models),
-        ("Lifecycle", [f"{model}: {before} -> {after}" for model, before, after in changes.lifecycle]),
+        (
+            "Lifecycle",
+            [f"{model}: {before} -> {after}" for model, before, after in changes.lifecycle],
+        ),
         ("Appeared", [f"{target} in {region}" for region, target in changes.appeared]),
         ("Vanished", [f"{target} in {region}" for region, target in changes.vanished]),
-        ("Problems", [f"{region}: {reason}: {message}" for region, reason, message in changes.problems]),
+        (
+            "Problems",
+            [f"{region}: {reason}: {message}" for region, reason, message in changes.problems],
+        ),
     ):
         if lines:
             out.print(f"\n[bold]{title}[/] ({len(lines)})")

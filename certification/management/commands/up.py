@@ -16,7 +16,7 @@ from django.db import OperationalError, connections
 
 from certification.management import terminal
 from certification.management.commands import status
-from certification.ops import borrowed, embedded, stack, supervisor
+from certification.stack import control, embedded, supervisor, temporary
 
 
 class Command(BaseCommand):
@@ -26,57 +26,76 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("process", nargs="*", help="only these: web worker worker-bulk beat flower emulator")
-        parser.add_argument("--detach", action="store_true", help="keep it running in the background")
-        parser.add_argument("--no-follow", action="store_true", help="do not print the logs (they are in .myia/logs)")
-        parser.add_argument("--no-migrate", action="store_true", help="leave the database's tables as they are")
+        parser.add_argument(
+            "process", nargs="*", help="only these: web worker worker-bulk beat flower emulator"
+        )
+        parser.add_argument(
+            "--detach", action="store_true", help="keep it running in the background"
+        )
+        parser.add_argument(
+            "--no-follow",
+            action="store_true",
+            help="do not print the logs (they are in .myia/logs)",
+        )
+        parser.add_argument(
+            "--no-migrate", action="store_true", help="leave the database's tables as they are"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            table = stack.select(stack.programs(), options["process"])
-            with stack.files().hold():
-                stack.end_leftovers(self.tell)
-                stack.check_ports(table)
+            table = control.select(control.programs(), options["process"])
+            with control.files().hold():
+                control.end_leftovers(self.tell)
+                control.check_ports(table)
                 self.prepare(migrate=not options["no_migrate"])
                 if not options["detach"]:
                     self.supervise(table, follow=not options["no_follow"])
             if options["detach"]:
                 self.detach(table)
-        except (supervisor.StackError, embedded.EmbeddedError, borrowed.NotReady) as error:
+        except (supervisor.StackError, embedded.EmbeddedError, temporary.NotReady) as error:
             raise CommandError(str(error)) from error
         except OperationalError as error:
-            raise CommandError(f"The database cannot be reached; check DATABASE_URL. It said: {error}") from error
+            raise CommandError(
+                f"The database cannot be reached; check DATABASE_URL. It said: {error}"
+            ) from error
 
     def prepare(self, *, migrate: bool) -> None:
         if settings.EMBEDDED_POSTGRES or settings.EMBEDDED_VALKEY:
             embedded.ensure(
-                Path(settings.MYIA_ROOT), database=settings.EMBEDDED_POSTGRES, redis=settings.EMBEDDED_VALKEY
+                Path(settings.MYIA_ROOT),
+                database=settings.EMBEDDED_POSTGRES,
+                redis=settings.EMBEDDED_VALKEY,
             )
-        terminal.knock()
+        terminal.check_database()
         if migrate:
             call_command("migrate", interactive=False, verbosity=0)
-            borrowed.database(self.tell)
+            temporary.database(self.tell)
         for connection in connections.all():
             connection.close()
             if close_pool := getattr(connection, "close_pool", None):
                 close_pool()
 
     def supervise(self, table: list[supervisor.Program], *, follow: bool) -> None:
-        log = supervisor.Log(stack.files(), self.tell, follow=follow, colour=supports_color())
-        env = {"FLOWER_BASIC_AUTH": stack.flower_login(), "LOG_FORMAT": settings.LOG_FORMAT}
+        log = supervisor.Log(control.files(), self.tell, follow=follow, colour=supports_color())
+        env = {"FLOWER_BASIC_AUTH": control.flower_login(), "LOG_FORMAT": settings.LOG_FORMAT}
         for line in self.welcome(table):
             log("myia", line)
         keeper = supervisor.Supervisor(
-            table, where=stack.files(), cwd=settings.BASE_DIR, say=log, env=env, keep_servers=stack.keep_embedded
+            table,
+            where=control.files(),
+            cwd=settings.BASE_DIR,
+            say=log,
+            env=env,
+            keep_servers=control.keep_embedded,
         )
         try:
             asyncio.run(keeper.run())
-            stack.stop_servers(lambda line: log("myia", line))
+            control.stop_servers(lambda line: log("myia", line))
         finally:
             log.close()
 
     def detach(self, table: list[supervisor.Program]) -> None:
-        where = stack.files()
+        where = control.files()
         command = [sys.executable, "manage.py", "up", "--no-follow", "--no-migrate"]
         with (where.logs / "supervisor.log").open("w") as output:
             background = subprocess.Popen(  # noqa: S603
@@ -87,21 +106,27 @@ class Command(BaseCommand):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        found = stack.wait_until_up([program.name for program in table], gave_up=lambda: background.poll() is not None)
+        found = control.wait_until_up(
+            [program.name for program in table], gave_up=lambda: background.poll() is not None
+        )
         if background.poll() is not None:
-            raise supervisor.StackError(f"The supervisor ended:\n{(where.logs / 'supervisor.log').read_text()[-3000:]}")
+            raise supervisor.StackError(
+                f"The supervisor ended:\n{(where.logs / 'supervisor.log').read_text()[-3000:]}"
+            )
         background.returncode = 0  # it is meant to outlive us: no warning about a child left behind
         self.stdout.write("\n".join(self.welcome(table)))
-        self.stdout.write(status.render(stack.status()))
+        self.stdout.write(status.render(control.status()))
         if not all(process.is_up for process in found):
             raise supervisor.StackError(f"Not everything came up; the logs are in {where.logs}")
 
     def welcome(self, table: list[supervisor.Program]) -> list[str]:
         names = {program.name: program for program in table}
-        lines = [f"{program.name:<11}   {program.url}" for name, program in names.items() if program.page]
+        lines = [
+            f"{program.name:<11}   {program.url}" for name, program in names.items() if program.page
+        ]
         if "flower" in names and not getattr(settings, "FLOWER_BASIC_AUTH", ""):
-            lines.append(f"flower's user and password: {stack.secrets_file()}")
-        return [*lines, f"logs: {stack.files().logs}"]
+            lines.append(f"flower's user and password: {control.secrets_file()}")
+        return [*lines, f"logs: {control.files().logs}"]
 
     def tell(self, line: str) -> None:
         self.stdout.write(line)

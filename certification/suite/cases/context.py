@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from certification.exchange import Failure, Outcome, Request
+from certification.inference import Failure, Outcome, Request
 from certification.reasons import Reason
 from certification.suite import graders
 from certification.suite.case import Category, Context, Grade, Ref, Script, Step, says
-from certification.suite.cases.asking import Check, Outcomes, ask, at, scored, variant_of
+from certification.suite.cases.builders import Check, Outcomes, ask, at, scored, variant_of
 
 CHARACTERS_PER_TOKEN = 4
 _PEOPLE = (
@@ -45,13 +45,18 @@ _FILLERS = (
 
 
 def filler(rng: random.Random, characters: int) -> list[str]:
-    """Paragraphs of ordinary sentences, about so many characters in all, the same for the same dice."""
+    """Paragraphs of ordinary sentences, about so many characters in all, the same for the same
+    dice.
+    """
     paragraphs: list[str] = []
     left = characters
     while left > 0:
         sentences = [
             rng.choice(_FILLERS).format(
-                who=rng.choice(_PEOPLE), where=rng.choice(_PLACES), time=rng.choice(_TIMES), what=rng.choice(_OBJECTS)
+                who=rng.choice(_PEOPLE),
+                where=rng.choice(_PLACES),
+                time=rng.choice(_TIMES),
+                what=rng.choice(_OBJECTS),
             )
             for _ in range(rng.randrange(4, 8))
         ]
@@ -72,23 +77,38 @@ class _Secret:
 _SECRETS = (
     _Secret(
         "The locker of the {} opens with the code {}.",
-        "Which code opens the locker of the {}?", "Which codes open the lockers of the {}, the {} and the {}?",
+        "Which code opens the locker of the {}?",
+        "Which codes open the lockers of the {}, the {} and the {}?",
     ),
     _Secret(
         "In the register, the {} has the number {}.",
-        "Which number does the {} have in the register?", "Which numbers do the {}, the {} and the {} have in the register?",
+        "Which number does the {} have in the register?",
+        "Which numbers do the {}, the {} and the {} have in the register?",
     ),
     _Secret(
         "The parcel for the {} is marked {}.",
-        "How is the parcel for the {} marked?", "How are the parcels for the {}, the {} and the {} marked?",
+        "How is the parcel for the {} marked?",
+        "How are the parcels for the {}, the {} and the {} marked?",
     ),
-)  # fmt: skip
-_OWNERS = ("astronomer", "violinist", "glazier", "cartographer", "beekeeper", "locksmith", "translator", "geologist")
+)
+_OWNERS = (
+    "astronomer",
+    "violinist",
+    "glazier",
+    "cartographer",
+    "beekeeper",
+    "locksmith",
+    "translator",
+    "geologist",
+)
 
 
 def _codes(rng: random.Random, count: int) -> list[str]:
     """Different codes that no filler sentence can hold."""
-    return [f"{rng.choice('BDFGKMPRTVX')}{number}" for number in rng.sample(range(10_000, 99_999), count)]
+    return [
+        f"{rng.choice('BDFGKMPRTVX')}{number}"
+        for number in rng.sample(range(10_000, 99_999), count)
+    ]
 
 
 def _hide(ref: Ref, facts: list[str], tokens: int) -> str:
@@ -120,10 +140,12 @@ def _one_fact(ref: Ref, tokens: int) -> Script:
         facts.reverse()
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.all_of(lambda: graders.mentions(outcome, code), lambda: graders.without(outcome, decoy))
+        return graders.all_of(
+            lambda: graders.mentions(outcome, code), lambda: graders.without(outcome, decoy)
+        )
 
     question = f"{secret.question.format(owner)} Answer with it alone."
-    return _search(ref, facts, tokens, question, check=check, ideal=code, near=decoy)
+    return _search(ref, facts, tokens, question, check=check, expected=code, near_miss=decoy)
 
 
 def _three_needles(ref: Ref) -> Script:
@@ -137,19 +159,42 @@ def _three_needles(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.in_order(outcome, *right)
 
-    question = (
-        f"{secret.many.format(*(owners[i] for i in asked))} Answer with the three alone, in this order, one per line."
+    question = f"{secret.many.format(*(owners[i] for i in asked))} Answer with the three alone, in this order, one per line."
+    near_miss = rng.choice(
+        (
+            [right[1], right[0], right[2]],
+            [*right[:2], f"{right[2][:-1]}{(int(right[2][-1]) + 1) % 10}"],
+        )
     )
-    near = rng.choice(([right[1], right[0], right[2]], [*right[:2], f"{right[2][:-1]}{(int(right[2][-1]) + 1) % 10}"]))
-    return _search(ref, facts, 16_000, question, check=check, ideal="\n".join(right), near="\n".join(near))
+    return _search(
+        ref,
+        facts,
+        16_000,
+        question,
+        check=check,
+        expected="\n".join(right),
+        near_miss="\n".join(near_miss),
+    )
 
 
-def _search(ref: Ref, facts: list[str], tokens: int, question: str, *, check: Check, ideal: str, near: str) -> Script:
-    """A trial of one call that looks for facts. The long text is written for the call alone, so that the key stays quick."""
+def _search(
+    ref: Ref,
+    facts: list[str],
+    tokens: int,
+    question: str,
+    *,
+    check: Check,
+    expected: str,
+    near_miss: str,
+) -> Script:
+    """A trial of one call that looks for facts. The long text is written for the call alone, so
+    that the key stays quick.
+    """
 
     def request(outcomes: Outcomes) -> Request:
         return ask(
-            ref, f"Read this text and then answer the question below it.\n\n{_hide(ref, facts, tokens)}\n\n{question}"
+            ref,
+            f"Read this text and then answer the question below it.\n\n{_hide(ref, facts, tokens)}\n\n{question}",
         )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
@@ -157,17 +202,29 @@ def _search(ref: Ref, facts: list[str], tokens: int, question: str, *, check: Ch
         capability = f"context_of_{tokens // 1000}k_tokens"
         # A model whose window is known to be large enough has no excuse.
         may_be_short = (context.context_window or 0) < tokens * 1.25
-        if may_be_short and isinstance(outcome, Failure) and outcome.reason == Reason.CONTEXT_TOO_LONG:
+        if (
+            may_be_short
+            and isinstance(outcome, Failure)
+            and outcome.reason == Reason.CONTEXT_TOO_LONG
+        ):
             return graders.lacks(capability, outcome)
         judged = check(outcome)
-        if judged.valid and not judged.passed and context.context_window and context.context_window < tokens:
-            said = (
-                f"The model reads {context.context_window:,} tokens at most, too few for this text. {judged.sentence}"
-            )
+        if (
+            judged.valid
+            and not judged.passed
+            and context.context_window
+            and context.context_window < tokens
+        ):
+            said = f"The model reads {context.context_window:,} tokens at most, too few for this text. {judged.sentence}"
             return replace(judged, sentence=said, lacks=capability)
         return judged
 
-    return Script(ref, variant_of(ref, len(_SECRETS)), (Step(request, says(ideal), says(near)),), grade)
+    return Script(
+        ref,
+        variant_of(ref, len(_SECRETS)),
+        (Step(request, says(expected), says(near_miss)),),
+        grade,
+    )
 
 
 CONTEXT = (

@@ -1,14 +1,16 @@
-"""What is asked only under suspicion: a very long text, a burst of requests, and a fingerprint of the answers."""
+"""What is asked only under suspicion: a very long text, a burst of requests, and a fingerprint of
+the answers.
+"""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
 
-from certification.exchange import Failure, Outcome
+from certification.inference import Failure, Outcome
 from certification.suite import graders
 from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step, says
-from certification.suite.cases.asking import Outcomes, always, ask, at, one_answer, variant_of
+from certification.suite.cases.builders import Outcomes, always, ask, at, one_answer, variant_of
 from certification.suite.cases.context import long_needle
 
 _LITTLE = 64  # maxTokens of an answer of one word
@@ -26,20 +28,25 @@ _ADDITIONS = (
 def _burst(ref: Ref) -> Script:
     rng = ref.rng()
     first, second = rng.randrange(120, 480), rng.randrange(120, 480)
-    request = ask(ref, _ADDITIONS[variant_of(ref, len(_ADDITIONS))].format(first, second), room=_LITTLE)
+    request = ask(
+        ref, _ADDITIONS[variant_of(ref, len(_ADDITIONS))].format(first, second), room=_LITTLE
+    )
 
     def check(outcome: Outcome | None) -> Grade:
         judged = graders.all_of(
-            lambda: graders.stop_reason(outcome, "end_turn"), lambda: graders.has_number(outcome, first + second)
+            lambda: graders.stop_reason(outcome, "end_turn"),
+            lambda: graders.has_number(outcome, first + second),
         )
         return _with_latency(judged, outcome)
 
-    ideal, near = says(str(first + second)), says(str(first + second + 10))
-    return one_answer(ref, len(_ADDITIONS), request, check, ideal=ideal, near=near)
+    expected, near_miss = says(str(first + second)), says(str(first + second + 10))
+    return one_answer(ref, len(_ADDITIONS), request, check, expected=expected, near_miss=near_miss)
 
 
 def _with_latency(grade: Grade, outcome: Outcome | None) -> Grade:
-    """The grade with the call's milliseconds; where the service turned the call away, it says that this is not the model."""
+    """The grade with the call's milliseconds; where the service turned the call away, it says that
+    this is not the model.
+    """
     took = graders.milliseconds(outcome.timing.total_ms) if outcome else None
     sentence = grade.sentence
     if isinstance(outcome, Failure) and not grade.valid:
@@ -54,7 +61,9 @@ SAMPLES = 10
 
 @dataclass(frozen=True)
 class _Taste:
-    """A question with many right answers, and the answers of a perfect model, those it likes best first."""
+    """A question with many right answers, and the answers of a perfect model, those it likes best
+    first.
+    """
 
     question: str
     answers: tuple[str, ...]
@@ -83,14 +92,18 @@ _TASTES = (
     _Taste("Write one adjective for the sea.", ("vast", "deep", "blue", "endless")),
 )
 PROMPTS = len(_TASTES)
-_LIKED = (8, 4, 2, 1)  # how often the answers come, in proportion; of another model in the reverse order
+# how often the answers come, in proportion; of another model in the reverse order
+_LIKED = (8, 4, 2, 1)
 
 
 def _taste(ref: Ref) -> Script:
     number = ref.trial // SAMPLES % PROMPTS  # trials in place of throttled ones begin anew
     taste = _TASTES[number]
     rng = random.Random(f"{ref.rng().random()}/sample")
-    [ideal], [near] = rng.choices(taste.answers, _LIKED), rng.choices(taste.answers, _LIKED[::-1])
+    [expected], [near_miss] = (
+        rng.choices(taste.answers, _LIKED),
+        rng.choices(taste.answers, _LIKED[::-1]),
+    )
     request = ask(ref, f"{taste.question} Answer with one word or number alone.", room=_LITTLE)
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
@@ -101,16 +114,33 @@ def _taste(ref: Ref) -> Script:
         answer = short(graders.text_of(outcome))
         return graders.passed(f"It answered {graders.shown(answer)}.", prompt=number, answer=answer)
 
-    return Script(ref, number, (Step(always(request), says(ideal), says(near)),), grade)
+    return Script(ref, number, (Step(always(request), says(expected), says(near_miss)),), grade)
 
 
 def short(text: str) -> str:
-    """The first three words of an answer, in lower case without punctuation: short enough to come twice."""
+    """The first three words of an answer, in lower case without punctuation: short enough to come
+    twice.
+    """
     return " ".join(graders.plain(text[:200]).split()[:3])[:40]
 
 
 DEEP = (
     Case("N3", "One fact in 100,000 tokens", Kind.INFORMATION, Category.CONTEXT, long_needle),
-    Case("B1", "Five requests at once", Kind.INFORMATION, Category.LATENCY, _burst, repeats=BURST, together=True),
-    Case("F1", "Which words come", Kind.INFORMATION, Category.DETERMINISM, _taste, repeats=PROMPTS * SAMPLES),
+    Case(
+        "B1",
+        "Five requests at once",
+        Kind.INFORMATION,
+        Category.LATENCY,
+        _burst,
+        repeats=BURST,
+        concurrent=True,
+    ),
+    Case(
+        "F1",
+        "Which words come",
+        Kind.INFORMATION,
+        Category.DETERMINISM,
+        _taste,
+        repeats=PROMPTS * SAMPLES,
+    ),
 )

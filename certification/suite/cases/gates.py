@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from certification.exchange import (
+from certification.inference import (
     Failure,
     Message,
     Operation,
@@ -21,8 +21,19 @@ from certification.exchange import (
     user,
 )
 from certification.suite import graders
-from certification.suite.case import Answer, Case, Category, Context, Grade, Kind, Ref, Script, Step, says
-from certification.suite.cases.asking import (
+from certification.suite.case import (
+    Answer,
+    Case,
+    Category,
+    Context,
+    Grade,
+    Kind,
+    Ref,
+    Script,
+    Step,
+    says,
+)
+from certification.suite.cases.builders import (
     NO_STREAMING,
     NO_STREAMING_TOOLS,
     NO_TOOLS,
@@ -42,9 +53,15 @@ from certification.suite.cases.asking import (
 # G01 access
 
 _ACCESS = (
-    ("Answer in one short sentence: what colour is a clear sky at noon?", "A clear sky at noon is blue."),
+    (
+        "Answer in one short sentence: what colour is a clear sky at noon?",
+        "A clear sky at noon is blue.",
+    ),
     ("Answer in one short sentence: how many legs does a spider have?", "A spider has eight legs."),
-    ("Answer in one short sentence: which season comes after winter?", "Spring comes after winter."),
+    (
+        "Answer in one short sentence: which season comes after winter?",
+        "Spring comes after winter.",
+    ),
     ("Answer in one short sentence: what does a baker make?", "A baker makes bread."),
 )
 
@@ -54,12 +71,17 @@ def _access(ref: Ref) -> Script:
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
-        grade = graders.all_of(lambda: graders.not_empty(outcome), lambda: graders.has_usage(outcome))
-        # Who cannot even ask has learnt nothing about the model, whatever the service finds wrong with the request.
+        grade = graders.all_of(
+            lambda: graders.not_empty(outcome), lambda: graders.has_usage(outcome)
+        )
+        # Who cannot even ask has learnt nothing about the model, whatever the service finds wrong
+        # with the request.
         return replace(grade, valid=grade.valid and not graders.is_refusal(outcome))
 
-    near = Answer((), "end_turn")
-    return one_call(ref, len(_ACCESS), ask(ref, prompt), grade, ideal=says(answer), near=near)
+    near_miss = Answer((), "end_turn")
+    return one_call(
+        ref, len(_ACCESS), ask(ref, prompt), grade, expected=says(answer), near_miss=near_miss
+    )
 
 
 # G02 streaming
@@ -76,7 +98,9 @@ _LISTS = (
 def _streaming(ref: Ref) -> Script:
     what, items = _LISTS[variant_of(ref, len(_LISTS))]
     names = items.split()
-    request = ask(ref, f"Write {what}, in one line, separated by commas, and nothing else.", Operation.STREAM)
+    request = ask(
+        ref, f"Write {what}, in one line, separated by commas, and nothing else.", Operation.STREAM
+    )
     # Alpha is as common a spelling of the first letter as Alfa.
     wanted = tuple(n for n in names if n != "Alfa")
 
@@ -90,8 +114,8 @@ def _streaming(ref: Ref) -> Script:
             lambda: graders.in_order(outcome, *wanted),
         )
 
-    ideal, near = says(", ".join(names)), says(", ".join(names[:-1]))
-    return one_call(ref, len(_LISTS), request, grade, ideal=ideal, near=near)
+    expected, near_miss = says(", ".join(names)), says(", ".join(names[:-1]))
+    return one_call(ref, len(_LISTS), request, grade, expected=expected, near_miss=near_miss)
 
 
 # G03 stop reason
@@ -108,10 +132,14 @@ def _stop_reason(ref: Ref) -> Script:
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
-        return graders.all_of(lambda: graders.not_empty(outcome), lambda: graders.stop_reason(outcome, "end_turn"))
+        return graders.all_of(
+            lambda: graders.not_empty(outcome), lambda: graders.stop_reason(outcome, "end_turn")
+        )
 
-    near = Answer((Text(answer),), "max_tokens")
-    return one_call(ref, len(_SHORT), ask(ref, prompt), grade, ideal=says(answer), near=near)
+    near_miss = Answer((Text(answer),), "max_tokens")
+    return one_call(
+        ref, len(_SHORT), ask(ref, prompt), grade, expected=says(answer), near_miss=near_miss
+    )
 
 
 # G04 maxTokens
@@ -141,9 +169,11 @@ def _max_tokens(ref: Ref) -> Script:
             checks.insert(1, lambda: graders.not_empty(outcome))
         return graders.all_of(*checks)
 
-    ideal = says((_TALE * 40).strip())  # whoever serves it cuts it at the limit
-    near = Answer((Text(f"This is a story about {subject}. All ended well."),), "end_turn")
-    return one_call(ref, len(_LONG), request, grade, ideal=ideal, near=near, room=False)
+    expected = says((_TALE * 40).strip())  # whoever serves it cuts it at the limit
+    near_miss = Answer((Text(f"This is a story about {subject}. All ended well."),), "end_turn")
+    return one_call(
+        ref, len(_LONG), request, grade, expected=expected, near_miss=near_miss, room=False
+    )
 
 
 # G05 stop sequence
@@ -158,7 +188,10 @@ _COPIES = (
 def _stop_sequence(ref: Ref) -> Script:
     words, marker = _COPIES[variant_of(ref, len(_COPIES))]
     before, after = words[: words.index(marker)], words[words.index(marker) + 1 :]
-    prompt = "Copy these seven words in this order, one per line, and write nothing else:\n" + "\n".join(words)
+    prompt = (
+        "Copy these seven words in this order, one per line, and write nothing else:\n"
+        + "\n".join(words)
+    )
     request = replace(ask(ref, prompt), stop_sequences=(marker,))
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
@@ -172,9 +205,9 @@ def _stop_sequence(ref: Ref) -> Script:
             lambda: graders.without(outcome, marker, *after),
         )
 
-    ideal = says("\n".join(words))  # whoever serves it stops at the marker
-    near = Answer((Text("\n".join((*before, *after))),), "end_turn")
-    return one_call(ref, len(_COPIES), request, grade, ideal=ideal, near=near)
+    expected = says("\n".join(words))  # whoever serves it stops at the marker
+    near_miss = Answer((Text("\n".join((*before, *after))),), "end_turn")
+    return one_call(ref, len(_COPIES), request, grade, expected=expected, near_miss=near_miss)
 
 
 # G06 system prompt
@@ -196,24 +229,35 @@ def _system_prompt(ref: Ref) -> Script:
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
-        if isinstance(outcome, Failure) and graders.refuses(outcome, r"system (?:message|prompt|role|instruction)"):
+        if isinstance(outcome, Failure) and graders.refuses(
+            outcome, r"system (?:message|prompt|role|instruction)"
+        ):
             return graders.lacks("system", outcome)
         return graders.ends_with(outcome, code)
 
-    ideal, near = says(f"{answer} {code}"), says(f"{answer} {wrong}")
-    return one_call(ref, len(_TOPICS), request, grade, ideal=ideal, near=near)
+    expected, near_miss = says(f"{answer} {code}"), says(f"{answer} {wrong}")
+    return one_call(ref, len(_TOPICS), request, grade, expected=expected, near_miss=near_miss)
 
 
 # G07 memory over turns
 
 _MEMORIES = (
-    ("My cat is called {} and my dog is called {}.", "What is my cat called? Answer with the name only.",
-     ("Mingau", "Pandora", "Farofa", "Biscoito", "Amora", "Tapioca")),
-    ("I grew up in {} and I work in {} now.", "In which city did I grow up? Answer with the name only.",
-     ("Lisbon", "Oslo", "Cairo", "Quito", "Dublin", "Nairobi")),
-    ("My favourite flower is the {}; my sister prefers the {}.",
-     "Which flower is my favourite? Answer with one word.", ("tulip", "orchid", "daisy", "violet", "peony", "jasmine")),
-)  # fmt: skip
+    (
+        "My cat is called {} and my dog is called {}.",
+        "What is my cat called? Answer with the name only.",
+        ("Mingau", "Pandora", "Farofa", "Biscoito", "Amora", "Tapioca"),
+    ),
+    (
+        "I grew up in {} and I work in {} now.",
+        "In which city did I grow up? Answer with the name only.",
+        ("Lisbon", "Oslo", "Cairo", "Quito", "Dublin", "Nairobi"),
+    ),
+    (
+        "My favourite flower is the {}; my sister prefers the {}.",
+        "Which flower is my favourite? Answer with one word.",
+        ("tulip", "orchid", "daisy", "violet", "peony", "jasmine"),
+    ),
+)
 
 
 def _memory(ref: Ref) -> Script:
@@ -229,10 +273,12 @@ def _memory(ref: Ref) -> Script:
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
-        return graders.all_of(lambda: graders.mentions(outcome, mine), lambda: graders.without(outcome, other))
+        return graders.all_of(
+            lambda: graders.mentions(outcome, mine), lambda: graders.without(outcome, other)
+        )
 
     request = Request(history, ROOM)
-    return one_call(ref, len(_MEMORIES), request, grade, ideal=says(mine), near=says(other))
+    return one_call(ref, len(_MEMORIES), request, grade, expected=says(mine), near_miss=says(other))
 
 
 # G08 encoding
@@ -256,7 +302,9 @@ def _encoding(ref: Ref) -> Script:
 
     # What comes back when one side reads UTF-8 as Latin-1.
     garbled = line.encode().decode("latin-1")
-    return one_call(ref, len(_LINES), ask(ref, prompt), grade, ideal=says(line), near=says(garbled))
+    return one_call(
+        ref, len(_LINES), ask(ref, prompt), grade, expected=says(line), near_miss=says(garbled)
+    )
 
 
 # G09 input tokens
@@ -274,25 +322,30 @@ _PASSAGES = (
     "and five weeks, because the wood has to rest after it was cut. Visitors may watch the work on the first Thursday of "
     "every month and are asked to wear firm shoes. Orders are taken by letter or at the door. A third of the price is "
     "paid at once and the rest when the furniture is delivered, which the workshop does with its own cart.",
-)  # fmt: skip
+)
 REFERENCE_MARGIN = 3  # tokens that a region may count above the reference region
 
 
 def _input_tokens(ref: Ref) -> Script:
     passage = _PASSAGES[variant_of(ref, len(_PASSAGES))]
     prompt = f"Read this text and then answer with the word OK.\n\n{passage}"
-    # From one token per eight characters to one per two, and up to 300 for the template around the prompt.
+    # From one token per eight characters to one per two, and up to 300 for the template around the
+    # prompt.
     low, high = len(prompt) // 8, len(prompt) // 2 + 300
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome, reference = at(outcomes, 0), context.reference_input_tokens
         checks = [lambda: graders.input_tokens(outcome, low, high)]
         if reference is not None:
-            checks.append(lambda: graders.input_tokens(outcome, reference, reference + REFERENCE_MARGIN))
+            checks.append(
+                lambda: graders.input_tokens(outcome, reference, reference + REFERENCE_MARGIN)
+            )
         return graders.all_of(*checks)
 
-    near = Answer((Text("OK"),), input_tokens=3)
-    return one_call(ref, len(_PASSAGES), ask(ref, prompt), grade, ideal=says("OK"), near=near)
+    near_miss = Answer((Text("OK"),), input_tokens=3)
+    return one_call(
+        ref, len(_PASSAGES), ask(ref, prompt), grade, expected=says("OK"), near_miss=near_miss
+    )
 
 
 # G10 error contract
@@ -316,8 +369,8 @@ def _orphan_tool_result(text: str) -> tuple[Message, ...]:
     return (user(ToolResult("tooluse_unknown", "42"), text),)
 
 
-# All four pass botocore's own validation (which checks types, required members and minimum sizes only) and are refused
-# by the service before any model sees them.
+# All four pass botocore's own validation (which checks types, required members and minimum sizes
+# only) and are refused by the service before any model sees them.
 _INVALID: tuple[tuple[str, Callable[[str], tuple[Message, ...]]], ...] = (
     ("a conversation that starts with the assistant", _assistant_first),
     ("a blank text block", _blank_text),
@@ -330,21 +383,27 @@ def _error_contract(ref: Ref) -> Script:
     left_out = variant_of(ref, len(_INVALID))
     chosen = [invalid for i, invalid in enumerate(_INVALID) if i != left_out]
     steps = tuple(
-        Step(always(Request(build(nonce(ref, "Say good morning.", i)), ROOM)), None, says("Good morning!"))
+        Step(
+            always(Request(build(nonce(ref, "Say good morning.", i)), ROOM)),
+            None,
+            says("Good morning!"),
+        )
         for i, (_, build) in enumerate(chosen)
     )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         return _worst([_refused(name, at(outcomes, i)) for i, (name, _) in enumerate(chosen)])
 
-    return Script(ref, left_out, steps, grade, go_on=True)
+    return Script(ref, left_out, steps, grade, continue_on_failure=True)
 
 
 def _refused(name: str, outcome: Outcome | None) -> Grade:
     if outcome is None:
         return graders.usable(None)
     if not isinstance(outcome, Failure):
-        return graders.failed(f"The service accepted {name}.", found=graders.shown(graders.text_of(outcome)))
+        return graders.failed(
+            f"The service accepted {name}.", found=graders.shown(graders.text_of(outcome))
+        )
     grade = graders.usable(outcome)
     evidence = {**grade.evidence, "ms": outcome.timing.total_ms}
     if graders.is_validation(outcome):
@@ -352,10 +411,13 @@ def _refused(name: str, outcome: Outcome | None) -> Grade:
             return graders.passed("Invalid requests are refused as they should be.", **evidence)
         seconds = outcome.timing.total_ms / 1000
         return graders.failed(f"The service took {seconds:.1f} s to refuse {name}.", **evidence)
-    # A 5xx is what this gate is about; throttling, timeouts and refused access say nothing about it.
+    # A 5xx is what this gate is about; throttling, timeouts and refused access say nothing about
+    # it.
     if (outcome.http_status or 0) >= 500 or grade.valid:
         code = graders.shown(outcome.code) or "an error"
-        return graders.failed(f"The service answered {name} with {code} instead of a refusal.", **evidence)
+        return graders.failed(
+            f"The service answered {name} with {code} instead of a refusal.", **evidence
+        )
     return replace(grade, evidence=evidence)
 
 
@@ -395,7 +457,12 @@ _ERRANDS = (
             "set_heating",
             "Sets the heating of one room.",
             room={"type": "string", "minLength": 1, "description": "Name of the room"},
-            degrees={"type": "number", "minimum": 5, "maximum": 30, "description": "Degrees Celsius"},
+            degrees={
+                "type": "number",
+                "minimum": 5,
+                "maximum": 30,
+                "description": "Degrees Celsius",
+            },
             mode={"type": "string", "enum": ["eco", "comfort", "frost"]},
         ),
         {"room": "kitchen", "degrees": 21, "mode": "eco"},
@@ -418,7 +485,9 @@ _ERRANDS = (
 
 
 def _tools(ref: Ref) -> Script:
-    """A forced call, first without and then with streaming. Models that cannot be forced are asked in words alone."""
+    """A forced call, first without and then with streaming. Models that cannot be forced are asked
+    in words alone.
+    """
     errand = _ERRANDS[variant_of(ref, len(_ERRANDS))]
 
     def ask(step: int, operation: Operation, choice: str) -> Request:
@@ -432,18 +501,23 @@ def _tools(ref: Ref) -> Script:
         return ask(2, Operation.STREAM, "" if cannot_force(at(outcomes, 0)) else errand.tool.name)
 
     call = ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", errand.tool.name, dict(errand.arguments))
-    ideal = Answer((call,), "tool_use")
-    near = Answer((replace(call, input=dict(errand.wrong)),), "tool_use")
+    expected = Answer((call,), "tool_use")
+    near_miss = Answer((replace(call, input=dict(errand.wrong)),), "tool_use")
     steps = (
-        Step(always(ask(0, Operation.CONVERSE, errand.tool.name)), ideal, near, probe=TOOL_CHOICE),
-        Step(unforced, ideal, near),
-        Step(streamed, ideal, near, needs=frozenset({"streaming_tools"})),
+        Step(
+            always(ask(0, Operation.CONVERSE, errand.tool.name)),
+            expected,
+            near_miss,
+            probe=TOOL_CHOICE,
+        ),
+        Step(unforced, expected, near_miss),
+        Step(streamed, expected, near_miss, needs=frozenset({"streaming_tools"})),
     )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         return _grade_tools(errand.tool, outcomes)
 
-    return Script(ref, variant_of(ref, len(_ERRANDS)), steps, grade, go_on=True)
+    return Script(ref, variant_of(ref, len(_ERRANDS)), steps, grade, continue_on_failure=True)
 
 
 def _grade_tools(tool: Tool, outcomes: Outcomes) -> Grade:
@@ -459,9 +533,12 @@ def _grade_tools(tool: Tool, outcomes: Outcomes) -> Grade:
 def _both_halves(tool: Tool, first: Grade, stream: Outcome) -> Grade:
     if first.passed and isinstance(stream, Failure) and graders.refuses(stream, NO_STREAMING_TOOLS):
         refusal = graders.lacks("streaming_tools", stream)
-        return replace(refusal, passed=True, sentence=f"Tools work, but not when streaming. {refusal.sentence}")
+        return replace(
+            refusal, passed=True, sentence=f"Tools work, but not when streaming. {refusal.sentence}"
+        )
     second = graders.all_of(
-        lambda: graders.event_order(stream), lambda: graders.tool_call(stream, tool.name, tool.schema)
+        lambda: graders.event_order(stream),
+        lambda: graders.tool_call(stream, tool.name, tool.schema),
     )
     if first.passed and second.passed:
         grade = graders.passed("The tool was called with valid arguments, streaming and not.")
@@ -471,7 +548,9 @@ def _both_halves(tool: Tool, first: Grade, stream: Outcome) -> Grade:
         grade = _half(first, "Tools without streaming (when streaming they work)")
     else:
         grade = _half(first if first.valid else second, "Tools, streaming and not")
-    return replace(grade, evidence={"converse": dict(first.evidence), "stream": dict(second.evidence)})
+    return replace(
+        grade, evidence={"converse": dict(first.evidence), "stream": dict(second.evidence)}
+    )
 
 
 def _half(grade: Grade, which: str) -> Grade:
@@ -497,14 +576,26 @@ def _leaks(ref: Ref) -> Script:
             if token:
                 around = text[max(0, token.start() - 40) : token.end() + 40]
                 sentence = f"The chat template's token {graders.shown(token[0].strip())} leaked into an answer."
-                return graders.failed(sentence, token=graders.shown(token[0]), around=graders.shown(around))
+                return graders.failed(
+                    sentence, token=graders.shown(token[0]), around=graders.shown(around)
+                )
         return graders.passed(f"No chat-template token in {len(texts)} texts.", texts=len(texts))
 
     return Script(ref, 0, (), grade)
 
 
-def _gate(number: int, title: str, script: Callable[[Ref], Script], *needs: str, over_run: bool = False) -> Case:
-    return Case(f"G{number:02}", title, Kind.GATE, Category.CONTRACT, script, frozenset(needs), over_run=over_run)
+def _gate(
+    number: int, title: str, script: Callable[[Ref], Script], *needs: str, whole_run: bool = False
+) -> Case:
+    return Case(
+        f"G{number:02}",
+        title,
+        Kind.GATE,
+        Category.CONTRACT,
+        script,
+        frozenset(needs),
+        whole_run=whole_run,
+    )
 
 
 GATES = (
@@ -519,5 +610,5 @@ GATES = (
     _gate(9, "Input tokens", _input_tokens),
     _gate(10, "Error contract", _error_contract),
     _gate(11, "Tools", _tools, "tools"),
-    _gate(12, "No template leaks", _leaks, over_run=True),
+    _gate(12, "No template leaks", _leaks, whole_run=True),
 )

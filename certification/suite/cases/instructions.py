@@ -1,11 +1,13 @@
-"""Instructions that a program can check: counts, capitals, endings, forbidden words, titles, the language asked for."""
+"""Instructions that a program can check: counts, capitals, endings, forbidden words, titles, the
+language asked for.
+"""
 
 from __future__ import annotations
 
-from certification.exchange import Outcome
+from certification.inference import Outcome
 from certification.suite import graders
 from certification.suite.case import Category, Grade, Ref, Script, says
-from certification.suite.cases.asking import ask, one_answer, scored, variant_of
+from certification.suite.cases.builders import ask, one_answer, scored, variant_of
 
 # I1 three bullets and no comma, in Portuguese
 
@@ -52,10 +54,16 @@ def _three_bullets(ref: Ref) -> Script:
         )
 
     three = "\n".join(f"- {gain}" for gain in gains[:3])
-    near = rng.choice(
-        (f"{three}\n- {gains[3]}", f"Claro! Aqui estão:\n{three}", three.replace(" e ", ", ", 1) + ", sempre")
+    near_miss = rng.choice(
+        (
+            f"{three}\n- {gains[3]}",
+            f"Claro! Aqui estão:\n{three}",
+            three.replace(" e ", ", ", 1) + ", sempre",
+        )
     )
-    return one_answer(ref, len(_ORDERS), ask(ref, prompt), check, ideal=says(three), near=says(near))
+    return one_answer(
+        ref, len(_ORDERS), ask(ref, prompt), check, expected=says(three), near_miss=says(near_miss)
+    )
 
 
 # I2 few words, one of them twice
@@ -76,21 +84,29 @@ def _exactly_twice(ref: Ref) -> Script:
     rng = ref.rng()
     word = rng.choice(_TWICE)
     order = _SHORT_TEXTS[variant_of(ref, len(_SHORT_TEXTS))].format(rng.choice(_SUBJECTS))
-    prompt = f'{order} Use the word "{word}" exactly twice, and never its plural or another form of it.'
+    prompt = (
+        f'{order} Use the word "{word}" exactly twice, and never its plural or another form of it.'
+    )
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
-            lambda: graders.words(outcome, 8, MOST_WORDS), lambda: graders.occurrences(outcome, word, 2)
+            lambda: graders.words(outcome, 8, MOST_WORDS),
+            lambda: graders.occurrences(outcome, word, 2),
         )
 
-    good = (
-        f"Nobody had seen the {word} before. It was old and bright, and that {word} was all they spoke of that night."
-    )
+    good = f"Nobody had seen the {word} before. It was old and bright, and that {word} was all they spoke of that night."
     once_more = f"{good} Even the moon loved the {word}."
     once = good.replace(f"that {word}", "that thing")
     rambling = f"{good} {'And the wind went on and on through the trees behind the house. ' * 3}"
-    near = rng.choice((once_more, once, rambling))
-    return one_answer(ref, len(_SHORT_TEXTS), ask(ref, prompt), check, ideal=says(good), near=says(near))
+    near_miss = rng.choice((once_more, once, rambling))
+    return one_answer(
+        ref,
+        len(_SHORT_TEXTS),
+        ask(ref, prompt),
+        check,
+        expected=says(good),
+        near_miss=says(near_miss),
+    )
 
 
 # I3 capitals
@@ -118,8 +134,21 @@ def _capitals(ref: Ref) -> Script:
         )
 
     sentence = f"The {animal} was seen in the streets of {city} this morning."
-    near = rng.choice((f"Sure: {sentence.upper()}", sentence.upper().replace(" IN THE ", " in the "), sentence.title()))
-    return one_answer(ref, len(_SENTENCES), ask(ref, prompt), check, ideal=says(sentence.upper()), near=says(near))
+    near_miss = rng.choice(
+        (
+            f"Sure: {sentence.upper()}",
+            sentence.upper().replace(" IN THE ", " in the "),
+            sentence.title(),
+        )
+    )
+    return one_answer(
+        ref,
+        len(_SENTENCES),
+        ask(ref, prompt),
+        check,
+        expected=says(sentence.upper()),
+        near_miss=says(near_miss),
+    )
 
 
 # I4 a required ending and a forbidden word
@@ -151,19 +180,35 @@ def _ending(ref: Ref) -> Script:
     )
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.all_of(lambda: graders.ends_with(outcome, ending), lambda: graders.without(outcome, forbidden))
+        return graders.all_of(
+            lambda: graders.ends_with(outcome, ending), lambda: graders.without(outcome, forbidden)
+        )
 
-    near = rng.choice(
-        (f"{bad} {ending}", f"{good} {sentence.format(number + 1)}", f"{good} {ending} I hope this helps!")
+    near_miss = rng.choice(
+        (
+            f"{bad} {ending}",
+            f"{good} {sentence.format(number + 1)}",
+            f"{good} {ending} I hope this helps!",
+        )
     )
     return one_answer(
-        ref, len(_DESCRIBED), ask(ref, prompt), check, ideal=says(f"{good} {ending}"), near=says(near)
-    )  # fmt: skip
+        ref,
+        len(_DESCRIBED),
+        ask(ref, prompt),
+        check,
+        expected=says(f"{good} {ending}"),
+        near_miss=says(near_miss),
+    )
 
 
 # I5 asked in English, answered in Portuguese, in two sections
 
-_TITLES = (("Vantagens", "Desvantagens"), ("Resumo", "Conselhos"), ("Problema", "Solução"), ("Antes", "Depois"))
+_TITLES = (
+    ("Vantagens", "Desvantagens"),
+    ("Resumo", "Conselhos"),
+    ("Problema", "Solução"),
+    ("Antes", "Depois"),
+)
 _MATTERS = (
     "working from home", "living in a big city", "buying a used car", "paying by card", "travelling by train",
     "keeping a pet in a flat", "learning to swim as an adult",
@@ -188,14 +233,28 @@ def _two_sections(ref: Ref) -> Script:
     )
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.all_of(lambda: graders.sections(outcome, first, second), lambda: graders.language(outcome, "pt"))
+        return graders.all_of(
+            lambda: graders.sections(outcome, first, second),
+            lambda: graders.language(outcome, "pt"),
+        )
 
     good = f"{first}\n{_PT[0]}\n\n{second}\n{_PT[1]}"
-    near = rng.choice(
-        (f"{first}\n{_EN[0]}\n\n{second}\n{_EN[1]}", f"{second}\n{_PT[1]}\n\n{first}\n{_PT[0]}",
-         f"{first}\n{_PT[0]}\n\n{_PT[1]}", f"Claro!\n{good}")
-    )  # fmt: skip
-    return one_answer(ref, len(_TITLES), ask(ref, prompt, room=400), check, ideal=says(good), near=says(near))
+    near_miss = rng.choice(
+        (
+            f"{first}\n{_EN[0]}\n\n{second}\n{_EN[1]}",
+            f"{second}\n{_PT[1]}\n\n{first}\n{_PT[0]}",
+            f"{first}\n{_PT[0]}\n\n{_PT[1]}",
+            f"Claro!\n{good}",
+        )
+    )
+    return one_answer(
+        ref,
+        len(_TITLES),
+        ask(ref, prompt, room=400),
+        check,
+        expected=says(good),
+        near_miss=says(near_miss),
+    )
 
 
 INSTRUCTIONS = (

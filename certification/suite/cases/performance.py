@@ -1,12 +1,26 @@
-"""How fast a model starts and writes, measured on streams, and whether it says the same thing twice."""
+"""How fast a model starts and writes, measured on streams, and whether it says the same thing
+twice.
+"""
 
 from __future__ import annotations
 
-from certification.exchange import Failure, Operation, Outcome, Request, Text
+from certification.inference import Failure, Operation, Outcome, Request, Text
 from certification.reasons import Reason
 from certification.suite import graders
-from certification.suite.case import Answer, Case, Category, Context, Grade, Kind, Probe, Ref, Script, Step, says
-from certification.suite.cases.asking import Outcomes, always, ask, at, one_answer, variant_of
+from certification.suite.case import (
+    Answer,
+    Case,
+    Category,
+    Context,
+    Grade,
+    Kind,
+    Probe,
+    Ref,
+    Script,
+    Step,
+    says,
+)
+from certification.suite.cases.builders import Outcomes, always, ask, at, one_answer, variant_of
 from certification.suite.cases.context import filler
 
 _PROSE = (
@@ -54,7 +68,9 @@ _TASKS = (
 def _tokens_per_second(ref: Ref) -> Script:
     text = "\n\n".join(filler(ref.rng(), 3_500))
     prompt = f"{_TASKS[variant_of(ref, len(_TASKS))]}. Begin at once, without any remark.\n\n{text}"
-    return _timed(ref, len(_TASKS), ask(ref, prompt, Operation.STREAM, room=SPEED_OUT), SPEED_OUT // 2)
+    return _timed(
+        ref, len(_TASKS), ask(ref, prompt, Operation.STREAM, room=SPEED_OUT), SPEED_OUT // 2
+    )
 
 
 def _timed(ref: Ref, variants: int, request: Request, at_least: int) -> Script:
@@ -63,9 +79,11 @@ def _timed(ref: Ref, variants: int, request: Request, at_least: int) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.speed(outcome, at_least)
 
-    ideal = says((_PROSE * 8).strip())  # whoever serves it cuts it at the limit
-    near = says("Of course! Here is the text that you asked for.")
-    return one_answer(ref, variants, request, check, ideal=ideal, near=near, room=False)
+    expected = says((_PROSE * 8).strip())  # whoever serves it cuts it at the limit
+    near_miss = says("Of course! Here is the text that you asked for.")
+    return one_answer(
+        ref, variants, request, check, expected=expected, near_miss=near_miss, room=False
+    )
 
 
 # D1 the same answer twice
@@ -82,7 +100,9 @@ _SUBJECTS = (
 
 
 def _twice(ref: Ref) -> Script:
-    """One and the same request, made twice at temperature 0, or as it is where the model takes no temperature."""
+    """One and the same request, made twice at temperature 0, or as it is where the model takes no
+    temperature.
+    """
     rng = ref.rng()
     prompt = _REMARKS[variant_of(ref, len(_REMARKS))].format(rng.choice(_SUBJECTS))
     coldest, plain = ask(ref, prompt, temperature=0.0), ask(ref, prompt)
@@ -106,17 +126,17 @@ def _twice(ref: Ref) -> Script:
             lambda: graders.same_text(first, second, exact=True),
         )
         if isinstance(refusal, Failure) and _no_temperature(refusal):
-            return graders.though_lacking(judged, "temperature", refusal)
+            return graders.passed_without(judged, "temperature", refusal)
         return judged
 
     text = _PROSE.strip()
-    ideal, near = says(text), Answer((Text(text[:-60]),), "max_tokens")
+    expected, near_miss = says(text), Answer((Text(text[:-60]),), "max_tokens")
     steps = (
-        Step(always(coldest), ideal, near, probe=Probe("temperature", _no_temperature)),
-        Step(without_temperature, ideal, near),
-        Step(again, ideal, near),
+        Step(always(coldest), expected, near_miss, probe=Probe("temperature", _no_temperature)),
+        Step(without_temperature, expected, near_miss),
+        Step(again, expected, near_miss),
     )
-    return Script(ref, variant_of(ref, len(_REMARKS)), steps, grade, go_on=True)
+    return Script(ref, variant_of(ref, len(_REMARKS)), steps, grade, continue_on_failure=True)
 
 
 def _no_temperature(first: Outcome | None) -> bool:
@@ -126,6 +146,15 @@ def _no_temperature(first: Outcome | None) -> bool:
 
 PERFORMANCE = (
     Case("L1", "Time to first token", Kind.PERFORMANCE, Category.LATENCY, _first_token, repeats=10),
-    Case("L2", "Output tokens per second", Kind.PERFORMANCE, Category.LATENCY, _tokens_per_second, repeats=6),
+    Case(
+        "L2",
+        "Output tokens per second",
+        Kind.PERFORMANCE,
+        Category.LATENCY,
+        _tokens_per_second,
+        repeats=6,
+    ),
 )
-INFORMATION = (Case("D1", "The same answer twice", Kind.INFORMATION, Category.DETERMINISM, _twice, repeats=5),)
+INFORMATION = (
+    Case("D1", "The same answer twice", Kind.INFORMATION, Category.DETERMINISM, _twice, repeats=5),
+)

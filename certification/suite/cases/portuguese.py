@@ -1,4 +1,6 @@
-"""Brazilian Portuguese: facts of the country, what follows from what, grammar, dates and money, a contract in short."""
+"""Brazilian Portuguese: facts of the country, what follows from what, grammar, dates and money, a
+contract in short.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from certification.exchange import Outcome
+from certification.inference import Outcome
 from certification.suite import graders
 from certification.suite.case import Category, Grade, Ref, Script, says
-from certification.suite.cases.asking import ask, one_answer, scored, variant_of
+from certification.suite.cases.builders import ask, one_answer, scored, variant_of
 
 LETTERS = "ABCD"
 
@@ -23,7 +25,9 @@ class Item:
 
 
 def _lettered(rng: random.Random, items: Sequence[Item]) -> tuple[str, list[str], list[str]]:
-    """The items with shuffled options as they are printed, the right letters, and letters with one wrong."""
+    """The items with shuffled options as they are printed, the right letters, and letters with one
+    wrong.
+    """
     blocks, right = [], []
     for number, item in enumerate(items, 1):
         options = rng.sample(item.options, len(item.options))
@@ -31,7 +35,9 @@ def _lettered(rng: random.Random, items: Sequence[Item]) -> tuple[str, list[str]
         blocks.append(f"{number}. {item.stem}\n{printed}")
         right.append(LETTERS[options.index(item.options[0])])
     wrong, place = list(right), rng.randrange(len(items))
-    wrong[place] = rng.choice([x for x in LETTERS[: len(items[place].options)] if x != right[place]])
+    wrong[place] = rng.choice(
+        [x for x in LETTERS[: len(items[place].options)] if x != right[place]]
+    )
     return "\n\n".join(blocks), right, wrong
 
 
@@ -160,8 +166,13 @@ def _quiz(ref: Ref) -> Script:
         return graders.choices(outcome, right)
 
     return one_answer(
-        ref, len(_QUIZ_ORDERS), ask(ref, prompt), check, ideal=says(_row(right)), near=says(_row(wrong))
-    )  # fmt: skip
+        ref,
+        len(_QUIZ_ORDERS),
+        ask(ref, prompt),
+        check,
+        expected=says(_row(right)),
+        near_miss=says(_row(wrong)),
+    )
 
 
 # P2 what follows from what
@@ -172,7 +183,9 @@ RELATIONS = (FOLLOWS, CONTRADICTS, OPEN)
 
 @dataclass(frozen=True)
 class Premise:
-    """A sentence, and three others: one that follows from it, one that contradicts it, one that it leaves open."""
+    """A sentence, and three others: one that follows from it, one that contradicts it, one that it
+    leaves open.
+    """
 
     text: str
     follows: str
@@ -289,7 +302,9 @@ def _entailment(ref: Ref) -> Script:
         relation, second = rng.choice(
             ((FOLLOWS, premise.follows), (CONTRADICTS, premise.contradicts), (OPEN, premise.open))
         )
-        pairs.append(f"Par {number}\nPrimeira: {premise.text.format(**names)}\nSegunda: {second.format(**names)}")
+        pairs.append(
+            f"Par {number}\nPrimeira: {premise.text.format(**names)}\nSegunda: {second.format(**names)}"
+        )
         right.append(relation)
     wrong, place = list(right), rng.randrange(2)
     wrong[place] = rng.choice([relation for relation in RELATIONS if relation != right[place]])
@@ -300,8 +315,13 @@ def _entailment(ref: Ref) -> Script:
         return graders.labels(outcome, RELATIONS, *right)
 
     return one_answer(
-        ref, len(_PAIR_ORDERS), ask(ref, prompt), check, ideal=says(", ".join(right)), near=says(", ".join(wrong))
-    )  # fmt: skip
+        ref,
+        len(_PAIR_ORDERS),
+        ask(ref, prompt),
+        check,
+        expected=says(", ".join(right)),
+        near_miss=says(", ".join(wrong)),
+    )
 
 
 # P3 grammar
@@ -363,14 +383,21 @@ def _grammar(ref: Ref) -> Script:
     rng = ref.rng()
     items = [rng.choice(bank) for bank in (CRASE, CONCORDANCIA, REGENCIA)]
     printed, right, wrong = _lettered(rng, rng.sample(items, 3))
-    prompt = f"{_GRAMMAR_ORDERS[variant_of(ref, len(_GRAMMAR_ORDERS))]} {_ROW_OF_THREE}\n\n{printed}"
+    prompt = (
+        f"{_GRAMMAR_ORDERS[variant_of(ref, len(_GRAMMAR_ORDERS))]} {_ROW_OF_THREE}\n\n{printed}"
+    )
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.choices(outcome, right)
 
     return one_answer(
-        ref, len(_GRAMMAR_ORDERS), ask(ref, prompt), check, ideal=says(_row(right)), near=says(_row(wrong))
-    )  # fmt: skip
+        ref,
+        len(_GRAMMAR_ORDERS),
+        ask(ref, prompt),
+        check,
+        expected=says(_row(right)),
+        near_miss=says(_row(wrong)),
+    )
 
 
 # P4 dates and amounts
@@ -404,13 +431,20 @@ class Day:
         ordinals = ("1.º", "primeiro") if self.day == 1 else ()
         days, months = (self.day, f"{self.day:02}"), (self.month, f"{self.month:02}")
         spoken = (f"{day} de {MONTHS[self.month - 1]} de {self.year}" for day in (*days, *ordinals))
-        return self.spoken, *spoken, *(f"{day}/{month}/{self.year}" for day in days for month in months), self.iso
+        return (
+            self.spoken,
+            *spoken,
+            *(f"{day}/{month}/{self.year}" for day in days for month in months),
+            self.iso,
+        )
 
 
 def draw_day(rng: random.Random) -> Day:
     """A day that tells day and month apart only for who reads the Brazilian way round."""
     month = rng.randrange(1, 13)
-    return Day(rng.randrange(2019, 2028), month, rng.choice([d for d in range(1, 13) if d != month]))
+    return Day(
+        rng.randrange(2019, 2028), month, rng.choice([d for d in range(1, 13) if d != month])
+    )
 
 
 def reais(cents: int) -> str:
@@ -432,22 +466,33 @@ def _draw_amount(rng: random.Random) -> tuple[str, str]:
 
 
 _NOTES = (
-    ("O contrato foi assinado em {d1}. A primeira parcela, de {m1}, vence em {d2}, e o valor total é de {m2}.",
-     "a data da assinatura, a data de vencimento da primeira parcela, o valor da primeira parcela e o valor total"),
-    ("A obra começou em {d1}, com orçamento de {m1}, e foi entregue em {d2}, depois de consumir {m2}.",
-     "a data de início, a data de entrega, o orçamento e o custo final"),
-    ("O leilão foi aberto em {d1}, com lance mínimo de {m1}. O terreno foi arrematado em {d2}, por {m2}.",
-     "a data de abertura, a data da arrematação, o lance mínimo e o preço final"),
-)  # fmt: skip
+    (
+        "O contrato foi assinado em {d1}. A primeira parcela, de {m1}, vence em {d2}, e o valor total é de {m2}.",
+        "a data da assinatura, a data de vencimento da primeira parcela, o valor da primeira parcela e o valor total",
+    ),
+    (
+        "A obra começou em {d1}, com orçamento de {m1}, e foi entregue em {d2}, depois de consumir {m2}.",
+        "a data de início, a data de entrega, o orçamento e o custo final",
+    ),
+    (
+        "O leilão foi aberto em {d1}, com lance mínimo de {m1}. O terreno foi arrematado em {d2}, por {m2}.",
+        "a data de abertura, a data da arrematação, o lance mínimo e o preço final",
+    ),
+)
 
 
 def _dates_and_money(ref: Ref) -> Script:
     rng = ref.rng()
     note, fields = _NOTES[variant_of(ref, len(_NOTES))]
     first, second = sorted((draw_day(rng), draw_day(rng)))
-    (said1, amount1), (said2, amount2) = sorted((_draw_amount(rng), _draw_amount(rng)), key=lambda x: float(x[1]))
+    (said1, amount1), (said2, amount2) = sorted(
+        (_draw_amount(rng), _draw_amount(rng)), key=lambda x: float(x[1])
+    )
     text = note.format(
-        d1=rng.choice((first.spoken, first.short)), d2=rng.choice((second.spoken, second.short)), m1=said1, m2=said2
+        d1=rng.choice((first.spoken, first.short)),
+        d2=rng.choice((second.spoken, second.short)),
+        m1=said1,
+        m2=said2,
     )
     prompt = (
         f"Leia o texto e escreva, em quatro linhas e nesta ordem, {fields}. Escreva as datas no formato AAAA-MM-DD e os "
@@ -456,16 +501,26 @@ def _dates_and_money(ref: Ref) -> Script:
     )
     right = [first.iso, second.iso, amount1, amount2]
     american = Day(first.year, first.day, first.month)
-    near = rng.choice(
-        ([american.iso, *right[1:]], [*right[:3], said2], [first.short, *right[1:]],
-         [f"Assinatura: {right[0]}", *right[1:]], right[:3])
-    )  # fmt: skip
+    near_miss = rng.choice(
+        (
+            [american.iso, *right[1:]],
+            [*right[:3], said2],
+            [first.short, *right[1:]],
+            [f"Assinatura: {right[0]}", *right[1:]],
+            right[:3],
+        )
+    )
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.lines_are(outcome, *right)
 
     return one_answer(
-        ref, len(_NOTES), ask(ref, prompt), check, ideal=says("\n".join(right)), near=says("\n".join(near))
+        ref,
+        len(_NOTES),
+        ask(ref, prompt),
+        check,
+        expected=says("\n".join(right)),
+        near_miss=says("\n".join(near_miss)),
     )
 
 
@@ -514,7 +569,9 @@ def _lease(deal: Terms) -> Contract:
         f"{deal.firm} aluga um apartamento a {deal.person}.\nA locação começa em {deal.starts.spoken} e dura {deal.months} meses.\n"
         f"O aluguel mensal é de {reais(deal.amount)}."
     )
-    facts = "o nome da parte locatária, o valor do aluguel mensal, a data de início e o prazo em meses"
+    facts = (
+        "o nome da parte locatária, o valor do aluguel mensal, a data de início e o prazo em meses"
+    )
     return Contract(text, facts, summary)
 
 
@@ -559,9 +616,13 @@ _CONTRACTS: tuple[Callable[[Terms], Contract], ...] = (_lease, _service, _loan)
 def _contract(ref: Ref) -> Script:
     rng = ref.rng()
     deal = Terms(
-        rng.choice(_FULL_NAMES), rng.choice(_FIRMS), rng.randrange(1_201, 9_800) * 100, draw_day(rng), rng.randrange(14, 48),
+        rng.choice(_FULL_NAMES),
+        rng.choice(_FIRMS),
+        rng.randrange(1_201, 9_800) * 100,
+        draw_day(rng),
+        rng.randrange(14, 48),
         rng.choice((2, 5, 8, 10)),
-    )  # fmt: skip
+    )
     contract = _CONTRACTS[variant_of(ref, len(_CONTRACTS))](deal)
     prompt = (
         f"Resuma o contrato abaixo em no máximo cinco linhas. O resumo deve informar {contract.facts}. Use algarismos e não "
@@ -580,12 +641,23 @@ def _contract(ref: Ref) -> Script:
         )
 
     good = contract.summary
-    near = rng.choice(
-        (good.replace(f"{deal.months} meses", "alguns meses"), f"{good}\nO total é de {reais(deal.amount * deal.months)}.",
-         good.replace(deal.person, deal.person.split()[0]), "\n".join(good.split(" ", 6)))
-    )  # fmt: skip
+    near_miss = rng.choice(
+        (
+            good.replace(f"{deal.months} meses", "alguns meses"),
+            f"{good}\nO total é de {reais(deal.amount * deal.months)}.",
+            good.replace(deal.person, deal.person.split()[0]),
+            "\n".join(good.split(" ", 6)),
+        )
+    )
     count = len(_CONTRACTS)
-    return one_answer(ref, count, ask(ref, prompt, room=500), check, ideal=says(good), near=says(near))
+    return one_answer(
+        ref,
+        count,
+        ask(ref, prompt, room=500),
+        check,
+        expected=says(good),
+        near_miss=says(near_miss),
+    )
 
 
 PORTUGUESE = (

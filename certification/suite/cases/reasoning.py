@@ -1,4 +1,6 @@
-"""Reasoning: word problems of three steps, puzzles with one answer, and thoughts that survive a tool call."""
+"""Reasoning: word problems of three steps, puzzles with one answer, and thoughts that survive a
+tool call.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
-from certification.exchange import Failure, Outcome, Reasoning, Request, ToolUse
+from certification.inference import Failure, Outcome, Reasoning, Request, ToolUse
 from certification.suite import graders
-from certification.suite.case import Answer, Category, Context, Grade, Probe, Ref, Script, Step, says
-from certification.suite.cases.asking import (
+from certification.suite.case import (
+    Answer,
+    Category,
+    Context,
+    Grade,
+    Probe,
+    Ref,
+    Script,
+    Step,
+    says,
+)
+from certification.suite.cases.builders import (
     Outcomes,
     always,
     ask,
@@ -35,11 +47,16 @@ class _Problem:
 
     question: str
     answer: int
-    near: int
+    near_miss: int
 
 
 def _boxes(rng: random.Random) -> _Problem:
-    boxes, each, broken, price = rng.randrange(12, 30), rng.randrange(6, 15), rng.randrange(5, 20), rng.randrange(3, 9)
+    boxes, each, broken, price = (
+        rng.randrange(12, 30),
+        rng.randrange(6, 15),
+        rng.randrange(5, 20),
+        rng.randrange(3, 9),
+    )
     sold = boxes * each - broken
     question = (
         f"A shop receives {boxes} boxes with {each} glasses in each. {broken} glasses arrive broken and are thrown away. All "
@@ -62,8 +79,11 @@ def _journey(rng: random.Random) -> _Problem:
 
 def _savings(rng: random.Random) -> _Problem:
     start, weekly, weeks, people = (
-        rng.randrange(40, 200), rng.randrange(12, 40), rng.randrange(6, 15), rng.randrange(3, 7),
-    )  # fmt: skip
+        rng.randrange(40, 200),
+        rng.randrange(12, 40),
+        rng.randrange(6, 15),
+        rng.randrange(3, 7),
+    )
     saved = start + weekly * weeks
     spent = saved % people + people * rng.randrange(2, 8)
     question = (
@@ -74,7 +94,12 @@ def _savings(rng: random.Random) -> _Problem:
 
 
 def _seats(rng: random.Random) -> _Problem:
-    rows, seats, empty, late = rng.randrange(14, 30), rng.randrange(11, 24), rng.randrange(15, 60), rng.randrange(5, 14)
+    rows, seats, empty, late = (
+        rng.randrange(14, 30),
+        rng.randrange(11, 24),
+        rng.randrange(15, 60),
+        rng.randrange(5, 14),
+    )
     seated = rows * seats - empty
     question = (
         f"A theatre has {rows} rows of {seats} seats. When the play begins, {empty} seats are empty. In the break {late} people "
@@ -93,9 +118,16 @@ def _word_problem(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.number(outcome, problem.answer)
 
-    ideal = says(f"The first two steps give {problem.near}.\n{problem.answer}")
-    near = says(f"Step by step, this gives the result.\n{problem.near}")
-    return one_answer(ref, len(_PROBLEMS), ask(ref, prompt, room=_ROOM), check, ideal=ideal, near=near)
+    expected = says(f"The first two steps give {problem.near_miss}.\n{problem.answer}")
+    near_miss = says(f"Step by step, this gives the result.\n{problem.near_miss}")
+    return one_answer(
+        ref,
+        len(_PROBLEMS),
+        ask(ref, prompt, room=_ROOM),
+        check,
+        expected=expected,
+        near_miss=near_miss,
+    )
 
 
 # R2 a puzzle with one answer
@@ -127,25 +159,28 @@ _SETTINGS = (
     _Setting(
         "Four friends, {}, {}, {} and {}, stand in a row, seen from the front.",
         "Who stands where, from left to right?",
-        "{} stands somewhere to the left of {}.", "{} stands directly to the left of {}.",
+        "{} stands somewhere to the left of {}.",
+        "{} stands directly to the left of {}.",
         "{} stands at one end of the row.",
         ("Ana", "Bruno", "Clara", "Davi", "Elisa", "Fabio"),
     ),
     _Setting(
         "Four runners, {}, {}, {} and {}, finish a race one after the other.",
         "In which order did they finish, the first one first?",
-        "{} finished before {}.", "{} finished directly before {}.",
+        "{} finished before {}.",
+        "{} finished directly before {}.",
         "{} was either the first or the last to finish.",
         ("Gilda", "Hugo", "Irene", "Jonas", "Kelly", "Lucas"),
     ),
     _Setting(
         "Four parcels for {}, {}, {} and {} lie in one pile.",
         "Whose parcels are they, from the top of the pile to its bottom?",
-        "The parcel for {} lies somewhere above the one for {}.", "The parcel for {} lies directly on the one for {}.",
+        "The parcel for {} lies somewhere above the one for {}.",
+        "The parcel for {} lies directly on the one for {}.",
         "The parcel for {} lies at the very top or at the very bottom.",
         ("Mara", "Nilo", "Olga", "Paulo", "Rita", "Saulo"),
     ),
-)  # fmt: skip
+)
 
 
 def solutions(names: Sequence[str], clues: Sequence[Clue]) -> list[Order]:
@@ -198,18 +233,27 @@ def _puzzle(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.last_line(outcome, *order)
 
-    ideal, near = (
+    expected, near_miss = (
         says(f"There is one solution.\n{', '.join(order)}"),
         says(f"There is one solution.\n{', '.join(swapped)}"),
     )
-    return one_answer(ref, len(_SETTINGS), ask(ref, prompt, room=_ROOM), check, ideal=ideal, near=near)
+    return one_answer(
+        ref,
+        len(_SETTINGS),
+        ask(ref, prompt, room=_ROOM),
+        check,
+        expected=expected,
+        near_miss=near_miss,
+    )
 
 
 # R3 thoughts that come back with a tool result
 
 _STOCK = tool("get_stock", "Tells what is in stock of one article.", article={"type": "integer"})
 _FARE = tool("get_fare", "Tells the fare of one bus line.", line={"type": "integer"})
-_RAIN = tool("get_rainfall", "Tells the rainfall of a year at one station.", station={"type": "integer"})
+_RAIN = tool(
+    "get_rainfall", "Tells the rainfall of a year at one station.", station={"type": "integer"}
+)
 
 
 def _stock(rng: random.Random) -> tuple[str, Wanted, str, int]:
@@ -221,12 +265,18 @@ def _stock(rng: random.Random) -> tuple[str, Wanted, str, int]:
 
 def _fare(rng: random.Random) -> tuple[str, Wanted, str, int]:
     line, people, fare = rng.randrange(200, 900), rng.randrange(3, 9), rng.randrange(12, 60)
-    question = f"What do {people} people pay together, in dollars, for one ride each on bus line {line}?"
+    question = (
+        f"What do {people} people pay together, in dollars, for one ride each on bus line {line}?"
+    )
     return question, (_FARE, {"line": line}), f'{{"fare_per_person_usd": {fare}}}', people * fare
 
 
 def _rain(rng: random.Random) -> tuple[str, Wanted, str, int]:
-    station, first, second = rng.randrange(200, 900), rng.randrange(110, 480), rng.randrange(110, 480)
+    station, first, second = (
+        rng.randrange(200, 900),
+        rng.randrange(110, 480),
+        rng.randrange(110, 480),
+    )
     question = f"How many millimetres of rain fell in the whole year at station {station}?"
     result = f'{{"january_to_june_mm": {first}, "july_to_december_mm": {second}}}'
     return question, (_RAIN, {"station": station}), result, first + second
@@ -241,14 +291,17 @@ _NO_REASONING_BACK = r"reasoning|thinking|thought|signature"
 
 
 def _thoughts_go_back(ref: Ref) -> Script:
-    """The reasoning block of the first answer goes back with the tool's result; where that is refused, without it.
+    """The reasoning block of the first answer goes back with the tool's result; where that is
+    refused, without it.
 
-    Reasoning is asked for, within a budget and else, where the refusal says so, of a length that the model chooses. A model
-    that refuses to be asked is asked as it is, which some answer with their thoughts too.
+    Reasoning is asked for, within a budget and else, where the refusal says so, of a length that
+    the model chooses. A model that refuses to be asked is asked as it is, which some answer with
+    their thoughts too.
     """
     question, call, result, figure = _QUESTIONS[variant_of(ref, len(_QUESTIONS))](ref.rng())
     prompt = f"{question} Use the tool, then answer in one sentence with the figure in digits."
-    plain = ask(ref, prompt, step=2, room=_ROOM, tools=(call[0],))  # all openings lead to the same two next steps
+    # all openings lead to the same two next steps
+    plain = ask(ref, prompt, step=2, room=_ROOM, tools=(call[0],))
     thinking = replace(plain, thinking_tokens=_BUDGET)
     adaptive = replace(plain, thinking_effort=_EFFORT)
 
@@ -258,7 +311,11 @@ def _thoughts_go_back(ref: Ref) -> Script:
             return thinking, outcomes
         if not graders.refuses(at(outcomes, 0), _OWN_LENGTH):
             return plain, outcomes[1:]
-        return (plain, outcomes[2:]) if _refuses_to_think(at(outcomes, 1)) else (adaptive, outcomes[1:])
+        return (
+            (plain, outcomes[2:])
+            if _refuses_to_think(at(outcomes, 1))
+            else (adaptive, outcomes[1:])
+        )
 
     def instead(form: Request) -> Callable[[Outcomes], Request | None]:
         return lambda outcomes: form if opened(outcomes)[0] is form else None
@@ -288,26 +345,29 @@ def _thoughts_go_back(ref: Ref) -> Script:
             lambda: graders.tool_calls(asked, call), lambda: graders.has_number(answer, figure)
         )
         if isinstance(back, Failure) and _refused_back(since):
-            return graders.though_lacking(judged, "reasoning_history", back)
+            return graders.passed_without(judged, "reasoning_history", back)
         if isinstance(refusal, Failure):
-            return graders.though_lacking(judged, "thinking_budget", refusal)
+            return graders.passed_without(judged, "thinking_budget", refusal)
         return judged
 
     def called(arguments: dict[str, int]) -> Answer:
         thought = Reasoning("The tool tells what I need, and then I only have to calculate.")
-        return Answer((thought, ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", call[0].name, arguments)), "tool_use")
+        return Answer(
+            (thought, ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", call[0].name, arguments)),
+            "tool_use",
+        )
 
     wanted = dict(call[1])
-    ideal, near = says(f"The figure is {figure}."), says(f"The figure is {figure + 10}.")
+    expected, near_miss = says(f"The figure is {figure}."), says(f"The figure is {figure + 10}.")
     right, wrong = called(wanted), called({name: value + 1 for name, value in wanted.items()})
     steps = (
         Step(always(thinking), right, wrong, probe=Probe("thinking_budget", _refuses_to_think)),
         Step(instead(adaptive), right, wrong, probe=Probe("thinking_effort", _refuses_to_think)),
         Step(instead(plain), right, wrong),
-        Step(second, ideal, near),
-        Step(third, ideal, near),
+        Step(second, expected, near_miss),
+        Step(third, expected, near_miss),
     )
-    return Script(ref, variant_of(ref, len(_QUESTIONS)), steps, grade, go_on=True)
+    return Script(ref, variant_of(ref, len(_QUESTIONS)), steps, grade, continue_on_failure=True)
 
 
 def _refuses_to_think(outcome: Outcome | None) -> bool:
@@ -323,5 +383,12 @@ def _refused_back(since: Outcomes) -> bool:
 REASONING = (
     scored("R1", "Word problem of three steps", Category.REASONING, _word_problem),
     scored("R2", "Logic puzzle", Category.REASONING, _puzzle),
-    scored("R3", "Reasoning kept over a tool call", Category.REASONING, _thoughts_go_back, "reasoning", "tools"),
+    scored(
+        "R3",
+        "Reasoning kept over a tool call",
+        Category.REASONING,
+        _thoughts_go_back,
+        "reasoning",
+        "tools",
+    ),
 )

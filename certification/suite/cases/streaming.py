@@ -1,11 +1,13 @@
-"""Streams that carry what an unstreamed answer says, without long silences, and that end properly when cut."""
+"""Streams that carry what an unstreamed answer says, without long silences, and that end properly
+when cut.
+"""
 
 from __future__ import annotations
 
-from certification.exchange import Operation, Outcome, Request, Text
+from certification.inference import Operation, Outcome, Request, Text
 from certification.suite import graders
 from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
-from certification.suite.cases.asking import (
+from certification.suite.cases.builders import (
     Outcomes,
     always,
     ask,
@@ -20,10 +22,55 @@ from certification.suite.cases.asking import (
 # S1 streamed and not: the same answer
 
 _WORDS = (
-    (["apple", "bread", "candle", "door", "engine", "forest", "garden", "harbour", "island", "jacket", "kettle", "ladder"]),
-    (["anchor", "bottle", "carpet", "dragon", "eagle", "feather", "guitar", "hammer", "iron", "jewel", "kitchen", "lemon"]),
-    (["arrow", "basket", "copper", "desert", "elbow", "finger", "glove", "honey", "insect", "jungle", "knight", "lantern"]),
-)  # fmt: skip
+    (
+        [
+            "apple",
+            "bread",
+            "candle",
+            "door",
+            "engine",
+            "forest",
+            "garden",
+            "harbour",
+            "island",
+            "jacket",
+            "kettle",
+            "ladder",
+        ]
+    ),
+    (
+        [
+            "anchor",
+            "bottle",
+            "carpet",
+            "dragon",
+            "eagle",
+            "feather",
+            "guitar",
+            "hammer",
+            "iron",
+            "jewel",
+            "kitchen",
+            "lemon",
+        ]
+    ),
+    (
+        [
+            "arrow",
+            "basket",
+            "copper",
+            "desert",
+            "elbow",
+            "finger",
+            "glove",
+            "honey",
+            "insect",
+            "jungle",
+            "knight",
+            "lantern",
+        ]
+    ),
+)
 
 
 def _same_answer(ref: Ref) -> Script:
@@ -32,11 +79,13 @@ def _same_answer(ref: Ref) -> Script:
     right = rng.sample(bank, 9)
     swapped = [*right[:4], right[5], right[4], *right[6:]]
     # A task that no model gets wrong, so that only the way the answer came can make a difference.
-    prompt = "Copy these words in one line, in this order, separated by commas, and write nothing else:\n" + "\n".join(
-        right
+    prompt = (
+        "Copy these words in one line, in this order, separated by commas, and write nothing else:\n"
+        + "\n".join(right)
     )
     requests = [
-        ask(ref, prompt, operation, step=step) for step, operation in enumerate((Operation.CONVERSE, Operation.STREAM))
+        ask(ref, prompt, operation, step=step)
+        for step, operation in enumerate((Operation.CONVERSE, Operation.STREAM))
     ]
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
@@ -48,15 +97,19 @@ def _same_answer(ref: Ref) -> Script:
             lambda: graders.same_text(whole, stream),
         )
 
-    ideal, near = says(", ".join(right)), says(", ".join(swapped))
-    steps = tuple(Step(always(request), ideal, near) for request in requests)
+    expected, near_miss = says(", ".join(right)), says(", ".join(swapped))
+    steps = tuple(Step(always(request), expected, near_miss) for request in requests)
     return Script(ref, variant_of(ref, len(_WORDS)), steps, grade)
 
 
 # S2 no silence in a long stream
 
 MOST_SILENCE_MS = 10_000.0
-_ESSAYS = ("the history of an old {}", "a morning beside a {}", "the work of somebody who looks after a {}")
+_ESSAYS = (
+    "the history of an old {}",
+    "a morning beside a {}",
+    "the work of somebody who looks after a {}",
+)
 _THINGS = (
     "wooden boat", "stone bridge", "railway station", "botanical garden", "printing press", "clock tower", "fish market",
     "paper mill", "lighthouse", "wind mill",
@@ -74,7 +127,9 @@ _SENTENCES = (
 def _long_stream(ref: Ref) -> Script:
     rng = ref.rng()
     subject = _ESSAYS[variant_of(ref, len(_ESSAYS))].format(rng.choice(_THINGS))
-    prompt = f"Write about 300 words on this subject: {subject}. Write flowing text without a title."
+    prompt = (
+        f"Write about 300 words on this subject: {subject}. Write flowing text without a title."
+    )
     request = ask(ref, prompt, Operation.STREAM, room=1000)
 
     def check(outcome: Outcome | None) -> Grade:
@@ -86,8 +141,8 @@ def _long_stream(ref: Ref) -> Script:
         )
 
     essay = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 3).strip()
-    near = rng.choice((Answer((Text(essay),), "max_tokens"), says(essay[:400])))
-    return one_answer(ref, len(_ESSAYS), request, check, ideal=says(essay), near=near)
+    near_miss = rng.choice((Answer((Text(essay),), "max_tokens"), says(essay[:400])))
+    return one_answer(ref, len(_ESSAYS), request, check, expected=says(essay), near_miss=near_miss)
 
 
 # S3 a stream cut by maxTokens
@@ -104,17 +159,25 @@ def _cut_stream(ref: Ref) -> Script:
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
-        # A model that keeps its thoughts to itself may spend the whole limit on them and stream nothing.
-        silent = context.reasoning and not graders.text_of(outcome) and not graders.has_reasoning(outcome)
+        # A model that keeps its thoughts to itself may spend the whole limit on them and stream
+        # nothing.
+        silent = (
+            context.reasoning
+            and not graders.text_of(outcome)
+            and not graders.has_reasoning(outcome)
+        )
         return lacking(request, outcome) or graders.all_of(
             lambda: graders.stream_ends(outcome) if silent else graders.event_order(outcome),
             lambda: graders.stop_reason(outcome, "max_tokens"),
             lambda: graders.output_tokens(outcome, limit),
         )
 
-    tale = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 8).strip()  # whoever serves it cuts it at the limit
-    near = Answer((Text(f"This is the story of a {thing}. {tale[:200]}"),), "end_turn")
-    return one_call(ref, len(_LIMITS), request, grade, ideal=says(tale), near=near, room=False)
+    # whoever serves it cuts it at the limit
+    tale = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 8).strip()
+    near_miss = Answer((Text(f"This is the story of a {thing}. {tale[:200]}"),), "end_turn")
+    return one_call(
+        ref, len(_LIMITS), request, grade, expected=says(tale), near_miss=near_miss, room=False
+    )
 
 
 STREAMING = (

@@ -1,4 +1,6 @@
-"""JSON that a program can read: an invoice in words, a schema of the service or of a tool, one label of five."""
+"""JSON that a program can read: an invoice in words, a schema of the service or of a tool, one
+label of five.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from certification.exchange import Failure, Outcome, Request, Tool, ToolUse
+from certification.inference import Failure, Outcome, Request, Tool, ToolUse
 from certification.reasons import Reason
 from certification.suite import graders
-from certification.suite.case import Answer, Category, Context, Grade, Probe, Ref, Script, Step, says
-from certification.suite.cases.asking import (
+from certification.suite.case import (
+    Answer,
+    Category,
+    Context,
+    Grade,
+    Probe,
+    Ref,
+    Script,
+    Step,
+    says,
+)
+from certification.suite.cases.builders import (
     NO_TOOLS,
     TOOL_CHOICE,
     Outcomes,
@@ -45,7 +57,14 @@ def _object(**properties: Mapping[str, Any]) -> dict[str, Any]:
 _MONTHS = (
     ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
 )  # fmt: skip
-_CUSTOMERS = ("Aurora Foods", "Prado & Sons", "Lindgren Optics", "Haddad Textiles", "Campos Marine", "Northway Labs")
+_CUSTOMERS = (
+    "Aurora Foods",
+    "Prado & Sons",
+    "Lindgren Optics",
+    "Haddad Textiles",
+    "Campos Marine",
+    "Northway Labs",
+)
 _GOODS = (
     "desk lamps",
     "oak shelves",
@@ -59,7 +78,10 @@ INVOICE = _object(
     number=_TEXT,
     date={**_TEXT, "pattern": r"^\d{4}-\d{2}-\d{2}$"},
     customer=_TEXT,
-    items={"type": "array", "items": _object(description=_TEXT, quantity=_WHOLE, unit_price=_NUMBER)},
+    items={
+        "type": "array",
+        "items": _object(description=_TEXT, quantity=_WHOLE, unit_price=_NUMBER),
+    },
     total=_NUMBER,
 )
 
@@ -93,10 +115,17 @@ class _Invoice:
 
 
 def _draw_invoice(rng: random.Random) -> _Invoice:
-    lines = tuple((goods, rng.randrange(2, 19), rng.randrange(1105, 9995)) for goods in rng.sample(_GOODS, 2))
+    lines = tuple(
+        (goods, rng.randrange(2, 19), rng.randrange(1105, 9995)) for goods in rng.sample(_GOODS, 2)
+    )
     number = f"{rng.choice('ABCDEFGH')}{rng.choice('KLMNPQR')}-{rng.randrange(10000, 99999)}"
     return _Invoice(
-        number, rng.randrange(2021, 2026), rng.randrange(1, 13), rng.randrange(13, 29), rng.choice(_CUSTOMERS), lines
+        number,
+        rng.randrange(2021, 2026),
+        rng.randrange(1, 13),
+        rng.randrange(13, 29),
+        rng.choice(_CUSTOMERS),
+        lines,
     )
 
 
@@ -143,15 +172,26 @@ def _invoice(ref: Ref) -> Script:
     )
     value = invoice.value()
     wrong = rng.choice(
-        ({**value, "date": invoice.spoken_date}, {**value, "total": value["items"][0]["unit_price"]},
-         {**value, "total": _money(invoice.cents)}, {**value, "paid": False})
-    )  # fmt: skip
+        (
+            {**value, "date": invoice.spoken_date},
+            {**value, "total": value["items"][0]["unit_price"]},
+            {**value, "total": _money(invoice.cents)},
+            {**value, "paid": False},
+        )
+    )
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.json_answer(outcome, INVOICE, value)
 
-    ideal, near = says(json.dumps(value)), says(json.dumps(wrong))
-    return one_answer(ref, len(_LAYOUTS), ask(ref, prompt, room=_ROOM), check, ideal=ideal, near=near)
+    expected, near_miss = says(json.dumps(value)), says(json.dumps(wrong))
+    return one_answer(
+        ref,
+        len(_LAYOUTS),
+        ask(ref, prompt, room=_ROOM),
+        check,
+        expected=expected,
+        near_miss=near_miss,
+    )
 
 
 # J2 a schema that the service, or a tool, holds the answer to
@@ -159,7 +199,9 @@ def _invoice(ref: Ref) -> Script:
 
 @dataclass(frozen=True)
 class _Form:
-    """A message to read, the schema of what to find in it, and what a right and a nearly right reader finds."""
+    """A message to read, the schema of what to find in it, and what a right and a nearly right
+    reader finds.
+    """
 
     message: str
     schema: Mapping[str, Any]
@@ -167,7 +209,15 @@ class _Form:
     wrong: Mapping[str, Any]
 
 
-_NAMES = ("Marta Nunes", "Peter Holm", "Yara Lima", "Sofia Reis", "Dario Costa", "Elsa Berg", "Tomas Vidal")
+_NAMES = (
+    "Marta Nunes",
+    "Peter Holm",
+    "Yara Lima",
+    "Sofia Reis",
+    "Dario Costa",
+    "Elsa Berg",
+    "Tomas Vidal",
+)
 _TOWNS = ("Olinda", "Bergen", "Coimbra", "Cusco", "Galway", "Gramado", "Malmo")
 
 
@@ -177,8 +227,11 @@ def _booking(rng: random.Random) -> _Form:
     value = {"guest": name, "nights": nights, "guests": guests, "room": room}
     message = f"Hello, this is {name}. We are {guests} people and would like a {room} for {nights} nights, please."
     schema = _object(
-        guest=_TEXT, nights=_WHOLE, guests=_WHOLE, room={**_TEXT, "enum": ["single", "double", "suite"]}
-    )  # fmt: skip
+        guest=_TEXT,
+        nights=_WHOLE,
+        guests=_WHOLE,
+        room={**_TEXT, "enum": ["single", "double", "suite"]},
+    )
     return _Form(message, schema, value, {**value, "nights": nights + 1})
 
 
@@ -188,8 +241,11 @@ def _repair(rng: random.Random) -> _Form:
     value = {"tenant": name, "flat": flat, "floor": floor, "trouble": trouble}
     message = f"The {trouble} on floor {floor} does not work any more. I live in flat {flat}. Regards, {name}"
     schema = _object(
-        tenant=_TEXT, flat=_WHOLE, floor=_WHOLE, trouble={**_TEXT, "enum": ["heating", "lift", "lights"]}
-    )  # fmt: skip
+        tenant=_TEXT,
+        flat=_WHOLE,
+        floor=_WHOLE,
+        trouble={**_TEXT, "enum": ["heating", "lift", "lights"]},
+    )
     return _Form(message, schema, value, {**value, "flat": floor, "floor": flat})
 
 
@@ -208,7 +264,9 @@ _NO_STRUCTURE = r"output\W?(config|format)|structured|json\W?schema|text\W?forma
 
 
 def _held_to_schema(ref: Ref) -> Script:
-    """Structured output where the service offers it, else a tool whose input is the schema, forced if that is taken."""
+    """Structured output where the service offers it, else a tool whose input is the schema, forced
+    if that is taken.
+    """
     form = _FORMS[variant_of(ref, len(_FORMS))](ref.rng())
     prompt = f"Read this message and give what it says as JSON, names as they are written.\n\n{form.message}"
     keep = Tool("keep_record", "Keeps what a message says.", form.schema)
@@ -229,10 +287,16 @@ def _held_to_schema(ref: Ref) -> Script:
         first = at(outcomes, 0)
         if not _not_offered(first):
             return graders.json_answer(first, form.schema, form.value)
-        if isinstance(first, Failure) and (len(outcomes) < 2 or graders.refuses(outcomes[-1], NO_TOOLS)):
+        if isinstance(first, Failure) and (
+            len(outcomes) < 2 or graders.refuses(outcomes[-1], NO_TOOLS)
+        ):
             return graders.lacks("structured_output", first)
         judged = graders.tool_calls(outcomes[-1], (keep, form.value))
-        return graders.though_lacking(judged, "structured_output", first) if isinstance(first, Failure) else judged
+        return (
+            graders.passed_without(judged, "structured_output", first)
+            if isinstance(first, Failure)
+            else judged
+        )
 
     called, wrong = (
         Answer((ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", keep.name, dict(given)),), "tool_use")
@@ -250,7 +314,7 @@ def _held_to_schema(ref: Ref) -> Script:
         Step(as_tool, called, wrong, needs=needs, probe=TOOL_CHOICE),
         Step(unforced, called, wrong, needs=needs),
     )
-    return Script(ref, variant_of(ref, len(_FORMS)), steps, grade, go_on=True)
+    return Script(ref, variant_of(ref, len(_FORMS)), steps, grade, continue_on_failure=True)
 
 
 def _not_offered(first: Outcome | None) -> bool:
@@ -288,8 +352,15 @@ def _label(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.normalised(outcome, label)
 
-    near = rng.choice((other, f"{label}, because it is about {label}", f"{label} or {other}"))
-    return one_answer(ref, len(_MESSAGES), ask(ref, prompt), check, ideal=says(label), near=says(near))
+    near_miss = rng.choice((other, f"{label}, because it is about {label}", f"{label} or {other}"))
+    return one_answer(
+        ref,
+        len(_MESSAGES),
+        ask(ref, prompt),
+        check,
+        expected=says(label),
+        near_miss=says(near_miss),
+    )
 
 
 STRUCTURED = (

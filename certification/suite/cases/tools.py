@@ -1,4 +1,6 @@
-"""Tool use: the right tool, none at all, two at once, nested arguments in a stream, and the way back."""
+"""Tool use: the right tool, none at all, two at once, nested arguments in a stream, and the way
+back.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from certification.exchange import (
+from certification.inference import (
     Block,
     Message,
     Operation,
@@ -22,7 +24,7 @@ from certification.exchange import (
 )
 from certification.suite import graders
 from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
-from certification.suite.cases.asking import (
+from certification.suite.cases.builders import (
     ROOM,
     Outcomes,
     always,
@@ -36,22 +38,55 @@ from certification.suite.cases.asking import (
 )
 from certification.suite.graders import Wanted
 
-_CITIES = ("Recife", "Lisbon", "Oslo", "Cairo", "Quito", "Dublin", "Nairobi", "Salvador", "Porto", "Helsinki", "Manaus")
-_PEOPLE = ("Ana Souza", "Rui Prado", "Lia Mendes", "Omar Haddad", "Ivo Campos", "Nora Lind", "Caio Rocha")
-_CURRENCIES = {"USD": "US dollars", "EUR": "euros", "BRL": "Brazilian reais", "GBP": "British pounds"}
+_CITIES = (
+    "Recife",
+    "Lisbon",
+    "Oslo",
+    "Cairo",
+    "Quito",
+    "Dublin",
+    "Nairobi",
+    "Salvador",
+    "Porto",
+    "Helsinki",
+    "Manaus",
+)
+_PEOPLE = (
+    "Ana Souza",
+    "Rui Prado",
+    "Lia Mendes",
+    "Omar Haddad",
+    "Ivo Campos",
+    "Nora Lind",
+    "Caio Rocha",
+)
+_CURRENCIES = {
+    "USD": "US dollars",
+    "EUR": "euros",
+    "BRL": "Brazilian reais",
+    "GBP": "British pounds",
+}
 _DOLLARS = {"USD": 1.0, "EUR": 1.15, "BRL": 0.19, "GBP": 1.33}
 
 WEATHER = tool(
     "get_weather",
     "Gets the weather forecast of one city for one day.",
-    city={"type": "string", "minLength": 1, "description": "Name of the city alone, without state or country"},
+    city={
+        "type": "string",
+        "minLength": 1,
+        "description": "Name of the city alone, without state or country",
+    },
     day={"type": "string", "enum": ["today", "tomorrow"]},
 )
 CURRENCY = tool(
     "convert_currency",
     "Converts an amount of money at today's exchange rate.",
     amount={"type": "number", "exclusiveMinimum": 0},
-    source={"type": "string", "enum": list(_CURRENCIES), "description": "Currency that the amount is in"},
+    source={
+        "type": "string",
+        "enum": list(_CURRENCIES),
+        "description": "Currency that the amount is in",
+    },
     target={"type": "string", "enum": list(_CURRENCIES), "description": "Currency that is wanted"},
 )
 TRAINS = tool(
@@ -75,7 +110,8 @@ _TOOL_ROOM = 500
 def _called(*calls: Wanted, ref: Ref) -> Answer:
     """An answer that makes these calls."""
     uses = tuple(
-        ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}{i}", t.name, dict(given)) for i, (t, given) in enumerate(calls)
+        ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}{i}", t.name, dict(given))
+        for i, (t, given) in enumerate(calls)
     )
     return Answer(uses, "tool_use")
 
@@ -84,7 +120,7 @@ def _called(*calls: Wanted, ref: Ref) -> Answer:
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _Errand:
     """What somebody asks for, the call that answers it, and one that only looks right."""
 
     prompt: str
@@ -92,57 +128,62 @@ class _Wish:
     wrong: Wanted
 
 
-def _weather_wish(rng: random.Random) -> _Wish:
+def _weather_errand(rng: random.Random) -> _Errand:
     city, other = rng.sample(_CITIES, 2)
     day = rng.choice(("today", "tomorrow"))
-    return _Wish(
+    return _Errand(
         f"What will the weather be like in {city} {day}?",
         (WEATHER, {"city": city, "day": day}),
         (WEATHER, {"city": other, "day": day}),
     )
 
 
-def _currency_wish(rng: random.Random) -> _Wish:
+def _currency_errand(rng: random.Random) -> _Errand:
     source, target = rng.sample(list(_CURRENCIES), 2)
     amount = rng.randrange(110, 990)
-    return _Wish(
+    return _Errand(
         f"How much are {amount} {_CURRENCIES[source]} in {_CURRENCIES[target]}?",
         (CURRENCY, {"amount": amount, "source": source, "target": target}),
         (CURRENCY, {"amount": amount, "source": target, "target": source}),
     )
 
 
-def _train_wish(rng: random.Random) -> _Wish:
+def _train_errand(rng: random.Random) -> _Errand:
     origin, destination = rng.sample(_CITIES, 2)
     people = rng.randrange(2, 9)
-    return _Wish(
+    return _Errand(
         f"Find trains from {origin} to {destination} for {people} passengers.",
         (TRAINS, {"origin": origin, "destination": destination, "passengers": people}),
         (TRAINS, {"origin": destination, "destination": origin, "passengers": people}),
     )
 
 
-def _alarm_wish(rng: random.Random) -> _Wish:
+def _alarm_errand(rng: random.Random) -> _Errand:
     hour, minute = rng.randrange(13, 23), rng.randrange(1, 60)
-    return _Wish(
+    return _Errand(
         f"Set an alarm for {hour}:{minute:02} on weekdays.",
         (ALARM, {"hour": hour, "minute": minute, "repeat": "weekdays"}),
         (ALARM, {"hour": hour - 12, "minute": minute, "repeat": "weekdays"}),
     )
 
 
-_WISHES: tuple[Callable[[random.Random], _Wish], ...] = (_weather_wish, _currency_wish, _train_wish, _alarm_wish)
+_ERRANDS: tuple[Callable[[random.Random], _Errand], ...] = (
+    _weather_errand,
+    _currency_errand,
+    _train_errand,
+    _alarm_errand,
+)
 
 
 def _right_tool(ref: Ref) -> Script:
-    wish = _WISHES[variant_of(ref, len(_WISHES))](ref.rng())
-    request = ask(ref, f"{wish.prompt} Use the tool that fits.", room=_TOOL_ROOM, tools=OFFERED)
+    errand = _ERRANDS[variant_of(ref, len(_ERRANDS))](ref.rng())
+    request = ask(ref, f"{errand.prompt} Use the tool that fits.", room=_TOOL_ROOM, tools=OFFERED)
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.tool_calls(outcome, wish.call)
+        return graders.tool_calls(outcome, errand.call)
 
-    ideal, near = _called(wish.call, ref=ref), _called(wish.wrong, ref=ref)
-    return one_answer(ref, len(_WISHES), request, check, ideal=ideal, near=near)
+    expected, near_miss = _called(errand.call, ref=ref), _called(errand.wrong, ref=ref)
+    return one_answer(ref, len(_ERRANDS), request, check, expected=expected, near_miss=near_miss)
 
 
 # T2 no tool needed
@@ -156,13 +197,17 @@ def _sum(rng: random.Random) -> tuple[str, str, Wanted]:
 
 def _longest(rng: random.Random) -> tuple[str, str, Wanted]:
     words = rng.sample(("ox", "goat", "tiger", "giraffe", "crocodile"), 4)
-    question = f"Which of these words has the most letters: {', '.join(words)}? Answer with the word only."
+    question = (
+        f"Which of these words has the most letters: {', '.join(words)}? Answer with the word only."
+    )
     return question, max(words, key=len), (WEATHER, {"city": max(words, key=len), "day": "today"})
 
 
 def _reverse(rng: random.Random) -> tuple[str, str, Wanted]:
     cities = rng.sample(_CITIES, 3)
-    question = f"Which city comes last in this list: {', '.join(cities)}? Answer with its name only."
+    question = (
+        f"Which city comes last in this list: {', '.join(cities)}? Answer with its name only."
+    )
     call = {"origin": cities[0], "destination": cities[2], "passengers": 1}
     return question, cities[2], (TRAINS, call)
 
@@ -175,9 +220,18 @@ def _no_tool(ref: Ref) -> Script:
     request = ask(ref, question, room=_TOOL_ROOM, tools=OFFERED)
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.all_of(lambda: graders.no_tool_call(outcome), lambda: graders.mentions(outcome, answer))
+        return graders.all_of(
+            lambda: graders.no_tool_call(outcome), lambda: graders.mentions(outcome, answer)
+        )
 
-    return one_answer(ref, len(_PLAIN), request, check, ideal=says(answer), near=_called(needless, ref=ref))
+    return one_answer(
+        ref,
+        len(_PLAIN),
+        request,
+        check,
+        expected=says(answer),
+        near_miss=_called(needless, ref=ref),
+    )
 
 
 # T3 two calls in parallel
@@ -186,13 +240,19 @@ def _no_tool(ref: Ref) -> Script:
 def _two_cities(rng: random.Random) -> tuple[str, Wanted, Wanted]:
     one, two = rng.sample(_CITIES, 2)
     question = f"What will the weather be like tomorrow in {one} and in {two}?"
-    return question, (WEATHER, {"city": one, "day": "tomorrow"}), (WEATHER, {"city": two, "day": "tomorrow"})
+    return (
+        question,
+        (WEATHER, {"city": one, "day": "tomorrow"}),
+        (WEATHER, {"city": two, "day": "tomorrow"}),
+    )
 
 
 def _two_sums(rng: random.Random) -> tuple[str, Wanted, Wanted]:
     one, two = rng.sample(range(110, 990), 2)
     source, target = rng.sample(list(_CURRENCIES), 2)
-    question = f"How much are {one} and how much are {two} {_CURRENCIES[source]} in {_CURRENCIES[target]}?"
+    question = (
+        f"How much are {one} and how much are {two} {_CURRENCIES[source]} in {_CURRENCIES[target]}?"
+    )
     calls = [(CURRENCY, {"amount": n, "source": source, "target": target}) for n in (one, two)]
     return question, calls[0], calls[1]
 
@@ -216,8 +276,8 @@ def _parallel(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.tool_calls(outcome, first, second)
 
-    ideal, near = _called(first, second, ref=ref), _called(first, ref=ref)
-    return one_answer(ref, len(_PAIRS), request, check, ideal=ideal, near=near)
+    expected, near_miss = _called(first, second, ref=ref), _called(first, ref=ref)
+    return one_answer(ref, len(_PAIRS), request, check, expected=expected, near_miss=near_miss)
 
 
 # T4 nested arguments, streamed
@@ -226,7 +286,12 @@ _INTEGERS = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
 
 
 def _object(**properties: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 _TEXT = {"type": "string", "minLength": 1}
@@ -257,24 +322,31 @@ def _order(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, 
     delivery = ("standard", "express", "pickup")[choice]
     listed = ", ".join(map(str, numbers))
     question = f"Place an order for {name} in {city}: the items {listed}, in this order, with {delivery} delivery."
-    return question, (_ORDER, {"customer": {"name": name, "city": city}, "delivery": delivery, "items": numbers})
+    return question, (
+        _ORDER,
+        {"customer": {"name": name, "city": city}, "delivery": delivery, "items": numbers},
+    )
 
 
 def _meeting(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, Wanted]:
     form = ("remote", "in_person", "hybrid")[choice]
     listed = ", ".join(map(str, numbers))
     spoken = form.replace("_", " ")
-    question = (
-        f"Plan a meeting, {spoken}, organised by {name} of the {city} office, in the rooms {listed}, in this order."
+    question = f"Plan a meeting, {spoken}, organised by {name} of the {city} office, in the rooms {listed}, in this order."
+    return question, (
+        _MEETING,
+        {"organiser": {"name": name, "office": city}, "format": form, "rooms": numbers},
     )
-    return question, (_MEETING, {"organiser": {"name": name, "office": city}, "format": form, "rooms": numbers})
 
 
 def _reading(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, Wanted]:
     quality = ("good", "doubtful", "bad")[choice]
     listed = ", ".join(map(str, numbers))
     question = f"Store these readings of {name}'s station in {city}, of {quality} quality, in this order: {listed}."
-    return question, (_READINGS, {"station": {"operator": name, "city": city}, "quality": quality, "values": numbers})
+    return question, (
+        _READINGS,
+        {"station": {"operator": name, "city": city}, "quality": quality, "values": numbers},
+    )
 
 
 _NESTED = (_order, _meeting, _reading)
@@ -285,15 +357,20 @@ def _nested(ref: Ref) -> Script:
     build = _NESTED[variant_of(ref, len(_NESTED))]
     numbers = rng.sample(range(100, 999), 4)
     question, wanted = build(rng.choice(_PEOPLE), rng.choice(_CITIES), rng.randrange(3), numbers)
-    request = ask(ref, f"{question} Use the tool.", Operation.STREAM, room=_TOOL_ROOM, tools=(wanted[0],))
+    request = ask(
+        ref, f"{question} Use the tool.", Operation.STREAM, room=_TOOL_ROOM, tools=(wanted[0],)
+    )
     array = next(name for name, value in wanted[1].items() if value is numbers)
-    lost = {**wanted[1], array: [str(n) for n in numbers]}  # what a sloppy parser makes of the numbers
+    # what a sloppy parser makes of the numbers
+    lost = {**wanted[1], array: [str(n) for n in numbers]}
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.all_of(lambda: graders.event_order(outcome), lambda: graders.tool_calls(outcome, wanted))
+        return graders.all_of(
+            lambda: graders.event_order(outcome), lambda: graders.tool_calls(outcome, wanted)
+        )
 
-    ideal, near = _called(wanted, ref=ref), _called((wanted[0], lost), ref=ref)
-    return one_answer(ref, len(_NESTED), request, check, ideal=ideal, near=near)
+    expected, near_miss = _called(wanted, ref=ref), _called((wanted[0], lost), ref=ref)
+    return one_answer(ref, len(_NESTED), request, check, expected=expected, near_miss=near_miss)
 
 
 # T5 round trip
@@ -301,46 +378,63 @@ def _nested(ref: Ref) -> Script:
 
 @dataclass(frozen=True)
 class _Trip:
-    """A question, the call that it needs, what the tool returns, and the figure that the answer must take from it."""
+    """A question, the call that it needs, what the tool returns, and the figure that the answer
+    must take from it.
+    """
 
     question: str
     call: Wanted
     wrong: Wanted
     result: str
     figure: str
-    near: str
+    near_miss: str
     answer: str  # with a place for the figure
 
 
 def _degrees(rng: random.Random) -> _Trip:
-    wish = _weather_wish(rng)
-    city, degrees = wish.call[1]["city"], rng.randrange(11, 39)
+    errand = _weather_errand(rng)
+    city, degrees = errand.call[1]["city"], rng.randrange(11, 39)
     return _Trip(
-        f"What will the temperature be in {city} {wish.call[1]['day']}, in degrees Celsius?",
-        wish.call, wish.wrong, f'{{"city": "{city}", "degrees_celsius": {degrees}}}', str(degrees), str(degrees - 2),
+        f"What will the temperature be in {city} {errand.call[1]['day']}, in degrees Celsius?",
+        errand.call,
+        errand.wrong,
+        f'{{"city": "{city}", "degrees_celsius": {degrees}}}',
+        str(degrees),
+        str(degrees - 2),
         f"It will be {{}} degrees in {city}.",
-    )  # fmt: skip
+    )
 
 
 def _price(rng: random.Random) -> _Trip:
-    wish = _train_wish(rng)
+    errand = _train_errand(rng)
     price, number = rng.randrange(140, 480), rng.randrange(500, 990)
     return _Trip(
-        f"{wish.prompt} What does the first one cost in all?",
-        wish.call, wish.wrong, f'{{"trains": [{{"number": {number}, "total_price_eur": {price}}}]}}', str(price), str(number),
+        f"{errand.prompt} What does the first one cost in all?",
+        errand.call,
+        errand.wrong,
+        f'{{"trains": [{{"number": {number}, "total_price_eur": {price}}}]}}',
+        str(price),
+        str(number),
         "The first train costs {} euros in all.",
-    )  # fmt: skip
+    )
 
 
 def _money(rng: random.Random) -> _Trip:
-    wish = _currency_wish(rng)
-    asked = wish.call[1]
+    errand = _currency_errand(rng)
+    asked = errand.call[1]
     # Near the real rate, so that it is believed, but not what anybody could know.
-    result = round(asked["amount"] * _DOLLARS[asked["source"]] / _DOLLARS[asked["target"]]) + rng.randrange(3, 20)
+    result = round(
+        asked["amount"] * _DOLLARS[asked["source"]] / _DOLLARS[asked["target"]]
+    ) + rng.randrange(3, 20)
     return _Trip(
-        wish.prompt, wish.call, wish.wrong, f'{{"converted": {result}}}', str(result), str(result + 21),
-        f"That is {{}} {_CURRENCIES[wish.call[1]['target']]}.",
-    )  # fmt: skip
+        errand.prompt,
+        errand.call,
+        errand.wrong,
+        f'{{"converted": {result}}}',
+        str(result),
+        str(result + 21),
+        f"That is {{}} {_CURRENCIES[errand.call[1]['target']]}.",
+    )
 
 
 _TRIPS = (_degrees, _price, _money)
@@ -353,7 +447,9 @@ def _round_trip(ref: Ref) -> Script:
 
     def second(outcomes: Outcomes) -> Request | None:
         turns = returned(at(outcomes, 0), trip.result)
-        return replace(first, messages=(*first.messages, *turns), max_tokens=ROOM) if turns else None
+        return (
+            replace(first, messages=(*first.messages, *turns), max_tokens=ROOM) if turns else None
+        )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         asked = at(outcomes, 0)
@@ -364,15 +460,21 @@ def _round_trip(ref: Ref) -> Script:
 
     steps = (
         Step(always(first), _called(trip.call, ref=ref), _called(trip.wrong, ref=ref)),
-        Step(second, says(trip.answer.format(trip.figure)), says(trip.answer.format(trip.near))),
+        Step(
+            second, says(trip.answer.format(trip.figure)), says(trip.answer.format(trip.near_miss))
+        ),
     )
     return Script(ref, variant_of(ref, len(_TRIPS)), steps, grade)
 
 
-def returned(outcome: Outcome | None, result: str, *, unsigned_reasoning: bool = False) -> tuple[Message, ...] | None:
-    """The two turns that give a tool's result back; None when the reply made no single, readable call.
+def returned(
+    outcome: Outcome | None, result: str, *, unsigned_reasoning: bool = False
+) -> tuple[Message, ...] | None:
+    """The two turns that give a tool's result back; None when the reply made no single, readable
+    call.
 
-    Signed reasoning goes back as it came, because its vendor asks for it; unsigned only where that is wanted.
+    Signed reasoning goes back as it came, because its vendor asks for it; unsigned only where that
+    is wanted.
     """
     uses = graders.tool_uses(outcome)
     if len(uses) != 1 or not isinstance(uses[0].input, Mapping) or not isinstance(outcome, Reply):
@@ -383,7 +485,9 @@ def returned(outcome: Outcome | None, result: str, *, unsigned_reasoning: bool =
 
 def _goes_back(block: Block, unsigned_reasoning: bool) -> bool:
     if isinstance(block, Reasoning):
-        return bool(block.signature or block.redacted) or (unsigned_reasoning and bool(block.text.strip()))
+        return bool(block.signature or block.redacted) or (
+            unsigned_reasoning and bool(block.text.strip())
+        )
     return isinstance(block, ToolUse) or (isinstance(block, Text) and bool(block.text.strip()))
 
 

@@ -1,0 +1,322 @@
+"""What the benches share: emulators of one latency, real workers, a job to measure, CPU by part,
+and the report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import psutil
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from bench.environment import QUEUE, ROOT
+from certification.emulator import process as emulator
+from certification.engine import dispatch
+from certification.engine.dispatch import CertifyOptions
+from certification.models import (
+    AIModel,
+    CertificationJob,
+    Region,
+    Route,
+    RouteKind,
+    TestResult,
+    Tier,
+)
+from certification.stack import embedded, temporary
+from certification.stack.control import Program
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report. `goal` None: told, not promised. `note` says what the figure stands
+    on.
+    """
+
+    what: str
+    measured: float
+    unit: str
+    goal: float | None = None
+    floor: float | None = None
+    note: str = ""
+    most: bool = True  # the goal is the most it may be; else the least
+
+    @property
+    def holds(self) -> bool | None:
+        if self.goal is None:
+            return None
+        return self.measured <= self.goal if self.most else self.measured >= self.goal
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The rows as a table for the terminal."""
+    drawn = Table(
+        "what", "measured", "goal", "floor", "", "stands on", title="Measured", title_justify="left"
+    )
+    for row in rows:
+        sign = "<=" if row.most else ">="
+        drawn.add_row(
+            row.what,
+            f"{row.measured:.4g} {row.unit}",
+            "" if row.goal is None else f"{sign} {row.goal:.4g}",
+            "" if row.floor is None else f"{row.floor:.4g}",
+            {True: "holds", False: "MISSED", None: ""}[row.holds],
+            row.note,
+        )
+    return drawn
+
+
+def parser(doc: str | None, *, repeat: int = 3) -> ArgumentParser:
+    """The options that every bench has."""
+    made = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
+    made.add_argument("--json", action="store_true", help="print one JSON document")
+    made.add_argument(
+        "--repeat", type=int, default=repeat, help="measurements to take the median of"
+    )
+    made.add_argument(
+        "--tiny",
+        action="store_true",
+        help="as small as it gets: shows that it works, measures nothing",
+    )
+    return made
+
+
+def run(measure: Callable[[Namespace], list[Row]], given: Namespace) -> None:
+    """Measure and print."""
+    prepare()
+    here, rows = machine(), measure(given)
+    if given.json:
+        print(
+            json.dumps(
+                {"machine": here, "rows": [asdict(row) | {"holds": row.holds} for row in rows]}
+            )
+        )
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(table(rows))
+        console.print(here)
+
+
+def prepare() -> None:
+    """Tables, the catalogue, and nothing left of an earlier measurement."""
+    temporary.database()
+    for job in CertificationJob.objects.open():
+        job.cancel("Left over from an earlier measurement.")
+    purge()
+
+
+def purge() -> None:
+    """No message of one measurement may reach the workers of the next."""
+    redis.Redis.from_url(embedded.urls(ROOT).redis_url).flushdb()
+
+
+@contextlib.contextmanager
+def emulators(count: int, latency_ms: float | None) -> Iterator[list[str]]:
+    """URLs of so many emulators, each a process of its own, whose calls take exactly `latency_ms`,
+    or as recorded.
+    """
+    started: list[tuple[str, subprocess.Popen[str]]] = []
+    try:
+        for _ in range(count):
+            started.append(
+                emulator.start(scenario="healthy", time_scale=1, fixed_latency_ms=latency_ms)
+            )
+            Cpu.members["emulator"].append(started[-1][1].pid)
+        yield [url for url, _process in started]
+    finally:
+        for _url, process in started:
+            process.terminate()
+        for _url, process in started:
+            process.wait()
+        Cpu.members["emulator"].clear()
+
+
+@contextlib.contextmanager
+def workers(
+    urls: Sequence[str], runs_at_once: int, calls_in_flight: int, queues: Sequence[str] = ()
+) -> Iterator[list[int]]:
+    """Worker processes that share these limits evenly, one for each emulator in `urls`. Their pids.
+
+    They take every queue, or worker i takes the queues named in `queues[i]`.
+    """
+
+    def program(i: int) -> Program:
+        count = len(urls)
+        named = queues[i] if queues else f"{QUEUE},{QUEUE}.bulk,maintenance"
+        limits = {
+            "CERTIFICATION_CONCURRENCY": share(runs_at_once, count, i),
+            "CERTIFICATION_CALLS_IN_FLIGHT": share(calls_in_flight, count, i),
+        }
+        return Program(
+            name=f"bench-worker-{i}",
+            argv=(
+                *(
+                    sys.executable,
+                    "-m",
+                    "celery",
+                    "--quiet",
+                    "-A",
+                    "myia",
+                    "worker",
+                    "--pool",
+                    "threads",
+                ),
+                *("--concurrency", str(limits["CERTIFICATION_CONCURRENCY"]), "--queues", named),
+                *(
+                    "--hostname",
+                    f"bench-{i}@%h",
+                    "--loglevel",
+                    "INFO",
+                    "--without-gossip",
+                    "--without-mingle",
+                ),
+            ),
+            stage=1,
+            env={
+                "WORKER_HEALTH_PORT": "0",
+                "BEDROCK_ENDPOINT_URL": urls[i],
+                "LOG_LEVEL": "INFO",
+                **{name: str(value) for name, value in limits.items()},
+            },
+            drain_seconds=30,
+        )
+
+    with temporary.processes([program(i) for i in range(len(urls))]) as running:
+        taken = queues or [f"{QUEUE}.bulk"] * len(urls)
+        for name in {names.split(",")[0] for names in taken}:
+            temporary.wait_for_workers(
+                name, running, sum(name in names.split(",") for names in taken)
+            )
+        Cpu.members["worker"] = [process.pid for process in running]
+        try:
+            yield Cpu.members["worker"]
+        finally:
+            Cpu.members["worker"] = []
+
+
+def share(total: int, among: int, position: int) -> int:
+    """The part of `total` that falls to one of `among`; the parts differ by one at most and add up."""
+    return total // among + (position < total % among)
+
+
+def pairs(count: int, regions: Sequence[str] = ()) -> list[tuple[AIModel, Region]]:
+    """Up to `count` pairs of text models that take the whole quick tier, in the regions that offer
+    most of them.
+    """
+
+    needed = {"system", "tools"}
+    models = [
+        m for m in AIModel.objects.active().filter(kind="text") if needed <= set(m.capabilities)
+    ]
+    enabled = Region.objects.filter(enabled=True)
+    offered = dispatch.offered_pairs(
+        models, enabled.filter(code__in=regions) if regions else enabled
+    )
+    callable_ = set(
+        Route.objects.exclude(kind=RouteKind.MANTLE).values_list("model_id", "region_id")
+    )
+    by_region: dict[str, list[tuple[AIModel, Region]]] = {}
+    for pair in offered:
+        if (pair[0].pk, pair[1].pk) in callable_:
+            by_region.setdefault(pair[1].code, []).append(pair)
+    ranked = sorted(by_region.values(), key=len, reverse=True)
+    return [pair for group in ranked for pair in group][:count]
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """CPU seconds used so far, user and system, by part of the stack."""
+
+    members: ClassVar[dict[str, list[int]]] = {"worker": [], "emulator": []}
+
+    seconds: Mapping[str, float]
+
+    @classmethod
+    def now(cls) -> Cpu:
+        used = {part: sum(_cpu(pid) for pid in pids) for part, pids in cls.members.items()}
+        for server in embedded.status(ROOT):
+            used[server.name] = _cpu(server.pid, with_children=True) if server.pid else 0.0
+        return cls(used)
+
+    def since(self, earlier: Cpu) -> dict[str, float]:
+        """Seconds used between two readings."""
+        return {part: self.seconds[part] - earlier.seconds.get(part, 0.0) for part in self.seconds}
+
+
+def _cpu(pid: int, with_children: bool = False) -> float:
+    try:
+        process = psutil.Process(pid)
+        own = process.cpu_times()
+        total = own.user + own.system
+        if with_children:  # those that ended are in the parent's own account
+            total += own.children_user + own.children_system
+            total += sum(_cpu(child.pid, True) for child in process.children())
+    except psutil.NoSuchProcess:
+        return 0.0
+    return total
+
+
+def machine() -> str:
+    """The processor, how many cores, and how busy others keep them right now."""
+    model = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), ""
+        )
+    busy = psutil.cpu_percent(interval=1.0)
+    version = ".".join(map(str, sys.version_info[:3]))
+    return f"{psutil.cpu_count()} cores ({model or sys.platform}), {busy:.0f} % busy with other work, Python {version}"
+
+
+def certify(
+    chosen: Sequence[tuple[AIModel, Region]], priority: str = "bulk", tier: str = Tier.QUICK
+) -> CertificationJob:
+    """A job for these pairs, dispatched as a page or an endpoint does it."""
+
+    return dispatch.certify([], [], CertifyOptions(tier=tier, priority=priority), pairs=chosen).job
+
+
+def follow(
+    job: CertificationJob, patience_s: float = 600, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """Return once the job is over, with its row read again. SystemExit after `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        job.refresh_from_db()
+        if job.completed_at:
+            return
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{job} did not end within {patience_s:g} s.")
+        meanwhile()
+        time.sleep(0.2)
+
+
+def waits(job: CertificationJob, latency_ms: float) -> int:
+    """How many of a job's calls took the latency. The emulator refuses wrong requests at once, as
+    AWS does.
+    """
+    trials = TestResult.objects.filter(run__job=job).values_list("trials", flat=True).iterator()
+    timed = (
+        call["timing"]["total"] for kept in trials for trial in kept for call in trial["calls"]
+    )
+    return sum(total >= latency_ms for total in timed)
+
+
+def odd(job: CertificationJob) -> str:
+    """What went otherwise than planned: runs that were not certified, by reason. Empty when all
+    were.
+    """
+    rows = job.runs.exclude(verdict="certified").values_list("error_reason", "verdict", "status")
+    reasons = [reason or verdict or status for reason, verdict, status in rows]
+    return ", ".join(f"{reasons.count(r)} x {r}" for r in sorted(set(reasons)))

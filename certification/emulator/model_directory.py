@@ -1,0 +1,168 @@
+"""What is where: which model an id means in a region, by which route, and what that model accepts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from certification.bedrock.catalogue import MANTLE, ON_DEMAND, PROVISIONED, Catalogue, Model
+from certification.emulator import refusals
+
+ARN = re.compile(r"arn:aws(?:-[a-z-]+)?:bedrock:([a-z0-9-]*):(\d{12})?:([a-z-]+)/(.+)")
+INFERENCE_PROFILE = "INFERENCE_PROFILE"
+
+
+class Traits:
+    """What a model accepts beyond the catalogue's capabilities, as seen on the real service in
+    2026.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._id = model.api_model_id
+
+    def _is(self, pattern: str) -> bool:
+        return re.search(pattern, self._id) is not None
+
+    @cached_property
+    def newest_claude(self) -> bool:
+        """Claude models that dropped the sampling parameters and manual thinking."""
+        return self._is(r"claude-(opus-4-[78]|(opus|sonnet|haiku)-5|fable|mythos)")
+
+    @cached_property
+    def adaptive_thinking(self) -> bool:
+        """Claude models that may choose how long they think: from 4.6 on."""
+        return self.newest_claude or self._is(r"claude-(opus|sonnet)-4-6")
+
+    @cached_property
+    def one_sampling_parameter(self) -> bool:
+        """Claude models that take temperature or top_p, not both."""
+        return self._is(r"claude-(opus-4-[156]|(sonnet|haiku)-4-[56])")
+
+    @cached_property
+    def no_temperature(self) -> bool:
+        """Models whose Converse has no sampling parameters at all."""
+        return self._is(r"^openai\.gpt-[56]")
+
+    @cached_property
+    def no_stop_sequences(self) -> bool:
+        return self._is(r"^(openai\.|google\.gemma|deepseek\.v3\.2|zai\.|qwen\.)")
+
+    @cached_property
+    def no_prefill(self) -> bool:
+        return self.newest_claude or self._is(r"claude-(opus|sonnet)-4-6")
+
+    @cached_property
+    def refused_tool_choices(self) -> frozenset[str]:
+        """Forms of toolChoice that the model's Converse refuses."""
+        if self._is(r"^meta\."):
+            return frozenset(("any", "tool"))
+        if self._is(r"^(mistral\.mistral-(large|small)-24|openai\.gpt-oss)"):
+            return frozenset(("tool",))
+        return frozenset()
+
+    @cached_property
+    def structured_output(self) -> bool:
+        if self._is(r"^anthropic\."):
+            return self._is(
+                r"claude-(opus-4-[1-8]$|opus-4-[5678]|(sonnet|haiku)-4-[56]|opus-5|sonnet-5|haiku-5)"
+            )
+        return self._is(
+            r"^(qwen|openai|google|minimax|moonshot|moonshotai|nvidia|deepseek\.v3|zai|"
+            r"mistral\.(mistral-large-3|ministral|magistral|devstral|voxtral))"
+        )
+
+    @cached_property
+    def always_reasons(self) -> bool:
+        """Models that put a reasoning block before every answer."""
+        return self._is(
+            r"^(deepseek\.r1|openai\.gpt-oss|moonshot(ai)?\.kimi-k2-thinking|minimax\.|mistral\.magistral)"
+        )
+
+    @cached_property
+    def counts_tokens(self) -> bool:
+        return (
+            self._is(r"claude-(3-5|3-7|(opus|sonnet|haiku)-4(-[156])?(-|$))")
+            and not self.newest_claude
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A call's addressee: the model, the route and the id as it was called."""
+
+    model: Model
+    traits: Traits
+    route: str
+    called: str
+
+
+class World:
+    """The catalogue, asked the way Bedrock is asked."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self._traits = {model_id: Traits(model) for model_id, model in catalogue.models.items()}
+        self._by_profile: dict[tuple[str, str], Model] = {}
+        self._profiles_anywhere: set[str] = set()
+        for model in catalogue.models.values():
+            for region, routes in model.routes.items():
+                for route in routes:
+                    if "." in route:
+                        self._by_profile[region, route] = model
+                        self._profiles_anywhere.add(route)
+        self.resolve = lru_cache(maxsize=16384)(self._resolve)
+
+    def _resolve(self, called: str, region: str) -> Target:
+        """The addressee of an id or ARN in a region. Refusal: the real message for whatever keeps
+        it from being called.
+        """
+        wanted = self._bare(called, region)
+        model = self._by_profile.get((region, wanted))
+        if model is not None:
+            return Target(model, self._traits[model.api_model_id], INFERENCE_PROFILE, wanted)
+        model = self.catalogue.models.get(wanted)
+        if model is None:
+            raise self._why_unknown(wanted)
+        return Target(model, self._traits[wanted], self._own_route(model, region), wanted)
+
+    def resolve_to_count(self, called: str, region: str) -> Target:
+        """The addressee of CountTokens: it takes bare ids, also of models that are callable only
+        through a profile.
+        """
+        model = self.catalogue.models.get(called)
+        if model is not None and any(route != MANTLE for route in model.routes.get(region, ())):
+            return Target(model, self._traits[called], ON_DEMAND, called)
+        return self.resolve(called, region)
+
+    def _bare(self, called: str, region: str) -> str:
+        """The id inside an ARN; other ids as they are. An ARN of another region names nothing here."""
+        if not called.startswith("arn:"):
+            return called
+        match = ARN.fullmatch(called)
+        if (
+            match is None
+            or match[1] not in ("", region)
+            or match[3] not in ("foundation-model", "inference-profile")
+        ):
+            raise refusals.unknown_model()
+        return match[4]
+
+    def _why_unknown(self, wanted: str) -> refusals.Refusal:
+        if wanted not in self._profiles_anywhere and "." in wanted:
+            model = self.catalogue.models.get(wanted.split(".", 1)[1])
+            if model is not None and model.lifecycle == "EOL":
+                return refusals.end_of_life()
+        return refusals.unknown_model()
+
+    def _own_route(self, model: Model, region: str) -> str:
+        """ON_DEMAND, or a refusal that says why the bare id does not work here."""
+        if model.lifecycle == "EOL":
+            raise refusals.end_of_life()
+        routes = model.routes.get(region, ())
+        if ON_DEMAND in routes:
+            return ON_DEMAND
+        if PROVISIONED in routes or any("." in route for route in routes):
+            raise refusals.needs_profile(model.api_model_id)
+        raise refusals.unknown_model()

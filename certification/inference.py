@@ -1,0 +1,217 @@
+"""What one call to a model asks and what comes back: the plain types that suite, bedrock and engine
+share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from certification.reasons import Reason
+
+
+class Operation(StrEnum):
+    """The Bedrock runtime operations we call, by their wire names."""
+
+    CONVERSE = "Converse"
+    STREAM = "ConverseStream"
+    EMBED = "InvokeModel"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    format: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    format: str
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A tool call of the model. `input` is None when the streamed deltas did not form valid JSON;
+    `raw_input` keeps them.
+    """
+
+    id: str
+    name: str
+    input: Any
+    raw_input: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    tool_use_id: str
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    text: str
+    signature: str = ""
+    redacted: bytes = b""
+
+
+Block = Text | Image | Document | ToolUse | ToolResult | Reasoning
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str  # "user" or "assistant"
+    content: tuple[Block, ...]
+
+
+def user(*content: Block | str) -> Message:
+    """A user message; plain strings become text blocks."""
+    return Message("user", tuple(Text(b) if isinstance(b, str) else b for b in content))
+
+
+def assistant(*content: Block | str) -> Message:
+    """An assistant message; plain strings become text blocks."""
+    return Message("assistant", tuple(Text(b) if isinstance(b, str) else b for b in content))
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    name: str
+    description: str
+    schema: Mapping[str, Any]  # JSON Schema of the input
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One Converse or ConverseStream call, without model or region: those are the runner's
+    business.
+
+    `tool_choice` is "" (the model decides), "any", or the name of the tool that must be called.
+    `temperature` and `top_p` stay None unless the model is known to accept them. `output_schema`
+    asks for structured output. `thinking_tokens` asks for reasoning that is shown, with that budget
+    (Claude: 1024 or more, and `max_tokens` above it, the tool choice left to the model);
+    `thinking_effort` ("low", "medium", "high") leaves the length to the model, which is how Claude
+    is asked from 4.6 on. Vendors without a known way to ask are called as if neither were set.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    operation: Operation = Operation.CONVERSE
+    system: str = ""
+    stop_sequences: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = ""
+    temperature: float | None = None
+    top_p: float | None = None
+    output_schema: Mapping[str, Any] | None = None
+    thinking_tokens: int | None = None
+    thinking_effort: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """One InvokeModel call of an embedding model: texts in, one vector per text out. `dimensions`
+    None = the model's default.
+    """
+
+    texts: tuple[str, ...]
+    dimensions: int | None = None
+    operation: Operation = Operation.EMBED
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the service counted them."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds. `ttft_ms` (to the first content) and `max_gap_ms` (between events) only for
+    streams; `server_ms` as the service said.
+    """
+
+    total_ms: float
+    ttft_ms: float | None = None
+    max_gap_ms: float | None = None
+    server_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a Request. `events` are the stream's event names in order; `complete` is False
+    for a stream without messageStop and metadata.
+    """
+
+    content: tuple[Block, ...]
+    stop_reason: str
+    usage: Usage | None
+    timing: Timing
+    operation: Operation = Operation.CONVERSE
+    events: tuple[str, ...] = ()
+    complete: bool = True
+    request_id: str = ""
+
+    @property
+    def text(self) -> str:
+        """The answer's text; reasoning is never part of it."""
+        return "".join(b.text for b in self.content if isinstance(b, Text))
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(b.text for b in self.content if isinstance(b, Reasoning))
+
+    @property
+    def tool_uses(self) -> tuple[ToolUse, ...]:
+        return tuple(b for b in self.content if isinstance(b, ToolUse))
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedReply:
+    """The answer to an EmbedRequest: one vector per text, in order. `usage` is None where the
+    vendor's body tells no token count.
+    """
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage | None
+    timing: Timing
+    operation: Operation = Operation.EMBED
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call that brought no usable answer, diagnosed. `partial` is what a broken stream had
+    delivered.
+    """
+
+    reason: Reason
+    message: str
+    code: str = ""
+    http_status: int | None = None
+    operation: Operation = Operation.CONVERSE
+    request_id: str = ""
+    timing: Timing = field(default_factory=lambda: Timing(0.0))
+    partial: Reply | None = None
+
+    def after(self, total_ms: float) -> Failure:
+        """The same failure with the time it took."""
+        return replace(self, timing=replace(self.timing, total_ms=total_ms))
+
+
+Outcome = Reply | EmbedReply | Failure
+AnyRequest = Request | EmbedRequest

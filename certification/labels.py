@@ -1,0 +1,135 @@
+"""How the closed vocabularies are shown to people: a sign and words for each status, words for
+states, reasons and owners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from certification.reasons import ErrorCategory, Owner, Reason, Status
+
+
+@dataclass(frozen=True)
+class Look:
+    """The sign and the words of a status. Colour comes from the stylesheet and is never the only
+    sign.
+    """
+
+    symbol: str
+    label: str | Promise
+
+
+STATUSES: dict[str, Look] = {
+    Status.CERTIFIED: Look("✓", pgettext_lazy("status", "certified")),
+    Status.QUALITY_WARNING: Look("!", pgettext_lazy("status", "quality warning")),
+    Status.FAILED: Look("✕", pgettext_lazy("status", "failed")),
+    Status.PERMISSION_REQUIRED: Look("⊘", pgettext_lazy("status", "permission required")),
+    Status.CONFIGURATION_REQUIRED: Look("◇", pgettext_lazy("status", "configuration required")),
+    Status.PENDING: Look("…", pgettext_lazy("status", "pending")),
+    Status.NOT_TESTED: Look("○", pgettext_lazy("status", "not tested")),
+}
+RUNNING = Look("↻", pgettext_lazy("status", "running"))
+EXPIRED = Look("◷", pgettext_lazy("status", "expired"))
+
+CASE_VERDICTS: dict[str, Look] = {
+    "passed": Look("✓", pgettext_lazy("case", "passed")),
+    "failed": Look("✕", pgettext_lazy("case", "failed")),
+    "flaky": Look("!", pgettext_lazy("case", "flaky")),
+    "invalid": Look("…", pgettext_lazy("case", "invalid")),
+    "skipped": Look("○", pgettext_lazy("case", "skipped")),
+}
+
+OWNERS: dict[str, str | Promise] = {
+    Owner.OURS: _("us"),
+    Owner.ACCOUNT: _("the AWS account"),
+    Owner.AWS: _("AWS"),
+    Owner.MODEL: _("the model"),
+}
+
+# Who can do what a fix says, by the word that is stored with it (`bedrock.fixes`).
+DOERS: dict[str, str | Promise] = {
+    "operator": _("operator"),
+    "AWS account administrator": _("AWS account administrator"),
+    "AWS organization administrator": _("AWS organization administrator"),
+    "network administrator": _("network administrator"),
+    "AWS Support, asked by the account administrator": _(
+        "AWS Support, asked by the account administrator"
+    ),
+    "nobody": _("nobody"),
+}
+
+CATEGORIES: dict[str, str | Promise] = {
+    ErrorCategory.UNAVAILABLE: _("unavailable"),
+    ErrorCategory.PERMISSION_ERROR: _("permission"),
+    ErrorCategory.MODEL_ACCESS: _("model access"),
+    ErrorCategory.AUTHENTICATION_ERROR: _("authentication"),
+    ErrorCategory.CONFIGURATION_ERROR: _("configuration"),
+    ErrorCategory.PROVISIONING_REQUIRED: _("provisioning required"),
+    ErrorCategory.RATE_LIMIT: _("rate limit"),
+    ErrorCategory.QUOTA_EXCEEDED: _("quota exceeded"),
+    ErrorCategory.TIMEOUT: _("timeout"),
+    ErrorCategory.NETWORK_ERROR: _("network"),
+    ErrorCategory.SERVICE_ERROR: _("service error"),
+    ErrorCategory.CONTENT_BLOCKED: _("content blocked"),
+    ErrorCategory.QUALITY_ISSUE: _("quality"),
+    ErrorCategory.UNKNOWN_ERROR: _("unknown error"),
+}
+
+REASONS: dict[str, str | Promise] = {
+    Reason.IAM_DENIED: _("denied by an IAM policy"),
+    Reason.SCP_DENIED: _("denied by an organization policy"),
+    Reason.API_KEY_DENIED: _("API key denied"),
+    Reason.MARKETPLACE_SUBSCRIPTION: _("Marketplace subscription missing"),
+    Reason.PAYMENT_INSTRUMENT: _("payment method missing or refused"),
+    Reason.USE_CASE_FORM: _("use case form not submitted"),
+    Reason.MODEL_ACCESS_NOT_GRANTED: _("model access not granted"),
+    Reason.ENTITLEMENT_MISMATCH: _("account not entitled to the model"),
+    Reason.ACCOUNT_BLOCKED: _("account blocked"),
+    Reason.COUNTRY_NOT_SUPPORTED: _("country not supported"),
+    Reason.LEGACY_BLOCKED: _("legacy model, blocked for this account"),
+    Reason.END_OF_LIFE: _("model retired"),
+    Reason.NOT_IN_REGION: _("not available in this region"),
+    Reason.UNKNOWN_MODEL: _("model unknown to Bedrock"),
+    Reason.NOT_ON_BEDROCK_RUNTIME: _("not reachable through bedrock-runtime"),
+    Reason.REGION_NOT_ENABLED: _("region not enabled in the account"),
+    Reason.NEEDS_INFERENCE_PROFILE: _("needs an inference profile"),
+    Reason.NEEDS_PROVISIONED_THROUGHPUT: _("needs provisioned throughput"),
+    Reason.PARAMETER_NOT_SUPPORTED: _("parameter not supported"),
+    Reason.MODALITY_NOT_SUPPORTED: _("modality not supported"),
+    Reason.MALFORMED_REQUEST: _("malformed request"),
+    Reason.CLIENT_MISCONFIGURED: _("our client is misconfigured"),
+    Reason.THROTTLED_REQUESTS: _("too many requests"),
+    Reason.THROTTLED_TOKENS: _("too many tokens"),
+    Reason.DAILY_TOKENS: _("daily token quota used up"),
+    Reason.ZERO_QUOTA: _("quota is zero"),
+    Reason.CREDENTIALS_MISSING: _("AWS credentials missing"),
+    Reason.CREDENTIALS_INVALID: _("AWS credentials invalid"),
+    Reason.CREDENTIALS_EXPIRED: _("AWS credentials expired"),
+    Reason.CLOCK_SKEW: _("clock is wrong"),
+    Reason.READ_TIMEOUT: _("no answer in time"),
+    Reason.CONNECT_TIMEOUT: _("no connection in time"),
+    Reason.MODEL_TIMEOUT: _("model took too long"),
+    Reason.DEADLINE: _("the run's time was over"),
+    Reason.DNS: _("host name not found"),
+    Reason.CONNECTION_REFUSED: _("connection refused"),
+    Reason.TLS: _("TLS failure"),
+    Reason.PROXY: _("proxy failure"),
+    Reason.INTERNAL_ERROR: _("internal error of AWS"),
+    Reason.SERVICE_UNAVAILABLE: _("service unavailable"),
+    Reason.MODEL_NOT_READY: _("model not ready"),
+    Reason.MODEL_ERROR: _("model error"),
+    Reason.STREAM_ERROR: _("error inside the stream"),
+    Reason.STREAM_TRUNCATED: _("stream cut short"),
+    Reason.STREAM_CORRUPT: _("stream corrupted"),
+    Reason.BAD_RESPONSE: _("unreadable response"),
+    Reason.GUARDRAIL: _("blocked by a guardrail"),
+    Reason.CONTENT_FILTER: _("blocked by a content filter"),
+    Reason.CONTEXT_TOO_LONG: _("context too long"),
+    Reason.GATE_FAILED: _("a gate was not passed"),
+    Reason.QUALITY_BELOW_LINE: _("quality below the line"),
+    Reason.UNKNOWN: _("unknown cause"),
+}

@@ -1,0 +1,26 @@
+"""What operations hang onto the workers: their health server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery.signals import worker_ready
+from django.conf import settings
+
+from certification.monitoring import worker_health
+
+log = structlog.get_logger(__name__)
+
+
+@worker_ready.connect
+def show_health(**_kwargs: Any) -> None:
+    """Answer health probes once the worker takes messages. A taken port is told and costs nothing
+    else.
+    """
+    if not settings.WORKER_HEALTH_PORT:
+        return
+    try:
+        worker_health.serve(settings.WORKER_HEALTH_HOST, settings.WORKER_HEALTH_PORT)
+    except OSError as error:
+        log.error("health_port_taken", port=settings.WORKER_HEALTH_PORT, error=str(error))

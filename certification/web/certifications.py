@@ -1,0 +1,106 @@
+"""Where one model stands in one region, with what proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from certification.models import (
+    TERMINAL,
+    AIModel,
+    CertificationRun,
+    ModelCertification,
+    Region,
+    Route,
+    RunJudgement,
+    TestResult,
+)
+from certification.reasons import Status
+
+RUNS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A pair's certification (None when it was never tested), the run that says why, its results,
+    and the last runs.
+
+    `judged_again` is the last judgement of that run after its own: under a newer policy, or beside
+    other regions.
+    """
+
+    model: AIModel
+    region: Region
+    certification: ModelCertification | None
+    routes: Sequence[Route]
+    runs: Sequence[CertificationRun]
+    results: Sequence[TestResult]
+    now: datetime
+    judged_again: RunJudgement | None = None
+
+    @property
+    def status(self) -> str:
+        """The standing; for an expired one, what it was."""
+        row = self.certification
+        if row is None:
+            return Status.NOT_TESTED
+        return (
+            row.previous_status
+            if row.status == Status.NOT_TESTED and row.expired_at
+            else row.status
+        )
+
+    @property
+    def expired(self) -> bool:
+        row = self.certification
+        if row is None:
+            return False
+        return bool(row.expired_at) or (row.expires_at is not None and row.expires_at <= self.now)
+
+    @property
+    def active(self) -> CertificationRun | None:
+        return next((run for run in self.runs if not run.is_finished), None)
+
+    @property
+    def last(self) -> CertificationRun | None:
+        """The last finished run, which is the one whose results are shown."""
+        return next((run for run in self.runs if run.is_finished), None)
+
+    @property
+    def proof(self) -> CertificationRun | None:
+        """The run that the standing rests on; the last one where none does."""
+        return (self.certification.run if self.certification else None) or self.last
+
+    @property
+    def later_without_verdict(self) -> bool:
+        """Whether a newer run ended without moving the standing."""
+        return self.last is not None and self.proof is not None and self.last.pk != self.proof.pk
+
+
+def load(model: AIModel, region: Region, now: datetime) -> Detail:
+    """Everything about a model in a region, in five queries."""
+    certification = (
+        ModelCertification.objects.filter(model=model, region=region)
+        .select_related("run", "run__job")
+        .first()
+    )
+    runs = list(
+        CertificationRun.objects.filter(model=model, region=region).order_by("-created_at")[
+            :RUNS_SHOWN
+        ]
+    )
+    last = next((run for run in runs if run.status in TERMINAL), None)
+    proof = (certification.run if certification else None) or last
+    return Detail(
+        model=model,
+        region=region,
+        certification=certification,
+        routes=sorted(model.routes.filter(region=region), key=lambda route: route.preference),
+        runs=runs,
+        results=list(last.results.defer("trials").order_by("pk")) if last else [],
+        now=now,
+        judged_again=RunJudgement.objects.filter(run=proof).order_by("judged_at").last()
+        if proof
+        else None,
+    )

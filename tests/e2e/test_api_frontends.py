@@ -1,0 +1,161 @@
+"""A day of the two frontends in literal JSON, against real workers: what they send, and what they
+read in the answers.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from certification.models import AIModel, User
+from tests.api import Api
+from tests.e2e.test_reliability import PATIENCE_S, House, house, wait_until
+
+__all__ = ["house"]  # the fixture
+
+NOVA = "amazon.nova-lite-v1:0"
+PASSWORD = "a long password of Ana's"
+
+
+@pytest.fixture
+def ana(house: House) -> User:
+    """An operator; of all models only a few are active, so that a day does not take one."""
+    few = [NOVA, "amazon.nova-micro-v1:0", "openai.gpt-oss-20b-1:0", "amazon.titan-embed-text-v2:0"]
+    AIModel.objects.exclude(api_model_id__in=few).update(is_active=False)
+    return User.objects.create_user("ana@example.org", PASSWORD, "operator", name="Ana")
+
+
+def poll(api: Api, job_id: str) -> Any:
+    """As the console does, only more often than every three seconds."""
+    deadline = time.monotonic() + PATIENCE_S
+    seen = []
+    while time.monotonic() < deadline:
+        job = api.get(f"certification-queue/jobs/{job_id}")
+        seen.append(job["progress"])
+        assert seen == sorted(seen), "progress never goes back"
+        if job["status"] in ("COMPLETED", "FAILED", "CANCELLED"):
+            return job
+        time.sleep(0.3)
+    raise AssertionError(job)
+
+
+def test_the_days_of_the_console_and_of_the_chat_product(ana: User, house: House) -> None:
+    house.worker()
+    login = Api().post("auth/login", {"email": "ana@example.org", "password": PASSWORD})
+    assert login.keys() >= {"token", "user"}
+    api = Api(credential=login["token"])
+    look_around(api)
+    job = certify_everything(api)
+    read_the_history(api, job)
+    cancel_another(api)
+    ask_as_the_chat_product(api)
+
+
+def look_around(api: Api) -> None:
+    regions = api.get("certification-queue/regions")
+    assert {"id": "us-east-1", "name": "US East (N. Virginia)"}.items() <= regions[
+        0
+    ].items() or any(
+        region["id"] == "us-east-1" and region["name"] == "US East (N. Virginia)"
+        for region in regions
+    )
+    aws = api.get("certification-queue/aws-status")
+    assert aws.keys() >= {
+        "configured",
+        "valid",
+        "message",
+        "region",
+        "modelsAvailable",
+        "accessKeyPreview",
+        "backend",
+        "error",
+    }
+    assert (aws["configured"], aws["valid"], aws["backend"]) == (True, True, "emulator")
+    assert aws["modelsAvailable"] > 0
+    stats = api.get("certification-queue/stats")
+    counts = stats["queue"]["queue"]
+    assert counts.keys() >= {"waiting", "active", "completed", "failed", "delayed", "paused"}
+    assert stats["queue"]["workers"] == 1
+    assert stats["recentCertifications"] == []
+
+
+def certify_everything(api: Api) -> Any:
+    body = {"regions": ["us-east-1", "us-west-2"], "tier": "quick"}
+    started = api.post("certification-queue/certify-all", body, status=201)
+    assert started.keys() >= {"jobId", "totalJobs", "regions", "status"}
+    assert (started["status"], started["regions"]) == ("QUEUED", ["us-east-1", "us-west-2"])
+    job = poll(api, started["jobId"])
+    assert job["status"] == "COMPLETED"
+    assert (job["type"], job["progress"]) == ("ALL_MODELS", 100)
+    assert (
+        job["processedModels"]
+        == job["totalModels"]
+        == started["totalJobs"]
+        == len(job["certifications"])
+    )
+    assert job["successCount"] + job["failureCount"] == job["totalModels"]
+    assert job["duration"] > 0
+    for run in job["certifications"]:
+        assert run["model"]["name"]
+        assert run["passed"] is (run["verdict"] == "certified")
+        assert run["passed"] or run["errorMessage"]
+    assert job["successCount"] >= 3
+    return job
+
+
+def read_the_history(api: Api, job: Any) -> None:
+    page = api.get("certification-queue/history?page=1&limit=20")
+    assert page["pagination"] == {"page": 1, "limit": 20, "total": 1, "totalPages": 1}
+    [found] = page["jobs"]
+    assert found["id"] == job["id"]
+    assert "certifications" not in found
+    expanded = api.get(f"certification-queue/jobs/{found['id']}")
+    assert {run["model"]["apiModelId"] for run in expanded["certifications"]} >= {
+        NOVA,
+        "amazon.nova-micro-v1:0",
+    }
+    stats = api.get("certification-queue/stats")
+    assert sum(entry["count"] for entry in stats["certificationsByStatus"]) == job["totalModels"]
+    assert len(stats["recentCertifications"]) == min(10, job["totalModels"])
+    wait_until(
+        lambda: api.get("certification-queue/stats")["successRate24h"],
+        "the day's figures are seconds old",
+    )
+
+
+def cancel_another(api: Api) -> None:
+    body = {"modelIds": [NOVA], "regions": ["eu-west-1", "eu-central-1", "eu-north-1"]}
+    job_id = api.post("certification-queue/certify-multiple", body, status=201)["jobId"]
+    answer = api.delete(f"certification-queue/jobs/{job_id}")
+    assert (answer["jobId"], answer["status"]) == (job_id, "CANCELLED")
+    job = poll(api, job_id)
+    assert job["status"] == "CANCELLED"
+    assert api.get("certification-queue/history?status=CANCELLED")["pagination"]["total"] == 1
+
+
+def ask_as_the_chat_product(api: Api) -> None:
+    now = int(time.time() * 1000)
+    page = api.get(
+        f"certification-queue/certifications?modelId={NOVA}&limit=100&_t={now}&providerId=bedrock"
+    )
+    found = {entry["region"]: entry for entry in page["certifications"]}
+    assert found["us-east-1"]["status"] == "certified"
+    assert (
+        found["us-east-1"].items()
+        >= {"modelId": NOVA, "passed": True, "isExpired": False, "backend": "emulator"}.items()
+    )
+    assert 0 <= found["us-east-1"]["score"] <= 100
+    assert found["us-east-1"]["rating"] in "ABCDEF"
+    assert found["us-east-1"]["avgLatencyMs"] > 0
+    assert found["sa-east-1"]["status"] == "not_tested"
+    certified = api.get(f"certification-queue/certifications?status=CERTIFIED&limit=100&_t={now}")[
+        "certifications"
+    ]
+    assert {entry["modelId"] for entry in certified} >= {NOVA}
+    assert {entry["status"] for entry in certified} == {"certified"}
+    failed = api.get(f"certification-queue/certifications?status=FAILED&limit=100&_t={now}")[
+        "certifications"
+    ]
+    assert all(not entry["passed"] and entry["errorMessage"] for entry in failed)

@@ -1,0 +1,130 @@
+"""`manage.py demo`: everything from nothing, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certification.management.commands import demo
+from certification.models import CertificationJob, State
+from certification.stack import embedded
+from tests.integration.test_commands_jobs import job
+from tests.paths import PROJECT
+
+
+def test_the_demo_runs_from_nothing_and_leaves_nothing_running(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_", "DATABASE_"))
+    }
+    environment = kept | {"MYIA_ROOT": str(tmp_path), "DJANGO_SETTINGS_MODULE": "myia.settings"}
+    try:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "manage.py",
+                "demo",
+                "--regions",
+                "sa-east-1",
+                "--time-scale",
+                "0",
+                "--json",
+            ],
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        told = json.loads(done.stdout)
+        assert told["status"] == "COMPLETED"
+        assert told["backend"] == "emulator"
+        assert len(told["runs"]) == sum(told["verdicts"].values()) > 30
+        assert told["verdicts"]["certified"] > 10
+        assert not embedded.running(tmp_path, redis=False)
+        assert not embedded.running(tmp_path, database=False)
+        assert not _processes_of(tmp_path)
+    finally:
+        embedded.stop(tmp_path)
+
+
+def test_a_second_demo_says_that_one_runs_and_harms_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_", "DATABASE_"))
+    }
+    environment = kept | {"MYIA_ROOT": str(tmp_path), "DJANGO_SETTINGS_MODULE": "myia.settings"}
+    command = [sys.executable, "manage.py", "demo", "--regions", "sa-east-1", "--time-scale", "0"]
+    try:
+        first = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with first:
+            assert first.stdout
+            # it has its servers and its emulator
+            next(line for line in first.stdout if "recorded latencies" in line)
+            second = subprocess.run(
+                command,
+                cwd=PROJECT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert first.poll() is None
+            rest = first.stdout.read()
+        assert second.returncode == 1
+        assert second.stderr.startswith("CommandError: A demo is running here already.")
+        assert second.stdout == ""
+        assert first.returncode == 0
+        assert "Every result is from the" in rest
+        assert not _processes_of(tmp_path)
+    finally:
+        embedded.stop(tmp_path)
+
+
+def _processes_of(root: Path) -> list[bytes]:
+    """Command lines of the processes of the installation at `root`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"MYIA_ROOT={root}\0".encode() in entry.read_bytes():
+                found.append((entry.parent / "cmdline").read_bytes())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.django_db
+def test_the_demo_clears_what_a_killed_one_left_and_nothing_else(
+    catalogue: None, settings: Any
+) -> None:
+    settings.CERTIFICATION_QUEUE_NAME = "demo-9"  # nobody listens at port 9
+    left = job("amazon.nova-lite-v1:0")
+    settings.CERTIFICATION_QUEUE_NAME = "model-certification"
+    other = job("amazon.nova-pro-v1:0")
+    demo.end_broken_off_demos()
+    states = dict(CertificationJob.objects.values_list("pk", "status"))
+    assert states[left.pk] == State.CANCELLED
+    assert states[other.pk] in (State.PENDING, State.QUEUED)

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from django.conf import LazySettings
+
+from certification.stack import control, embedded, supervisor
+from certification.stack.supervisor import Files, ProcessRecord, Program, Supervisor
+from tests.paths import PROJECT
+
+OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('ready'); signal.pause()"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready')\nwhile True: signal.pause()"
+
+
+def program(name: str, code: str, stage: int = 1, **more: Any) -> Program:
+    return Program(name, (sys.executable, "-c", code), stage, **more)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Running:
+    """A supervisor in a thread of its own, and what it said."""
+
+    def __init__(self, where: Files, table: list[Program]) -> None:
+        where.make()
+        self.where = where
+        self.said: list[tuple[str, str]] = []
+        self._thread = threading.Thread(target=self._run, args=(table,))
+        self._thread.start()
+
+    def _run(self, table: list[Program]) -> None:
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            # Signals belong to the main thread; here stop() is called directly.
+            loop.add_signal_handler = lambda *_: None  # type: ignore[method-assign]
+            self.loop = loop
+            self.supervisor = Supervisor(
+                table,
+                where=self.where,
+                cwd=PROJECT,
+                say=lambda name, line: self.said.append((name, line)),
+            )
+            await self.supervisor.run()
+
+        asyncio.run(main())
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not is_so():
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.02)
+
+    def heard(self, name: str, words: str) -> bool:
+        return any(speaker == name and words in line for speaker, line in self.said)
+
+    def started(self, name: str) -> ProcessRecord:
+        self.until(lambda: any(process.name == name for process in self.where.read()[1]))
+        return next(process for process in self.where.read()[1] if process.name == name)
+
+    def stop(self) -> None:
+        self.loop.call_soon_threadsafe(self.supervisor.stop)
+
+    def join(self) -> None:
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    running: list[Running] = []
+
+    def starter(*table: Program) -> Running:
+        running.append(Running(Files(tmp_path), list(table)))
+        return running[-1]
+
+    yield starter
+    for each in running:
+        if each._thread.is_alive():
+            each.stop()
+            each.stop()
+            each.join()
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", OBEDIENT], start_new_session=True, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def left_behind(process: subprocess.Popen[bytes], created: float) -> ProcessRecord:
+    return ProcessRecord("web", process.pid, created, None, "", "", 0, 5, 2, "")
+
+
+def test_everything_stops_in_the_reverse_order_of_its_start(start: Callable[..., Running]) -> None:
+    table = [
+        program(name, OBEDIENT, stage)
+        for stage, name in enumerate(["emulator", "worker", "web", "beat"])
+    ]
+    running = start(*table)
+    running.until(lambda: all(running.heard(each.name, "ready") for each in table))
+    pids = [running.started(each.name).pid for each in table]
+    running.stop()
+    running.join()
+    stopped = [
+        line.split()[0]
+        for name, line in running.said
+        if name == "myia" and line.endswith("stopped")
+    ]
+    assert stopped == ["beat", "web", "worker", "emulator"]
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not running.where.state.exists()
+
+
+def test_a_program_that_crashes_is_started_again_after_a_pause_that_grows(
+    start: Callable[..., Running],
+) -> None:
+    running = start(
+        program("web", "print('trying'); raise SystemExit(3)"), program("beat", OBEDIENT)
+    )
+    running.until(
+        lambda: running.heard(
+            "myia", "web failed with exit code 3 after 0 s; it starts again in 2 s"
+        )
+    )
+    assert running.heard("myia", "web failed with exit code 3 after 0 s; it starts again in 1 s")
+    assert [name for name, line in running.said if line == "trying"] == ["web", "web"]
+    running.stop()
+    running.join()
+
+
+def test_a_killed_program_comes_back_with_another_pid(start: Callable[..., Running]) -> None:
+    running = start(program("worker", OBEDIENT))
+    running.until(lambda: running.heard("worker", "ready"))
+    first = running.started("worker")
+    os.kill(first.pid, signal.SIGKILL)
+    running.until(lambda: running.started("worker").pid != first.pid)
+    assert running.heard("myia", "worker was ended by SIGKILL")
+    assert running.started("worker").restarts == 1
+
+
+def test_a_program_that_does_not_end_is_killed_after_its_time_and_named(
+    start: Callable[..., Running],
+) -> None:
+    running = start(
+        program("worker", STUBBORN, drain_seconds=1, on_kill="its runs are taken up again")
+    )
+    running.until(lambda: running.heard("worker", "ready"))
+    running.stop()
+    running.join()
+    assert running.heard(
+        "myia", "worker was killed: it did not end within 1 s; its runs are taken up again"
+    )
+
+
+def test_a_second_ctrl_c_waits_for_nobody(start: Callable[..., Running]) -> None:
+    running = start(program("worker", STUBBORN, drain_seconds=600))
+    running.until(lambda: running.heard("worker", "ready"))
+    running.stop()
+    running.stop()
+    running.join()
+    assert running.heard("myia", "worker was killed: on request")
+
+
+def test_a_program_that_is_not_there_is_a_sentence(start: Callable[..., Running]) -> None:
+    running = start(Program("flower", ("/nowhere/flower",), 1))
+    running.until(lambda: running.heard("flower", "cannot be started"))
+    running.stop()
+    running.join()
+
+
+def test_children_of_a_killed_program_are_ended_with_it(start: Callable[..., Running]) -> None:
+    code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]).pid); sys.exit(1)"
+    running = start(program("web", code))
+    running.until(lambda: any(line.isdigit() for _, line in running.said))
+    child = next(int(line) for _, line in running.said if line.isdigit())
+    running.until(
+        lambda: (
+            not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+        )
+    )
+    running.stop()
+    running.join()
+
+
+def test_logs_are_files_by_program_and_lines_with_their_name(tmp_path: Path) -> None:
+    where = Files(tmp_path)
+    where.make()
+    written: list[str] = []
+    log = supervisor.Log(where, written.append, follow=True, colour=True)
+    log("web", "hello")
+    log.close()
+    assert (where.logs / "web.log").read_text() == "hello\n"
+    assert written == ["\x1b[36mweb         | \x1b[0mhello"]
+    quiet = supervisor.Log(where, written.append, follow=False, colour=False)
+    quiet("web", "unheard")
+    quiet("myia", "web failed")
+    quiet.close()
+    assert written[1:] == ["myia        | web failed"]
+
+
+def test_only_one_supervisor_runs_in_a_project(tmp_path: Path) -> None:
+    where = Files(tmp_path)
+    with (
+        where.hold(),
+        pytest.raises(supervisor.StackError, match="already running here"),
+        where.hold(),
+    ):
+        pass
+    with where.hold():
+        pass
+
+
+def test_what_a_killed_supervisor_left_is_ended(
+    tmp_path: Path, settings: LazySettings, sleeper: subprocess.Popen[bytes]
+) -> None:
+    settings.MYIA_DIR = tmp_path
+    control.files().make()
+    control.files().write([left_behind(sleeper, psutil.Process(sleeper.pid).create_time())])
+    told: list[str] = []
+    assert control.end_leftovers(told.append) == 1
+    assert sleeper.wait(5) == 0
+    assert told == [f"web (pid {sleeper.pid}) was left by a supervisor that died; ending it"]
+
+
+def test_a_recycled_pid_is_left_alone(
+    tmp_path: Path, settings: LazySettings, sleeper: subprocess.Popen[bytes]
+) -> None:
+    settings.MYIA_DIR = tmp_path
+    control.files().make()
+    control.files().write([left_behind(sleeper, psutil.Process(sleeper.pid).create_time() - 100)])
+    assert control.end_leftovers(print) == 0
+    assert sleeper.poll() is None
+
+
+def test_a_taken_port_is_named_with_its_holder_and_a_way_out(settings: LazySettings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        settings.PORT = holder.getsockname()[1]
+        web = control.select(control.programs(), ["web"])
+        with pytest.raises(supervisor.StackError) as refused:
+            control.check_ports(web)
+    sentence = str(refused.value)
+    assert sentence.startswith(f"Port {settings.PORT} (web) is taken by pid {os.getpid()}: ")
+    assert "pytest" in sentence
+    assert f"choose another port: PORT={settings.PORT + 10}" in sentence
+
+
+def test_a_click_has_a_worker_that_no_sweep_can_fill() -> None:
+    queues = {
+        each.name: each.argv[each.argv.index("--queues") + 1]
+        for each in control.select(control.programs(), ["worker"])
+    }
+    assert queues == {
+        "worker": "model-certification,maintenance",
+        "worker-bulk": "model-certification.bulk",
+    }
+
+
+def test_the_procfile_starts_the_same_processes(settings: LazySettings) -> None:
+    settings.PORT, settings.WORKER_HEALTH_PORT, settings.EMULATOR_PORT = 3001, 3002, 4599
+    lines = dict(line.split(": ", 1) for line in (PROJECT / "Procfile").read_text().splitlines())
+    table = {each.name: each for each in control.programs()}
+    assert set(lines) == set(table)
+    for name, each in table.items():
+        # What the shell makes of the line, with no variable set and the program replaced by one
+        # that tells.
+        told = subprocess.run(
+            [
+                "sh",
+                "-c",
+                'python() { echo "$@"; }; gunicorn() { echo "$@"; }; celery() { echo "$@"; }; '
+                + lines[name].replace("exec ", ""),
+            ],
+            env={"FLOWER_BASIC_AUTH": "me:mine"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        assert told == [
+            word for word in each.argv[1:] if word not in {"-m", "celery", "gunicorn"}
+        ], name
+
+
+def test_the_procfile_starts_no_flower_without_a_password() -> None:
+    flower = next(
+        line
+        for line in (PROJECT / "Procfile").read_text().splitlines()
+        if line.startswith("flower: ")
+    )
+    refused = subprocess.run(
+        ["sh", "-c", flower.removeprefix("flower: ")],
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode
+    assert "Set FLOWER_BASIC_AUTH=user:password" in refused.stderr
+
+
+def test_an_unknown_process_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        supervisor.StackError, match="no process 'wbe' here: emulator, worker, worker-bulk, web"
+    ):
+        control.select(control.programs(), ["wbe"])
+
+
+def test_the_emulator_is_left_out_where_calls_go_elsewhere(settings: LazySettings) -> None:
+    assert "emulator" in [each.name for each in control.programs()]
+    settings.BEDROCK_ENDPOINT_URL = "http://127.0.0.1:9"
+    assert "emulator" not in [each.name for each in control.programs()]
+
+
+def test_a_password_for_flower_is_drawn_once_for_its_owner_only(
+    tmp_path: Path, settings: LazySettings
+) -> None:
+    settings.MYIA_DIR = tmp_path
+    settings.FLOWER_BASIC_AUTH = ""
+    login = control.flower_login()
+    assert login == control.flower_login()
+    assert len(login.partition(":")[2]) >= 20
+    assert control.secrets_file().stat().st_mode & 0o777 == 0o600
+    settings.FLOWER_BASIC_AUTH = "me:mine"
+    assert control.flower_login() == "me:mine"
+
+
+@pytest.fixture
+def manage(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """`manage.py` for an installation of its own: own data, own ports."""
+    ports = {
+        name: str(free_port())
+        for name in ("PORT", "WORKER_HEALTH_PORT", "FLOWER_PORT", "EMULATOR_PORT")
+    }
+    environment = {**os.environ, **ports, "MYIA_ROOT": str(tmp_path), "BEDROCK_BACKEND": "emulator"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
+        )
+
+    yield run
+    run("down")
+    embedded.stop(tmp_path)
+
+
+def test_up_status_restart_and_down_on_real_processes(
+    manage: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    down = manage("status")
+    assert down.returncode == 1
+    assert "down" in down.stdout
+
+    up = manage("up", "--detach", "web", "emulator")
+    assert up.returncode == 0, up.stdout + up.stderr
+    again = manage("up")
+    assert again.returncode == 1
+    assert again.stderr.strip().startswith("CommandError: MyIA is already running here.")
+
+    found = manage("status", "--json")
+    assert found.returncode == 0, found.stdout
+    processes = {each["process"]: each for each in json.loads(found.stdout)["processes"]}
+    assert set(processes) == {"postgres", "valkey", "supervisor", "web", "emulator"}
+    assert {each["state"] for each in processes.values()} == {"running"}
+    assert processes["web"]["memoryBytes"] > 10_000_000
+    children = {child.pid for child in psutil.Process(processes["web"]["pid"]).children()}
+
+    restarted = manage("restart", "web", "emulator")
+    assert restarted.returncode == 0, restarted.stdout + restarted.stderr
+    after = {
+        each["process"]: each for each in json.loads(manage("status", "--json").stdout)["processes"]
+    }
+    assert after["web"]["pid"] == processes["web"]["pid"]
+    assert not children & {child.pid for child in psutil.Process(after["web"]["pid"]).children()}
+    assert after["emulator"]["pid"] != processes["emulator"]["pid"]
+
+    stopped = manage("down")
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    assert "Everything is stopped." in stopped.stdout
+    assert not any(psutil.pid_exists(each["pid"]) and alive(each["pid"]) for each in after.values())
+    assert manage("down").stdout.strip() == "Nothing was running."
+
+
+def alive(pid: int) -> bool:
+    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -1,0 +1,92 @@
+"""Finished runs and standings for tests of pages, made by the models' own methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from certification.engine import dispatch
+from certification.models import (
+    AIModel,
+    CertificationJob,
+    CertificationRun,
+    ModelCertification,
+    Region,
+    RunOutcome,
+    State,
+    TestResult,
+    Tier,
+    User,
+)
+from certification.reasons import Reason, Status
+
+TTL = timedelta(days=30)
+
+
+def ask(
+    models: Iterable[AIModel], regions: Sequence[str], by: User | None = None
+) -> CertificationJob:
+    """A job that nobody works on: no worker belongs to these tests."""
+    options = dispatch.CertifyOptions(tier=Tier.QUICK, by=by)
+    return dispatch.certify(
+        list(models), list(Region.objects.filter(code__in=regions)), options
+    ).job
+
+
+def finish(
+    run: CertificationRun,
+    verdict: str,
+    *,
+    score: int | None = None,
+    rating: str = "",
+    reason: Reason | None = None,
+    message: str = "",
+    fix: dict[str, str] | None = None,
+    results: Sequence[tuple[str, str, str]] = (),
+) -> CertificationRun:
+    """Claim a run and end it with this verdict (none when ""); results are (case id, verdict,
+    sentence).
+    """
+    claimed = CertificationRun.objects.claim(run.pk, "a test")
+    assert claimed is not None
+    outcome = RunOutcome(
+        status=State.COMPLETED if verdict not in ("", Status.PENDING) else State.FAILED,
+        verdict=verdict,
+        passed=verdict == Status.CERTIFIED,
+        score=score,
+        rating=rating,
+        error_category=reason.category if reason else "",
+        error_reason=reason or "",
+        error_message=message,
+        fix=fix or {},
+        route=run.model.api_model_id,
+        route_kind="ON_DEMAND",
+        calls=12,
+    )
+    rows = [
+        TestResult(
+            run=claimed,
+            case_id=case,
+            category="contract",
+            kind="gate",
+            verdict=seen,
+            sentence=sentence,
+        )
+        for case, seen, sentence in results
+    ]
+    with transaction.atomic():
+        assert claimed.finish(outcome, rows)
+        ModelCertification.lock(claimed).record(claimed, timezone.now() + TTL)
+    return claimed
+
+
+def certify(
+    model: AIModel, region: str, verdict: str = Status.CERTIFIED, **outcome: object
+) -> CertificationRun:
+    """One finished run in a job of its own, with the standing it gives."""
+    if verdict == Status.CERTIFIED:
+        outcome = {"score": 89, "rating": "B", **outcome}
+    return finish(ask([model], [region]).runs.get(), verdict, **outcome)  # type: ignore[arg-type]

@@ -1,0 +1,224 @@
+"""What one run learns of a model's parameters, later runs need not ask again: through the engine,
+against the emulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from django.utils import timezone
+
+from certification.engine import dispatch, queue, runner
+from certification.engine.dispatch import CertifyOptions
+from certification.inference import Failure
+from certification.models import Acceptance, AIModel, CertificationRun
+from certification.models.catalogue import load_shipped
+from certification.reasons import Reason, Status
+from certification.suite import registry
+from certification.suite.case import ProbeCache, Ref, execute
+from tests.emulators import Probe
+from tests.unit.test_suite_full import expected, model
+
+LLAMA = "meta.llama3-3-70b-instruct-v1:0"  # takes no forced tool, no structured output
+OPUS = "anthropic.claude-opus-4-7"  # takes no temperature, and thinks adaptively only
+NOVA = "amazon.nova-lite-v1:0"
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def bedrock(
+    transactional_db: None, emulator: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Probe]:
+    load_shipped()
+    monkeypatch.setattr(queue, "publish_job", lambda _job: True)
+    redis.Redis.from_url(settings.REDIS_URL).flushall()
+    probe = Probe(emulator)
+    yield probe
+    probe.page("/_emulator/scenario", b'{"name": "healthy"}')
+    runner.worker().calls.shutdown()
+    runner.worker().bedrock.close()
+
+
+def certify(
+    model_id: str = LLAMA, region: str = "us-east-1", tier: str = "full"
+) -> CertificationRun:
+    found = dispatch.find_models([model_id]), dispatch.find_regions([region])
+    run = dispatch.certify(*found, CertifyOptions(tier=tier, seed=7)).job.runs.get()
+    assert runner.run(run.pk, runner.worker())
+    return CertificationRun.objects.select_related("model").get(pk=run.pk)
+
+
+def refused(run: CertificationRun, case_id: str) -> int:
+    """How many calls of a case the service refused."""
+    trials = run.results.get(case_id=case_id).trials
+    return sum("failure" in call for trial in trials for call in trial["calls"])
+
+
+def skipped_probes(run: CertificationRun, case_id: str) -> list[list[str]]:
+    return [trial.get("spared", []) for trial in run.results.get(case_id=case_id).trials]
+
+
+def known() -> dict[tuple[str, str], bool]:
+    return {(a.operation, a.feature): a.accepted for a in Acceptance.objects.all()}
+
+
+def test_a_second_run_sends_the_form_that_is_taken_at_once_and_judges_the_same(
+    bedrock: Probe,
+) -> None:
+    first = certify()
+    assert refused(first, "G11") == 1
+    assert refused(first, "J2") == 6  # of each trial, the structured form and then the forced tool
+    second = certify()
+    assert (refused(second, "G11"), refused(second, "J2")) == (0, 0)
+    assert skipped_probes(second, "G11") == [["Converse tool_choice"]]
+    assert (
+        skipped_probes(second, "J2") == [["Converse structured_output", "Converse tool_choice"]] * 3
+    )
+    assert second.calls == first.calls - 7
+    for name in ("verdict", "rating", "quality", "contract"):
+        assert getattr(second, name) == getattr(first, name)
+    assert second.environment["lacks"] == first.environment["lacks"]
+
+
+def test_what_was_learnt_in_one_region_spares_another_one_and_the_quick_tier(
+    bedrock: Probe,
+) -> None:
+    certify()
+    assert refused(certify(region="us-west-2"), "J2") == 0
+    assert refused(certify(tier="quick"), "G11") == 0
+
+
+def test_what_is_remembered_is_not_taken_for_seen_again(bedrock: Probe) -> None:
+    certify()
+    before = Acceptance.objects.get(feature="structured_output").seen_at
+    certify()
+    assert Acceptance.objects.get(feature="structured_output").seen_at == before
+
+
+def test_it_is_asked_again_after_some_days(bedrock: Probe) -> None:
+    certify()
+    Acceptance.objects.update(
+        seen_at=timezone.now() - Acceptance.RELEARN_AFTER - timedelta(hours=1)
+    )
+    again = certify()
+    assert refused(again, "J2") == 6
+    assert Acceptance.objects.get(feature="structured_output").seen_at > timezone.now() - timedelta(
+        hours=1
+    )
+
+
+def test_a_model_that_takes_temperature_is_known_to(bedrock: Probe) -> None:
+    certify(NOVA)
+    assert known()["Converse", "temperature"] is True
+    assert known()["Converse", "tool_choice"] is True
+    assert skipped_probes(certify(NOVA), "D1") == [[]] * 5
+
+
+def test_the_newest_claude_is_asked_adaptively_at_once(bedrock: Probe) -> None:
+    first = certify(OPUS)
+    assert (refused(first, "R3"), refused(first, "D1")) == (3, 5)
+    assert first.results.get(case_id="R3").verdict == "passed"
+    assert known()["Converse", "thinking_budget"] is False
+    assert known()["Converse", "thinking_effort"] is True
+    assert known()["Converse", "temperature"] is False
+    second = certify(OPUS)
+    assert (refused(second, "R3"), refused(second, "D1")) == (0, 0)
+    assert second.results.get(case_id="R3").verdict == "passed"
+    [asked, _back] = second.results.get(case_id="R3").trials[0]["calls"]
+    assert asked["request"]["thinking_effort"] == "high"
+
+
+def remember(feature: str, message: str) -> None:
+    """A refusal that the emulator would never give."""
+    nova = AIModel.objects.get(api_model_id=NOVA)
+    said = {
+        "reason": Reason.MALFORMED_REQUEST,
+        "message": message,
+        "code": "ValidationException",
+        "http_status": 400,
+    }
+    region = dispatch.find_regions(["us-east-1"])[0]
+    Acceptance.learn(
+        nova.pk,
+        region.pk,
+        {("Converse", feature): {**said, "operation": "Converse"}},
+        timezone.now(),
+    )
+
+
+def test_what_an_answer_contradicts_is_unlearnt(bedrock: Probe) -> None:
+    remember("tool_choice", "toolChoice is not supported")
+    bedrock.scenario('[[rule]]\nweak = {case = "G11", accuracy = 0}')
+    run = certify(NOVA, tier="quick")
+    assert run.verdict == Status.FAILED
+    assert skipped_probes(run, "G11") == [
+        ["Converse tool_choice"],
+        [],
+        [],
+    ]  # the retries asked anew
+    assert known()["Converse", "tool_choice"] is True
+
+
+def test_a_form_that_is_refused_in_its_turn_makes_the_first_one_asked_again(bedrock: Probe) -> None:
+    remember("structured_output", "outputConfig is not supported")
+    remember("tool_choice", "toolChoice is not supported")
+    bedrock.scenario(
+        '[[rule]]\nmodel = "amazon.nova-lite*"\noperation = "Converse"\nnot_in_region = true\nafter = 1'
+    )
+    run = certify(NOVA)
+    assert skipped_probes(run, "J2")[0] == ["Converse structured_output", "Converse tool_choice"]
+    assert ("Converse", "structured_output") not in known()
+
+
+def test_a_belief_that_nothing_speaks_against_stays(bedrock: Probe) -> None:
+    remember("temperature", "temperature is not supported")
+    assert skipped_probes(certify(NOVA), "D1") == [["Converse temperature"]] * 5
+    assert known()["Converse", "temperature"] is False
+
+
+def test_what_the_catalogue_declares_is_asked_every_time(bedrock: Probe) -> None:
+    remember("temperature", "temperature is not supported")
+    nova = AIModel.objects.get(api_model_id=NOVA)
+    assert set(runner.known_refusals(nova)) == {("Converse", "temperature")}
+    nova.capabilities = [*nova.capabilities, "temperature"]
+    assert runner.known_refusals(nova) == {}
+
+
+def test_a_row_from_before_refusals_were_kept_is_asked_again(bedrock: Probe) -> None:
+    remember("temperature", "temperature is not supported")
+    Acceptance.objects.update(refusal={})
+    assert runner.known_refusals(AIModel.objects.get(api_model_id=NOVA)) == {}
+
+
+def test_no_case_but_those_with_another_form_is_ever_spared() -> None:
+    probing = {}
+    for case in registry.BY_ID.values():
+        probes = {
+            step.probe.feature for step in case.script(Ref(1, case.id, 0)).steps if step.probe
+        }
+        if probes:
+            probing[case.id] = probes
+    assert probing == {
+        "G11": {"tool_choice"},
+        "J2": {"structured_output", "tool_choice"},
+        "R3": {"thinking_budget", "thinking_effort"},
+        "D1": {"temperature"},
+    }
+
+
+def test_memory_spares_the_call_and_keeps_the_refusals_words() -> None:
+    script = registry.BY_ID["D1"].script(Ref(1, "D1", 0))
+    refusal = Failure(
+        Reason.PARAMETER_NOT_SUPPORTED, "temperature is deprecated", "ValidationException", 400
+    )
+    memory = ProbeCache({("Converse", "temperature"): refusal})
+    outcomes = execute(script, model(expected), memory=memory)
+    assert outcomes[0] is refusal
+    assert len(outcomes) == 3
+    assert memory.skipped == {("Converse", "temperature")}
+    assert memory.seen == {}

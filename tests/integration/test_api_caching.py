@@ -1,0 +1,278 @@
+"""Answers that processes share: the same bytes until something changes, 304 to who has them, the
+database when Valkey is away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import transaction
+from django.test import Client
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
+
+from certification.api import caching
+from certification.engine import sync
+from certification.lib import shared_cache
+from certification.models import AIModel, ModelCertification, Region, Route, User
+from tests.api import Api
+from tests.factories import ask, certify
+
+pytestmark = pytest.mark.django_db
+
+NOVA = "amazon.nova-lite-v1:0"
+AUTHENTICATION = 1
+
+
+@pytest.fixture(autouse=True)
+def shared_answers(settings: Any) -> Iterator[None]:
+    settings.API_CACHE_SECONDS = 15
+    cache.clear()
+    shared_cache.breaker.until = 0.0
+    yield
+    shared_cache.breaker.until = 0.0
+
+
+@pytest.fixture
+def api(viewer: User, catalogue: None) -> Api:
+    return Api(viewer)
+
+
+@pytest.fixture
+def nova(catalogue: None) -> AIModel:
+    return AIModel.objects.get(api_model_id=NOVA)
+
+
+def etag(api: Api, path: str) -> str:
+    api.get(path)
+    return str(api.response["ETag"])
+
+
+LIST = f"certification-queue/certifications?modelId={NOVA}&limit=100"
+PATHS = ["matrix", "certification-queue/certifications", LIST]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_kept_answer_costs_one_query_which_says_who_asks(
+    api: Api, path: str, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    first, tag = api.get(path), api.response["ETag"]
+    with django_assert_num_queries(AUTHENTICATION):
+        assert api.get(path) == first
+    assert api.response["ETag"] == tag
+    assert tag.startswith('"')
+    with django_assert_num_queries(AUTHENTICATION):
+        api.get(path, status=304, If_None_Match=tag)
+    with django_assert_num_queries(AUTHENTICATION):
+        api.get(path, status=304, If_None_Match=f'"other", W/{tag}')
+    assert api.response.content == b""
+    assert (api.response["ETag"], api.response["Cache-Control"]) == (tag, "private, no-cache")
+    assert "Authorization" in api.response["Vary"]
+    api.get(path, If_None_Match='"other"')
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_others_get_the_same_and_the_disabled_nothing(
+    api: Api,
+    operator: User,
+    viewer: User,
+    path: str,
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    tag = etag(api, path)
+    other = Api(operator)
+    with django_assert_num_queries(AUTHENTICATION):
+        assert etag(other, path) == tag
+    Api().get(path, status=401, If_None_Match=tag)
+    User.objects.filter(pk=viewer.pk).update(is_active=False)
+    api.get(path, status=401, If_None_Match=tag)
+    nobody = User.objects.create_user("new@example.org", "a-long-test-password")
+    Api(nobody).get(path, status=403, If_None_Match=tag)
+
+
+def change_standing(nova: AIModel) -> None:
+    certify(nova, "us-east-1")
+
+
+def change_model(nova: AIModel) -> None:
+    administrator = Client()
+    administrator.force_login(
+        User.objects.create_superuser("root@example.org", "a-long-test-password")
+    )
+    page = (
+        administrator.get(f"/admin/certification/aimodel/{nova.pk}/change/")
+        .context["adminform"]
+        .form
+    )
+    fields = {name: "" if value is None else value for name, value in page.initial.items()}
+    said = {
+        f"{inline}-{count}_FORMS": 0
+        for inline in ("routes", "acceptances")
+        for count in ("TOTAL", "INITIAL")
+    }
+    for name in ("input_modalities", "output_modalities", "capabilities"):
+        fields[name] = "[]"
+    response = administrator.post(
+        f"/admin/certification/aimodel/{nova.pk}/change/",
+        {**fields, **said, "name": "Renamed", "is_active": "on"},
+    )
+    assert response.status_code == 302, response.context["adminform"].form.errors
+
+
+def disable_region(_nova: AIModel) -> None:
+    administrator = Client()
+    administrator.force_login(
+        User.objects.create_superuser("root@example.org", "a-long-test-password")
+    )
+    chosen = {"action": "disable", "_selected_action": ["us-east-1"]}
+    assert administrator.post("/admin/certification/region/", chosen).status_code == 302
+
+
+def delete_routes(nova: AIModel) -> None:
+    administrator = Client()
+    administrator.force_login(
+        User.objects.create_superuser("root@example.org", "a-long-test-password")
+    )
+    chosen = {
+        "action": "delete_selected",
+        "post": "yes",
+        "_selected_action": list(nova.routes.values_list("pk", flat=True)),
+    }
+    assert administrator.post("/admin/certification/route/", chosen).status_code == 302
+
+
+def load_catalogue(nova: AIModel) -> None:
+    AIModel.objects.filter(pk=nova.pk).delete()
+    call_command("load_catalogue", verbosity=0)
+
+
+CHANGES = [change_standing, change_model, disable_region, delete_routes, load_catalogue]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_shows_at_once(
+    api: Api,
+    nova: AIModel,
+    change: Any,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    tags = {path: etag(api, path) for path in ("matrix", LIST)}
+    with django_capture_on_commit_callbacks(execute=True):
+        change(nova)
+    for path, tag in tags.items():
+        api.get(path, If_None_Match=tag)
+        assert api.response["ETag"] != tag
+
+
+def test_a_job_shows_at_once_and_so_does_its_end(
+    api: Api, nova: AIModel, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    def active() -> Any:
+        return api.get(f"{LIST}&region=us-east-1")["certifications"][0]["activeRun"]
+
+    assert active() is None
+    with django_capture_on_commit_callbacks(execute=True):
+        job = ask([nova], ["us-east-1"])
+    assert active()["jobId"] == str(job.pk)
+    with django_capture_on_commit_callbacks(execute=True):
+        job.cancel()
+    assert active() is None
+
+
+def test_later_judgements_and_expiry_begin_a_generation(
+    nova: AIModel, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    run = certify(nova, "us-east-1")
+    seen = {shared_cache.get("x").generation}
+    with django_capture_on_commit_callbacks(execute=True):
+        assert ModelCertification.rejudge(run, "failed", 10, "F")
+    seen.add(shared_cache.get("x").generation)
+    ModelCertification.objects.update(expires_at=timezone.now() - timedelta(days=1))
+    with django_capture_on_commit_callbacks(execute=True):
+        assert ModelCertification.objects.expire() == 1
+    seen.add(shared_cache.get("x").generation)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert ModelCertification.objects.expire() == 0
+        sync.apply([])
+    seen.add(shared_cache.get("x").generation)
+    assert len(seen) == 4
+
+
+def test_a_change_outdates_badges_too(
+    nova: AIModel,
+    client: Client,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    before = client.get(f"/badges/{NOVA}/us-east-1.json").json()
+    with django_capture_on_commit_callbacks(execute=True):
+        certify(nova, "us-east-1")
+    after = client.get(f"/badges/{NOVA}/us-east-1.json").json()
+    assert (before["status"], after["status"]) == ("not_tested", "certified")
+
+
+def test_nothing_is_kept_past_the_next_expiry(api: Api, nova: AIModel) -> None:
+    certify(nova, "us-east-1")
+    ModelCertification.objects.update(expires_at=timezone.now() + timedelta(seconds=0.5))
+    api.get("matrix")
+    time.sleep(0.6)
+    assert shared_cache.get(caching._key("matrix", {})).value is None
+    ModelCertification.objects.update(expires_at=timezone.now() - timedelta(seconds=0.5))
+    row = next(
+        row for row in api.get("matrix?region=us-east-1")["models"] if row["apiModelId"] == NOVA
+    )
+    assert row["cells"][0][3] & 1
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_valkey_the_database_answers(
+    api: Api,
+    nova: AIModel,
+    path: str,
+    settings: Any,
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    tag = etag(api, path)
+    settings.REDIS_URL = "redis://127.0.0.1:9"
+    settings.API_RATES = dict.fromkeys(settings.API_RATES, 0)
+    for _ in range(2):
+        api.get(path)
+        assert api.response["ETag"] == tag
+    api.get(path, status=304, If_None_Match=tag)
+    assert shared_cache.breaker.until > 0
+    with transaction.atomic():
+        certify(nova, "us-west-2")  # a change that cannot be told is no error
+    shared_cache._begin()
+    api.get(path, If_None_Match=tag)
+
+
+def test_a_value_read_in_an_older_generation_is_not_believed(db: None) -> None:
+    found = shared_cache.get("key")
+    shared_cache._begin()
+    shared_cache.set("key", found.generation, "old", 15)
+    assert shared_cache.get("key").value is None
+    now = shared_cache.get("key")
+    shared_cache.set("key", now.generation, "new", 15)
+    assert shared_cache.get("key") == shared_cache.CacheEntry(now.generation, "new")
+    shared_cache.client().delete(shared_cache.KEY)
+    assert shared_cache.get("key").value is None
+
+
+def test_what_is_asked_is_what_is_kept(api: Api) -> None:
+    whole = etag(api, "matrix")
+    assert etag(api, "matrix?_t=1&vendor=") == whole
+    column = etag(api, "matrix?region=us-east-1")
+    assert etag(api, "matrix?region=us-west-2") != column != whole
+    assert etag(api, "matrix?region=us-east-1&_t=2") == column
+
+
+def test_regions_and_routes_decide_what_the_matrix_has(api: Api, nova: AIModel) -> None:
+    Route.objects.filter(region="us-east-1").delete()
+    Region.objects.filter(pk="us-west-2").update(enabled=False)
+    codes = [region["id"] for region in api.get("matrix")["regions"]]
+    assert not {"us-east-1", "us-west-2"} & set(codes)

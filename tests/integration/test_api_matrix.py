@@ -1,0 +1,124 @@
+"""The whole matrix in one answer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from certification.models import AIModel, ModelCertification, Region, Route, User
+from certification.reasons import Status
+from tests.api import Api
+from tests.factories import certify
+
+pytestmark = pytest.mark.django_db
+
+CLAUDE, NOVA = "anthropic.claude-haiku-4-5-20251001-v1:0", "amazon.nova-lite-v1:0"
+
+
+@pytest.fixture
+def api(viewer: User, catalogue: None) -> Api:
+    return Api(viewer)
+
+
+def named(name: str) -> AIModel:
+    return AIModel.objects.get(api_model_id=name)
+
+
+def cell(data: Any, model: str, region: str) -> Any:
+    """A cell in words: status, score, rating and the names of its flags."""
+    column = [entry["id"] for entry in data["regions"]].index(region)
+    row = next(row for row in data["models"] if row["apiModelId"] == model)
+    found = row["cells"][column]
+    if found is None:
+        return None
+    status, score, rating, flags = found
+    legend = data["legend"]
+    return (
+        legend["statuses"][status],
+        score,
+        rating,
+        {name for name, bit in legend["flags"].items() if flags & bit},
+    )
+
+
+def test_it_has_every_active_model_and_each_region_that_offers_something(api: Api) -> None:
+    data = api.get("matrix")
+    assert len(data["models"]) == AIModel.objects.active().count()
+    offering = Region.objects.filter(enabled=True, routes__model__is_active=True).distinct()
+    assert data["regions"] == [
+        {"id": region.code, "name": region.name} for region in offering.order_by("code")
+    ]
+    assert {len(row["cells"]) for row in data["models"]} == {len(data["regions"])}
+    offered = sum(found is not None for row in data["models"] for found in row["cells"])
+    routes = (
+        Route.objects.filter(model__is_active=True).order_by().values("model", "region").distinct()
+    )
+    assert offered == routes.count()
+    assert cell(data, NOVA, "us-east-1") == ("not_tested", None, None, set())
+
+
+def test_cells_say_where_a_model_stands(api: Api) -> None:
+    certify(named(NOVA), "us-east-1")
+    certify(named(CLAUDE), "us-east-1", Status.FAILED, score=12, rating="F")
+    Route.objects.filter(model__api_model_id=CLAUDE, region="us-east-1").delete()
+    data = api.get("matrix")
+    assert cell(data, NOVA, "us-east-1") == ("certified", 89, "B", {"emulated"})
+    assert cell(data, CLAUDE, "us-east-1") == ("failed", 12, "F", {"emulated", "notOffered"})
+
+
+def test_an_expired_cell_keeps_its_score_and_not_its_status(api: Api) -> None:
+    certify(named(NOVA), "us-east-1")
+    ModelCertification.objects.update(
+        expires_at=timezone.now() - timedelta(seconds=1), backend="aws"
+    )
+    expected = ("not_tested", 89, "B", {"expired"})
+    assert cell(api.get("matrix"), NOVA, "us-east-1") == expected
+    ModelCertification.objects.expire()
+    assert cell(api.get("matrix"), NOVA, "us-east-1") == expected
+
+
+def test_a_vendor_and_a_region_narrow_it(api: Api) -> None:
+    data = api.get("matrix?vendor=amazon&region=us-east-1")
+    assert {row["vendor"] for row in data["models"]} == {"Amazon"}
+    assert [region["id"] for region in data["regions"]] == ["us-east-1"]
+    assert len(data["models"]) == AIModel.objects.active().filter(vendor="Amazon").count()
+    assert api.get("matrix?vendor=nobody")["models"] == []
+
+
+def test_a_disabled_region_is_no_column(api: Api) -> None:
+    Region.objects.filter(pk="us-east-1").update(enabled=False)
+    assert "us-east-1" not in [region["id"] for region in api.get("matrix")["regions"]]
+    assert api.get("matrix?region=us-east-1")["regions"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ("region=mars-1", "query.region"),
+        ("vendor=%00", "query.vendor"),
+        (f"region={'x' * 33}", "query.region"),
+    ],
+)
+def test_what_cannot_be_asked_is_named(api: Api, query: str, path: str) -> None:
+    said = api.get(f"matrix?{query}", status=400)
+    assert [entry["path"] for entry in said["data"]["validation"]] == [path]
+
+
+def test_it_is_for_those_who_may_read(operator: User, catalogue: None) -> None:
+    Api().get("matrix", status=401)
+    Api(User.objects.create_user("new@example.org", "a-long-test-password")).get(
+        "matrix", status=403
+    )
+    Api(operator).call("DELETE", "matrix", status=405)
+
+
+def test_four_queries_are_enough(
+    api: Api, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for path in ("matrix", "matrix?region=us-east-1&vendor=Amazon"):
+        with django_assert_num_queries(4):
+            api.get(path)

@@ -1,0 +1,258 @@
+"""Whether a model can be called, where, how, and what else could serve."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from certification.models import AIModel, CertificationRun, ModelCertification, Region, Route, User
+from certification.reasons import Reason, Status
+from tests import factories
+from tests.api import Api
+from tests.factories import certify
+
+pytestmark = pytest.mark.django_db
+
+CLAUDE, NOVA = "anthropic.claude-haiku-4-5-20251001-v1:0", "amazon.nova-lite-v1:0"
+
+
+@pytest.fixture
+def api(viewer: User, catalogue: None) -> Api:
+    return Api(viewer)
+
+
+def model(name: str = NOVA) -> AIModel:
+    return AIModel.objects.get(api_model_id=name)
+
+
+def ask(api: Api, **question: Any) -> Any:
+    query = "&".join(f"{name}={value}" for name, value in {"model": NOVA, **question}.items())
+    return api.get(f"usable?{query}")
+
+
+def stands(run: CertificationRun, **values: Any) -> None:
+    assert ModelCertification.objects.filter(run=run).update(**values) == 1
+
+
+def lacking(row: AIModel, region: str, *lacks: str, **outcome: Any) -> CertificationRun:
+    """A certificate whose run proved that these capabilities are absent."""
+    run = factories.ask([row], [region]).runs.get()
+    CertificationRun.objects.filter(pk=run.pk).update(environment={"lacks": list(lacks)})
+    return factories.finish(run, Status.CERTIFIED, **outcome)
+
+
+def test_a_certified_pair_is_usable_with_the_route_that_proved_it(api: Api) -> None:
+    run = certify(model(), "us-east-1")
+    said = ask(api, region="us-east-1", capability="tools", maxAgeDays=1)
+    assert (said["usable"], said["status"], said["score"], said["rating"]) == (
+        True,
+        "certified",
+        89,
+        "B",
+    )
+    assert said["route"] == {"kind": "ON_DEMAND", "targetId": NOVA}
+    assert (said["model"], said["region"], said["backend"]) == (NOVA, "us-east-1", "emulator")
+    assert "against the emulator with score 89 (B)" in said["reason"]
+    assert (said["errorReason"], said["fix"]) == (None, None)
+    assert run.completed_at is not None
+    tomorrow = (run.completed_at + timedelta(days=1)).isoformat()[:16]
+    assert said["validUntil"].startswith(tomorrow)
+    stands(run, backend="aws")
+    assert "emulator" not in ask(api, region="us-east-1")["reason"]
+
+
+def test_a_model_is_known_by_our_uuid_too(api: Api) -> None:
+    assert ask(api, model=model().pk)["model"] == NOVA
+
+
+def test_what_was_never_tested_is_not_usable_and_told_how_it_would_be_called(api: Api) -> None:
+    said = ask(api, region="us-east-1")
+    assert (said["usable"], said["status"], said["validUntil"]) == (False, "not_tested", None)
+    assert said["reason"] == "It was never tested in us-east-1."
+    assert said["route"] == {"kind": "ON_DEMAND", "targetId": NOVA}
+    anywhere = ask(api)
+    assert (anywhere["region"], anywhere["route"]) == (None, None)
+    assert anywhere["reason"] == "It was never tested anywhere."
+
+
+@pytest.mark.parametrize(
+    "status", [Status.QUALITY_WARNING, Status.FAILED, Status.PERMISSION_REQUIRED]
+)
+def test_only_a_certificate_makes_usable(api: Api, status: Status) -> None:
+    fix = {"text": "Ask for access.", "who": "somebody"}
+    certify(
+        model(),
+        "us-east-1",
+        status,
+        reason=Reason.MODEL_ACCESS_NOT_GRANTED,
+        message="No access.",
+        fix=fix,
+        score=60,
+    )
+    said = ask(api, region="us-east-1")
+    assert (said["usable"], said["status"], said["reason"]) == (False, status, "No access.")
+    assert said["errorReason"] == "model_access_not_granted"
+    assert said["fix"]["text"] == "Ask for access."
+    assert said["route"]["targetId"] == NOVA
+
+
+def test_an_expired_certificate_is_none(api: Api) -> None:
+    run = certify(model(), "us-east-1")
+    stands(run, expires_at=timezone.now() - timedelta(seconds=1))
+    said = ask(api, region="us-east-1")
+    assert (said["usable"], said["status"]) == (False, "not_tested")
+    assert "expired" in said["reason"]
+    ModelCertification.objects.expire()
+    assert "expired" in ask(api, region="us-east-1")["reason"]
+
+
+def test_a_certificate_may_be_too_old_for_the_one_who_asks(api: Api) -> None:
+    run = certify(model(), "us-east-1")
+    stands(run, certified_at=timezone.now() - timedelta(days=3))
+    assert ask(api, region="us-east-1", maxAgeDays=4)["usable"]
+    said = ask(api, region="us-east-1", maxAgeDays=2)
+    assert (said["usable"], said["status"]) == (False, "certified")
+    assert "longer ago" in said["reason"]
+    assert not ask(api, region="us-east-1", maxAgeDays=0)["usable"]
+
+
+def test_a_capability_must_be_declared_and_not_proved_absent(api: Api) -> None:
+    certify(model(), "us-east-1")
+    assert ask(api, region="us-east-1", capability="streaming")["usable"]
+    assert ask(api, region="us-east-1", capability="structured_output")["usable"]
+    said = ask(api, region="us-east-1", capability="embeddings")
+    assert not said["usable"]
+    assert "does not declare embeddings" in said["reason"]
+    lacking(model(), "us-east-1", "tools", "structured_output")
+    for capability in ("tools", "structured_output"):
+        said = ask(api, region="us-east-1", capability=capability)
+        assert (said["usable"], said["status"]) == (False, "certified")
+        assert f"lack {capability}" in said["reason"]
+    assert ask(api, region="us-east-1", capability="vision")["usable"]
+
+
+def test_without_a_region_the_best_one_is_told(api: Api) -> None:
+    certify(model(), "us-east-1", score=80)
+    certify(model(), "us-west-2", score=95, rating="A")
+    certify(model(), "eu-west-1", Status.FAILED, score=99)
+    said = ask(api)
+    assert (said["usable"], said["region"], said["score"]) == (True, "us-west-2", 95)
+    assert [(other["model"], other["region"]) for other in said["alternatives"]] == [
+        (NOVA, "us-east-1")
+    ]
+
+
+def test_alternatives_are_other_regions_and_other_models_best_first(api: Api) -> None:
+    certify(model(), "us-west-2", score=80)
+    certify(model(), "eu-west-1", Status.FAILED)
+    certify(model(CLAUDE), "us-east-1", score=97, rating="A")
+    pro = model("amazon.nova-pro-v1:0")
+    certify(pro, "us-east-1", score=90, rating="A")
+    certify(pro, "us-west-2", score=99, rating="A")  # another model in another region is no help
+    embedding = AIModel.objects.filter(kind="embedding", routes__region="us-east-1").first()
+    assert embedding is not None
+    certify(embedding, "us-east-1", score=99)
+
+    def others(**question: Any) -> list[tuple[str, str, int]]:
+        said = ask(api, region="us-east-1", **question)
+        assert not said["usable"]
+        return [(other["model"], other["region"], other["score"]) for other in said["alternatives"]]
+
+    nova_west, nova_pro, claude = (
+        (NOVA, "us-west-2", 80),
+        (pro.api_model_id, "us-east-1", 90),
+        (CLAUDE, "us-east-1", 97),
+    )
+    assert others() == [claude, nova_pro, nova_west]
+    lacking(model(CLAUDE), "us-east-1", "tools", score=97, rating="A")
+    assert others(capability="tools") == [nova_pro, nova_west]
+    assert others(capability="vision") == [claude, nova_pro, nova_west]
+    stands(
+        CertificationRun.objects.get(model=pro, region="us-east-1"),
+        certified_at=timezone.now() - timedelta(days=5),
+    )
+    assert others(maxAgeDays=4) == [claude, nova_west]
+    ModelCertification.objects.filter(model=model(), region="us-west-2").update(backend="aws")
+    assert others()[0] == nova_west  # what really was called, before the emulator
+    [first, *_rest] = ask(api, region="us-east-1")["alternatives"]
+    assert (first["backend"], first["route"]["targetId"], first["modelName"]) == (
+        "aws",
+        NOVA,
+        "Nova Lite",
+    )
+    assert first["validUntil"]
+
+
+def test_at_most_ten_alternatives_are_told(api: Api) -> None:
+    offered = (
+        AIModel.objects.active()
+        .filter(kind="text", routes__region="us-east-1")
+        .exclude(api_model_id=NOVA)
+    )
+    for row in offered.distinct()[:12]:
+        certify(row, "us-east-1")
+    assert len(ask(api, region="us-east-1")["alternatives"]) == 10
+
+
+def test_the_route_is_one_that_is_there(api: Api) -> None:
+    run = certify(model(), "us-east-1")
+    Route.objects.filter(model=model(), region="us-east-1").delete()
+    assert ask(api, region="us-east-1")["route"]["targetId"] == run.route  # only the call proved it
+    Route.objects.create(model=model(), region_id="us-east-1", kind="MANTLE", target_id="other")
+    assert ask(api, region="us-east-1")["route"]["targetId"] == run.route
+    Route.objects.create(
+        model=model(), region_id="us-east-1", kind="INFERENCE_PROFILE", target_id="us.nova"
+    )
+    assert ask(api, region="us-east-1")["route"] == {
+        "kind": "INFERENCE_PROFILE",
+        "targetId": "us.nova",
+    }
+
+
+def test_a_region_that_is_switched_off_is_not_usable(api: Api) -> None:
+    certify(model(), "us-east-1")
+    Region.objects.filter(pk="us-east-1").update(enabled=False)
+    said = ask(api, region="us-east-1")
+    assert (said["usable"], said["reason"]) == (False, "The region us-east-1 is switched off.")
+    assert not ask(api)["usable"]
+
+
+@pytest.mark.parametrize(
+    ("query", "paths"),
+    [
+        ("", ["query.model"]),
+        ("model=", ["query.model"]),
+        ("model=%00&region=%00", ["query.model", "query.region"]),
+        (f"model={NOVA}&region=mars-1", ["query.region"]),
+        (f"model={NOVA}&maxAgeDays=-1", ["query.maxAgeDays"]),
+        (f"model={NOVA}&maxAgeDays=nan", ["query.maxAgeDays"]),
+        (f"model={NOVA}&maxAgeDays=1e400", ["query.maxAgeDays"]),
+        (f"model={NOVA}&capability={'x' * 41}", ["query.capability"]),
+    ],
+)
+def test_what_cannot_be_asked_is_named(api: Api, query: str, paths: list[str]) -> None:
+    said = api.get(f"usable?{query}", status=400)
+    assert [entry["path"] for entry in said["data"]["validation"]] == paths
+
+
+def test_an_unknown_model_is_not_found(api: Api) -> None:
+    assert api.get("usable?model=nobody", status=404)["errorCode"] == "model_not_found"
+
+
+def test_it_is_for_those_who_may_read(operator: User, catalogue: None) -> None:
+    Api().get(f"usable?model={NOVA}", status=401)
+    nobody = User.objects.create_user("new@example.org", "a-long-test-password")
+    Api(nobody).get(f"usable?model={NOVA}", status=403)
+    Api(operator).post("usable", {}, status=405)
+
+
+def test_few_queries_are_asked(api: Api, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    for region in ("us-east-1", "us-west-2", "eu-west-1"):
+        certify(model(), region)
+    certify(model(CLAUDE), "us-east-1")
+    with django_assert_num_queries(6):  # who asks, model, region, standings, routes, other models
+        ask(api, region="us-east-1", capability="tools", maxAgeDays=3)

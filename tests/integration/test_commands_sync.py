@@ -1,0 +1,192 @@
+"""`manage.py sync_catalogue`: Bedrock's listings against ours, and what a difference does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from certification.bedrock.client import ListedModel, ListedProfile
+from certification.engine import sync
+from certification.engine.sync import RegionListing
+from certification.models import AIModel, Lifecycle, ModelKind, Route, RouteKind
+from tests.emulators import Probe
+
+SIX = ("us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "ap-northeast-1")
+NOVA = "amazon.nova-lite-v1:0"
+HAIKU = "anthropic.claude-haiku-4-5-20251001-v1:0"
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def bedrock(catalogue: None, emulator: str) -> Iterator[Probe]:
+    probe = Probe(emulator)
+    yield probe
+    probe.page("/_emulator/scenario", b'{"name": "healthy"}')
+
+
+def run(capsys: Any, *regions: str, dry_run: bool = False, code: int = 0) -> dict[str, Any]:
+    """What the command reports with --json."""
+    try:
+        call_command("sync_catalogue", regions=list(regions), dry_run=dry_run, json=True)
+        left = 0
+    except SystemExit as end:
+        left = int(end.code or 0)
+    assert left == code
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
+
+
+def state() -> tuple[set[Any], set[Any]]:
+    models = set(
+        AIModel.objects.values_list("api_model_id", "lifecycle", "end_of_life_on", "is_active")
+    )
+    return models, set(
+        Route.objects.values_list("model__api_model_id", "region_id", "kind", "target_id")
+    )
+
+
+def test_the_shipped_catalogue_is_what_the_emulator_lists(capsys: Any) -> None:
+    before = state()
+    told = run(capsys, *SIX)
+    assert told["regions"] == 6
+    assert not any(
+        told[what] for what in ("new_models", "lifecycle", "appeared", "vanished", "problems")
+    )
+    assert state() == before
+    assert not Route.objects.filter(
+        region__in=SIX, kind=RouteKind.ON_DEMAND, last_seen_at=None
+    ).exists()
+
+
+def test_a_model_and_its_routes_that_we_do_not_know_appear(capsys: Any) -> None:
+    AIModel.objects.filter(api_model_id=NOVA).delete()
+    told = run(capsys, "us-east-1")
+    assert told["new_models"] == [NOVA]
+    assert sorted(told["appeared"]) == [["us-east-1", NOVA], ["us-east-1", f"us.{NOVA}"]]
+    row = AIModel.objects.get(api_model_id=NOVA)
+    assert (row.kind, row.vendor, row.lifecycle, row.is_active) == (
+        ModelKind.TEXT,
+        "Amazon",
+        "ACTIVE",
+        True,
+    )
+    assert {"chat", "tools", "streaming_tools", "vision"} <= set(row.capabilities)
+    assert run(capsys, "us-east-1")["new_models"] == []
+
+
+def test_a_route_that_is_no_longer_listed_vanishes_in_its_region_only(capsys: Any) -> None:
+    model = AIModel.objects.get(api_model_id=NOVA)
+    for region in ("us-east-1", "us-west-2"):
+        Route.objects.create(
+            model=model,
+            region_id=region,
+            kind=RouteKind.INFERENCE_PROFILE,
+            target_id=f"mars.{NOVA}",
+        )
+    assert run(capsys, "us-east-1")["vanished"] == [["us-east-1", f"mars.{NOVA}"]]
+    assert list(
+        Route.objects.filter(target_id=f"mars.{NOVA}").values_list("region_id", flat=True)
+    ) == ["us-west-2"]
+
+
+def test_a_model_that_went_legacy_is_told_with_before_and_after(
+    bedrock: Probe, capsys: Any
+) -> None:
+    bedrock.scenario(f'[[rule]]\nmodel = "{NOVA}"\nlegacy = true')
+    assert run(capsys, "us-east-1")["lifecycle"] == [[NOVA, "ACTIVE", "LEGACY"]]
+    assert AIModel.objects.get(api_model_id=NOVA).lifecycle == Lifecycle.LEGACY
+    assert run(capsys, "us-east-1")["lifecycle"] == []
+
+
+def test_a_dry_run_tells_everything_and_changes_nothing(bedrock: Probe, capsys: Any) -> None:
+    AIModel.objects.filter(api_model_id=NOVA).delete()
+    bedrock.scenario(f'[[rule]]\nmodel = "{HAIKU}"\nlegacy = true')
+    before = state()
+    told = run(capsys, "us-east-1", dry_run=True)
+    assert told["dry_run"] is True
+    assert (told["new_models"], len(told["appeared"]), len(told["lifecycle"])) == ([NOVA], 2, 1)
+    assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ("error = 503", "service_unavailable"),
+        ("invalid_credentials = true", "credentials_invalid"),
+        ("reset = true", "connection_refused"),
+    ],
+)
+def test_a_region_that_does_not_answer_changes_nothing(
+    bedrock: Probe, capsys: Any, trouble: str, reason: str
+) -> None:
+    """Half an answer counts as none: here only the second listing fails."""
+    bedrock.scenario(
+        f'[[rule]]\noperation = "ListInferenceProfiles"\nregion = "us-east-1"\n{trouble}'
+    )
+    before = state()
+    told = run(capsys, "us-east-1", "us-west-2")
+    assert told["regions"] == 1
+    assert [problem[:2] for problem in told["problems"]] == [["us-east-1", reason]]
+    assert state() == before
+
+
+def test_when_no_region_answers_the_exit_code_says_so(bedrock: Probe, capsys: Any) -> None:
+    bedrock.scenario("[[rule]]\ninvalid_credentials = true")
+    run(capsys, "us-east-1", code=1)
+    with pytest.raises(SystemExit):
+        call_command("sync_catalogue", regions=["us-east-1"])
+    told = capsys.readouterr().out
+    assert "credentials_invalid" in told
+    assert "No region answered, so nothing was changed." in told
+    assert "as Bedrock lists it" not in told
+
+
+# Listings as AWS may send them and the emulator does not
+
+
+def listed(
+    model_id: str, lifecycle: str = "ACTIVE", end: str = "", types: Sequence[str] = ("ON_DEMAND",)
+) -> ListedModel:
+    return ListedModel(
+        model_id, "A model", "A vendor", ("TEXT",), ("TEXT",), True, tuple(types), lifecycle, end
+    )
+
+
+def test_a_region_that_lists_nothing_changes_nothing() -> None:
+    before = state()
+    changes = sync.apply([RegionListing("us-east-1")])
+    assert (changes.regions, len(changes.problems)) == (0, 1)
+    assert state() == before
+
+
+def test_regions_that_retire_a_model_at_different_times_do_not_make_it_flap() -> None:
+    retired, active = listed(NOVA, "LEGACY", "2027-01-31T00:00:00Z"), listed(NOVA, "ACTIVE")
+    for order in ([retired, active], [active, retired]):
+        listings = [
+            RegionListing(region, (entry,)) for region, entry in zip(SIX, order, strict=False)
+        ]
+        assert sync.apply(listings, dry_run=True).lifecycle == []
+    both = [RegionListing(region, (retired,)) for region in SIX[:2]]
+    assert sync.apply(both).lifecycle == [(NOVA, "ACTIVE", "LEGACY")]
+    assert str(AIModel.objects.get(api_model_id=NOVA).end_of_life_on) == "2027-01-31"
+    assert sync.apply(both).lifecycle == []
+
+
+def test_profiles_of_prefixes_nobody_heard_of_become_routes() -> None:
+    profile = ListedProfile(f"moon.{NOVA}", "Moon Nova Lite", (NOVA,), "ACTIVE")
+    changes = sync.apply([RegionListing("us-east-1", (listed(NOVA),), (profile,))])
+    assert ("us-east-1", f"moon.{NOVA}") in changes.appeared
+    route = Route.objects.get(target_id=f"moon.{NOVA}")
+    assert (route.kind, route.source) == (RouteKind.INFERENCE_PROFILE, "sync")
+
+
+def test_a_provisioned_size_of_a_known_model_is_no_model_of_its_own() -> None:
+    changes = sync.apply(
+        [RegionListing("us-east-1", (listed(f"{NOVA}:24k", types=["PROVISIONED"]),))]
+    )
+    assert changes.new_models == []

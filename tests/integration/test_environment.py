@@ -1,0 +1,128 @@
+"""A setting that is none is told by its name, with what is expected."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from myia.environment import Environment
+from tests.paths import PROJECT
+
+env = Environment()
+
+
+@pytest.mark.parametrize("text", ["abc", "1.5", "1e5", "-1", "65536", "99999999999", "0x10"])
+def test_what_is_no_port_is_told(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("PORT", text)
+    with pytest.raises(
+        ImproperlyConfigured,
+        match=rf"^PORT is '{text}'; it must be a whole number between 0 and 65535.$",
+    ):
+        env.port("PORT", 3001)
+
+
+@pytest.mark.parametrize("text", ["fast", "nan", "inf", "-0.5"])
+def test_what_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SCALE", text)
+    with pytest.raises(
+        ImproperlyConfigured, match=r"SCALE is .* it must be a number of at least 0."
+    ):
+        env.float("SCALE", 1.0, least=0)
+
+
+def test_a_switch_is_on_or_off_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, meant in {
+        "1": True,
+        "True": True,
+        "on": True,
+        "0": False,
+        "no": False,
+        "FALSE": False,
+    }.items():
+        monkeypatch.setenv("DEBUG", text)
+        assert env.bool("DEBUG", default=False) is meant
+    monkeypatch.setenv("DEBUG", "maybe")
+    with pytest.raises(ImproperlyConfigured, match="DEBUG is 'maybe'; it must be 1 or 0"):
+        env.bool("DEBUG", default=False)
+
+
+def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WHOLE", "REAL", "SWITCH"):
+        monkeypatch.setenv(name, " ")
+    assert (
+        env.int("WHOLE", default=7),
+        env.float("REAL", default=0.5),
+        env.bool("SWITCH", default=True),
+    ) == (
+        7,
+        0.5,
+        True,
+    )
+
+
+def test_an_address_whose_port_is_none_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for port in ("abc", "99999"):
+        monkeypatch.setenv("DATABASE_URL", f"postgres://me:hidden@host:{port}/name")
+        with pytest.raises(ImproperlyConfigured, match=r"DATABASE_URL is no address") as caught:
+            env.address("DATABASE_URL")
+        assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("PORT", "abc", "PORT is 'abc'; it must be a whole number between 0 and 65535."),
+        (
+            "EMULATOR_TIME_SCALE",
+            "fast",
+            "EMULATOR_TIME_SCALE is 'fast'; it must be a number of at least 0.",
+        ),
+        (
+            "HTTPS",
+            "perhaps",
+            "HTTPS is 'perhaps'; it must be 1 or 0 (true or false, yes or no, on or off).",
+        ),
+        (
+            "LOG_LEVEL",
+            "LOUD",
+            "LOG_LEVEL is 'LOUD'; it must be DEBUG, INFO, WARNING, ERROR or CRITICAL.",
+        ),
+        (
+            "LOG_DIR",
+            "/dev/null/logs",
+            "LOG_DIR is '/dev/null/logs', which cannot be made: Not a directory.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["status", "migrate"])
+def test_a_command_says_so_in_a_sentence(
+    tmp_path: Path, name: str, value: str, expected: str, command: str
+) -> None:
+    servers = {
+        "DATABASE_URL": "postgres://me@127.0.0.1:1/none",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "SECRET_KEY": "x" * 40,
+    }
+    ran = subprocess.run(
+        [sys.executable, "manage.py", command],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={
+            **os.environ,
+            **servers,
+            "MYIA_ROOT": str(tmp_path),
+            "DJANGO_SETTINGS_MODULE": "myia.settings",
+            name: value,
+        },
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr.strip()) == (2, "", expected)

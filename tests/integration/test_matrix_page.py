@@ -1,0 +1,667 @@
+"""The matrix, what its cells open, and the page of a job."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import get_commands, load_command_class
+from django.test import Client
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from certification.models import (
+    AIModel,
+    CertificationJob,
+    CertificationRun,
+    ModelCertification,
+    ModelKind,
+    Provider,
+    QueuePause,
+    Region,
+    Route,
+    State,
+    User,
+)
+from certification.reasons import Reason, Status
+from certification.web import matrix
+from tests.factories import ask, certify, finish
+
+pytestmark = pytest.mark.django_db
+FRAGMENT = {"HX-Request": "true"}
+SESSION_AND_USER = 2
+
+
+@pytest.fixture
+def world(db: None) -> dict[str, AIModel]:
+    """Three models of two vendors; two regions offer something, a third nothing, a fourth is
+    disabled.
+    """
+    provider = Provider.objects.create(slug="bedrock", name="AWS Bedrock")
+    for code, name in (
+        ("us-east-1", "Virginia"),
+        ("sa-east-1", "São Paulo"),
+        ("eu-west-3", "Paris"),
+    ):
+        Region.objects.create(code=code, name=name)
+    Region.objects.create(code="us-west-2", name="Oregon", enabled=False)
+    models = {}
+    for vendor, name, kind in (
+        ("Amazon", "Nova", ModelKind.TEXT),
+        ("Amazon", "Titan Embed", ModelKind.EMBEDDING),
+        ("Meta", "Llama", ModelKind.TEXT),
+    ):
+        row = AIModel.objects.create(
+            provider=provider, vendor=vendor, name=name, kind=kind, api_model_id=f"x.{name}"
+        )
+        Route.objects.create(
+            model=row, region_id="us-east-1", kind="ON_DEMAND", target_id=row.api_model_id
+        )
+        Route.objects.create(
+            model=row, region_id="us-west-2", kind="ON_DEMAND", target_id=row.api_model_id
+        )
+        models[name] = row
+    Route.objects.create(
+        model=models["Nova"],
+        region_id="sa-east-1",
+        kind="INFERENCE_PROFILE",
+        target_id="global.x.Nova",
+    )
+    return models
+
+
+def body(client: Client, path: str = "/", **kwargs: Any) -> str:
+    response = client.get(path, **kwargs)
+    assert response.status_code == 200, response.status_code
+    return str(response.content.decode())
+
+
+def cell_of(html: str, model: AIModel, region: str) -> str:
+    """The opening tag and content of one cell's link."""
+    start = html.index(f'href="/certifications/{model.pk}/{region}/"')
+    return html[html.rindex("<a ", 0, start) : html.index("</a>", start)]
+
+
+class TestMatrix:
+    def test_it_wants_a_login(self, client: Client) -> None:
+        assert client.get("/").headers["Location"] == "/login/?next=/"
+
+    def test_an_empty_catalogue_says_what_to_do(self, as_viewer: Client) -> None:
+        assert "manage.py load_catalogue" in body(as_viewer)
+
+    def test_an_untested_catalogue_says_what_to_do(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        assert "manage.py certify x.Nova --regions us-east-1" in body(as_viewer)
+
+    def test_rows_are_active_models_by_vendor(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        AIModel.objects.filter(pk=world["Llama"].pk).update(is_active=False)
+        html = body(as_viewer)
+        assert "Nova" in html
+        assert "Amazon" in html
+        assert "Llama" not in html
+
+    def test_columns_are_enabled_regions_that_have_anything(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        response = as_viewer.get("/")
+        assert [r.code for r in response.context["matrix"].regions] == ["sa-east-1", "us-east-1"]
+        assert 'title="São Paulo"' in response.content.decode()
+
+    def test_a_cell_shows_sign_words_rating_and_score(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        certify(world["Nova"], "us-east-1", score=86, rating="B")
+        cell = cell_of(body(as_viewer), world["Nova"], "us-east-1")
+        assert 'aria-label="us-east-1: certified, rating B, score 86"' in cell
+        assert "✓" in cell
+        assert "s-certified" in cell
+
+    @pytest.mark.parametrize(
+        ("status", "reason"),
+        [
+            (Status.FAILED, Reason.GATE_FAILED),
+            (Status.QUALITY_WARNING, Reason.QUALITY_BELOW_LINE),
+            (Status.PERMISSION_REQUIRED, Reason.IAM_DENIED),
+            (Status.CONFIGURATION_REQUIRED, Reason.END_OF_LIFE),
+            (Status.PENDING, Reason.THROTTLED_TOKENS),
+        ],
+    )
+    def test_every_status_has_its_own_words(
+        self, as_viewer: Client, world: dict[str, AIModel], status: Status, reason: Reason
+    ) -> None:
+        certify(world["Nova"], "us-east-1", status, reason=reason)
+        words = str(matrix.STATUS_LOOKS[status].label)
+        assert f"us-east-1: {words}" in cell_of(body(as_viewer), world["Nova"], "us-east-1")
+
+    def test_a_pair_without_a_route_is_hollow_and_leads_nowhere(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        html = body(as_viewer)
+        assert f"/certifications/{world['Llama'].pk}/sa-east-1/" not in html
+        assert "not offered" in html
+
+    def test_a_verdict_that_was_held_back_is_marked_and_explained(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        certify(world["Nova"], "us-east-1", score=86, rating="B")
+        sentence, at = (
+            "The certificate stands: one run may be luck.",
+            datetime(2026, 3, 4, 5, 6, tzinfo=UTC),
+        )
+        ModelCertification.objects.update(held_back=sentence, confirm_after=at)
+        cell = cell_of(body(as_viewer), world["Nova"], "us-east-1")
+        assert "doubted" in cell
+        assert "certified, rating B, score 86, a later run was held back" in cell
+        html = body(as_viewer, f"/certifications/{world['Nova'].pk}/us-east-1/")
+        assert sentence in html
+        assert "A second run decides from 2026-03-04 05:06 UTC on:" in html
+
+    @pytest.mark.parametrize("reconciled", [False, True])
+    def test_an_expired_cell_is_grey_and_says_what_it_was(
+        self, as_viewer: Client, world: dict[str, AIModel], reconciled: bool
+    ) -> None:
+        certify(world["Nova"], "us-east-1")
+        ModelCertification.objects.update(expires_at=timezone.now() - timedelta(hours=1))
+        if reconciled:
+            assert ModelCertification.objects.expire() == 1
+        response = as_viewer.get("/")
+        cell = cell_of(response.content.decode(), world["Nova"], "us-east-1")
+        assert "expired, was: certified" in cell
+        assert "s-certified expired" in cell
+        assert response.context["matrix"].counts == {"expired": 1, "not_tested": 3}
+
+    def test_a_pair_with_an_active_run_says_running(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        ask([world["Nova"]], ["us-east-1"])
+        assert "us-east-1: not tested, running" in cell_of(
+            body(as_viewer), world["Nova"], "us-east-1"
+        )
+
+    def test_the_legend_counts_by_status(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        certify(world["Nova"], "us-east-1")
+        certify(world["Llama"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
+        ask([world["Titan Embed"]], ["us-east-1"])
+        counts = as_viewer.get("/").context["matrix"].counts
+        assert counts == {"certified": 1, "failed": 1, "not_tested": 2, "running": 1}
+
+    def test_results_of_the_emulator_are_called_so(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        assert "Results from the emulator" not in body(as_viewer)
+        certify(world["Nova"], "us-east-1")
+        assert "Results from the emulator, not from AWS." in body(as_viewer)
+
+    def test_results_of_aws_are_not(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
+        certify(world["Nova"], "us-east-1")
+        ModelCertification.objects.update(backend="aws")
+        assert "Results from the emulator" not in body(as_viewer)
+
+    @pytest.mark.parametrize(
+        ("query", "names"),
+        [
+            ("q=nova", ["Nova"]),
+            ("q=amazon+embed", ["Titan Embed"]),
+            ("q=x.llama", ["Llama"]),
+            ("vendor=Amazon", ["Nova", "Titan Embed"]),
+            ("kind=embedding", ["Titan Embed"]),
+            ("region=sa-east-1", ["Nova"]),
+            ("status=certified", ["Nova"]),
+            ("status=running", ["Llama"]),
+            ("status=nonsense", ["Nova", "Titan Embed", "Llama"]),
+            ("vendor=Nobody", []),
+            ("page=99", ["Nova", "Titan Embed", "Llama"]),
+            ("q=%00", []),
+        ],
+    )
+    def test_filters_narrow_the_rows(
+        self, as_viewer: Client, world: dict[str, AIModel], query: str, names: list[str]
+    ) -> None:
+        certify(world["Nova"], "us-east-1")
+        ask([world["Llama"]], ["us-east-1"])
+        page = as_viewer.get(f"/?{query}").context["matrix"].page
+        assert [row.model.name for row in page] == names
+
+    def test_a_status_sets_the_cells_of_others_aside(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        certify(world["Nova"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
+        certify(world["Nova"], "sa-east-1")
+        html = body(as_viewer, "/?status=failed")
+        assert "aside" not in cell_of(html, world["Nova"], "us-east-1")
+        assert "aside" in cell_of(html, world["Nova"], "sa-east-1")
+        assert "aside" not in body(as_viewer)
+
+    def test_no_match_offers_to_clear_the_filters(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        assert "Clear all filters" in body(as_viewer, "/?q=nothing-like-it")
+
+    def test_sixty_models_make_a_page(self, as_viewer: Client, catalogue: None) -> None:
+        response = as_viewer.get("/?page=2")
+        assert len(response.context["matrix"].page) == 60
+        assert "page=3" in response.content.decode()
+
+    def test_names_are_escaped(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
+        evil = "<script>alert(1)</script>"
+        AIModel.objects.filter(pk=world["Nova"].pk).update(
+            name=evil, vendor=evil, api_model_id=evil
+        )
+        certify(world["Nova"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED, message=evil)
+        for path in (f"/?q={evil}", f"/certifications/{world['Nova'].pk}/us-east-1/"):
+            html = body(as_viewer, path)
+            assert evil not in html
+            assert "&lt;script&gt;" in html
+
+    def test_it_takes_six_queries(
+        self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        for model in AIModel.objects.active().filter(routes__region="us-east-1").distinct()[:8]:
+            certify(model, "us-east-1")
+        ask(AIModel.objects.active()[:3], ["us-east-1"])
+        with django_assert_num_queries(6 + SESSION_AND_USER):
+            body(as_viewer)
+
+    def test_nothing_inline_for_the_content_policy(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        response = as_viewer.get("/")
+        policy = response.headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+        html = response.content.decode()
+        assert "style=" not in html
+        assert "<style" not in html
+        assert "onclick" not in html
+
+
+class TestPauses:
+    def test_a_paused_queue_is_an_alert_with_its_reason(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        QueuePause.objects.create(
+            backend="emulator",
+            error_category="AUTHENTICATION_ERROR",
+            error_reason=Reason.CREDENTIALS_EXPIRED,
+            message="The security token <included> is expired",
+        )
+        html = body(as_viewer)
+        assert 'role="alert"' in html
+        assert "AWS credentials expired" in html
+        assert "&lt;included&gt;" in html
+
+    def test_an_ended_pause_is_not_shown(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        QueuePause.objects.create(
+            backend="aws",
+            error_category="AUTHENTICATION_ERROR",
+            error_reason=Reason.CREDENTIALS_EXPIRED,
+            message="gone",
+            resumed_at=timezone.now(),
+        )
+        assert "The queue is paused" not in body(as_viewer)
+
+
+class TestRecentJobs:
+    def test_running_jobs_show_progress_and_poll(
+        self, as_viewer: Client, world: dict[str, AIModel], operator: User
+    ) -> None:
+        job = ask(world.values(), ["us-east-1"], by=operator)
+        finish(job.runs.get(model=world["Nova"]), Status.CERTIFIED)
+        html = body(as_viewer, "/jobs/recent/")
+        assert f"/jobs/{job.pk}/" in html
+        assert '<progress max="100" value="33"' in html
+        assert "1 / 3" in html
+        assert 'data-poll="3"' in html
+
+    def test_finished_jobs_are_listed(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
+        job = certify(world["Nova"], "us-east-1").job
+        html = body(as_viewer, "/jobs/recent/")
+        assert f"/jobs/{job.pk}/" in html
+        assert "<progress" not in html
+
+    def test_only_the_newest_of_many_are_shown(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        for _ in range(8):
+            last = certify(world["Nova"], "us-east-1").job
+        html = body(as_viewer, "/jobs/recent/")
+        assert html.count("<li>") == 6
+        assert str(last.pk) in html
+
+    def test_a_poll_hears_that_results_have_changed(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        job = ask(world.values(), ["us-east-1"])
+        seen = as_viewer.get("/jobs/recent/").context["jobs"].fingerprint
+        assert "HX-Trigger-After-Swap" not in as_viewer.get(f"/jobs/recent/?seen={seen}").headers
+        finish(job.runs.get(model=world["Nova"]), Status.CERTIFIED)
+        assert (
+            as_viewer.get(f"/jobs/recent/?seen={seen}").headers["HX-Trigger-After-Swap"]
+            == "results-changed"
+        )
+
+    def test_it_takes_two_queries(
+        self,
+        as_viewer: Client,
+        world: dict[str, AIModel],
+        django_assert_num_queries: DjangoAssertNumQueries,
+    ) -> None:
+        for model in world.values():
+            certify(model, "us-east-1")
+        with django_assert_num_queries(2 + SESSION_AND_USER):
+            body(as_viewer, "/jobs/recent/")
+
+
+class TestCertificationPage:
+    def path(self, model: AIModel, region: str = "us-east-1") -> str:
+        return f"/certifications/{model.pk}/{region}/"
+
+    def test_it_wants_a_login(self, client: Client, world: dict[str, AIModel]) -> None:
+        assert client.get(self.path(world["Nova"])).status_code == 302
+
+    def test_it_says_status_score_why_and_what_to_do(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        certify(
+            world["Nova"],
+            "us-east-1",
+            Status.PERMISSION_REQUIRED,
+            reason=Reason.IAM_DENIED,
+            message="User is not authorized.",
+            fix={"text": "Attach a policy.", "command": "aws iam x", "who": "operator"},
+        )
+        html = body(as_viewer, self.path(world["Nova"]))
+        for text in (
+            "permission required",
+            "denied by an IAM policy",
+            "User is not authorized.",
+            "Attach a policy.",
+            "aws iam x",
+            "on demand",
+            "from the emulator, not from AWS",
+        ):
+            assert text in html, text
+
+    def test_it_lists_the_cases_of_the_last_run(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        results = [("G01", "passed", "It answered."), ("G02", "failed", "The stream stopped.")]
+        certify(
+            world["Nova"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED, results=results
+        )
+        html = body(as_viewer, self.path(world["Nova"]))
+        assert (
+            html.index("G01")
+            < html.index("It answered.")
+            < html.index("G02")
+            < html.index("The stream stopped.")
+        )
+        assert "✕" in html
+
+    def test_it_lists_the_last_ten_runs(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
+        for _ in range(12):
+            certify(world["Nova"], "us-east-1")
+        assert len(as_viewer.get(self.path(world["Nova"])).context["detail"].runs) == 10
+
+    def test_a_run_without_a_verdict_is_told_beside_the_standing(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        certify(world["Nova"], "us-east-1")
+        certify(
+            world["Nova"], "us-east-1", "", reason=Reason.THROTTLED_TOKENS, message="Slow down."
+        )
+        html = body(as_viewer, self.path(world["Nova"]))
+        assert "certified" in html
+        assert "The last run reached no verdict" in html
+        assert "Slow down." in html
+
+    def test_an_expired_standing_says_what_it_was(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        certify(world["Nova"], "us-east-1")
+        ModelCertification.objects.update(expires_at=timezone.now() - timedelta(hours=1))
+        ModelCertification.objects.expire()
+        detail = as_viewer.get(self.path(world["Nova"])).context["detail"]
+        assert (detail.status, detail.expired) == (Status.CERTIFIED, True)
+
+    def test_a_running_pair_links_its_job(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        job = ask([world["Nova"]], ["us-east-1"])
+        html = body(as_viewer, self.path(world["Nova"]))
+        assert "Being certified now" in html
+        assert f"/jobs/{job.pk}/" in html
+
+    def test_a_pair_never_certified_says_how_to_start(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        html = body(as_viewer, self.path(world["Nova"], "sa-east-1"))
+        assert "manage.py certify x.Nova --regions sa-east-1" in html
+
+    def test_a_pair_not_offered_says_so(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
+        assert "knows no way to call" in body(as_viewer, self.path(world["Llama"], "eu-west-3"))
+
+    def test_htmx_gets_a_fragment_and_others_a_page(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        fragment = as_viewer.get(self.path(world["Nova"]), headers=FRAGMENT)
+        assert "<html" not in fragment.content.decode()
+        assert "HX-Request" in fragment.headers["Vary"]
+        assert "<html" in body(as_viewer, self.path(world["Nova"]))
+
+    def test_an_address_in_a_fix_is_a_link_only_when_it_is_one(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        fix = {"text": "Look.", "url": "javascript:alert(1)"}
+        certify(world["Nova"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED, fix=fix)
+        assert "javascript:" not in body(as_viewer, self.path(world["Nova"]))
+
+    @pytest.mark.parametrize("region", ["nowhere-1", "us-east-1"])
+    def test_an_unknown_pair_is_not_found(
+        self, as_viewer: Client, world: dict[str, AIModel], region: str
+    ) -> None:
+        assert as_viewer.get(f"/certifications/{uuid.uuid4()}/{region}/").status_code == 404
+
+    def test_it_takes_seven_queries(
+        self,
+        as_viewer: Client,
+        world: dict[str, AIModel],
+        django_assert_num_queries: DjangoAssertNumQueries,
+    ) -> None:
+        for _ in range(3):
+            certify(world["Nova"], "us-east-1", results=[("G01", "passed", "ok")])
+        with django_assert_num_queries(7 + SESSION_AND_USER):
+            body(as_viewer, self.path(world["Nova"]))
+
+
+class TestJobPage:
+    @pytest.fixture
+    def job(self, world: dict[str, AIModel], operator: User) -> CertificationJob:
+        """Three runs: one certified, one without a verdict, one waiting."""
+        job = ask(world.values(), ["us-east-1"], by=operator)
+        finish(job.runs.get(model=world["Nova"]), Status.CERTIFIED, score=89, rating="B")
+        finish(
+            job.runs.get(model=world["Llama"]), "", reason=Reason.READ_TIMEOUT, message="Too slow."
+        )
+        return job
+
+    @pytest.fixture
+    def ended(self, job: CertificationJob, world: dict[str, AIModel]) -> CertificationJob:
+        finish(job.runs.get(model=world["Titan Embed"]), Status.FAILED, reason=Reason.GATE_FAILED)
+        return job
+
+    def test_it_wants_a_login(self, client: Client, job: CertificationJob) -> None:
+        assert client.get(f"/jobs/{job.pk}/").status_code == 302
+
+    def test_it_shows_progress_and_runs(self, as_viewer: Client, job: CertificationJob) -> None:
+        html = body(as_viewer, f"/jobs/{job.pk}/")
+        for text in (
+            "2 / 3",
+            "operator@example.org",
+            "Nova",
+            "no answer in time",
+            "Too slow.",
+            'data-poll="3"',
+        ):
+            assert text in html, text
+
+    def test_a_finished_job_no_longer_polls(
+        self, as_viewer: Client, ended: CertificationJob
+    ) -> None:
+        assert "data-poll" not in body(as_viewer, f"/jobs/{ended.pk}/")
+
+    @pytest.mark.parametrize(
+        ("query", "names"),
+        [
+            ("status=FAILED", ["Llama"]),
+            ("verdict=certified", ["Nova"]),
+            ("status=QUEUED", []),
+            ("status=nonsense", ["Nova", "Titan Embed", "Llama"]),
+        ],
+    )
+    def test_runs_are_filtered(
+        self, as_viewer: Client, job: CertificationJob, query: str, names: list[str]
+    ) -> None:
+        runs = as_viewer.get(f"/jobs/{job.pk}/?{query}").context["runs"]
+        assert [run.model.name for run in runs.page] == names
+
+    def test_fifty_runs_make_a_page(self, as_viewer: Client, catalogue: None) -> None:
+        job = ask(AIModel.objects.active()[:60], ["us-east-1"])
+        assert len(as_viewer.get(f"/jobs/{job.pk}/?page=2").context["runs"].page) == 10
+
+    def test_htmx_gets_a_fragment(self, as_viewer: Client, job: CertificationJob) -> None:
+        assert "<html" not in body(as_viewer, f"/jobs/{job.pk}/", headers=FRAGMENT)
+
+    def test_an_unknown_job_is_not_found(self, as_viewer: Client) -> None:
+        assert as_viewer.get(f"/jobs/{uuid.uuid4()}/").status_code == 404
+
+    def test_it_takes_six_queries(
+        self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        job = ask(AIModel.objects.active()[:60], ["us-east-1"])
+        with django_assert_num_queries(6 + SESSION_AND_USER):  # of these, two for permissions
+            body(as_viewer, f"/jobs/{job.pk}/")
+
+    def test_viewers_see_no_buttons(self, as_viewer: Client, job: CertificationJob) -> None:
+        html = body(as_viewer, f"/jobs/{job.pk}/")
+        assert "/cancel/" not in html
+        assert "/retry/" not in html
+
+    def test_operators_see_cancel_while_it_runs(
+        self, as_operator: Client, job: CertificationJob
+    ) -> None:
+        html = body(as_operator, f"/jobs/{job.pk}/")
+        assert "/cancel/" in html
+        assert "/retry/" not in html
+
+    def test_operators_see_retry_when_it_has_ended(
+        self, as_operator: Client, ended: CertificationJob
+    ) -> None:
+        html = body(as_operator, f"/jobs/{ended.pk}/")
+        assert "/cancel/" not in html
+        assert "Retry 1 failed run" in html
+
+    def test_viewers_may_not_cancel(self, as_viewer: Client, job: CertificationJob) -> None:
+        assert as_viewer.get(f"/jobs/{job.pk}/cancel/").status_code == 403
+        assert as_viewer.post(f"/jobs/{job.pk}/cancel/").status_code == 403
+        job.refresh_from_db()
+        assert job.status != State.CANCELLED
+
+    def test_viewers_may_not_retry(self, as_viewer: Client, ended: CertificationJob) -> None:
+        assert as_viewer.post(f"/jobs/{ended.pk}/retry/").status_code == 403
+        assert CertificationJob.objects.count() == 1
+
+    @pytest.mark.parametrize("role", ["operator", "administrator"])
+    def test_cancelling_asks_first(
+        self, role: str, request: pytest.FixtureRequest, job: CertificationJob
+    ) -> None:
+        client: Client = request.getfixturevalue(f"as_{role}")
+        assert "2 of 3 runs are finished" in body(client, f"/jobs/{job.pk}/cancel/")
+        job.refresh_from_db()
+        assert job.status != State.CANCELLED
+        response = client.post(f"/jobs/{job.pk}/cancel/", follow=True)
+        assert response.redirect_chain == [(f"/jobs/{job.pk}/", 302)]
+        assert "cancelled with 1 unfinished run." in response.content.decode()
+        job.refresh_from_db()
+        assert job.status == State.CANCELLED
+
+    def test_cancelling_an_ended_job_changes_nothing(
+        self, as_operator: Client, ended: CertificationJob
+    ) -> None:
+        response = as_operator.post(f"/jobs/{ended.pk}/cancel/", follow=True)
+        assert "already ended" in response.content.decode()
+
+    def test_retrying_starts_a_job_for_the_failed_runs(
+        self, as_operator: Client, ended: CertificationJob
+    ) -> None:
+        response = as_operator.post(f"/jobs/{ended.pk}/retry/", follow=True)
+        new = CertificationJob.objects.exclude(pk=ended.pk).get()
+        assert response.redirect_chain == [(f"/jobs/{new.pk}/", 302)]
+        assert [run.model.name for run in new.runs.all()] == ["Llama"]
+        assert new.created_by is not None
+
+    def test_retrying_without_failures_says_so(
+        self, as_operator: Client, world: dict[str, AIModel]
+    ) -> None:
+        job = certify(world["Nova"], "us-east-1").job
+        response = as_operator.post(f"/jobs/{job.pk}/retry/", follow=True)
+        assert "no failed runs" in response.content.decode()
+
+    def test_retry_rejects_get(self, as_operator: Client, ended: CertificationJob) -> None:
+        assert as_operator.get(f"/jobs/{ended.pk}/retry/").status_code == 405
+
+    def test_forged_forms_are_refused(self, operator: User, job: CertificationJob) -> None:
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(operator)
+        response = client.post(f"/jobs/{job.pk}/cancel/")
+        assert response.status_code == 403
+        assert "nothing was changed" in response.content.decode()
+        assert CertificationRun.objects.active().count() == 1
+
+
+def test_every_command_that_a_page_names_exists() -> None:
+    pages = [path.read_text() for path in (Path(settings.BASE_DIR) / "templates").rglob("*.html")]
+    named = {name for page in pages for name in re.findall(r"manage\.py (\w+)", page)}
+    assert {"load_catalogue", "certify"} <= named <= set(get_commands())
+    parser = load_command_class("certification", "certify").create_parser("manage.py", "certify")
+    assert parser.parse_args(["x.Nova", "--regions", "us-east-1"]).regions == ["us-east-1"]
+
+
+class TestStylesheet:
+    CSS = (Path(settings.BASE_DIR) / "static" / "css" / "base.css").read_text()
+    PAIRS = (
+        ("text", "bg"), ("text", "surface"), ("text", "sunken"), ("quiet", "bg"), ("quiet", "surface"), ("quiet", "sunken"),
+        ("link", "bg"), ("link", "surface"), ("on-primary", "primary"), ("on-ok", "ok"), ("on-warn", "warn"),
+        ("on-bad", "bad"), ("on-act", "act"), ("on-wait", "wait"), ("on-idle", "idle"), ("on-idle", "surface"),
+    )  # fmt: skip
+
+    @staticmethod
+    def luminance(colour: str) -> float:
+        digits = colour if len(colour) == 6 else "".join(c * 2 for c in colour)
+        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        red, green, blue = (
+            p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
+        )
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize(("ink", "paper"), PAIRS)
+    def test_text_stands_out_from_its_background(self, scheme: str, ink: str, paper: str) -> None:
+        blocks = re.findall(r":root \{(.*?)\}", self.CSS, re.DOTALL)
+        colours = dict(re.findall(r"--([\w-]+): #([0-9a-f]+)", blocks[scheme == "dark"]))
+        light, dark = sorted(
+            (self.luminance(colours[ink]), self.luminance(colours[paper])), reverse=True
+        )
+        assert (light + 0.05) / (dark + 0.05) >= 4.5

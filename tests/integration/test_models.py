@@ -1,0 +1,278 @@
+"""The life cycle of runs and jobs, and what the database itself refuses."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.db.utils import DatabaseError
+from django.utils import timezone
+
+from certification.engine import dispatch
+from certification.engine.dispatch import CertifyOptions
+from certification.models import (
+    AIModel,
+    CertificationJob,
+    CertificationRun,
+    ModelCertification,
+    RunOutcome,
+    State,
+    TestResult,
+    User,
+)
+from certification.models.catalogue import load_shipped
+from certification.reasons import Reason, Status
+
+pytestmark = pytest.mark.django_db
+TTL = timedelta(days=30)
+
+
+@pytest.fixture
+def job(catalogue: None) -> CertificationJob:
+    models = dispatch.find_models(["amazon.nova-lite-v1:0", "amazon.nova-micro-v1:0"])
+    return dispatch.certify(
+        models, dispatch.find_regions(["us-east-1"]), CertifyOptions(tier="quick")
+    ).job
+
+
+def claim(job: CertificationJob, worker: str = "w1") -> CertificationRun:
+    waiting = job.runs.filter(status=State.PENDING).first()
+    assert waiting
+    run = CertificationRun.objects.claim(waiting.pk, worker)
+    assert run
+    return run
+
+
+def certified(score: int = 89) -> RunOutcome:
+    return RunOutcome(
+        status=State.COMPLETED, verdict=Status.CERTIFIED, passed=True, score=score, rating="B"
+    )
+
+
+def result(run: CertificationRun) -> TestResult:
+    return TestResult(
+        run=run,
+        case_id="G01",
+        category="contract",
+        kind="gate",
+        verdict="passed",
+        passes=1,
+        trials_valid=1,
+    )
+
+
+def test_only_one_claim_of_a_run_wins(job: CertificationJob) -> None:
+    run = claim(job)
+    assert CertificationRun.objects.claim(run.pk, "w2") is None
+    job.refresh_from_db()
+    assert job.status == State.PROCESSING
+    assert job.started_at
+
+
+def test_a_run_finishes_once_and_the_last_one_closes_the_job(job: CertificationJob) -> None:
+    first, second = claim(job), claim(job)
+    assert first.finish(certified(), [result(first)])
+    assert not first.finish(certified(10))
+    job.refresh_from_db()
+    assert (job.status, job.succeeded_runs, job.progress) == (State.PROCESSING, 1, 50)
+    assert second.finish(RunOutcome(status=State.FAILED, verdict=Status.PENDING), [result(second)])
+    job.refresh_from_db()
+    assert (job.status, job.succeeded_runs, job.failed_runs) == (State.COMPLETED, 1, 1)
+    assert job.completed_at
+
+
+def test_a_job_without_any_verdict_has_failed(job: CertificationJob) -> None:
+    for run in (claim(job), claim(job)):
+        assert run.mark_failed(Reason.UNKNOWN, "The worker died.")
+    job.refresh_from_db()
+    assert job.status == State.FAILED
+
+
+def test_a_lost_claim_cannot_finish(job: CertificationJob) -> None:
+    run = claim(job)
+    CertificationRun.objects.filter(pk=run.pk).update(claimed_by="somebody else")
+    assert not run.finish(certified(), [result(run)])
+    assert not TestResult.objects.exists()
+
+
+def test_cancelling_ends_runs_at_once_and_only_once(job: CertificationJob) -> None:
+    run = claim(job)
+    assert job.cancel() == 2
+    assert job.cancel() is None
+    assert not run.finish(certified())
+    job.refresh_from_db()
+    assert (job.status, job.failed_runs) == (State.CANCELLED, 2)
+
+
+def test_a_released_run_may_be_claimed_again_and_its_attempt_does_not_count(
+    job: CertificationJob,
+) -> None:
+    run = claim(job)
+    assert run.release()
+    assert not run.release()
+    again = CertificationRun.objects.claim(run.pk, "w2")
+    assert again
+    assert again.attempt == 1
+
+
+def test_a_stalled_run_goes_back_to_the_queue_but_a_living_one_does_not(
+    job: CertificationJob,
+) -> None:
+    run = claim(job)
+    before = timezone.now() - timedelta(seconds=30)
+    assert not run.retry_stalled(before)
+    CertificationRun.objects.filter(pk=run.pk).update(heartbeat_at=before - timedelta(seconds=1))
+    assert list(CertificationRun.objects.stalled(before)) == [run]
+    assert run.retry_stalled(before)
+
+
+def test_a_heartbeat_tells_which_runs_are_still_ours(job: CertificationJob) -> None:
+    mine, lost = claim(job), claim(job)
+    CertificationRun.objects.filter(pk=lost.pk).update(claimed_by="other")
+    assert CertificationRun.objects.heartbeat({mine.pk: "w1", lost.pk: "w1"}) == {mine.pk}
+
+
+def test_the_database_refuses_to_change_a_finished_run(job: CertificationJob) -> None:
+    run = claim(job)
+    run.finish(certified(), [result(run)])
+    with pytest.raises(DatabaseError, match="finished"), transaction.atomic():
+        CertificationRun.objects.filter(pk=run.pk).update(score=1)
+    with pytest.raises(DatabaseError, match="evidence"), transaction.atomic():
+        TestResult.objects.update(verdict="failed")
+    assert TestResult.objects.update(trials=[]) == 1
+
+
+def test_the_database_refuses_a_second_active_run_of_a_pair(job: CertificationJob) -> None:
+    run = job.runs.first()
+    assert run
+    with pytest.raises(IntegrityError), transaction.atomic():
+        CertificationRun.objects.create(
+            job=job,
+            model=run.model,
+            region=run.region,
+            tier="quick",
+            backend="emulator",
+            variant_seed=1,
+        )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"status": State.COMPLETED},
+        {"completed_at": timezone.now()},
+        {"status": State.PROCESSING},
+        {"score": 101},
+        {"status": State.COMPLETED, "verdict": Status.PENDING, "completed_at": timezone.now()},
+        {"verdict": Status.CERTIFIED},
+    ],
+)
+def test_the_database_refuses_impossible_runs(
+    job: CertificationJob, values: dict[str, object]
+) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        job.runs.update(**values)
+
+
+def test_a_verdict_moves_the_certification_and_infrastructure_does_not(
+    job: CertificationJob,
+) -> None:
+    run = claim(job)
+    run.finish(certified())
+    assert ModelCertification.lock(run).record(run, timezone.now() + TTL)
+    row = ModelCertification.objects.get()
+    assert (row.status, row.score, row.success_rate) == (Status.CERTIFIED, 89, 100)
+    assert row.expires_at
+    again = dispatch.certify([run.model], [run.region], CertifyOptions(tier="quick")).job
+    later = claim(again)
+    later.finish(RunOutcome(status=State.FAILED, verdict=Status.PENDING))
+    assert not ModelCertification.lock(later).record(later, timezone.now() + TTL)
+    row.refresh_from_db()
+    assert (row.status, row.attempts, row.run) == (Status.CERTIFIED, 2, run)
+
+
+def test_an_expired_certification_loses_its_standing_and_remembers_it(
+    job: CertificationJob,
+) -> None:
+    run = claim(job)
+    run.finish(certified())
+    ModelCertification.lock(run).record(run, timezone.now() - timedelta(seconds=1))
+    assert ModelCertification.objects.expire() == 1
+    assert ModelCertification.objects.expire() == 0
+    row = ModelCertification.objects.get()
+    assert (row.status, row.previous_status) == (Status.NOT_TESTED, Status.CERTIFIED)
+
+
+def test_loading_the_catalogue_twice_changes_nothing_and_keeps_switches(catalogue: None) -> None:
+    AIModel.objects.filter(api_model_id="amazon.nova-lite-v1:0").update(is_active=False)
+    again = load_shipped()
+    assert (
+        again.models_created,
+        again.models_updated,
+        again.routes_created,
+        again.regions_created,
+    ) == (0, 0, 0, 0)
+    assert not AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0").is_active
+    assert AIModel.objects.count() == 181
+
+
+def test_groups_get_their_permissions(viewer: User, operator: User, administrator: User) -> None:
+    assert (viewer.role, operator.role, administrator.role) == (
+        "viewer",
+        "operator",
+        "administrator",
+    )
+    assert viewer.has_perm("certification.view_certificationrun")
+    assert not viewer.has_perm("certification.change_certificationjob")
+    assert operator.has_perm("certification.change_certificationjob")
+    assert not operator.has_perm("certification.change_user")
+    assert administrator.has_perm("certification.change_user")
+
+
+def test_e_mail_addresses_are_one_whatever_their_case(viewer: User) -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        User.objects.create_user("Viewer@Example.org", "another-long-password")
+    assert User.objects.get_by_natural_key("VIEWER@example.org") == viewer
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("touched", ["queued", "beaten"])
+def test_runs_are_touched_in_the_order_in_which_a_cancel_locks_them(
+    catalogue: None, touched: str
+) -> None:
+    low, high = (uuid.UUID(int=number) for number in (1, 2))
+    models = dispatch.find_models(["amazon.nova-lite-v1:0", "amazon.nova-micro-v1:0"])
+    job = dispatch.certify(
+        models, dispatch.find_regions(["us-east-1"]), CertifyOptions(tier="quick")
+    ).job
+    # the higher one lies first in the table
+    for run, key in zip(job.runs.all(), (high, low), strict=True):
+        CertificationRun.objects.filter(pk=run.pk).update(id=key)
+    if touched == "beaten":
+        job.runs.update(status=State.PROCESSING, claimed_by="w")
+
+    def touch() -> None:
+        if touched == "queued":
+            CertificationRun.objects.mark_queued([high, low])
+        else:
+            CertificationRun.objects.heartbeat({high: "w", low: "w"})
+        connection.close()
+
+    other = threading.Thread(target=touch)
+    with transaction.atomic():
+        assert job.runs.select_for_update().get(pk=low)
+        other.start()
+        while not _somebody_waits():
+            assert other.is_alive()
+        # held by the other, this would be a deadlock
+        assert job.runs.select_for_update(nowait=True).get(pk=high)
+    other.join()
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])

@@ -1,0 +1,108 @@
+"""The regions of one job beside each other."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+import pytest
+from django.test import Client
+from django.utils.html import escape
+
+from certification.engine import dispatch, parity, queue, runner
+from certification.engine.dispatch import CertifyOptions
+from certification.models import (
+    CertificationJob,
+    CertificationRun,
+    ModelCertification,
+    RunJudgement,
+)
+from certification.reasons import Status
+
+pytestmark = pytest.mark.django_db(transaction=True)
+MODEL = "amazon.nova-micro-v1:0"
+
+
+def certify(regions: list[str], monkeypatch: pytest.MonkeyPatch) -> CertificationJob:
+    monkeypatch.setattr(queue, "publish_job", lambda _job: True)
+    job = dispatch.certify(
+        dispatch.find_models([MODEL]),
+        dispatch.find_regions(regions),
+        CertifyOptions(tier="full", seed=2),
+    ).job
+    for run in job.runs.all():
+        assert runner.run(run.pk, runner.worker())
+    job.refresh_from_db()
+    return job
+
+
+def switch(emulator: str, scenario: str) -> None:
+    request = urllib.request.Request(
+        f"{emulator}/_emulator/scenario", scenario.encode(), method="POST"
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer)
+
+
+def test_equal_regions_raise_no_alarm(
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = certify(["us-east-1", "us-west-2"], monkeypatch)
+    assert set(job.runs.values_list("verdict", flat=True)) == {Status.CERTIFIED}
+    assert parity.compare(job) == ()
+    assert not RunJudgement.objects.exists()
+
+
+def test_a_region_that_counts_other_tokens_for_the_same_prompt_raises_an_alarm(
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch(emulator, '[[rule]]\nregion = "us-west-2"\nextra_input_tokens = 4')
+    try:
+        job = certify(["us-east-1", "us-west-2"], monkeypatch)
+    finally:
+        switch(emulator, "")
+    assert set(job.runs.values_list("verdict", flat=True)) == {Status.CERTIFIED}
+    [found] = parity.compare(job)
+    assert found.alarm
+    assert "input tokens here and" in found.sentence
+    later = RunJudgement.objects.get()
+    assert (later.run.region_id, later.verdict) == ("us-west-2", Status.QUALITY_WARNING)
+    assert later.rating == "C"
+    assert "another model or another template" in later.message
+    assert ModelCertification.objects.get(region="us-west-2").status == Status.QUALITY_WARNING
+
+
+def test_a_few_tokens_more_are_none_of_its_business(
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch(emulator, '[[rule]]\nregion = "us-west-2"\nextra_input_tokens = 3')
+    try:
+        job = certify(["us-east-1", "us-west-2"], monkeypatch)
+    finally:
+        switch(emulator, "")
+    assert parity.compare(job) == ()
+
+
+def test_a_region_that_serves_worse_is_judged_again(
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch, as_viewer: Client
+) -> None:
+    switch(
+        emulator,
+        '[[rule]]\nregion = "us-west-2"\nweak = { category = "instructions", accuracy = 0.0 }',
+    )
+    try:
+        job = certify(["us-east-1", "us-west-2"], monkeypatch)
+    finally:
+        switch(emulator, "")
+    found = parity.compare(job)
+    assert [(p.region, p.reference, p.alarm) for p in found] == [("us-west-2", "us-east-1", True)]
+    later = RunJudgement.objects.get()
+    assert later.run.region_id == "us-west-2"
+    assert later.verdict != Status.CERTIFIED
+    page = as_viewer.get(f"/certifications/{later.run.model_id}/us-west-2/").content.decode()
+    assert "Judged again" in page
+    assert escape(later.message) in page
+    parity.compare(job)
+    assert RunJudgement.objects.count() == 1
+    assert CertificationRun.objects.count() == 2
+    assert ModelCertification.objects.get(region="us-east-1").status == Status.CERTIFIED

@@ -1,0 +1,90 @@
+"""What a log line may say."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from myia import logs
+
+
+def logged(**fields: Any) -> dict[str, Any]:
+    return dict(logs.redact(None, "info", dict(fields)))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password",
+        "new_password",
+        "SECRET_KEY",
+        "Authorization",
+        "api_key",
+        "apiKey",
+        "aws_access_key_id",
+        "session_token",
+        "csrfmiddlewaretoken",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "tokens",
+        "set-cookie",
+        "credentials",
+    ],
+)
+def test_secrets_are_hidden(key: str) -> None:
+    assert logged(**{key: "abc123"}) == {key: logs.HIDDEN}
+    assert logged(request={"headers": [{key: "abc123"}]}) == {
+        "request": {"headers": [{key: logs.HIDDEN}]}
+    }
+
+
+def test_a_password_of_digits_is_hidden_too() -> None:
+    assert logged(password=123456) == {"password": logs.HIDDEN}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tokens_per_second": 41.5},
+        {"max_tokens": 64},
+        {"maxTokens": 64},
+        {"input_tokens": 7},
+        {"reserved_tokens": 900},
+        {"tokens_in": None},
+        {"token_price": Decimal("0.25")},
+        {"usage": {"tokens": {"input": 5, "output": 7}}},
+        {"has_password": False},
+        {"key": "G01", "reason": "credentials_invalid"},
+    ],
+)
+def test_what_is_counted_is_no_secret(fields: dict[str, Any]) -> None:
+    assert logged(**fields) == fields
+
+
+def test_account_ids_are_hidden_in_arns_only() -> None:
+    told = logged(event="x", arn="arn:aws:iam::123456789012:user/me", run="123456789012")
+    assert told == {"event": "x", "arn": "arn:aws:iam::************:user/me", "run": "123456789012"}
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiIxIn0.c2ln-_",
+        "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiIxIn0",
+        "myia_" + "aB3-_" * 9,
+    ],
+)
+def test_our_credentials_are_hidden_wherever_they_stand(credential: str) -> None:
+    told = logged(
+        event=f"Invalid HTTP request line: 'GET /events?TOKEN={credential}&x=1 HTTP/9'",
+        request=[credential],
+    )
+    assert told == {
+        "event": f"Invalid HTTP request line: 'GET /events?TOKEN={logs.HIDDEN}&x=1 HTTP/9'",
+        "request": [logs.HIDDEN],
+    }
+    assert logged(event=f"/login/?next=/%3Ftoken%3D{credential}") == {
+        "event": f"/login/?next=/%3Ftoken%3D{logs.HIDDEN}"
+    }
+    assert logged(event="myia_certification started") == {"event": "myia_certification started"}

@@ -1,0 +1,755 @@
+"""Every case of the suite: its ideal answers pass, its near ones do not, broken streams are told
+apart.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from certification.inference import (
+    AnyRequest,
+    EmbedReply,
+    EmbedRequest,
+    Failure,
+    Operation,
+    Outcome,
+    Reasoning,
+    Reply,
+    Request,
+    Text,
+    Timing,
+    ToolUse,
+    Usage,
+)
+from certification.reasons import Reason
+from certification.suite import answer_key, embedding, graders, registry, synthetic_replies
+from certification.suite.case import (
+    ALL_CAPABILITIES,
+    REASONING_ROOM,
+    Answer,
+    Case,
+    Context,
+    Grade,
+    Ref,
+    execute,
+    says,
+)
+from certification.suite.cases.gates import GATES
+
+SEED = 41
+TRIALS = range(8)
+TEXT_CASES = [case for case in GATES if not case.whole_run]
+
+
+def variants(cases: list[Case] | tuple[Case, ...]) -> list[Any]:
+    return [
+        pytest.param(case, trial, id=f"{case.id}-{trial}") for case in cases for trial in TRIALS
+    ]
+
+
+def refused(message: str, reason: Reason = Reason.PARAMETER_NOT_SUPPORTED, **more: Any) -> Failure:
+    return Failure(reason, message, "ValidationException", 400, timing=Timing(40.0), **more)
+
+
+def text_in(request: AnyRequest) -> str:
+    assert isinstance(request, Request)
+    return "\n".join(b.text for m in request.messages for b in m.content if isinstance(b, Text))
+
+
+def model(
+    choose: Callable[[Request, Ref], Answer | Failure | None],
+) -> Callable[[AnyRequest], Outcome]:
+    """A model behind the wire: finds the reference in the prompt and answers as `choose` says; None
+    = it is refused.
+    """
+
+    def call(request: AnyRequest) -> Outcome:
+        assert isinstance(request, Request)
+        ref = Ref.find(text_in(request))
+        assert ref is not None
+        answer = choose(request, ref)
+        if answer is None:
+            return refused(
+                "A conversation must start with a user message.", Reason.MALFORMED_REQUEST
+            )
+        if isinstance(answer, Failure):
+            return replace(answer, operation=request.operation)
+        return synthetic_replies.reply(request, answer)
+
+    return call
+
+
+def expected(request: Request, ref: Ref) -> Answer | None:
+    step = answer_key.answer(ref, ref.step)
+    assert step is not None
+    return step.expected
+
+
+def near_at(wrong_step: int) -> Callable[[Request, Ref], Answer | None]:
+    def choose(request: Request, ref: Ref) -> Answer | None:
+        step = answer_key.answer(ref, ref.step)
+        assert step is not None
+        return step.near_miss if ref.step == wrong_step else step.expected
+
+    return choose
+
+
+def run(case: Case, call: Callable[[AnyRequest], Outcome], trial: int = 0, **context: Any) -> Grade:
+    script = case.script(Ref(SEED, case.id, trial))
+    return script.grade(execute(script, call), Context(**context))
+
+
+class TestTextCases:
+    @pytest.mark.parametrize(("case", "trial"), variants(TEXT_CASES))
+    def test_the_ideal_answer_passes(self, case: Case, trial: int) -> None:
+        grade = run(case, model(expected), trial)
+        assert grade.passed, grade
+        assert grade.valid
+        assert grade.sentence.endswith(".")
+
+    @pytest.mark.parametrize(("case", "trial"), variants(TEXT_CASES))
+    def test_the_near_answer_fails_at_every_step(self, case: Case, trial: int) -> None:
+        steps = case.script(Ref(SEED, case.id, trial)).steps
+        for i, step in enumerate(steps):
+            assert step.near_miss is not None
+            if step.request(()) is None:
+                continue  # a fallback, tested on its own
+            grade = run(case, model(near_at(i)), trial)
+            assert not grade.passed, (i, grade)
+            assert grade.valid
+            assert not grade.lacks
+
+    @pytest.mark.parametrize(("case", "trial"), variants(TEXT_CASES))
+    def test_a_truncated_stream_fails(self, case: Case, trial: int) -> None:
+        def cut(request: AnyRequest) -> Outcome:
+            whole = model(expected)(request)
+            if not (isinstance(whole, Reply) and whole.operation == Operation.STREAM):
+                return whole
+            return replace(
+                whole, events=whole.events[:-2], complete=False, stop_reason="", usage=None
+            )
+
+        streams = Operation.STREAM in {r.operation for r in _requests(case, trial)}
+        assert run(case, cut, trial).passed is not streams
+
+    @pytest.mark.parametrize(("case", "trial"), variants(TEXT_CASES))
+    def test_a_stream_that_the_client_found_cut_fails_with_that_cause(
+        self, case: Case, trial: int
+    ) -> None:
+        def cut(request: AnyRequest) -> Outcome:
+            if request.operation == Operation.STREAM:
+                return Failure(
+                    Reason.STREAM_TRUNCATED, "The stream ended early.", operation=Operation.STREAM
+                )
+            return model(expected)(request)
+
+        grade = run(case, cut, trial)
+        if Operation.STREAM in {r.operation for r in _requests(case, trial)}:
+            assert not grade.passed
+            assert grade.valid
+            assert grade.cause
+            assert grade.cause.reason == Reason.STREAM_TRUNCATED
+
+    @pytest.mark.parametrize(
+        "reason", [Reason.THROTTLED_TOKENS, Reason.READ_TIMEOUT, Reason.CREDENTIALS_EXPIRED]
+    )
+    @pytest.mark.parametrize("case", TEXT_CASES, ids=lambda c: c.id)
+    def test_a_trial_that_infrastructure_ended_is_not_valid(
+        self, case: Case, reason: Reason
+    ) -> None:
+        grade = run(
+            case,
+            lambda request: Failure(reason, "wait", "ThrottlingException", 429, request.operation),
+        )
+        assert not grade.passed
+        assert not grade.valid
+        assert case.id == "G10" or (grade.cause and grade.cause.reason == reason)
+
+    @pytest.mark.parametrize("case", TEXT_CASES, ids=lambda c: c.id)
+    def test_there_are_at_least_three_variants_and_they_rotate(self, case: Case) -> None:
+        seen = {case.script(Ref(SEED, case.id, t)).variant for t in TRIALS}
+        assert len(seen) >= 3
+        first = [case.script(Ref(SEED, case.id, t)).variant for t in range(3)]
+        assert len(set(first)) == 3
+        assert (
+            case.script(Ref(SEED + 1, case.id, 0)).variant
+            == case.script(Ref(SEED, case.id, 1)).variant
+        )
+
+    @pytest.mark.parametrize("case", TEXT_CASES, ids=lambda c: c.id)
+    def test_the_same_seed_asks_the_same(self, case: Case) -> None:
+        assert _requests(case, 2) == _requests(case, 2)
+        assert _requests(case, 2) != _requests(case, 3)
+
+    @pytest.mark.parametrize(("case", "trial"), variants(TEXT_CASES))
+    def test_a_prompts_reference_leads_back_to_its_step(self, case: Case, trial: int) -> None:
+        script = case.script(Ref(SEED, case.id, trial))
+        for i, step in enumerate(script.steps):
+            request = step.request((refused("toolChoice"),) if case.id == "G11" else ())
+            if request is None:
+                continue
+            ref = Ref.find(text_in(request))
+            assert ref == Ref(SEED, case.id, trial, i)
+            found = answer_key.answer(ref, ref.step)
+            assert found is not None
+            assert (found.expected, found.near_miss) == (step.expected, step.near_miss)
+
+    @pytest.mark.parametrize(("case", "trial"), variants(TEXT_CASES))
+    def test_requests_are_sparing(self, case: Case, trial: int) -> None:
+        for request in _requests(case, trial):
+            assert request.temperature is None
+            assert request.top_p is None
+            assert 64 <= request.max_tokens <= 1024
+
+    def test_models_that_reason_get_room_except_where_the_limit_is_tested(self) -> None:
+        def limits(case: Case) -> list[int]:
+            seen: list[int] = []
+
+            def call(request: AnyRequest) -> Outcome:
+                assert isinstance(request, Request)
+                seen.append(request.max_tokens)
+                return model(expected)(request)
+
+            execute(case.script(Ref(SEED, case.id, 0)), call, {*ALL_CAPABILITIES, "reasoning"})
+            return seen
+
+        by_id = registry.BY_ID
+        assert limits(by_id["G01"]) == [300 + REASONING_ROOM]
+        assert limits(by_id["G04"])[0] < 300
+
+
+def _requests(case: Case, trial: int) -> list[Request]:
+    seen: list[Request] = []
+
+    def call(request: AnyRequest) -> Outcome:
+        assert isinstance(request, Request)
+        seen.append(request)
+        return model(expected)(request)
+
+    execute(case.script(Ref(SEED, case.id, trial)), call)
+    return seen
+
+
+def gate(case_id: str) -> Case:
+    return registry.BY_ID[case_id]
+
+
+class TestAccess:
+    def test_reasoning_alone_is_no_answer(self) -> None:
+        assert not run(
+            gate("G01"), model(lambda q, r: Answer((Reasoning("Let me think."),)))
+        ).passed
+
+    def test_an_answer_without_usage_fails(self) -> None:
+        def call(request: AnyRequest) -> Outcome:
+            reply = model(expected)(request)
+            assert isinstance(reply, Reply)
+            return replace(reply, usage=None)
+
+        assert not run(gate("G01"), call).passed
+
+    @pytest.mark.parametrize(
+        "reason",
+        [
+            Reason.IAM_DENIED,
+            Reason.NEEDS_INFERENCE_PROFILE,
+            Reason.MALFORMED_REQUEST,
+            Reason.LEGACY_BLOCKED,
+        ],
+    )
+    def test_a_refusal_says_nothing_about_the_model(self, reason: Reason) -> None:
+        grade = run(gate("G01"), model(lambda q, r: refused("no", reason)))
+        assert not grade.valid
+        assert grade.cause
+        assert grade.cause.reason == reason
+
+    def test_a_model_that_breaks_down_fails(self) -> None:
+        assert run(gate("G01"), model(lambda q, r: refused("oops", Reason.MODEL_ERROR))).valid
+
+
+class TestStreaming:
+    def _with(self, events: str) -> Grade:
+        names = {
+            "m": "messageStart",
+            "s": "contentBlockStart",
+            "d": "contentBlockDelta",
+            "e": "contentBlockStop",
+            "M": "messageStop",
+            "U": "metadata",
+        }
+
+        def call(request: AnyRequest) -> Outcome:
+            reply = model(expected)(request)
+            assert isinstance(reply, Reply)
+            return replace(reply, events=tuple(names[e] for e in events))
+
+        return run(gate("G02"), call)
+
+    @pytest.mark.parametrize("events", ["mdeMU", "mdddeMU", "mdededeMU", "msdeMU", "mddesdeMU"])
+    def test_a_whole_stream_passes(self, events: str) -> None:
+        assert self._with(events).passed
+
+    @pytest.mark.parametrize(
+        "events", ["", "mMU", "dddeMU", "mdddMU", "mdddeM", "mdddeU", "mdeUM", "mmdeMU", "mdeMUd"]
+    )
+    def test_anything_missing_or_out_of_order_fails(self, events: str) -> None:
+        assert not self._with(events).passed
+
+    def test_a_model_that_cannot_stream_lacks_it(self) -> None:
+        assert run(
+            gate("G02"), model(lambda q, r: refused("The model is unsupported for streaming."))
+        ).lacks
+
+
+class TestMaxTokens:
+    def test_a_model_that_only_thought_within_the_limit_honours_it(self) -> None:
+        thinking = model(lambda q, r: Answer((Reasoning("Hm. " * 2000),)))
+        assert run(gate("G04"), thinking, reasoning=True).passed
+        # the reply shows that it reasons, whatever the catalogue says
+        assert run(gate("G04"), thinking).passed
+
+    def test_nothing_at_all_passes_only_where_the_thinking_may_be_hidden(self) -> None:
+        silent = model(lambda q, r: Answer((), "max_tokens"))
+        assert run(gate("G04"), silent, reasoning=True).passed
+        assert not run(gate("G04"), silent).passed
+
+    def test_one_token_too_many_fails(self) -> None:
+        def call(request: AnyRequest) -> Outcome:
+            reply = model(expected)(request)
+            assert isinstance(request, Request)
+            assert isinstance(reply, Reply)
+            return replace(reply, usage=Usage(40, request.max_tokens + 1))
+
+        assert not run(gate("G04"), call).passed
+
+
+class TestStopSequence:
+    def test_a_refused_parameter_is_a_capability_not_a_failure(self) -> None:
+        said = "This model doesn't support the stopSequences field. Remove stopSequences and try again."
+        grade = run(gate("G05"), model(lambda q, r: refused(said)))
+        assert grade.lacks == "stop_sequences"
+
+    def test_another_refusal_is_a_failure(self) -> None:
+        grade = run(
+            gate("G05"), model(lambda q, r: refused("This model doesn't support the foo field."))
+        )
+        assert not grade.lacks
+        assert not grade.passed
+        assert grade.valid
+
+    def test_stopping_there_and_calling_it_end_turn_honours_it(self) -> None:
+        def call(request: AnyRequest) -> Outcome:
+            reply = model(expected)(request)
+            assert isinstance(reply, Reply)
+            assert reply.stop_reason == "stop_sequence"
+            return replace(reply, stop_reason="end_turn")
+
+        assert run(gate("G05"), call).passed
+
+    def test_running_past_the_sequence_fails(self) -> None:
+        def call(request: AnyRequest) -> Outcome:
+            assert isinstance(request, Request)
+            return model(expected)(replace(request, stop_sequences=()))
+
+        assert not run(gate("G05"), call).passed
+
+
+class TestSystemPrompt:
+    def test_a_model_without_one_is_skipped(self) -> None:
+        assert gate("G06").needs == {"system"}
+        said = "This model doesn't support system messages. Try again without a system message."
+        assert run(gate("G06"), model(lambda q, r: refused(said))).lacks == "system"
+
+    def test_a_full_stop_or_emphasis_behind_the_code_does_not_matter(self) -> None:
+        def call(request: AnyRequest) -> Outcome:
+            reply = model(expected)(request)
+            assert isinstance(reply, Reply)
+            return replace(reply, content=(Text(f"**{reply.text}**.\n"),))
+
+        assert run(gate("G06"), call).passed
+
+
+class TestEncoding:
+    def test_decomposed_characters_are_equal(self) -> None:
+        def choose(request: Request, ref: Ref) -> Answer:
+            answer = expected(request, ref)
+            assert answer
+            return says(
+                unicodedata.normalize(
+                    "NFD", "".join(b.text for b in answer.content if isinstance(b, Text))
+                )
+            )
+
+        assert run(gate("G08"), model(choose)).passed
+
+    def test_lost_accents_fail(self) -> None:
+        def choose(request: Request, ref: Ref) -> Answer:
+            answer = expected(request, ref)
+            assert answer
+            text = "".join(b.text for b in answer.content if isinstance(b, Text))
+            return says(text.encode("ascii", "replace").decode())
+
+        assert all(not run(gate("G08"), model(choose), t).passed for t in TRIALS)
+
+
+class TestInputTokens:
+    @pytest.mark.parametrize(("more", "passes"), [(0, True), (3, True), (4, False), (-1, False)])
+    def test_the_reference_region_counts_the_same_within_three(
+        self, more: int, passes: bool
+    ) -> None:
+        seen: list[int] = []
+
+        def call(request: AnyRequest) -> Outcome:
+            reply = model(expected)(request)
+            assert isinstance(reply, Reply)
+            assert reply.usage
+            seen.append(reply.usage.input_tokens)
+            return reply
+
+        run(gate("G09"), call)
+        assert run(gate("G09"), call, reference_input_tokens=seen[0] - more).passed is passes
+
+
+class TestErrorContract:
+    def _answer(self, outcome: Outcome) -> Grade:
+        return run(gate("G10"), lambda request: outcome)
+
+    def test_it_asks_three_invalid_requests(self) -> None:
+        assert len(_requests(gate("G10"), 0)) == 3
+
+    @pytest.mark.parametrize(
+        "code", ["ValidationException", "validationException", "com.amazon#ValidationException"]
+    )
+    def test_a_validation_exception_passes_whatever_its_reason(self, code: str) -> None:
+        assert self._answer(Failure(Reason.UNKNOWN, "?", code, 400, timing=Timing(4999.0))).passed
+
+    def test_a_slow_refusal_fails(self) -> None:
+        grade = self._answer(
+            Failure(
+                Reason.MALFORMED_REQUEST, "?", "ValidationException", 400, timing=Timing(5001.0)
+            )
+        )
+        assert not grade.passed
+        assert grade.valid
+
+    @pytest.mark.parametrize("reason", [Reason.INTERNAL_ERROR, Reason.SERVICE_UNAVAILABLE])
+    def test_a_server_error_fails(self, reason: Reason) -> None:
+        grade = self._answer(Failure(reason, "?", "InternalServerException", 500))
+        assert not grade.passed
+        assert grade.valid
+
+    def test_one_accepted_request_fails_even_if_another_was_throttled(self) -> None:
+        throttled = Failure(Reason.THROTTLED_TOKENS, "Too many tokens", "ThrottlingException", 429)
+        outcomes = [
+            throttled,
+            Reply((Text("Hi"),), "end_turn", Usage(1, 1), Timing(1.0)),
+            throttled,
+        ]
+        script = gate("G10").script(Ref(SEED, "G10", 0))
+        grade = script.grade(tuple(outcomes), Context())
+        assert grade.valid
+        assert not grade.passed
+        assert not script.grade((throttled,) * 3, Context()).valid
+
+    def test_the_requests_reach_the_wire(self) -> None:
+        """botocore itself must have nothing against them, or the service would never see them."""
+        session = pytest.importorskip("botocore.session").get_session()
+        validate = pytest.importorskip("botocore.validate").ParamValidator().validate
+        shape = session.get_service_model("bedrock-runtime").operation_model("Converse").input_shape
+        for trial in range(4):
+            for request in _requests(gate("G10"), trial):
+                messages = [
+                    {"role": m.role, "content": [_wire(b) for b in m.content]}
+                    for m in request.messages
+                ]
+                report = validate(
+                    {"modelId": "m", "messages": messages, "inferenceConfig": {"maxTokens": 9}},
+                    shape,
+                )
+                assert not report.has_errors(), report.generate_report()
+
+
+def _wire(block: Any) -> dict[str, Any]:
+    if isinstance(block, Text):
+        return {"text": block.text}
+    return {"toolResult": {"toolUseId": block.tool_use_id, "content": [{"text": block.text}]}}
+
+
+class TestTools:
+    def test_a_model_that_cannot_be_forced_is_asked_in_words(self) -> None:
+        choices = []
+
+        def choose(request: Request, ref: Ref) -> Answer | Failure | None:
+            choices.append((request.operation, request.tool_choice))
+            if request.tool_choice:
+                return refused(
+                    "This model doesn't support the toolConfig.toolChoice.tool field. Remove it and try again."
+                )
+            return expected(request, ref)
+
+        assert run(gate("G11"), model(choose)).passed
+        assert [(o, bool(c)) for o, c in choices] == [
+            (Operation.CONVERSE, True),
+            (Operation.CONVERSE, False),
+            (Operation.STREAM, False),
+        ]
+
+    def test_the_unforced_call_is_judged_like_the_forced_one(self) -> None:
+        def choose(request: Request, ref: Ref) -> Answer | Failure | None:
+            if request.tool_choice:
+                return refused("This model doesn't support the toolConfig.toolChoice.tool field.")
+            return near_at(1)(request, ref)
+
+        assert not run(gate("G11"), model(choose)).passed
+
+    def test_a_model_without_streaming_tools_is_judged_on_the_other_half(self) -> None:
+        script = gate("G11").script(Ref(SEED, "G11", 0))
+        outcomes = execute(script, model(expected), {"tools"})
+        assert [o.operation for o in outcomes] == [Operation.CONVERSE]
+        assert script.grade(outcomes, Context()).passed
+
+    def test_a_failure_of_only_the_streamed_half_names_streaming_tools(self) -> None:
+        def choose(request: Request, ref: Ref) -> Answer | None:
+            return near_at(2)(request, ref)
+
+        grade = run(gate("G11"), model(choose))
+        assert not grade.passed
+        assert "streaming tools" in grade.sentence.lower()
+        assert "without streaming they work" in grade.sentence
+
+    def test_deltas_that_form_no_json_fail_the_streamed_half(self) -> None:
+        def call(request: AnyRequest) -> Outcome:
+            reply = model(expected)(request)
+            if not isinstance(reply, Reply) or reply.operation != Operation.STREAM:
+                return reply
+            use = reply.tool_uses[0]
+            return replace(reply, content=(ToolUse(use.id, use.name, None, '{"room": "kit'),))
+
+        assert "streaming tools" in run(gate("G11"), call).sentence.lower()
+
+    def test_a_failure_of_only_the_other_half_says_so(self) -> None:
+        assert "without streaming" in run(gate("G11"), model(near_at(0))).sentence
+
+    def test_a_refusal_of_streaming_tools_is_learnt_and_the_rest_counts(self) -> None:
+        def choose(request: Request, ref: Ref) -> Answer | Failure | None:
+            if request.operation == Operation.STREAM:
+                return refused("This model doesn't support tool use in streaming mode.")
+            return expected(request, ref)
+
+        grade = run(gate("G11"), model(choose))
+        assert grade.passed
+        assert grade.lacks == "streaming_tools"
+        assert "not when streaming" in grade.sentence
+
+    def test_a_refusal_of_tools_is_learnt(self) -> None:
+        grade = run(
+            gate("G11"), model(lambda q, r: refused("This model doesn't support tool use."))
+        )
+        assert grade.lacks == "tools"
+        assert not grade.passed
+
+    def test_a_throttled_half_makes_the_trial_invalid_unless_the_other_failed(self) -> None:
+        def throttled_stream(request: AnyRequest) -> Outcome:
+            if request.operation == Operation.STREAM:
+                return Failure(
+                    Reason.THROTTLED_TOKENS,
+                    "Too many tokens",
+                    "ThrottlingException",
+                    429,
+                    request.operation,
+                )
+            return model(expected)(request)
+
+        assert not run(gate("G11"), throttled_stream).valid
+
+        def both(request: AnyRequest) -> Outcome:
+            outcome = throttled_stream(request)
+            return outcome if isinstance(outcome, Failure) else model(near_at(0))(request)
+
+        grade = run(gate("G11"), both)
+        assert grade.valid
+        assert not grade.passed
+
+
+class TestLeaks:
+    def _texts(self, *texts: str) -> Grade:
+        return gate("G12").script(Ref(SEED, "G12", 0)).grade((), Context(texts=texts))
+
+    def test_it_makes_no_calls(self) -> None:
+        assert gate("G12").whole_run
+        assert not gate("G12").script(Ref(SEED, "G12", 0)).steps
+
+    @pytest.mark.parametrize(
+        "leak",
+        [
+            "<|im_end|>",
+            "<|eot_id|>",
+            "[/INST]",
+            "<<SYS>>",
+            "</s>",
+            "<end_of_turn>",
+            "<｜end▁of▁sentence｜>",
+            "<|start_header_id|>",
+            "</think>",
+            "<|END_OF_TURN_TOKEN|>",
+            "<|channel|>",
+        ],
+    )
+    def test_a_control_token_fails(self, leak: str) -> None:
+        grade = self._texts("All is well.", f"Hello.{leak}")
+        assert not grade.passed
+        assert grade.evidence["token"].strip() == leak
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "a < b and b > c",
+            "<s>old price</s> new price",
+            "x | y |> z",
+            "[install]",
+            "<p>Hi</p>",
+            "a<|b",
+        ],
+    )
+    def test_ordinary_text_passes(self, text: str) -> None:
+        assert self._texts(text).passed
+
+    def test_no_answer_of_the_key_has_one(self) -> None:
+        texts = []
+        for case in TEXT_CASES:
+            for step in case.script(Ref(SEED, case.id, 0)).steps:
+                for answer in (step.expected, step.near_miss):
+                    texts += [
+                        b.text for b in (answer.content if answer else ()) if isinstance(b, Text)
+                    ]
+        assert self._texts(*texts).passed
+
+
+class Embedder:
+    """A small honest embedding model: a text's vector is its concept's, a little turned by the text
+    itself.
+    """
+
+    def __init__(self, dimensions: int = 24, length: float = 1.0) -> None:
+        self.dimensions, self.length = dimensions, length
+
+    def vector(self, text: str) -> tuple[float, ...]:
+        bare = text.partition(" Protocolo ")[0]
+        raw = [0.0] * self.dimensions
+        for i, group in enumerate(embedding.CONCEPTS):
+            raw[i] = 1.0 if bare in group else 0.0
+        raw[8 + sum(text.encode()) % (self.dimensions - 8)] += 0.4
+        return tuple(self.length * x / embedding.norm(raw) for x in raw)
+
+    def __call__(self, request: AnyRequest) -> Outcome:
+        assert isinstance(request, EmbedRequest)
+        return EmbedReply(tuple(self.vector(t) for t in request.texts), Usage(9, 0), Timing(5.0))
+
+
+def changed(
+    change: Callable[[tuple[tuple[float, ...], ...]], Any],
+) -> Callable[[AnyRequest], Outcome]:
+    def call(request: AnyRequest) -> Outcome:
+        reply = Embedder()(request)
+        assert isinstance(reply, EmbedReply)
+        return replace(reply, vectors=change(reply.vectors))
+
+    return call
+
+
+class TestEmbedding:
+    @pytest.mark.parametrize(("case", "trial"), variants(embedding.CASES))
+    def test_an_honest_model_passes(self, case: Case, trial: int) -> None:
+        grade = run(case, Embedder(), trial, dimensions=24)
+        assert grade.passed, grade
+
+    @pytest.mark.parametrize(("case", "trial"), variants(embedding.CASES))
+    def test_another_dimension_than_the_catalogues_fails(self, case: Case, trial: int) -> None:
+        assert not run(case, Embedder(), trial, dimensions=1024).passed
+        assert run(case, Embedder(), trial).passed
+
+    @pytest.mark.parametrize("case", embedding.CASES, ids=lambda c: c.id)
+    @pytest.mark.parametrize(
+        "vectors",
+        [
+            (),
+            ((),),
+            ((0.0, 0.0),),
+            ((float("nan"), 1.0),),
+            ((1.0,), (1.0, 2.0)),
+            None,
+            (None,),
+            (("x",),),
+        ],
+    )
+    def test_broken_vectors_fail(self, case: Case, vectors: Any) -> None:
+        grade = run(case, changed(lambda found: vectors))
+        assert not grade.passed
+        assert grade.valid
+
+    def test_vectors_in_another_order_fail(self) -> None:
+        reverse = changed(lambda found: found[::-1])
+        assert not run(gate("E03"), reverse).passed
+        assert not all(run(gate("E04"), reverse, t).passed for t in TRIALS)
+
+    def test_one_vector_for_everything_fails(self) -> None:
+        assert not run(gate("E03"), changed(lambda found: ((1.0, 2.0),) * len(found))).passed
+
+    def test_vectors_of_any_common_length_pass_and_wild_ones_fail(self) -> None:
+        assert run(gate("E02"), Embedder(length=17.0)).passed
+        wild = changed(
+            lambda found: tuple(tuple(x * 100**i for x in v) for i, v in enumerate(found))
+        )
+        assert not run(gate("E02"), wild).passed
+
+    @pytest.mark.parametrize(
+        ("reason", "code", "passes"),
+        [
+            (Reason.MALFORMED_REQUEST, "ValidationException", True),
+            (Reason.CONTEXT_TOO_LONG, "", True),
+            (Reason.MODEL_ERROR, "ModelErrorException", False),
+        ],
+    )
+    def test_too_long_a_text_may_be_refused_but_not_break(
+        self, reason: Reason, code: str, passes: bool
+    ) -> None:
+        assert (
+            run(gate("E05"), lambda request: Failure(reason, "too long", code, 400)).passed
+            is passes
+        )
+
+    def test_the_long_text_is_long(self) -> None:
+        request = gate("E05").script(Ref(SEED, "E05", 0)).steps[0].request(())
+        assert isinstance(request, EmbedRequest)
+        assert len(request.texts[0]) > 50_000
+
+    def test_no_text_carries_a_reference(self) -> None:
+        for case in embedding.CASES:
+            for step in case.script(Ref(SEED, case.id, 0)).steps:
+                request = step.request(())
+                assert isinstance(request, EmbedRequest)
+                assert not any(Ref.find(t) for t in request.texts)
+
+    def test_the_concepts_are_groups_of_different_texts(self) -> None:
+        texts = [t for group in embedding.CONCEPTS for t in group]
+        assert len(set(texts)) == len(texts)
+        assert all(len(group) >= 3 for group in embedding.CONCEPTS)
+
+    @pytest.mark.parametrize("reason", [Reason.IAM_DENIED, Reason.NEEDS_INFERENCE_PROFILE])
+    def test_refused_access_says_nothing_about_the_model(self, reason: Reason) -> None:
+        assert not run(gate("E01"), lambda request: Failure(reason, "no")).valid
+
+
+def test_graders_and_cases_agree_that_nothing_is_no_answer() -> None:
+    for case in registry.BY_ID.values():
+        if not case.whole_run:
+            grade = case.script(Ref(SEED, case.id, 0)).grade((), Context())
+            assert not grade.passed
+            assert not grade.valid
+    assert not graders.usable(None).valid

@@ -1,0 +1,844 @@
+"""The scored, performance and information cases: ideal answers pass, near ones do not, broken ones
+are graded all the same.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from certification.bedrock import catalogue, converse
+from certification.bedrock.client import EMULATOR, Bedrock, Connection
+from certification.bedrock.errors import BedrockError
+from certification.emulator import process
+from certification.emulator.answers import find_ref
+from certification.inference import (
+    AnyRequest,
+    Failure,
+    Operation,
+    Outcome,
+    Reasoning,
+    Reply,
+    Request,
+    Text,
+    Timing,
+    ToolResult,
+    ToolUse,
+)
+from certification.reasons import Reason
+from certification.suite import answer_key, graders, images, plan, registry, synthetic_replies
+from certification.suite.case import (
+    ALL_CAPABILITIES,
+    REASONING_ROOM,
+    Answer,
+    Case,
+    Context,
+    Grade,
+    Kind,
+    Ref,
+    execute,
+    says,
+)
+from certification.suite.cases import context, performance, portuguese, reasoning
+from certification.suite.cases.gates import GATES
+from certification.suite.images import Shape
+from certification.suite.scoring import CaseStatus
+from tests.paths import PROJECT
+from tests.unit.test_graders import OUTCOMES, judge_sound
+
+SEEDS = (41, 2**31 + 7)
+TRIALS = range(6)
+EVERYTHING = frozenset({*ALL_CAPABILITIES, "reasoning"})
+CASES = [case for case in registry.cases("text", "full", EVERYTHING) if case not in GATES]
+EACH = [pytest.param(c, s, t, id=f"{c.id}-{s}-{t}") for c in CASES for s in SEEDS for t in TRIALS]
+Choose = Callable[[Request, Ref, int], Answer | Failure | None]
+
+
+def model(choose: Choose) -> Callable[[AnyRequest], Outcome]:
+    """A model behind the wire: finds the reference and the turn in the conversation and answers as
+    `choose` says.
+    """
+
+    def call(request: AnyRequest) -> Outcome:
+        assert isinstance(request, Request)
+        ref, step = find_ref([(m.role, _text(m.content)) for m in request.messages])
+        assert ref is not None
+        answer = choose(request, ref, step)
+        assert answer is not None
+        return (
+            replace(answer, operation=request.operation)
+            if isinstance(answer, Failure)
+            else synthetic_replies.reply(request, answer)
+        )
+
+    return call
+
+
+def _text(content: tuple[Any, ...]) -> str:
+    return "\n".join(b.text for b in content if isinstance(b, Text | ToolResult))
+
+
+def expected(request: Request, ref: Ref, step: int) -> Answer | None:
+    found = answer_key.answer(ref, step)
+    assert found is not None
+    return found.expected
+
+
+def near_at(wrong: int) -> Choose:
+    def choose(request: Request, ref: Ref, step: int) -> Answer | None:
+        found = answer_key.answer(ref, step)
+        assert found is not None
+        return found.near_miss if step == wrong else found.expected
+
+    return choose
+
+
+def refusing(message: str, when: Callable[[Request], bool]) -> Choose:
+    """The ideal model, which refuses some requests as invalid."""
+
+    def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
+        if when(request):
+            return Failure(
+                Reason.PARAMETER_NOT_SUPPORTED,
+                message,
+                "ValidationException",
+                400,
+                timing=Timing(9.0),
+            )
+        return expected(request, ref, step)
+
+    return choose
+
+
+def run(case: Case, choose: Choose, seed: int = SEEDS[0], trial: int = 0, **known: Any) -> Grade:
+    return graded(case, model(choose), seed, trial, **known)
+
+
+def graded(
+    case: Case, call: Callable[[AnyRequest], Outcome], seed: int, trial: int, **known: Any
+) -> Grade:
+    script = case.script(Ref(seed, case.id, trial))
+    return script.grade(execute(script, call), Context(**known))
+
+
+def requests(
+    case: Case, seed: int, trial: int, capabilities: frozenset[str] = ALL_CAPABILITIES
+) -> list[Request]:
+    seen: list[Request] = []
+
+    def call(request: AnyRequest) -> Outcome:
+        assert isinstance(request, Request)
+        seen.append(request)
+        return model(expected)(request)
+
+    execute(case.script(Ref(seed, case.id, trial)), call, capabilities)
+    return seen
+
+
+def case_of(case_id: str) -> Case:
+    return registry.BY_ID[case_id]
+
+
+@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
+def test_the_ideal_answer_passes(case: Case, seed: int, trial: int) -> None:
+    grade = run(case, expected, seed, trial)
+    assert grade.passed, grade
+    assert grade.valid
+    assert not grade.lacks
+    judge_sound(grade)
+
+
+@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
+def test_the_near_answer_fails_at_every_step(case: Case, seed: int, trial: int) -> None:
+    for i in range(len(requests(case, seed, trial))):
+        step = _step_asked(case, seed, trial, i)
+        grade = run(case, near_at(step), seed, trial)
+        assert not grade.passed, (i, grade)
+        assert grade.valid
+        assert not grade.lacks
+        judge_sound(grade)
+
+
+def _step_asked(case: Case, seed: int, trial: int, call: int) -> int:
+    request = requests(case, seed, trial)[call]
+    return find_ref([(m.role, _text(m.content)) for m in request.messages])[1]
+
+
+@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
+def test_a_truncated_stream_fails(case: Case, seed: int, trial: int) -> None:
+    def cut(request: AnyRequest) -> Outcome:
+        whole = model(expected)(request)
+        if not (isinstance(whole, Reply) and whole.operation == Operation.STREAM):
+            return whole
+        return replace(whole, events=whole.events[:-2], complete=False, stop_reason="", usage=None)
+
+    def found_cut(request: AnyRequest) -> Outcome:
+        if request.operation == Operation.STREAM:
+            return Failure(
+                Reason.STREAM_TRUNCATED, "The stream ended early.", operation=Operation.STREAM
+            )
+        return model(expected)(request)
+
+    streams = Operation.STREAM in {r.operation for r in requests(case, seed, trial)}
+    for call in (cut, found_cut):
+        grade = graded(case, call, seed, trial)
+        assert grade.passed is not streams
+        assert grade.valid
+
+
+@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
+def test_a_prompts_reference_leads_back_to_its_step(case: Case, seed: int, trial: int) -> None:
+    script = case.script(Ref(seed, case.id, trial))
+    for request in requests(case, seed, trial):
+        ref, step = find_ref([(m.role, _text(m.content)) for m in request.messages])
+        assert ref is not None
+        assert replace(ref, step=0) == script.ref
+        found = answer_key.answer(ref, step)
+        assert found is not None
+        assert found.expected in [s.expected for s in script.steps]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+def test_there_are_at_least_three_variants_and_they_rotate(case: Case) -> None:
+    first = [case.script(Ref(41, case.id, t)).variant for t in range(3)]
+    assert len(set(first)) == 3
+    assert case.script(Ref(42, case.id, 0)).variant == case.script(Ref(41, case.id, 1)).variant
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+def test_the_same_seed_asks_the_same_and_another_does_not(case: Case) -> None:
+    assert requests(case, 41, 2) == requests(case, 41, 2)
+    assert requests(case, 41, 2) != requests(case, 41, 3)
+    bare = [_without_reference(requests(case, 41 + 840 * n, 2)) for n in range(8)]
+    assert len(set(bare)) > 3, "the same variant must not ask the same for every seed"
+
+
+def _without_reference(asked: list[Request]) -> str:
+    return Ref.PATTERN.sub("", repr([r.messages for r in asked]).replace("tooluse_", ""))
+
+
+@cache
+def input_shape(operation: Operation) -> Any:
+    """What botocore knows of an operation's input."""
+    service = botocore.session.get_session().get_service_model("bedrock-runtime")
+    return service.operation_model(str(operation)).input_shape
+
+
+@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
+def test_requests_are_sparing_and_known_to_the_service(case: Case, seed: int, trial: int) -> None:
+    for request in requests(case, seed, trial):
+        assert request.temperature is None or case.id == "D1"
+        assert request.top_p is None
+        assert 64 <= request.max_tokens <= 1500
+        report = ParamValidator().validate(
+            converse.to_wire(request, "m"), input_shape(request.operation)
+        )
+        assert not report.has_errors(), report.generate_report()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+def test_models_that_reason_get_room_except_where_the_limit_is_tested(case: Case) -> None:
+    plain = [r.max_tokens for r in requests(case, 41, 0)]
+    roomy = [r.max_tokens for r in requests(case, 41, 0, EVERYTHING)]
+    fixed = case.id == "S3" or case.kind == Kind.PERFORMANCE
+    assert roomy == (plain if fixed else [n + REASONING_ROOM for n in plain])
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.THROTTLED_TOKENS, Reason.READ_TIMEOUT, Reason.CREDENTIALS_EXPIRED]
+)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+def test_a_trial_that_infrastructure_ended_is_not_valid(case: Case, reason: Reason) -> None:
+    failure = Failure(reason, "wait", "ThrottlingException", 429)
+    grade = graded(case, lambda request: replace(failure, operation=request.operation), 41, 0)
+    assert not grade.passed
+    assert not grade.valid
+    assert grade.cause is not None
+    assert grade.cause.reason == reason
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+@given(outcomes=st.lists(OUTCOMES, max_size=3).map(tuple), trial=st.integers(0, 5))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_outcomes_give_a_grade_and_never_an_exception(
+    case: Case, outcomes: tuple[Outcome, ...], trial: int
+) -> None:
+    script = case.script(Ref(7, case.id, trial))
+    judge_sound(script.grade(outcomes, Context()))
+    left: Iterator[Outcome] = iter(outcomes)
+    judge_sound(
+        script.grade(
+            execute(script, lambda request: next(left, Failure(Reason.UNKNOWN, "?"))), Context()
+        )
+    )
+
+
+def test_ids_are_those_of_the_specification() -> None:
+    wanted = "T1 T2 T3 T4 T5 J1 J2 J3 S1 S2 S3 I1 I2 I3 I4 I5 P1 P2 P3 P4 P5 R1 R2 R3 N1 N2 V1 V2 L1 L2 D1"
+    assert [c.id for c in CASES] == wanted.split()
+    assert all(c.repeats == 3 for c in CASES if c.kind == Kind.SCORED)
+
+
+class TestTools:
+    def test_the_round_trip_gives_the_result_back_in_two_turns(self) -> None:
+        asked = requests(case_of("T5"), 41, 0)
+        assert [m.role for m in asked[1].messages] == ["user", "assistant", "user"]
+        use = next(b for b in asked[1].messages[1].content if isinstance(b, ToolUse))
+        result = asked[1].messages[2].content[0]
+        assert isinstance(result, ToolResult)
+        assert result.tool_use_id == use.id
+
+    def test_signed_reasoning_goes_back_and_other_reasoning_does_not(self) -> None:
+        def thinks(request: Request, ref: Ref, step: int) -> Answer | None:
+            answer = expected(request, ref, step)
+            assert answer
+            thoughts = (Reasoning("Signed.", "c2ln"), Reasoning("Not signed."))
+            return replace(answer, content=(*thoughts, *answer.content)) if step == 0 else answer
+
+        seen: list[Request] = []
+
+        def call(request: AnyRequest) -> Outcome:
+            assert isinstance(request, Request)
+            seen.append(request)
+            return model(thinks)(request)
+
+        assert graded(case_of("T5"), call, 41, 0).passed
+        back = [b for b in seen[1].messages[1].content if isinstance(b, Reasoning)]
+        assert back == [Reasoning("Signed.", "c2ln")]
+
+    @pytest.mark.parametrize("case_id", ["T1", "T2", "T3", "T4", "T5"])
+    def test_a_refusal_of_tools_is_learnt(self, case_id: str) -> None:
+        grade = run(
+            case_of(case_id),
+            refusing("This model doesn't support tool use.", lambda r: bool(r.tools)),
+        )
+        assert grade.lacks == "tools"
+        assert not grade.passed
+
+    def test_a_refusal_of_streaming_tools_is_learnt(self) -> None:
+        said = "This model doesn't support tool use in streaming mode."
+        assert run(case_of("T4"), refusing(said, lambda r: True)).lacks == "streaming_tools"
+
+    def test_deltas_that_form_no_json_fail(self) -> None:
+        def call(request: AnyRequest) -> Outcome:
+            reply = model(expected)(request)
+            assert isinstance(reply, Reply)
+            use = reply.tool_uses[0]
+            return replace(reply, content=(ToolUse(use.id, use.name, None, '{"customer": {"na'),))
+
+        assert "JSON object" in graded(case_of("T4"), call, 41, 0).sentence
+
+
+class TestStructured:
+    def test_what_the_service_does_not_offer_is_asked_of_a_tool(self) -> None:
+        said = (
+            "This model doesn't support the outputConfig field. Remove outputConfig and try again."
+        )
+        choose = refusing(said, lambda r: r.output_schema is not None)
+        for trial in TRIALS:
+            grade = run(case_of("J2"), choose, 41, trial)
+            assert grade.passed, grade
+            assert grade.lacks == "structured_output"
+
+    def test_a_wrong_answer_of_the_tool_is_a_failure_and_not_a_lack(self) -> None:
+        def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
+            found = answer_key.answer(ref, step)
+            assert found
+            if request.output_schema is not None:
+                return Failure(
+                    Reason.PARAMETER_NOT_SUPPORTED, "outputConfig", "ValidationException", 400
+                )
+            return found.near_miss
+
+        grade = run(case_of("J2"), choose)
+        assert not grade.passed
+        assert not grade.lacks
+
+    def test_a_tool_that_cannot_be_forced_is_asked_for_in_words(self) -> None:
+        said = "This model doesn't support the toolConfig.toolChoice.tool field or outputConfig."
+        choose = refusing(said, lambda r: r.output_schema is not None or bool(r.tool_choice))
+        assert run(case_of("J2"), choose).passed
+
+    def test_a_model_without_either_skips_it(self) -> None:
+        choose = refusing("This model doesn't support the outputConfig field.", lambda r: True)
+        script = case_of("J2").script(Ref(41, "J2", 0))
+        grade = script.grade(execute(script, model(choose), {"system"}), Context())
+        assert grade.lacks == "structured_output"
+        assert not grade.passed
+
+    def test_so_does_one_that_turns_out_to_take_no_tools(self) -> None:
+        def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
+            said = "tool use" if request.tools else "the outputConfig field"
+            return refusing(f"This model doesn't support {said}.", lambda r: True)(
+                request, ref, step
+            )
+
+        grade = run(case_of("J2"), choose)
+        assert grade.lacks == "structured_output"
+        assert not grade.passed
+
+    def test_one_code_fence_is_json_and_a_sentence_before_it_is_not(self) -> None:
+        def wrapped(before: str) -> Choose:
+            def choose(request: Request, ref: Ref, step: int) -> Answer | None:
+                answer = expected(request, ref, step)
+                assert answer
+                return says(
+                    f"{before}```json\n{graders.text_of(synthetic_replies.reply(request, answer))}\n```"
+                )
+
+            return choose
+
+        assert run(case_of("J1"), wrapped("")).passed
+        assert not run(case_of("J1"), wrapped("Here it is:\n")).passed
+
+
+def changed(
+    change: Callable[[Reply], Reply], when: Operation | None = None
+) -> Callable[[AnyRequest], Outcome]:
+    """The ideal model, its replies changed (of one operation alone, if given)."""
+
+    def call(request: AnyRequest) -> Outcome:
+        reply = model(expected)(request)
+        assert isinstance(reply, Reply)
+        return change(reply) if when in (None, request.operation) else reply
+
+    return call
+
+
+class TestStreaming:
+    def test_two_different_answers_fail_even_if_both_would_do(self) -> None:
+        def other(reply: Reply) -> Reply:
+            return replace(reply, content=(Text(f"{reply.text}, zebra"),))
+
+        assert not graded(case_of("S1"), changed(other, Operation.STREAM), 41, 0).passed
+
+    def test_case_and_punctuation_may_differ(self) -> None:
+        def other(reply: Reply) -> Reply:
+            return replace(reply, content=(Text(f"{reply.text.upper()}."),))
+
+        assert graded(case_of("S1"), changed(other, Operation.STREAM), 41, 0).passed
+
+    @pytest.mark.parametrize(
+        ("gap", "passes"), [(0.0, True), (10_000.0, True), (10_001.0, False), (None, False)]
+    )
+    def test_a_silence_of_more_than_ten_seconds_fails(
+        self, gap: float | None, passes: bool
+    ) -> None:
+        def silent(reply: Reply) -> Reply:
+            return replace(reply, timing=replace(reply.timing, max_gap_ms=gap))
+
+        assert graded(case_of("S2"), changed(silent), 41, 0).passed is passes
+
+    def test_a_cut_stream_without_its_counts_fails(self) -> None:
+        assert not graded(
+            case_of("S3"), changed(lambda reply: replace(reply, usage=None)), 41, 0
+        ).passed
+
+    def test_a_model_that_thinks_unseen_may_stream_nothing_within_the_limit(self) -> None:
+        def silent(reply: Reply) -> Reply:
+            return replace(reply, content=(), events=("messageStart", "messageStop", "metadata"))
+
+        assert graded(case_of("S3"), changed(silent), 41, 0, reasoning=True).passed
+        assert not graded(case_of("S3"), changed(silent), 41, 0).passed
+
+    @pytest.mark.parametrize("case_id", ["S1", "S2", "S3", "L1", "L2"])
+    def test_a_model_that_cannot_stream_skips_them(self, case_id: str) -> None:
+        said = "The model is unsupported for streaming."
+        assert (
+            run(case_of(case_id), refusing(said, lambda r: r.operation == Operation.STREAM)).lacks
+            == "streaming"
+        )
+
+
+class TestPortuguese:
+    def test_the_banks_are_large_and_no_item_is_there_twice(self) -> None:
+        assert len(portuguese.QUIZ) >= 24
+        assert len(portuguese.PREMISES) >= 12
+        for bank in (
+            portuguese.QUIZ,
+            portuguese.CRASE,
+            portuguese.CONCORDANCIA,
+            portuguese.REGENCIA,
+        ):
+            assert len(bank) >= 8
+            assert len({item.stem for item in bank}) == len(bank)
+            assert all(len(set(item.options)) == len(item.options) for item in bank)
+        assert all(len(item.options) == 4 for item in portuguese.QUIZ)
+        assert all(
+            "___" in i.stem
+            for b in (portuguese.CRASE, portuguese.CONCORDANCIA, portuguese.REGENCIA)
+            for i in b
+        )
+
+    def test_no_right_option_stands_more_often_in_one_place(self) -> None:
+        letters = [_said("P1", seed)[2] for seed in range(60)]
+        assert {letters.count(letter) > 5 for letter in "ABCD"} == {True}
+
+    @pytest.mark.parametrize(
+        ("amount", "text"),
+        [(5, "R$ 0,05"), (123456, "R$ 1.234,56"), (100000000, "R$ 1.000.000,00")],
+    )
+    def test_amounts_are_written_as_in_brazil(self, amount: int, text: str) -> None:
+        assert portuguese.reais(amount) == text
+
+    def test_every_spelling_of_the_contracts_date_will_do(self) -> None:
+        for seed in range(20):
+            summary = _said("P5", seed)
+            assert _graded_text("P5", seed, summary).passed
+            assert _graded_text("P5", seed, f"Resumo do contrato:\n{summary}").passed
+            assert not _graded_text("P5", seed, f"{summary}\nHá 12.345 cláusulas.").passed
+
+    def test_brazilian_dates_are_read_day_first(self) -> None:
+        for seed in range(20):
+            right = _said("P4", seed).splitlines()
+            year, month, day = right[0].split("-")
+            swapped = "\n".join([f"{year}-{day}-{month}", *right[1:]])
+            assert not _graded_text("P4", seed, swapped).passed
+            assert _graded_text("P4", seed, "\n".join(f"- `{line}`" for line in right)).passed
+
+
+def _said(case_id: str, seed: int) -> str:
+    found = answer_key.answer(Ref(seed, case_id, 0), 0)
+    assert found
+    assert found.expected
+    return "".join(block.text for block in found.expected.content if isinstance(block, Text))
+
+
+def _graded_text(case_id: str, seed: int, text: str) -> Grade:
+    return run(case_of(case_id), lambda request, ref, step: says(text), seed)
+
+
+class TestReasoning:
+    @pytest.mark.parametrize("setting", reasoning._SETTINGS, ids=lambda s: s.names[0])
+    def test_every_puzzle_has_one_answer_and_no_needless_clue(self, setting: Any) -> None:
+        for seed in range(60):
+            order, clues = reasoning.draw_puzzle(Ref(seed, "R2", 0).rng(), setting)
+            assert reasoning.solutions(sorted(order), clues) == [order]
+            for clue in clues:
+                rest = [other for other in clues if other is not clue]
+                assert len(reasoning.solutions(sorted(order), rest)) > 1
+
+    def test_a_word_problem_is_never_solved_by_its_first_two_steps(self) -> None:
+        for seed in range(200):
+            for draw in reasoning._PROBLEMS:
+                problem = draw(Ref(seed, "R1", 0).rng())
+                assert problem.answer > 0
+                assert problem.answer != problem.near_miss
+
+    def test_the_thoughts_go_back_with_their_signature(self) -> None:
+        def signed(request: Request, ref: Ref, step: int) -> Answer | None:
+            answer = expected(request, ref, step)
+            assert answer
+            thought = Reasoning("I need the tool.", "c2lnbmF0dXJl")
+            return replace(answer, content=(thought, *answer.content[1:])) if step == 2 else answer
+
+        seen: list[Request] = []
+
+        def call(request: AnyRequest) -> Outcome:
+            assert isinstance(request, Request)
+            seen.append(request)
+            return model(signed)(request)
+
+        assert graded(case_of("R3"), call, 41, 0).passed
+        assert seen[1].messages[1].content[0] == Reasoning("I need the tool.", "c2lnbmF0dXJl")
+
+    def test_a_model_that_hides_its_thoughts_skips_it(self) -> None:
+        def hidden(reply: Reply) -> Reply:
+            return replace(
+                reply, content=tuple(b for b in reply.content if not isinstance(b, Reasoning))
+            )
+
+        grade = graded(case_of("R3"), changed(hidden), 41, 0)
+        assert grade.lacks == "shown_reasoning"
+        assert not grade.passed
+
+    def test_a_model_that_does_not_take_its_thoughts_back_is_asked_without_them(self) -> None:
+        said = "This model doesn't support the reasoningContent field in messages."
+
+        def has_thoughts(request: Request) -> bool:
+            return any(isinstance(b, Reasoning) for m in request.messages for b in m.content)
+
+        for trial in TRIALS:
+            grade = run(case_of("R3"), refusing(said, has_thoughts), 41, trial)
+            assert grade.passed, grade
+            assert grade.lacks == "reasoning_history"
+
+
+class TestContext:
+    def test_the_texts_are_as_long_as_they_say(self) -> None:
+        for case_id, tokens in (("N1", 4_000), ("N2", 16_000)):
+            for trial in TRIALS:
+                length = synthetic_replies.request_tokens(requests(case_of(case_id), 41, trial)[0])
+                assert 0.95 * tokens < length < 1.15 * tokens
+
+    def test_the_filler_is_the_same_for_the_same_dice_and_not_one_sentence_over_and_over(
+        self,
+    ) -> None:
+        first, again = (context.filler(Ref(3, "N2", 0).rng(), 64_000) for _ in range(2))
+        assert first == again
+        sentences = " ".join(first).split(". ")
+        assert len(set(sentences)) > 0.8 * len(sentences)
+
+    def test_the_facts_are_not_all_in_one_place(self) -> None:
+        request = requests(case_of("N2"), 41, 0)[0]
+        text = "".join(b.text for b in request.messages[0].content if isinstance(b, Text))
+        places = sorted(text.index(code) / len(text) for code in _said("N2", 41).splitlines())
+        assert places[0] < 0.35 < places[1] < 0.68 < places[2]
+
+    @pytest.mark.parametrize(("window", "lacks"), [(8_000, True), (None, True), (128_000, False)])
+    def test_only_a_model_whose_window_may_be_too_small_may_refuse(
+        self, window: int | None, lacks: bool
+    ) -> None:
+        failure = Failure(Reason.CONTEXT_TOO_LONG, "prompt is too long", "ValidationException", 400)
+        grade = graded(case_of("N2"), lambda request: failure, 41, 0, context_window=window)
+        assert bool(grade.lacks) is lacks
+        assert grade.valid
+        assert not grade.passed
+
+
+class TestVision:
+    def test_the_same_picture_has_the_same_bytes(self) -> None:
+        shapes = [Shape("circle", "red"), Shape("square", "blue"), Shape("triangle", "green")]
+        assert images.poster_png("K7R-294", shapes) == images.poster_png("K7R-294", shapes)
+        assert images.poster_png("K7R-294", shapes) != images.poster_png("K7R-293", shapes)
+
+    def test_the_picture_shows_what_it_is_asked_about(self) -> None:
+        image = pytest.importorskip("PIL.Image")
+        data = images.poster_png("K7R-294", [Shape("circle", "red"), Shape("square", "blue")])
+        with image.open(io.BytesIO(data)) as picture:
+            assert picture.size == (600, 240)
+            assert picture.getpixel((60, 170)) == images.COLOURS["red"]
+            assert picture.getpixel((180, 170)) == images.COLOURS["blue"]
+            assert any(picture.getpixel((x, 70)) == (0, 0, 0) for x in range(60, 300))
+
+    def test_the_document_is_a_whole_pdf_that_holds_every_cell(self) -> None:
+        data = images.table_pdf("A (small) table", [("", "April"), ("Museum", "4321")])
+        start = int(data.split(b"startxref\n")[1].split(b"\n")[0])
+        assert data[start:].startswith(b"xref\n0 6\n")
+        offsets = [int(line[:10]) for line in data[start:].split(b"\n")[3:8]]
+        assert all(
+            data[offset:].startswith(b"%d 0 obj\n" % n) for n, offset in enumerate(offsets, 1)
+        )
+        stream = data.split(b"stream\n")[1].removesuffix(b"\nend")
+        assert f"/Length {len(stream)} ".encode() in data
+        shown = re.findall(rb"\(((?:[^()\\]|\\.)*)\) Tj", stream)
+        assert shown == [rb"A \(small\) table", b"", b"April", b"Museum", b"4321"]
+
+    @pytest.mark.parametrize(
+        ("case_id", "capability", "said"),
+        [
+            (
+                "V1",
+                "vision",
+                "This model doesn't support the image content block that you provided.",
+            ),
+            ("V2", "documents", "This model doesn't support documents."),
+        ],
+    )
+    def test_a_refusal_of_what_is_shown_is_learnt(
+        self, case_id: str, capability: str, said: str
+    ) -> None:
+        assert run(case_of(case_id), refusing(said, lambda r: True)).lacks == capability
+
+    def test_who_only_answers_needs_no_drawing(self) -> None:
+        code = (
+            "import sys; from certification.suite import key; from certification.suite.case import Ref; "
+            "assert key.answer(Ref(1, 'V1', 0), 0).ideal; assert key.answer(Ref(1, 'V2', 0), 0).ideal; "
+            "sys.exit('PIL' in sys.modules)"
+        )
+        root = PROJECT
+        assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+class TestPerformance:
+    def test_the_evidence_holds_what_is_to_be_pooled(self) -> None:
+        def timed(reply: Reply) -> Reply:
+            return replace(reply, timing=Timing(2000.0, 500.0, 20.0))
+
+        evidence = graded(case_of("L1"), changed(timed), 41, 0).evidence
+        assert evidence["ttft_ms"] == 500.0
+        assert evidence["output_tokens"] == 64
+        assert evidence["tokens_per_second"] == pytest.approx(64 / 1.5, abs=0.01)
+
+    def test_what_comes_all_at_once_has_no_speed(self) -> None:
+        def buffered(reply: Reply) -> Reply:
+            return replace(reply, timing=Timing(510.0, 500.0, 1.0))
+
+        grade = graded(case_of("L2"), changed(buffered), 41, 0)
+        assert grade.passed
+        assert grade.evidence["tokens_per_second"] is None
+
+    def test_thoughts_are_timed_like_words(self) -> None:
+        def thinks(reply: Reply) -> Reply:
+            return replace(reply, content=(Reasoning(reply.text),))
+
+        assert graded(case_of("L1"), changed(thinks), 41, 0).passed
+
+    def test_inputs_and_outputs_have_the_planned_size(self) -> None:
+        for trial in TRIALS:
+            first, second = (requests(case_of(case_id), 41, trial)[0] for case_id in ("L1", "L2"))
+            assert 90 < synthetic_replies.request_tokens(first) < 150
+            assert first.max_tokens == performance.FIRST_TOKEN_OUT
+            assert 900 < synthetic_replies.request_tokens(second) < 1200
+            assert second.max_tokens == performance.SPEED_OUT
+
+
+class TestDeterminism:
+    def test_both_requests_are_one_and_the_same_at_temperature_zero(self) -> None:
+        first, second = requests(case_of("D1"), 41, 0)
+        assert first == second
+        assert first.temperature == 0.0
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "This model doesn't support the temperature field.",
+            "`temperature` is deprecated for this model.",
+        ],
+    )
+    def test_a_model_that_takes_no_temperature_is_asked_without(self, said: str) -> None:
+        seen: list[float | None] = []
+
+        def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
+            seen.append(request.temperature)
+            return refusing(said, lambda r: r.temperature is not None)(request, ref, step)
+
+        grade = run(case_of("D1"), choose)
+        assert grade.passed
+        assert grade.lacks == "temperature"
+        assert seen == [0.0, None, None]
+
+    def test_two_different_answers_fail(self) -> None:
+        answers = iter(("One.", "Another."))
+        grade = run(case_of("D1"), lambda request, ref, step: says(next(answers)))
+        assert not grade.passed
+        assert "differ" in grade.sentence
+
+
+class TestEstimate:
+    def test_a_full_run_is_about_135_calls(self) -> None:
+        cost = registry.estimate("text", "full", EVERYTHING)
+        assert 130 <= cost.calls <= 140
+        assert 60_000 < cost.input_tokens < 130_000
+
+    def test_it_is_counted_once_for_the_same_capabilities(self) -> None:
+        registry.estimate("text", "full", EVERYTHING)
+        before = registry._estimate_case.cache_info().misses
+        registry.estimate("text", "full", {*EVERYTHING, "chat", "prompt_caching"})
+        assert registry._estimate_case.cache_info().misses == before
+
+
+# Against the emulator, over real sockets and boto3.
+
+SONNET = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+
+
+def sweep(url: str, model_id: str, region: str) -> tuple[dict[str, list[Grade]], int]:
+    """Every trial that the plan wants of a model in a region, by case, and the number of calls."""
+    known = catalogue.load().models[model_id]
+    routes = known.routes[region]
+    target = model_id if catalogue.ON_DEMAND in routes else next(r for r in routes if "." in r)
+    bedrock = Bedrock(Connection(EMULATOR, url))
+    outcomes: list[Outcome] = []
+
+    def call(request: AnyRequest) -> Outcome:
+        assert isinstance(request, Request)
+        send = bedrock.stream if request.operation == Operation.STREAM else bedrock.converse
+        try:
+            outcomes.append(send(region, target, request))
+        except BedrockError as error:
+            outcomes.append(error.to_failure(Timing(1.0), getattr(error, "partial", None)))
+        return outcomes[-1]
+
+    cases = registry.cases("text", "full", known.capabilities)
+    grades: dict[str, list[Grade]] = {}
+    while wave := plan.next_trials(cases, grades, tier="full"):
+        for trial in wave:
+            script = trial.script(5)
+            texts = (
+                tuple(o.text for o in outcomes if isinstance(o, Reply))
+                if trial.case.whole_run
+                else ()
+            )
+            facts = Context(
+                reasoning="reasoning" in known.capabilities,
+                texts=texts,
+                context_window=known.context_window,
+            )
+            grade = script.grade(execute(script, call, known.capabilities), facts)
+            judge_sound(grade)
+            grades.setdefault(trial.case.id, []).append(grade)
+    bedrock.close()
+    return grades, len(outcomes)
+
+
+@pytest.fixture(scope="module")
+def weak_url() -> Iterator[str]:
+    url, running = process.start(scenario="weak", time_scale=0)
+    yield url
+    running.terminate()
+    running.wait(10)
+
+
+class TestAgainstTheEmulator:
+    @pytest.mark.parametrize(
+        ("model_id", "region", "lacks"),
+        [
+            (SONNET, "us-east-1", {}),
+            ("openai.gpt-oss-120b-1:0", "us-west-2", {"G05": "stop_sequences"}),
+            ("amazon.nova-micro-v1:0", "us-east-1", {"J2": "structured_output"}),
+            ("deepseek.r1-v1:0", "us-east-1", {"J2": "structured_output"}),
+            (
+                "meta.llama3-8b-instruct-v1:0",
+                "us-east-1",
+                {"J2": "structured_output", "N2": "context_of_16k_tokens"},
+            ),
+        ],
+    )
+    def test_healthy_models_pass_all_that_applies(
+        self, emulator_url: str, model_id: str, region: str, lacks: dict[str, str]
+    ) -> None:
+        grades, calls = sweep(emulator_url, model_id, region)
+        failed = {
+            i: g.sentence
+            for i, all_of in grades.items()
+            for g in all_of
+            if not g.passed and not g.lacks
+        }
+        assert not failed
+        assert {i: g.lacks for i, all_of in grades.items() for g in all_of if g.lacks} == lacks
+        assert 95 <= calls <= 140
+        capabilities = catalogue.load().models[model_id].capabilities
+        assert set(grades) == {c.id for c in registry.cases("text", "full", capabilities)}
+
+    @pytest.mark.parametrize(
+        ("model_id", "weak"),
+        [
+            ("amazon.nova-lite-v1:0", "tools"),
+            ("mistral.mistral-large-3-675b-instruct", "portuguese"),
+            ("qwen.qwen3-32b-v1:0", "streaming"),
+        ],
+    )
+    def test_a_weak_category_is_found_and_no_other(
+        self, weak_url: str, model_id: str, weak: str
+    ) -> None:
+        grades, _ = sweep(weak_url, model_id, "us-east-1")
+        cases = registry.cases("text", "full", catalogue.load().models[model_id].capabilities)
+        failed = {
+            o.case.category
+            for o in plan.outcomes_of(cases, grades)
+            if o.standing in (CaseStatus.FAILED, CaseStatus.OPEN)
+        }
+        assert failed == {weak}

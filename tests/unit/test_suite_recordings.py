@@ -1,0 +1,183 @@
+"""Real replies of Bedrock, recorded by others, through the graders that fit them: they give the
+obvious answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from botocore.eventstream import EventStreamBuffer
+
+from certification.bedrock import converse
+from certification.inference import Reply
+from certification.suite import graders, registry
+from certification.suite.case import Context, Ref
+from tests.paths import RECORDINGS
+
+pytestmark = pytest.mark.skipif(
+    not RECORDINGS.is_dir(), reason="the recordings are not beside this checkout"
+)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    name: str
+    asked: dict[str, Any]
+    reply: Reply
+
+
+def _documents(path: Path) -> Iterator[tuple[str, Any, int, Any, bool]]:
+    """(uri, request body, status, response body, whether it is base64) of every interaction in a
+    file, in three dialects.
+    """
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    for document in yaml.safe_load_all(raw):
+        if "interactions" in document:
+            for i in document["interactions"]:
+                yield (
+                    i["request"]["uri"],
+                    i["request"]["body"],
+                    i["response"]["status"]["code"],
+                    i["response"]["body"],
+                    False,
+                )
+        elif "requests" in document:
+            for asked, answered in zip(document["requests"], document["responses"], strict=True):
+                yield (
+                    asked["uri"],
+                    asked["body"],
+                    answered["status"]["code"],
+                    answered["body"],
+                    False,
+                )
+        elif "request" in document:
+            patterns = document["request"].get("bodyPatterns") or [{}]
+            answer = document["response"]
+            body = answer.get("base64Body") or answer.get("body") or ""
+            yield (
+                document["request"]["url"],
+                patterns[0].get("equalToJson"),
+                answer["status"],
+                body,
+                "base64Body" in answer,
+            )
+
+
+def _bytes(body: Any, encoded: bool) -> bytes:
+    body = body["string"] if isinstance(body, dict) else body
+    if encoded:
+        return base64.b64decode(body)
+    return body if isinstance(body, bytes) else str(body).encode()
+
+
+def _stream(data: bytes) -> Reply:
+    reader = converse.StreamReader(0.0)
+    buffer = EventStreamBuffer()
+    buffer.add_data(data)
+    for message in buffer:
+        parts = message.to_response_dict()
+        reader.feed({parts["headers"][":event-type"]: json.loads(parts["body"])})
+    return reader.reply()
+
+
+@cache
+def replies() -> tuple[Recorded, ...]:
+    index = json.loads((RECORDINGS / "index.json").read_text())
+    real = {
+        i["path"]
+        for i in index
+        if i["op"] in ("Converse", "ConverseStream") and i["real"] == "REAL" and i["status"] == 200
+    }
+    found = []
+    for path in sorted(real):
+        for uri, asked, status, body, encoded in _documents(RECORDINGS / path):
+            if status != 200 or not uri.endswith(("/converse", "/converse-stream")):
+                continue
+            data = _bytes(body, encoded)
+            reply = (
+                _stream(data)
+                if uri.endswith("-stream")
+                else converse.reply_from(json.loads(data), 1.0)
+            )
+            assert reply is not None
+            found.append(Recorded(path, json.loads(asked) if asked else {}, reply))
+    return tuple(found)
+
+
+def test_there_are_recordings_of_both_operations() -> None:
+    streamed = [r for r in replies() if r.reply.events]
+    assert len(streamed) >= 15
+    assert len(replies()) - len(streamed) >= 15
+
+
+def test_every_reply_tells_its_tokens_and_why_it_stopped() -> None:
+    for recorded in replies():
+        assert graders.has_usage(recorded.reply).passed, recorded.name
+        grade = graders.stop_reason(
+            recorded.reply, "end_turn", "tool_use", "max_tokens", "stop_sequence"
+        )
+        assert grade.passed, (recorded.name, grade)
+
+
+def test_every_recorded_stream_is_whole_and_in_order() -> None:
+    for recorded in replies():
+        if recorded.reply.events:
+            grade = graders.event_order(recorded.reply)
+            assert grade.passed, (recorded.name, grade)
+
+
+def test_a_reply_cut_by_max_tokens_stays_within_them() -> None:
+    cut = [r for r in replies() if r.reply.stop_reason == "max_tokens"]
+    assert len(cut) >= 5
+    for recorded in cut:
+        limit = recorded.asked["inferenceConfig"]["maxTokens"]
+        assert graders.output_tokens(recorded.reply, limit).passed, recorded.name
+        assert not graders.output_tokens(recorded.reply, limit - 1).passed, recorded.name
+
+
+def test_recorded_tool_calls_fit_their_schemas() -> None:
+    checked = 0
+    for recorded in replies():
+        tools = {
+            t["toolSpec"]["name"]: t["toolSpec"]["inputSchema"]["json"]
+            for t in _tools(recorded.asked)
+        }
+        uses = graders.tool_uses(recorded.reply)
+        for use in uses:
+            assert use.name in tools, recorded.name
+            assert graders.schema_problem(use.input, tools[use.name]) == "", recorded.name
+            checked += 1
+        if len(uses) == 1:
+            assert graders.tool_call(recorded.reply, uses[0].name, tools[uses[0].name]).passed
+            assert not graders.tool_call(recorded.reply, "another_tool", tools[uses[0].name]).passed
+    assert checked >= 8
+
+
+def _tools(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    return [t for t in (asked.get("toolConfig") or {}).get("tools", []) if "toolSpec" in t]
+
+
+def test_a_tool_answer_is_no_text_answer_and_the_reverse() -> None:
+    for recorded in replies():
+        calls = bool(graders.tool_uses(recorded.reply))
+        if calls:
+            assert recorded.reply.stop_reason == "tool_use", recorded.name
+        elif recorded.reply.stop_reason == "end_turn" and recorded.reply.content:
+            assert graders.not_empty(recorded.reply).passed, recorded.name
+
+
+def test_recorded_texts_are_english_or_too_short_to_tell_and_leak_no_template() -> None:
+    texts = tuple(graders.text_of(r.reply) for r in replies())
+    assert sum(graders.language_of(t) == "en" for t in texts) >= 10
+    assert not [t for t in texts if graders.language_of(t) == "pt"]
+    leaks = registry.BY_ID["G12"].script(Ref(1, "G12", 0)).grade((), Context(texts=texts))
+    assert leaks.passed, leaks
