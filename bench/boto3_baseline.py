@@ -39,7 +39,7 @@ def run(url: str, threads: int, calls: int) -> dict[str, float]:
             parameter_validation=False,
         ),
     )
-    cases = [case.id for case in GATES if not case.over_run and case.id not in ("G10", "G11")]
+    cases = [case.id for case in GATES if not case.whole_run and case.id not in ("G10", "G11")]
     numbers = itertools.count()
     done: list[int] = []
 

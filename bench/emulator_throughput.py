@@ -39,7 +39,7 @@ def requests(distinct: int) -> list[bytes]:
     """Converse requests with the suite's own references, each with a seed of its own, as a job of
     many runs sends them.
     """
-    cases = [case.id for case in GATES if not case.over_run and case.id not in ("G10", "G11")]
+    cases = [case.id for case in GATES if not case.whole_run and case.id not in ("G10", "G11")]
     return [_request(Ref(1000 + i, cases[i % len(cases)], 0)) for i in range(distinct)]
 
 

@@ -86,7 +86,7 @@ class Situation:
             return self.only[case.id]
         if case.kind != Kind.GATE:
             return self.only.get(case.category.value, self.rates.case)
-        return self.rates.leak if case.over_run else self.rates.gate
+        return self.rates.leak if case.whole_run else self.rates.gate
 
 
 HEALTHY = Situation("healthy (97 % per case)", True)
@@ -148,7 +148,7 @@ _PLAIN = (Kind.GATE, Kind.SCORED)
 def draw(situation: Situation, case: Case, rng: random.Random, troubles: Counter[str]) -> Grade:
     """The grade of one trial."""
     luck = rng.random()
-    if luck < situation.throttled + situation.outage and not case.over_run:
+    if luck < situation.throttled + situation.outage and not case.whole_run:
         outage = luck < situation.outage
         troubles["outage" if outage else "throttled"] += 1
         return OUTAGE if outage else THROTTLED

@@ -10,6 +10,7 @@ class CertificationConfig(AppConfig):
     verbose_name = _("Certification")
 
     def ready(self) -> None:
+        from certification import checks  # noqa: F401, PLC0415 - registers the system checks
         from certification.models.accounts import sync_groups  # noqa: PLC0415 - models exist only now
 
         post_migrate.connect(sync_groups, sender=self, dispatch_uid="certification.sync_groups")

@@ -1,14 +1,14 @@
 """What a call to Bedrock raises: one tree, by what a caller can do about it.
 
     BedrockError                    reason, message, code, http_status, request_id, operation, fix
-      Refused                       the same call is refused again until somebody changes something
-        NotAuthenticated            AUTHENTICATION_ERROR: we are not who we should be; says nothing
-        about any model AccessRefused               PERMISSION_ERROR, MODEL_ACCESS: known, but not
-        allowed Unavailable                 UNAVAILABLE: the model is not there, or no longer
-        Misconfigured               CONFIGURATION_ERROR, PROVISIONING_REQUIRED: asked in a way this
-        model does not take QuotaSpent                  QUOTA_EXCEEDED: a limit that waiting minutes
-        does not lift Blocked                     CONTENT_BLOCKED: refused for what was said or how
-        much
+      Refused                       the same call is refused until somebody changes something
+        NotAuthenticated            AUTHENTICATION_ERROR: our credentials; nothing about a model
+        AccessRefused               PERMISSION_ERROR, MODEL_ACCESS: known, but not allowed
+        Unavailable                 UNAVAILABLE: the model is not there, or no longer
+        Misconfigured               CONFIGURATION_ERROR, PROVISIONING_REQUIRED: a form of request
+                                    that this model does not take
+        QuotaExhausted              QUOTA_EXCEEDED: a limit that waiting minutes does not lift
+        Blocked                     CONTENT_BLOCKED: refused for the content or its size
       Interrupted                   says nothing lasting: most are worth a retry
         Throttled                   RATE_LIMIT
         TimedOut                    TIMEOUT

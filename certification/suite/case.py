@@ -209,7 +209,7 @@ class Case:
 
     `script` gives the trial that a Ref names, the same one for the same Ref. `repeats` is how many
     trials are planned at first, `weight` what the case counts within its category. A case
-    `over_run` makes no calls: it is graded after all others, over every text of the run
+    `whole_run` makes no calls: it is graded after all others, over every text of the run
     (Context.texts). The trials of a case that goes `together` start at the same moment, each call
     tried once, while nothing else of the run is in flight.
     """
