@@ -56,8 +56,9 @@ work_mem = '8MB'
 max_wal_size = '512MB'
 random_page_cost = 1.1
 jit = off
-fsync = on
-synchronous_commit = on
+fsync = {durable}
+synchronous_commit = {durable}
+full_page_writes = {durable}
 max_logical_replication_workers = 0
 track_io_timing = on
 log_checkpoints = off
@@ -181,11 +182,15 @@ def running(root: Path, *, database: bool = True, redis: bool = True) -> bool:
 
 
 @_sentences
-def ensure(root: Path, *, database: bool = True, redis: bool = True) -> Servers:
+def ensure(
+    root: Path, *, database: bool = True, redis: bool = True, durable: bool = True
+) -> Servers:
     """Starts what does not run yet and returns the URLs; about 1 ms when everything runs, 1 s at
     the very first start.
 
     Safe to call from several processes at once. The servers outlive the caller; `stop` ends them.
+    Without `durable` a PostgreSQL that is started here waits for no disk, and a crash of the
+    machine may destroy its data: for data that is thrown away, such as that of tests.
     Call it before the settings are read: when a port was taken meanwhile by another program the
     server moves, and its URL with it. Raises EmbeddedError.
     """
@@ -195,7 +200,7 @@ def ensure(root: Path, *, database: bool = True, redis: bool = True) -> Servers:
     with _lock(root):
         state = _read_state(root) or state
         if database and not _postgres_ready(root, state):
-            _start_postgres(root, state)
+            _start_postgres(root, state, durable=durable)
         if redis and not _valkey_ready(state):
             _start_valkey(root, state)
     return _servers(state)
@@ -488,7 +493,7 @@ def _required_capabilities(account: pwd.struct_passwd, program: Path, folder: Pa
 # PostgreSQL
 
 
-def _start_postgres(root: Path, state: dict[str, Any]) -> None:
+def _start_postgres(root: Path, state: dict[str, Any], *, durable: bool) -> None:
     program = _postgres_program("postgres")
     folder, data = _server_folder(root, "postgres"), _data(root)
     if _postgres_answers(state["postgres"]["port"]) and _postmaster_field(root, 0):
@@ -501,7 +506,8 @@ def _start_postgres(root: Path, state: dict[str, Any]) -> None:
     _check_version(data)
     _forget_dead_postmaster(data)
     port = _settle_port(root, state, "postgres")
-    _write_config(data / "myia.conf", POSTGRES_CONF.format(port=port), _account(root))
+    config = POSTGRES_CONF.format(port=port, durable="on" if durable else "off")
+    _write_config(data / "myia.conf", config, _account(root))
     _set_role(root, program, state["postgres"]["password"])
     log = folder / "postgres.log"
     _shorten(log)

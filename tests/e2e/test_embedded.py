@@ -86,6 +86,17 @@ def test_both_servers_answer_and_are_what_production_uses(shared: Path) -> None:
         assert valkey.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
 
 
+def test_data_that_is_thrown_away_waits_for_no_disk_and_the_next_start_is_durable_again(
+    root: Path,
+) -> None:
+    names = ("fsync", "synchronous_commit", "full_page_writes")
+    embedded.ensure(root, redis=False, durable=False)
+    assert [query(root, f"SHOW {name}") for name in names] == ["off"] * 3
+    embedded.stop(root)
+    embedded.ensure(root, redis=False)
+    assert [query(root, f"SHOW {name}") for name in names] == ["on"] * 3
+
+
 def test_the_application_is_no_superuser_but_may_create_databases(shared: Path) -> None:
     assert query(shared, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
     assert query(shared, "SELECT rolcreatedb FROM pg_roles WHERE rolname = current_user") is True
