@@ -12,6 +12,7 @@ from celery.worker.control import inspect_command
 
 from certification.engine import backend, parity, queue, runner, webhooks
 from certification.engine import reconcile as reconciliation
+from certification.lib.database import returning_connection
 from certification.models import CertificationJob, State, Tier
 
 log = structlog.get_logger(__name__)
@@ -25,7 +26,7 @@ def certify_run(run_id: str) -> None:
     try:
         run = runner.run(uuid.UUID(run_id), runner.worker())
         if run is not None and run.job.status == State.COMPLETED and run.tier != Tier.QUICK:
-            with runner.returning_connection():
+            with returning_connection():
                 parity.compare(run.job)
     except Exception:  # the row stays as it is; reconcile tries it again
         log.exception("run_crashed", run=run_id)

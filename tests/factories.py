@@ -78,9 +78,20 @@ def finish(
         for case, seen, sentence in results
     ]
     with transaction.atomic():
-        assert claimed.finish(outcome, rows)
+        assert record_outcome(claimed, outcome, rows)
         ModelCertification.lock(claimed).record(claimed, timezone.now() + TTL)
     return claimed
+
+
+@transaction.atomic
+def record_outcome(
+    run: CertificationRun, outcome: RunOutcome, results: Sequence[TestResult] = ()
+) -> bool:
+    """End a claimed run and count it in its job, as the runner does."""
+    won = run.finish(outcome, results)
+    if won:
+        run.job.record_finished_runs(1, int(outcome.passed), outcome.cost_usd or 0)
+    return won
 
 
 def certify(

@@ -36,8 +36,8 @@ from certification.api.authentication import BearerAuthentication
 from certification.api.envelope import ApiError
 from certification.api.jobs import find_job
 from certification.api.views import View
-from certification.engine.runner import returning_connection
 from certification.lib import pubsub
+from certification.lib.database import returning_connection
 from certification.models import TERMINAL, CertificationJob, CertificationRun, Role
 from certification.models.change_feed import Cursor, changes
 

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseProblem
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from certification.bedrock.client import Bedrock
@@ -43,6 +43,7 @@ from certification.inference import (
     Text,
     Timing,
 )
+from certification.lib.database import returning_connection
 from certification.models import (
     Acceptance,
     AIModel,
@@ -174,18 +175,6 @@ class Worker:
                     execution.lose()
 
 
-@contextmanager
-def returning_connection() -> Iterator[None]:
-    """Give the database connection back to the pool after the block: runs last long and touch the
-    database rarely.
-    """
-    try:
-        yield
-    finally:
-        if not connection.in_atomic_block:
-            connection.close()
-
-
 _creation_lock = threading.Lock()
 
 
@@ -283,7 +272,15 @@ def _refused_credentials(execution: RunExecution, failure: Failure) -> bool:
         calls=execution.calls.total,
         environment=execution.environment,
     )
-    won = persist(lambda: run.finish(outcome))
+
+    def write() -> bool:
+        with transaction.atomic():
+            won = run.finish(outcome)
+            if won:
+                run.job.record_finished_runs(1, 0)
+            return won
+
+    won = persist(write)
     _tell(run, outcome, won=won)
     return won
 
@@ -299,16 +296,22 @@ def _finish(execution: RunExecution, judgement: Judgement) -> bool:
     )
     results = execution.results()
 
-    def also() -> None:
-        if execution.trials:
-            Acceptance.forget(run.model, execution.stale_support())
-            Acceptance.learn(
-                run.model_id, run.region_id, execution.observed_support(), timezone.now()
-            )
-        if says_something:
-            publication.publish(run, ttl)
+    def write() -> bool:
+        with transaction.atomic():
+            if not run.finish(outcome, results):
+                return False
+            if execution.trials:
+                Acceptance.forget(run.model, execution.stale_support())
+                Acceptance.learn(
+                    run.model_id, run.region_id, execution.observed_support(), timezone.now()
+                )
+            if says_something:
+                publication.publish(run, ttl)
+            # The job is counted last: all its runs wait for that row.
+            run.job.record_finished_runs(1, int(outcome.passed), outcome.cost_usd or 0)
+            return True
 
-    won = persist(lambda: run.finish(outcome, results, also))
+    won = persist(write)
     _tell(run, outcome, won=won)
     return won
 

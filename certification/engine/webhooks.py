@@ -14,8 +14,8 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 
-from certification.engine.runner import returning_connection
 from certification.lib import safe_http
+from certification.lib.database import returning_connection
 from certification.lib.safe_http import Unreachable
 from certification.lib.url_safety import BadAddress
 from certification.models import WebhookDelivery, WebhookSubscription

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -514,18 +514,12 @@ class CertificationRun(models.Model):
     def is_finished(self) -> bool:
         return self.status in TERMINAL
 
-    def finish(
-        self,
-        outcome: RunOutcome,
-        results: Sequence[TestResult] = (),
-        also: Callable[[], object] | None = None,
-    ) -> bool:
-        """PROCESSING -> a terminal state with everything the run found: results, what `also` writes
-        and job counts.
+    def finish(self, outcome: RunOutcome, results: Sequence[TestResult] = ()) -> bool:
+        """Move PROCESSING to a terminal state, with the run's outcome and its results.
 
-        All in one transaction. False when the run is no longer this claimant's (cancelled, or given
-        to another worker): then nothing is written. The job is counted last: all its runs wait for
-        that row.
+        Call inside a transaction that also counts the run: `job.record_finished_runs`. False when
+        the run is no longer this claimant's (cancelled, or given to another worker): then nothing
+        is written.
         """
         values = {**outcome.__dict__, "completed_at": timezone.now()}
         values["cost_usd"] = None if outcome.cost_usd is None else round(outcome.cost_usd, 6)
@@ -537,17 +531,11 @@ class CertificationRun(models.Model):
         kept = json.dumps(
             [{name: getattr(result, name) for name in RESULT_COLUMNS} for result in results]
         )
-        with transaction.atomic(savepoint=False):
-            if sql.execute(_finish_sql(), [*columns, self.pk, self.claimed_by, kept]) is None:
-                return False
-            for name, value in values.items():
-                setattr(self, name, value)
-            if also is not None:
-                also()
-            self.job.record_finished_runs(
-                1, int(outcome.verdict == Status.CERTIFIED), outcome.cost_usd or 0
-            )
-            return True
+        if sql.execute(_finish_sql(), [*columns, self.pk, self.claimed_by, kept]) is None:
+            return False
+        for name, value in values.items():
+            setattr(self, name, value)
+        return True
 
     def release(self) -> bool:
         """Hand an unfinished run back: PROCESSING -> PENDING; the attempt does not count. True if

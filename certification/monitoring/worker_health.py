@@ -20,6 +20,7 @@ from django.db import DatabaseError, InterfaceError
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from certification.engine import queue, runner
+from certification.lib.database import returning_connection
 from certification.models import CertificationRun, Priority, State
 
 log = structlog.get_logger(__name__)
@@ -82,7 +83,7 @@ def queue_figures() -> dict[str, int]:
     """How many runs wait, are worked on, and ended in each way. Raises what database or broker
     raise.
     """
-    with runner.returning_connection():
+    with returning_connection():
         runs = CertificationRun.objects
         return {
             "waiting": sum(queue.waiting(priority) for priority in Priority.values),

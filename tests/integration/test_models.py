@@ -25,6 +25,7 @@ from certification.models import (
 )
 from certification.models.catalogue import load_shipped
 from certification.reasons import Reason, Status
+from tests import factories
 
 pytestmark = pytest.mark.django_db
 TTL = timedelta(days=30)
@@ -74,11 +75,13 @@ def test_only_one_claim_of_a_run_wins(job: CertificationJob) -> None:
 
 def test_a_run_finishes_once_and_the_last_one_closes_the_job(job: CertificationJob) -> None:
     first, second = claim(job), claim(job)
-    assert first.finish(certified(), [result(first)])
-    assert not first.finish(certified(10))
+    assert factories.record_outcome(first, certified(), [result(first)])
+    assert not factories.record_outcome(first, certified(10))
     job.refresh_from_db()
     assert (job.status, job.succeeded_runs, job.progress) == (State.PROCESSING, 1, 50)
-    assert second.finish(RunOutcome(status=State.FAILED, verdict=Status.PENDING), [result(second)])
+    assert factories.record_outcome(
+        second, RunOutcome(status=State.FAILED, verdict=Status.PENDING), [result(second)]
+    )
     job.refresh_from_db()
     assert (job.status, job.succeeded_runs, job.failed_runs) == (State.COMPLETED, 1, 1)
     assert job.completed_at
@@ -94,7 +97,7 @@ def test_a_job_without_any_verdict_has_failed(job: CertificationJob) -> None:
 def test_a_lost_claim_cannot_finish(job: CertificationJob) -> None:
     run = claim(job)
     CertificationRun.objects.filter(pk=run.pk).update(claimed_by="somebody else")
-    assert not run.finish(certified(), [result(run)])
+    assert not factories.record_outcome(run, certified(), [result(run)])
     assert not TestResult.objects.exists()
 
 
@@ -102,7 +105,7 @@ def test_cancelling_ends_runs_at_once_and_only_once(job: CertificationJob) -> No
     run = claim(job)
     assert job.cancel() == 2
     assert job.cancel() is None
-    assert not run.finish(certified())
+    assert not factories.record_outcome(run, certified())
     job.refresh_from_db()
     assert (job.status, job.failed_runs) == (State.CANCELLED, 2)
 
@@ -137,7 +140,7 @@ def test_a_heartbeat_tells_which_runs_are_still_ours(job: CertificationJob) -> N
 
 def test_the_database_refuses_to_change_a_finished_run(job: CertificationJob) -> None:
     run = claim(job)
-    run.finish(certified(), [result(run)])
+    factories.record_outcome(run, certified(), [result(run)])
     with pytest.raises(DatabaseError, match="finished"), transaction.atomic():
         CertificationRun.objects.filter(pk=run.pk).update(score=1)
     with pytest.raises(DatabaseError, match="evidence"), transaction.atomic():
@@ -181,14 +184,14 @@ def test_a_verdict_moves_the_certification_and_infrastructure_does_not(
     job: CertificationJob,
 ) -> None:
     run = claim(job)
-    run.finish(certified())
+    factories.record_outcome(run, certified())
     assert ModelCertification.lock(run).record(run, timezone.now() + TTL)
     row = ModelCertification.objects.get()
     assert (row.status, row.score, row.success_rate) == (Status.CERTIFIED, 89, 100)
     assert row.expires_at
     again = dispatch.certify([run.model], [run.region], CertifyOptions(tier="quick")).job
     later = claim(again)
-    later.finish(RunOutcome(status=State.FAILED, verdict=Status.PENDING))
+    factories.record_outcome(later, RunOutcome(status=State.FAILED, verdict=Status.PENDING))
     assert not ModelCertification.lock(later).record(later, timezone.now() + TTL)
     row.refresh_from_db()
     assert (row.status, row.attempts, row.run) == (Status.CERTIFIED, 2, run)
@@ -198,7 +201,7 @@ def test_an_expired_certification_loses_its_standing_and_remembers_it(
     job: CertificationJob,
 ) -> None:
     run = claim(job)
-    run.finish(certified())
+    factories.record_outcome(run, certified())
     ModelCertification.lock(run).record(run, timezone.now() - timedelta(seconds=1))
     assert ModelCertification.objects.expire() == 1
     assert ModelCertification.objects.expire() == 0

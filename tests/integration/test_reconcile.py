@@ -25,10 +25,12 @@ from certification.models import (
     ModelCertification,
     Priority,
     QueuePause,
+    RunOutcome,
     State,
 )
 from certification.models.catalogue import load_shipped
 from certification.reasons import Reason, Status
+from tests import factories
 from tests.emulators import MICRO, Probe
 
 NOVA = "amazon.nova-lite-v1:0"
@@ -175,7 +177,7 @@ def test_a_run_without_a_heartbeat_is_queued_again_and_its_old_claim_is_worth_no
     assert new
     assert new.attempt == 2
     assert not old.release()
-    assert not old.finish(runner.RunOutcome(status=State.FAILED, error_message="late"))
+    assert not factories.record_outcome(old, RunOutcome(status=State.FAILED, error_message="late"))
     assert CertificationRun.objects.heartbeat({old.pk: "first"}) == set()
 
 
