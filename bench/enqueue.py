@@ -72,7 +72,7 @@ def sweep(models: int, regions: int) -> Sweep:
 
 
 def _until_idle() -> None:
-    while CertificationJob.objects.open().exists() or queue.waiting(Priority.INTERACTIVE):
+    while CertificationJob.objects.open().exists() or queue.queued_messages(Priority.INTERACTIVE):
         time.sleep(0.1)
     time.sleep(1)
 

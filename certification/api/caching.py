@@ -1,13 +1,12 @@
-"""Answers that are read often and change seldom: their bytes are shared for seconds, and not sent
-to who has them already.
+"""Responses that are read often and change seldom: their bytes are shared between processes for
+seconds, and not sent to a client that has them already.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
@@ -26,7 +25,7 @@ from certification.lib import shared_cache
 
 CONTENT_TYPE = "application/json"
 
-# For the schema of an address that answers through `answer`.
+# For the schema of an address that answers through `cached_response`.
 NOT_MODIFIED = OpenApiResponse(description="What `If-None-Match` names is still what there is.")
 CONDITIONAL = [
     OpenApiParameter(
@@ -47,66 +46,65 @@ CONDITIONAL = [
 
 @dataclass(frozen=True)
 class CacheableResponse:
-    """What a view has to say, and until when it is true (None: until something changes)."""
+    """The data of a response, and until when it is true (None: until something changes)."""
 
     data: Any
     until: datetime | None = None
 
 
-def answer(
-    request: Request, name: str, asked: Mapping[str, Any], read: Callable[[], CacheableResponse]
-) -> HttpResponseBase:
-    """The answer to `name` asked with these checked parameters: kept bytes, or `read` and then
-    kept; 304 to who has it.
-
-    It must not depend on who asks. In each process one thread reads while others that ask the same
-    wait for it.
-    """
-    key = _key(name, asked)
-    found = shared_cache.get(key) if settings.API_CACHE_SECONDS else shared_cache.CacheEntry()
-    if found.value is None and found.generation:
-        with _alone(key):
-            found = shared_cache.get(key)
-            kept = found.value or _read(key, found.generation, read)
-    else:
-        kept = found.value or _read(key, found.generation, read)
-    return _conditional(request, *kept)
-
-
-def _read(key: str, read_in: str, read: Callable[[], CacheableResponse]) -> tuple[str, bytes]:
-    said = read()
-    body = JSendRenderer().render(said.data)
-    kept = f'"{hashlib.sha256(body).hexdigest()[:32]}"', body
-    shared_cache.set(key, read_in, kept, _seconds(said.until))
-    return kept
-
-
-def _key(name: str, asked: Mapping[str, Any]) -> str:
-    """Sentences are translated, so the language is part of it."""
-    said = json.dumps([name, get_language(), asked], sort_keys=True, default=str)
-    return f"answer:1:{hashlib.sha256(said.encode(errors='surrogatepass')).hexdigest()}"
-
-
-def _seconds(until: datetime | None) -> float:
-    most = settings.API_CACHE_SECONDS  # certifications expire by date, which no change announces
-    return most if until is None else min(most, (until - timezone.now()).total_seconds())
-
-
-def _conditional(request: Request, etag: str, body: bytes) -> HttpResponseBase:
-    response = HttpResponse(body, content_type=CONTENT_TYPE, headers={"ETag": etag})
-    told = get_conditional_response(as_request(request), etag, response=response) or response
-    told["Cache-Control"] = "private, no-cache"
-    told["Vary"] = "Authorization"
-    return told
-
-
+# Keys share locks: some threads wait for another key's response, briefly.
 _locks = tuple(Lock() for _ in range(64))
 
 
-@contextmanager
-def _alone(key: str) -> Iterator[None]:
-    """One thread of this process at a time. Keys share locks: some wait for another's answer,
-    briefly.
+def cached_response(
+    request: Request, name: str, params: Mapping[str, Any], read: Callable[[], CacheableResponse]
+) -> HttpResponseBase:
+    """Respond with cached bytes, or with what `read` returns, which is then cached; 304 to a client
+    that has them.
+
+    `params` are the checked parameters. The response must not depend on the user. In each process
+    one thread reads while others with the same parameters wait for it.
     """
-    with _locks[hash(key) % len(_locks)]:
-        yield
+    key = cache_key(name, params)
+    if not settings.API_CACHE_SECONDS:
+        return conditional_response(request, *render(read().data))
+    entry = shared_cache.get(key)
+    if entry.value is None and entry.generation:
+        with _locks[hash(key) % len(_locks)]:
+            entry = shared_cache.get(key)
+            etag, body = entry.value or read_and_cache(key, entry.generation, read)
+    else:
+        etag, body = entry.value or read_and_cache(key, "", read)
+    return conditional_response(request, etag, body)
+
+
+def cache_key(name: str, params: Mapping[str, Any]) -> str:
+    """Return the key of a response. It has the language in it: sentences are translated."""
+    text = json.dumps([name, get_language(), params], sort_keys=True, default=str)
+    return f"response:1:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
+
+
+def render(data: Any) -> tuple[str, bytes]:
+    """Return the ETag and the body of a response."""
+    body = JSendRenderer().render(data)
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"', body
+
+
+def read_and_cache(
+    key: str, generation: str, read: Callable[[], CacheableResponse]
+) -> tuple[str, bytes]:
+    response = read()
+    rendered = render(response.data)
+    seconds: float = settings.API_CACHE_SECONDS
+    if response.until is not None:  # certifications expire by date, which no change announces
+        seconds = min(seconds, (response.until - timezone.now()).total_seconds())
+    shared_cache.set(key, generation, rendered, seconds)
+    return rendered
+
+
+def conditional_response(request: Request, etag: str, body: bytes) -> HttpResponseBase:
+    full = HttpResponse(body, content_type=CONTENT_TYPE, headers={"ETag": etag})
+    response = get_conditional_response(as_request(request), etag, response=full) or full
+    response["Cache-Control"] = "private, no-cache"
+    response["Vary"] = "Authorization"
+    return response

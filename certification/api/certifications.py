@@ -82,7 +82,7 @@ class Certifications(View):
     def get(self, request: Request) -> HttpResponseBase:
         """Where models stand in regions now."""
         given = views.query(request, CertificationFilters)
-        return caching.answer(
+        return caching.cached_response(
             request, "certifications", given, lambda: _said(given, timezone.now())
         )
 

@@ -82,7 +82,9 @@ class Matrix(View):
     def get(self, request: Request) -> HttpResponseBase:
         """Every active model in every enabled region where something is offered or known."""
         asked = views.query(request, MatrixFilters)
-        return caching.answer(request, "matrix", asked, lambda: read(asked, timezone.now()))
+        return caching.cached_response(
+            request, "matrix", asked, lambda: read(asked, timezone.now())
+        )
 
 
 def read(asked: Mapping[str, Any], now: datetime) -> CacheableResponse:

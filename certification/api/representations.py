@@ -76,7 +76,7 @@ class Fix(TypedDict):
 
     text: str
     command: str
-    current_user: str
+    who: str
     url: str
     wait: Annotated[str, "How long until a retry can help; '' when waiting changes nothing."]
 

@@ -17,7 +17,8 @@ from certification.api.representations import AwsStatus, Certification, QueueSta
 from certification.api.views import View
 from certification.bedrock import fixes
 from certification.models import Backend, ModelCertification, State
-from certification.monitoring import bedrock_status, queue_stats
+from certification.monitoring import queue_stats
+from certification.monitoring.bedrock_status import BedrockStatus, bedrock_status
 from certification.reasons import Status
 
 RECENT = 10
@@ -27,7 +28,7 @@ class QueueStatus(View):
     @extend_schema(operation_id="getStats", responses={200: Stats}, tags=["certification queue"])
     def get(self, request: Request) -> Response:
         """The queue, the workers, and where certifications stand."""
-        now, totals = timezone.now(), queue_stats.totals()
+        now, totals = timezone.now(), queue_stats.totals.get()
         by_region = standings_by_region(now)
         by_status: Counter[str] = Counter()
         for (_region, status), n in by_region.items():
@@ -51,22 +52,22 @@ class QueueStatus(View):
 
 
 def _queue(totals: queue_stats.Totals) -> QueueStats:
-    backlog, workers = queue_stats.backlog(), queue_stats.workers()
+    counts, workers = queue_stats.queue_counts(), queue_stats.workers.get()
     return {
         "queue": {
-            "waiting": backlog.waiting,
-            "active": backlog.active,
-            "completed": totals.runs.get(State.COMPLETED, 0),
-            "failed": totals.runs.get(State.FAILED, 0),
-            "delayed": backlog.delayed,
-            "paused": backlog.paused,
+            "waiting": counts.waiting,
+            "active": counts.active,
+            "completed": counts.completed,
+            "failed": counts.failed,
+            "delayed": counts.delayed,
+            "paused": counts.paused,
         },
         "database": [
             {"status": state.value, "count": totals.jobs.get(state, 0)}  # type: ignore[typeddict-item]
             for state in State
         ],
         "workers": workers,
-        "oldestWaitingSeconds": backlog.oldest_waiting_s,
+        "oldestWaitingSeconds": counts.oldest_waiting_s,
         "note": _("The broker (Redis) does not answer: how many workers run is not known.")
         if workers is None
         else None,
@@ -104,24 +105,24 @@ class AwsReach(View):
         """Whether Bedrock answers with the credentials that are configured: a real call, at most a
         minute old.
         """
-        seen = bedrock_status.reach()
+        status = bedrock_status.get()
         answer: AwsStatus = {
-            "configured": seen.configured,
-            "valid": seen.valid,
-            "message": _message(seen),
-            "region": seen.region,
-            "modelsAvailable": seen.models,
-            "accessKeyPreview": f"{seen.key_preview}..." if seen.key_preview else None,
-            "backend": seen.backend,  # type: ignore[typeddict-item]
-            "error": seen.error or None,
-            "errorReason": seen.reason,
+            "configured": status.configured,
+            "valid": status.valid,
+            "message": _message(status),
+            "region": status.region,
+            "modelsAvailable": status.models,
+            "accessKeyPreview": f"{status.key_preview}..." if status.key_preview else None,
+            "backend": status.backend,  # type: ignore[typeddict-item]
+            "error": status.error or None,
+            "errorReason": status.reason,
         }
         return Response(answer)
 
 
-def _message(seen: bedrock_status.Reach) -> str:
-    if seen.backend == Backend.EMULATOR:
-        if seen.valid:
+def _message(status: BedrockStatus) -> str:
+    if status.backend == Backend.EMULATOR:
+        if status.valid:
             return _(
                 "AWS is not called: the local emulator answers in its place, and results say so. "
                 "Set AWS credentials to certify on AWS."
@@ -129,8 +130,8 @@ def _message(seen: bedrock_status.Reach) -> str:
         return _(
             "The local emulator, which stands in for AWS, does not answer. Start it with: manage.py up"
         )
-    if seen.valid:
-        facts = {"region": seen.region, "count": seen.models}
+    if status.valid:
+        facts = {"region": status.region, "count": status.models}
         return _("AWS Bedrock answers in %(region)s and lists %(count)d models.") % facts
-    assert seen.reason is not None  # noqa: S101 - what is not valid has a reason
-    return fixes.fix_for(seen.reason, region=seen.region, operation="ListFoundationModels").text
+    assert status.reason is not None  # noqa: S101 - what is not valid has a reason
+    return fixes.fix_for(status.reason, region=status.region, operation="ListFoundationModels").text

@@ -1,4 +1,4 @@
-"""How often somebody may ask: so many requests in a minute, counted where all processes see it."""
+"""Limit how often a caller may call: requests in a minute, counted where all processes see it."""
 
 from __future__ import annotations
 
@@ -8,67 +8,61 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
-from redis import RedisError
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from certification.lib.shared_cache import breaker, client
+from certification.lib import shared_cache
 
-MINUTE = 60
+MINUTE_S = 60
 
 
 class PerMinute(BaseThrottle):
-    """Reads and writes are counted apart, per user or, without one, per address; a view may name a
-    count of its own.
+    """Reads and writes are counted separately, per user or, without one, per address; a view may
+    name a count of its own.
     """
 
     def allow_request(self, request: Request, view: Any) -> bool:
         kind = view.rate_for(request.method)
-        most = settings.API_RATES[kind]
-        if not most:
+        limit = settings.API_RATES[kind]
+        if not limit:
             return True
-        caller = (
-            f"u{request.user.pk}"
-            if request.user and kind != "login"
-            else f"a{self.get_ident(request)}"
-        )
-        return within_a_minute(f"myia:rate:{kind}:{caller}", time.time()) <= most
+        by_user = request.user and kind != "login"
+        caller = f"u{request.user.pk}" if by_user else f"a{self.get_ident(request)}"
+        return requests_in_a_minute(f"myia:rate:{kind}:{caller}", time.time()) <= limit
 
     def wait(self) -> float:
-        """Seconds until the next minute of the clock begins."""
-        return MINUTE - time.time() % MINUTE + 1
+        """Return the seconds until the next minute of the clock begins."""
+        return MINUTE_S - time.time() % MINUTE_S + 1
 
 
 def caller_ip(request: HttpRequest) -> str | None:
-    """For the lock-out: the address that the outermost of our proxies saw, as the rates count it.
-    None: it named none.
+    """Return the address for the lock-out, as the rates count it: the one that the outermost of our
+    proxies saw. None when it named none.
 
     What stands further left in X-Forwarded-For was written by the caller.
     """
-    told = PerMinute().get_ident(request)  # type: ignore[arg-type]  # reads headers and META only
+    address = PerMinute().get_ident(request)  # type: ignore[arg-type]  # reads headers and META only
     try:
-        return str(ipaddress.ip_address(told or ""))
+        return str(ipaddress.ip_address(address or ""))
     except ValueError:
         return None
 
 
-def within_a_minute(name: str, now: float) -> float:
-    """How often `name` was counted in the last minute, this time included: this minute of the
-    clock, and the last one's share.
+def requests_in_a_minute(name: str, now: float) -> float:
+    """Count this request, and return how many `name` had in the last minute: those of this minute of
+    the clock, and its share of the minute before.
 
-    0 when nobody can tell: without Redis nobody is turned away.
+    0 without Redis: nobody is turned away then.
     """
-    minute, passed = divmod(now, MINUTE)
+    minute, passed_s = divmod(now, MINUTE_S)
     this, last = f"{name}:{minute:.0f}", f"{name}:{minute - 1:.0f}"
-    if breaker.is_open:
-        return 0
-    try:  # one round trip: this stands before every answer
-        with client().pipeline(transaction=False) as together:
-            together.incr(this)
-            together.expire(this, 3 * MINUTE)
-            together.get(last)
-            count, _lives, before = together.execute()
-    except (RedisError, OSError) as error:
-        breaker.record_failure(error)
-        return 0
-    return float(count + int(before or 0) * (1 - passed / MINUTE))
+
+    def count() -> float:
+        with shared_cache.client().pipeline(transaction=False) as pipeline:  # one round trip
+            pipeline.incr(this)
+            pipeline.expire(this, 3 * MINUTE_S)
+            pipeline.get(last)
+            requests, _expires, before = pipeline.execute()
+        return float(requests + int(before or 0) * (1 - passed_s / MINUTE_S))
+
+    return shared_cache.breaker.call(count, 0.0)

@@ -19,6 +19,10 @@ from dataclasses import dataclass, field
 import redis
 import structlog
 
+from certification.lib import redis_client
+from certification.lib.circuit_breaker import CircuitBreaker
+from certification.lib.redis_client import Purpose
+
 log = structlog.get_logger(__name__)
 
 WINDOW_S = 5.0  # over which the tokens of a route are counted before its first throttle
@@ -108,9 +112,11 @@ class Limiter:
 
     client: redis.Redis
     prefix: str = "myia:limit"
+    breaker: CircuitBreaker = field(
+        default_factory=lambda: CircuitBreaker(Purpose.LIMITS, open_s=1.0)
+    )
     _take: object = field(init=False)
     _throttled: object = field(init=False)
-    _blind_until: float = field(init=False, default=0.0)
     _leases: dict[str, _Lease] = field(init=False, default_factory=dict)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
@@ -171,21 +177,14 @@ class Limiter:
 
     def _run(self, script: object, name: str, *arguments: float) -> float:
         now = time.time()
-        if now < self._blind_until:
-            return 0.0
-        try:
-            return float(script(keys=[name, f"{name}:spent"], args=[now, *arguments]))  # type: ignore[operator]
-        except redis.RedisError as error:
-            self._blind_until = now + 1.0
-            log.warning("limiter_without_redis", error=str(error))
-            return 0.0
+        return self.breaker.call(
+            lambda: float(script(keys=[name, f"{name}:spent"], args=[now, *arguments])),  # type: ignore[operator]
+            0.0,
+        )
 
 
 def connect(url: str, max_connections: int) -> Limiter:
-    """A limiter on the Redis at `url`; its pool blocks rather than fails when every connection is
-    taken.
+    """Return a limiter on the Redis at `url`; a thread waits for one of its connections when all are
+    in use.
     """
-    pool = redis.BlockingConnectionPool.from_url(
-        url, max_connections=max_connections, timeout=2, socket_timeout=2, socket_connect_timeout=1
-    )
-    return Limiter(redis.Redis(connection_pool=pool))
+    return Limiter(redis_client.client(Purpose.LIMITS, url=url, max_connections=max_connections))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from itertools import islice
 from typing import Any
 
-import redis
 import structlog
 from celery import current_app
 from django.conf import settings
 from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]  # newer than its stubs
 
+from certification.lib import redis_client
+from certification.lib.redis_client import UNAVAILABLE, Purpose
 from certification.models import CertificationJob, CertificationRun, Priority
 
 log = structlog.get_logger(__name__)
@@ -51,15 +51,14 @@ def publish_job(job: CertificationJob) -> bool:
     it is back.
     """
     try:
-        # answers at once that Redis is away; kombu would try for seconds while a request waits
-        waiting(job.priority)
+        ping_broker()  # fails at once where kombu would try for seconds while a request waits
         if job.total_runs <= SMALL:
             publish(list(job.runs.values_list("pk", flat=True)), job.priority)
         else:
             current_app.send_task(
                 PUBLISH_JOB, [str(job.pk)], queue=name_for(Priority.INTERACTIVE), retry=False
             )
-    except (OperationalError, redis.RedisError, OSError) as error:
+    except (OperationalError, *UNAVAILABLE) as error:
         log.warning("broker_unreachable", job=str(job.pk), error=str(error))
         return False
     job.mark_queued()
@@ -110,17 +109,16 @@ def _batches(run_ids: Iterable[uuid.UUID]) -> Iterable[list[uuid.UUID]]:
         yield batch
 
 
-@cache
-def _broker() -> redis.Redis:
-    return redis.Redis.from_url(
-        settings.CELERY_BROKER_URL, socket_timeout=5, socket_connect_timeout=2
-    )
+def ping_broker() -> None:
+    """Raise one of `redis_client.UNAVAILABLE` when the broker does not answer."""
+    redis_client.client(Purpose.BROKER).ping()
 
 
-def waiting(priority: str) -> int:
-    """Messages that no worker has taken yet. redis.RedisError when the broker cannot be reached."""
+def queued_messages(priority: str) -> int:
+    """Return how many messages no worker has taken yet. Raises one of `redis_client.UNAVAILABLE`."""
+    broker = redis_client.client(Purpose.BROKER)
     names = {
         name_for(priority),
         *(name_for(priority, region) for region in settings.PINNED_REGIONS),
     }
-    return sum(int(_broker().llen(name)) for name in names)
+    return sum(int(broker.llen(name)) for name in names)

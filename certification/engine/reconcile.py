@@ -155,7 +155,7 @@ def _undelivered(priority: str) -> int:
     """
     mine = CertificationRun.objects.filter(_claimable(), status__in=WAITING, job__priority=priority)
     paused = QueuePause.objects.current(backend.name()) and priority == Priority.BULK
-    missing = mine.count() - queue.waiting(priority)
+    missing = mine.count() - queue.queued_messages(priority)
     if missing <= 0 or paused:
         return 0
     before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_RESEND_AFTER)

@@ -1,117 +1,181 @@
-"""What processes share for seconds: answers kept in Valkey that a change of what they tell outdates
-at once.
+"""Values that processes share for seconds, in Redis.
 
-Everything kept carries the generation in which it was read; `bump` begins a new one. A generation
-is drawn, not counted: one that Valkey lost never comes back. Without Valkey nothing is found and
-nothing is kept, so that everybody asks the database.
+`get` and `set` hold what was read from the database, in the generation in which it was read;
+`invalidate` begins a new generation, which outdates all of it at once. A generation is drawn, not
+counted: one that Redis lost never comes back. A `ComputedValue` is slow to compute and outdated by
+age alone; one process computes it for all.
+
+Without Redis nothing is found and nothing is stored: everybody asks the database, and each process
+computes its own values.
 """
 
 from __future__ import annotations
 
 import pickle
 import secrets
+import threading
 import time
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
 
-import structlog
-from django.conf import settings
 from django.db import transaction
 from redis import Redis
-from redis.exceptions import RedisError
 
-log = structlog.get_logger(__name__)
+from certification.lib import redis_client
+from certification.lib.circuit_breaker import CircuitBreaker
+from certification.lib.redis_client import Purpose
 
-PREFIX = "myia:kept:"
-KEY = PREFIX + "generation"
-AWAY_S = 5.0  # how long a process leaves Valkey alone after it did not answer
+PREFIX = "myia:cache:"
+GENERATION_KEY = PREFIX + "generation"
+# longer than computing takes; a process that died while computing holds up the others that long
+COMPUTE_TIMEOUT_S = 15
+POLL_S = 0.05
+T = TypeVar("T")
 
-
-@dataclass
-class _Outage:
-    """Until when this process does without. A race between threads costs one more failed call."""
-
-    until: float = field(default=0.0)
-
-    @property
-    def is_open(self) -> bool:
-        return time.monotonic() < self.until
-
-    def record_failure(self, error: Exception) -> None:
-        log.warning("shared_cache_away", error=str(error))
-        self.until = time.monotonic() + AWAY_S
-
-
-breaker = _Outage()
+breaker = CircuitBreaker(Purpose.CACHE, open_s=5.0)
 
 
 def client() -> Redis:
-    """This process's client for what is small and stands before every answer: Django's cache makes
-    one for each call.
+    """Return the client for small things before every answer: Django's cache makes one for each
+    call.
     """
-    return _client(settings.REDIS_URL)
+    return redis_client.client(Purpose.CACHE)
 
 
-@cache
-def _client(url: str) -> Redis:
-    return Redis.from_url(url, socket_timeout=0.5, socket_connect_timeout=0.5)
-
-
-def invalidate() -> None:
-    """Outdate everything kept once the running transaction commits (now, without one). Call after
-    changing what is told.
-    """
-    transaction.on_commit(_begin)
-
-
-def _begin() -> None:
-    """Never raises: what was kept then lives until its seconds are over."""
-    if breaker.is_open:
-        return
-    try:
-        client().set(KEY, secrets.token_hex(8))
-    except (RedisError, OSError) as error:
-        breaker.record_failure(error)
+# Values that a change outdates
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """What `look` brought. `generation` is '' when nothing can be kept."""
+    """What `get` returns. `generation` is '' when nothing can be stored."""
 
     generation: str = ""
     value: Any = None
 
 
-def get(key: str) -> CacheEntry:
-    """What is kept under a key and not outdated (`value` None: nothing), and the generation to keep
-    a new value in.
-
-    Look before reading the database: a value read in one generation and kept in the next would be
-    believed wrongly.
+def invalidate() -> None:
+    """Outdate every stored value once the running transaction commits (now, without one). Call it
+    after changing what the values show.
     """
-    if breaker.is_open:
-        return CacheEntry()
-    try:
-        generation, stored = cast("list[bytes | None]", client().mget((KEY, PREFIX + key)))
+    transaction.on_commit(begin_generation)
+
+
+def begin_generation() -> None:
+    """Outdate every stored value now. Never raises: without Redis, values live until their seconds
+    are over.
+    """
+    breaker.call(lambda: client().set(GENERATION_KEY, secrets.token_hex(8)), None)
+
+
+def get(key: str) -> CacheEntry:
+    """Return the stored value if it is not outdated (else None), and the generation to store a new
+    one in.
+
+    Call it before reading the database: a value read in one generation and stored in the next would
+    be believed wrongly.
+    """
+
+    def read() -> CacheEntry:
+        generation, stored = cast(
+            "list[bytes | None]", client().mget((GENERATION_KEY, PREFIX + key))
+        )
         if generation is None:  # the first of two processes that find none draws it
-            client().set(KEY, secrets.token_hex(8), nx=True)
-            generation = cast("bytes | None", client().get(KEY)) or b""
-    except (RedisError, OSError) as error:
-        breaker.record_failure(error)
-        return CacheEntry()
-    kept_in, value = pickle.loads(stored) if stored else ("", None)  # noqa: S301 - written by us, as Django's cache does
-    now = generation.decode()
-    return CacheEntry(now, value if kept_in == now else None)
+            client().set(GENERATION_KEY, secrets.token_hex(8), nx=True)
+            generation = cast("bytes | None", client().get(GENERATION_KEY)) or b""
+        stored_in, value = _load(stored) or ("", None)
+        now = generation.decode()
+        return CacheEntry(now, value if stored_in == now else None)
+
+    return breaker.call(read, CacheEntry())
 
 
 def set(key: str, generation: str, value: Any, seconds: float) -> None:
-    """Keep a value that was read in `generation`, for at most so long. One of '' is not kept."""
-    if not generation or seconds <= 0 or breaker.is_open:
-        return
-    try:
-        client().set(
-            PREFIX + key, pickle.dumps((generation, value)), px=max(1, int(seconds * 1000))
+    """Store a value that was read in `generation`, for at most so long. One of '' is not stored."""
+    if generation and seconds > 0:
+        breaker.call(lambda: _store(key, (generation, value), seconds), None)
+
+
+# Values that age
+
+
+@dataclass(frozen=True)
+class Computed(Generic[T]):
+    value: T
+    fresh_until: float  # seconds since the epoch
+
+
+class ComputedValue(Generic[T]):
+    """A value that is slow to compute and that processes share. However many ask at once, one
+    computes and the others wait for it.
+
+    A value lasts `ttl_s(value)` seconds. For `stale_s` beyond that the older value is returned
+    while a thread computes anew, in which case `compute` must not use the database.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ttl_s: Callable[[T], float],
+        compute: Callable[[], T],
+        *,
+        stale_s: float = 0,
+    ) -> None:
+        self.key, self.claim = f"computed:{name}", f"computed:{name}:claim"
+        self.ttl_s, self.compute, self.stale_s = ttl_s, compute, stale_s
+        self._own: Computed[T] | None = None  # for when Redis is unavailable
+        self._lock = threading.Lock()
+
+    def get(self) -> T:
+        """Return the shared value, or compute it. Raises what `compute` raises."""
+        computed = self.read()
+        if computed is not None:
+            if computed.fresh_until < time.time() and self.claim_computation():
+                threading.Thread(target=self.refresh, name=self.key, daemon=True).start()
+            return computed.value
+        with self._lock:
+            deadline = time.monotonic() + COMPUTE_TIMEOUT_S
+            while True:
+                computed = self.read()
+                if computed is not None:
+                    return computed.value
+                if self.claim_computation() or time.monotonic() > deadline:
+                    return self.refresh()
+                time.sleep(POLL_S)
+
+    def read(self) -> Computed[T] | None:
+        """Return what is shared; without Redis, this process's own value while it is fresh."""
+        own = self._own if self._own and self._own.fresh_until > time.time() else None
+        return breaker.call(
+            lambda: cast("Computed[T] | None", _load(client().get(PREFIX + self.key))), own
         )
-    except (RedisError, OSError) as error:
-        breaker.record_failure(error)
+
+    def claim_computation(self) -> bool:
+        """Return whether this caller is to compute, of all processes; without Redis each is."""
+        return breaker.call(
+            lambda: bool(client().set(PREFIX + self.claim, 1, nx=True, ex=COMPUTE_TIMEOUT_S)), True
+        )
+
+    def refresh(self) -> T:
+        """Compute now, and share the result."""
+        try:
+            value = self.compute()
+            seconds = self.ttl_s(value)
+            self._own = computed = Computed(value, time.time() + seconds)
+            breaker.call(lambda: _store(self.key, computed, seconds + self.stale_s), None)
+            return value
+        finally:
+            breaker.call(lambda: client().delete(PREFIX + self.claim), None)
+
+    def forget(self) -> None:
+        """Have the value computed anew when it is next needed."""
+        self._own = None
+        breaker.call(lambda: client().delete(PREFIX + self.key), None)
+
+
+def _store(key: str, value: Any, seconds: float) -> None:
+    client().set(PREFIX + key, pickle.dumps(value), px=max(1, int(seconds * 1000)))
+
+
+def _load(stored: Any) -> Any:
+    return pickle.loads(stored) if stored else None  # noqa: S301 - ours, as in Django's cache

@@ -207,7 +207,7 @@ def workers_for(priority: str) -> int | None:
     Raises NotReady when those that run use another backend: they would leave the job lying.
     """
     try:
-        queue.waiting(priority)
+        queue.ping_broker()
         return temporary.alive_workers(queue.name_for(priority))
     except BROKER_ERRORS:
         return None

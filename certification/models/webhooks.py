@@ -16,10 +16,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import redis
 import structlog
 from celery import current_app
 from django.conf import settings
@@ -33,7 +31,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 from kombu.exceptions import OperationalError
 
-from certification.lib import url_safety
+from certification.lib import redis_client, url_safety
+from certification.lib.redis_client import UNAVAILABLE, Purpose
 from certification.reasons import Status
 
 if TYPE_CHECKING:
@@ -555,13 +554,6 @@ def raise_alert(name: str, severity: str, message: str, *, subject: Facts, once:
     enqueue_event(WebhookEvent.ALERT_RAISED, lambda: [(alert_id, {"alert": data})])
 
 
-@cache
-def _broker() -> redis.Redis:
-    return redis.Redis.from_url(
-        settings.CELERY_BROKER_URL, socket_timeout=5, socket_connect_timeout=2
-    )
-
-
 def _announced() -> str:
     return f"{settings.CERTIFICATION_QUEUE_NAME}.webhooks"
 
@@ -572,9 +564,9 @@ def announce() -> None:
     """
     # the broker is asked first, which tells at once that it is away: kombu would try for seconds
     try:
-        if _broker().set(_announced(), 1, nx=True, ex=ANNOUNCED_S):
+        if redis_client.client(Purpose.BROKER).set(_announced(), 1, nx=True, ex=ANNOUNCED_S):
             current_app.send_task(DELIVER, retry=False, expires=ANNOUNCED_S)
-    except (OperationalError, redis.RedisError, OSError) as error:
+    except (OperationalError, *UNAVAILABLE) as error:
         log.warning("broker_unreachable", error=str(error))
 
 
@@ -582,8 +574,8 @@ def begin_delivering() -> None:
     """What is announced from now on needs a message of its own. Call before looking for what is
     due.
     """
-    with contextlib.suppress(redis.RedisError, OSError):  # it expires by itself
-        _broker().delete(_announced())
+    with contextlib.suppress(*UNAVAILABLE):  # it expires by itself
+        redis_client.client(Purpose.BROKER).delete(_announced())
 
 
 # What is told, in the words of the JSON API

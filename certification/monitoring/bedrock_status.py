@@ -1,4 +1,4 @@
-"""Whether Bedrock can be reached with what we have: one real call, remembered for a minute."""
+"""Whether Bedrock can be reached with what is configured: one real call, remembered for a minute."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from django.conf import settings
 from certification.bedrock import client
 from certification.bedrock.errors import BedrockError
 from certification.engine import backend, evidence
-from certification.lib.single_flight import cached
+from certification.lib.shared_cache import ComputedValue
 from certification.models import Backend
 from certification.reasons import Reason
 
-KEPT_S, FAILURE_KEPT_S = 60, 15  # who mends something wants to see it soon
-CALL_S = 4.0
-NAME = "aws-status"
+TTL_S, FAILURE_TTL_S = 60, 15  # whoever fixes something wants to see it soon
+CALL_TIMEOUT_S = 4.0
 
 
 @dataclass(frozen=True)
-class Reach:
+class BedrockStatus:
     """`configured`: there are credentials (the emulator takes any). `valid`: ListFoundationModels
-    answered with `models`.
+    returned `models` models.
 
-    `key_preview` is at most four characters of the key. `error` is what was said, without account
+    `key_preview` is at most four characters of the key. `error` is AWS's message without account
     ids.
     """
 
@@ -37,13 +36,8 @@ class Reach:
     error: str = ""
 
 
-def reach() -> Reach:
-    """Never raises: what keeps Bedrock from answering is part of the answer."""
-    return cached(NAME, lambda seen: KEPT_S if seen.valid else FAILURE_KEPT_S, look)
-
-
-def look() -> Reach:
-    """As `reach`, but asked now."""
+def check_bedrock() -> BedrockStatus:
+    """Call Bedrock now. Never raises: what keeps Bedrock from answering is part of the status."""
     region = client.Connection().home_region
     used, preview, configured = str(settings.BEDROCK_BACKEND), "", True
     try:
@@ -52,20 +46,22 @@ def look() -> Reach:
             identity = client.find_credentials()
             configured, preview = identity.configured, identity.key_preview[:4]
             if not configured:
-                return Reach(used, region, False, reason=Reason.CREDENTIALS_MISSING)
+                return BedrockStatus(used, region, False, reason=Reason.CREDENTIALS_MISSING)
         bedrock = backend.bedrock()
         region = bedrock.connection.home_region
-        models = bedrock.foundation_models(region, remaining_s=CALL_S)
+        models = bedrock.foundation_models(region, remaining_s=CALL_TIMEOUT_S)
     except BedrockError as error:
-        used = Backend.AWS if used == "auto" else used
-        return Reach(
-            used,
-            region,
-            configured,
-            False,
-            0,
-            preview,
-            error.reason,
-            evidence.cut(error.message)[:500],
+        return BedrockStatus(
+            backend=Backend.AWS if used == "auto" else used,
+            region=region,
+            configured=configured,
+            key_preview=preview,
+            reason=error.reason,
+            error=evidence.cut(error.message)[:500],
         )
-    return Reach(used, region, configured, True, len(models), preview)
+    return BedrockStatus(used, region, configured, True, len(models), preview)
+
+
+bedrock_status = ComputedValue(
+    "aws-status", lambda status: TTL_S if status.valid else FAILURE_TTL_S, check_bedrock
+)

@@ -1,4 +1,4 @@
-"""What operations hang onto the workers: their health server."""
+"""Start a worker's health server with the worker."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = structlog.get_logger(__name__)
 
 
 @worker_ready.connect
-def show_health(**_kwargs: Any) -> None:
-    """Answer health probes once the worker takes messages. A taken port is told and costs nothing
-    else.
+def serve_health(**_kwargs: Any) -> None:
+    """Serve the health pages once the worker takes messages. A port in use is logged, and the worker
+    goes on without them.
     """
     if not settings.WORKER_HEALTH_PORT:
         return

@@ -379,10 +379,10 @@ def test_a_message_delivered_three_times_is_worked_on_once(house: House) -> None
     ids = list(job.runs.values_list("pk", flat=True))
     for _ in range(2):
         queue.publish(ids, job.priority)
-    assert queue.waiting(job.priority) == 3 * len(ids)
+    assert queue.queued_messages(job.priority) == 3 * len(ids)
     house.worker(concurrency=6)
     finish(job)
-    wait_until(lambda: queue.waiting(job.priority) == 0, "every message was taken")
+    wait_until(lambda: queue.queued_messages(job.priority) == 0, "every message was taken")
     assert job.status == State.COMPLETED
     assert_in_order(job, house)
     assert set(job.runs.values_list("attempt", flat=True)) == {1}
@@ -468,7 +468,7 @@ def test_reconciliations_side_by_side_send_a_lost_message_once(house: House) -> 
 
     with ThreadPoolExecutor(4) as pool:
         done = [future.result() for future in [pool.submit(one) for _ in range(4)]]
-    assert sum(r.resent for r in done) == job.total_runs == queue.waiting(job.priority)
+    assert sum(r.resent for r in done) == job.total_runs == queue.queued_messages(job.priority)
     assert reconcile.reconcile().resent == 0
     house.worker()
     finish(job)

@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from certification.bedrock import client
 from certification.bedrock.client import Identity
-from certification.engine import backend, queue
-from certification.lib import shared_cache, single_flight
+from certification.engine import backend
+from certification.lib import shared_cache
 from certification.models import AIModel, CertificationRun, ModelCertification, QueuePause, User
 from certification.monitoring import bedrock_status, queue_stats
 from certification.reasons import Reason, Status
@@ -23,18 +23,24 @@ from tests.factories import ask, certify
 pytestmark = pytest.mark.django_db
 
 NOVA = "amazon.nova-lite-v1:0"
+CACHED: tuple[shared_cache.ComputedValue[Any], ...] = (
+    queue_stats.totals,
+    queue_stats.finished_runs,
+    queue_stats.history,
+    queue_stats.workers,
+    bedrock_status.bedrock_status,
+)
 STATS, AWS = "certification-queue/stats", "certification-queue/aws-status"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(queue_stats, "ANSWER_S", 0.05)  # no worker belongs to these tests
-    names = ("totals", "past-runs", "workers", bedrock_status.NAME)
-    for name in names:
-        single_flight.forget(name)
+def _nothing_cached(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(queue_stats, "REPLY_TIMEOUT_S", 0.05)  # no worker belongs to these tests
+    for value in CACHED:
+        value.forget()
     yield
-    for name in names:
-        single_flight.forget(name)
+    for value in CACHED:
+        value.forget()
 
 
 @pytest.fixture
@@ -117,18 +123,18 @@ def test_runs_that_took_two_attempts_are_retries(api: Api) -> None:
     again = CertificationRun.objects.claim(run.pk, "a test")
     assert again is not None
     again.mark_failed(Reason.DEADLINE, "The time was over.")
-    assert queue_stats.count().retry_rate == 100.0
+    assert queue_stats.count_totals().retry_rate == 100.0
 
 
 def test_runs_of_the_past_are_counted_once(
     api: Api, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
-    monkeypatch.setattr(queue_stats, "PAST_MARGIN", timedelta(0))
+    monkeypatch.setattr(queue_stats, "HISTORY_MARGIN", timedelta(0))
     certify(model(), "us-east-1")
-    assert queue_stats.count().runs["COMPLETED"] == 1
+    assert queue_stats.count_finished_runs()["COMPLETED"] == 1
     certify(model(), "us-west-2")
-    with django_assert_num_queries(3):
-        assert queue_stats.count().runs["COMPLETED"] == 2
+    with django_assert_num_queries(1):
+        assert queue_stats.count_finished_runs()["COMPLETED"] == 2
 
 
 def test_bulk_runs_are_paused_while_credentials_do_not_work(api: Api) -> None:
@@ -144,11 +150,11 @@ def test_bulk_runs_are_paused_while_credentials_do_not_work(api: Api) -> None:
 
 def test_stats_cost_few_queries(api: Api, django_assert_num_queries: Any) -> None:
     certify(model(), "us-east-1")
-    queue_stats.count()
-    # user; 24 h, runs, jobs; active, pause; by region; recent and its results
+    queue_stats.history.get()
+    # user; runs, jobs and 24 h; active, pause; by region; recent and its results
     with django_assert_num_queries(9):
         api.get(STATS)
-    with django_assert_num_queries(6):  # the first three are kept for seconds
+    with django_assert_num_queries(6):  # the first three are cached for seconds
         api.get(STATS)
 
 
@@ -156,12 +162,9 @@ def test_stats_cost_few_queries(api: Api, django_assert_num_queries: Any) -> Non
 def _redis_away(settings: Any) -> Iterator[None]:
     """The cache and the broker at an address where nobody listens."""
     nobody = "redis://127.0.0.1:9/0"
-    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": nobody}}
-    settings.CELERY_BROKER_URL = nobody
-    queue._broker.cache_clear()
+    settings.REDIS_URL = settings.CELERY_BROKER_URL = nobody
     yield
-    queue._broker.cache_clear()
-    shared_cache.breaker.until = 0.0
+    shared_cache.breaker.close()
 
 
 @pytest.mark.usefixtures("_redis_away")
@@ -210,7 +213,7 @@ def test_many_who_ask_at_once_make_one_call(emulator: str, monkeypatch: pytest.M
 
     def ask_once() -> None:
         ready.wait()
-        seen.append(bedrock_status.reach())
+        seen.append(bedrock_status.bedrock_status.get())
 
     threads = [threading.Thread(target=ask_once) for _ in range(16)]
     for thread in threads:
@@ -219,7 +222,7 @@ def test_many_who_ask_at_once_make_one_call(emulator: str, monkeypatch: pytest.M
         thread.join()
     assert len(calls) == 1
     assert len(set(seen)) == 1
-    assert bedrock_status.reach().valid
+    assert bedrock_status.bedrock_status.get().valid
     assert len(calls) == 1
 
 
@@ -262,8 +265,8 @@ def test_account_ids_in_an_error_are_hidden(on_aws: pytest.MonkeyPatch) -> None:
 
     on_aws.setattr(client, "find_credentials", lambda: Identity(True, "env", "AKIA"))
     on_aws.setattr(client.Bedrock, "foundation_models", refuse)
-    assert "123456789012" not in bedrock_status.look().error
-    assert "is not authorized" in bedrock_status.look().error
+    assert "123456789012" not in bedrock_status.check_bedrock().error
+    assert "is not authorized" in bedrock_status.check_bedrock().error
 
 
 @pytest.mark.parametrize("path", [STATS, AWS])

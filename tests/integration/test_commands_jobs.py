@@ -320,7 +320,7 @@ def test_reconcile_tells_what_it_put_right(say: Any, settings: Any) -> None:
     ours.runs.update(enqueued_at=timezone.now() - timedelta(minutes=5))
     told = json.loads(say("reconcile", "--json"))
     assert (told["resent"], told["broker_reachable"], told["busy"]) == (2, True, False)
-    assert queue.waiting(ours.priority) == 2
+    assert queue.queued_messages(ours.priority) == 2
     assert "Sent again: 0." in say("reconcile")
 
 

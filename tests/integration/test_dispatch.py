@@ -131,7 +131,7 @@ def test_runs_of_a_pinned_region_go_to_the_queues_of_its_workers(settings) -> No
     assert queue.taken_here(Priority.INTERACTIVE) == ["model-certification"]
     settings.WORKER_REGIONS = ["sa-east-1"]
     assert queue.taken_here(Priority.INTERACTIVE) == ["model-certification.sa-east-1"]
-    before = queue.waiting(Priority.INTERACTIVE)
+    before = queue.queued_messages(Priority.INTERACTIVE)
     job = ask([NOVA], ["sa-east-1", "us-east-1"]).job
     queue.publish(list(job.runs.values_list("pk", flat=True)), Priority.INTERACTIVE)
-    assert queue.waiting(Priority.INTERACTIVE) == before + 2
+    assert queue.queued_messages(Priority.INTERACTIVE) == before + 2

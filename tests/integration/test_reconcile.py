@@ -83,9 +83,9 @@ def states(job: CertificationJob) -> set[str]:
 def test_it_changes_nothing_that_is_in_order() -> None:
     job = ask()
     age(job, timedelta(minutes=1))
-    assert queue.waiting(job.priority) == 2
+    assert queue.queued_messages(job.priority) == 2
     assert reconcile.reconcile() == Reconciled()
-    assert queue.waiting(job.priority) == 2
+    assert queue.queued_messages(job.priority) == 2
 
 
 def test_it_sends_lost_messages_again_on_the_queue_of_their_priority() -> None:
@@ -94,7 +94,10 @@ def test_it_sends_lost_messages_again_on_the_queue_of_their_priority() -> None:
     age(click, timedelta(minutes=1))
     age(sweep, timedelta(minutes=1))
     assert reconcile.reconcile().resent == 2
-    assert (queue.waiting(Priority.INTERACTIVE), queue.waiting(Priority.BULK)) == (1, 1)
+    assert (queue.queued_messages(Priority.INTERACTIVE), queue.queued_messages(Priority.BULK)) == (
+        1,
+        1,
+    )
     assert reconcile.reconcile().resent == 0
 
 
@@ -133,7 +136,7 @@ def test_it_never_sends_a_run_to_workers_of_another_backend() -> None:
     job.runs.update(backend=Backend.AWS)
     age(job, timedelta(minutes=30))
     assert reconcile.reconcile() == Reconciled()
-    assert queue.waiting(job.priority) == 0
+    assert queue.queued_messages(job.priority) == 0
 
 
 def test_it_gives_up_what_waits_for_a_backend_that_is_no_longer_in_use() -> None:
@@ -150,15 +153,12 @@ def test_it_gives_up_what_waits_for_a_backend_that_is_no_longer_in_use() -> None
     assert not ModelCertification.objects.exists()
 
 
-def test_it_says_so_when_redis_is_away_and_does_the_rest(
-    settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_says_so_when_redis_is_away_and_does_the_rest(settings: Any) -> None:
     job = ask()
     claimed = CertificationRun.objects.claim(job.runs.first().pk, "gone")
     assert claimed
     job.runs.filter(pk=claimed.pk).update(heartbeat_at=timezone.now() - LONG_AGO)
-    away = redis.Redis.from_url("redis://127.0.0.1:9/0", socket_connect_timeout=1)
-    monkeypatch.setattr(queue, "_broker", lambda: away)
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1:9/0"
     done = reconcile.reconcile()
     assert (done.broker_reachable, done.retried, done.resent) == (False, 1, 0)
 
@@ -269,7 +269,7 @@ def test_clicks_pass_a_paused_queue(bedrock: Probe) -> None:
     forget_messages()
     age(click, timedelta(minutes=1))
     assert reconcile.reconcile().resent == 1
-    assert queue.waiting(Priority.INTERACTIVE) == 1
+    assert queue.queued_messages(Priority.INTERACTIVE) == 1
 
 
 # Certifications past their date

@@ -96,7 +96,7 @@ class Command(BaseCommand):
         waits = options["wait"] or options["require"]
         if waits:
             # without Redis there is nothing to wait for: no job is written
-            queue.waiting(Priority.INTERACTIVE)
+            queue.ping_broker()
         follow.resume_queue()
         alive = 0 if waits else terminal.workers_for(certify_options.priority or Priority.BULK)
         done = dispatch.certify([], [], certify_options, job_type=job_type, pairs=pairs)

@@ -1,0 +1,63 @@
+"""The Redis clients of this process: the one place that knows how to connect.
+
+Each purpose has its own connections and timeouts. To connect in another way (Sentinel, a cluster),
+change `_connect` and nothing else.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+
+from django.conf import settings
+from redis import BlockingConnectionPool, ConnectionPool, Redis
+from redis.exceptions import RedisError
+
+UNAVAILABLE = (RedisError, OSError)  # what a call raises while Redis cannot be used
+
+
+class Purpose(StrEnum):
+    BROKER = "broker"
+    CACHE = "cache"
+    LIMITS = "limits"
+    NOTIFICATIONS = "notifications"
+
+
+# seconds to connect, and to wait for a reply
+TIMEOUTS = {
+    Purpose.BROKER: (2.0, 5.0),
+    Purpose.CACHE: (0.5, 0.5),  # it is read before every answer, which must not wait for it
+    Purpose.LIMITS: (1.0, 2.0),
+    Purpose.NOTIFICATIONS: (1.0, 2.0),
+}
+WAIT_FOR_CONNECTION_S = 2
+
+
+def client(purpose: Purpose, *, url: str = "", max_connections: int = 0) -> Redis:
+    """Return this process's client for a purpose. It connects when it is first used, and never
+    retries.
+
+    Connects to `url`, else to where the settings say. Beyond `max_connections` a thread waits up to
+    WAIT_FOR_CONNECTION_S for one to become free; without, each thread opens its own.
+    """
+    configured = settings.CELERY_BROKER_URL if purpose is Purpose.BROKER else settings.REDIS_URL
+    return _connect(url or configured, purpose, max_connections)
+
+
+@cache
+def _connect(url: str, purpose: Purpose, max_connections: int) -> Redis:
+    connect_s, reply_s = TIMEOUTS[purpose]
+    pool: ConnectionPool
+    if max_connections:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=max_connections,
+            timeout=WAIT_FOR_CONNECTION_S,
+            socket_connect_timeout=connect_s,
+            socket_timeout=reply_s,
+        )
+    else:
+        pool = ConnectionPool.from_url(
+            url, socket_connect_timeout=connect_s, socket_timeout=reply_s
+        )
+    return Redis(connection_pool=pool)
