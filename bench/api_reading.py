@@ -22,7 +22,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +33,10 @@ from bench.environment import PROJECT, ROOT
 from bench.harness import Row
 from certification.api import tokens
 from certification.models import AIModel, ModelCertification, User
-from certification.stack import embedded, temporary
-from certification.stack.control import Program, programs
+from certification.stack import embedded
+from certification.stack.control import files
+from certification.stack.processes import Processes, Program
+from certification.stack.programs import programs, run_module
 
 RUNS, TINY_RUNS = 1_000_000, 5_000
 PER_SECOND, P99_MS = 500, 50
@@ -205,46 +206,18 @@ def web(**env: str) -> tuple[Program, int]:
 def bare_servers() -> Iterator[tuple[str, Program, int]]:
     """The floors, with as many processes."""
     env = {"DATABASE_URL": embedded.urls(ROOT).database_url}
-    gunicorn = (
-        "-m",
-        "gunicorn",
-        "bench.api_baseline:django",
-        "--config",
-        "python:bench",
-        "--worker-class",
-        "gthread",
-        "--workers",
-        "2",
-        "--threads",
-        "16",
-    )
-    uvicorn = (
-        "-m",
-        "uvicorn",
-        "bench.api_baseline:fast",
-        "--workers",
-        "2",
-        "--no-access-log",
-        "--log-level",
-        "warning",
-    )
     port = free_port()
-    argv = (
-        sys.executable,
-        *gunicorn,
-        "--bind",
-        f"127.0.0.1:{port}",
-        "--no-control-socket",
-        "--log-level",
-        "warning",
+    argv = run_module(
+        "gunicorn bench.api_baseline:django --config python:bench --worker-class gthread "
+        f"--workers 2 --threads 16 --bind 127.0.0.1:{port} --no-control-socket --log-level warning"
     )
-    yield "Django", Program("bench-django", argv, stage=2, env=env, drain_seconds=20), port
+    yield "Django", Program("bench-django", argv, env=env, drain_seconds=20), port
     port = free_port()
-    yield (
-        "FastAPI",
-        Program("bench-fastapi", (sys.executable, *uvicorn, "--port", str(port)), stage=2, env=env),
-        port,
+    argv = run_module(
+        "uvicorn bench.api_baseline:fast --workers 2 --no-access-log --log-level warning "
+        f"--port {port}"
     )
+    yield "FastAPI", Program("bench-fastapi", argv, env=env), port
 
 
 def _bare(given: Namespace, program: Program, port: int) -> Seen:
@@ -258,19 +231,20 @@ def _bare(given: Namespace, program: Program, port: int) -> Seen:
 
 @contextlib.contextmanager
 def served(program: Program, port: int) -> Iterator[int]:
-    """The program while it answers on the port. SystemExit when it does not within START_S."""
-    with temporary.processes([program]) as [process]:
-        deadline, answered = time.monotonic() + START_S, 0
-        while answered < 8:  # each process answers its first request late, and may not be there yet
-            try:
-                _get(port, "/", {})
-                answered += 1
-            except (OSError, http.client.HTTPException):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(
-                        f"{program.name} did not start. Its log is in {temporary.files().logs}."
-                    ) from None
-                time.sleep(0.1)
+    """The program while it answers on the port. NotReady when it does not within START_S."""
+    answered = 0
+
+    def has_answered() -> bool:
+        nonlocal answered
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            _get(port, "/", {})
+            answered += 1
+        # each process answers its first request late, and may not be there yet
+        return answered >= 8
+
+    with Processes(files().logs) as processes:
+        processes.start(program)
+        processes.wait_until(has_answered, program.name, seconds=START_S)
         yield port
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from certification.emulator import process
+from certification.stack import processes
 from certification.suite.case import Ref
 from certification.suite.cases.gates import GATES
 
@@ -179,17 +179,14 @@ def emulator(
     connections: int, seconds: float, messages: Sequence[bytes]
 ) -> tuple[float, int, float]:
     """Answers per second, how many were not 200, and the server's CPU milliseconds per answer."""
-    url, server = process.start(scenario="healthy")
-    _pin(server.pid, 1)
-    try:
-        used = _cpu(server.pid)
+    with processes.emulator() as (url, server):
+        _pin(server.pid, 1)
+        before = _cpu(server.pid)
         rate, errors = asyncio.run(
             _drive(int(url.rsplit(":", 1)[1]), connections, seconds, messages)
         )
-        return rate, errors, (_cpu(server.pid) - used) * 1000 / max(1.0, rate * (seconds + 0.5))
-    finally:
-        server.terminate()
-        server.wait()
+        used_ms = (_cpu(server.pid) - before) * 1000
+        return rate, errors, used_ms / max(1.0, rate * (seconds + 0.5))
 
 
 def _cpu(pid: int) -> float:

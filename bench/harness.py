@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
@@ -21,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.environment import QUEUE, ROOT
-from certification.emulator import process as emulator
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
 from certification.models import (
@@ -33,8 +31,9 @@ from certification.models import (
     TestResult,
     Tier,
 )
-from certification.stack import embedded, temporary
-from certification.stack.control import Program
+from certification.stack import embedded, programs, temporary
+from certification.stack.control import files
+from certification.stack.processes import NotReady, Processes
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,11 @@ def parser(doc: str | None, *, repeat: int = 3) -> ArgumentParser:
 
 def run(measure: Callable[[Namespace], list[Row]], given: Namespace) -> None:
     """Measure and print."""
-    prepare()
-    here, rows = machine(), measure(given)
+    try:
+        prepare()
+        here, rows = machine(), measure(given)
+    except NotReady as error:
+        raise SystemExit(str(error)) from error
     if given.json:
         print(
             json.dumps(
@@ -125,20 +127,16 @@ def emulators(count: int, latency_ms: float | None) -> Iterator[list[str]]:
     """URLs of so many emulators, each a process of its own, whose calls take exactly `latency_ms`,
     or as recorded.
     """
-    started: list[tuple[str, subprocess.Popen[str]]] = []
-    try:
-        for _ in range(count):
-            started.append(
-                emulator.start(scenario="healthy", time_scale=1, fixed_latency_ms=latency_ms)
-            )
-            Cpu.members["emulator"].append(started[-1][1].pid)
-        yield [url for url, _process in started]
-    finally:
-        for _url, process in started:
-            process.terminate()
-        for _url, process in started:
-            process.wait()
-        Cpu.members["emulator"].clear()
+    with Processes(files().logs) as processes:
+        started = [
+            processes.start_emulator(time_scale=1, fixed_latency_ms=latency_ms)
+            for _ in range(count)
+        ]
+        Cpu.members["emulator"] = [process.pid for _url, process in started]
+        try:
+            yield [url for url, _process in started]
+        finally:
+            Cpu.members["emulator"] = []
 
 
 @contextlib.contextmanager
@@ -150,54 +148,23 @@ def workers(
     They take every queue, or worker i takes the queues named in `queues[i]`.
     """
 
-    def program(i: int) -> Program:
-        count = len(urls)
-        named = queues[i] if queues else f"{QUEUE},{QUEUE}.bulk,maintenance"
-        limits = {
-            "CERTIFICATION_CONCURRENCY": share(runs_at_once, count, i),
-            "CERTIFICATION_CALLS_IN_FLIGHT": share(calls_in_flight, count, i),
-        }
-        return Program(
-            name=f"bench-worker-{i}",
-            argv=(
-                *(
-                    sys.executable,
-                    "-m",
-                    "celery",
-                    "--quiet",
-                    "-A",
-                    "myia",
-                    "worker",
-                    "--pool",
-                    "threads",
-                ),
-                *("--concurrency", str(limits["CERTIFICATION_CONCURRENCY"]), "--queues", named),
-                *(
-                    "--hostname",
-                    f"bench-{i}@%h",
-                    "--loglevel",
-                    "INFO",
-                    "--without-gossip",
-                    "--without-mingle",
-                ),
-            ),
-            stage=1,
-            env={
-                "WORKER_HEALTH_PORT": "0",
-                "BEDROCK_ENDPOINT_URL": urls[i],
+    count = len(urls)
+    taken = [names.split(",") for names in queues or [f"{QUEUE}.bulk,{QUEUE},maintenance"] * count]
+    with Processes(files().logs) as processes:
+        for i, url in enumerate(urls):
+            concurrency = share(runs_at_once, count, i)
+            env = {
+                "BEDROCK_ENDPOINT_URL": url,
+                "CERTIFICATION_CONCURRENCY": str(concurrency),
+                "CERTIFICATION_CALLS_IN_FLIGHT": str(share(calls_in_flight, count, i)),
                 "LOG_LEVEL": "INFO",
-                **{name: str(value) for name, value in limits.items()},
-            },
-            drain_seconds=30,
-        )
-
-    with temporary.processes([program(i) for i in range(len(urls))]) as running:
-        taken = queues or [f"{QUEUE}.bulk"] * len(urls)
-        for name in {names.split(",")[0] for names in taken}:
-            temporary.wait_for_workers(
-                name, running, sum(name in names.split(",") for names in taken)
+            }
+            processes.start(
+                programs.worker(f"bench-worker-{i}", taken[i], concurrency=concurrency, env=env)
             )
-        Cpu.members["worker"] = [process.pid for process in running]
+        for name in {names[0] for names in taken}:
+            temporary.wait_for_workers(name, processes, sum(name in names for names in taken))
+        Cpu.members["worker"] = [process.pid for process in processes.running]
         try:
             yield Cpu.members["worker"]
         finally:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from django.conf import settings as django_settings
+from django.db import connection
 from django.test import Client
 
-from certification.emulator import process
 from certification.engine import backend, runner
 from certification.models import User
 from certification.models.catalogue import load_shipped
-from certification.stack import embedded
+from certification.stack import embedded, processes
+from tests.processes import QUEUE, LiveStack
 
 
 def pytest_unconfigure() -> None:
@@ -70,11 +73,9 @@ def _logged_in(user: User) -> Client:
 
 @pytest.fixture(scope="session")
 def emulator_url() -> Iterator[str]:
-    """An emulator without latency and without troubles, for the whole test session."""
-    url, running = process.start(scenario="healthy", time_scale=0)
-    yield url
-    running.terminate()
-    running.wait(10)
+    """An emulator without latency and without faults, for the whole test session."""
+    with processes.emulator() as (url, _process):
+        yield url
 
 
 @pytest.fixture
@@ -85,3 +86,22 @@ def emulator(emulator_url: str, settings: Any) -> Iterator[str]:
     yield emulator_url
     runner.reset_worker()
     backend.name.cache_clear()
+
+
+@pytest.fixture
+def live_stack(transactional_db: None, settings: Any, tmp_path: Path) -> Iterator[LiveStack]:
+    """An emulator with some latency, no worker yet, and no job of an earlier test."""
+    load_shipped()
+    settings.CERTIFICATION_QUEUE_NAME = QUEUE
+    settings.CERTIFICATION_HEARTBEAT_TIMEOUT = 5
+    settings.CERTIFICATION_RESEND_AFTER = 1
+    redis.Redis.from_url(settings.REDIS_URL).flushall()
+    stack = LiveStack(tmp_path)
+    settings.BEDROCK_ENDPOINT_URL = stack.url
+    try:
+        yield stack
+    finally:
+        stack.stop(0)
+        embedded.ensure(settings.MYIA_ROOT)
+        connection.close()
+        backend.name.cache_clear()

@@ -1,26 +1,17 @@
-"""The emulator as a process: `serve` runs one in this process, `start` another beside it and waits
-until it answers.
-"""
+"""Serve the emulator in this process."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
-from pathlib import Path
-from typing import TextIO, cast
 
 from certification.emulator.http import Peer
 from certification.emulator.http2 import ProtocolSniffer
 from certification.emulator.server import Emulator
 
-READY = re.compile(r"^Emulator ready at (http://\S+)")
 PATIENCE = 5.0  # seconds that running calls get at shutdown
 
 
@@ -92,69 +83,3 @@ async def _drain(connections: set[Peer]) -> None:
     for connection in list(connections):
         connection.abort()
     await asyncio.sleep(0)
-
-
-def start(
-    *,
-    scenario: str = "healthy",
-    seed: int = 0,
-    time_scale: float = 0.0,
-    fixed_latency_ms: float | None = None,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    timeout: float = 30.0,
-) -> tuple[str, subprocess.Popen[str]]:
-    """Starts an emulator as a process of its own and returns (url, process) once it answers.
-
-    Port 0 takes a free one. Whoever starts it ends it: `process.terminate()`, then
-    `process.wait()`. Raises RuntimeError with what the process said when it does not come up.
-    """
-    command = [
-        sys.executable,
-        "-m",
-        "certification.emulator",
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--scenario",
-        scenario,
-    ]
-    command += ["--seed", str(seed), "--time-scale", str(time_scale)]
-    if fixed_latency_ms is not None:
-        command += ["--fixed-latency-ms", str(fixed_latency_ms)]
-    root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(  # noqa: S603 - our own programs
-        command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    return _await_url(process, timeout), process
-
-
-def _await_url(process: subprocess.Popen[str], timeout: float) -> str:
-    """The URL that the process announces; afterwards its output is read and dropped, so that it
-    never blocks on it.
-    """
-    output = cast(TextIO, process.stdout)
-    killer = threading.Timer(timeout, process.kill)
-    killer.start()
-    said = []
-    try:
-        for line in output:
-            match = READY.match(line)
-            if match:
-                threading.Thread(target=_discard, args=(output,), daemon=True).start()
-                return match[1]
-            said.append(line)
-    finally:
-        killer.cancel()
-    output.close()
-    process.wait()
-    raise RuntimeError(
-        f"The emulator did not start: {''.join(said).strip() or f'no answer within {timeout:g} s'}"
-    )
-
-
-def _discard(output: TextIO) -> None:
-    with output:
-        for _ in output:
-            pass

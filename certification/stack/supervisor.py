@@ -1,5 +1,6 @@
-"""Keeps a set of processes alive on one machine. Knows nothing of Django and of what the processes
-are.
+"""Keep a set of processes alive on one machine. Knows nothing of Django nor of what they are.
+
+docs/architecture.md says why this is no library.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from certification.stack.embedded import is_free
+from certification.stack.processes import PROJECT, Program, find, kill_group
 
 STEADY_SECONDS = 60  # a process that lived that long starts again at once
 LONGEST_PAUSE = 30  # seconds between two starts of a process that keeps crashing
@@ -29,36 +31,14 @@ LogSink = Callable[[str, str], None]
 
 
 class StackError(Exception):
-    """The stack cannot start or stop; the text is a sentence that says what to do."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """One process of the stack. Starts go by ascending stage, stops by descending; stage 0 is what
-    the others call.
-    """
-
-    name: str
-    argv: tuple[str, ...]
-    stage: int
-    env: Mapping[str, str] = field(default_factory=dict)
-    port: int | None = None
-    port_setting: str = ""
-    page: str = ""  # path to open in a browser
-    # path that answers below 500 when all is well; without one an open port is enough
-    health: str = ""
-    drain_seconds: int = 10
-    on_kill: str = ""  # what being killed means for the work it had
-    reload: str = ""  # the signal on which it replaces its own children one by one
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.page}" if self.port else ""
+    """The stack cannot start or stop; the text says what to do."""
 
 
 @dataclass
 class ProcessRecord:
-    """What the state file keeps of a process. `created` tells a recycled pid from ours."""
+    """What the state file stores of a process. `created` tells our process from another one that
+    got its pid later.
+    """
 
     name: str
     pid: int
@@ -70,6 +50,22 @@ class ProcessRecord:
     drain_seconds: int
     stage: int
     reload: str
+
+    @classmethod
+    def of(cls, program: Program, pid: int, restarts: int) -> ProcessRecord:
+        """Describe a process that was just started. Raises psutil.NoSuchProcess."""
+        return cls(
+            name=program.name,
+            pid=pid,
+            created=psutil.Process(pid).create_time(),
+            port=program.port,
+            url=program.url,
+            health=program.health,
+            restarts=restarts,
+            drain_seconds=program.drain_seconds,
+            stage=program.stage,
+            reload=program.reload,
+        )
 
 
 @dataclass(frozen=True)
@@ -95,136 +91,130 @@ class Files:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def read(self) -> tuple[int | None, list[ProcessRecord]]:
-        """The supervisor's pid, None when it is gone, and what it started."""
+        """Return the supervisor's pid, None when it is gone, and the processes it started."""
         try:
             state = json.loads(self.state.read_text())
         except (FileNotFoundError, ValueError):
             return None, []
         supervisor = state["supervisor"]
         pid = supervisor["pid"] if find(supervisor["pid"], supervisor["created"]) else None
-        return pid, [ProcessRecord(**process) for process in state["processes"]]
+        return pid, [ProcessRecord(**record) for record in state["processes"]]
 
-    def write(self, started: Sequence[ProcessRecord]) -> None:
+    def write(self, records: Sequence[ProcessRecord]) -> None:
+        """Store this process as the supervisor, with the processes it started."""
         me = psutil.Process()
         state = {
             "supervisor": {"pid": me.pid, "created": me.create_time()},
-            "processes": [asdict(process) for process in started],
+            "processes": [asdict(record) for record in records],
         }
         draft = self.state.with_suffix(".new")
         draft.write_text(json.dumps(state, indent=1))
         draft.replace(self.state)
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Held by the supervisor as long as it lives, so that there is one. Raises StackError when
-        there is another.
-        """
+    def hold_lock(self) -> Iterator[None]:
+        """Hold the lock of the one supervisor here. Raises StackError when another holds it."""
         self.make()
         with self.lock.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StackError(
-                    "MyIA is already running here. See `manage.py status`, stop it with `manage.py down`."
+                    "MyIA is already running here. See `manage.py status`, or stop it with "
+                    "`manage.py down`."
                 ) from None
             yield
 
 
 class Supervisor:
-    """Starts programs in order, starts again what ends, stops all in reverse order.
+    """Starts programs in order, restarts those that end, stops all in reverse order.
 
-    `say(name, line)` gets every line of every program, and the supervisor's own under the name
-    "myia". `env` is added to the environment of every program. `keep_servers` is called every few
-    seconds to see to the servers underneath (the embedded ones).
+    `log(name, line)` gets every line of every program, and the supervisor's own lines under the
+    name "myia". `env` is added to the environment of every program. `check_servers` is called every
+    few seconds to restart the servers underneath (the embedded ones); it returns what it did.
     """
 
     def __init__(
         self,
-        table: Sequence[Program],
+        programs: Sequence[Program],
         *,
-        where: Files,
-        cwd: Path,
-        say: LogSink,
+        files: Files,
+        log: LogSink,
         env: Mapping[str, str] | None = None,
-        keep_servers: Callable[[], str] | None = None,
+        check_servers: Callable[[], str] | None = None,
     ) -> None:
-        self.table = sorted(table, key=lambda program: program.stage)
-        self.where, self.cwd, self.say, self.keep_servers = where, cwd, say, keep_servers
+        self.programs = sorted(programs, key=lambda program: program.stage)
+        self.files, self.log, self.check_servers = files, log, check_servers
         self.env = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         self._stopping = asyncio.Event()
         self._force_kill = asyncio.Event()
         self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self._started: dict[str, ProcessRecord] = {}
+        self._records: dict[str, ProcessRecord] = {}
         self._readers: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Runs until `stop` is called or SIGINT, SIGTERM or SIGHUP arrive; a second signal kills
+        """Run until `stop` is called or SIGINT, SIGTERM or SIGHUP arrives; a second signal kills
         what still runs.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
-        self.where.write([])
-        keepers: dict[str, asyncio.Task[None]] = {}
-        watch = asyncio.create_task(self._watch_servers())
+        self.files.write([])
+        tasks: dict[str, asyncio.Task[None]] = {}
+        servers = asyncio.create_task(self.watch_servers())
         try:
-            for program in self.table:
-                keepers[program.name] = asyncio.create_task(self._keep(program))
-                if program.stage == 0:
-                    await self._wait_for_port(program)
+            for program in self.programs:
+                tasks[program.name] = asyncio.create_task(self.keep_running(program))
+                if program.stage == 0 and program.port:  # the later programs call it
+                    deadline = time.monotonic() + 10
+                    while is_free(program.port) and time.monotonic() < deadline:
+                        if self._stopping.is_set():
+                            break
+                        await asyncio.sleep(0.05)
             await self._stopping.wait()
         finally:
-            watch.cancel()
-            await self._stop_all(keepers)
-            self.where.state.unlink(missing_ok=True)
-
-    async def _wait_for_port(self, program: Program) -> None:
-        deadline = time.monotonic() + 10
-        while (
-            program.port
-            and is_free(program.port)
-            and time.monotonic() < deadline
-            and not self._stopping.is_set()
-        ):
-            await asyncio.sleep(0.05)
+            servers.cancel()
+            await self.stop_all(tasks)
+            self.files.state.unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """Ends `run`; called again, it ends it without waiting for anybody."""
+        """End `run`; called again, end it without waiting for any process."""
         if self._stopping.is_set():
             self._force_kill.set()
         self._stopping.set()
 
-    async def _keep(self, program: Program) -> None:
-        """One program, started again whenever it ends. An orderly end or a long life costs no
-        pause.
+    async def keep_running(self, program: Program) -> None:
+        """Run a program again whenever it ends. The pause doubles with each crash in a row; an
+        orderly end or a long life costs none.
         """
         crashes = restarts = 0
         while not self._stopping.is_set():
-            began = time.monotonic()
-            code = await self._run_once(program, restarts)
+            started = time.monotonic()
+            code = await self.run_once(program, restarts)
             if self._stopping.is_set():
                 return
-            lived = time.monotonic() - began
-            is_orderly = code in {0, -signal.SIGTERM} and lived > 1
-            crashes = 0 if is_orderly or lived > STEADY_SECONDS else crashes + 1
+            lifetime = time.monotonic() - started
+            is_orderly = code in {0, -signal.SIGTERM} and lifetime > 1
+            crashes = 0 if is_orderly or lifetime > STEADY_SECONDS else crashes + 1
             pause = min(LONGEST_PAUSE, 2 ** (crashes - 1)) if crashes else 0
             restarts += 1
-            self.say(
-                "myia",
-                f"{program.name} {_ending(code)} after {lived:.0f} s; it starts again "
-                + (f"in {pause} s" if pause else "now"),
-            )
+            how = f"failed with exit code {code}" if code else "ended"
+            if code < 0:
+                how = f"was ended by {signal.Signals(-code).name}"
+            when = f"in {pause} s" if pause else "now"
+            self.log("myia", f"{program.name} {how} after {lifetime:.0f} s; restarting {when}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause or 0.01)
 
-    async def _run_once(self, program: Program, restarts: int) -> int:
+    async def run_once(self, program: Program, restarts: int) -> int:
+        """Run a program to its end and return its exit code; 127 when it cannot be started."""
         # Our own pipe: with asyncio's, `wait` would wait for children that hold it open after their
         # parent died.
         reading, writing = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
                 *program.argv,
-                cwd=self.cwd,
+                cwd=PROJECT,
                 env={**self.env, **program.env},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing,
@@ -234,45 +224,30 @@ class Supervisor:
             )
         except OSError as error:
             os.close(reading)
-            self.say(program.name, f"cannot be started: {error}")
+            self.log(program.name, f"cannot be started: {error}")
             return 127
         finally:
             os.close(writing)
-        reader = asyncio.create_task(self._read(program.name, reading))
+        reader = asyncio.create_task(self.read_output(program.name, reading))
         self._readers.add(reader)
         reader.add_done_callback(self._readers.discard)
         self._processes[program.name] = process
         if self._stopping.is_set():
             process.terminate()
         with contextlib.suppress(psutil.NoSuchProcess):  # it may have died already
-            self._note(program, process.pid, restarts)
+            self._records[program.name] = ProcessRecord.of(program, process.pid, restarts)
+        try:
+            self.files.write(list(self._records.values()))
+        except OSError as error:  # a full disk must not stop the stack
+            problem = f"{self.files.state} cannot be written ({error})"
+            self.log("myia", f"`manage.py status` will be wrong: {problem}")
         code = await process.wait()
         kill_group(process.pid)  # its children would hold its port
         self._processes.pop(program.name, None)
         return code
 
-    def _note(self, program: Program, pid: int, restarts: int) -> None:
-        self._started[program.name] = ProcessRecord(
-            name=program.name,
-            pid=pid,
-            created=psutil.Process(pid).create_time(),
-            port=program.port,
-            url=program.url,
-            health=program.health,
-            restarts=restarts,
-            drain_seconds=program.drain_seconds,
-            stage=program.stage,
-            reload=program.reload,
-        )
-        try:
-            self.where.write(list(self._started.values()))
-        except OSError as error:  # a full disk must not stop the stack
-            self.say(
-                "myia",
-                f"`manage.py status` will be wrong: {self.where.state} cannot be written ({error})",
-            )
-
-    async def _read(self, name: str, pipe: int) -> None:
+    async def read_output(self, name: str, pipe: int) -> None:
+        """Log every line that a process writes into its pipe."""
         stream = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(stream),
@@ -285,91 +260,60 @@ class Supervisor:
                 if len(rest) > 1_000_000:
                     lines, rest = [*lines, rest], b""
                 for line in lines:
-                    self.say(name, line.decode(errors="replace").rstrip())
+                    self.log(name, line.decode(errors="replace").rstrip())
             if rest:
-                self.say(name, rest.decode(errors="replace"))
+                self.log(name, rest.decode(errors="replace"))
         finally:
             transport.close()
 
-    async def _stop_all(self, keepers: Mapping[str, asyncio.Task[None]]) -> None:
-        for stage in sorted({program.stage for program in self.table}, reverse=True):
-            members = [
-                program
-                for program in self.table
-                if program.stage == stage and program.name in keepers
+    async def stop_all(self, tasks: Mapping[str, asyncio.Task[None]]) -> None:
+        """Stop the programs, the last stage first, those of one stage together."""
+        for stage in sorted({program.stage for program in self.programs}, reverse=True):
+            stops = [
+                self.stop_program(program, tasks[program.name])
+                for program in self.programs
+                if program.stage == stage and program.name in tasks
             ]
-            await asyncio.gather(
-                *(self._stop_one(program, keepers[program.name]) for program in members)
-            )
+            await asyncio.gather(*stops)
         if self._readers:
             await asyncio.wait(self._readers, timeout=2)
         for reader in self._readers:
             reader.cancel()
 
-    async def _stop_one(self, program: Program, keeper: asyncio.Task[None]) -> None:
+    async def stop_program(self, program: Program, task: asyncio.Task[None]) -> None:
+        """Ask a program to end and kill it after its `drain_seconds`, or at once after a second
+        signal. `task` is its `keep_running`.
+        """
         process = self._processes.get(program.name)
         if process is None:
-            await keeper
+            await task
             return
         if not self._force_kill.is_set():
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
-            impatient = asyncio.create_task(self._force_kill.wait())
+            force_kill = asyncio.create_task(self._force_kill.wait())
             await asyncio.wait(
-                {keeper, impatient},
+                {task, force_kill},
                 timeout=program.drain_seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            impatient.cancel()
-        if not keeper.done():
-            reason = (
-                "on request"
-                if self._force_kill.is_set()
-                else f"it did not end within {program.drain_seconds} s"
-            )
+            force_kill.cancel()
+        if not task.done():
+            reason = f"it did not end within {program.drain_seconds} s"
+            if self._force_kill.is_set():
+                reason = "on request"
             consequence = f"; {program.on_kill}" if program.on_kill else ""
-            self.say("myia", f"{program.name} was killed: {reason}{consequence}")
+            self.log("myia", f"{program.name} was killed: {reason}{consequence}")
             kill_group(process.pid)
-        await keeper
-        self.say("myia", f"{program.name} stopped")
+        await task
+        self.log("myia", f"{program.name} stopped")
 
-    async def _watch_servers(self) -> None:
-        while self.keep_servers:
+    async def watch_servers(self) -> None:
+        """Restart servers that died, and log that."""
+        while self.check_servers:
             await asyncio.sleep(3)
-            if news := await asyncio.to_thread(self.keep_servers):
-                self.say("myia", news)
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return "ended" if code == 0 else f"failed with exit code {code}"
-
-
-def kill_group(pid: int) -> None:
-    """Kills a process started by the supervisor and its children."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def find(pid: int, created: float) -> psutil.Process | None:
-    """The process if it is alive and still the one that was started."""
-    try:
-        process = psutil.Process(pid)
-        is_ours = (
-            abs(process.create_time() - created) < 0.02 and process.status() != psutil.STATUS_ZOMBIE
-        )
-    except psutil.NoSuchProcess:
-        return None
-    return process if is_ours else None
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Whether the process runs; the dead that nobody reaped (no init in a container) do not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+            if message := await asyncio.to_thread(self.check_servers):
+                self.log("myia", message)
 
 
 LOG_COLOURS = {
@@ -384,27 +328,29 @@ LOG_COLOURS = {
 
 
 class LogFile(logging.handlers.RotatingFileHandler):
-    """10 MB and three older files."""
+    """Rotates at 10 MB and keeps three older files."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=10_000_000, backupCount=3, encoding="utf-8")
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A full disk must not stop the stack, nor be reported once a line."""
+        """Ignore a full disk: it must not stop the stack, nor be reported once per line."""
 
 
 class Log:
-    """Every line into `<name>.log`, and, when followed, onto the terminal under its name."""
+    """Writes every line into `<name>.log` and, when `follow` is set, onto the terminal, prefixed
+    with its name. The supervisor's own lines always go to the terminal.
+    """
 
     def __init__(
-        self, where: Files, write: Callable[[str], Any], *, follow: bool, colour: bool
+        self, logs: Path, write: Callable[[str], Any], *, follow: bool, colour: bool
     ) -> None:
-        self.where, self.write, self.follow, self.colour = where, write, follow, colour
+        self.logs, self.write, self.follow, self.colour = logs, write, follow, colour
         self._files: dict[str, LogFile] = {}
 
     def __call__(self, name: str, line: str) -> None:
         if name not in self._files:
-            self._files[name] = LogFile(self.where.logs / f"{name}.log")
+            self._files[name] = LogFile(self.logs / f"{name}.log")
         self._files[name].emit(logging.LogRecord(name, logging.INFO, "", 0, line, None, None))
         if self.follow or name == "myia":
             prefix = f"{name:<11} | "

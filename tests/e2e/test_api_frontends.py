@@ -11,16 +11,14 @@ import pytest
 
 from certification.models import AIModel, User
 from tests.api import Api
-from tests.e2e.test_reliability import PATIENCE_S, House, house, wait_until
-
-__all__ = ["house"]  # the fixture
+from tests.processes import PATIENCE_S, LiveStack, wait_until
 
 NOVA = "amazon.nova-lite-v1:0"
 PASSWORD = "a long password of Ana's"
 
 
 @pytest.fixture
-def ana(house: House) -> User:
+def ana(live_stack: LiveStack) -> User:
     """An operator; of all models only a few are active, so that a day does not take one."""
     few = [NOVA, "amazon.nova-micro-v1:0", "openai.gpt-oss-20b-1:0", "amazon.titan-embed-text-v2:0"]
     AIModel.objects.exclude(api_model_id__in=few).update(is_active=False)
@@ -41,8 +39,8 @@ def poll(api: Api, job_id: str) -> Any:
     raise AssertionError(job)
 
 
-def test_the_days_of_the_console_and_of_the_chat_product(ana: User, house: House) -> None:
-    house.worker()
+def test_the_days_of_the_console_and_of_the_chat_product(ana: User, live_stack: LiveStack) -> None:
+    live_stack.worker()
     login = Api().post("auth/login", {"email": "ana@example.org", "password": PASSWORD})
     assert login.keys() >= {"token", "user"}
     api = Api(credential=login["token"])

@@ -20,8 +20,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from certification.emulator import process as emulator
-from certification.stack import embedded
+from certification.stack import embedded, programs
+from certification.stack.processes import Processes
 from tests.paths import PROJECT
 
 NOVA = "amazon.nova-lite-v1:0"
@@ -38,7 +38,8 @@ class Home:
 
     root: Path
     url: str
-    emulator: subprocess.Popen[str]
+    emulator: subprocess.Popen[bytes]
+    processes: Processes
     started: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     def environment(self, **changes: str) -> dict[str, str]:
@@ -97,36 +98,10 @@ class Home:
         """A worker for both queues, for the rest of the module; commands find it and start none of
         their own.
         """
-        queues = "model-certification,model-certification.bulk,maintenance"
-        arguments = (
-            "--pool",
-            "threads",
-            "--concurrency",
-            "4",
-            "--without-gossip",
-            "--without-mingle",
+        queues = ["model-certification", "model-certification.bulk", "maintenance"]
+        self.processes.start(
+            programs.worker("worker", queues, concurrency=4, env=self.environment())
         )
-        with (self.root / "worker.log").open("ab") as log:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "celery",
-                    "--quiet",
-                    "-A",
-                    "myia",
-                    "worker",
-                    *arguments,
-                    "--queues",
-                    queues,
-                ],
-                cwd=PROJECT,
-                env=self.environment(WORKER_HEALTH_PORT="0"),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self.started.append(process)
 
     def scenario(self, toml: str) -> None:
         with urlopen(Request(f"{self.url}/_emulator/scenario", toml.encode()), timeout=10):
@@ -156,19 +131,20 @@ class Home:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     root = tmp_path_factory.mktemp("home")
     root.chmod(0o755)
-    url, process = emulator.start(scenario="healthy", fixed_latency_ms=100)
-    ours = Home(root, url, process)
     try:
-        assert ours.run("migrate").returncode == 0
-        yield ours
+        with Processes(root) as processes:
+            url, emulator = processes.start_emulator(fixed_latency_ms=100)
+            ours = Home(root, url, emulator, processes)
+            assert ours.run("migrate").returncode == 0
+            try:
+                yield ours
+            finally:
+                for started in ours.started:
+                    if started.poll() is None:
+                        started.terminate()
+                for started in ours.started:
+                    started.wait(60)
     finally:
-        for started in ours.started:
-            if started.poll() is None:
-                started.terminate()
-        for started in ours.started:
-            started.wait(60)
-        process.terminate()
-        process.wait(15)
         embedded.stop(root)
 
 

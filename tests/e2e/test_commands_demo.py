@@ -95,7 +95,7 @@ def test_a_second_demo_says_that_one_runs_and_harms_nothing(tmp_path: Path) -> N
             assert first.poll() is None
             rest = first.stdout.read()
         assert second.returncode == 1
-        assert second.stderr.startswith("CommandError: A demo is running here already.")
+        assert second.stderr.startswith("CommandError: A demo is already running here.")
         assert second.stdout == ""
         assert first.returncode == 0
         assert "Every result is from the" in rest
@@ -124,7 +124,7 @@ def test_the_demo_clears_what_a_killed_one_left_and_nothing_else(
     left = job("amazon.nova-lite-v1:0")
     settings.CERTIFICATION_QUEUE_NAME = "model-certification"
     other = job("amazon.nova-pro-v1:0")
-    demo.end_broken_off_demos()
+    demo.cancel_abandoned_demos()
     states = dict(CertificationJob.objects.values_list("pk", "status"))
     assert states[left.pk] == State.CANCELLED
     assert states[other.pk] in (State.PENDING, State.QUEUED)

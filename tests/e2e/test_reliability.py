@@ -9,31 +9,21 @@ newest runs say.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
-import psycopg
 import pytest
 import redis
-from celery import current_app
 from django.conf import settings as django_settings
-from django.db import OperationalError, connection
+from django.db import connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from certification.emulator import process as emulator
-from certification.engine import backend, dispatch, queue, reconcile
+from certification.engine import dispatch, queue, reconcile
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.reconcile import Reconciled
 from certification.models import (
@@ -44,168 +34,13 @@ from certification.models import (
     State,
     TestResult,
 )
-from certification.models.catalogue import load_shipped
 from certification.reasons import ErrorCategory, Status
 from certification.stack import embedded
 from certification.suite import registry
+from tests.processes import LiveStack, wait_until
 
-QUEUE = "reliability"
 MODELS = ("amazon.nova-lite-v1:0", "amazon.nova-micro-v1:0", "openai.gpt-oss-20b-1:0")
 REGIONS = ("us-east-1", "us-west-2", "eu-central-1", "ap-northeast-1")
-LATENCY_MS = 120
-PATIENCE_S = 90  # a bound for what must happen, never a measure of how fast
-
-
-def wait_until(holds: Callable[[], Any], what: str, pause_s: float = 0.1) -> Any:
-    """The first true value of `holds()`; a database or Redis that is away counts as not yet."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            if value := holds():
-                return value
-        except (OperationalError, psycopg.OperationalError, redis.RedisError):
-            connection.close()
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {PATIENCE_S} s: {what}")
-        time.sleep(pause_s)
-
-
-@dataclass
-class House:
-    """The processes of one test: an emulator, and workers that are started and ended by the test."""
-
-    folder: Path
-    url: str
-    emulator: subprocess.Popen[str]
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    others: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def worker(self, *, concurrency: int = 3, **env: str) -> subprocess.Popen[bytes]:
-        """A celery worker that takes every queue, ready to work."""
-        name = f"worker-{len(self.workers) + 1}"
-        process = self.celery(
-            name,
-            "worker",
-            "--pool",
-            "threads",
-            "--concurrency",
-            str(concurrency),
-            "--without-gossip",
-            "--without-mingle",
-            "--queues",
-            f"{QUEUE},{QUEUE}.bulk,maintenance",
-            "--hostname",
-            f"{name}@%h",
-            **env,
-        )
-        self.workers.append(process)
-        self._await_ready(name, process)
-        return process
-
-    def beat(self) -> None:
-        """A celery beat with the schedule in the database."""
-        scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
-        self.others.append(
-            self.celery(
-                "beat", "beat", "--scheduler", scheduler, "--max-interval", "1", "--pidfile="
-            )
-        )
-
-    def celery(self, name: str, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "celery", "--quiet", "-A", "myia", *arguments],
-                cwd=django_settings.BASE_DIR,
-                env={**os.environ, **self.environment(), **env},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    def environment(self) -> dict[str, str]:
-        database = django_settings.DATABASES["default"]
-        address = django_settings.DATABASE_URL.rsplit("/", 1)[0]
-        return {
-            "DJANGO_SETTINGS_MODULE": "myia.settings",
-            "DATABASE_URL": f"{address}/{database['NAME']}",
-            "REDIS_URL": django_settings.REDIS_URL,
-            "SECRET_KEY": django_settings.SECRET_KEY,
-            "BEDROCK_BACKEND": "emulator",
-            "BEDROCK_ENDPOINT_URL": self.url,
-            "CERTIFICATION_QUEUE_NAME": QUEUE,
-            "CERTIFICATION_HEARTBEAT_TIMEOUT": str(django_settings.CERTIFICATION_HEARTBEAT_TIMEOUT),
-            "CERTIFICATION_RESEND_AFTER": str(django_settings.CERTIFICATION_RESEND_AFTER),
-            "WORKER_HEALTH_PORT": "0",
-            "LOG_FORMAT": "json",
-        }
-
-    def _await_ready(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        def answers() -> bool:
-            assert process.poll() is None, (self.folder / f"{name}.log").read_text()
-            replies = current_app.control.inspect(timeout=0.3).ping() or {}
-            return any(worker.startswith(f"{name}@") for worker in replies)
-
-        wait_until(answers, f"{name} takes work")
-
-    def restart_emulator(self, latency_ms: float | None = None) -> None:
-        """Another emulator at the address of the one that ended."""
-        port = int(self.url.rsplit(":", 1)[1])
-        latency = LATENCY_MS if latency_ms is None else latency_ms
-        self.url, self.emulator = emulator.start(
-            scenario="healthy", fixed_latency_ms=latency, port=port
-        )
-
-    def trouble(self, scenario: str) -> None:
-        """From now on the emulator follows this scenario (TOML)."""
-        with urlopen(Request(f"{self.url}/_emulator/scenario", scenario.encode()), timeout=10):
-            pass
-
-    def calls_seen(self) -> int:
-        """Runtime calls that the emulator answered since it started."""
-        with urlopen(f"{self.url}/_emulator/stats", timeout=10) as answer:
-            calls = json.loads(answer.read())["calls"]
-        return sum(
-            c["calls"]
-            for c in calls
-            if c["operation"] in ("Converse", "ConverseStream", "InvokeModel")
-        )
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """The log lines of this event over all workers."""
-        found = []
-        for log in self.folder.glob("worker-*.log"):
-            for line in log.read_text().splitlines():
-                if line.startswith("{") and (event := json.loads(line)).get("event") == name:
-                    found.append(event)
-        return found
-
-    def close(self) -> None:
-        for process in (*self.workers, *self.others):
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-        self.emulator.terminate()
-        self.emulator.wait(15)
-
-
-@pytest.fixture
-def house(transactional_db: None, settings: Any, tmp_path: Path) -> Iterator[House]:
-    """An emulator with some latency, no worker yet, and no job from an earlier test."""
-    load_shipped()
-    settings.CERTIFICATION_QUEUE_NAME = QUEUE
-    settings.CERTIFICATION_HEARTBEAT_TIMEOUT = 5
-    settings.CERTIFICATION_RESEND_AFTER = 1
-    url, process = emulator.start(scenario="healthy", fixed_latency_ms=LATENCY_MS)
-    settings.BEDROCK_ENDPOINT_URL = url
-    redis.Redis.from_url(settings.REDIS_URL).flushall()
-    ours = House(tmp_path, url, process)
-    try:
-        yield ours
-    finally:
-        ours.close()
-        embedded.ensure(settings.MYIA_ROOT)
-        connection.close()
-        backend.name.cache_clear()
 
 
 def start(
@@ -238,7 +73,7 @@ def finish(job: CertificationJob) -> CertificationJob:
     return job
 
 
-def assert_in_order(job: CertificationJob, house: House) -> None:
+def assert_in_order(job: CertificationJob, live_stack: LiveStack) -> None:
     """Each run ended once, nothing is lost or doubled, the job is closed with the right counts."""
     runs = list(job.runs.select_related("model"))
     assert not CertificationRun.objects.filter(status__in=ACTIVE).exists()
@@ -249,11 +84,11 @@ def assert_in_order(job: CertificationJob, house: House) -> None:
     assert round(float(job.cost_usd), 6) == pytest.approx(
         sum(float(run.cost_usd or 0) for run in runs), abs=1e-5
     )
-    # Told once each; a worker killed between its commit and its log line leaves a run untold, never
-    # one told twice.
-    told = Counter(e["run"] for e in house.events("run_finished"))
-    assert set(told.values()) <= {1}
-    assert set(told) <= {
+    # Logged once each; a worker killed between its commit and its log line leaves a run unlogged,
+    # never one logged twice.
+    logged = Counter(e["run"] for e in live_stack.events("run_finished"))
+    assert set(logged.values()) <= {1}
+    assert set(logged) <= {
         str(run.pk) for run in runs if run.status == State.COMPLETED or run.verdict
     }
     for run in runs:
@@ -300,27 +135,27 @@ def _assert_certifications(runs: list[CertificationRun]) -> None:
         assert standing.completed_attempts == verdicts.count()
 
 
-def test_a_worker_killed_mid_run_loses_nothing(house: House) -> None:
-    first = house.worker()
+def test_a_worker_killed_mid_run_loses_nothing(live_stack: LiveStack) -> None:
+    first = live_stack.worker()
     job = start()
     wait_until(lambda: in_the_middle(job), "runs are at work")
     first.kill()
     first.wait()
     orphans = set(job.runs.filter(status=State.PROCESSING).values_list("pk", flat=True))
     assert orphans
-    house.worker()
+    live_stack.worker()
     finish(job)
     assert job.status == State.COMPLETED
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)
     again = job.runs.filter(pk__in=orphans)
     assert set(again.values_list("status", "attempt")) == {(State.COMPLETED, 2)}
 
 
 def test_workers_that_die_again_and_again_give_a_run_up_with_the_reason(
-    house: House, settings: Any
+    live_stack: LiveStack, settings: Any
 ) -> None:
     settings.CERTIFICATION_MAX_RETRIES = 0
-    worker = house.worker()
+    worker = live_stack.worker()
     job = start(MODELS[:1], REGIONS[:2])
     wait_until(lambda: run_states(job)[State.PROCESSING] == 2, "both runs are at work")
     worker.kill()
@@ -330,22 +165,22 @@ def test_workers_that_die_again_and_again_give_a_run_up_with_the_reason(
     assert set(job.runs.values_list("status", "verdict")) == {(State.FAILED, "")}
     assert all("died" in message for message in job.runs.values_list("error_message", flat=True))
     assert not ModelCertification.objects.exists()
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)
 
 
-def test_flushing_all_of_redis_mid_job_loses_nothing(house: House) -> None:
-    house.worker()
+def test_flushing_all_of_redis_mid_job_loses_nothing(live_stack: LiveStack) -> None:
+    live_stack.worker()
     job = start()
     wait_until(lambda: in_the_middle(job), "runs are at work")
     redis.Redis.from_url(django_settings.REDIS_URL).flushall()
     finish(job)
     assert job.status == State.COMPLETED
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)
     assert set(job.runs.values_list("attempt", flat=True)) == {1}
 
 
-def test_restarting_both_servers_mid_job_loses_nothing(house: House) -> None:
-    house.worker()
+def test_restarting_both_servers_mid_job_loses_nothing(live_stack: LiveStack) -> None:
+    live_stack.worker()
     job = start()
     for stop in (stop_redis, stop_postgres):
         wait_until(lambda: run_states(job)[State.PROCESSING] >= 2, "runs are at work")
@@ -355,7 +190,7 @@ def test_restarting_both_servers_mid_job_loses_nothing(house: House) -> None:
         embedded.ensure(django_settings.MYIA_ROOT)
     finish(job)
     assert job.status == State.COMPLETED
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)
 
 
 def stop_redis() -> None:
@@ -374,32 +209,34 @@ def stop_postgres() -> None:
     )
 
 
-def test_a_message_delivered_three_times_is_worked_on_once(house: House) -> None:
+def test_a_message_delivered_three_times_is_worked_on_once(live_stack: LiveStack) -> None:
     job = start(MODELS[:2])
     ids = list(job.runs.values_list("pk", flat=True))
     for _ in range(2):
         queue.publish(ids, job.priority)
     assert queue.queued_messages(job.priority) == 3 * len(ids)
-    house.worker(concurrency=6)
+    live_stack.worker(concurrency=6)
     finish(job)
     wait_until(lambda: queue.queued_messages(job.priority) == 0, "every message was taken")
     assert job.status == State.COMPLETED
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)
     assert set(job.runs.values_list("attempt", flat=True)) == {1}
-    assert house.calls_seen() == sum(job.runs.values_list("calls", flat=True))
+    assert live_stack.emulator_calls() == sum(job.runs.values_list("calls", flat=True))
 
 
-def test_cancelling_a_running_job_stops_its_runs_and_writes_nothing_more(house: House) -> None:
-    worker = house.worker()
+def test_cancelling_a_running_job_stops_its_runs_and_writes_nothing_more(
+    live_stack: LiveStack,
+) -> None:
+    worker = live_stack.worker()
     job = start()
     wait_until(lambda: in_the_middle(job), "runs are at work")
-    house.trouble("[[rule]]\nslow = 8.0")  # what is at work now would go on for long
+    live_stack.set_scenario("[[rule]]\nslow = 8.0")  # what is at work now would go on for long
     wait_until(lambda: run_states(job)[State.PROCESSING] == 3, "runs are at work")
     cancelled = job.cancel()
     assert cancelled
     job.refresh_from_db()
     done = list(job.runs.filter(status=State.COMPLETED))
-    wait_until(lambda: len(house.events("run_lost")) >= 2, "the worker lets go of its runs")
+    wait_until(lambda: len(live_stack.events("run_lost")) >= 2, "the worker lets go of its runs")
     worker.terminate()
     worker.wait(30)
     job.refresh_from_db()
@@ -408,52 +245,51 @@ def test_cancelling_a_running_job_stops_its_runs_and_writes_nothing_more(house: 
     assert run_states(job) == {State.COMPLETED: len(done), State.CANCELLED: cancelled}
     assert not TestResult.objects.filter(run__status=State.CANCELLED).exists()
     assert ModelCertification.objects.count() == len(done)
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)
 
 
-def test_a_worker_told_to_end_hands_its_runs_back_and_another_finishes_them(house: House) -> None:
-    house.emulator.terminate()
-    house.emulator.wait(15)
+def test_a_worker_told_to_end_hands_its_runs_back_and_another_finishes_them(
+    live_stack: LiveStack,
+) -> None:
+    live_stack.stop_emulator()
     # so slow that no run can end by itself before the signal is heard
-    house.restart_emulator(latency_ms=1000)
-    first = house.worker()
+    live_stack.restart_emulator(latency_ms=1000)
+    first = live_stack.worker()
     job = start()
     wait_until(lambda: run_states(job)[State.PROCESSING] >= 2, "runs are at work")
     first.terminate()
     assert first.wait(60) == 0
     assert run_states(job)[State.PROCESSING] == 0
-    assert house.events("run_released")
-    house.emulator.terminate()
-    house.emulator.wait(15)
-    house.restart_emulator()
-    house.worker()
+    assert live_stack.events("run_released")
+    live_stack.stop_emulator()
+    live_stack.restart_emulator()
+    live_stack.worker()
     finish(job)
     assert job.status == State.COMPLETED
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)
     # handing back is no failed attempt
     assert set(job.runs.values_list("attempt", flat=True)) == {1}
 
 
-def test_an_emulator_that_ends_mid_run_says_nothing_about_any_model(house: House) -> None:
-    house.worker(concurrency=8)
+def test_an_emulator_that_ends_mid_run_says_nothing_about_any_model(live_stack: LiveStack) -> None:
+    live_stack.worker(concurrency=8)
     job = start()
     wait_until(lambda: in_the_middle(job), "runs are at work")
-    house.emulator.terminate()
-    house.emulator.wait(15)
+    live_stack.stop_emulator()
     finish(job)
-    house.restart_emulator()
+    live_stack.restart_emulator()
     failed = job.runs.filter(status=State.FAILED)
     assert failed
     assert set(failed.values_list("verdict", "error_category")) == {
         (Status.PENDING, ErrorCategory.NETWORK_ERROR)
     }
     assert set(ModelCertification.objects.values_list("status", flat=True)) == {Status.CERTIFIED}
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)
     again = finish(dispatch.retry(job).job)
     assert again.total_runs == again.succeeded_runs == failed.count()
 
 
-def test_reconciliations_side_by_side_send_a_lost_message_once(house: House) -> None:
+def test_reconciliations_side_by_side_send_a_lost_message_once(live_stack: LiveStack) -> None:
     job = start(MODELS[:1])
     redis.Redis.from_url(django_settings.REDIS_URL).flushall()
     time.sleep(django_settings.CERTIFICATION_RESEND_AFTER + 0.2)
@@ -470,16 +306,16 @@ def test_reconciliations_side_by_side_send_a_lost_message_once(house: House) -> 
         done = [future.result() for future in [pool.submit(one) for _ in range(4)]]
     assert sum(r.resent for r in done) == job.total_runs == queue.queued_messages(job.priority)
     assert reconcile.reconcile().resent == 0
-    house.worker()
+    live_stack.worker()
     finish(job)
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)
 
 
-def test_beat_finishes_what_nobody_else_looks_after(house: House) -> None:
+def test_beat_finishes_what_nobody_else_looks_after(live_stack: LiveStack) -> None:
     """No `reconcile` is called here: a worker dies, Redis forgets everything, and a beat and a
     worker put it right.
     """
-    first = house.worker()
+    first = live_stack.worker()
     job = start(MODELS[:1])
     wait_until(lambda: run_states(job)[State.PROCESSING], "runs are at work")
     first.kill()
@@ -491,8 +327,8 @@ def test_beat_finishes_what_nobody_else_looks_after(house: House) -> None:
     PeriodicTask.objects.create(
         name="reconcile often", task="certification.tasks.reconcile", interval=every_second
     )
-    house.worker()
-    house.beat()
+    live_stack.worker()
+    live_stack.beat()
     try:
         wait_until(
             lambda: not job.runs.filter(status__in=ACTIVE).exists(), "beat has the job finished"
@@ -501,4 +337,4 @@ def test_beat_finishes_what_nobody_else_looks_after(house: House) -> None:
         PeriodicTask.objects.all().delete()
     job.refresh_from_db()
     assert job.status == State.COMPLETED
-    assert_in_order(job, house)
+    assert_in_order(job, live_stack)

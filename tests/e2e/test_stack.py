@@ -17,8 +17,9 @@ import psutil
 import pytest
 from django.conf import LazySettings
 
-from certification.stack import control, embedded, supervisor
-from certification.stack.supervisor import Files, ProcessRecord, Program, Supervisor
+from certification.stack import control, embedded, programs, supervisor
+from certification.stack.processes import Program
+from certification.stack.supervisor import Files, ProcessRecord, Supervisor
 from tests.paths import PROJECT
 
 OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('ready'); signal.pause()"
@@ -37,12 +38,12 @@ def free_port() -> int:
 
 
 class Running:
-    """A supervisor in a thread of its own, and what it said."""
+    """A supervisor in a thread of its own, and the lines it logged."""
 
-    def __init__(self, where: Files, table: list[Program]) -> None:
-        where.make()
-        self.where = where
-        self.said: list[tuple[str, str]] = []
+    def __init__(self, files: Files, table: list[Program]) -> None:
+        files.make()
+        self.files = files
+        self.lines: list[tuple[str, str]] = []
         self._thread = threading.Thread(target=self._run, args=(table,))
         self._thread.start()
 
@@ -54,9 +55,8 @@ class Running:
             self.loop = loop
             self.supervisor = Supervisor(
                 table,
-                where=self.where,
-                cwd=PROJECT,
-                say=lambda name, line: self.said.append((name, line)),
+                files=self.files,
+                log=lambda name, line: self.lines.append((name, line)),
             )
             await self.supervisor.run()
 
@@ -65,15 +65,15 @@ class Running:
     def until(self, is_so: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20
         while not is_so():
-            assert time.monotonic() < deadline, self.said
+            assert time.monotonic() < deadline, self.lines
             time.sleep(0.02)
 
-    def heard(self, name: str, words: str) -> bool:
-        return any(speaker == name and words in line for speaker, line in self.said)
+    def logged(self, name: str, words: str) -> bool:
+        return any(speaker == name and words in line for speaker, line in self.lines)
 
     def started(self, name: str) -> ProcessRecord:
-        self.until(lambda: any(process.name == name for process in self.where.read()[1]))
-        return next(process for process in self.where.read()[1] if process.name == name)
+        self.until(lambda: any(process.name == name for process in self.files.read()[1]))
+        return next(process for process in self.files.read()[1] if process.name == name)
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.supervisor.stop)
@@ -120,18 +120,18 @@ def test_everything_stops_in_the_reverse_order_of_its_start(start: Callable[...,
         for stage, name in enumerate(["emulator", "worker", "web", "beat"])
     ]
     running = start(*table)
-    running.until(lambda: all(running.heard(each.name, "ready") for each in table))
+    running.until(lambda: all(running.logged(each.name, "ready") for each in table))
     pids = [running.started(each.name).pid for each in table]
     running.stop()
     running.join()
     stopped = [
         line.split()[0]
-        for name, line in running.said
+        for name, line in running.lines
         if name == "myia" and line.endswith("stopped")
     ]
     assert stopped == ["beat", "web", "worker", "emulator"]
     assert not any(psutil.pid_exists(pid) for pid in pids)
-    assert not running.where.state.exists()
+    assert not running.files.state.exists()
 
 
 def test_a_program_that_crashes_is_started_again_after_a_pause_that_grows(
@@ -141,23 +141,21 @@ def test_a_program_that_crashes_is_started_again_after_a_pause_that_grows(
         program("web", "print('trying'); raise SystemExit(3)"), program("beat", OBEDIENT)
     )
     running.until(
-        lambda: running.heard(
-            "myia", "web failed with exit code 3 after 0 s; it starts again in 2 s"
-        )
+        lambda: running.logged("myia", "web failed with exit code 3 after 0 s; restarting in 2 s")
     )
-    assert running.heard("myia", "web failed with exit code 3 after 0 s; it starts again in 1 s")
-    assert [name for name, line in running.said if line == "trying"] == ["web", "web"]
+    assert running.logged("myia", "web failed with exit code 3 after 0 s; restarting in 1 s")
+    assert [name for name, line in running.lines if line == "trying"] == ["web", "web"]
     running.stop()
     running.join()
 
 
 def test_a_killed_program_comes_back_with_another_pid(start: Callable[..., Running]) -> None:
     running = start(program("worker", OBEDIENT))
-    running.until(lambda: running.heard("worker", "ready"))
+    running.until(lambda: running.logged("worker", "ready"))
     first = running.started("worker")
     os.kill(first.pid, signal.SIGKILL)
     running.until(lambda: running.started("worker").pid != first.pid)
-    assert running.heard("myia", "worker was ended by SIGKILL")
+    assert running.logged("myia", "worker was ended by SIGKILL")
     assert running.started("worker").restarts == 1
 
 
@@ -167,26 +165,26 @@ def test_a_program_that_does_not_end_is_killed_after_its_time_and_named(
     running = start(
         program("worker", STUBBORN, drain_seconds=1, on_kill="its runs are taken up again")
     )
-    running.until(lambda: running.heard("worker", "ready"))
+    running.until(lambda: running.logged("worker", "ready"))
     running.stop()
     running.join()
-    assert running.heard(
+    assert running.logged(
         "myia", "worker was killed: it did not end within 1 s; its runs are taken up again"
     )
 
 
 def test_a_second_ctrl_c_waits_for_nobody(start: Callable[..., Running]) -> None:
     running = start(program("worker", STUBBORN, drain_seconds=600))
-    running.until(lambda: running.heard("worker", "ready"))
+    running.until(lambda: running.logged("worker", "ready"))
     running.stop()
     running.stop()
     running.join()
-    assert running.heard("myia", "worker was killed: on request")
+    assert running.logged("myia", "worker was killed: on request")
 
 
 def test_a_program_that_is_not_there_is_a_sentence(start: Callable[..., Running]) -> None:
     running = start(Program("flower", ("/nowhere/flower",), 1))
-    running.until(lambda: running.heard("flower", "cannot be started"))
+    running.until(lambda: running.logged("flower", "cannot be started"))
     running.stop()
     running.join()
 
@@ -194,8 +192,8 @@ def test_a_program_that_is_not_there_is_a_sentence(start: Callable[..., Running]
 def test_children_of_a_killed_program_are_ended_with_it(start: Callable[..., Running]) -> None:
     code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]).pid); sys.exit(1)"
     running = start(program("web", code))
-    running.until(lambda: any(line.isdigit() for _, line in running.said))
-    child = next(int(line) for _, line in running.said if line.isdigit())
+    running.until(lambda: any(line.isdigit() for _, line in running.lines))
+    child = next(int(line) for _, line in running.lines if line.isdigit())
     running.until(
         lambda: (
             not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
@@ -206,15 +204,15 @@ def test_children_of_a_killed_program_are_ended_with_it(start: Callable[..., Run
 
 
 def test_logs_are_files_by_program_and_lines_with_their_name(tmp_path: Path) -> None:
-    where = Files(tmp_path)
-    where.make()
+    files = Files(tmp_path)
+    files.make()
     written: list[str] = []
-    log = supervisor.Log(where, written.append, follow=True, colour=True)
+    log = supervisor.Log(files.logs, written.append, follow=True, colour=True)
     log("web", "hello")
     log.close()
-    assert (where.logs / "web.log").read_text() == "hello\n"
+    assert (files.logs / "web.log").read_text() == "hello\n"
     assert written == ["\x1b[36mweb         | \x1b[0mhello"]
-    quiet = supervisor.Log(where, written.append, follow=False, colour=False)
+    quiet = supervisor.Log(files.logs, written.append, follow=False, colour=False)
     quiet("web", "unheard")
     quiet("myia", "web failed")
     quiet.close()
@@ -222,14 +220,14 @@ def test_logs_are_files_by_program_and_lines_with_their_name(tmp_path: Path) -> 
 
 
 def test_only_one_supervisor_runs_in_a_project(tmp_path: Path) -> None:
-    where = Files(tmp_path)
+    files = Files(tmp_path)
     with (
-        where.hold(),
+        files.hold_lock(),
         pytest.raises(supervisor.StackError, match="already running here"),
-        where.hold(),
+        files.hold_lock(),
     ):
         pass
-    with where.hold():
+    with files.hold_lock():
         pass
 
 
@@ -239,10 +237,10 @@ def test_what_a_killed_supervisor_left_is_ended(
     settings.MYIA_DIR = tmp_path
     control.files().make()
     control.files().write([left_behind(sleeper, psutil.Process(sleeper.pid).create_time())])
-    told: list[str] = []
-    assert control.end_leftovers(told.append) == 1
+    lines: list[str] = []
+    assert control.end_leftovers(lines.append) == 1
     assert sleeper.wait(5) == 0
-    assert told == [f"web (pid {sleeper.pid}) was left by a supervisor that died; ending it"]
+    assert lines == [f"web (pid {sleeper.pid}) was left by a supervisor that died; ending it"]
 
 
 def test_a_recycled_pid_is_left_alone(
@@ -258,11 +256,11 @@ def test_a_recycled_pid_is_left_alone(
 def test_a_taken_port_is_named_with_its_holder_and_a_way_out(settings: LazySettings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         settings.PORT = holder.getsockname()[1]
-        web = control.select(control.programs(), ["web"])
+        web = programs.select(programs.programs(), ["web"])
         with pytest.raises(supervisor.StackError) as refused:
-            control.check_ports(web)
+            programs.check_ports(web)
     sentence = str(refused.value)
-    assert sentence.startswith(f"Port {settings.PORT} (web) is taken by pid {os.getpid()}: ")
+    assert sentence.startswith(f"Port {settings.PORT} (web) is used by pid {os.getpid()}: ")
     assert "pytest" in sentence
     assert f"choose another port: PORT={settings.PORT + 10}" in sentence
 
@@ -270,7 +268,7 @@ def test_a_taken_port_is_named_with_its_holder_and_a_way_out(settings: LazySetti
 def test_a_click_has_a_worker_that_no_sweep_can_fill() -> None:
     queues = {
         each.name: each.argv[each.argv.index("--queues") + 1]
-        for each in control.select(control.programs(), ["worker"])
+        for each in programs.select(programs.programs(), ["worker"])
     }
     assert queues == {
         "worker": "model-certification,maintenance",
@@ -281,7 +279,7 @@ def test_a_click_has_a_worker_that_no_sweep_can_fill() -> None:
 def test_the_procfile_starts_the_same_processes(settings: LazySettings) -> None:
     settings.PORT, settings.WORKER_HEALTH_PORT, settings.EMULATOR_PORT = 3001, 3002, 4599
     lines = dict(line.split(": ", 1) for line in (PROJECT / "Procfile").read_text().splitlines())
-    table = {each.name: each for each in control.programs()}
+    table = {each.name: each for each in programs.programs()}
     assert set(lines) == set(table)
     for name, each in table.items():
         # What the shell makes of the line, with no variable set and the program replaced by one
@@ -324,13 +322,13 @@ def test_an_unknown_process_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
         supervisor.StackError, match="no process 'wbe' here: emulator, worker, worker-bulk, web"
     ):
-        control.select(control.programs(), ["wbe"])
+        programs.select(programs.programs(), ["wbe"])
 
 
 def test_the_emulator_is_left_out_where_calls_go_elsewhere(settings: LazySettings) -> None:
-    assert "emulator" in [each.name for each in control.programs()]
+    assert "emulator" in [each.name for each in programs.programs()]
     settings.BEDROCK_ENDPOINT_URL = "http://127.0.0.1:9"
-    assert "emulator" not in [each.name for each in control.programs()]
+    assert "emulator" not in [each.name for each in programs.programs()]
 
 
 def test_a_password_for_flower_is_drawn_once_for_its_owner_only(
@@ -338,12 +336,12 @@ def test_a_password_for_flower_is_drawn_once_for_its_owner_only(
 ) -> None:
     settings.MYIA_DIR = tmp_path
     settings.FLOWER_BASIC_AUTH = ""
-    login = control.flower_login()
-    assert login == control.flower_login()
+    login = programs.flower_login()
+    assert login == programs.flower_login()
     assert len(login.partition(":")[2]) >= 20
-    assert control.secrets_file().stat().st_mode & 0o777 == 0o600
+    assert programs.secrets_file().stat().st_mode & 0o777 == 0o600
     settings.FLOWER_BASIC_AUTH = "me:mine"
-    assert control.flower_login() == "me:mine"
+    assert programs.flower_login() == "me:mine"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from certification.bedrock import catalogue
-from certification.emulator import process
+from certification.stack import processes
 from tests.emulators import MICRO, US_SONNET, Probe, ask
 
 AWS = Path(sys.executable).parent / "aws"
@@ -23,12 +23,10 @@ AWS = Path(sys.executable).parent / "aws"
 
 @pytest.fixture(scope="module")
 def probe() -> Iterator[Probe]:
-    url, running = process.start()
-    found = Probe(url)
-    yield found
-    found.close()
-    running.terminate()
-    running.wait(10)
+    with processes.emulator() as (url, _process):
+        probe = Probe(url)
+        yield probe
+        probe.close()
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from certification.emulator import process, wire
+from certification.emulator import wire
+from certification.stack import processes
 from tests.emulators import MICRO, Probe, ask, head, post, say, stream, text_of
 from tests.paths import PROJECT
 
@@ -26,12 +27,11 @@ BODY = json.dumps({"messages": say("Hello")}).encode()
 
 @pytest.fixture(scope="module")
 def probe() -> Iterator[Probe]:
-    url, running = process.start()
-    found = Probe(url)
-    yield found
-    found.close()
-    running.terminate()
-    assert running.wait(10) == 0
+    with processes.emulator() as (url, process):
+        probe = Probe(url)
+        yield probe
+        probe.close()
+    assert process.returncode == 0
 
 
 def bodies(received: bytes) -> list[bytes]:
@@ -186,37 +186,46 @@ def test_a_frame_carries_its_checksums() -> None:
 
 
 def test_the_port_that_is_taken_is_named(probe: Probe) -> None:
-    with pytest.raises(RuntimeError, match=f"Port {probe.port} on 127.0.0.1 is taken"):
-        process.start(port=probe.port)
+    sentence = f"Port {probe.port} on 127.0.0.1 is taken"
+    with (
+        pytest.raises(processes.NotReady, match=sentence),
+        processes.emulator(port=probe.port),
+    ):
+        pass
 
 
 def test_a_scenario_that_does_not_exist_is_named_on_start() -> None:
-    with pytest.raises(RuntimeError, match="no scenario file 'absent'"):
-        process.start(scenario="absent")
+    with (
+        pytest.raises(processes.NotReady, match="no scenario file 'absent'"),
+        processes.emulator(scenario="absent"),
+    ):
+        pass
 
 
 def test_sigterm_lets_a_running_call_end() -> None:
-    url, running = process.start(fixed_latency_ms=400)
-    probe = Probe(url)
-    with ThreadPoolExecutor(1) as pool:
+    with (
+        processes.emulator(fixed_latency_ms=400) as (url, process),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        probe = Probe(url)
         call = pool.submit(ask, probe)
         for _ in range(500):
             if probe.page("/_emulator/stats")["total"]:
                 break
             time.sleep(0.005)
-        running.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
         assert text_of(call.result(10))
-    assert running.wait(10) == 0
-    probe.close()
+        assert process.wait(10) == 0
+        probe.close()
 
 
 def test_sigterm_ends_a_process_with_idle_connections() -> None:
-    url, running = process.start()
-    probe = Probe(url)
-    ask(probe)
-    running.send_signal(signal.SIGTERM)
-    assert running.wait(10) == 0
-    probe.close()
+    with processes.emulator() as (url, process):
+        probe = Probe(url)
+        ask(probe)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        probe.close()
 
 
 @pytest.mark.parametrize(
@@ -257,13 +266,11 @@ def test_both_commands_print_how_to_point_an_sdk_at_them(command: list[str]) -> 
 
 
 def test_recorded_speed_is_kept_and_scaled() -> None:
-    url, running = process.start(time_scale=0.05)
-    probe = Probe(url)
-    events = stream(probe)
-    latency = events[-1]["metadata"]["metrics"]["latencyMs"]
-    assert 1 < latency < 1000
-    first = ask(probe)["metrics"]["latencyMs"]
-    assert first == ask(probe)["metrics"]["latencyMs"]
-    probe.close()
-    running.terminate()
-    running.wait(10)
+    with processes.emulator(time_scale=0.05) as (url, _process):
+        probe = Probe(url)
+        events = stream(probe)
+        latency = events[-1]["metadata"]["metrics"]["latencyMs"]
+        assert 1 < latency < 1000
+        first = ask(probe)["metrics"]["latencyMs"]
+        assert first == ask(probe)["metrics"]["latencyMs"]
+        probe.close()

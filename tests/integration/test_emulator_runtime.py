@@ -15,8 +15,9 @@ from certification.bedrock import catalogue
 from certification.bedrock.catalogue import MANTLE, PROVISIONED
 from certification.bedrock.client import EMULATOR, Bedrock, Connection
 from certification.bedrock.errors import BedrockError
-from certification.emulator import process, tokens
+from certification.emulator import tokens
 from certification.inference import AnyRequest, EmbedRequest, Operation, Outcome
+from certification.stack import processes
 from certification.suite import registry
 from certification.suite.case import Context, Ref, execute
 from tests.emulators import (
@@ -56,12 +57,10 @@ TITAN = "amazon.titan-embed-text-v2:0"
 
 @pytest.fixture(scope="module")
 def probe() -> Iterator[Probe]:
-    url, running = process.start()
-    found = Probe(url)
-    yield found
-    found.close()
-    running.terminate()
-    running.wait(10)
+    with processes.emulator() as (url, _process):
+        probe = Probe(url)
+        yield probe
+        probe.close()
 
 
 def invoke(

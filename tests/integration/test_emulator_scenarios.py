@@ -24,10 +24,11 @@ from botocore.exceptions import (
 from certification.bedrock import catalogue
 from certification.bedrock.client import EMULATOR, Bedrock, Connection
 from certification.bedrock.errors import BedrockError
-from certification.emulator import process, scenario
+from certification.emulator import scenario
 from certification.emulator.scenario import Call, FaultInjector, ScenarioError
 from certification.inference import Request, user
 from certification.reasons import Reason
+from certification.stack import processes
 from tests.emulators import (
     MICRO,
     SONNET,
@@ -64,12 +65,10 @@ CAPITAL = "What is the capital of Portugal? (ref 0000002a-G03-0-0)"
 
 @pytest.fixture(scope="module")
 def probe() -> Iterator[Probe]:
-    url, running = process.start(seed=7)
-    found = Probe(url)
-    yield found
-    found.close()
-    running.terminate()
-    running.wait(10)
+    with processes.emulator(seed=7) as (url, _process):
+        probe = Probe(url)
+        yield probe
+        probe.close()
 
 
 @pytest.fixture(autouse=True)
@@ -378,14 +377,12 @@ def test_a_system_prompt_may_be_ignored(probe: Probe) -> None:
 
 
 def test_slowness_multiplies_what_a_model_takes() -> None:
-    url, running = process.start(time_scale=0.02)
-    probe = Probe(url)
-    normal = ask(probe)["metrics"]["latencyMs"]
-    rule(probe, "slow = 20")
-    assert ask(probe)["metrics"]["latencyMs"] > 10 * normal
-    probe.close()
-    running.terminate()
-    running.wait(10)
+    with processes.emulator(time_scale=0.02) as (url, _process):
+        probe = Probe(url)
+        normal = ask(probe)["metrics"]["latencyMs"]
+        rule(probe, "slow = 20")
+        assert ask(probe)["metrics"]["latencyMs"] > 10 * normal
+        probe.close()
 
 
 # Weakness, and the same answers for the same seed
@@ -426,26 +423,22 @@ def test_the_same_seed_gives_the_same_answers_in_any_order_and_any_process(probe
     with ThreadPoolExecutor(8) as pool:
         again = list(pool.map(lambda _: verdicts(probe), range(4)))
     assert again == [first] * 4
-    url, running = process.start(seed=7)
-    other = Probe(url)
-    other.scenario(weak("*", 0.5))
-    assert verdicts(other) == first
-    other.close()
-    running.terminate()
-    running.wait(10)
+    with processes.emulator(seed=7) as (url, _process):
+        other = Probe(url)
+        other.scenario(weak("*", 0.5))
+        assert verdicts(other) == first
+        other.close()
 
 
 def test_regions_and_seeds_draw_on_their_own(probe: Probe) -> None:
     probe.scenario(weak("*", 0.5))
     here = verdicts(probe)
     assert verdicts(probe, region="eu-west-1") != here
-    url, running = process.start(seed=8)
-    other = Probe(url)
-    other.scenario(weak("*", 0.5))
-    assert verdicts(other) != here
-    other.close()
-    running.terminate()
-    running.wait(10)
+    with processes.emulator(seed=8) as (url, _process):
+        other = Probe(url)
+        other.scenario(weak("*", 0.5))
+        assert verdicts(other) != here
+        other.close()
 
 
 def test_the_whole_answer_is_the_same_again(probe: Probe) -> None:

@@ -1,4 +1,4 @@
-"""What a command starts for itself ends with it, at whatever moment it is told to end."""
+"""Processes that a command starts end with it, whenever it is told to end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from certification.stack import temporary
-from certification.stack.supervisor import Program
+from certification.stack.processes import NotReady, Processes, Program, uninterrupted
 
 SLEEPER = Program("sleeper", (sys.executable, "-c", "import time; time.sleep(600)"), stage=1)
 # Does not end when it is told to, but tells whoever started it to end, as an impatient person
@@ -30,49 +29,51 @@ DEAF = Program(
 )
 
 
-class Interrupted(subprocess.Popen[str]):
+class Interrupted(subprocess.Popen[bytes]):
     """A process in whose very birth its parent is told to end."""
 
-    born: list[int] = []
+    pids: list[int] = []
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.born.append(self.pid)
+        self.pids.append(self.pid)
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.fixture
-def home(tmp_path: Path, settings: Any) -> Path:
-    settings.MYIA_DIR = tmp_path
-    return tmp_path
-
-
 def test_a_process_that_is_just_being_started_ends_too(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
-    with pytest.raises(KeyboardInterrupt), temporary.processes([SLEEPER]):
-        pass
-    [pid] = Interrupted.born
+    with pytest.raises(KeyboardInterrupt), Processes(tmp_path) as processes:
+        processes.start(SLEEPER)
+    [pid] = Interrupted.pids
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
-def test_a_second_interruption_waits_for_nobody_and_leaves_nobody(home: Path) -> None:
-    running: list[subprocess.Popen[str]] = []
-    with pytest.raises(KeyboardInterrupt), temporary.processes([SLEEPER, DEAF]) as started:  # noqa: PT012
-        running += started
-        while "deaf" not in (home / "logs" / "deaf.log").read_text():
-            pass
+def test_a_second_interruption_kills_everything_at_once(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Processes(tmp_path) as processes:  # noqa: PT012
+        processes.start(SLEEPER)
+        processes.start(DEAF)
+        processes.wait_until(lambda: "deaf" in (tmp_path / "deaf.log").read_text(), "deaf")
         raise KeyboardInterrupt
-    assert [process.returncode for process in running] == [-signal.SIGTERM, -signal.SIGKILL]
+    codes = [process.returncode for process in processes.running]
+    assert codes == [-signal.SIGTERM, -signal.SIGKILL]
 
 
-def test_what_came_while_interruptions_wait_is_heard_at_the_end_of_the_block() -> None:
+def test_a_signal_held_back_arrives_at_the_end_of_the_block() -> None:
     reached = False
-    with pytest.raises(KeyboardInterrupt), temporary.uninterrupted() as came:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt), uninterrupted() as received:  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         reached = True
     assert reached
-    assert came == [signal.SIGINT]
+    assert received == [signal.SIGINT]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_waiting_for_a_process_that_ends_names_its_log(tmp_path: Path) -> None:
+    broken = Program("broken", (sys.executable, "-c", "raise SystemExit(1)"))
+    sentence = f"The broken did not start. Its log is in {tmp_path}"
+    with pytest.raises(NotReady, match=sentence), Processes(tmp_path) as processes:  # noqa: PT012
+        processes.start(broken)
+        processes.wait_until(lambda: False, "broken")

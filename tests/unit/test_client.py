@@ -22,7 +22,6 @@ import pytest
 from certification.bedrock import client as client_module
 from certification.bedrock import errors
 from certification.bedrock.client import AWS, EMULATOR, Bedrock, Connection, find_credentials
-from certification.emulator import process
 from certification.inference import (
     EmbedRequest,
     Image,
@@ -35,6 +34,7 @@ from certification.inference import (
     user,
 )
 from certification.reasons import Reason
+from certification.stack import processes
 from tests import replay
 
 MODEL = "amazon.nova-micro-v1:0"
@@ -1208,8 +1208,7 @@ def test_no_proxy_stands_before_this_machine(wire, bedrock, monkeypatch, backend
 
 
 def test_the_emulators_troubles_come_out_as_what_they_are(bedrock):
-    url, running = process.start(scenario="streams")
-    try:
+    with processes.emulator(scenario="streams") as (url, _process):
         client = bedrock(url)
         reasons = {}
         for model in ("amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"):
@@ -1217,8 +1216,5 @@ def test_the_emulators_troubles_come_out_as_what_they_are(bedrock):
             assert error.partial is not None
             reasons[model] = error.reason
         assert client.stream("us-east-1", MODEL, HELLO).complete
-    finally:
-        running.terminate()
-        running.wait(10)
     assert reasons["amazon.nova-lite-v1:0"] is Reason.STREAM_TRUNCATED
     assert isinstance(errors.error(reasons["amazon.nova-pro-v1:0"], ""), errors.ServiceFailed)

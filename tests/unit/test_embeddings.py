@@ -4,6 +4,7 @@ client over HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +13,9 @@ import pytest
 
 from certification.bedrock import catalogue, embeddings, errors
 from certification.bedrock.client import EMULATOR, Bedrock, Connection
-from certification.emulator import process
 from certification.inference import EmbedRequest, Usage
 from certification.reasons import Reason
+from certification.stack import processes
 from tests import replay
 from tests.replay import Recorded, Replay
 
@@ -259,20 +260,17 @@ def test_a_family_we_do_not_know_is_not_asked(server: Replay, bedrock: Bedrock, 
 
 
 def test_every_family_works_against_the_emulator() -> None:
-    url, running = process.start()
-    bedrock = Bedrock(Connection(EMULATOR, url))
     sizes = {}
-    try:
+    with (
+        processes.emulator() as (url, _process),
+        contextlib.closing(Bedrock(Connection(EMULATOR, url))) as bedrock,
+    ):
         for model in FAMILIES:
             routes = catalogue.load().models[model].routes["us-east-1"]
             target = model if catalogue.ON_DEMAND in routes else routes[0]
             reply = bedrock.embed("us-east-1", target, EmbedRequest(("one", "two", "one")))
             assert reply.vectors[0] == reply.vectors[2] != reply.vectors[1], model
             sizes[model] = len(reply.vectors[0])
-    finally:
-        bedrock.close()
-        running.terminate()
-        running.wait(10)
     assert sizes == {
         V1: 1536,
         V2: 1024,

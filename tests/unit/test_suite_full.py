@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from certification.bedrock import catalogue, converse
 from certification.bedrock.client import EMULATOR, Bedrock, Connection
 from certification.bedrock.errors import BedrockError
-from certification.emulator import process
 from certification.emulator.answers import find_ref
 from certification.inference import (
     AnyRequest,
@@ -38,6 +37,7 @@ from certification.inference import (
     ToolUse,
 )
 from certification.reasons import Reason
+from certification.stack import processes
 from certification.suite import answer_key, graders, images, plan, registry, synthetic_replies
 from certification.suite.case import (
     ALL_CAPABILITIES,
@@ -786,10 +786,8 @@ def sweep(url: str, model_id: str, region: str) -> tuple[dict[str, list[Grade]],
 
 @pytest.fixture(scope="module")
 def weak_url() -> Iterator[str]:
-    url, running = process.start(scenario="weak", time_scale=0)
-    yield url
-    running.terminate()
-    running.wait(10)
+    with processes.emulator(scenario="weak") as (url, _process):
+        yield url
 
 
 class TestAgainstTheEmulator:

@@ -1,29 +1,28 @@
-"""`manage.py demo`: the whole main job on real input, with nothing needed beforehand and nothing
-left running.
+"""`manage.py demo`: certify every model against the emulator, from nothing and with nothing left
+running.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
-from certification.emulator import process as emulator
 from certification.emulator import scenario
 from certification.emulator.__main__ import duration
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
 from certification.management import follow, terminal
-from certification.models import CertificationJob, Priority, Tier
-from certification.stack import temporary
+from certification.models import CertificationJob, Priority, Region, Tier
+from certification.stack import programs, temporary
 from certification.stack.control import files
+from certification.stack.processes import Processes
 
 REGIONS = (
     "us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "ap-northeast-1", "sa-east-1",
@@ -59,125 +58,118 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.EMBEDDED_POSTGRES:
             raise CommandError(
-                "The demo writes emulated results, and DATABASE_URL names a database of yours. Unset it to use the "
-                "embedded one."
+                "The demo writes emulated results, and DATABASE_URL names a database of yours. "
+                "Unset it to use the embedded one."
             )
         out = terminal.console(stderr=options["json"])
         try:
             scenario.load(options["scenario"])
         except scenario.ScenarioError as error:
             raise CommandError(str(error)) from error
-        with _alone(), temporary.servers():
-            job = self._demonstrate(out, options)
-        if options["json"]:
-            terminal.say_json(self.summary)
+        with only_demo(), temporary.servers():
+            temporary.database(out.print)
+            cancel_abandoned_demos()
+            regions = dispatch.find_regions(options["regions"])
+            with Processes(files().logs) as processes:
+                url, _emulator = processes.start_emulator(
+                    scenario=options["scenario"],
+                    seed=options["seed"],
+                    time_scale=options["time_scale"],
+                )
+                out.print(
+                    f"Emulator at {url}: recorded latencies x {options['time_scale']:g}, "
+                    f"scenario {options['scenario']}"
+                )
+                job = self.certify(out, url, regions, options)
+            self.report(out, job, as_json=options["json"])
         if terminal.exit_code(job):
             sys.exit(1)
 
-    def _demonstrate(self, out: Console, options: dict[str, Any]) -> CertificationJob:
-        temporary.database(out.print)
-        end_broken_off_demos()
-        self.regions = dispatch.find_regions(options["regions"])
-        with _emulator(options) as url:
-            return self._certify(out, url, options)
-
-    def _certify(self, out: Console, url: str, options: dict[str, Any]) -> CertificationJob:
-        """On a queue of the demo's own, so that workers with real credentials never take its runs."""
-        ours: dict[str, Any] = {
+    def certify(
+        self, out: Console, url: str, regions: Sequence[Region], options: dict[str, Any]
+    ) -> CertificationJob:
+        """Certify all models on a queue of the demo's own, so that workers with real credentials
+        never take its runs; return the finished job.
+        """
+        queue = (
+            f"{QUEUES}{url.rsplit(':', 1)[1]}"  # by the emulator's port, which no other demo has
+        )
+        overrides: dict[str, Any] = {
             "CERTIFICATION_CONCURRENCY": RUNS_AT_ONCE,
             "BEDROCK_BACKEND": "emulator",
             "BEDROCK_ENDPOINT_URL": url,
-            "CERTIFICATION_QUEUE_NAME": f"{QUEUES}{server_tag(url)}",
+            "CERTIFICATION_QUEUE_NAME": queue,
         }
-        for name, value in ours.items():
+        for name, value in overrides.items():
             setattr(settings, name, value)
-        out.print(
-            f"Emulator at {url}: recorded latencies x {options['time_scale']:g}, scenario {options['scenario']}"
-        )
-        env = {name: str(value) for name, value in ours.items()}
-        with temporary.processes(temporary.own_workers(), env) as running:
-            temporary.wait_for_workers(f"{settings.CERTIFICATION_QUEUE_NAME}.bulk", running)
+        env = {name: str(value) for name, value in overrides.items()}
+        with Processes(files().logs, env) as processes:
+            for program in programs.workers(health_port=0):
+                processes.start(program)
+            temporary.wait_for_workers(f"{queue}.bulk", processes)
             follow.resume_queue()
-            certify_options = CertifyOptions(
-                tier=Tier.QUICK, priority=Priority.BULK, seed=options["seed"]
+            result = dispatch.certify_all(
+                regions,
+                CertifyOptions(tier=Tier.QUICK, priority=Priority.BULK, seed=options["seed"]),
             )
-            done = dispatch.certify_all(self.regions, certify_options)
             out.print(
-                f"{terminal.pluralize(done.job.total_runs, 'model x region pair')}, about {terminal.pluralize(done.estimate.calls, 'call')}; "
-                f"not offered: {done.not_offered}"
+                f"{terminal.pluralize(result.job.total_runs, 'model x region pair')}, about "
+                f"{terminal.pluralize(result.estimate.calls, 'call')}; "
+                f"not offered: {result.not_offered}"
             )
             try:
-                job = terminal.follow_job(done.job, out, quiet=options["json"])
+                return terminal.follow_job(result.job, out, quiet=options["json"])
             except BaseException:
-                terminal.cancel(done.job, "The demo ended early.")  # nobody else serves its queue
+                # nobody else serves its queue
+                terminal.cancel(result.job, "The demo ended early.")
                 raise
-        self._report(out, job)
-        return job
 
-    def _report(self, out: Console, job: CertificationJob) -> None:
-        runs = list(job.runs.select_related("model"))
+    def report(self, out: Console, job: CertificationJob, *, as_json: bool) -> None:
         summary = follow.summary(job)
         verdicts = job.verdict_counts()
-        self.summary = {**summary, "verdicts": verdicts}
-        if out.stderr:
-            return
+        if as_json:
+            return terminal.say_json({**summary, "verdicts": verdicts})
+        runs = list(job.runs.select_related("model"))
         out.print(terminal.matrix(runs))
         out.print(terminal.legend())
         out.print()
         out.print(terminal.diagnoses(runs))
         counts = ", ".join(
-            f"{n} {v.replace('_', ' ')}" for v, n in sorted(verdicts.items(), key=lambda i: -i[1])
+            f"{count} {verdict.replace('_', ' ')}"
+            for verdict, count in sorted(verdicts.items(), key=lambda item: -item[1])
         )
         out.print(
-            f"{terminal.pluralize(job.total_runs, 'run')} in {summary['seconds']:.1f} s, {terminal.pluralize(summary['calls'], 'call')}, "
-            f"{summary['retries']} retried: "
+            f"{terminal.pluralize(job.total_runs, 'run')} in {summary['seconds']:.1f} s, "
+            f"{terminal.pluralize(summary['calls'], 'call')}, {summary['retries']} retried: "
             f"{counts}. Every result is from the emulator."
         )
         out.print(f"Open the pages: `make up`, then http://127.0.0.1:{settings.PORT}")
+        return None
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Held for as long as a demo runs here: another would want the same pairs, and lose its servers
-    when this one ends.
+def only_demo() -> Iterator[None]:
+    """Hold the lock of the one demo that may run here: another would want the same pairs, and lose
+    its servers when this one ends.
     """
-    where = files()
-    where.make()
-    with (where.state.parent / "demo.lock").open("a+") as file:
+    stack = files()
+    stack.make()
+    with (stack.state.parent / "demo.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CommandError(
-                "A demo is running here already. Wait for it, end it with Ctrl-C, or give this one a folder of its own "
-                "with MYIA_ROOT."
+                "A demo is already running here. Wait for it, end it with Ctrl-C, or give this one "
+                "its own folder with MYIA_ROOT."
             ) from None
         yield
 
 
-@contextlib.contextmanager
-def _emulator(options: dict[str, Any]) -> Iterator[str]:
-    """The address of an emulator of the demo's own, for as long as the block runs."""
-    server: subprocess.Popen[str] | None = None
-    try:
-        with temporary.uninterrupted():
-            url, server = emulator.start(
-                scenario=options["scenario"], seed=options["seed"], time_scale=options["time_scale"]
-            )
-        yield url
-    finally:
-        if server:
-            server.terminate()
-            server.wait(10)
-
-
-def end_broken_off_demos() -> None:
-    """Cancel what a demo that was killed left open: its pairs stay taken, and its emulator is gone."""
+def cancel_abandoned_demos() -> None:
+    """Cancel the jobs of demos that were killed: their pairs stay taken, and their emulators are
+    gone.
+    """
     for job in CertificationJob.objects.open().filter(config__queue__startswith=QUEUES):
         port = job.config["queue"].removeprefix(QUEUES)
         if port.isdigit() and not temporary.listens(int(port)):
-            job.cancel("The demo that asked for it was broken off.")
-
-
-def server_tag(url: str) -> str:
-    """A short name for this demo's queue: the port of its emulator, which nobody else has."""
-    return url.rsplit(":", 1)[-1]
+            job.cancel("The demo that created this job was interrupted.")

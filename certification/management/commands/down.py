@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from certification.stack import control, embedded, supervisor
+from certification.stack import control, embedded
+from certification.stack.supervisor import StackError
 
 
 class Command(BaseCommand):
@@ -16,6 +17,6 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             was_running = control.stop(self.stdout.write)
-        except (supervisor.StackError, embedded.EmbeddedError) as error:
+        except (StackError, embedded.EmbeddedError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write("Everything is stopped." if was_running else "Nothing was running.")

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from certification.stack import control, embedded, supervisor
+from certification.stack import control, embedded
+from certification.stack.supervisor import StackError
 
 
 class Command(BaseCommand):
@@ -26,5 +27,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             control.restart(options["process"], self.stdout.write)
-        except (supervisor.StackError, embedded.EmbeddedError) as error:
+        except (StackError, embedded.EmbeddedError) as error:
             raise CommandError(str(error)) from error

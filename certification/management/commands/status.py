@@ -1,4 +1,4 @@
-"""`manage.py status`: what of the stack runs on this machine."""
+"""`manage.py status`: the processes of the stack on this machine."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON object")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            found = control.status()
+            processes = control.status()
         except embedded.EmbeddedError as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(as_json(found) if options["json"] else render(found))
-        if not all(process.is_up for process in found):
+        self.stdout.write(as_json(processes) if options["json"] else render(processes))
+        if not all(process.is_up for process in processes):
             sys.exit(1)
 
 
-def as_json(found: Sequence[control.ProcessStatus]) -> str:
-    """{"up", "processes": [{"process", "state", "pid", "since", "port", "memoryBytes", "restarts",
-    "url"}]}
+def as_json(processes: Sequence[control.ProcessStatus]) -> str:
+    """Return {"up", "processes": [{"process", "state", "pid", "since", "port", "memoryBytes",
+    "restarts", "url"}]}.
     """
-    processes = [
+    rows = [
         {
             "process": process.name,
             "state": process.state,
@@ -53,19 +53,19 @@ def as_json(found: Sequence[control.ProcessStatus]) -> str:
             "restarts": process.restarts,
             "url": process.url or None,
         }
-        for process in found
+        for process in processes
     ]
-    return json.dumps({"up": all(process.is_up for process in found), "processes": processes})
+    return json.dumps({"up": all(process.is_up for process in processes), "processes": rows})
 
 
-def render(found: Sequence[control.ProcessStatus]) -> str:
-    """The table as text, coloured when the terminal can."""
+def render(processes: Sequence[control.ProcessStatus]) -> str:
+    """Return the table as text, coloured where the terminal supports it."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("process", "state", "pid", "since", "port", "memory", "restarts", "url"):
         table.add_column(
             title, justify="right" if title in {"pid", "port", "memory", "restarts"} else "left"
         )
-    for process in found:
+    for process in processes:
         table.add_row(
             process.name,
             f"[{STYLES.get(process.state, 'red')}]{process.state}[/]",

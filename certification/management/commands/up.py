@@ -1,11 +1,10 @@
-"""`manage.py up`: the whole stack on this machine."""
+"""`manage.py up`: run the whole stack on this machine."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +15,9 @@ from django.db import OperationalError, connections
 
 from certification.management import terminal
 from certification.management.commands import status
-from certification.stack import control, embedded, supervisor, temporary
+from certification.stack import control, embedded, programs, temporary
+from certification.stack.processes import PROJECT, NotReady, Program
+from certification.stack.supervisor import Log, StackError, Supervisor
 
 
 class Command(BaseCommand):
@@ -43,91 +44,83 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            table = control.select(control.programs(), options["process"])
-            with control.files().hold():
-                control.end_leftovers(self.tell)
-                control.check_ports(table)
+            table = programs.select(programs.programs(), options["process"])
+            with control.files().hold_lock():
+                control.end_leftovers(self.write)
+                programs.check_ports(table)
                 self.prepare(migrate=not options["no_migrate"])
                 if not options["detach"]:
                     self.supervise(table, follow=not options["no_follow"])
             if options["detach"]:
                 self.detach(table)
-        except (supervisor.StackError, embedded.EmbeddedError, temporary.NotReady) as error:
+        except (StackError, embedded.EmbeddedError, NotReady) as error:
             raise CommandError(str(error)) from error
         except OperationalError as error:
             raise CommandError(
-                f"The database cannot be reached; check DATABASE_URL. It said: {error}"
+                f"The database cannot be reached; check DATABASE_URL. It reported: {error}"
             ) from error
 
     def prepare(self, *, migrate: bool) -> None:
-        if settings.EMBEDDED_POSTGRES or settings.EMBEDDED_VALKEY:
-            embedded.ensure(
-                Path(settings.MYIA_ROOT),
-                database=settings.EMBEDDED_POSTGRES,
-                redis=settings.EMBEDDED_VALKEY,
-            )
+        control.ensure_servers()
         terminal.check_database()
         if migrate:
             call_command("migrate", interactive=False, verbosity=0)
-            temporary.database(self.tell)
+            temporary.database(self.write)
         for connection in connections.all():
             connection.close()
             if close_pool := getattr(connection, "close_pool", None):
                 close_pool()
 
-    def supervise(self, table: list[supervisor.Program], *, follow: bool) -> None:
-        log = supervisor.Log(control.files(), self.tell, follow=follow, colour=supports_color())
-        env = {"FLOWER_BASIC_AUTH": control.flower_login(), "LOG_FORMAT": settings.LOG_FORMAT}
+    def supervise(self, table: list[Program], *, follow: bool) -> None:
+        """Run the supervisor in this process until it is stopped."""
+        log = Log(control.files().logs, self.write, follow=follow, colour=supports_color())
+        env = {"FLOWER_BASIC_AUTH": programs.flower_login(), "LOG_FORMAT": settings.LOG_FORMAT}
         for line in self.welcome(table):
             log("myia", line)
-        keeper = supervisor.Supervisor(
+        supervisor = Supervisor(
             table,
-            where=control.files(),
-            cwd=settings.BASE_DIR,
-            say=log,
+            files=control.files(),
+            log=log,
             env=env,
-            keep_servers=control.keep_embedded,
+            check_servers=control.check_servers,
         )
         try:
-            asyncio.run(keeper.run())
+            asyncio.run(supervisor.run())
             control.stop_servers(lambda line: log("myia", line))
         finally:
             log.close()
 
-    def detach(self, table: list[supervisor.Program]) -> None:
-        where = control.files()
+    def detach(self, table: list[Program]) -> None:
+        """Run the supervisor in a process of its own, and return once everything is up."""
+        log = control.files().logs / "supervisor.log"
         command = [sys.executable, "manage.py", "up", "--no-follow", "--no-migrate"]
-        with (where.logs / "supervisor.log").open("w") as output:
+        names = [program.name for program in table]
+        with log.open("w") as output:
+            # not with `Processes`: it is meant to outlive us
             background = subprocess.Popen(  # noqa: S603
-                [*command, *(program.name for program in table)],
-                cwd=settings.BASE_DIR,
+                [*command, *names],
+                cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        found = control.wait_until_up(
-            [program.name for program in table], gave_up=lambda: background.poll() is not None
-        )
+        processes = control.wait_until_up(names, is_over=lambda: background.poll() is not None)
         if background.poll() is not None:
-            raise supervisor.StackError(
-                f"The supervisor ended:\n{(where.logs / 'supervisor.log').read_text()[-3000:]}"
-            )
-        background.returncode = 0  # it is meant to outlive us: no warning about a child left behind
-        self.stdout.write("\n".join(self.welcome(table)))
-        self.stdout.write(status.render(control.status()))
-        if not all(process.is_up for process in found):
-            raise supervisor.StackError(f"Not everything came up; the logs are in {where.logs}")
+            raise StackError(f"The supervisor ended:\n{log.read_text()[-3000:]}")
+        background.returncode = 0  # no warning about a child left behind
+        self.write("\n".join(self.welcome(table)))
+        self.write(status.render(control.status()))
+        if not all(process.is_up for process in processes):
+            raise StackError(f"Not everything came up. The logs are in {log.parent}")
 
-    def welcome(self, table: list[supervisor.Program]) -> list[str]:
-        names = {program.name: program for program in table}
-        lines = [
-            f"{program.name:<11}   {program.url}" for name, program in names.items() if program.page
-        ]
-        if "flower" in names and not getattr(settings, "FLOWER_BASIC_AUTH", ""):
-            lines.append(f"flower's user and password: {control.secrets_file()}")
+    def welcome(self, table: list[Program]) -> list[str]:
+        lines = [f"{program.name:<11}   {program.url}" for program in table if program.page]
+        has_flower = any(program.name == "flower" for program in table)
+        if has_flower and not getattr(settings, "FLOWER_BASIC_AUTH", ""):
+            lines.append(f"flower's user and password: {programs.secrets_file()}")
         return [*lines, f"logs: {control.files().logs}"]
 
-    def tell(self, line: str) -> None:
+    def write(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()

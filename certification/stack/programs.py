@@ -1,0 +1,191 @@
+"""The programs of the stack on one machine, and what they need before they start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+from django.conf import settings
+
+from certification.engine import backend, queue
+from certification.models import Backend, Priority
+from certification.stack.embedded import is_free
+from certification.stack.processes import Program
+from certification.stack.supervisor import StackError
+
+
+def programs() -> list[Program]:
+    """Return every program of the stack under the current settings."""
+    flower_port: int = getattr(settings, "FLOWER_PORT", 5555)
+    table = [
+        *workers(settings.WORKER_HEALTH_PORT),
+        Program(
+            name="web",
+            argv=run_module(
+                f"gunicorn myia.wsgi --bind 127.0.0.1:{settings.PORT} --worker-class gthread "
+                "--workers 2 --threads 16 --graceful-timeout 15 --max-requests 20000 "
+                "--max-requests-jitter 2000 --log-level warning --no-control-socket"
+            ),
+            stage=2,
+            port=settings.PORT,
+            port_setting="PORT",
+            page="/",
+            health="/live",
+            drain_seconds=20,
+            reload="SIGHUP",
+        ),
+        Program(
+            name="beat",
+            argv=run_module(
+                "celery --quiet -A myia beat --scheduler "
+                "django_celery_beat.schedulers:DatabaseScheduler --loglevel INFO --pidfile="
+            ),
+            stage=3,
+        ),
+        Program(
+            name="flower",
+            argv=run_module(
+                f"celery --quiet -A myia flower --address=127.0.0.1 --port={flower_port}"
+            ),
+            stage=3,
+            port=flower_port,
+            port_setting="FLOWER_PORT",
+            page="/",
+        ),
+    ]
+    if backend.name() == Backend.EMULATOR and not settings.BEDROCK_ENDPOINT_URL:
+        port = settings.EMULATOR_PORT
+        argv = [sys.executable, "manage.py", "bedrock_emulator", "--port", str(port)]
+        argv += ["--time-scale", str(settings.EMULATOR_TIME_SCALE)]
+        if settings.EMULATOR_SCENARIO:
+            argv += ["--scenario", settings.EMULATOR_SCENARIO]
+        table.insert(
+            0,
+            Program("emulator", tuple(argv), stage=0, port=port, port_setting="EMULATOR_PORT"),
+        )
+    return table
+
+
+def workers(health_port: int) -> list[Program]:
+    """Return the two workers; 0 starts them without health servers.
+
+    Two processes, so that a click never waits behind a sweep: only `worker` takes interactive runs
+    (and the short maintenance tasks), only `worker-bulk` takes runs of large jobs. The second does
+    not help out with the first queue although it could: a worker reserves more messages than it
+    runs, and a click reserved by a worker full of a sweep would wait behind it.
+    """
+    maintenance = [] if settings.WORKER_REGIONS else ["maintenance"]
+    interactive = [*queue.taken_here(Priority.INTERACTIVE), *maintenance]
+    bulk = queue.taken_here(Priority.BULK)
+    return [
+        worker("worker", interactive, health_port=health_port),
+        worker("worker-bulk", bulk, health_port=health_port + 1 if health_port else 0),
+    ]
+
+
+def worker(
+    name: str,
+    queues: Sequence[str],
+    *,
+    concurrency: int | None = None,
+    health_port: int = 0,
+    env: Mapping[str, str] | None = None,
+) -> Program:
+    """Return a Celery worker that takes these queues. Without a health port it has no health
+    server and can run next to the stack's workers; its node name then carries our pid.
+    """
+    node = name if health_port else f"{name}-{os.getpid()}"
+    return Program(
+        name=name,
+        argv=run_module(
+            "celery --quiet -A myia worker --pool threads --concurrency",
+            str(concurrency or settings.CERTIFICATION_CONCURRENCY),
+            "--queues",
+            ",".join(queues),
+            *f"--hostname {node}@%h --loglevel INFO --without-gossip --without-mingle".split(),
+        ),
+        env={**(env or {}), "WORKER_HEALTH_PORT": str(health_port)},
+        port=health_port or None,
+        port_setting="WORKER_HEALTH_PORT",
+        page="/health",
+        health="/live",
+        drain_seconds=60,
+        on_kill="its unfinished runs are taken up again by `reconcile`",
+    )
+
+
+def run_module(command: str, *more: str) -> tuple[str, ...]:
+    """Return the arguments that run a module of this environment; `command` is split at blanks."""
+    return (sys.executable, "-m", *command.split(), *more)
+
+
+def select(table: Sequence[Program], names: Sequence[str]) -> list[Program]:
+    """Return the programs with these names, all of them without names; `worker` means both workers.
+
+    Raises StackError for a name that no program has.
+    """
+    for name in names:
+        if not any(is_called(program.name, [name]) for program in table):
+            known = ", ".join(program.name for program in table)
+            raise StackError(f"There is no process {name!r} here: {known}.")
+    return [program for program in table if is_called(program.name, names)]
+
+
+def is_called(process: str, names: Sequence[str]) -> bool:
+    """Whether one of the names, or no name at all, means this process."""
+    return not names or any(process == name or process.startswith(f"{name}-") for name in names)
+
+
+def check_ports(table: Sequence[Program]) -> None:
+    """Raise StackError for ports in use, saying who uses each and how to choose another."""
+    taken = [
+        (program, program.port) for program in table if program.port and not is_free(program.port)
+    ]
+    if not taken:
+        return
+    listeners: dict[int, str] = {}
+    with contextlib.suppress(psutil.AccessDenied):  # macOS tells only root
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr:
+                with contextlib.suppress(psutil.Error):
+                    command = shlex.join(psutil.Process(connection.pid).cmdline())
+                    listeners[connection.laddr.port] = f"pid {connection.pid}: {command[:200]}"
+    sentences = []
+    for program, port in taken:
+        free = next((other for other in range(port + 10, 65536, 10) if is_free(other)), port)
+        sentences.append(
+            f"Port {port} ({program.name}) is used by "
+            f"{listeners.get(port, 'a process of another user')}. Stop it, or choose another port: "
+            f"{program.port_setting}={free} manage.py up"
+        )
+    raise StackError("\n".join(sentences))
+
+
+def flower_login() -> str:
+    """Return `user:password` for Flower: FLOWER_BASIC_AUTH, else one generated at the first call
+    and stored in `secrets_file()`.
+    """
+    if configured := getattr(settings, "FLOWER_BASIC_AUTH", ""):
+        return str(configured)
+    path = secrets_file()
+    with contextlib.suppress(FileNotFoundError):
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition("=")
+            if name == "FLOWER_BASIC_AUTH" and value:
+                return value
+    login = f"myia:{secrets.token_urlsafe(18)}"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
+        file.write(f"FLOWER_BASIC_AUTH={login}\n")
+    return login
+
+
+def secrets_file() -> Path:
+    """Return the file of the passwords generated for this installation; only its owner reads it."""
+    return Path(settings.MYIA_DIR) / "secrets"
