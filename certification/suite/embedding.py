@@ -13,6 +13,7 @@ from certification.reasons import Reason
 from certification.suite import graders
 from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step
 from certification.suite.graders import is_refusal, is_validation
+from certification.suite.text import truncate
 
 Vector = tuple[float, ...]
 _Outcomes = tuple[Outcome, ...]
@@ -252,7 +253,7 @@ def _truncation(ref: Ref) -> Script:
         if isinstance(outcome, Failure) and (is_validation(outcome) or outcome.reason in _CLEAR):
             return graders.passed(
                 "A text that is too long is refused clearly.",
-                message=graders.shown(outcome.message),
+                message=truncate(outcome.message),
             )
         found = vectors(outcome, 1, context.dimensions)
         if not found.passed:

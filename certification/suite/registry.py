@@ -208,6 +208,7 @@ _SUITE_SOURCES = (
     "suite/embedding.py",
     "suite/graders.py",
     "suite/registry.py",
+    "suite/text.py",
 )
 _POLICY_SOURCES = (
     "suite/scoring.py",

@@ -27,6 +27,7 @@ from certification.inference import (
 from certification.reasons import Reason
 from certification.suite import embedding, graders, registry
 from certification.suite.case import Context, Grade, Ref
+from certification.suite.text import detect_language, find_numbers, loosely_equal
 
 SCHEMA = {
     "type": "object",
@@ -124,7 +125,7 @@ def test_matches() -> None:
     ],
 )
 def test_numbers_are_read_in_both_notations(text: str, found: list[set[str]]) -> None:
-    assert graders.numbers(text) == [{Decimal(x) for x in readings} for readings in found]
+    assert find_numbers(text) == [{Decimal(x) for x in readings} for readings in found]
 
 
 @pytest.mark.parametrize(
@@ -214,13 +215,13 @@ def test_lines_and_bullets() -> None:
     ],
 )
 def test_language(text: str, language: str) -> None:
-    assert graders.language_of(text) == language
+    assert detect_language(text) == language
     assert graders.language(reply(text), "pt").passed is (language == "pt")
 
 
 @pytest.mark.parametrize("text", [t for group in embedding.CONCEPTS for t in group])
 def test_short_portuguese_sentences_are_told_from_english(text: str) -> None:
-    assert graders.language_of(text) == "pt"
+    assert detect_language(text) == "pt"
 
 
 def test_nfc_contains() -> None:
@@ -453,7 +454,7 @@ def test_tool_calls_in_any_order(uses: list[ToolUse], passes: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "wanted", "same"),
+    ("value", "expected", "same"),
     [
         ({"a": [1, {"b": "É"}]}, {"a": [1, {"b": "e"}]}, True),
         ({"a": [1, 2]}, {"a": [2, 1]}, False),
@@ -463,8 +464,8 @@ def test_tool_calls_in_any_order(uses: list[ToolUse], passes: bool) -> None:
         (None, None, True),
     ],
 )
-def test_alike(found: Any, wanted: Any, same: bool) -> None:
-    assert graders.alike(found, wanted) is same
+def test_loosely_equal(value: Any, expected: Any, same: bool) -> None:
+    assert loosely_equal(value, expected) is same
 
 
 def test_no_tool_call() -> None:

@@ -21,6 +21,7 @@ from certification.bedrock import converse
 from certification.inference import Reply
 from certification.suite import graders, registry
 from certification.suite.case import Context, Ref
+from certification.suite.text import detect_language
 from tests.paths import RECORDINGS
 
 pytestmark = pytest.mark.skipif(
@@ -177,7 +178,7 @@ def test_a_tool_answer_is_no_text_answer_and_the_reverse() -> None:
 
 def test_recorded_texts_are_english_or_too_short_to_tell_and_leak_no_template() -> None:
     texts = tuple(graders.text_of(r.reply) for r in replies())
-    assert sum(graders.language_of(t) == "en" for t in texts) >= 10
-    assert not [t for t in texts if graders.language_of(t) == "pt"]
+    assert sum(detect_language(t) == "en" for t in texts) >= 10
+    assert not [t for t in texts if detect_language(t) == "pt"]
     leaks = registry.BY_ID["G12"].script(Ref(1, "G12", 0)).grade((), Context(texts=texts))
     assert leaks.passed, leaks

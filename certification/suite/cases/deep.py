@@ -12,6 +12,7 @@ from certification.suite import graders
 from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step, says
 from certification.suite.cases.builders import Outcomes, always, ask, at, one_answer, variant_of
 from certification.suite.cases.context import long_needle
+from certification.suite.text import normalize_text, truncate
 
 _LITTLE = 64  # maxTokens of an answer of one word
 
@@ -112,7 +113,7 @@ def _taste(ref: Ref) -> Script:
         if not judged.passed:
             return judged
         answer = short(graders.text_of(outcome))
-        return graders.passed(f"It answered {graders.shown(answer)}.", prompt=number, answer=answer)
+        return graders.passed(f"It answered {truncate(answer)}.", prompt=number, answer=answer)
 
     return Script(ref, number, (Step(always(request), says(expected), says(near_miss)),), grade)
 
@@ -121,7 +122,7 @@ def short(text: str) -> str:
     """The first three words of an answer, in lower case without punctuation: short enough to come
     twice.
     """
-    return " ".join(graders.plain(text[:200]).split()[:3])[:40]
+    return " ".join(normalize_text(text[:200]).split()[:3])[:40]
 
 
 DEEP = (

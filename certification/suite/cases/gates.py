@@ -49,6 +49,7 @@ from certification.suite.cases.builders import (
     tool,
     variant_of,
 )
+from certification.suite.text import truncate
 
 # G01 access
 
@@ -402,7 +403,7 @@ def _refused(name: str, outcome: Outcome | None) -> Grade:
         return graders.usable(None)
     if not isinstance(outcome, Failure):
         return graders.failed(
-            f"The service accepted {name}.", found=graders.shown(graders.text_of(outcome))
+            f"The service accepted {name}.", found=truncate(graders.text_of(outcome))
         )
     grade = graders.usable(outcome)
     evidence = {**grade.evidence, "ms": outcome.timing.total_ms}
@@ -414,7 +415,7 @@ def _refused(name: str, outcome: Outcome | None) -> Grade:
     # A 5xx is what this gate is about; throttling, timeouts and refused access say nothing about
     # it.
     if (outcome.http_status or 0) >= 500 or grade.valid:
-        code = graders.shown(outcome.code) or "an error"
+        code = truncate(outcome.code) or "an error"
         return graders.failed(
             f"The service answered {name} with {code} instead of a refusal.", **evidence
         )
@@ -575,10 +576,10 @@ def _leaks(ref: Ref) -> Script:
             token = _TEMPLATE_TOKEN.search(text)
             if token:
                 around = text[max(0, token.start() - 40) : token.end() + 40]
-                sentence = f"The chat template's token {graders.shown(token[0].strip())} leaked into an answer."
-                return graders.failed(
-                    sentence, token=graders.shown(token[0]), around=graders.shown(around)
+                sentence = (
+                    f"The chat template's token {truncate(token[0].strip())} leaked into an answer."
                 )
+                return graders.failed(sentence, token=truncate(token[0]), around=truncate(around))
         return graders.passed(f"No chat-template token in {len(texts)} texts.", texts=len(texts))
 
     return Script(ref, 0, (), grade)

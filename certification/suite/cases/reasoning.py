@@ -34,7 +34,7 @@ from certification.suite.cases.builders import (
     variant_of,
 )
 from certification.suite.cases.tools import returned
-from certification.suite.graders import Wanted
+from certification.suite.graders import ExpectedCall
 
 _ROOM = 1500  # models without a reasoning block think in the answer
 
@@ -256,14 +256,14 @@ _RAIN = tool(
 )
 
 
-def _stock(rng: random.Random) -> tuple[str, Wanted, str, int]:
+def _stock(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
     article, boxes, each = rng.randrange(200, 900), rng.randrange(12, 40), rng.randrange(12, 60)
     question = f"How many pieces of article {article} are in stock?"
     result = f'{{"full_boxes": {boxes}, "pieces_per_box": {each}, "loose_pieces": 0}}'
     return question, (_STOCK, {"article": article}), result, boxes * each
 
 
-def _fare(rng: random.Random) -> tuple[str, Wanted, str, int]:
+def _fare(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
     line, people, fare = rng.randrange(200, 900), rng.randrange(3, 9), rng.randrange(12, 60)
     question = (
         f"What do {people} people pay together, in dollars, for one ride each on bus line {line}?"
@@ -271,7 +271,7 @@ def _fare(rng: random.Random) -> tuple[str, Wanted, str, int]:
     return question, (_FARE, {"line": line}), f'{{"fare_per_person_usd": {fare}}}', people * fare
 
 
-def _rain(rng: random.Random) -> tuple[str, Wanted, str, int]:
+def _rain(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
     station, first, second = (
         rng.randrange(200, 900),
         rng.randrange(110, 480),

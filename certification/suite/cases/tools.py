@@ -36,7 +36,7 @@ from certification.suite.cases.builders import (
     tool,
     variant_of,
 )
-from certification.suite.graders import Wanted
+from certification.suite.graders import ExpectedCall
 
 _CITIES = (
     "Recife",
@@ -107,7 +107,7 @@ OFFERED = (WEATHER, CURRENCY, TRAINS, ALARM)
 _TOOL_ROOM = 500
 
 
-def _called(*calls: Wanted, ref: Ref) -> Answer:
+def _called(*calls: ExpectedCall, ref: Ref) -> Answer:
     """An answer that makes these calls."""
     uses = tuple(
         ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}{i}", t.name, dict(given))
@@ -124,8 +124,8 @@ class _Errand:
     """What somebody asks for, the call that answers it, and one that only looks right."""
 
     prompt: str
-    call: Wanted
-    wrong: Wanted
+    call: ExpectedCall
+    wrong: ExpectedCall
 
 
 def _weather_errand(rng: random.Random) -> _Errand:
@@ -189,13 +189,13 @@ def _right_tool(ref: Ref) -> Script:
 # T2 no tool needed
 
 
-def _sum(rng: random.Random) -> tuple[str, str, Wanted]:
+def _sum(rng: random.Random) -> tuple[str, str, ExpectedCall]:
     a, b = rng.randrange(120, 480), rng.randrange(120, 480)
     call = {"amount": a + b, "source": "USD", "target": "EUR"}
     return f"What is {a} plus {b}? Answer with the number only.", str(a + b), (CURRENCY, call)
 
 
-def _longest(rng: random.Random) -> tuple[str, str, Wanted]:
+def _longest(rng: random.Random) -> tuple[str, str, ExpectedCall]:
     words = rng.sample(("ox", "goat", "tiger", "giraffe", "crocodile"), 4)
     question = (
         f"Which of these words has the most letters: {', '.join(words)}? Answer with the word only."
@@ -203,7 +203,7 @@ def _longest(rng: random.Random) -> tuple[str, str, Wanted]:
     return question, max(words, key=len), (WEATHER, {"city": max(words, key=len), "day": "today"})
 
 
-def _reverse(rng: random.Random) -> tuple[str, str, Wanted]:
+def _reverse(rng: random.Random) -> tuple[str, str, ExpectedCall]:
     cities = rng.sample(_CITIES, 3)
     question = (
         f"Which city comes last in this list: {', '.join(cities)}? Answer with its name only."
@@ -237,7 +237,7 @@ def _no_tool(ref: Ref) -> Script:
 # T3 two calls in parallel
 
 
-def _two_cities(rng: random.Random) -> tuple[str, Wanted, Wanted]:
+def _two_cities(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
     one, two = rng.sample(_CITIES, 2)
     question = f"What will the weather be like tomorrow in {one} and in {two}?"
     return (
@@ -247,7 +247,7 @@ def _two_cities(rng: random.Random) -> tuple[str, Wanted, Wanted]:
     )
 
 
-def _two_sums(rng: random.Random) -> tuple[str, Wanted, Wanted]:
+def _two_sums(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
     one, two = rng.sample(range(110, 990), 2)
     source, target = rng.sample(list(_CURRENCIES), 2)
     question = (
@@ -257,7 +257,7 @@ def _two_sums(rng: random.Random) -> tuple[str, Wanted, Wanted]:
     return question, calls[0], calls[1]
 
 
-def _two_errands(rng: random.Random) -> tuple[str, Wanted, Wanted]:
+def _two_errands(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
     city = rng.choice(_CITIES)
     hour, minute = rng.randrange(13, 23), rng.randrange(1, 60)
     question = f"Get today's weather in {city}, and set an alarm for {hour}:{minute:02}, once."
@@ -318,7 +318,7 @@ _READINGS = tool(
 )
 
 
-def _order(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, Wanted]:
+def _order(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, ExpectedCall]:
     delivery = ("standard", "express", "pickup")[choice]
     listed = ", ".join(map(str, numbers))
     question = f"Place an order for {name} in {city}: the items {listed}, in this order, with {delivery} delivery."
@@ -328,7 +328,7 @@ def _order(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, 
     )
 
 
-def _meeting(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, Wanted]:
+def _meeting(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, ExpectedCall]:
     form = ("remote", "in_person", "hybrid")[choice]
     listed = ", ".join(map(str, numbers))
     spoken = form.replace("_", " ")
@@ -339,7 +339,7 @@ def _meeting(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str
     )
 
 
-def _reading(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, Wanted]:
+def _reading(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, ExpectedCall]:
     quality = ("good", "doubtful", "bad")[choice]
     listed = ", ".join(map(str, numbers))
     question = f"Store these readings of {name}'s station in {city}, of {quality} quality, in this order: {listed}."
@@ -383,8 +383,8 @@ class _Trip:
     """
 
     question: str
-    call: Wanted
-    wrong: Wanted
+    call: ExpectedCall
+    wrong: ExpectedCall
     result: str
     figure: str
     near_miss: str
