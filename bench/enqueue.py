@@ -59,9 +59,7 @@ def sweep(models: int, regions: int) -> Sweep:
         for region in Region.objects.filter(enabled=True)[:regions]
     ]
     started = time.perf_counter()
-    job = dispatch.certify(
-        [], [], CertifyOptions(tier=Tier.QUICK), job_type=JobType.ALL_MODELS, pairs=pairs
-    ).job
+    job = dispatch.certify(pairs, CertifyOptions(tier=Tier.QUICK), job_type=JobType.ALL_MODELS).job
     answered = time.perf_counter() - started
     while job.runs.filter(status=State.PENDING).exists():
         time.sleep(0.02)

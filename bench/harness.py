@@ -251,7 +251,7 @@ def certify(
 ) -> CertificationJob:
     """A job for these pairs, dispatched as a page or an endpoint does it."""
 
-    return dispatch.certify([], [], CertifyOptions(tier=tier, priority=priority), pairs=chosen).job
+    return dispatch.certify(chosen, CertifyOptions(tier=tier, priority=priority)).job
 
 
 def follow(

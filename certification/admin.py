@@ -293,7 +293,7 @@ class AIModelAdmin(CatalogueAdmin):
         )
         options = dispatch.CertifyOptions(tier=Tier.QUICK, by=_person(request))
         try:
-            done = dispatch.certify([], [], options, pairs=pairs)
+            done = dispatch.certify(pairs, options)
         except dispatch.DispatchError as error:
             self.message_user(request, str(error), messages.ERROR)
             return

@@ -36,7 +36,7 @@ def certify_run(run_id: str) -> None:
 def publish_job(job_id: str) -> None:
     """Put every waiting run of a large job on its queue."""
     job = CertificationJob.objects.get(pk=job_id)
-    runs = job.runs.filter(status="PENDING").order_by("created_at", "pk")
+    runs = job.runs.filter(status=State.PENDING).order_by("created_at", "pk")
     queue.publish(list(runs.values_list("pk", flat=True)), job.priority)
 
 

@@ -334,11 +334,6 @@ CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "maintenance"
-CELERY_TASK_QUEUES_NAMES = (
-    CERTIFICATION_QUEUE_NAME,
-    f"{CERTIFICATION_QUEUE_NAME}.bulk",
-    "maintenance",
-)
 # The row is the truth and the message a hint: a message is acknowledged when taken, and a lost one
 # is sent again.
 CELERY_TASK_ACKS_LATE = False

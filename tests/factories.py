@@ -32,7 +32,7 @@ def ask(
     """A job that nobody works on: no worker belongs to these tests."""
     options = dispatch.CertifyOptions(tier=Tier.QUICK, by=by)
     return dispatch.certify(
-        list(models), list(Region.objects.filter(code__in=regions)), options
+        dispatch.pairs_of(models, list(Region.objects.filter(code__in=regions))), options
     ).job
 
 

@@ -19,11 +19,10 @@ from certification.api.envelope import ApiError, not_found_error
 from certification.api.representations import Job
 from certification.api.views import View
 from certification.engine import dispatch
-from certification.engine.dispatch import CertifyOptions, DispatchResult
+from certification.engine.dispatch import MAX_IDEMPOTENCY_KEY, CertifyOptions, DispatchResult
 from certification.models import AIModel, CertificationJob, Priority, Region, State, Tier
 
 MAX_MODELS, MOST_REGIONS = 1000, 100
-MAX_IDEMPOTENCY_KEY = 128  # characters
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -44,7 +43,11 @@ class Options(serializers.Serializer[Any]):
         min_value=0,
         max_value=dispatch.MAX_COST_USD - 1,
         required=False,
-        help_text="Refuse when it is estimated to cost more.",
+        help_text="Refuse when it is estimated to cost more, or when a model's price is unknown.",
+    )
+    allowUnpriced = serializers.BooleanField(
+        default=False,
+        help_text="With `maxCostUsd`: start models without a known price too, at whatever they cost.",
     )
 
 
@@ -151,8 +154,9 @@ class Start(View):
             tier=given["tier"],
             by=user,
             priority=given.get("priority", ""),
-            idempotency_key=f"{user.pk}:{key}" if key else "",  # one caller's key is not another's
+            idempotency_key=key,
             max_cost_usd=given.get("maxCostUsd"),
+            allow_unpriced=given["allowUnpriced"],
             config={"request": _fingerprint(request.path, given)} if key else {},
         )
 
@@ -205,7 +209,7 @@ class CertifyModel(Start):
         )
         options = self.certify_options(request, given)
         try:
-            done = _started(options, dispatch.certify([model], [region], options))
+            done = _started(options, dispatch.certify([(model, region)], options))
         except dispatch.DispatchError as error:
             raise _refused(error) from error
         answer: StartedOne = {
@@ -233,7 +237,8 @@ class CertifyMultiple(Start):
         models = self.models(given["modelIds"], "body.modelIds")
         options = self.certify_options(request, given)
         try:
-            done = _started(options, dispatch.certify(models, regions, options))
+            pairs = dispatch.pairs_of(models, regions)
+            done = _started(options, dispatch.certify(pairs, options))
         except dispatch.DispatchError as error:
             raise _refused(error) from error
         answer: StartedSeveral = {

@@ -26,7 +26,7 @@ from certification.api import filters, views
 from certification.api.catalogue import RouteWord
 from certification.api.representations import BackendWord, Fix, Rating, Verdict, fix
 from certification.api.views import View
-from certification.models import AIModel, ModelCertification, Region, Route, RouteKind
+from certification.models import AIModel, Backend, ModelCertification, Region, Route, RouteKind
 from certification.reasons import Status
 
 MOST_ALTERNATIVES = 10
@@ -220,7 +220,7 @@ def _rank(row: ModelCertification) -> tuple[Any, ...]:
     score = -1 if row.score is None else row.score
     return (
         row.status != Status.CERTIFIED,
-        row.backend != "aws",
+        row.backend != Backend.AWS,
         -score,
         row.region_id,
         row.model.api_model_id,
@@ -246,7 +246,7 @@ def _success_message(best: ModelCertification | None) -> str:
     if best is None or best.certified_at is None:
         return _("It is certified.")
     said = {"date": f"{best.certified_at:%Y-%m-%d}", "score": best.score, "rating": best.rating}
-    if best.backend == "emulator":
+    if best.backend == Backend.EMULATOR:
         return (
             _("Certified on %(date)s against the emulator with score %(score)s (%(rating)s).")
             % said

@@ -1,11 +1,11 @@
-"""From a wish to a job: check it, estimate it, write the job and its runs, put them on the queue."""
+"""Start certifications: check a request, estimate it, create the job and its runs, queue them."""
 
 from __future__ import annotations
 
 import secrets
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -34,14 +34,19 @@ from certification.suite import registry
 
 log = structlog.get_logger(__name__)
 
-MAX_IDEMPOTENCY_KEY = 200  # characters
+# characters of a caller's key; the column also holds the caller's id
+MAX_IDEMPOTENCY_KEY = 128
 MAX_COST_USD = 1_000_000
 MAX_SEED = 2**32 - 1
 
+Pair = tuple[AIModel, Region]
+
 
 class DispatchError(Exception):
-    """A wish that cannot be granted; the text says what to do. `code` is stable, `names` what it is
-    about.
+    """A request that cannot be carried out. The message says what happened.
+
+    `code` is stable, `names` lists what the error is about. What to do about it depends on where
+    the request came from: commands and pages add that themselves.
     """
 
     code = "cannot_dispatch"
@@ -63,6 +68,18 @@ class NothingToRun(DispatchError):
     code = "nothing_to_run"
 
 
+class NotOffered(NothingToRun):
+    """The catalogue knows no route for any of the models in these regions."""
+
+
+class NothingFailed(NothingToRun):
+    """A job has no failed runs to retry, but perhaps `cancelled` ones."""
+
+    def __init__(self, message: str, job: CertificationJob, cancelled: int) -> None:
+        super().__init__(message)
+        self.job, self.cancelled = job, cancelled
+
+
 class AlreadyRunning(DispatchError):
     """Every pair has an active run; `job` is one that runs them."""
 
@@ -74,11 +91,17 @@ class AlreadyRunning(DispatchError):
 
 
 class TooExpensive(DispatchError):
+    """The estimate is over the limit, or the limit means nothing for `unpriced` of the pairs."""
+
     code = "too_expensive"
+
+    def __init__(self, message: str, unpriced: int = 0) -> None:
+        super().__init__(message)
+        self.unpriced = unpriced
 
 
 class BadOption(DispatchError):
-    """An option of the wish that cannot be kept; `names` has its name."""
+    """An option out of its range; `names` has its name."""
 
     code = "bad_option"
 
@@ -96,7 +119,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class DispatchResult:
-    """What came of a wish. `skipped` pairs already have an active run; `not_offered` counts pairs
+    """The job of a request. `skipped` pairs already have an active run; `not_offered` counts pairs
     without a route.
     """
 
@@ -109,44 +132,89 @@ class DispatchResult:
 
 @dataclass(frozen=True)
 class CertifyOptions:
-    """Options that every way of asking shares."""
+    """Options shared by commands, API and admin."""
 
     tier: str = Tier.FULL
     by: User | None = None
     priority: str = ""  # chosen by size when empty
-    idempotency_key: str = ""
+    idempotency_key: str = ""  # one user's key is not another's
     max_cost_usd: float | None = None
+    allow_unpriced: bool = False  # start models without a known price in spite of max_cost_usd
     # shared by all runs of the job, so that regions get the same prompts; drawn when None
     seed: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def stored_key(self) -> str:
+        return f"{self.by.pk}:{self.idempotency_key}" if self.by else self.idempotency_key
+
+    def check(self) -> None:
+        """Raise BadOption for a value out of its range."""
+        key, cost, seed = self.idempotency_key, self.max_cost_usd, self.seed
+        if len(key) > MAX_IDEMPOTENCY_KEY or (key and not key.isprintable()):
+            raise BadOption(
+                _("An idempotency key has at most %d printable characters.") % MAX_IDEMPOTENCY_KEY,
+                ["idempotency_key"],
+            )
+        if cost is not None and not 0 <= cost < MAX_COST_USD:
+            raise BadOption(
+                _("The maximum cost must be between 0 and %d USD.") % (MAX_COST_USD - 1),
+                ["max_cost_usd"],
+            )
+        if seed is not None and not 0 <= seed <= MAX_SEED:
+            raise BadOption(_("A seed must be between 0 and %d.") % MAX_SEED, ["seed"])
+
+    def check_cost(self, estimate: Estimate, pairs: int) -> None:
+        """Raise TooExpensive for an estimate over the limit, or one that leaves prices unknown."""
+        if self.max_cost_usd is None:
+            return
+        limit = number_format(self.max_cost_usd, 2)
+        if estimate.usd > self.max_cost_usd:
+            raise TooExpensive(
+                _(
+                    "This is estimated at %(usd)s USD (calls: %(calls)d), over the limit of "
+                    "%(limit)s USD. Choose fewer models or regions, a lower tier, or a higher limit."
+                )
+                % {
+                    "usd": number_format(estimate.usd, 2),
+                    "calls": estimate.calls,
+                    "limit": limit,
+                }
+            )
+        if estimate.unpriced and not self.allow_unpriced:
+            raise TooExpensive(
+                _(
+                    "%(unpriced)d of %(pairs)d pairs have no known price, so the limit of %(limit)s "
+                    "USD cannot be checked. Leave these models out, enter their prices in the "
+                    "admin, or allow models without a price."
+                )
+                % {"unpriced": estimate.unpriced, "pairs": pairs, "limit": limit},
+                estimate.unpriced,
+            )
+
 
 def find_models(names: Iterable[str]) -> list[AIModel]:
-    """The models with these UUIDs or api_model_ids, in the order given. ModelNotFound names those
-    nobody knows.
+    """Return the models with these UUIDs or api_model_ids, in this order, each once.
+
+    ModelNotFound names those that the catalogue does not have.
     """
     names = list(dict.fromkeys(names))
-    found = AIModel.objects.named(name for name in names if name.isprintable())
-    missing = [name for name in names if name not in found]
+    models = AIModel.objects.named(name for name in names if name.isprintable())
+    missing = [name for name in names if name not in models]
     if missing:
-        raise ModelNotFound(
-            f"Unknown model: {', '.join(missing)}. See the ids with: manage.py list_uncertified --all, "
-            "or bring new ones in with: manage.py sync_catalogue",
-            missing,
-        )
-    return list(dict.fromkeys(found[name] for name in names))
+        raise ModelNotFound(_("Unknown model: %s.") % ", ".join(missing), missing)
+    return list(dict.fromkeys(models[name] for name in names))
 
 
 def find_regions(codes: Iterable[str]) -> list[Region]:
-    """The enabled regions with these codes, in the order given. RegionNotFound names unknown and
-    disabled ones.
+    """Return the enabled regions with these codes, in this order.
+
+    RegionNotFound names unknown and disabled ones.
     """
     codes = list(dict.fromkeys(codes))
-    found = {
-        r.code: r
-        for r in Region.objects.filter(code__in=[code for code in codes if code.isprintable()])
-    }
-    unknown = [code for code in codes if code not in found]
+    printable = [code for code in codes if code.isprintable()]
+    regions = {region.code: region for region in Region.objects.filter(code__in=printable)}
+    unknown = [code for code in codes if code not in regions]
     if unknown:
         raise RegionNotFound(
             _(
@@ -155,65 +223,70 @@ def find_regions(codes: Iterable[str]) -> list[Region]:
             % {"regions": ", ".join(unknown), "n": Region.objects.count()},
             unknown,
         )
-    disabled = [code for code in codes if not found[code].enabled]
+    disabled = [code for code in codes if not regions[code].enabled]
     if disabled:
         raise RegionNotFound(
             _("Disabled region: %s. Enable it in the admin first.") % ", ".join(disabled), disabled
         )
-    return [found[code] for code in codes]
+    return [regions[code] for code in codes]
+
+
+def pairs_of(models: Iterable[AIModel], regions: Sequence[Region]) -> list[Pair]:
+    """Return every model in every region, models first."""
+    return [(model, region) for model in models for region in regions]
+
+
+def offered_pairs(models: Iterable[AIModel], regions: Sequence[Region]) -> list[Pair]:
+    """Return the pairs for which the catalogue knows a route, models first."""
+    offered = set(Route.objects.filter(region__in=regions).values_list("model_id", "region_id"))
+    return [(m, r) for m, r in pairs_of(models, regions) if (m.pk, r.pk) in offered]
 
 
 def certify(
-    models: Sequence[AIModel],
-    regions: Sequence[Region],
-    options: CertifyOptions,
-    *,
-    job_type: str = "",
-    pairs: Sequence[tuple[AIModel, Region]] | None = None,
+    pairs: Sequence[Pair], options: CertifyOptions, *, job_type: str = ""
 ) -> DispatchResult:
-    """Start certifying models x regions (or just `pairs`). Raises DispatchError; nothing is written
-    then.
-    """
-    _check(options)
-    earlier = _earlier(options)
-    if earlier:
-        return earlier
-    wanted = list(pairs) if pairs is not None else [(m, r) for m in models for r in regions]
-    if not wanted:
+    """Start certifying these pairs. Raise DispatchError; then nothing is written."""
+    options.check()
+    if existing := find_by_idempotency_key(options):
+        return existing
+    if not pairs:
         raise NothingToRun(_("Nothing to certify: no model and region were given."))
-    estimate = estimate_pairs(wanted, options.tier)
-    if options.max_cost_usd is not None and estimate.usd > options.max_cost_usd:
-        raise TooExpensive(
-            _(
-                "This is estimated at %(usd)s USD (calls: %(calls)d), over the limit of %(limit)s USD. "
-                "Ask for fewer models or regions, a lower tier, or a higher limit."
-            )
-            % {
-                "usd": number_format(estimate.usd, 2),
-                "calls": estimate.calls,
-                "limit": number_format(options.max_cost_usd, 2),
-            }
-        )
-    one = len({model.pk for model, _region in wanted}) == 1  # in however many regions
-    kind = job_type or (JobType.SINGLE_MODEL if one else JobType.MULTIPLE_MODELS)
+    estimate = estimate_pairs(pairs, options.tier)
+    options.check_cost(estimate, len(pairs))
+    if not job_type:  # one model in however many regions is a job of one model
+        is_single = len({model.pk for model, _region in pairs}) == 1
+        job_type = JobType.SINGLE_MODEL if is_single else JobType.MULTIPLE_MODELS
+    is_bulk = len(pairs) > settings.CERTIFICATION_BULK_RUNS
     try:
         with transaction.atomic():
-            job = _job(wanted, options, kind, estimate)
-            skipped = _skipped(job, wanted, options)
+            job = CertificationJob.objects.create(
+                type=job_type,
+                tier=options.tier,
+                priority=options.priority or (Priority.BULK if is_bulk else Priority.INTERACTIVE),
+                backend=backend.name(),
+                regions=list(dict.fromkeys(region.code for _model, region in pairs)),
+                model_ids=list(dict.fromkeys(str(model.pk) for model, _region in pairs)),
+                total_runs=0,
+                idempotency_key=options.stored_key if options.idempotency_key else None,
+                max_cost_usd=options.max_cost_usd,
+                estimated_cost_usd=round(estimate.usd, 6),
+                config={"queue": settings.CERTIFICATION_QUEUE_NAME, **options.config},
+                created_by=options.by,
+            )
+            skipped = create_runs(job, pairs, options.seed)
             if not job.total_runs:
-                raise _already_running(skipped)
+                raise already_running(*skipped[0])
             shared_cache.invalidate()
             transaction.on_commit(lambda: queue.publish_job(job))
     except IntegrityError:
-        # Two identical requests at the same instant: the other one's job holds the key.
-        earlier = _earlier(options)
-        if earlier:
-            return earlier
+        # two identical requests at the same instant: the other one's job holds the key
+        if existing := find_by_idempotency_key(options):
+            return existing
         raise
     log.info(
         "job_created",
         job=str(job.pk),
-        type=kind,
+        type=job_type,
         tier=options.tier,
         runs=job.total_runs,
         skipped=len(skipped),
@@ -228,66 +301,45 @@ def certify_all(
     `include_unlisted`).
     """
     models = list(AIModel.objects.active())
-    pairs = (
-        [(m, r) for m in models for r in regions]
-        if include_unlisted
-        else offered_pairs(models, regions)
-    )
+    pairs = (pairs_of if include_unlisted else offered_pairs)(models, regions)
     if not pairs:
-        raise NothingToRun(
-            _("No active model is offered in these regions. Run manage.py sync_catalogue first.")
-        )
-    done = certify(models, regions, options, job_type=JobType.ALL_MODELS, pairs=pairs)
-    not_offered = len(models) * len(regions) - len(pairs)
-    return DispatchResult(done.job, done.created, done.estimate, done.skipped, not_offered)
-
-
-def offered_pairs(
-    models: Iterable[AIModel], regions: Iterable[Region]
-) -> list[tuple[AIModel, Region]]:
-    """The pairs for which the catalogue knows a route, models first."""
-    regions = list(regions)
-    offered = set(Route.objects.filter(region__in=regions).values_list("model_id", "region_id"))
-    return [(m, r) for m in models for r in regions if (m.pk, r.pk) in offered]
+        raise NotOffered(_("No active model is offered in these regions."))
+    result = certify(pairs, options, job_type=JobType.ALL_MODELS)
+    return replace(result, not_offered=len(models) * len(regions) - len(pairs))
 
 
 def retry(
     job: CertificationJob, by: User | None = None, *, cancelled: bool = False
 ) -> DispatchResult:
-    """A new job for the runs of `job` that failed (ended without a verdict); with `cancelled` for
-    the cancelled ones too.
+    """Create a job for the runs of `job` that failed (ended without a verdict); with `cancelled`
+    for the cancelled ones too.
     """
     states = [State.FAILED, State.CANCELLED] if cancelled else [State.FAILED]
-    again = (
-        job.runs.filter(status__in=states).select_related("model", "region").order_by("created_at")
-    )
-    pairs = [(run.model, run.region) for run in again]
+    runs = job.runs.filter(status__in=states).select_related("model", "region")
+    pairs = [(run.model, run.region) for run in runs.order_by("created_at")]
     if not pairs:
-        left = 0 if cancelled else job.runs.filter(status=State.CANCELLED).count()
-        said = _("This job has no failed runs to retry.")
-        if left:
-            hint = _(
-                "Cancelled runs: %(n)d. This takes them too: manage.py job retry %(job)s --cancelled"
-            )
-            said = f"{said} {hint % {'n': left, 'job': job.pk}}"
-        raise NothingToRun(said)
-    return certify(
-        [],
-        [],
-        CertifyOptions(tier=job.tier, by=by, config={"retry_of": str(job.pk)}),
-        job_type=job.type,
-        pairs=pairs,
-    )
+        left = job.runs.filter(status=State.CANCELLED).count()
+        raise NothingFailed(
+            _("This job has no failed runs to retry, but %d cancelled ones.") % left
+            if left
+            else _("This job has no failed runs to retry."),
+            job,
+            left,
+        )
+    options = CertifyOptions(tier=job.tier, by=by, config={"retry_of": str(job.pk)})
+    return certify(pairs, options, job_type=job.type)
 
 
-def estimate_pairs(pairs: Sequence[tuple[AIModel, Region]], tier: str) -> Estimate:
-    """Calls and money for these pairs, from the suite's own figures and the catalogue's prices."""
-    own = OperatorCase.objects.specs() if tier != Tier.QUICK else ()
+def estimate_pairs(pairs: Sequence[Pair], tier: str) -> Estimate:
+    """Return the calls and the cost of these pairs, from the suite's own figures and the
+    catalogue's prices.
+    """
+    custom = OperatorCase.objects.specs() if tier != Tier.QUICK else ()
     calls, usd, unpriced = 0, 0.0, 0
     per_model: dict[uuid.UUID, tuple[int, float | None]] = {}
     for model, _region in pairs:
         if model.pk not in per_model:
-            size = registry.estimate(model.kind, tier, frozenset(model.capabilities), own)
+            size = registry.estimate(model.kind, tier, frozenset(model.capabilities), custom)
             per_model[model.pk] = size.calls, model.cost_usd(size.input_tokens, size.output_tokens)
         n, cost = per_model[model.pk]
         calls += n
@@ -296,83 +348,44 @@ def estimate_pairs(pairs: Sequence[tuple[AIModel, Region]], tier: str) -> Estima
     return Estimate(calls, usd, unpriced)
 
 
-def _check(options: CertifyOptions) -> None:
-    key, cost, seed = options.idempotency_key, options.max_cost_usd, options.seed
-    if len(key) > MAX_IDEMPOTENCY_KEY or (key and not key.isprintable()):
-        raise BadOption(
-            f"An idempotency key has at most {MAX_IDEMPOTENCY_KEY} printable characters.",
-            ["idempotency_key"],
-        )
-    if cost is not None and not 0 <= cost < MAX_COST_USD:
-        raise BadOption(
-            f"The limit of what a job may cost lies between 0 and {MAX_COST_USD - 1} USD.",
-            ["max_cost_usd"],
-        )
-    if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise BadOption(f"A seed lies between 0 and {MAX_SEED}.", ["seed"])
-
-
-def _earlier(options: CertifyOptions) -> DispatchResult | None:
+def find_by_idempotency_key(options: CertifyOptions) -> DispatchResult | None:
+    """Return the job that an earlier request with the same key created."""
     if not options.idempotency_key:
         return None
-    job = CertificationJob.objects.filter(idempotency_key=options.idempotency_key).first()
-    return (
-        DispatchResult(job, False, Estimate(0, float(job.estimated_cost_usd or 0), 0))
-        if job
-        else None
-    )
+    job = CertificationJob.objects.filter(idempotency_key=options.stored_key).first()
+    if job is None:
+        return None
+    return DispatchResult(job, False, Estimate(0, float(job.estimated_cost_usd or 0), 0))
 
 
-def _job(
-    pairs: Sequence[tuple[AIModel, Region]], options: CertifyOptions, kind: str, estimate: Estimate
-) -> CertificationJob:
-    bulk = len(pairs) > settings.CERTIFICATION_BULK_RUNS
-    return CertificationJob.objects.create(
-        type=kind,
-        tier=options.tier,
-        priority=options.priority or (Priority.BULK if bulk else Priority.INTERACTIVE),
-        backend=backend.name(),
-        regions=list(dict.fromkeys(r.code for _m, r in pairs)),
-        model_ids=list(dict.fromkeys(str(m.pk) for m, _r in pairs)),
-        total_runs=0,
-        idempotency_key=options.idempotency_key or None,
-        max_cost_usd=options.max_cost_usd,
-        estimated_cost_usd=round(estimate.usd, 6),
-        config={"queue": settings.CERTIFICATION_QUEUE_NAME, **options.config},
-        created_by=options.by,
-    )
-
-
-def _skipped(
-    job: CertificationJob, pairs: Sequence[tuple[AIModel, Region]], options: CertifyOptions
-) -> list[tuple[AIModel, Region]]:
-    """Create the job's runs. The pairs that got none: one with an active run keeps that one
+def create_runs(job: CertificationJob, pairs: Sequence[Pair], seed: int | None) -> list[Pair]:
+    """Create the job's runs and return the pairs that got none, because they have an active run
     (partial unique index).
 
     In one order everywhere, so that two sweeps that start together wait for each other and never
     lock crosswise.
     """
-    seed = secrets.randbits(32) if options.seed is None else options.seed
+    if seed is None:
+        seed = secrets.randbits(32)
     ordered = sorted(pairs, key=lambda pair: (pair[0].api_model_id, pair[1].code))
-    made = CertificationRun.objects.create_pending(job, [(m.pk, r.code) for m, r in ordered], seed)
-    job.total_runs = len(made)
-    job.save(update_fields=["total_runs"])
-    return [(m, r) for m, r in pairs if (m.pk, r.code) not in made]
-
-
-def _already_running(skipped: Sequence[tuple[AIModel, Region]]) -> DispatchError:
-    model, region = skipped[0]
-    run = (
-        CertificationRun.objects.filter(model=model, region=region, status__in=ACTIVE)
-        .select_related("job")
-        .first()
+    created = CertificationRun.objects.create_pending(
+        job, [(model.pk, region.code) for model, region in ordered], seed
     )
+    job.total_runs = len(created)
+    job.save(update_fields=["total_runs"])
+    return [(m, r) for m, r in pairs if (m.pk, r.code) not in created]
+
+
+def already_running(model: AIModel, region: Region) -> DispatchError:
+    """Return the error that names the job which is running this pair."""
+    active = CertificationRun.objects.filter(model=model, region=region, status__in=ACTIVE)
+    run = active.select_related("job").first()
     if run is None:  # it ended this very moment
-        return NothingToRun(_("The run that stood in the way has just ended. Ask again."))
+        return NothingToRun(_("The conflicting run has just finished. Try again."))
     return AlreadyRunning(
         _(
             "Already running: %(model)s in %(region)s, job %(job)s. "
-            "Wait for it, or cancel it with: manage.py job cancel %(job)s"
+            "Wait for that job, or cancel it first."
         )
         % {"model": model.api_model_id, "region": region.code, "job": run.job_id},
         run.job,

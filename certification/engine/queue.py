@@ -53,15 +53,16 @@ def publish_job(job: CertificationJob) -> bool:
     try:
         ping_broker()  # fails at once where kombu would try for seconds while a request waits
         if job.total_runs <= SMALL:
+            task_id = ""  # each run has a message of its own
             publish(list(job.runs.values_list("pk", flat=True)), job.priority)
         else:
-            current_app.send_task(
+            task_id = current_app.send_task(
                 PUBLISH_JOB, [str(job.pk)], queue=name_for(Priority.INTERACTIVE), retry=False
-            )
+            ).id
     except (OperationalError, *UNAVAILABLE) as error:
         log.warning("broker_unreachable", job=str(job.pk), error=str(error))
         return False
-    job.mark_queued()
+    job.mark_queued(task_id)
     return True
 
 

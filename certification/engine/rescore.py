@@ -82,8 +82,8 @@ def restore(run: CertificationRun, results: Sequence[TestResult]) -> scoring.Run
 
 
 def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]]:
-    """The runs with a verdict (of one job, or those that certifications stand on), in batches with
-    their results.
+    """Return the runs with a verdict (of one job, or those that certifications which have not
+    expired rest on), in batches with their results.
     """
     runs = CertificationRun.objects.filter(status=State.COMPLETED).exclude(
         environment__judged__isnull=True
@@ -91,7 +91,7 @@ def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]
     if job_id is not None:
         runs = runs.filter(job_id=job_id)
     else:
-        runs = runs.filter(pk__in=ModelCertification.objects.values("run_id"))
+        runs = runs.filter(pk__in=ModelCertification.objects.live().values("run_id"))
     ids = list(runs.order_by("completed_at").values_list("pk", flat=True))
     chunks = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
     related = CertificationRun.objects.select_related("model", "region").prefetch_related("results")

@@ -29,8 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from certification.engine import queue
-from certification.engine.dispatch import DispatchError
+from certification.engine import dispatch, queue
 from certification.management import follow
 from certification.models import CertificationJob, CertificationRun, ModelCertification, State
 from certification.reasons import Status
@@ -86,7 +85,9 @@ def friendly_errors(handle: Callable[P, T]) -> Callable[P, T]:
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
             raise SystemExit(130) from None
-        except (DispatchError, NotReady, embedded.EmbeddedError) as error:
+        except dispatch.DispatchError as error:
+            raise CommandError(f"{error} {advice(error)}".rstrip()) from error
+        except (NotReady, embedded.EmbeddedError) as error:
             raise CommandError(str(error)) from error
         except (OperationalError, InterfaceError) as error:
             raise CommandError(_database_sentence(error)) from error
@@ -100,6 +101,26 @@ def friendly_errors(handle: Callable[P, T]) -> Callable[P, T]:
             raise
 
     return guarded
+
+
+def advice(error: dispatch.DispatchError) -> str:
+    """Return which command helps after this error; '' when none does."""
+    match error:
+        case dispatch.ModelNotFound():
+            return (
+                "List the ids with: manage.py list_uncertified --all, "
+                "or add new models with: manage.py sync_catalogue"
+            )
+        case dispatch.NotOffered():
+            return "Update the catalogue first: manage.py sync_catalogue"
+        case dispatch.AlreadyRunning():
+            return f"To cancel it: manage.py job cancel {error.job.pk}"
+        case dispatch.NothingFailed() if error.cancelled:
+            return f"To retry those: manage.py job retry {error.job.pk} --cancelled"
+        case dispatch.TooExpensive() if error.unpriced:
+            return "To allow them: --allow-unpriced"
+        case _:
+            return ""
 
 
 @contextlib.contextmanager

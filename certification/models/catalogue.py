@@ -141,10 +141,10 @@ class AIModel(models.Model):
         return self.api_model_id
 
     def cost_usd(self, input_tokens: int, output_tokens: int) -> float | None:
-        """What so many tokens cost; None when the price is unknown."""
-        if self.input_price is None:
+        """Return the cost of so many tokens; None when a price that it takes is unknown."""
+        if self.input_price is None or (output_tokens and self.output_price is None):
             return None
-        output_price = self.output_price or 0
+        output_price = self.output_price or 0  # embeddings have no output to pay for
         return (
             float(self.input_price) * input_tokens + float(output_price) * output_tokens
         ) / 1_000_000

@@ -232,35 +232,24 @@ class ModelCertification(models.Model):
         if self.last_tested_at and self.last_tested_at > run.completed_at:
             return False
         before = self.status
-        values: dict[str, Any] = {"attempts": self.attempts + 1, "last_tested_at": run.completed_at}
         has_verdict = run.status == State.COMPLETED and run.verdict != Status.PENDING
+        is_held_back = before == Status.CERTIFIED and decision is not None and not decision.publish
+        nothing_known = before == Status.PENDING or (
+            before == Status.NOT_TESTED and self.expired_at is None
+        )
+        values: dict[str, Any] = {"attempts": self.attempts + 1, "last_tested_at": run.completed_at}
+        if has_verdict and not is_held_back:
+            until = expires_at if run.verdict != Status.NOT_TESTED else None
+            values |= self._rests_on(run, until)
+        elif has_verdict:
+            if decision is not None and run.verdict != Status.CERTIFIED:
+                values |= {"held_back": decision.sentence, "confirm_after": decision.confirm_after}
+        elif nothing_known:
+            values |= self._rests_on(run, None)
+        else:
+            pass  # the status, or what an expired certification was, outlives a fault of ours
         if has_verdict:
             values["completed_attempts"] = self.completed_attempts + 1
-        if (
-            has_verdict
-            and before == Status.CERTIFIED
-            and decision is not None
-            and not decision.publish
-        ):
-            if run.verdict != Status.CERTIFIED:
-                values |= {"held_back": decision.sentence, "confirm_after": decision.confirm_after}
-        elif has_verdict or before in (Status.NOT_TESTED, Status.PENDING):
-            values |= {
-                "status": run.verdict,
-                "score": run.score,
-                "rating": run.rating,
-                "tier": run.tier,
-                "backend": run.backend,
-                "run": run,
-                "expires_at": expires_at
-                if has_verdict and run.verdict != Status.NOT_TESTED
-                else None,
-                "expired_at": None,
-                "held_back": "",
-                "confirm_after": None,
-            }
-            if before != run.verdict:
-                values["previous_status"] = before
         if run.verdict == Status.CERTIFIED:
             values |= {
                 "certified_at": run.completed_at,
@@ -274,28 +263,43 @@ class ModelCertification(models.Model):
         shared_cache.invalidate()
         return self.status != before
 
+    def _rests_on(self, run: CertificationRun, expires_at: datetime | None) -> dict[str, Any]:
+        """The values of a row whose status comes from this run."""
+        values = {
+            "status": run.verdict,
+            "score": run.score,
+            "rating": run.rating,
+            "tier": run.tier,
+            "backend": run.backend,
+            "run": run,
+            "expires_at": expires_at,
+            "expired_at": None,
+            "held_back": "",
+            "confirm_after": None,
+        }
+        return values if self.status == run.verdict else values | {"previous_status": self.status}
+
     @classmethod
     def rejudge(cls, run: CertificationRun, verdict: str, score: int | None, rating: str) -> bool:
-        """Let a later judgement of the run that a certification stands on speak for it. True if it
-        still stood on that run.
+        """Let a later judgement of the run that a certification rests on replace its verdict.
+
+        True if the certification still rested on that run. An expired one stays what it was.
         """
-        standing = cls.objects.filter(run=run)
-        won = (
-            standing.update(
-                previous_status=F("status"),
-                status=verdict,
-                score=score,
-                rating=rating,
-                updated_at=timezone.now(),
-            )
-            == 1
-        )
-        if won:
-            webhooks.certifications_changed(
-                standing.exclude(previous_status=F("status")), "rejudged"
-            )
+        with transaction.atomic():
+            row = cls.objects.live().filter(run=run).select_for_update(of=("self",)).first()
+            if row is None:
+                return False
+            values: dict[str, Any] = {"status": verdict, "score": score, "rating": rating}
+            if row.status != verdict:
+                values["previous_status"] = row.status
+            cls.objects.filter(pk=row.pk).update(**values, updated_at=timezone.now())
+            if row.status != verdict:
+                webhooks.certifications_changed(
+                    cls.objects.filter(pk=row.pk).select_related("model", "region", "run"),
+                    "rejudged",
+                )
             shared_cache.invalidate()
-        return won
+        return True
 
 
 STANDING = sql.Columns(ModelCertification, "standing")

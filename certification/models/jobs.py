@@ -158,7 +158,10 @@ class CertificationJob(models.Model):
         return (self.completed_at or timezone.now()) - self.started_at if self.started_at else None
 
     def mark_queued(self, task_id: str = "") -> bool:
-        """PENDING -> QUEUED: its messages are out. True if this call won."""
+        """PENDING -> QUEUED: its messages are out. True if this call won.
+
+        `task_id` is the task that queues the runs of a large job.
+        """
         changed = type(self).objects.filter(pk=self.pk, status=State.PENDING)
         return (
             changed.update(status=State.QUEUED, celery_task_id=task_id, updated_at=timezone.now())

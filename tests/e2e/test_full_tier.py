@@ -48,7 +48,9 @@ def certify(
 ) -> CertificationRun:
     """One run as it ended."""
     found = dispatch.find_models([model]), dispatch.find_regions([region])
-    run = dispatch.certify(*found, CertifyOptions(tier=tier, seed=seed)).job.runs.get()
+    run = dispatch.certify(
+        dispatch.pairs_of(*found), CertifyOptions(tier=tier, seed=seed)
+    ).job.runs.get()
     assert runner.run(run.pk, runner.worker())
     return CertificationRun.objects.select_related("job", "model").get(pk=run.pk)
 

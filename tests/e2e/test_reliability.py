@@ -48,7 +48,7 @@ def start(
 ) -> CertificationJob:
     """A quick job over models x regions."""
     found = dispatch.find_models(models), dispatch.find_regions(regions)
-    return dispatch.certify(*found, CertifyOptions(tier="quick", **options)).job
+    return dispatch.certify(dispatch.pairs_of(*found), CertifyOptions(tier="quick", **options)).job
 
 
 def run_states(job: CertificationJob) -> Counter[str]:

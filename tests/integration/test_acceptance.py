@@ -48,7 +48,9 @@ def certify(
     model_id: str = LLAMA, region: str = "us-east-1", tier: str = "full"
 ) -> CertificationRun:
     found = dispatch.find_models([model_id]), dispatch.find_regions([region])
-    run = dispatch.certify(*found, CertifyOptions(tier=tier, seed=7)).job.runs.get()
+    run = dispatch.certify(
+        dispatch.pairs_of(*found), CertifyOptions(tier=tier, seed=7)
+    ).job.runs.get()
     assert runner.run(run.pk, runner.worker())
     return CertificationRun.objects.select_related("model").get(pk=run.pk)
 

@@ -185,6 +185,15 @@ def test_too_expensive_a_job_is_refused(api: Api) -> None:
     assert start(api, CLAUDE, maxCostUsd=0, status=409)["errorCode"] == "too_expensive"
 
 
+def test_a_cost_limit_takes_models_without_a_known_price_only_when_allowed(api: Api) -> None:
+    unpriced = "openai.gpt-5.5-2026-04-23"
+    refusal = start(api, unpriced, maxCostUsd=999, status=409)
+    assert refusal["errorCode"] == "too_expensive"
+    assert "1 of 1 pairs have no known price" in refusal["message"]
+    assert "manage.py" not in refusal["message"]
+    start(api, unpriced, maxCostUsd=999, allowUnpriced=True)
+
+
 @pytest.mark.parametrize("call", ["certify-model", "certify-multiple", "certify-all"])
 def test_a_viewer_may_not_start(viewer: User, call: str) -> None:
     said = Api(viewer).post(f"certification-queue/{call}", {}, status=403)

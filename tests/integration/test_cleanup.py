@@ -22,7 +22,8 @@ def job(catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch) -> Cert
     monkeypatch.setattr(queue, "publish_job", lambda _job: True)
     models = dispatch.find_models(["amazon.nova-lite-v1:0"])
     made = dispatch.certify(
-        models, dispatch.find_regions(["us-east-1"]), CertifyOptions(tier="quick")
+        dispatch.pairs_of(models, dispatch.find_regions(["us-east-1"])),
+        CertifyOptions(tier="quick"),
     ).job
     for run in made.runs.all():
         assert runner.run(run.pk, runner.worker())

@@ -59,7 +59,7 @@ def say(capsys: Any) -> Any:
 
 def job(*models: str, regions: tuple[str, ...] = ("us-east-1",)) -> CertificationJob:
     found = dispatch.find_models(models or (NOVA,)), dispatch.find_regions(regions)
-    return dispatch.certify(*found, CertifyOptions(tier="quick")).job
+    return dispatch.certify(dispatch.pairs_of(*found), CertifyOptions(tier="quick")).job
 
 
 def model(name: str = NOVA) -> AIModel:
@@ -72,16 +72,20 @@ def model(name: str = NOVA) -> AIModel:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("no.such-model", *QUICK), "Unknown model: no.such-model"),
+        (
+            ("no.such-model", *QUICK),
+            "Unknown model: no.such-model.*manage.py list_uncertified --all",
+        ),
         (("a\x00b", *QUICK), "Unknown model"),
         ((NOVA, "--regions", "xx-1"), "Unknown region: xx-1"),
         ((), "Name at least one model"),
-        ((NOVA, *QUICK, "--idempotency-key", "k" * 201), "at most 200"),
+        ((NOVA, *QUICK, "--idempotency-key", "k" * 129), "at most 128"),
         ((NOVA, *QUICK, "--idempotency-key", "a\x00b"), "printable"),
         ((NOVA, *QUICK, "--max-cost", "nan"), "between 0 and 999999 USD"),
         ((NOVA, *QUICK, "--max-cost", "inf"), "between 0 and 999999 USD"),
         ((NOVA, *QUICK, "--max-cost=-1"), "between 0 and 999999 USD"),
         ((NOVA, *QUICK, "--max-cost", "0"), "over the limit of 0.00 USD"),
+        (("openai.gpt-5.5-2026-04-23", *QUICK, "--max-cost", "9"), "--allow-unpriced"),
         ((NOVA, *QUICK, "--seed=-1"), "between 0 and 4294967295"),
         (("--failed", *QUICK), "no pair has failed"),
         (("--uncertified", *QUICK), "no pair is tested and not certified"),

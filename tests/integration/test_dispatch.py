@@ -1,12 +1,23 @@
-"""From a wish to a job."""
+"""Starting certifications: what is refused, what is written."""
 
 from __future__ import annotations
+
+import uuid
+from dataclasses import replace
 
 import pytest
 
 from certification.engine import dispatch, queue
 from certification.engine.dispatch import CertifyOptions
-from certification.models import CertificationRun, JobType, Priority, State, User
+from certification.models import (
+    AIModel,
+    CertificationRun,
+    JobType,
+    Priority,
+    Route,
+    State,
+    User,
+)
 from certification.reasons import Reason
 
 NOVA = "amazon.nova-lite-v1:0"
@@ -23,8 +34,7 @@ def ask(
     models: list[str], regions: list[str], options: CertifyOptions | None = None
 ) -> dispatch.DispatchResult:
     return dispatch.certify(
-        dispatch.find_models(models),
-        dispatch.find_regions(regions),
+        dispatch.pairs_of(dispatch.find_models(models), dispatch.find_regions(regions)),
         options or CertifyOptions(tier="quick"),
     )
 
@@ -86,6 +96,74 @@ def test_it_refuses_what_costs_too_much_and_writes_nothing() -> None:
     assert not CertificationRun.objects.exists()
 
 
+def test_a_cost_limit_refuses_models_without_a_known_price_unless_they_are_allowed() -> None:
+    AIModel.objects.filter(api_model_id=NOVA).update(input_price=None, output_price=None)
+    options = CertifyOptions(tier="quick", max_cost_usd=1000)
+    with pytest.raises(dispatch.TooExpensive, match="1 of 2 pairs have no known price") as caught:
+        ask([NOVA, HAIKU], ["us-east-1"], options)
+    assert caught.value.unpriced == 1
+    assert not CertificationRun.objects.exists()
+    allowed = ask([NOVA, HAIKU], ["us-east-1"], replace(options, allow_unpriced=True))
+    assert (allowed.job.total_runs, allowed.estimate.unpriced) == (2, 1)
+
+
+def test_an_unknown_output_price_makes_the_cost_of_an_answer_unknown() -> None:
+    model = AIModel(input_price=2, output_price=None)
+    assert model.cost_usd(1_000_000, 1) is None
+    assert model.cost_usd(1_000_000, 0) == 2  # an embedding has no output to pay for
+    AIModel.objects.filter(api_model_id=NOVA).update(output_price=None)
+    estimate = dispatch.estimate_pairs(
+        [(dispatch.find_models([NOVA])[0], dispatch.find_regions(["us-east-1"])[0])], "quick"
+    )
+    assert (estimate.usd, estimate.unpriced) == (0, 1)
+
+
+def test_refusals_leave_advice_about_commands_to_the_commands() -> None:
+    job = ask([NOVA], ["us-east-1"]).job
+    with pytest.raises(dispatch.DispatchError) as unknown:
+        dispatch.find_models(["no.such-model"])
+    with pytest.raises(dispatch.DispatchError) as running:
+        ask([NOVA], ["us-east-1"])
+    job.cancel()
+    with pytest.raises(dispatch.DispatchError) as nothing_failed:
+        dispatch.retry(job)
+    Route.objects.all().delete()
+    with pytest.raises(dispatch.DispatchError) as not_offered:
+        dispatch.certify_all(dispatch.find_regions(["us-east-1"]), CertifyOptions())
+    for caught in (unknown, running, nothing_failed, not_offered):
+        assert "manage.py" not in str(caught.value)
+
+
+def test_refusals_can_be_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_", "translated: {}".format)
+    for options in (
+        CertifyOptions(idempotency_key="k" * 129),
+        CertifyOptions(max_cost_usd=-1),
+        CertifyOptions(seed=-1),
+    ):
+        with pytest.raises(dispatch.BadOption, match="translated"):
+            ask([NOVA], ["us-east-1"], options)
+    with pytest.raises(dispatch.ModelNotFound, match="translated"):
+        dispatch.find_models(["no.such-model"])
+
+
+def test_one_caller_s_idempotency_key_is_not_another_s(operator: User, viewer: User) -> None:
+    options = CertifyOptions(tier="quick", idempotency_key="k" * dispatch.MAX_IDEMPOTENCY_KEY)
+    first = ask([NOVA], ["us-east-1"], replace(options, by=operator)).job
+    assert ask([NOVA], ["us-east-1"], replace(options, by=operator)).job == first
+    assert ask([NOVA], ["us-west-2"], replace(options, by=viewer)).job != first
+
+
+def test_a_large_job_names_the_task_that_queues_its_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue, "SMALL", 0)
+    job = ask([NOVA], ["us-east-1"]).job
+    assert queue.publish_job(job)
+    job.refresh_from_db()
+    assert uuid.UUID(job.celery_task_id)
+
+
 def test_large_jobs_take_the_bulk_queue(settings) -> None:  # type: ignore[no-untyped-def]
     settings.CERTIFICATION_BULK_RUNS = 1
     assert ask([NOVA], ["us-east-1"]).job.priority == Priority.INTERACTIVE
@@ -113,9 +191,10 @@ def test_retry_takes_cancelled_runs_when_asked_to_and_says_so_otherwise() -> Non
     job = ask([NOVA, HAIKU], ["us-east-1"]).job
     job.cancel()
     with pytest.raises(
-        dispatch.NothingToRun, match=r"Cancelled runs: 2\. .*manage.py job retry .* --cancelled"
-    ):
+        dispatch.NothingFailed, match="no failed runs to retry, but 2 cancelled ones"
+    ) as caught:
         dispatch.retry(job)
+    assert caught.value.cancelled == 2
     assert dispatch.retry(job, cancelled=True).job.total_runs == 2
 
 

@@ -35,7 +35,8 @@ TTL = timedelta(days=30)
 def job(catalogue: None) -> CertificationJob:
     models = dispatch.find_models(["amazon.nova-lite-v1:0", "amazon.nova-micro-v1:0"])
     return dispatch.certify(
-        models, dispatch.find_regions(["us-east-1"]), CertifyOptions(tier="quick")
+        dispatch.pairs_of(models, dispatch.find_regions(["us-east-1"])),
+        CertifyOptions(tier="quick"),
     ).job
 
 
@@ -189,7 +190,7 @@ def test_a_verdict_moves_the_certification_and_infrastructure_does_not(
     row = ModelCertification.objects.get()
     assert (row.status, row.score, row.success_rate) == (Status.CERTIFIED, 89, 100)
     assert row.expires_at
-    again = dispatch.certify([run.model], [run.region], CertifyOptions(tier="quick")).job
+    again = dispatch.certify([(run.model, run.region)], CertifyOptions(tier="quick")).job
     later = claim(again)
     factories.record_outcome(later, RunOutcome(status=State.FAILED, verdict=Status.PENDING))
     assert not ModelCertification.lock(later).record(later, timezone.now() + TTL)
@@ -207,6 +208,60 @@ def test_an_expired_certification_loses_its_standing_and_remembers_it(
     assert ModelCertification.objects.expire() == 0
     row = ModelCertification.objects.get()
     assert (row.status, row.previous_status) == (Status.NOT_TESTED, Status.CERTIFIED)
+
+
+def test_a_run_without_a_verdict_leaves_the_memory_of_an_expired_certificate(
+    job: CertificationJob,
+) -> None:
+    run = claim(job)
+    run.finish(certified())
+    ModelCertification.lock(run).record(run, timezone.now() - timedelta(seconds=1))
+    ModelCertification.objects.expire()
+    before = ModelCertification.objects.get()
+    later = claim(dispatch.certify([(run.model, run.region)], CertifyOptions(tier="quick")).job)
+    later.finish(RunOutcome(status=State.FAILED, verdict=Status.PENDING))
+    assert not ModelCertification.lock(later).record(later, timezone.now() + TTL)
+    row = ModelCertification.objects.get()
+    assert (row.status, row.previous_status) == (Status.NOT_TESTED, Status.CERTIFIED)
+    assert (row.score, row.rating, row.run) == (89, "B", run)
+    assert (row.expired_at, row.expires_at) == (before.expired_at, before.expires_at)
+    assert (row.attempts, row.last_tested_at) == (2, later.completed_at)
+
+
+def test_a_run_without_a_verdict_explains_a_pair_that_nothing_is_known_of(
+    job: CertificationJob,
+) -> None:
+    run = claim(job)
+    run.finish(RunOutcome(status=State.FAILED, verdict=Status.PENDING))
+    assert ModelCertification.lock(run).record(run, timezone.now() + TTL)
+    row = ModelCertification.objects.get()
+    assert (row.status, row.run, row.expires_at) == (Status.PENDING, run, None)
+
+
+@pytest.mark.parametrize("expired", ["noted", "not yet noted"])
+def test_a_later_judgement_does_not_revive_an_expired_certification(
+    job: CertificationJob, expired: str
+) -> None:
+    run = claim(job)
+    run.finish(certified())
+    ModelCertification.lock(run).record(run, timezone.now() - timedelta(seconds=1))
+    if expired == "noted":
+        ModelCertification.objects.expire()
+    before = ModelCertification.objects.values().get()
+    assert not ModelCertification.rejudge(run, Status.QUALITY_WARNING, 70, "C")
+    assert ModelCertification.objects.values().get() == before
+
+
+def test_a_later_judgement_with_the_same_verdict_keeps_the_previous_status(
+    job: CertificationJob,
+) -> None:
+    run = claim(job)
+    run.finish(certified())
+    ModelCertification.lock(run).record(run, timezone.now() + TTL)
+    ModelCertification.objects.update(previous_status=Status.FAILED)
+    assert ModelCertification.rejudge(run, Status.CERTIFIED, 80, "B")
+    row = ModelCertification.objects.get()
+    assert (row.status, row.previous_status, row.score) == (Status.CERTIFIED, Status.FAILED, 80)
 
 
 def test_loading_the_catalogue_twice_changes_nothing_and_keeps_switches(catalogue: None) -> None:
@@ -249,7 +304,8 @@ def test_runs_are_touched_in_the_order_in_which_a_cancel_locks_them(
     low, high = (uuid.UUID(int=number) for number in (1, 2))
     models = dispatch.find_models(["amazon.nova-lite-v1:0", "amazon.nova-micro-v1:0"])
     job = dispatch.certify(
-        models, dispatch.find_regions(["us-east-1"]), CertifyOptions(tier="quick")
+        dispatch.pairs_of(models, dispatch.find_regions(["us-east-1"])),
+        CertifyOptions(tier="quick"),
     ).job
     # the higher one lies first in the table
     for run, key in zip(job.runs.all(), (high, low), strict=True):

@@ -49,7 +49,9 @@ def saved(client: Client, **changes: str) -> str:
 
 def certify(tier: str = "full") -> CertificationRun:
     found = dispatch.find_models([NOVA]), dispatch.find_regions(["us-east-1"])
-    run = dispatch.certify(*found, CertifyOptions(tier=tier, seed=4)).job.runs.get()
+    run = dispatch.certify(
+        dispatch.pairs_of(*found), CertifyOptions(tier=tier, seed=4)
+    ).job.runs.get()
     assert runner.run(run.pk, runner.worker())
     return CertificationRun.objects.prefetch_related("results").get(pk=run.pk)
 

@@ -26,8 +26,7 @@ MODEL = "amazon.nova-micro-v1:0"
 def certify(regions: list[str], monkeypatch: pytest.MonkeyPatch) -> CertificationJob:
     monkeypatch.setattr(queue, "publish_job", lambda _job: True)
     job = dispatch.certify(
-        dispatch.find_models([MODEL]),
-        dispatch.find_regions(regions),
+        dispatch.pairs_of(dispatch.find_models([MODEL]), dispatch.find_regions(regions)),
         CertifyOptions(tier="full", seed=2),
     ).job
     for run in job.runs.all():

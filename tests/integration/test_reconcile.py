@@ -56,8 +56,7 @@ def ask(
     **options: Any,
 ) -> Any:
     return dispatch.certify(
-        dispatch.find_models(models),
-        dispatch.find_regions(regions),
+        dispatch.pairs_of(dispatch.find_models(models), dispatch.find_regions(regions)),
         CertifyOptions(tier="quick", **options),
     ).job
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
@@ -16,6 +18,8 @@ from certification.models import (
     ModelCertification,
     RunJudgement,
     TestResult,
+    WebhookDelivery,
+    WebhookSubscription,
 )
 from certification.reasons import Status
 from certification.suite import scoring
@@ -30,7 +34,8 @@ def job(catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch) -> Cert
         ["amazon.nova-lite-v1:0", "anthropic.claude-haiku-4-5-20251001-v1:0"]
     )
     made = dispatch.certify(
-        models, dispatch.find_regions(["us-east-1"]), CertifyOptions(tier="quick", seed=1)
+        dispatch.pairs_of(models, dispatch.find_regions(["us-east-1"])),
+        CertifyOptions(tier="quick", seed=1),
     ).job
     for run in made.runs.all():
         assert runner.run(run.pk, runner.worker())
@@ -61,6 +66,25 @@ def test_a_stricter_policy_changes_verdicts_only_once_written_and_keeps_both(
     assert set(ModelCertification.objects.values_list("status", flat=True)) == {
         Status.QUALITY_WARNING
     }
+
+
+def test_runs_of_expired_certifications_are_not_judged_again_and_nothing_revives_them(
+    job: CertificationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = WebhookSubscription.objects.create(
+        url="https://example.org/hook", events=["certification.changed"]
+    )
+    ModelCertification.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    ModelCertification.objects.expire()
+    WebhookDelivery.objects.all().delete()
+    assert not list(rescore.finished())
+    monkeypatch.setattr(scoring, "POLICY", replace(scoring.POLICY, line=95.0))
+    rescore.write(judged(job))
+    assert RunJudgement.objects.count() == 2
+    assert set(ModelCertification.objects.values_list("status", "previous_status")) == {
+        (Status.NOT_TESTED, Status.CERTIFIED)
+    }
+    assert not hook.deliveries.exists()
 
 
 def test_dropped_evidence_is_told_and_judged_nowhere(job: CertificationJob) -> None:

@@ -77,7 +77,9 @@ def bedrock(
 def ask(model: str = NOVA, region: str = "us-east-1", **options: Any) -> CertificationRun:
     """A queued quick run."""
     found = dispatch.find_models([model]), dispatch.find_regions([region])
-    return dispatch.certify(*found, CertifyOptions(tier="quick", **options)).job.runs.get()
+    return dispatch.certify(
+        dispatch.pairs_of(*found), CertifyOptions(tier="quick", **options)
+    ).job.runs.get()
 
 
 def certify(model: str = NOVA, region: str = "us-east-1", **options: Any) -> CertificationRun:

@@ -196,7 +196,7 @@ def engine(
 def certify(model: str, regions: list[str], seed: int = 2) -> CertificationJob:
     options = CertifyOptions(tier="deep", seed=seed)
     job = dispatch.certify(
-        dispatch.find_models([model]), dispatch.find_regions(regions), options
+        dispatch.pairs_of(dispatch.find_models([model]), dispatch.find_regions(regions)), options
     ).job
     for run in job.runs.all():
         assert runner.run(run.pk, runner.worker())

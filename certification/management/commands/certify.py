@@ -59,7 +59,15 @@ class Command(BaseCommand):
             "--priority", choices=Priority.values, default="", help="default: by the job's size"
         )
         parser.add_argument(
-            "--max-cost", type=float, metavar="USD", help="refuse a job estimated at more than this"
+            "--max-cost",
+            type=float,
+            metavar="USD",
+            help="refuse a job estimated at more than this, or whose models have no known price",
+        )
+        parser.add_argument(
+            "--allow-unpriced",
+            action="store_true",
+            help="with --max-cost: start models without a known price too, at whatever they cost",
         )
         parser.add_argument(
             "--seed", type=int, help="ask with the same prompts as an earlier run (0 to 4294967295)"
@@ -99,7 +107,7 @@ class Command(BaseCommand):
             queue.ping_broker()
         follow.resume_queue()
         alive = 0 if waits else terminal.workers_for(certify_options.priority or Priority.BULK)
-        done = dispatch.certify([], [], certify_options, job_type=job_type, pairs=pairs)
+        done = dispatch.certify(pairs, certify_options, job_type=job_type)
         self._tell_start(done)
         if waits:
             self._tell_end(self._follow(done, quiet=options["json"]), options)
@@ -150,7 +158,7 @@ class Command(BaseCommand):
             )
         models = dispatch.find_models(_split(options["models"]))
         if options["regions"]:
-            return [(m, r) for m in models for r in regions], ""
+            return dispatch.pairs_of(models, regions), ""
         return dispatch.offered_pairs(models, regions), ""
 
     def _tell_estimate(self, estimate: dispatch.Estimate, runs: int, as_json: bool) -> None:
@@ -215,6 +223,7 @@ def _wish(options: dict[str, Any]) -> CertifyOptions:
         priority=options["priority"],
         idempotency_key=options["idempotency_key"],
         max_cost_usd=options["max_cost"],
+        allow_unpriced=options["allow_unpriced"],
         seed=options["seed"],
         config={"concurrency": settings.CERTIFICATION_CONCURRENCY},
     )

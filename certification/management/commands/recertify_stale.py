@@ -51,9 +51,7 @@ class Command(BaseCommand):
         if pairs and not options["dry_run"]:
             alive = terminal.workers_for(Priority.BULK)
             certify_options = CertifyOptions(tier=options["tier"], config={"days": options["days"]})
-            done = dispatch.certify(
-                [], [], certify_options, job_type=JobType.RECERTIFY, pairs=pairs
-            )
+            done = dispatch.certify(pairs, certify_options, job_type=JobType.RECERTIFY)
             if options["json"]:
                 return terminal.say_json(follow.summary(done.job))
             started_job = done.job
