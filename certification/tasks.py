@@ -12,6 +12,7 @@ from celery.worker.control import inspect_command
 
 from certification.engine import backend, parity, queue, runner, webhooks
 from certification.engine import reconcile as reconciliation
+from certification.engine.worker import get_worker
 from certification.lib.database import returning_connection
 from certification.models import CertificationJob, State, Tier
 
@@ -24,11 +25,11 @@ def certify_run(run_id: str) -> None:
     closes a job compares regions.
     """
     try:
-        run = runner.run(uuid.UUID(run_id), runner.worker())
+        run = runner.run(uuid.UUID(run_id), get_worker())
         if run is not None and run.job.status == State.COMPLETED and run.tier != Tier.QUICK:
             with returning_connection():
                 parity.compare(run.job)
-    except Exception:  # the row stays as it is; reconcile tries it again
+    except Exception:  # reconcile tries it again: the run, or the comparison
         log.exception("run_crashed", run=run_id)
 
 
@@ -67,4 +68,4 @@ def work_taken(state: Any) -> dict[str, Any]:
 @worker_shutting_down.connect
 def drain(**_kwargs: Any) -> None:
     """SIGTERM: running calls end, unfinished runs go back to the queue."""
-    runner.worker().drain()
+    get_worker().drain()

@@ -12,7 +12,8 @@ from django.conf import settings as django_settings
 from django.db import connection
 from django.test import Client
 
-from certification.engine import backend, runner
+from certification.engine import backend
+from certification.engine.worker import reset_worker
 from certification.models import User
 from certification.models.catalogue import load_shipped
 from certification.stack import embedded, processes
@@ -82,9 +83,9 @@ def emulator_url() -> Iterator[str]:
 def emulator(emulator_url: str, settings: Any) -> Iterator[str]:
     """The engine talks to the session's emulator."""
     settings.BEDROCK_ENDPOINT_URL = emulator_url
-    runner.reset_worker()
+    reset_worker()
     yield emulator_url
-    runner.reset_worker()
+    reset_worker()
     backend.name.cache_clear()
 
 

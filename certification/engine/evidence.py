@@ -7,10 +7,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from certification.bedrock import fixes
+from certification.engine.calls import Attempt
 from certification.inference import (
     AnyRequest,
     Block,
@@ -49,19 +50,6 @@ SECRET = re.compile(
     r"|(?<=\bABSK)[A-Za-z0-9+/=]{8,}|(?<=\bbedrock-api-key-)[A-Za-z0-9+/=]{8,}"
     r"|(?<=X-Amz-Security-Token=)[^&\s]+|(?<=X-Amz-Signature=)[^&\s]+"
 )
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One call as it was sent and what came of it, retries included. `route` is the target id that
-    was called.
-    """
-
-    request: AnyRequest
-    outcome: Outcome
-    number: int
-    at: str  # ISO 8601, UTC
-    route: str
 
 
 def redact(text: str) -> str:

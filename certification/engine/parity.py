@@ -7,11 +7,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from django.db import transaction
 from django.db.models import Count
+from django.utils import timezone
 
 from certification.engine import evidence, rescore
 from certification.models import CertificationJob, CertificationRun, State, TestResult, Tier
@@ -23,6 +25,9 @@ from certification.suite.parity import Cell, Parity
 log = structlog.get_logger(__name__)
 
 FINGERPRINT = "F1"
+OVERDUE_AFTER = timedelta(minutes=2)
+MAX_AGE = timedelta(days=7)
+BATCH = 5  # overdue jobs compared at a time
 PERMUTATIONS = (1999, 19_999)  # of one fingerprint, the fewest and the most
 # What a later judgement of a job's run is kept under: whether regions were compared by their
 # trials, or by words alone.
@@ -62,6 +67,32 @@ def compare(job: CertificationJob) -> tuple[Parity, ...]:
         if notable:
             _raise_alert(job, notable)
     return notable
+
+
+def compare_overdue() -> int:
+    """Compare the regions of finished jobs that nobody has compared. Returns the number compared.
+
+    The worker of a job's last run does it at once; it may have died on the way, or the last run may
+    have ended elsewhere. A comparison that fails is tried again after OVERDUE_AFTER, when its turn
+    comes, for as long as the job is younger than MAX_AGE.
+    """
+    now = timezone.now()
+    jobs = CertificationJob.objects.filter(
+        status=State.COMPLETED,
+        tier__in=(Tier.FULL, Tier.DEEP),
+        created_at__gt=now - MAX_AGE,
+        updated_at__lt=now - OVERDUE_AFTER,
+        regions__1__isnull=False,  # two or more
+    ).exclude(config__has_key="comparison")
+    compared = 0
+    for job in jobs.order_by("updated_at")[:BATCH]:
+        job.save(update_fields=["updated_at"])  # the others first, should this one fail
+        try:
+            compare(job)
+            compared += 1
+        except Exception:  # one job must not keep the others from being compared
+            log.exception("comparison_failed", job=str(job.pk))
+    return compared
 
 
 def _raise_alert(job: CertificationJob, notable: tuple[Parity, ...]) -> None:

@@ -18,7 +18,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from certification.bedrock.errors import BedrockError
-from certification.engine import backend, queue
+from certification.engine import backend, parity, queue
 from certification.models import (
     WAITING,
     Backend,
@@ -46,7 +46,8 @@ ORPHANED_FACTOR = 10
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What was put right, as counts of runs (certifications for `expired`). `busy`: somebody else
+    """What was put right, as counts of runs (certifications for
+    `expired`, jobs for `compared`). `busy`: somebody else
     was at it.
     """
 
@@ -58,6 +59,7 @@ class Reconciled:
     paused: bool = False
     broker_reachable: bool = True
     busy: bool = False
+    compared: int = 0
 
 
 def reconcile() -> Reconciled:
@@ -82,6 +84,7 @@ def reconcile() -> Reconciled:
             resumed,
             paused,
             reachable,
+            compared=parity.compare_overdue(),
         )
     if done != Reconciled(paused=done.paused):
         log.info("reconciled", **{k: v for k, v in done.__dict__.items() if v})

@@ -4,12 +4,15 @@ Nothing is stored.
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
-from certification.engine import evidence
-from certification.engine.runner import RunExecution, Stopped, worker
+from certification.engine import evidence, runner, trials
+from certification.engine.calls import Caller
+from certification.engine.worker import get_worker
 from certification.inference import Outcome, Request
-from certification.models import AIModel, CertificationRun, Region, Tier
+from certification.models import AIModel, Region, Tier
 from certification.suite import synthetic_replies
 from certification.suite.case import Answer, Case, Ref
 from certification.suite.plan import Trial
@@ -43,16 +46,28 @@ def _answer(answer: Answer | None) -> list[Any] | None:
 
 
 def try_case(model: AIModel, region: Region, case: Case, ref: Ref) -> dict[str, Any]:
-    """Run one trial of a case now, through the region's first route that answers: its evidence as
-    JSON.
+    """Run one trial of a case now, through the region's first route that answers. Returns its
+    evidence as JSON.
 
-    Stopped when the credentials do not work; the message says so.
+    Raises Unauthenticated when the credentials do not work.
     """
-    run = CertificationRun(model=model, region=region, tier=Tier.FULL, variant_seed=ref.seed)
-    execution = RunExecution(run, worker(), list(model.routes.filter(region=region)))
-    execution.choose_route()
-    execution.attempt(Trial(case, ref.trial))
-    if execution.unauthenticated:
-        raise Stopped(evidence.cut(execution.unauthenticated.message))
-    [kept] = execution.trials[case.id]
-    return evidence.trial(*kept)
+    worker = get_worker()
+    routes = model.routes.filter(region=region)
+    caller = Caller(
+        worker.bedrock,
+        worker.limiter,
+        region.code,
+        runner.targets_of(model, routes, worker.preflight.listing(region.code)),
+        deadline=time.monotonic() + runner.timeout_s(Tier.FULL),
+        stop=threading.Event(),
+    )
+    trial = Trial(case, ref.trial)
+    record = trials.play(
+        trial,
+        trial.script(ref.seed),
+        caller,
+        context=runner.context_of(model),
+        capabilities=frozenset(model.capabilities),
+        refusals={},
+    )
+    return evidence.trial(*record)

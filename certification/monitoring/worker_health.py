@@ -16,7 +16,8 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from certification.engine import queue, runner
+from certification.engine import queue
+from certification.engine.worker import get_worker
 from certification.lib.database import returning_connection
 from certification.lib.redis_client import UNAVAILABLE
 from certification.models import Priority
@@ -47,7 +48,7 @@ def worker_health() -> tuple[int, dict[str, Any]]:
     """Return the HTTP status and body of a worker's /health: 503 without a broker, or once the
     worker takes no more work.
     """
-    worker, broker = runner.worker(), broker_status()
+    worker, broker = get_worker(), broker_status()
     healthy = broker == "ok" and not worker.draining.is_set()
     heartbeat = (
         datetime.fromtimestamp(time.time() - (time.monotonic() - worker.last_heartbeat), UTC)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import redis
 
-from certification.engine import dispatch, queue, runner
+from certification.engine import calls, dispatch, queue, runner
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.worker import get_worker
 from certification.models import CertificationRun, ModelCertification, State, TestResult
 from certification.models.catalogue import load_shipped
 from certification.reasons import Reason, Status
@@ -34,13 +35,13 @@ def bedrock(
     """
     load_shipped()
     monkeypatch.setattr(queue, "publish_job", lambda _job: True)
-    monkeypatch.setattr(runner, "BACKOFF_S", (0.0,))
+    monkeypatch.setattr(calls, "BACKOFF_S", (0.0,))
     redis.Redis.from_url(settings.REDIS_URL).flushall()
     probe = Probe(emulator)
     yield probe
     probe.page("/_emulator/scenario", b'{"name": "healthy"}')
-    runner.worker().calls.shutdown()
-    runner.worker().bedrock.close()
+    get_worker().calls.shutdown()
+    get_worker().bedrock.close()
 
 
 def certify(
@@ -51,7 +52,7 @@ def certify(
     run = dispatch.certify(
         dispatch.pairs_of(*found), CertifyOptions(tier=tier, seed=seed)
     ).job.runs.get()
-    assert runner.run(run.pk, runner.worker())
+    assert runner.run(run.pk, get_worker())
     return CertificationRun.objects.select_related("job", "model").get(pk=run.pk)
 
 
@@ -157,7 +158,7 @@ def test_streams_that_are_cut_fail_the_streaming_gate_and_the_reason_is_the_cut(
 @pytest.fixture
 def unhurried(bedrock: Probe, monkeypatch: pytest.MonkeyPatch) -> Probe:
     """Throttles do not slow the route down: its pauses are tested elsewhere."""
-    monkeypatch.setattr(runner.worker().limiter, "throttled", lambda *_: None)
+    monkeypatch.setattr(get_worker().limiter, "throttled", lambda *_: None)
     return bedrock
 
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from certification.engine import dispatch, queue, runner
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.worker import get_worker
 from certification.inference import Failure
 from certification.models import Acceptance, AIModel, CertificationRun
 from certification.models.catalogue import load_shipped
@@ -40,8 +41,8 @@ def bedrock(
     probe = Probe(emulator)
     yield probe
     probe.page("/_emulator/scenario", b'{"name": "healthy"}')
-    runner.worker().calls.shutdown()
-    runner.worker().bedrock.close()
+    get_worker().calls.shutdown()
+    get_worker().bedrock.close()
 
 
 def certify(
@@ -51,7 +52,7 @@ def certify(
     run = dispatch.certify(
         dispatch.pairs_of(*found), CertifyOptions(tier=tier, seed=7)
     ).job.runs.get()
-    assert runner.run(run.pk, runner.worker())
+    assert runner.run(run.pk, get_worker())
     return CertificationRun.objects.select_related("model").get(pk=run.pk)
 
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.worker import get_worker
 from certification.models import Acceptance, CertificationJob, TestResult
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -26,7 +27,7 @@ def job(catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch) -> Cert
         CertifyOptions(tier="quick"),
     ).job
     for run in made.runs.all():
-        assert runner.run(run.pk, runner.worker())
+        assert runner.run(run.pk, get_worker())
     return made
 
 

@@ -14,6 +14,7 @@ from django.test import Client
 
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.worker import get_worker
 from certification.models import CertificationRun, OperatorCase
 from certification.reasons import Status
 from certification.suite import registry
@@ -52,7 +53,7 @@ def certify(tier: str = "full") -> CertificationRun:
     run = dispatch.certify(
         dispatch.pairs_of(*found), CertifyOptions(tier=tier, seed=4)
     ).job.runs.get()
-    assert runner.run(run.pk, runner.worker())
+    assert runner.run(run.pk, get_worker())
     return CertificationRun.objects.prefetch_related("results").get(pk=run.pk)
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from datetime import timedelta
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from django.utils.html import escape
 
-from certification.engine import dispatch, parity, queue, runner
+from certification.engine import dispatch, parity, queue, reconcile, runner
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.reconcile import Reconciled
+from certification.engine.worker import get_worker
 from certification.models import (
     CertificationJob,
     CertificationRun,
@@ -30,7 +34,7 @@ def certify(regions: list[str], monkeypatch: pytest.MonkeyPatch) -> Certificatio
         CertifyOptions(tier="full", seed=2),
     ).job
     for run in job.runs.all():
-        assert runner.run(run.pk, runner.worker())
+        assert runner.run(run.pk, get_worker())
     job.refresh_from_db()
     return job
 
@@ -105,3 +109,53 @@ def test_a_region_that_serves_worse_is_judged_again(
     assert RunJudgement.objects.count() == 1
     assert CertificationRun.objects.count() == 2
     assert ModelCertification.objects.get(region="us-east-1").status == Status.CERTIFIED
+
+
+def age(job: CertificationJob) -> None:
+    CertificationJob.objects.filter(pk=job.pk).update(
+        updated_at=timezone.now() - timedelta(minutes=5)
+    )
+
+
+def test_a_job_whose_closing_worker_died_is_compared_by_reconcile(
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = certify(["us-east-1", "us-west-2"], monkeypatch)
+    assert reconcile.reconcile().compared == 0  # the worker that closed it may be at it
+    age(job)
+    assert reconcile.reconcile().compared == 1
+    job.refresh_from_db()
+    assert job.config["comparison"] == {"parity": [], "fingerprints": []}
+    age(job)
+    assert reconcile.reconcile().compared == 0
+
+
+def test_a_comparison_that_fails_is_tried_again_later_and_keeps_nothing_else_waiting(
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = certify(["us-east-1", "us-west-2"], monkeypatch)
+    age(job)
+    with monkeypatch.context() as patch:
+        patch.setattr(parity.parity, "adjust", lambda _found: 1 / 0)
+        assert reconcile.reconcile() == Reconciled()
+    assert reconcile.reconcile().compared == 0  # not at once
+    age(job)
+    assert reconcile.reconcile().compared == 1
+
+
+def test_jobs_without_two_regions_to_compare_are_left_alone(
+    catalogue: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = timezone.now()
+    fields = {"type": "SINGLE_MODEL", "backend": "emulator", "completed_at": now}
+    two = ["us-east-1", "us-west-2"]
+    for tier, status, regions in (
+        ("quick", "COMPLETED", two),
+        ("full", "COMPLETED", two[:1]),
+        ("full", "FAILED", two),
+    ):
+        age(CertificationJob.objects.create(tier=tier, status=status, regions=regions, **fields))
+    old = CertificationJob.objects.create(tier="full", status="COMPLETED", regions=two, **fields)
+    age(old)
+    CertificationJob.objects.filter(pk=old.pk).update(created_at=now - timedelta(days=30))
+    assert reconcile.reconcile().compared == 0

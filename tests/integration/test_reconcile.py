@@ -17,6 +17,7 @@ from django.utils import timezone
 from certification.engine import dispatch, queue, reconcile, runner
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.reconcile import Reconciled
+from certification.engine.worker import get_worker
 from certification.inference import Failure
 from certification.models import (
     Backend,
@@ -237,7 +238,7 @@ def test_a_paused_queue_goes_on_when_the_credentials_work_again(bedrock: Probe) 
     assert (done.paused, done.resumed, done.resent) == (False, 2, 2)
     assert QueuePause.objects.current("emulator") is None
     for run in job.runs.all():
-        assert runner.run(run.pk, runner.worker())
+        assert runner.run(run.pk, get_worker())
     job.refresh_from_db()
     assert (job.status, job.succeeded_runs) == (State.COMPLETED, 2)
 
@@ -276,7 +277,7 @@ def test_clicks_pass_a_paused_queue(bedrock: Probe) -> None:
 
 def test_expired_certifications_lose_their_standing() -> None:
     job = ask((NOVA,))
-    assert runner.run(job.runs.get().pk, runner.worker())
+    assert runner.run(job.runs.get().pk, get_worker())
     ModelCertification.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert reconcile.reconcile().expired == 1
     row = ModelCertification.objects.get()

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.worker import get_worker
 from certification.models import (
     CertificationJob,
     CertificationRun,
@@ -38,7 +39,7 @@ def job(catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch) -> Cert
         CertifyOptions(tier="quick", seed=1),
     ).job
     for run in made.runs.all():
-        assert runner.run(run.pk, runner.worker())
+        assert runner.run(run.pk, get_worker())
     return made
 
 

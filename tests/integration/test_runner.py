@@ -25,9 +25,11 @@ from django.db import (
 
 from certification.bedrock import errors
 from certification.bedrock.client import Bedrock
-from certification.engine import dispatch, evidence, runner
+from certification.engine import calls, dispatch, evidence, runner
+from certification.engine import worker as worker_module
+from certification.engine.calls import Attempt
 from certification.engine.dispatch import CertifyOptions
-from certification.engine.evidence import Attempt
+from certification.engine.worker import Worker, get_worker, reset_worker
 from certification.inference import Reply, Request, Text, Timing, ToolUse, user
 from certification.models import (
     Backend,
@@ -65,13 +67,13 @@ def bedrock(
     """
     load_shipped()
     settings.CERTIFICATION_QUEUE_NAME = "runner-tests"
-    monkeypatch.setattr(runner, "BACKOFF_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(calls, "BACKOFF_S", (0.01, 0.01, 0.01))
     redis.Redis.from_url(settings.REDIS_URL).flushall()
     probe = Probe(emulator)
     yield probe
     probe.page("/_emulator/scenario", b'{"name": "healthy"}')
-    runner.worker().calls.shutdown()
-    runner.worker().bedrock.close()
+    get_worker().calls.shutdown()
+    get_worker().bedrock.close()
 
 
 def ask(model: str = NOVA, region: str = "us-east-1", **options: Any) -> CertificationRun:
@@ -85,7 +87,7 @@ def ask(model: str = NOVA, region: str = "us-east-1", **options: Any) -> Certifi
 def certify(model: str = NOVA, region: str = "us-east-1", **options: Any) -> CertificationRun:
     """A quick run as it ended."""
     run = ask(model, region, **options)
-    assert runner.run(run.pk, runner.worker())
+    assert runner.run(run.pk, get_worker())
     return CertificationRun.objects.select_related("job", "model").get(pk=run.pk)
 
 
@@ -290,7 +292,7 @@ def test_infrastructure_trouble_reaches_no_verdict_and_leaves_the_standing_alone
 ) -> None:
     before = certify()
     # its pauses are tested elsewhere
-    monkeypatch.setattr(runner.worker().limiter, "throttled", lambda *_: None)
+    monkeypatch.setattr(get_worker().limiter, "throttled", lambda *_: None)
     bedrock.scenario(f"[[rule]]\n{trouble}")
     run = certify()
     assert (run.status, run.verdict, run.score, run.error_reason) == (
@@ -311,7 +313,7 @@ def test_infrastructure_trouble_reaches_no_verdict_and_leaves_the_standing_alone
 def test_a_pair_that_was_never_judged_stands_at_pending_after_throttling(
     bedrock: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner.worker().limiter, "throttled", lambda *_: None)
+    monkeypatch.setattr(get_worker().limiter, "throttled", lambda *_: None)
     bedrock.scenario('[[rule]]\nthrottle = "requests"')
     run = certify()
     now = standing(run)
@@ -334,7 +336,7 @@ def test_a_dead_endpoint_is_told_within_seconds_and_recorded_nowhere(
     bedrock: Probe, settings: Any
 ) -> None:
     settings.BEDROCK_ENDPOINT_URL = "http://127.0.0.1:9"
-    runner.reset_worker()
+    reset_worker()
     run = certify()
     assert (run.status, run.verdict, run.error_category) == (
         "FAILED",
@@ -342,7 +344,7 @@ def test_a_dead_endpoint_is_told_within_seconds_and_recorded_nowhere(
         ErrorCategory.NETWORK_ERROR,
     )
     # one call with retries, two more trials of the gate with one attempt
-    assert run.calls == runner.MAX_ATTEMPTS + 2
+    assert run.calls == calls.MAX_ATTEMPTS + 2
     assert run.environment["preflight"]["listed"] is None
     assert standing(run) is None
 
@@ -392,7 +394,7 @@ def test_credentials_that_stop_working_mid_run_throw_away_what_was_seen(bedrock:
 def test_a_sweep_pauses_and_its_run_waits_unharmed(bedrock: Probe) -> None:
     bedrock.scenario("[[rule]]\ninvalid_credentials = true")
     run = ask(priority=Priority.BULK)
-    assert not runner.run(run.pk, runner.worker())
+    assert not runner.run(run.pk, get_worker())
     run.refresh_from_db()
     assert (run.status, run.attempt, run.claimed_by, run.enqueued_at) == (
         State.PENDING,
@@ -415,7 +417,7 @@ def test_a_sweep_pauses_and_its_run_waits_unharmed(bedrock: Probe) -> None:
 def test_a_run_that_was_asked_for_on_another_backend_is_not_taken(bedrock: Probe) -> None:
     run = ask()
     CertificationRun.objects.filter(pk=run.pk).update(backend=Backend.AWS)
-    assert not runner.run(run.pk, runner.worker())
+    assert not runner.run(run.pk, get_worker())
     run.refresh_from_db()
     assert (run.status, run.attempt) == (State.QUEUED, 0)
     assert bedrock.page("/_emulator/stats")["total"] == 0
@@ -437,7 +439,7 @@ def started(run: CertificationRun) -> threading.Thread:
     """The run at work in a thread, as in a worker, with some calls behind it."""
 
     def work() -> None:
-        results.append(runner.run(run.pk, runner.worker()))
+        results.append(runner.run(run.pk, get_worker()))
         connection.close()
 
     results: list[bool] = []
@@ -445,7 +447,7 @@ def started(run: CertificationRun) -> threading.Thread:
     thread.results = results  # type: ignore[attr-defined]
     thread.start()
     deadline = time.monotonic() + 30
-    while not runner.worker().active and time.monotonic() < deadline:
+    while not get_worker().active and time.monotonic() < deadline:
         time.sleep(0.01)
     return thread
 
@@ -453,8 +455,8 @@ def started(run: CertificationRun) -> threading.Thread:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between attempts that only a stop ends, and a quick pulse."""
-    monkeypatch.setattr(runner, "BACKOFF_S", (60.0,))
-    monkeypatch.setattr(runner, "HEARTBEAT_INTERVAL_S", 0.05)
+    monkeypatch.setattr(calls, "BACKOFF_S", (60.0,))
+    monkeypatch.setattr(worker_module, "HEARTBEAT_INTERVAL_S", 0.05)
 
 
 @pytest.mark.parametrize("how", ["cancelled", "taken over"])
@@ -485,12 +487,12 @@ def test_a_drained_worker_hands_its_run_back_and_takes_no_other(
     bedrock.scenario(UNAVAILABLE)
     run = ask()
     thread = started(run)
-    runner.worker().drain()
+    get_worker().drain()
     thread.join(30)
     assert thread.results == [None]  # type: ignore[attr-defined]
     run.refresh_from_db()
     assert (run.status, run.attempt, run.claimed_by) == (State.PENDING, 0, "")
-    assert not runner.run(run.pk, runner.worker())
+    assert not runner.run(run.pk, get_worker())
     run.refresh_from_db()
     assert run.status == State.PENDING
 
@@ -499,7 +501,7 @@ def test_a_run_claimed_while_the_worker_is_told_to_end_stops_too(
     bedrock: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM arrives after the worker looked for it and before the run is watched."""
-    worker = runner.worker()
+    worker = get_worker()
     claim = CertificationRun.objects.claim
 
     def claim_and_drain(*asked: Any) -> Any:
@@ -524,6 +526,7 @@ def test_the_pulse_survives_whatever_the_database_says(
             InterfaceError("closed"),
             InternalError("read-only"),
             DataError("odd"),
+            RuntimeError("can't start new thread"),
         ]
     )
     beat = CertificationRun.objects.heartbeat
@@ -538,11 +541,47 @@ def test_the_pulse_survives_whatever_the_database_says(
     run = ask()
     thread = started(run)
     deadline = time.monotonic() + 30
-    while not runner.worker().last_heartbeat and time.monotonic() < deadline:
+    while not get_worker().last_heartbeat and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert runner.worker().last_heartbeat
+    assert get_worker().last_heartbeat
     run.job.cancel()
     thread.join(30)
+
+
+def test_a_heartbeat_thread_that_ended_is_started_again_with_the_next_run(
+    bedrock: Probe, patient: None
+) -> None:
+    ended = threading.Thread(target=lambda: None)
+    ended.start()
+    ended.join()
+    get_worker()._heartbeat = ended
+    bedrock.scenario(UNAVAILABLE)
+    run = ask()
+    thread = started(run)
+    deadline = time.monotonic() + 30
+    while not get_worker().last_heartbeat and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert get_worker().last_heartbeat
+    run.job.cancel()
+    thread.join(30)
+
+
+def test_a_run_whose_call_threads_never_start_ends_as_our_fault(
+    bedrock: Probe, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be alive for ever otherwise: its heartbeat goes on, so nobody takes it over."""
+    settings.CERTIFICATION_TIMEOUT = 300
+    monkeypatch.setattr(runner, "GRACE_S", 0.2, raising=False)
+    monkeypatch.setattr(get_worker().calls, "submit", lambda *_args: None)
+    run = ask()
+    thread = started(run)
+    thread.join(10)
+    assert not thread.is_alive()
+    run.refresh_from_db()
+    assert (run.status, run.verdict, run.error_reason) == (State.FAILED, "", Reason.DEADLINE)
+    assert "nothing about the model" in run.error_message
+    assert run.job.status == State.FAILED
+    assert standing(run) is None
 
 
 # Evidence
@@ -665,9 +704,9 @@ def test_however_many_threads_ask_first_there_is_one_worker(emulator: str) -> No
     """A second one would have call threads of its own, and SIGTERM would not reach it."""
     concurrent = threading.Barrier(16)
 
-    def ask_for_it() -> runner.Worker:
+    def ask_for_it() -> Worker:
         concurrent.wait()
-        return runner.worker()
+        return get_worker()
 
     with ThreadPoolExecutor(16) as pool:
         assert len({id(f.result()) for f in [pool.submit(ask_for_it) for _ in range(16)]}) == 1

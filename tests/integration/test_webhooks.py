@@ -36,6 +36,7 @@ from hypothesis import strategies as st
 
 from certification import tasks
 from certification.engine import parity, queue, runner, webhooks
+from certification.engine.worker import get_worker
 from certification.inference import Failure
 from certification.lib import safe_http, url_safety
 from certification.models import (
@@ -319,7 +320,7 @@ class TestWhatIsTold:
         monkeypatch.setattr(queue, "publish_job", lambda _job: True)
         subscribe(receiver.url)
         run = ask([model], ["us-east-1"]).runs.get()
-        assert runner.run(run.pk, runner.worker())
+        assert runner.run(run.pk, get_worker())
         assert webhooks.deliver() == 2
         told = {asked.json["event"]: asked.json["data"] for asked in receiver.asked}
         assert told["certification.changed"]["certification"]["status"] == "certified"

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certification.bedrock import errors
-from certification.engine import dispatch, parity, queue, runner
+from certification.engine import calls, dispatch, parity, queue, runner
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.worker import get_worker
 from certification.inference import AnyRequest, Failure, Outcome, Reply, Text, Timing
 from certification.models import CertificationJob, RunJudgement, TestResult
 from certification.reasons import Reason, Status
@@ -185,7 +186,7 @@ def engine(
 ) -> Iterator[Probe]:
     """A deep job runs here, against an emulator that is healthy again afterwards."""
     monkeypatch.setattr(queue, "publish_job", lambda _job: True)
-    monkeypatch.setattr(runner, "BACKOFF_S", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(calls, "BACKOFF_S", (0.01, 0.01, 0.01))
     probe = Probe(emulator)
     yield probe
     probe.scenario("")
@@ -199,7 +200,7 @@ def certify(model: str, regions: list[str], seed: int = 2) -> CertificationJob:
         dispatch.pairs_of(dispatch.find_models([model]), dispatch.find_regions(regions)), options
     ).job
     for run in job.runs.all():
-        assert runner.run(run.pk, runner.worker())
+        assert runner.run(run.pk, get_worker())
     job.refresh_from_db()
     return job
 
@@ -288,7 +289,7 @@ class TestDeepJobs:
     ) -> None:
         """Its five calls meet at a barrier that fewer than five in flight could never pass."""
         barrier, lock, seen = threading.Barrier(5, timeout=20), threading.Lock(), []
-        real = runner._send
+        real = calls.send
         inside = 0
 
         def send(bedrock: Any, region: str, target: str, request: Any, remaining: float) -> Any:
@@ -306,11 +307,11 @@ class TestDeepJobs:
                 with lock:
                     inside -= 1
 
-        monkeypatch.setattr(runner, "_send", send)
+        monkeypatch.setattr(calls, "send", send)
         monkeypatch.setattr(
             registry, "cases", alone(registry.BY_ID["L1"], B1, registry.BY_ID["L2"])
         )
-        assert runner.worker().calls_per_run < 5
+        assert get_worker().calls_per_run < 5
         result = TestResult.objects.get(run__job=certify(MODEL, ["us-east-1"]), case_id="B1")
         assert seen == [5] * 5
         assert result.passes == 5
@@ -319,7 +320,7 @@ class TestDeepJobs:
     def test_a_throttled_burst_says_so_and_blames_no_model(
         self, engine: Probe, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = runner._send
+        real = calls.send
 
         def send(bedrock: Any, region: str, target: str, request: Any, remaining: float) -> Any:
             if "-B1-" in str(request):
@@ -328,7 +329,7 @@ class TestDeepJobs:
                 )
             return real(bedrock, region, target, request, remaining)
 
-        monkeypatch.setattr(runner, "_send", send)
+        monkeypatch.setattr(calls, "send", send)
         monkeypatch.setattr(registry, "cases", alone(B1))
         result = TestResult.objects.get(run__job=certify(MODEL, ["us-east-1"]), case_id="B1")
         assert (result.trials_valid, len(result.trials), result.verdict) == (0, 7, "invalid")

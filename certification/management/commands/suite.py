@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from certification.engine import backend, dispatch, try_case
-from certification.engine.runner import Stopped
+from certification.engine import backend, dispatch, evidence, try_case
+from certification.engine.calls import Unauthenticated
 from certification.management import terminal
 from certification.models import AIModel, OperatorCase, Tier
 from certification.stack import temporary
@@ -112,8 +112,9 @@ class Command(BaseCommand):
             started = time.perf_counter()
             try:
                 seen = try_case.try_case(model, region, case, Ref(seed, case.id, options["trial"]))
-            except Stopped as error:
-                raise CommandError(f"The AWS credentials do not work: {error}") from error
+            except Unauthenticated as error:
+                message = evidence.cut(error.failure.message)
+                raise CommandError(f"The AWS credentials do not work: {message}") from error
         if options["json"]:
             return terminal.say_json(seen)
         out.print(

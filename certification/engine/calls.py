@@ -1,0 +1,233 @@
+"""The calls of one run: which route they take, the rate limit before each, and the only retry loop
+of the system.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import NamedTuple
+
+from certification.bedrock.client import Bedrock
+from certification.bedrock.errors import BedrockError
+from certification.engine.limits import Limiter
+from certification.inference import (
+    AnyRequest,
+    EmbedRequest,
+    Failure,
+    Operation,
+    Outcome,
+    Reply,
+    Text,
+    Timing,
+)
+from certification.reasons import ErrorCategory, Reason
+
+MAX_ATTEMPTS = 4  # of one call
+BACKOFF_S = (0.4, 1.2, 3.0)
+# Refusals of the route, not of the model: the next route may work.
+ROUTE_REFUSALS = frozenset(
+    {
+        Reason.NEEDS_INFERENCE_PROFILE,
+        Reason.NEEDS_PROVISIONED_THROUGHPUT,
+        Reason.NOT_IN_REGION,
+        Reason.UNKNOWN_MODEL,
+        Reason.SCP_DENIED,
+    }
+)
+
+
+class Stopped(Exception):
+    """The run must not go on: it was cancelled, is lost, or is handed back."""
+
+
+class NoVerdict(Exception):
+    """The run ends before anything can be judged: `failure` says why, and `calls` how many calls
+    there were.
+    """
+
+    def __init__(self, failure: Failure, calls: int) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.calls = calls
+
+
+class Unauthenticated(NoVerdict):
+    """Our credentials do not work."""
+
+
+class RouteTarget(NamedTuple):
+    """A model or inference profile that can be called, and of which kind it is."""
+
+    target_id: str
+    kind: str  # a models.RouteKind
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One call as it was sent and its outcome, retries included."""
+
+    request: AnyRequest
+    outcome: Outcome
+    number: int
+    at: str  # ISO 8601, UTC
+    route: str  # the target id that was called
+
+
+class NextStep(Enum):
+    """What to do after a failed attempt."""
+
+    RETRY = "retry"
+    NEXT_ROUTE = "next route"
+    GIVE_UP = "give up"
+    ABORT = "abort the run"
+
+
+def next_step(
+    failure: Failure, failures: int, *, max_attempts: int, has_next_route: bool
+) -> NextStep:
+    """Decide what to do after a failed attempt, the call's `failures`th on this route."""
+    reason = failure.reason
+    if reason.category == ErrorCategory.AUTHENTICATION_ERROR:
+        return NextStep.ABORT
+    if has_next_route and reason in ROUTE_REFUSALS:
+        return NextStep.NEXT_ROUTE
+    # A broken answer is evidence about the model and stays one; only what says nothing about it is
+    # tried again.
+    if reason.retryable and reason.facts.is_infrastructure and failures < max_attempts:
+        return NextStep.RETRY
+    return NextStep.GIVE_UP
+
+
+@dataclass
+class Caller:
+    """Calls one model in one region for one run, from several threads.
+
+    `routes` are tried in order until `route_settled`; `deadline` is on the clock of time.monotonic.
+    `attempts` collects every attempt of the run, `retries` counts the repeated ones.
+    """
+
+    bedrock: Bedrock
+    limiter: Limiter
+    region: str
+    routes: Sequence[RouteTarget]
+    deadline: float
+    stop: threading.Event
+    attempts: list[Attempt] = field(default_factory=list)
+    retries: int = 0
+    route_settled: bool = False
+    endpoint_down: bool = False
+    _position: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def route(self) -> RouteTarget:
+        """The route that calls take now."""
+        return self.routes[self._position]
+
+    def call(
+        self, request: AnyRequest, attempts: list[Attempt], max_attempts: int = MAX_ATTEMPTS
+    ) -> Outcome:
+        """Make one call, again where that may help; its attempts are added to `attempts`.
+
+        Errors come back as Failure. Raises Stopped between attempts, and Unauthenticated.
+        """
+        number, failures = 0, 0
+        while True:
+            if self.stop.is_set():
+                raise Stopped
+            number += 1
+            route = self.route
+            outcome = self.attempt(request, route)
+            attempt = Attempt(request, outcome, number, now(), route.target_id)
+            attempts.append(attempt)
+            with self._lock:
+                self.attempts.append(attempt)
+            if not isinstance(outcome, Failure):
+                self.endpoint_down = False
+                return outcome
+            failures += 1
+            is_network_error = outcome.reason.category == ErrorCategory.NETWORK_ERROR
+            if failures >= MAX_ATTEMPTS and is_network_error:
+                # the run's other calls try once: no minutes are spent on a dead endpoint
+                self.endpoint_down = True
+            step = next_step(
+                outcome,
+                failures,
+                max_attempts=1 if self.endpoint_down else max_attempts,
+                # only the access gate runs while no route is settled
+                has_next_route=not self.route_settled and self._position + 1 < len(self.routes),
+            )
+            if step is NextStep.ABORT:
+                raise Unauthenticated(outcome, len(self.attempts))
+            if step is NextStep.NEXT_ROUTE:
+                self._position += 1
+                failures -= 1  # a refused route is no attempt that failed
+                continue
+            if step is NextStep.GIVE_UP or not self.pause(failures):
+                return outcome
+            with self._lock:
+                self.retries += 1
+
+    def attempt(self, request: AnyRequest, route: RouteTarget) -> Outcome:
+        """Send a request once, as soon as the route's rate limit lets it."""
+        tokens = reserved_tokens(request)
+        if not self.limiter.acquire(self.region, route.target_id, tokens, self.stop, self.deadline):
+            if self.stop.is_set():
+                raise Stopped
+            return Failure(
+                Reason.DEADLINE,
+                "The run's time was over before the route's rate limit allowed another call.",
+                operation=request.operation,
+            )
+        started = time.perf_counter()
+        remaining_s = self.deadline - time.monotonic()
+        try:
+            return send(self.bedrock, self.region, route.target_id, request, remaining_s)
+        except BedrockError as error:
+            if error.category == ErrorCategory.RATE_LIMIT:
+                self.limiter.throttled(self.region, route.target_id)
+            elapsed = Timing((time.perf_counter() - started) * 1000)
+            return error.to_failure(elapsed, getattr(error, "partial", None))
+
+    def pause(self, failures: int) -> bool:
+        """Wait before the next attempt, jittered. False when the deadline or a stop comes first."""
+        seconds = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] * random.uniform(0.5, 1.5)
+        if time.monotonic() + seconds > self.deadline:
+            return False
+        return not self.stop.wait(seconds)
+
+    def texts(self) -> tuple[str, ...]:
+        """Return every text that the model answered so far."""
+        return tuple(a.outcome.text for a in self.attempts if isinstance(a.outcome, Reply))
+
+
+def now() -> str:
+    """Return the time as evidence stores it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat()
+
+
+def send(
+    bedrock: Bedrock, region: str, target_id: str, request: AnyRequest, remaining_s: float
+) -> Outcome:
+    """Send a request through the operation that it asks for. Raises BedrockError."""
+    if isinstance(request, EmbedRequest):
+        return bedrock.embed(region, target_id, request, remaining_s)
+    if request.operation == Operation.STREAM:
+        return bedrock.stream(region, target_id, request, remaining_s)
+    return bedrock.converse(region, target_id, request, remaining_s)
+
+
+def reserved_tokens(request: AnyRequest) -> int:
+    """Return what Bedrock reserves for a call: its input, at about four characters a token, and
+    `maxTokens`.
+    """
+    if isinstance(request, EmbedRequest):
+        return sum(len(text) for text in request.texts) // 4 + 1
+    texts = (len(b.text) for m in request.messages for b in m.content if isinstance(b, Text))
+    return (sum(texts) + len(request.system)) // 4 + 1 + request.max_tokens
