@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, ClassVar, Literal, TypedDict
+from typing import Annotated, Any, ClassVar, TypedDict
 from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -19,15 +19,31 @@ from rest_framework.response import Response
 from certification.api import filters, views
 from certification.api.envelope import not_found_error
 from certification.api.filters import ChoiceListField, Paged
-from certification.api.representations import BackendWord, Pagination, Rating, Verdict
+from certification.api.representations import (
+    BackendName,
+    OneOf,
+    Pagination,
+    RatingName,
+    VerdictName,
+)
 from certification.api.views import View
-from certification.models import AIModel, ModelCertification, ModelKind, Provider, Region, Route
+from certification.models import (
+    AIModel,
+    Lifecycle,
+    ModelCertification,
+    ModelKind,
+    Provider,
+    Region,
+    Route,
+    RouteKind,
+)
+from certification.models.catalogue import RouteSource
 from certification.reasons import Status
 
 MAX_MODELS = 500
-KindWord = Literal["text", "embedding", "image", "video", "speech", "rerank"]
-LifecycleWord = Literal["ACTIVE", "LEGACY", "PREVIEW", "EOL", "UNKNOWN"]
-RouteWord = Literal["ON_DEMAND", "INFERENCE_PROFILE", "PROVISIONED", "MANTLE"]
+KindName = Annotated[str, OneOf(*ModelKind.values)]
+LifecycleName = Annotated[str, OneOf(*Lifecycle.values)]
+RouteKindName = Annotated[str, OneOf(*RouteKind.values)]
 
 
 class ModelFilters(Paged):
@@ -52,7 +68,7 @@ class ModelFilters(Paged):
     limit = serializers.IntegerField(min_value=1, max_value=MAX_MODELS, default=100)
 
 
-class Model(TypedDict):
+class ModelJSON(TypedDict):
     """One model of the catalogue. Prices are in USD per million tokens."""
 
     id: UUID
@@ -60,7 +76,7 @@ class Model(TypedDict):
     name: str
     vendor: str
     providerId: str
-    kind: KindWord
+    kind: KindName
     capabilities: list[str]
     inputModalities: list[str]
     outputModalities: list[str]
@@ -72,7 +88,7 @@ class Model(TypedDict):
     ]
     inputPrice: float | None
     outputPrice: float | None
-    lifecycle: LifecycleWord
+    lifecycle: LifecycleName
     endOfLifeOn: Annotated[str | None, "YYYY-MM-DD."]
     isActive: Annotated[bool, "Only active models are certified in sweeps."]
     regions: Annotated[list[str], "Enabled regions in which the catalogue knows a route."]
@@ -82,7 +98,7 @@ class Model(TypedDict):
 
 
 class ModelPage(TypedDict):
-    models: list[Model]
+    models: list[ModelJSON]
     pagination: Pagination
 
 
@@ -91,34 +107,34 @@ class CatalogueRoute(TypedDict):
 
     region: str
     regionName: str
-    kind: RouteWord
+    kind: RouteKindName
     targetId: Annotated[str, "What to pass as the model id of a call."]
-    source: Literal["catalogue", "sync"]
+    source: Annotated[str, OneOf(*RouteSource.values)]
     lastSeenAt: datetime | None
 
 
-class Standing(TypedDict):
+class RegionCertification(TypedDict):
     """Where the model stands in a region. An expired certification is `not_tested`; its score is
     kept.
     """
 
     region: str
     regionName: str
-    status: Verdict
+    status: VerdictName
     passed: bool
     score: int | None
-    rating: Rating | None
+    rating: RatingName | None
     isExpired: bool
     certifiedAt: datetime | None
     expiresAt: datetime | None
     lastTestedAt: datetime | None
-    backend: BackendWord | None
+    backend: BackendName | None
     runId: UUID | None
 
 
-class ModelDetail(Model):
+class ModelDetail(ModelJSON):
     routes: Annotated[list[CatalogueRoute], "In the order in which they are tried."]
-    certifications: list[Standing]
+    certifications: list[RegionCertification]
 
 
 class ProviderAnswer(TypedDict):
@@ -228,7 +244,7 @@ def _with_regions(rows: Any, now: datetime) -> Any:
     )
 
 
-def model(row: AIModel) -> Model:
+def model(row: AIModel) -> ModelJSON:
     """A model that `_with_regions` read."""
     return {
         "id": row.pk,
@@ -236,7 +252,7 @@ def model(row: AIModel) -> Model:
         "name": row.name,
         "vendor": row.vendor,
         "providerId": row.provider_id,
-        "kind": row.kind,  # type: ignore[typeddict-item]  # constrained by the model
+        "kind": row.kind,
         "capabilities": row.capabilities,
         "inputModalities": row.input_modalities,
         "outputModalities": row.output_modalities,
@@ -246,7 +262,7 @@ def model(row: AIModel) -> Model:
         "dimensions": row.dimensions,
         "inputPrice": None if row.input_price is None else float(row.input_price),
         "outputPrice": None if row.output_price is None else float(row.output_price),
-        "lifecycle": row.lifecycle,  # type: ignore[typeddict-item]
+        "lifecycle": row.lifecycle,
         "endOfLifeOn": _day(row.end_of_life_on),
         "isActive": row.is_active,
         "regions": row.offered_in,  # type: ignore[attr-defined]
@@ -288,30 +304,30 @@ def _routes(rows: Iterable[Route]) -> list[CatalogueRoute]:
         {
             "region": row.region_id,
             "regionName": row.region.name,
-            "kind": row.kind,  # type: ignore[typeddict-item]
+            "kind": row.kind,
             "targetId": row.target_id,
-            "source": row.source,  # type: ignore[typeddict-item]
+            "source": row.source,
             "lastSeenAt": row.last_seen_at,
         }
         for row in rows
     ]
 
 
-def standing(row: ModelCertification, now: datetime) -> Standing:
+def standing(row: ModelCertification, now: datetime) -> RegionCertification:
     """A certification whose region is loaded."""
     status = row.current(now)
     return {
         "region": row.region_id,
         "regionName": row.region.name,
-        "status": status,  # type: ignore[typeddict-item]
+        "status": status,
         "passed": status == Status.CERTIFIED,
         "score": row.score,
-        "rating": row.rating or None,  # type: ignore[typeddict-item]
+        "rating": row.rating or None,
         "isExpired": row.is_expired(now),
         "certifiedAt": row.certified_at,
         "expiresAt": row.expires_at,
         "lastTestedAt": row.last_tested_at,
-        "backend": row.backend or None,  # type: ignore[typeddict-item]
+        "backend": row.backend or None,
         "runId": row.run_id,
     }
 

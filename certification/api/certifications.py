@@ -21,7 +21,7 @@ from certification.api import caching, filters, representations, views
 from certification.api.caching import CacheableResponse
 from certification.api.envelope import not_found_error
 from certification.api.filters import ChoiceListField, Paged
-from certification.api.representations import CertificationDetail, CertificationPage, Pair
+from certification.api.representations import CertificationDetail, CertificationPage, ModelRegion
 from certification.api.views import View
 from certification.models import (
     AIModel,
@@ -163,7 +163,7 @@ def rows_for(asked: Asked, now: datetime) -> ModelCertificationQuerySet:
     return rows
 
 
-def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[Pair]:
+def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[ModelRegion]:
     """These certifications with all that is told of them, in two queries."""
     # first which, then all about them
     page = ModelCertification.objects.filter(pk__in=rows.values("pk")[start:end])
@@ -172,8 +172,8 @@ def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[Pair]:
     return [_pair(row, tallies.get(row.run_id, (0, 0)) if row.run_id else (0, 0)) for row in found]
 
 
-def _pair(row: Any, tally: tuple[int, int]) -> Pair:
-    return Pair(row.model, row.region, row.offered, row.active_run, row, tally)
+def _pair(row: Any, tally: tuple[int, int]) -> ModelRegion:
+    return ModelRegion(row.model, row.region, row.offered, row.active_run, row, tally)
 
 
 def untested_for(asked: Asked) -> QuerySet[Any, Blank]:
@@ -227,10 +227,10 @@ def _first_runs(asked: Asked) -> QuerySet[Any, Blank]:
     )
 
 
-def _blanks(found: Collection[Blank], model: AIModel | None) -> list[Pair]:
+def _blanks(found: Collection[Blank], model: AIModel | None) -> list[ModelRegion]:
     models = {model.pk: model} if model else AIModel.objects.in_bulk({entry[0] for entry in found})
     return [
-        Pair(models[model_id], Region(code=code, name=name), offered, active)
+        ModelRegion(models[model_id], Region(code=code, name=name), offered, active)
         for model_id, code, name, offered, active in found
     ]
 
@@ -269,7 +269,7 @@ class CertificationById(View):
         return Response(detail(find_pair(certification_id), given, timezone.now()))
 
 
-def find_pair(name: str) -> Pair:
+def find_pair(name: str) -> ModelRegion:
     """By a certification's number or `<model>:<region>`. Raises 404 `certification_not_found`."""
     if name.isascii() and name.isdigit():
         found = read(ModelCertification.objects.filter(pk=int(name[:20])), 0, 1)
@@ -285,7 +285,7 @@ def find_pair(name: str) -> Pair:
     return found[0]
 
 
-def _named(model_name: str, region_code: str) -> list[Pair]:
+def _named(model_name: str, region_code: str) -> list[ModelRegion]:
     model = AIModel.objects.named([model_name]).get(model_name)
     region = Region.objects.filter(pk=region_code).first()
     if model is None or region is None:
@@ -294,7 +294,7 @@ def _named(model_name: str, region_code: str) -> list[Pair]:
     return read(rows_for(asked, timezone.now()), 0, 1) or _blanks(untested_for(asked), model)
 
 
-def detail(pair: Pair, given: Mapping[str, Any], now: datetime) -> CertificationDetail:
+def detail(pair: ModelRegion, given: Mapping[str, Any], now: datetime) -> CertificationDetail:
     """Everything about a pair; `given` are checked DetailOptions."""
     runs = CertificationRun.objects.filter(model=pair.model, region=pair.region)
     proof = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Annotated, Any, ClassVar, TypedDict
 from uuid import UUID
 
 from django.utils.translation import gettext as _
@@ -16,7 +16,7 @@ from rest_framework.response import Response
 
 from certification.api import representations, views
 from certification.api.envelope import ApiError, not_found_error
-from certification.api.representations import Job
+from certification.api.representations import JobJSON, OneOf
 from certification.api.views import View
 from certification.engine import dispatch
 from certification.engine.dispatch import MAX_IDEMPOTENCY_KEY, CertifyOptions, DispatchResult
@@ -75,7 +75,7 @@ class Everything(Options):
     )
 
 
-class Pair(TypedDict):
+class PairJSON(TypedDict):
     modelId: str
     region: str
 
@@ -85,7 +85,7 @@ class StartedOne(TypedDict):
     bullJobId: str
     modelId: str
     region: str
-    status: Literal["QUEUED"]
+    status: Annotated[str, OneOf(State.QUEUED)]
 
 
 class StartedSeveral(TypedDict):
@@ -93,22 +93,22 @@ class StartedSeveral(TypedDict):
     totalJobs: int
     modelIds: list[str]
     regions: list[str]
-    status: Literal["QUEUED"]
-    skipped: list[Pair]
+    status: Annotated[str, OneOf(State.QUEUED)]
+    skipped: list[PairJSON]
 
 
 class StartedAll(TypedDict):
     jobId: UUID
     totalJobs: int
     regions: list[str]
-    status: Literal["QUEUED"]
-    skipped: list[Pair]
+    status: Annotated[str, OneOf(State.QUEUED)]
+    skipped: list[PairJSON]
     notOffered: int
 
 
 class Cancelled(TypedDict):
     jobId: UUID
-    status: Literal["CANCELLED"]
+    status: Annotated[str, OneOf(State.CANCELLED)]
     cancelled: int
 
 
@@ -188,7 +188,7 @@ def _refused(error: dispatch.DispatchError) -> ApiError:
     return ApiError(409, error.code, str(error), facts)
 
 
-def _skipped(done: DispatchResult) -> list[Pair]:
+def _skipped(done: DispatchResult) -> list[PairJSON]:
     return [{"modelId": model, "region": region} for model, region in done.skipped]
 
 
@@ -294,7 +294,7 @@ def find_job(job_id: UUID) -> CertificationJob:
 class JobDetail(View):
     error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,), "DELETE": (404, 409)}
 
-    @extend_schema(operation_id="getJob", responses={200: Job}, tags=["certification queue"])
+    @extend_schema(operation_id="getJob", responses={200: JobJSON}, tags=["certification queue"])
     def get(self, request: Request, job_id: UUID) -> Response:
         """A job with its runs, ordered by status, then creation."""
         job = find_job(job_id)
@@ -304,7 +304,7 @@ class JobDetail(View):
             .order_by("created_at", "pk")
         )
         ordered = sorted(rows, key=lambda run: State.values.index(run.status))
-        answer: Job = {
+        answer: JobJSON = {
             **representations.job_summary(job),
             "certifications": representations.runs(ordered),
         }

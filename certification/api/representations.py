@@ -11,37 +11,55 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypedDict, cast
+from typing import Annotated, Any, TypedDict, cast
 from urllib.parse import quote
 from uuid import UUID
 
 from django.utils.translation import gettext as _
 
 from certification.models import (
+    ACTIVE,
     AIModel,
+    Backend,
     CertificationJob,
     CertificationRun,
+    JobType,
     ModelCertification,
+    Priority,
     Region,
+    Role,
+    State,
     TestResult,
+    Tier,
     User,
 )
 from certification.reasons import Reason, Status
 from certification.suite import registry
 
-StateWord = Literal["PENDING", "QUEUED", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]
-Verdict = Literal[
-    "certified",
-    "quality_warning",
-    "failed",
-    "pending",
-    "permission_required",
-    "configuration_required",
-    "not_tested",
+
+class OneOf:
+    """In an annotation: the values that a text may have. The rows' own constraints hold them to it."""
+
+    def __init__(self, *values: str) -> None:
+        self.values = values
+
+
+StateName = Annotated[str, OneOf(*State.values)]
+VerdictName = Annotated[
+    str,
+    OneOf(
+        "certified",
+        "quality_warning",
+        "failed",
+        "pending",
+        "permission_required",
+        "configuration_required",
+        "not_tested",
+    ),
 ]
-Rating = Literal["A", "B", "C", "D", "E", "F"]
-TierWord = Literal["quick", "full", "deep"]
-BackendWord = Literal["aws", "emulator"]
+RatingName = Annotated[str, OneOf(*"ABCDEF")]
+TierName = Annotated[str, OneOf(*Tier.values)]
+BackendName = Annotated[str, OneOf(*Backend.values)]
 
 MAX_TRANSCRIPTS = 500_000  # characters of transcripts in one answer
 
@@ -71,7 +89,7 @@ class RegionName(TypedDict):
     name: str
 
 
-class Fix(TypedDict):
+class FixJSON(TypedDict):
     """What to do about it, and who must."""
 
     text: str
@@ -87,17 +105,17 @@ class ModelName(TypedDict):
     apiModelId: str
 
 
-class Run(TypedDict):
+class RunJSON(TypedDict):
     """One model in one region, as a job ran it."""
 
     id: UUID
     modelId: UUID
     region: str
-    status: StateWord
-    verdict: Verdict | None
+    status: StateName
+    verdict: VerdictName | None
     passed: Annotated[bool | None, "null until the run has ended."]
     score: int | None
-    rating: Rating | None
+    rating: RatingName | None
     route: Annotated[str | None, "What was called: a model id, an inference profile or an ARN."]
     duration: Annotated[int | None, "Milliseconds."]
     startedAt: datetime | None
@@ -105,7 +123,7 @@ class Run(TypedDict):
     errorMessage: Annotated[str | None, "One sentence that says why, whenever `passed` is false."]
     errorCategory: str | None
     errorReason: str | None
-    fix: Fix | None
+    fix: FixJSON | None
     attempts: int
     model: ModelName
 
@@ -116,8 +134,8 @@ class JobSummary(TypedDict):
     """
 
     id: UUID
-    type: Literal["SINGLE_MODEL", "MULTIPLE_MODELS", "ALL_MODELS", "RECERTIFY"]
-    status: StateWord
+    type: Annotated[str, OneOf(*JobType.values)]
+    status: StateName
     regions: list[str]
     modelIds: list[UUID]
     totalModels: int
@@ -125,9 +143,9 @@ class JobSummary(TypedDict):
     successCount: Annotated[int, "Runs with the verdict `certified`."]
     failureCount: Annotated[int, "Every other finished run."]
     progress: Annotated[int, "Per cent, 0-100."]
-    tier: TierWord
-    priority: Literal["interactive", "bulk"]
-    backend: BackendWord
+    tier: TierName
+    priority: Annotated[str, OneOf(*Priority.values)]
+    backend: BackendName
     startedAt: datetime | None
     completedAt: datetime | None
     duration: Annotated[int | None, "Milliseconds; until now while it runs."]
@@ -153,7 +171,7 @@ class Progress(TypedDict):
     """How far a job is: fields of the job by the same names, and its runs per state."""
 
     id: UUID
-    status: StateWord
+    status: StateName
     totalModels: int
     processedModels: int
     successCount: int
@@ -166,16 +184,17 @@ class Progress(TypedDict):
     runs: Counts
 
 
-class Job(JobSummary):
-    certifications: list[Run]
+class JobJSON(JobSummary):
+    certifications: list[RunJSON]
 
 
-def fix(stored: Mapping[str, Any]) -> Fix | None:
+def fix(stored: Mapping[str, Any]) -> FixJSON | None:
     """A stored fix; null where there is none."""
     if not stored.get("text"):
         return None
     return cast(
-        "Fix", {name: stored.get(name, "") for name in ("text", "command", "who", "url", "wait")}
+        "FixJSON",
+        {name: stored.get(name, "") for name in ("text", "command", "who", "url", "wait")},
     )
 
 
@@ -183,8 +202,8 @@ def job_summary(job: CertificationJob) -> JobSummary:
     """A job whose `created_by` is loaded."""
     return {
         "id": job.pk,
-        "type": job.type,  # type: ignore[typeddict-item]  # constrained by the model
-        "status": job.status,  # type: ignore[typeddict-item]
+        "type": job.type,
+        "status": job.status,
         "regions": job.regions,
         "modelIds": job.model_ids,
         "totalModels": job.total_runs,
@@ -192,9 +211,9 @@ def job_summary(job: CertificationJob) -> JobSummary:
         "successCount": job.succeeded_runs,
         "failureCount": job.failed_runs,
         "progress": job.progress,
-        "tier": job.tier,  # type: ignore[typeddict-item]
-        "priority": job.priority,  # type: ignore[typeddict-item]
-        "backend": job.backend,  # type: ignore[typeddict-item]
+        "tier": job.tier,
+        "priority": job.priority,
+        "backend": job.backend,
         "startedAt": job.started_at,
         "completedAt": job.completed_at,
         "duration": None if job.duration is None else round(job.duration.total_seconds() * 1000),
@@ -212,7 +231,7 @@ def progress(job: CertificationJob, counts: Mapping[str, int]) -> Progress:
     """A job with the counts of its runs per state (`CertificationJob.counts`)."""
     return {
         "id": job.pk,
-        "status": job.status,  # type: ignore[typeddict-item]
+        "status": job.status,
         "totalModels": job.total_runs,
         "processedModels": job.processed_runs,
         "successCount": job.succeeded_runs,
@@ -222,7 +241,7 @@ def progress(job: CertificationJob, counts: Mapping[str, int]) -> Progress:
         "startedAt": job.started_at,
         "completedAt": job.completed_at,
         "updatedAt": job.updated_at,
-        "runs": dict(counts),  # type: ignore[typeddict-item]
+        "runs": cast("Counts", dict(counts)),
     }
 
 
@@ -234,7 +253,7 @@ RUN_FIELDS = (
 )  # fmt: skip
 
 
-def run(row: CertificationRun) -> Run:
+def run(row: CertificationRun) -> RunJSON:
     """A run whose model is loaded."""
     ended = row.is_finished
     duration = row.duration
@@ -242,11 +261,11 @@ def run(row: CertificationRun) -> Run:
         "id": row.pk,
         "modelId": row.model_id,
         "region": row.region_id,
-        "status": row.status,  # type: ignore[typeddict-item]
-        "verdict": row.verdict or None,  # type: ignore[typeddict-item]
+        "status": row.status,
+        "verdict": row.verdict or None,
         "passed": row.passed if ended else None,
         "score": row.score,
-        "rating": row.rating or None,  # type: ignore[typeddict-item]
+        "rating": row.rating or None,
         "route": row.route or None,
         "duration": None if duration is None else round(duration.total_seconds() * 1000),
         "startedAt": row.started_at,
@@ -264,14 +283,14 @@ def _why(row: CertificationRun) -> str:
     return row.error_message or _("The run ended without saying why.")
 
 
-def runs(rows: Iterable[CertificationRun]) -> list[Run]:
+def runs(rows: Iterable[CertificationRun]) -> list[RunJSON]:
     return [run(row) for row in rows]
 
 
 class ActiveRun(TypedDict):
     id: UUID
     jobId: UUID
-    status: Literal["PENDING", "QUEUED", "PROCESSING"]
+    status: Annotated[str, OneOf(*ACTIVE)]
 
 
 class Certification(TypedDict):
@@ -288,11 +307,13 @@ class Certification(TypedDict):
     region: str
     regionName: str
     offered: Annotated[bool, "Whether the catalogue knows a route."]
-    status: Annotated[Verdict, "`not_tested` once expired: `previousStatus` then is what it was."]
-    previousStatus: Verdict | None
+    status: Annotated[
+        VerdictName, "`not_tested` once expired: `previousStatus` then is what it was."
+    ]
+    previousStatus: VerdictName | None
     passed: Annotated[bool, "Certified now."]
     score: Annotated[int | None, "0-100; an expired certification keeps it."]
-    rating: Rating | None
+    rating: RatingName | None
     badge: Annotated[str, "Address of the public picture that shows it, on this server."]
     successRate: Annotated[
         float | None, "Per cent of the pair's verdicts so far that were `certified`."
@@ -306,7 +327,7 @@ class Certification(TypedDict):
     errorMessage: Annotated[str | None, "One sentence that says why, whenever `passed` is false."]
     errorCategory: str | None
     errorReason: str | None
-    fix: Fix | None
+    fix: FixJSON | None
     heldBack: Annotated[str | None, "Why a later, worse verdict does not count yet."]
     confirmAfter: Annotated[
         datetime | None, "From when on a second run decides about the one held back."
@@ -315,8 +336,8 @@ class Certification(TypedDict):
     expiresAt: datetime | None
     isExpired: bool
     lastTestedAt: datetime | None
-    tier: TierWord | None
-    backend: BackendWord | None
+    tier: TierName | None
+    backend: BackendName | None
     runId: UUID | None
     jobId: UUID | None
     activeRun: Annotated[ActiveRun | None, "What waits or works for this pair at the moment."]
@@ -332,7 +353,7 @@ class CertificationPage(TypedDict):
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelRegion:
     """A model in a region, with its certification, if any, as `ModelCertificationQuerySet.told`
     reads it.
 
@@ -358,7 +379,7 @@ class Cause(TypedDict):
     operation: str
 
 
-class Trial(TypedDict):
+class TrialJSON(TypedDict):
     """One execution of a case."""
 
     trial: int
@@ -382,21 +403,21 @@ class CaseResult(TypedDict):
     caseId: str
     title: Annotated[str, "'' for a case that the suite no longer has."]
     category: str
-    kind: Literal["gate", "scored", "performance", "information"]
-    verdict: Literal["passed", "failed", "flaky", "invalid", "skipped"]
+    kind: Annotated[str, OneOf("gate", "scored", "performance", "information")]
+    verdict: Annotated[str, OneOf("passed", "failed", "flaky", "invalid", "skipped")]
     sentence: str
     passes: int
     trialsValid: int
     score: Annotated[float | None, "0-1."]
-    trials: list[Trial]
+    trials: list[TrialJSON]
 
 
-class RunDetail(Run):
+class RunDetail(RunJSON):
     """A run with its figures. The four parts of the score are 0-1."""
 
     jobId: UUID
-    tier: TierWord
-    backend: BackendWord
+    tier: TierName
+    backend: BackendName
     routeKind: str | None
     lowerBound: Annotated[float | None, "Of quality: what it surely reaches."]
     quality: float | None
@@ -425,7 +446,7 @@ class CertificationDetail(Certification):
 
     run: RunDetail | None
     results: list[CaseResult]
-    history: list[Run]
+    history: list[RunJSON]
     pagination: Annotated[Pagination, "Of `history`."]
 
 
@@ -434,8 +455,8 @@ def run_detail(row: CertificationRun) -> RunDetail:
     return {
         **run(row),
         "jobId": row.job_id,
-        "tier": row.tier,  # type: ignore[typeddict-item]
-        "backend": row.backend,  # type: ignore[typeddict-item]
+        "tier": row.tier,
+        "backend": row.backend,
         "routeKind": row.route_kind or None,
         "lowerBound": row.lower_bound,
         "quality": row.quality,
@@ -488,8 +509,8 @@ def _result(row: TestResult, trials: Iterable[Mapping[str, Any]], shown: set[int
         "caseId": row.case_id,
         "title": case.title if case else "",
         "category": row.category,
-        "kind": row.kind,  # type: ignore[typeddict-item]
-        "verdict": row.verdict,  # type: ignore[typeddict-item]
+        "kind": row.kind,
+        "verdict": row.verdict,
         "sentence": row.sentence,
         "passes": row.passes,
         "trialsValid": row.trials_valid,
@@ -498,7 +519,7 @@ def _result(row: TestResult, trials: Iterable[Mapping[str, Any]], shown: set[int
     }
 
 
-def _trial(kept: Mapping[str, Any], shown: set[int]) -> Trial:
+def _trial(kept: Mapping[str, Any], shown: set[int]) -> TrialJSON:
     return {
         "trial": kept.get("trial", 0),
         "variant": kept.get("variant"),
@@ -524,7 +545,7 @@ def _cause(kept: Mapping[str, Any]) -> Cause:
     }
 
 
-def certification(pair: Pair, now: datetime) -> Certification:
+def certification(pair: ModelRegion, now: datetime) -> Certification:
     row = pair.row or ModelCertification(model=pair.model, region=pair.region)
     run, model, region = row.run, pair.model, pair.region
     status, expired = row.current(now), row.is_expired(now)
@@ -540,11 +561,11 @@ def certification(pair: Pair, now: datetime) -> Certification:
         "region": region.pk,
         "regionName": region.name,
         "offered": pair.offered,
-        "status": status,  # type: ignore[typeddict-item]  # constrained by the model
-        "previousStatus": row.before(now) or None,  # type: ignore[typeddict-item]
+        "status": status,
+        "previousStatus": row.before(now) or None,
         "passed": passed,
         "score": row.score,
-        "rating": row.rating or None,  # type: ignore[typeddict-item]
+        "rating": row.rating or None,
         "badge": f"/badges/{quote(model.api_model_id, safe=':/')}/{region.pk}.svg",
         "successRate": _rounded(row.success_rate),
         "testsPassed": pair.tally[0],
@@ -563,11 +584,11 @@ def certification(pair: Pair, now: datetime) -> Certification:
         "expiresAt": row.expires_at,
         "isExpired": expired,
         "lastTestedAt": row.last_tested_at,
-        "tier": row.tier or None,  # type: ignore[typeddict-item]
-        "backend": row.backend or None,  # type: ignore[typeddict-item]
+        "tier": row.tier or None,
+        "backend": row.backend or None,
         "runId": row.run_id,
         "jobId": run.job_id if run else None,
-        "activeRun": pair.active_run,  # type: ignore[typeddict-item]
+        "activeRun": cast("ActiveRun | None", pair.active_run),
         "createdAt": row.created_at,
         "updatedAt": row.updated_at,
     }
@@ -582,7 +603,7 @@ def _trouble(row: ModelCertification) -> tuple[str, str, str]:
     return (run.error_reason, run.error_category, run.error_message) if run else ("", "", "")
 
 
-def _standing_in_words(pair: Pair, status: str, expired: bool) -> str:
+def _standing_in_words(pair: ModelRegion, status: str, expired: bool) -> str:
     """A sentence for what no run says."""
     if expired and pair.row:
         return (
@@ -602,7 +623,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-class QueueCounts(TypedDict):
+class QueueCountsJSON(TypedDict):
     """Runs by where they are."""
 
     waiting: int
@@ -614,12 +635,12 @@ class QueueCounts(TypedDict):
 
 
 class JobCount(TypedDict):
-    status: StateWord
+    status: StateName
     count: int
 
 
 class QueueStats(TypedDict):
-    queue: QueueCounts
+    queue: QueueCountsJSON
     database: Annotated[list[JobCount], "Jobs by status."]
     workers: Annotated[int | None, "Seconds old. null when the broker does not answer: see `note`."]
     oldestWaitingSeconds: float
@@ -627,13 +648,13 @@ class QueueStats(TypedDict):
 
 
 class StatusCount(TypedDict):
-    status: Verdict
+    status: VerdictName
     count: int
 
 
 class RegionCount(TypedDict):
     region: str
-    status: Verdict
+    status: VerdictName
     count: int
 
 
@@ -656,7 +677,7 @@ class AwsStatus(TypedDict):
     region: Annotated[str, "Where it was asked."]
     modelsAvailable: int
     accessKeyPreview: Annotated[str | None, "The first four characters of the key."]
-    backend: BackendWord
+    backend: BackendName
     error: Annotated[str | None, "What was said instead of an answer."]
     errorReason: str | None
 
@@ -665,7 +686,7 @@ class Account(TypedDict):
     id: str
     email: str
     name: str
-    role: Literal["", "viewer", "operator", "administrator"]
+    role: Annotated[str, OneOf("", *Role.values)]
 
 
 def account(user: User, role: str | None = None) -> Account:
@@ -674,7 +695,7 @@ def account(user: User, role: str | None = None) -> Account:
         "id": str(user.pk),
         "email": user.email,
         "name": user.name,
-        "role": user.role if role is None else role,  # type: ignore[typeddict-item]
+        "role": user.role if role is None else role,
     }
 
 

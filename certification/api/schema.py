@@ -26,6 +26,7 @@ from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.utils import OpenApiResponse
 
 from certification.api.authentication import ANYBODY, SAFE
+from certification.api.representations import OneOf
 
 if TYPE_CHECKING:
     from certification.api.views import View
@@ -44,7 +45,15 @@ MEANINGS = {
 }
 
 
-class Fail(TypedDict):
+# Names that the schema has had from the start, for types that are called otherwise here.
+COMPONENT_NAMES = {
+    "FailBody": "Fail",
+    "ErrorBody": "Trouble",
+    "RegionCertification": "Standing",
+}
+
+
+class FailBody(TypedDict):
     """A 4xx."""
 
     status: Literal["fail"]
@@ -57,7 +66,7 @@ class Fail(TypedDict):
     ]
 
 
-class Trouble(TypedDict):
+class ErrorBody(TypedDict):
     """A 5xx."""
 
     status: Literal["error"]
@@ -92,7 +101,7 @@ class EnvelopeSchema(AutoSchema):
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         found = super()._get_response_bodies(direction)
         for status in sorted(self._refusals()):
-            form = Trouble if status >= 500 else Fail
+            form = ErrorBody if status >= 500 else FailBody
             said = OpenApiResponse(form, description=MEANINGS[status])
             found.setdefault(
                 str(status), self._get_response_for_code(said, str(status), ["application/json"])
@@ -123,7 +132,13 @@ class EnvelopeSchema(AutoSchema):
         if is_typeddict(kind):
             return self._named(kind)
         if origin is Annotated:
-            return {**self._schema_of(inner[0]), "description": inner[1]}
+            schema = self._schema_of(inner[0])
+            for note in inner[1:]:
+                if isinstance(note, OneOf):
+                    schema = {"type": "string", "enum": [str(value) for value in note.values]}
+                else:
+                    schema = {**schema, "description": note}
+            return schema
         if origin is list:
             return {"type": "array", "items": self._schema_of(inner[0])}
         if origin is dict or kind is dict:
@@ -139,9 +154,8 @@ class EnvelopeSchema(AutoSchema):
 
     def _named(self, kind: Any) -> dict[str, Any]:
         """A reference to the component of a TypedDict, which is registered at its first use."""
-        component = ResolvedComponent(
-            name=kind.__name__, type=ResolvedComponent.SCHEMA, object=kind
-        )
+        name = COMPONENT_NAMES.get(kind.__name__, kind.__name__.removesuffix("JSON"))
+        component = ResolvedComponent(name=name, type=ResolvedComponent.SCHEMA, object=kind)
         if component not in self.registry:
             self.registry.register(component)  # before its fields, which may lead back to it
             hints = get_type_hints(kind, include_extras=True)

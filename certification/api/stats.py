@@ -36,12 +36,11 @@ class QueueStatus(View):
         answer: Stats = {
             "queue": _queue(totals),
             "certificationsByRegion": [
-                {"region": region, "status": status, "count": n}  # type: ignore[typeddict-item]
+                {"region": region, "status": status, "count": n}
                 for (region, status), n in sorted(by_region.items())
             ],
             "certificationsByStatus": [
-                {"status": status, "count": n}  # type: ignore[typeddict-item]
-                for status, n in sorted(by_status.items())
+                {"status": status, "count": n} for status, n in sorted(by_status.items())
             ],
             "recentCertifications": recent(now),
             "successRate24h": totals.success_rate,
@@ -63,8 +62,7 @@ def _queue(totals: queue_stats.Totals) -> QueueStats:
             "paused": counts.paused,
         },
         "database": [
-            {"status": state.value, "count": totals.jobs.get(state, 0)}  # type: ignore[typeddict-item]
-            for state in State
+            {"status": state.value, "count": totals.jobs.get(state, 0)} for state in State
         ],
         "workers": workers,
         "oldestWaitingSeconds": counts.oldest_waiting_s,
@@ -113,7 +111,7 @@ class AwsReach(View):
             "region": status.region,
             "modelsAvailable": status.models,
             "accessKeyPreview": f"{status.key_preview}..." if status.key_preview else None,
-            "backend": status.backend,  # type: ignore[typeddict-item]
+            "backend": status.backend,
             "error": status.error or None,
             "errorReason": status.reason,
         }

@@ -23,8 +23,8 @@ from rest_framework.response import Response
 
 from certification import labels
 from certification.api import filters, views
-from certification.api.catalogue import RouteWord
-from certification.api.representations import BackendWord, Fix, Rating, Verdict, fix
+from certification.api.catalogue import RouteKindName
+from certification.api.representations import BackendName, FixJSON, RatingName, VerdictName, fix
 from certification.api.views import View
 from certification.models import AIModel, Backend, ModelCertification, Region, Route, RouteKind
 from certification.reasons import Status
@@ -52,7 +52,7 @@ class Question(serializers.Serializer[Any]):
 
 
 class CallRoute(TypedDict):
-    kind: RouteWord
+    kind: RouteKindName
     targetId: Annotated[str, "What to pass as the model id of a call."]
 
 
@@ -63,17 +63,17 @@ class Alternative(TypedDict):
     modelName: str
     region: str
     score: int | None
-    rating: Rating | None
+    rating: RatingName | None
     route: CallRoute | None
     validUntil: datetime | None
-    backend: BackendWord | None
+    backend: BackendName | None
 
 
 class Usable(TypedDict):
     """The answer. `usable` only for a certificate that holds; `status` says what there is instead."""
 
     usable: bool
-    status: Verdict
+    status: VerdictName
     model: Annotated[str, "API model id."]
     region: Annotated[
         str | None,
@@ -83,14 +83,14 @@ class Usable(TypedDict):
         CallRoute | None, "What to call. Also told of what is not usable, where a route is known."
     ]
     score: int | None
-    rating: Rating | None
+    rating: RatingName | None
     reason: Annotated[str, "One sentence."]
     errorReason: str | None
-    fix: Fix | None
+    fix: FixJSON | None
     certifiedAt: datetime | None
     validUntil: Annotated[datetime | None, "Ask again after this. null when not usable."]
     backend: Annotated[
-        BackendWord | None, "Where the calls behind this went. `emulator` tells nothing of AWS."
+        BackendName | None, "Where the calls behind this went. `emulator` tells nothing of AWS."
     ]
     alternatives: Annotated[
         list[Alternative], "Best first: AWS before the emulator, then by score. At most 10."
@@ -174,18 +174,18 @@ def answer(asked: Asked) -> Usable:
     others = [row for row in standings if row is not best]
     return {
         "usable": not reason_not_usable,
-        "status": best.current(asked.now) if best else Status.NOT_TESTED,  # type: ignore[typeddict-item]
+        "status": best.current(asked.now) if best else Status.NOT_TESTED,
         "model": asked.model.api_model_id,
         "region": best.region_id if best else asked.region.pk if asked.region else None,
         "route": _route(asked, best),
         "score": best.score if best else None,
-        "rating": (best.rating or None) if best else None,  # type: ignore[typeddict-item]
+        "rating": (best.rating or None) if best else None,
         "reason": reason_not_usable or _success_message(best),
         "errorReason": (best.run.error_reason or None) if best and best.run else None,
         "fix": fix(best.run.fix) if best and best.run else None,
         "certifiedAt": best.certified_at if best else None,
         "validUntil": asked.valid_until(best) if best and not reason_not_usable else None,
-        "backend": (best.backend or None) if best else None,  # type: ignore[typeddict-item]
+        "backend": (best.backend or None) if best else None,
         "alternatives": _alternatives(asked, best, others),
     }
 
@@ -280,7 +280,7 @@ def _proven(row: ModelCertification) -> CallRoute | None:
 
 
 def _call(kind: str, target: str) -> CallRoute:
-    return {"kind": kind, "targetId": target}  # type: ignore[typeddict-item]
+    return {"kind": kind, "targetId": target}
 
 
 def _alternatives(
@@ -320,8 +320,8 @@ def _alternative(asked: Asked, row: ModelCertification) -> Alternative:
         "modelName": row.model.name,
         "region": row.region_id,
         "score": row.score,
-        "rating": row.rating or None,  # type: ignore[typeddict-item]
+        "rating": row.rating or None,
         "route": _proven(row),
         "validUntil": asked.valid_until(row),
-        "backend": row.backend or None,  # type: ignore[typeddict-item]
+        "backend": row.backend or None,
     }
