@@ -35,7 +35,7 @@ RUNNING, STARTING, SILENT, DOWN, EXTERNAL = (
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """One line of `status`. `memory_bytes` is the resident memory of the process and its children."""
+    """One line of `status`. `memory_bytes` is resident memory, that of children included."""
 
     name: str
     state: str
@@ -113,7 +113,7 @@ def status() -> list[ProcessStatus]:
 
 
 def server_status() -> list[ProcessStatus]:
-    """Return the state of PostgreSQL and Valkey; where a URL names another server, only its host."""
+    """Return the state of PostgreSQL and Valkey; of servers that are not ours only the host."""
     servers = {server.name: server for server in embedded.status(Path(settings.MYIA_ROOT))}
     result = []
     for name, is_embedded, url in (

@@ -48,7 +48,7 @@ class Home:
             for k, v in os.environ.items()
             if not k.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_"))
         }
-        free = embedded._free_port(self.first_port())
+        free = embedded.free_port(self.first_port())
         return kept | {
             "MYIA_ROOT": str(self.root),
             "DJANGO_SETTINGS_MODULE": "myia.settings",

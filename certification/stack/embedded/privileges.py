@@ -1,0 +1,154 @@
+"""Run the servers' programs as the right user: PostgreSQL refuses to run as root."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from certification.stack.embedded.errors import EmbeddedError, disk_full
+from certification.stack.embedded.state import home, make_home
+
+# Runs before a server when we are root: becomes another user and, if asked, retains one capability
+# of root: to pass through folders closed to that user (a clone under /root), which spares us from
+# opening them to everybody.
+DROP_PRIVILEGES_SCRIPT = """\
+import ctypes, os, pwd, sys
+uid, capabilities = int(sys.argv[1]), [int(digit) for digit in sys.argv[2]]
+account = pwd.getpwuid(uid)
+try:
+    libc = ctypes.CDLL(None, use_errno=True)
+    # PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP: changing the user retains the capabilities, and
+    # access(2) knows of them
+    if capabilities and libc.prctl(28, 4, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(uid)
+    for capability in capabilities:
+        # _LINUX_CAPABILITY_VERSION_3, this process; effective, permitted, inheritable
+        header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+        sets = (ctypes.c_uint32 * 6)(*(1 << capability,) * 3)
+        # PR_CAP_AMBIENT, RAISE
+        if libc.capset(header, sets) == 0 and libc.prctl(47, 2, capability, 0, 0) == 0:
+            break
+    else:
+        if capabilities:
+            raise OSError(ctypes.get_errno(), "capset")
+    os.execv(sys.argv[3], sys.argv[3:])
+except OSError as error:
+    advice = "run MyIA as a plain user, or set DATABASE_URL and REDIS_URL to servers of your own"
+    sys.exit(f"cannot start as the user {account.pw_name} ({error.strerror}): {advice}")
+"""
+
+
+def account(root: Path) -> pwd.struct_passwd | None:
+    """Return the user that runs the servers when we are root; None when we are not root.
+
+    It is the owner of the data, else of the project, else `nobody`: no account is created on the
+    machine.
+    """
+    if os.geteuid() != 0:
+        return None
+    for path in (home(root) / "postgres" / "data", root):
+        if path.exists() and (uid := path.stat().st_uid) != 0:
+            with contextlib.suppress(KeyError):
+                return pwd.getpwuid(uid)
+    try:
+        return pwd.getpwnam("nobody")
+    except KeyError:
+        raise EmbeddedError(
+            "PostgreSQL does not run as root and this machine has no user `nobody` to run it: "
+            "start MyIA as a plain user, or set DATABASE_URL to a server of your own."
+        ) from None
+
+
+def server_folder(root: Path, name: str) -> Path:
+    """Create `.myia/<name>`, closed to everybody but the user that runs the server; return it."""
+    folder = make_home(root) / name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if user := account(root):
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    elif folder.stat().st_uid != os.geteuid():
+        raise EmbeddedError(
+            f"{folder} belongs to user {folder.stat().st_uid}, not to you: run MyIA as that user, "
+            "or remove the folder (with all its data) as that user."
+        )
+    # a server that cannot even write its log dies silently
+    if shutil.disk_usage(folder).free < 16_000_000:
+        raise EmbeddedError(f"The embedded servers did not start: {disk_full(folder)}")
+    return folder
+
+
+def write_config(root: Path, path: Path, text: str) -> None:
+    """Write a file that only the user of the servers can read."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    if user := account(root):
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def run(root: Path, command: list[str], folder: Path, stdin: str = "") -> tuple[int, str]:
+    """Run a server's program as the right user in `folder`; return its exit code and its output.
+
+    Its output goes to a file and not to a pipe: a server started by it would hold the pipe open.
+    """
+    if user := account(root):
+        capabilities = required_capabilities(user, Path(command[0]), folder)
+        script = [sys.executable, "-I", "-S", "-c", DROP_PRIVILEGES_SCRIPT]
+        command = [*script, str(user.pw_uid), capabilities, *command]
+    # Neither PG* variables nor a locale that is not installed here may reach the servers.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PG", "LC_", "LANG"))
+    }
+    environment |= {"LC_ALL": "C", "TZ": "UTC"}
+    path = home(root) / f"embedded.{os.getpid()}.out"
+    try:
+        with path.open("w+") as output:
+            result = subprocess.run(  # noqa: S603
+                command,
+                input=stdin.encode(),
+                stdout=output,
+                stderr=output,
+                cwd=folder,
+                env=environment,
+                check=False,
+            )
+            output.seek(0)
+            return result.returncode, output.read()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def required_capabilities(user: pwd.struct_passwd, program: Path, folder: Path) -> str:
+    """Return the numbers of the Linux capabilities of which the user needs one, the smallest first;
+    empty when it needs none.
+
+    Raises EmbeddedError where there are no such capabilities to give.
+    """
+
+    def may_enter(path: Path) -> bool:
+        info = path.stat()
+        shift = 6 if info.st_uid == user.pw_uid else 3 if info.st_gid == user.pw_gid else 0
+        return bool(info.st_mode >> shift & 1)
+
+    paths = (program, *program.parents, folder, *folder.parents)
+    closed = [path for path in paths if not may_enter(path)]
+    if not closed:
+        return ""
+    if sys.platform != "linux":
+        raise EmbeddedError(
+            f"PostgreSQL does not run as root, and the user {user.pw_name} cannot enter "
+            f"{closed[-1]}: start MyIA as a plain user, or set DATABASE_URL to a server of your "
+            "own."
+        )
+    # only the second lets a file run that its owner alone may run (umask 077)
+    read_search, override = "2", "1"
+    return override if program in closed else read_search + override
