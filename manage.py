@@ -61,10 +61,10 @@ def _check_database() -> None:
     from django.core.management import CommandError
 
     django.setup()
-    from certification.management import terminal  # needs the settings
+    from certification.management import guard  # needs the settings
 
     try:
-        terminal.check_database()
+        guard.check_database()
     except CommandError as error:
         sys.exit(f"CommandError: {error}")
 

@@ -205,7 +205,7 @@ def test_ctrl_c_in_the_middle_of_a_query_still_cancels_the_job(
 
     monkeypatch.setattr(follow, "follow", slow_follow)
     with pytest.raises(SystemExit) as ended:
-        terminal.follow_job(ours, terminal.console())
+        follow.follow_job(ours, terminal.console())
     assert ended.value.code == 130
     assert "2 runs had not finished" in capsys.readouterr().out
     ours.refresh_from_db()
@@ -279,7 +279,7 @@ def test_list_uncertified_lists_offered_pairs_that_are_not_certified(say: Any) -
     assert {r["status"] for r in rows.values()} == {"failed", "not_tested"}
     everything = json.loads(say("list_uncertified", "--regions", "us-east-1", "--all", "--json"))
     assert len(everything) == len(rows) + 1
-    assert "✘ failed" in say("list_uncertified", "--regions", "us-east-1", "--vendor", "amazon")
+    assert "✕ failed" in say("list_uncertified", "--regions", "us-east-1", "--vendor", "amazon")
 
 
 def test_list_uncertified_knows_its_vendors() -> None:

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from certification.management import terminal
+from certification.management.guard import friendly_errors
 from certification.models import TestResult, WebhookDelivery
 
 MOST_DAYS = 36500
@@ -24,10 +25,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--days", type=int, default=90)
-        parser.add_argument("--dry-run", action="store_true", help="only say what it would do")
+        parser.add_argument("--dry-run", action="store_true", help="only print what it would do")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         if not 1 <= options["days"] <= MOST_DAYS:
             raise CommandError(f"--days lies between 1 and {MOST_DAYS}.")
@@ -38,7 +39,7 @@ class Command(BaseCommand):
             results = TestResult.objects.drop_transcripts(before)
         deliveries = _drop_deliveries(dry_run=options["dry_run"])
         if options["json"]:
-            terminal.say_json(
+            terminal.print_json(
                 {
                     "results": results,
                     "before": before,

@@ -19,6 +19,7 @@ from certification.emulator.__main__ import duration
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
 from certification.management import follow, terminal
+from certification.management.guard import friendly_errors
 from certification.models import CertificationJob, Priority, Region, Tier
 from certification.stack import programs, temporary
 from certification.stack.control import files
@@ -54,7 +55,7 @@ class Command(BaseCommand):
             "--json", action="store_true", help="print the summary as one JSON document"
         )
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.EMBEDDED_POSTGRES:
             raise CommandError(
@@ -118,17 +119,17 @@ class Command(BaseCommand):
                 f"not offered: {result.not_offered}"
             )
             try:
-                return terminal.follow_job(result.job, out, quiet=options["json"])
+                return follow.follow_job(result.job, out, quiet=options["json"])
             except BaseException:
                 # nobody else serves its queue
-                terminal.cancel(result.job, "The demo ended early.")
+                follow.cancel(result.job, "The demo ended early.")
                 raise
 
     def report(self, out: Console, job: CertificationJob, *, as_json: bool) -> None:
         summary = follow.summary(job)
         verdicts = job.verdict_counts()
         if as_json:
-            return terminal.say_json({**summary, "verdicts": verdicts})
+            return terminal.print_json({**summary, "verdicts": verdicts})
         runs = list(job.runs.select_related("model"))
         out.print(terminal.matrix(runs))
         out.print(terminal.legend())

@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 
 from certification.engine import dispatch
 from certification.management import follow, terminal
+from certification.management.guard import friendly_errors
 from certification.models import CertificationJob, Priority, State
 
 PAGE = 100
@@ -45,14 +46,14 @@ class Command(BaseCommand):
         many.add_argument("--page", type=int, default=1, help="20 to a page")
         many.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, options["verb"])(options)
 
     def show(self, options: dict[str, Any]) -> None:
         job = _find(options["id"])
         if options["json"]:
-            return terminal.say_json(follow.summary(job))
+            return terminal.print_json(follow.summary(job))
         out = terminal.console()
         out.print(terminal.jobs_table([job]))
         pages = Paginator(
@@ -90,7 +91,7 @@ class Command(BaseCommand):
                 "backend",
                 "created_at",
             )
-            return terminal.say_json(
+            return terminal.print_json(
                 [{name: getattr(job, name) for name in fields} for job in page]
             )
         out = terminal.console()
@@ -101,12 +102,12 @@ class Command(BaseCommand):
 
     def retry(self, options: dict[str, Any]) -> None:
         job = _find(options["id"])
-        alive = terminal.workers_for(Priority.BULK)
+        alive = follow.workers_for(Priority.BULK)
         done = dispatch.retry(job, cancelled=options["cancelled"])
         if options["json"]:
-            return terminal.say_json(follow.summary(done.job))
+            return terminal.print_json(follow.summary(done.job))
         self.stdout.write(f"Job {done.job.pk}: {terminal.pluralize(done.job.total_runs, 'run')}.")
-        self.stdout.write(terminal.queued_hint(done.job, alive))
+        self.stdout.write(follow.queued_hint(done.job, alive))
         return None
 
     def cancel(self, options: dict[str, Any]) -> None:
@@ -115,7 +116,7 @@ class Command(BaseCommand):
         if cancelled is None:
             raise CommandError(f"Job {job.pk} has already ended: {job.status}.")
         if options["json"]:
-            return terminal.say_json(
+            return terminal.print_json(
                 {"jobId": str(job.pk), "status": State.CANCELLED, "cancelled": cancelled}
             )
         self.stdout.write(

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from certification.engine import dispatch
 from certification.management import terminal
+from certification.management.guard import friendly_errors
 from certification.models import AIModel, ModelCertification, Region
 from certification.reasons import Status
 
@@ -30,17 +31,17 @@ class Command(BaseCommand):
             "--json", action="store_true", help="print every pair as one JSON document"
         )
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         rows = self._rows(options)
         if options["json"]:
-            return terminal.say_json(rows)
+            return terminal.print_json(rows)
         page = Paginator(rows, PAGE).get_page(options["page"])
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("Model", "Region", "Status", "Score", "Last tested"):
             table.add_column(heading, overflow="fold")
         for row in page:
-            symbol, colour = terminal.LOOKS[row["status"]]
+            symbol, colour = terminal.symbol(row["status"])
             status = Text(f"{symbol} {row['status'].replace('_', ' ')}", colour)
             if row["heldBack"]:
                 status.append(f"\n{row['heldBack']}", "dim")

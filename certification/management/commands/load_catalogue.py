@@ -6,14 +6,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from certification.management import terminal
+from certification.management.guard import friendly_errors
 from certification.models.catalogue import load_shipped
 
 
 class Command(BaseCommand):
     help = "Loads the shipped catalogue of models, regions and routes. Repeatable; newer facts and your switches are kept."
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         done = load_shipped()
         self.stdout.write(

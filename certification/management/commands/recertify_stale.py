@@ -11,6 +11,7 @@ from django.utils import timezone
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
 from certification.management import follow, terminal
+from certification.management.guard import friendly_errors
 from certification.models import JobType, ModelCertification, Priority, Region, Tier
 
 MOST_DAYS = 3650
@@ -24,11 +25,11 @@ class Command(BaseCommand):
         parser.add_argument("--regions", nargs="+", default=[], metavar="REGION")
         parser.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
         parser.add_argument(
-            "--dry-run", action="store_true", help="only say what it would do and cost"
+            "--dry-run", action="store_true", help="only print what it would do and cost"
         )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         if not 0 <= options["days"] <= MOST_DAYS:
             raise CommandError(f"--days lies between 0 and {MOST_DAYS}.")
@@ -49,15 +50,15 @@ class Command(BaseCommand):
         }
         started_job, alive = None, None
         if pairs and not options["dry_run"]:
-            alive = terminal.workers_for(Priority.BULK)
+            alive = follow.workers_for(Priority.BULK)
             certify_options = CertifyOptions(tier=options["tier"], config={"days": options["days"]})
             done = dispatch.certify(pairs, certify_options, job_type=JobType.RECERTIFY)
             if options["json"]:
-                return terminal.say_json(follow.summary(done.job))
+                return terminal.print_json(follow.summary(done.job))
             started_job = done.job
             plan["jobId"] = str(done.job.pk)
         if options["json"]:
-            return terminal.say_json(plan)
+            return terminal.print_json(plan)
         if not pairs:
             self.stdout.write("Nothing is stale.")
         else:
@@ -65,5 +66,5 @@ class Command(BaseCommand):
             size = f"{terminal.pluralize(len(pairs), 'run')}, about {terminal.pluralize(estimate.calls, 'call')}"
             self.stdout.write(f"{started}: {size} and {estimate.usd:.4f} USD.")
             if started_job:
-                self.stdout.write(terminal.queued_hint(started_job, alive))
+                self.stdout.write(follow.queued_hint(started_job, alive))
         return None

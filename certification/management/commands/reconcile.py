@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from certification.engine import reconcile
 from certification.management import terminal
+from certification.management.guard import friendly_errors
 
 
 class Command(BaseCommand):
@@ -20,11 +21,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         done = reconcile.reconcile()
         if options["json"]:
-            terminal.say_json(asdict(done))
+            terminal.print_json(asdict(done))
         elif done.busy:
             self.stdout.write("Another reconciliation is at work.")
         else:

@@ -13,6 +13,7 @@ from rich.table import Table
 from certification.engine import rescore
 from certification.engine.rescore import Change
 from certification.management import terminal
+from certification.management.guard import friendly_errors
 from certification.suite import registry
 
 
@@ -36,7 +37,7 @@ class Command(BaseCommand):
         parser.add_argument("--write", action="store_true")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         number = int(registry.POLICY_VERSION.split("-", 1)[0])
         if options["policy"] not in (None, number):
@@ -53,7 +54,7 @@ class Command(BaseCommand):
             changes += judged
         different = [change for change in changes if change.differs]
         if options["json"]:
-            return terminal.say_json(_as_json(changes, different, written=options["write"]))
+            return terminal.print_json(_as_json(changes, different, written=options["write"]))
         out.print(_table(different[:200]))
         incomplete = sum(change.judgement is None for change in changes)
         written = (

@@ -16,6 +16,7 @@ from rich.text import Text
 from certification.engine import backend, dispatch, evidence, try_case
 from certification.engine.calls import Unauthenticated
 from certification.management import terminal
+from certification.management.guard import friendly_errors
 from certification.models import AIModel, OperatorCase, Tier
 from certification.stack import temporary
 from certification.suite import custom, docs_page, registry
@@ -49,7 +50,7 @@ class Command(BaseCommand):
         for verb in (many, one, attempt, cost):
             verb.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, {"try": "attempt"}.get(options["verb"], options["verb"]))(
             options, terminal.console()
@@ -63,7 +64,7 @@ class Command(BaseCommand):
             for case in registry.cases(kind, options["tier"], docs_page.EVERYTHING)
         ]
         if options["json"]:
-            return terminal.say_json(rows)
+            return terminal.print_json(rows)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for heading in ("Case", "Title", "For", "Kind", "Category", "Trials", "Needs"):
             table.add_column(heading)
@@ -90,7 +91,7 @@ class Command(BaseCommand):
         case, seed = _case(options["case"]), _seed(options["seed"])
         shown = try_case.show(case, Ref(seed, case.id, options["trial"]))
         if options["json"]:
-            return terminal.say_json({"case": _facts("", case), "seed": seed, **shown})
+            return terminal.print_json({"case": _facts("", case), "seed": seed, **shown})
         out.print(
             f"[bold]{case.id}[/] {case.title}  ({case.kind}, {case.category}, {case.repeats} trials, seed {seed})"
         )
@@ -116,7 +117,7 @@ class Command(BaseCommand):
                 message = evidence.cut(error.failure.message)
                 raise CommandError(f"The AWS credentials do not work: {message}") from error
         if options["json"]:
-            return terminal.say_json(seen)
+            return terminal.print_json(seen)
         out.print(
             f"[bold]{case.id}[/] {case.title}: {model} in {region}, {backend.name()}, seed {seed}"
         )
@@ -153,7 +154,7 @@ class Command(BaseCommand):
             "usd": usd,
         }
         if options["json"]:
-            return terminal.say_json(figures)
+            return terminal.print_json(figures)
         price = "its price is not known" if usd is None else f"about {usd:.4f} USD"
         out.print(
             f"{model}, {options['tier']} tier, one region: {terminal.pluralize(size.calls, 'call')}, {size.input_tokens} tokens in, "

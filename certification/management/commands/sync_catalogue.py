@@ -12,6 +12,7 @@ from rich.progress import track
 
 from certification.engine import backend, dispatch, sync
 from certification.management import terminal
+from certification.management.guard import friendly_errors
 from certification.models import Region
 from certification.stack import temporary
 
@@ -26,12 +27,10 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--region", nargs="+", default=[], metavar="REGION", dest="regions")
-        parser.add_argument(
-            "--dry-run", action="store_true", help="say what would change, change nothing"
-        )
+        parser.add_argument("--dry-run", action="store_true", help="only print what would change")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
-    @terminal.friendly_errors
+    @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         out = terminal.console(stderr=options["json"])
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
@@ -47,7 +46,7 @@ class Command(BaseCommand):
             listings = list(shown)
         changes = sync.apply(listings, dry_run=options["dry_run"])
         if options["json"]:
-            terminal.say_json(
+            terminal.print_json(
                 {**asdict(changes), "backend": backend.name(), "dry_run": options["dry_run"]}
             )
         else:

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.color import supports_color
 from django.db import OperationalError, connections
 
-from certification.management import terminal
+from certification.management import guard
 from certification.management.commands import status
 from certification.stack import control, embedded, programs, temporary
 from certification.stack.processes import PROJECT, NotReady, Program
@@ -62,7 +62,7 @@ class Command(BaseCommand):
 
     def prepare(self, *, migrate: bool) -> None:
         control.ensure_servers()
-        terminal.check_database()
+        guard.check_database()
         if migrate:
             call_command("migrate", interactive=False, verbosity=0)
             temporary.database(self.write)
