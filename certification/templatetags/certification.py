@@ -1,4 +1,4 @@
-"""Words, signs and figures for templates."""
+"""Labels, symbols and figures for templates. An unknown word is shown as it is."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ register = template.Library()
 
 @register.simple_tag
 def backend_in_use() -> Backend:
-    """Where calls go now: `aws` or `emulator`."""
+    """Return where calls go now: `aws` or `emulator`."""
     return backend.name()
 
 
 @register.filter
 def status_word(status: str) -> str | Promise:
-    """The words for a certification status or a run's verdict; what nobody knows is shown as it is."""
-    look = labels.STATUSES.get(status)
-    return look.label if look else status
+    """Return the label of a certification status or a run's verdict."""
+    sign = labels.STATUSES.get(status)
+    return sign.label if sign else status
 
 
 @register.filter
 def status_symbol(status: str) -> str:
-    look = labels.STATUSES.get(status)
-    return look.symbol if look else "?"
+    sign = labels.STATUSES.get(status)
+    return sign.symbol if sign else "?"
 
 
 @register.filter
 def case_word(verdict: str) -> str | Promise:
-    look = labels.CASE_VERDICTS.get(verdict)
-    return look.label if look else verdict
+    sign = labels.CASE_VERDICTS.get(verdict)
+    return sign.label if sign else verdict
 
 
 @register.filter
 def case_symbol(verdict: str) -> str:
-    look = labels.CASE_VERDICTS.get(verdict)
-    return look.symbol if look else "?"
+    sign = labels.CASE_VERDICTS.get(verdict)
+    return sign.symbol if sign else "?"
 
 
 @register.filter
 def case_title(case_id: str) -> str:
-    """The suite's name for a case; empty for a case that is no longer in it."""
+    """Return the suite's title of a case; empty for a case that is no longer in the suite."""
     case = registry.BY_ID.get(case_id)
     return case.title if case else ""
 
@@ -69,19 +69,19 @@ def category_word(category: str) -> str | Promise:
 
 @register.filter
 def owner_word(reason: str) -> str | Promise:
-    """Who must act on a reason; empty for a reason that nobody knows."""
+    """Return who must act on a reason; empty for an unknown reason."""
     return labels.OWNERS[Reason(reason).facts.owner] if reason in labels.REASONS else ""
 
 
 @register.filter
 def doer_word(who: str) -> str | Promise:
-    """Who can do what a fix says; a word that nobody knows stays."""
+    """Return who can carry out a fix."""
     return labels.DOERS.get(who, who)
 
 
 @register.filter
 def span(duration: timedelta | None) -> str:
-    """A duration as people read it: 4.2 s, 3 min 05 s, 2 h 07 min. Empty for None."""
+    """Format a duration for people: 4.2 s, 3 min 05 s, 2 h 07 min. Empty for None."""
     if duration is None:
         return ""
     seconds = duration.total_seconds()
@@ -96,7 +96,7 @@ def span(duration: timedelta | None) -> str:
 
 @register.filter
 def minutes(seconds: float) -> str:
-    """Seconds as whole minutes in words."""
+    """Format seconds as whole minutes, at least one."""
     whole = max(1, round(seconds / 60))
     return ngettext("%(minutes)d minute", "%(minutes)d minutes", whole) % {"minutes": whole}
 
@@ -108,5 +108,5 @@ def route_word(kind: str) -> str | Promise:
 
 @register.filter
 def web_address(url: object) -> bool:
-    """Whether a stored address may become a link."""
+    """Return whether a stored address may become a link."""
     return str(url).startswith("https://")

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.auth import authenticate
 from django.contrib.auth.forms import AuthenticationForm
 
-LONGEST = 254  # as an address of a user may be
+MAX_EMAIL_LENGTH = 254  # as an address of a user may be
 
 
 class EmailLoginForm(AuthenticationForm):
@@ -17,7 +17,7 @@ class EmailLoginForm(AuthenticationForm):
 
     def clean(self) -> dict[str, Any]:
         email, password = self.cleaned_data.get("username", ""), self.cleaned_data.get("password")
-        email = email.strip().lower()[:LONGEST]  # a character may become two
+        email = email.strip().lower()[:MAX_EMAIL_LENGTH]  # a character may become two
         if email and password:
             self.user_cache = authenticate(self.request, email=email, password=password)
             if self.user_cache is None:

@@ -18,12 +18,12 @@ from django.utils.translation import ngettext
 from certification.models import ACTIVE, CertificationJob, CertificationRun, State, User
 from certification.reasons import Status
 
-JOBS_SHOWN = 6  # running, and as many finished
+JOBS_SHOWN = 6  # of the running jobs, and of the finished ones
 RUNS_PER_PAGE = 50
 
 
 @dataclass(frozen=True)
-class Recent:
+class RecentJobs:
     """The newest running and the last finished jobs."""
 
     running: Sequence[CertificationJob]
@@ -31,32 +31,35 @@ class Recent:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever a run of a job shown has finished."""
-        seen = [
+        """A value that changes when a run of a listed job finishes."""
+        states = [
             (str(job.pk), job.status, job.processed_runs) for job in (*self.running, *self.finished)
         ]
-        return hashlib.blake2s(repr(seen).encode(), digest_size=6).hexdigest()
+        return hashlib.blake2s(repr(states).encode(), digest_size=6).hexdigest()
 
 
-def recent() -> Recent:
-    """Running jobs and the last finished ones, JOBS_SHOWN of each, in one query."""
+def recent() -> RecentJobs:
+    """Return running jobs and the last finished ones, JOBS_SHOWN of each, in one query."""
     position = Window(
         RowNumber(),
         partition_by=[IsNull(F("completed_at"), True)],
         order_by=[F("completed_at").desc(nulls_first=True), F("created_at").desc()],
     )
-    found = CertificationJob.objects.select_related("created_by").annotate(position=position)
-    shown = list(found.filter(position__lte=JOBS_SHOWN).order_by("position"))
-    return Recent(
-        [j for j in shown if j.status in ACTIVE], [j for j in shown if j.status not in ACTIVE]
+    jobs = list(
+        CertificationJob.objects.select_related("created_by")
+        .annotate(position=position)
+        .filter(position__lte=JOBS_SHOWN)
+        .order_by("position")
+    )
+    return RecentJobs(
+        [job for job in jobs if job.status in ACTIVE],
+        [job for job in jobs if job.status not in ACTIVE],
     )
 
 
 @dataclass(frozen=True)
-class Runs:
-    """A job's runs, narrowed and paginated, with the numbers of all of them by status and by
-    verdict.
-    """
+class FilteredRuns:
+    """A page of a job's runs, and the counts of all its runs by status and by verdict."""
 
     page: Page[CertificationRun]
     status: str
@@ -66,7 +69,7 @@ class Runs:
 
     @cached_property
     def status_counts(self) -> list[tuple[str, str, int]]:
-        """(value, words, number) of each status that occurs."""
+        """(value, label, count) of each status that occurs."""
         return [(s.value, str(s.label), self.statuses[s]) for s in State if self.statuses[s]]
 
     @cached_property
@@ -78,27 +81,27 @@ class Runs:
         return self.statuses[State.FAILED]
 
 
-def runs(job: CertificationJob, query: QueryDict) -> Runs:
-    """The runs of a job that the GET parameters `status`, `verdict` and `page` ask for."""
+def filtered_runs(job: CertificationJob, query: QueryDict) -> FilteredRuns:
+    """Return the runs of a job, filtered by the GET parameters `status`, `verdict` and `page`."""
     statuses: Counter[str] = Counter()
     verdicts: Counter[str] = Counter()
     for row in job.runs.order_by().values("status", "verdict").annotate(n=Count("pk")):
         statuses[row["status"]] += row["n"]
         verdicts[row["verdict"]] += row["n"]
     status, verdict = query.get("status", ""), query.get("verdict", "")
-    found = job.runs.select_related("model").order_by(
+    runs = job.runs.select_related("model").order_by(
         "model__vendor", "model__name", "model__api_model_id", "region"
     )
     if status in State.values:
-        found = found.filter(status=status)
+        runs = runs.filter(status=status)
     if verdict in set(Status):
-        found = found.filter(verdict=verdict)
-    page = Paginator(found, RUNS_PER_PAGE).get_page(query.get("page"))
-    return Runs(page, status, verdict, statuses, verdicts)
+        runs = runs.filter(verdict=verdict)
+    page = Paginator(runs, RUNS_PER_PAGE).get_page(query.get("page"))
+    return FilteredRuns(page, status, verdict, statuses, verdicts)
 
 
 def cancelled_sentence(runs: int) -> str:
-    """What a cancelled job's user is told."""
+    """Return the message shown after a job was cancelled."""
     return ngettext(
         "The job was cancelled with %(runs)d unfinished run.",
         "The job was cancelled with %(runs)d unfinished runs.",
@@ -107,5 +110,5 @@ def cancelled_sentence(runs: int) -> str:
 
 
 def user_of(request: HttpRequest) -> User | None:
-    """The person who asks."""
+    """Return the logged-in user; None for an anonymous one."""
     return request.user if isinstance(request.user, User) else None

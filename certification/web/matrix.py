@@ -1,4 +1,4 @@
-"""The model x region matrix: what the page shows, read in three queries and put together in memory.
+"""The model x region matrix page, read in four queries and put together in memory.
 
 A catalogue has a few hundred models and some thirty regions, so everything that is active is read
 and filtered here: that keeps the filters' choices, the counts and the page in one pass.
@@ -7,7 +7,7 @@ and filtered here: that keeps the filters' choices, the counts and the page in o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, lru_cache
@@ -38,12 +38,12 @@ from certification.reasons import Status
 
 MODELS_PER_PAGE = 60
 RUNNING, EXPIRED = "running", "expired"
-STATUS_LOOKS = {**labels.STATUSES, RUNNING: labels.RUNNING, EXPIRED: labels.EXPIRED}
+STATUS_LABELS = {**labels.STATUSES, RUNNING: labels.RUNNING, EXPIRED: labels.EXPIRED}
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What the page is narrowed to; empty members narrow nothing. `status` may also be "running" or
+    """The page's filters; empty members filter nothing. `status` may also be "running" or
     "expired".
     """
 
@@ -55,14 +55,14 @@ class Filters:
 
     @classmethod
     def from_query(cls, query: QueryDict) -> Filters:
-        """The filters in GET parameters; a kind or status that nobody knows is ignored."""
+        """Read the filters from GET parameters; an unknown kind or status is ignored."""
         kind, status = query.get("kind", ""), query.get("status", "")
         return cls(
             search=query.get("q", "").strip()[:200],
             vendor=query.get("vendor", ""),
             region=query.get("region", ""),
             kind=kind if kind in ModelKind.values else "",
-            status=status if status in STATUS_LOOKS else "",
+            status=status if status in STATUS_LABELS else "",
         )
 
     @property
@@ -70,7 +70,7 @@ class Filters:
         return self != Filters()
 
     def matches(self, model: AIModel) -> bool:
-        """Whether a model passes all filters but those on cells."""
+        """Return whether a model passes the filters on models (not those on cells)."""
         text = f"{model.name} {model.api_model_id} {model.vendor}".casefold()
         return (
             all(word in text for word in self.search.casefold().split())
@@ -79,8 +79,8 @@ class Filters:
         )
 
 
-class Standing(NamedTuple):
-    """A ModelCertification as the matrix needs it, in the order of its query."""
+class CertificationRow(NamedTuple):
+    """The columns of a ModelCertification that the matrix needs, in the order of its query."""
 
     model_id: UUID
     region_id: str
@@ -94,13 +94,13 @@ class Standing(NamedTuple):
     held_back: str
 
     def is_expired(self, now: datetime) -> bool:
-        """Past its date, whether or not reconcile has taken the standing away already."""
+        """Return whether it is past its date, whether or not reconcile has expired it already."""
         if self.status == Status.NOT_TESTED:
             return self.expired_at is not None
         return self.expires_at is not None and self.expires_at <= now
 
     @property
-    def shown(self) -> str:
+    def displayed_status(self) -> str:
         """The status to show: an expired one keeps showing what it was."""
         return (
             self.previous_status
@@ -111,9 +111,7 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One model in one region. `kind` names its colour; `status` is "" where the catalogue offers
-    no route.
-    """
+    """One model in one region. `status` is "" where the catalogue has no route."""
 
     region: str
     status: str = ""
@@ -122,12 +120,12 @@ class Cell:
     backend: str = ""
     running: bool = False
     expired: bool = False
-    doubted: bool = False  # a later run said otherwise, and a second one decides
-    aside: bool = False  # does not match the status that the page is narrowed to
+    held_back: bool = False  # a later run disagreed, and a second one will decide
+    dimmed: bool = False  # does not match the status filter
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Under which statuses the cell is counted and found."""
+        """The statuses under which the cell is counted and filtered."""
         state = EXPIRED if self.expired else self.status
         return (state, RUNNING) if self.running else (state,)
 
@@ -136,8 +134,8 @@ class Cell:
         marks = {
             "expired": self.expired,
             "running": self.running,
-            "doubted": self.doubted,
-            "aside": self.aside,
+            "held-back": self.held_back,
+            "dimmed": self.dimmed,
         }
         return " ".join([f"s-{self.status}", *(name for name, is_set in marks.items() if is_set)])
 
@@ -147,34 +145,25 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """The cell in words, for those who do not see colours and signs."""
-        return f"{self.region}: {_in_words(get_language(), self)}"
-
-
-def _in_words(language: str | None, cell: Cell) -> str:
-    return _words(
-        language, cell.status, cell.rating, cell.score, (cell.running, cell.expired, cell.doubted)
-    )
+        """The cell in words, for screen readers."""
+        return f"{self.region}: {describe_cell(get_language(), replace(self, region=''))}"
 
 
 @lru_cache(maxsize=2000)
-def _words(
-    _language: str | None,
-    status: str,
-    rating: str,
-    score: int | None,
-    marks: tuple[bool, bool, bool],
-) -> str:
-    """A page has thousands of cells and few different ones; the language is part of what is kept."""
-    running, expired, doubted = marks
-    parts = [str(labels.STATUSES[status].label)]
-    if expired:
+def describe_cell(_language: str | None, cell: Cell) -> str:
+    """Describe a cell without its region in the active language (cached: a page has thousands of
+    cells, but few different ones).
+    """
+    parts = [str(labels.STATUSES[cell.status].label)]
+    if cell.expired:
         parts = [_("expired, was: %(status)s") % {"status": parts[0]}]
-    if rating:
-        parts.append(_("rating %(rating)s, score %(score)s") % {"rating": rating, "score": score})
-    if doubted:
+    if cell.rating:
+        parts.append(
+            _("rating %(rating)s, score %(score)s") % {"rating": cell.rating, "score": cell.score}
+        )
+    if cell.held_back:
         parts.append(_("a later run was held back"))
-    if running:
+    if cell.running:
         parts.append(str(labels.RUNNING.label))
     return ", ".join(parts)
 
@@ -186,17 +175,17 @@ class Row:
 
     @cached_property
     def base(self) -> str:
-        """The address of the row's cells, to which the region's code is added."""
+        """The URL prefix of the row's cells; the region code follows."""
         return reverse("certification", args=[self.model.pk, "-"]).removesuffix("-/")
 
     def has(self, status: str) -> bool:
         return any(status in cell.keys for cell in self.cells if cell.status)
 
     def narrowed_to(self, status: str) -> Row:
-        """The row with the cells of another status set aside."""
+        """Return the row with the cells of other statuses dimmed."""
         return Row(
             self.model,
-            [cell if status in cell.keys else replace(cell, aside=True) for cell in self.cells],
+            [cell if status in cell.keys else replace(cell, dimmed=True) for cell in self.cells],
         )
 
 
@@ -210,8 +199,8 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What the page shows. `known` counts all active models; `tested` the pairs with a standing,
-    before any filter.
+    """What the page shows. `known` counts all active models and `tested` the pairs that have a
+    certification, both before any filter.
     """
 
     filters: Filters
@@ -234,36 +223,64 @@ class Matrix:
     @property
     def legend(self) -> list[LegendEntry]:
         return [
-            LegendEntry(k, look.symbol, look.label, self.counts[k])
-            for k, look in STATUS_LOOKS.items()
+            LegendEntry(key, sign.symbol, sign.label, self.counts[key])
+            for key, sign in STATUS_LABELS.items()
         ]
 
     @property
     def emulated(self) -> bool:
-        """Whether any row shown has a result from the emulator."""
+        """Return whether any row on the page has a result from the emulator."""
         return any(cell.backend == Backend.EMULATOR for row in self.page for cell in row.cells)
 
 
 def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
-    """The matrix in four queries: models with the regions that offer them, regions, standings,
-    active runs.
+    """Load the matrix in four queries: models with the regions that offer them, certifications,
+    active runs, regions.
     """
-    models = _models()
-    standings = _standings()
+    route_regions = (
+        Route.objects.filter(model=OuterRef("pk")).order_by().values("region_id").distinct()
+    )
+    models = list(
+        AIModel.objects.active()
+        .only("id", "name", "vendor", "api_model_id", "kind", "lifecycle")
+        .annotate(offered_in=ArraySubquery(route_regions))
+    )
+    values = (
+        ModelCertification.objects.filter(model__is_active=True, region__enabled=True)
+        .order_by()
+        .values_list(*CertificationRow._fields)
+    )
+    certifications = {
+        (row.model_id, row.region_id): row for row in map(CertificationRow._make, values)
+    }
     running = set(CertificationRun.objects.active().order_by().values_list("model_id", "region_id"))
-    offered = {(m.pk, code) for m in models for code in m.offered_in}  # type: ignore[attr-defined]
-    used_region_codes = {code for _pk, code in offered} | {s.region_id for s in standings.values()}
-    all_regions = [r for r in Region.objects.enabled() if r.code in used_region_codes]
-    regions = [r for r in all_regions if filters.region in ("", r.code)]
+    offered = {(m.pk, code) for m in models for code in m.offered_in}
 
-    def cells(model: AIModel) -> list[Cell]:
-        pairs = ((model.pk, region.code) for region in regions)
-        return [
-            _cell(pair, standings.get(pair), pair in offered, pair in running, now)
-            for pair in pairs
-        ]
+    used_regions = {code for _pk, code in offered} | {code for _pk, code in certifications}
+    all_regions = [region for region in Region.objects.enabled() if region.code in used_regions]
+    regions = [region for region in all_regions if filters.region in ("", region.code)]
 
-    rows = [Row(model, cells(model)) for model in models if filters.matches(model)]
+    def cell(pair: tuple[UUID, str]) -> Cell:
+        row, is_running = certifications.get(pair), pair in running
+        if row is None:
+            status = Status.NOT_TESTED if pair in offered or is_running else ""
+            return Cell(pair[1], status, running=is_running)
+        return Cell(
+            region=pair[1],
+            status=row.displayed_status or Status.NOT_TESTED,
+            rating=row.rating,
+            score=row.score,
+            backend=row.backend,
+            running=is_running,
+            expired=row.is_expired(now),
+            held_back=bool(row.held_back),
+        )
+
+    rows = [
+        Row(model, [cell((model.pk, region.code)) for region in regions])
+        for model in models
+        if filters.matches(model)
+    ]
     counts = Counter(key for row in rows for cell in row.cells if cell.status for key in cell.keys)
     if filters.status:
         rows = [row.narrowed_to(filters.status) for row in rows if row.has(filters.status)]
@@ -271,45 +288,11 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
         rows = [row for row in rows if any(cell.status for cell in row.cells)]
     return Matrix(
         filters=filters,
-        vendors=_vendors(models),
+        vendors=sorted({model.vendor for model in models}, key=str.casefold),
         all_regions=all_regions,
         regions=regions,
         page=Paginator(rows, MODELS_PER_PAGE).get_page(page),
         counts=counts,
         known=len(models),
-        tested=len(standings),
+        tested=len(certifications),
     )
-
-
-def _models() -> list[AIModel]:
-    regions = Route.objects.filter(model=OuterRef("pk")).order_by().values("region_id").distinct()
-    fields = ("id", "name", "vendor", "api_model_id", "kind", "lifecycle")
-    return list(AIModel.objects.active().only(*fields).annotate(offered_in=ArraySubquery(regions)))
-
-
-def _standings() -> dict[tuple[UUID, str], Standing]:
-    rows = ModelCertification.objects.filter(model__is_active=True, region__enabled=True).order_by()
-    found = (Standing(*values) for values in rows.values_list(*Standing._fields))
-    return {(s.model_id, s.region_id): s for s in found}
-
-
-def _cell(
-    pair: tuple[UUID, str], standing: Standing | None, offered: bool, running: bool, now: datetime
-) -> Cell:
-    region = pair[1]
-    if standing is None:
-        return Cell(region, Status.NOT_TESTED if offered or running else "", running=running)
-    return Cell(
-        region,
-        standing.shown or Status.NOT_TESTED,
-        standing.rating,
-        standing.score,
-        standing.backend,
-        running,
-        standing.is_expired(now),
-        bool(standing.held_back),
-    )
-
-
-def _vendors(models: Iterable[AIModel]) -> list[str]:
-    return sorted({model.vendor for model in models}, key=str.casefold)

@@ -1,4 +1,4 @@
-"""Pages for people: take the arguments, call one thing, show the answer."""
+"""The pages: each view takes its arguments, makes one call and renders the answer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ OPERATE = "certification.change_certificationjob"
 
 
 class Login(LoginView):
-    """The login page. A fragment that lands here because the session ended reloads its page
-    instead.
-    """
+    """The login page. A fragment request that ends here (the session is over) reloads its page."""
 
     authentication_form = EmailLoginForm
 
@@ -46,7 +44,7 @@ def favicon(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def matrix_page(request: HttpRequest) -> HttpResponse:
-    """The model x region matrix, running jobs and what stops them."""
+    """Show the model x region matrix, running jobs and queue pauses."""
     filters = matrix.Filters.from_query(request.GET)
     context = {
         "matrix": matrix.load(filters, request.GET.get("page", 1), timezone.now()),
@@ -59,11 +57,11 @@ def matrix_page(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def jobs_panel(request: HttpRequest) -> HttpResponse:
-    """Running and last finished jobs and open pauses, as the fragment that the matrix page polls."""
-    recent = jobs.recent()
+    """Render running and last finished jobs and open pauses: the fragment the matrix polls."""
+    recent_jobs = jobs.recent()
     pauses = QueuePause.objects.filter(resumed_at__isnull=True)
-    response = render(request, "certification/_jobs.html", {"jobs": recent, "pauses": pauses})
-    if request.GET.get("seen") not in (None, recent.fingerprint):
+    response = render(request, "certification/_jobs.html", {"jobs": recent_jobs, "pauses": pauses})
+    if request.GET.get("seen") not in (None, recent_jobs.fingerprint):
         response["HX-Trigger-After-Swap"] = "results-changed"
     return response
 
@@ -71,7 +69,7 @@ def jobs_panel(request: HttpRequest) -> HttpResponse:
 @require_safe
 @vary_on_headers("HX-Request")
 def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResponse:
-    """Where one model stands in one region and why: a page, or the fragment that the matrix opens."""
+    """Show one model's status in one region and why: a page, or the fragment the matrix opens."""
     model = get_object_or_404(AIModel, pk=model_id)
     context = {
         "detail": certifications.load(model, get_object_or_404(Region, pk=region), timezone.now())
@@ -83,11 +81,11 @@ def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResp
 @require_safe
 @vary_on_headers("HX-Request")
 def job(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """One job with its runs: a page, or the fragment that it polls while the job is running."""
-    found = get_object_or_404(CertificationJob.objects.select_related("created_by"), pk=pk)
+    """Show one job with its runs: a page, or the fragment that it polls while the job runs."""
+    row = get_object_or_404(CertificationJob.objects.select_related("created_by"), pk=pk)
     context = {
-        "job": found,
-        "runs": jobs.runs(found, request.GET),
+        "job": row,
+        "runs": jobs.filtered_runs(row, request.GET),
         "may_operate": request.user.has_perm(OPERATE),
     }
     template = "_job.html" if request.headers.get("HX-Request") else "job.html"
@@ -96,25 +94,25 @@ def job(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @permission_required(OPERATE, raise_exception=True)
 def cancel_job(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """GET asks whether to cancel, POST cancels."""
-    found = get_object_or_404(CertificationJob, pk=pk)
+    """Show the confirmation (GET) or cancel the job (POST)."""
+    row = get_object_or_404(CertificationJob, pk=pk)
     if request.method != "POST":
-        return render(request, "certification/job_cancel.html", {"job": found})
-    cancelled = found.cancel()
-    if cancelled is None:
-        messages.warning(request, _("The job had already ended; nothing was cancelled."))
+        return render(request, "certification/job_cancel.html", {"job": row})
+    cancelled_runs = row.cancel()
+    if cancelled_runs is None:
+        messages.warning(request, _("The job had already finished; nothing was cancelled."))
     else:
-        messages.success(request, jobs.cancelled_sentence(cancelled))
+        messages.success(request, jobs.cancelled_sentence(cancelled_runs))
     return redirect("job", pk=pk)
 
 
 @require_POST
 @permission_required(OPERATE, raise_exception=True)
 def retry_job(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Start a new job for the runs that ended without a verdict and go to it."""
-    found = get_object_or_404(CertificationJob, pk=pk)
+    """Start a new job for the runs that ended without a verdict, and open it."""
+    row = get_object_or_404(CertificationJob, pk=pk)
     try:
-        new = dispatch.retry(found, jobs.user_of(request)).job
+        new = dispatch.retry(row, jobs.user_of(request)).job
     except dispatch.DispatchError as error:
         messages.error(request, str(error))
         return redirect("job", pk=pk)

@@ -1,5 +1,6 @@
 "use strict";
-// Pages work without this file. It polls fragments while the tab is visible, opens cells in a dialog and submits filters.
+// Pages work without this file. It polls fragments while the tab is visible, opens cells in a
+// dialog and submits filters.
 (() => {
   const REFRESH_MS = 9000; // the matrix is large: at most this often
   let tick = 0;
@@ -21,19 +22,27 @@
   }, 3000);
   document.addEventListener("results-changed", () => { stale = true; });
 
-  // A renewed matrix stays where it was scrolled to, with the focus where it was.
+  // A refreshed matrix keeps its scroll position and its focus.
   let place = null;
   document.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.target.id !== "results") return;
     const box = event.detail.target.querySelector(".scroll");
-    const focused = event.detail.target.contains(document.activeElement) ? document.activeElement : null;
-    place = { left: box?.scrollLeft ?? 0, top: box?.scrollTop ?? 0, href: focused?.getAttribute("href") };
+    const active = document.activeElement;
+    const focused = event.detail.target.contains(active) ? active : null;
+    place = {
+      left: box?.scrollLeft ?? 0,
+      top: box?.scrollTop ?? 0,
+      href: focused?.getAttribute("href"),
+    };
   });
   document.addEventListener("htmx:afterSettle", () => {
     if (!place) return;
     const results = document.getElementById("results");
     results?.querySelector(".scroll")?.scrollTo(place.left, place.top);
-    if (place.href) results?.querySelector(`a[href="${CSS.escape(place.href)}"]`)?.focus({ preventScroll: true });
+    if (place.href) {
+      const link = results?.querySelector(`a[href="${CSS.escape(place.href)}"]`);
+      link?.focus({ preventScroll: true });
+    }
     place = null;
   });
 
@@ -41,7 +50,7 @@
     if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
   });
 
-  // A filter left empty does not need to be in the address.
+  // Empty filters are left out of the URL.
   document.addEventListener("submit", (event) => {
     if (!event.target.matches("form.filters")) return;
     for (const field of event.target.elements) if (field.value === "") field.disabled = true;
@@ -50,7 +59,7 @@
     for (const field of document.querySelectorAll("form.filters :disabled")) field.disabled = false;
   });
 
-  // What a screen reader hears, a mouse may read.
+  // Show the label of a cell, written for screen readers, as its tooltip too.
   document.addEventListener("mouseover", (event) => {
     const cell = event.target.closest("table.matrix td a");
     if (cell && !cell.title) cell.title = cell.getAttribute("aria-label");
@@ -67,16 +76,18 @@
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
   });
-  // When the fragment cannot be had, the page of the same address says why.
-  for (const trouble of ["htmx:responseError", "htmx:sendError"]) {
-    document.addEventListener(trouble, (event) => {
+  // When the fragment cannot be loaded, open its page, which says why.
+  for (const failure of ["htmx:responseError", "htmx:sendError"]) {
+    document.addEventListener(failure, (event) => {
       if (event.detail.target === body) window.location = event.detail.pathInfo.requestPath;
     });
   }
 
-  // The list of finished jobs stays as the reader left it when the fragment around it is renewed.
+  // Keep the list of finished jobs open or closed when the fragment around it is refreshed.
   let open = false;
-  document.addEventListener("htmx:beforeSwap", () => { open = document.getElementById("finished-jobs")?.open ?? false; });
+  document.addEventListener("htmx:beforeSwap", () => {
+    open = document.getElementById("finished-jobs")?.open ?? false;
+  });
   document.addEventListener("htmx:afterSettle", () => {
     const list = document.getElementById("finished-jobs");
     if (list) list.open = open;

@@ -168,7 +168,7 @@ def test_a_forbidden_page_says_who_may(as_viewer: Client) -> None:
 def test_the_page_for_our_own_faults_needs_no_database_and_no_user(rf: RequestFactory) -> None:
     response = server_error(rf.get("/"))
     assert response.status_code == 500
-    assert "Something broke" in response.content.decode()
+    assert "Something went wrong" in response.content.decode()
 
 
 @pytest.mark.parametrize(
