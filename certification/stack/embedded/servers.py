@@ -68,7 +68,8 @@ def ensure(
 
     Safe to call from several processes at once. The servers outlive the caller; `stop` ends them.
     Without `durable` a PostgreSQL that is started here waits for no disk, and a crash of the
-    machine may destroy its data: for data that is thrown away, such as that of tests.
+    machine may destroy its data: for data that is thrown away, such as that of tests. What was
+    committed survives a crash of the server alone, as it does in production.
     Call it before the settings are read: when a port was taken meanwhile by another program the
     server moves, and its URL with it. Raises EmbeddedError.
     """
