@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test up down status lint types messages bench lock clean
+.PHONY: help setup setup-dev demo test test-fast up down status lint words types messages bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -27,8 +27,15 @@ setup-dev: $(VENV)/dev.stamp ## install what developing needs too
 demo: $(VENV)/base.stamp ## certify the real catalogue in seven regions on the emulator and print the matrix
 	$(BIN)/python manage.py demo
 
-test: $(VENV)/dev.stamp ## run every test
-	$(BIN)/python -m pytest -q $(TESTS)
+# Tests start some hundred Python processes, which would each compile the project anew without bytecode.
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+PYTEST := $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadgroup --durations 60 --durations-min 1
+
+test: $(VENV)/dev.stamp ## run every test, or those of TESTS="files and options", with two WORKERS
+	$(PYTEST) $(TESTS)
+
+test-fast: $(VENV)/dev.stamp ## unit and API tests that start no processes and no browser
+	$(PYTEST) -m "not processes" tests/unit tests/integration/test_api_*.py
 
 up: $(VENV)/base.stamp ## the whole stack on this machine; Ctrl-C stops it
 	$(BIN)/python manage.py up
@@ -43,6 +50,9 @@ lint: $(VENV)/dev.stamp ## style, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+words: ## names that the glossary replaces
+	$(PYTHON) scripts/glossary.py
 
 types: $(VENV)/dev.stamp ## static types
 	$(BIN)/mypy

@@ -14,20 +14,58 @@ from django.test import Client
 
 from certification.engine import backend
 from certification.engine.worker import reset_worker
-from certification.models import User
+from certification.models import AIModel, Provider, Region, Route, User
 from certification.models.catalogue import load_shipped
 from certification.stack import embedded, processes
+from tests import database
 from tests.processes import QUEUE, LiveStack
 
 
-def pytest_unconfigure() -> None:
-    embedded.stop(django_settings.MYIA_ROOT)
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that start many processes off each other: one worker runs them all, and begins
+    with them because they take longest.
+    """
+    for item in items:
+        if item.get_closest_marker("processes"):
+            item.add_marker(pytest.mark.xdist_group("processes"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers of every process that ran tests, those of one that crashed included."""
+    if not hasattr(config, "workerinput"):
+        root = django_settings.MYIA_ROOT
+        for folder in (root, *root.glob("gw*")):
+            embedded.stop(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers() -> None:
+    """PostgreSQL and Valkey of this process."""
+    root = django_settings.MYIA_ROOT
+    root.mkdir(parents=True, exist_ok=True)
+    expected = embedded.urls(root)
+    assert embedded.ensure(root, durable=False) == expected, "A port was taken: run the tests again"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(servers: None, django_db_setup: None, django_db_blocker: Any) -> None:
+    """The test database with the shipped catalogue, which every test finds as it was shipped."""
+    with django_db_blocker.unblock():
+        load_shipped()
+        database.restore_after_commits(database.Baseline.take())
 
 
 @pytest.fixture
 def catalogue(db: None) -> None:
-    """The shipped catalogue in the database."""
-    load_shipped()
+    """The shipped catalogue, which is always in the database, for tests that need it."""
+
+
+@pytest.fixture
+def empty_catalogue(db: None) -> None:
+    """A database without the shipped catalogue, for tests that bring a little one of their own."""
+    for rows in (Route, AIModel, Region, Provider):
+        rows.objects.all()._raw_delete("default")
 
 
 def _person(role: str) -> User:
@@ -92,7 +130,6 @@ def emulator(emulator_url: str, settings: Any) -> Iterator[str]:
 @pytest.fixture
 def live_stack(transactional_db: None, settings: Any, tmp_path: Path) -> Iterator[LiveStack]:
     """An emulator with some latency, no worker yet, and no job of an earlier test."""
-    load_shipped()
     settings.CERTIFICATION_QUEUE_NAME = QUEUE
     settings.CERTIFICATION_HEARTBEAT_TIMEOUT = 5
     settings.CERTIFICATION_RESEND_AFTER = 1

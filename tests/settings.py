@@ -1,7 +1,9 @@
-"""The project's own settings on PostgreSQL and Valkey servers of the tests' own, which start here
-and end with the tests.
+"""The project's own settings on PostgreSQL and Valkey servers of the tests' own.
 
-MYIA_TEST_ROOT moves them to another folder, so that two test runs can share a machine.
+They live in a folder for each process that runs tests: pub/sub of Valkey and a server that a test
+kills would otherwise be felt by the tests beside it. The fixture `servers` starts them; they end
+with the tests. MYIA_TEST_ROOT moves them to another folder, so that two test runs can share a
+machine.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from certification.stack import embedded
 from tests.paths import PROJECT
 
-ROOT = Path(os.environ.get("MYIA_TEST_ROOT", PROJECT / ".myia" / "test"))
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # "" without pytest-xdist, and in its controller
+ROOT = Path(os.environ.get("MYIA_TEST_ROOT", PROJECT / ".myia" / "test")) / WORKER
 
 for name in list(os.environ):
     # Nothing of the developer's own environment may decide what a test sees.
@@ -32,7 +34,6 @@ os.environ |= {
     "API_CACHE_SECONDS": "0",
 }
 ROOT.mkdir(parents=True, exist_ok=True)
-embedded.ensure(ROOT)
 os.environ["DJANGO_SETTINGS_MODULE"] = "myia.settings"  # for the processes that tests start
 
 from myia.settings import *  # noqa: E402, F403

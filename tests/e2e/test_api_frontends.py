@@ -13,6 +13,8 @@ from certification.models import AIModel, User
 from tests.api import Api
 from tests.processes import PATIENCE_S, LiveStack, wait_until
 
+pytestmark = pytest.mark.processes
+
 NOVA = "amazon.nova-lite-v1:0"
 PASSWORD = "a long password of Ana's"
 

@@ -24,6 +24,8 @@ from certification.stack import embedded, programs
 from certification.stack.processes import Processes
 from tests.paths import PROJECT
 
+pytestmark = pytest.mark.processes
+
 NOVA = "amazon.nova-lite-v1:0"
 QUICK = (NOVA, "--regions", "us-east-1", "--tier", "quick")
 SECRET = {"SECRET_KEY": "a-secret-key-for-tests-" + "x" * 40}

@@ -14,6 +14,8 @@ import pytest
 
 from tests.paths import PROJECT
 
+pytestmark = pytest.mark.processes
+
 READ = ("certifications of a model", "a page of all certifications", "matrix", "badge")
 FIGURES = {
     "throughput": ("wall time over the ideal", "CPU a call"),

@@ -17,6 +17,8 @@ from certification.stack import embedded
 from tests.integration.test_commands_jobs import job
 from tests.paths import PROJECT
 
+pytestmark = pytest.mark.processes
+
 
 def test_the_demo_runs_from_nothing_and_leaves_nothing_running(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)

@@ -17,6 +17,8 @@ import redis
 from certification.stack import embedded
 from tests.paths import PROJECT
 
+pytestmark = pytest.mark.processes
+
 ENSURE = "import sys, pathlib; from certification.stack import embedded; print(embedded.ensure(pathlib.Path(sys.argv[1])))"
 
 

@@ -15,7 +15,6 @@ from certification.engine import calls, dispatch, queue, runner
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
 from certification.models import CertificationRun, ModelCertification, State, TestResult
-from certification.models.catalogue import load_shipped
 from certification.reasons import Reason, Status
 from tests.emulators import Probe
 
@@ -33,7 +32,6 @@ def bedrock(
     """The session's emulator, healthy again afterwards; pauses between attempts are short; no
     worker but this test.
     """
-    load_shipped()
     monkeypatch.setattr(queue, "publish_job", lambda _job: True)
     monkeypatch.setattr(calls, "BACKOFF_S", (0.0,))
     redis.Redis.from_url(settings.REDIS_URL).flushall()

@@ -15,7 +15,6 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from pytest_django.live_server_helper import LiveServer
 
 from certification.models import AIModel, User
-from certification.models.catalogue import load_shipped
 from certification.reasons import Reason, Status
 from tests.factories import ask, certify, finish
 
@@ -33,10 +32,13 @@ FLAGS = [
 ]  # fmt: skip
 PASSWORD = "a-long-test-password"
 
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists(),
-    reason="no Chromium here: install chromium or google-chrome to run browser tests",
-)
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        not Path(CHROMIUM).exists() and "MYIA_REQUIRE_BROWSER" not in os.environ,
+        reason="no Chromium here: install chromium or google-chrome to run browser tests",
+    ),
+]
 
 
 @pytest.fixture
@@ -110,7 +112,6 @@ def _note(visitor: Visitor, message: ConsoleMessage) -> None:
 @pytest.fixture
 def model(live_server: LiveServer) -> AIModel:
     """A model that is certified in one region, refused in another and running in a third."""
-    load_shipped()
     for role in ("viewer", "operator", "administrator"):
         User.objects.create_user(
             f"{role}@example.org", PASSWORD, role=role, is_staff=role != "viewer"

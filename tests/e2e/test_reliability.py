@@ -39,6 +39,8 @@ from certification.stack import embedded
 from certification.suite import registry
 from tests.processes import LiveStack, wait_until
 
+pytestmark = pytest.mark.processes
+
 MODELS = ("amazon.nova-lite-v1:0", "amazon.nova-micro-v1:0", "openai.gpt-oss-20b-1:0")
 REGIONS = ("us-east-1", "us-west-2", "eu-central-1", "ap-northeast-1")
 

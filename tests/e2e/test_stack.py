@@ -22,6 +22,8 @@ from certification.stack.processes import Program
 from certification.stack.supervisor import Files, ProcessRecord, Supervisor
 from tests.paths import PROJECT
 
+pytestmark = pytest.mark.processes
+
 OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('ready'); signal.pause()"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready')\nwhile True: signal.pause()"
 

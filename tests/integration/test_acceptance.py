@@ -17,7 +17,6 @@ from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
 from certification.inference import Failure
 from certification.models import Acceptance, AIModel, CertificationRun
-from certification.models.catalogue import load_shipped
 from certification.reasons import Reason, Status
 from certification.suite import registry
 from certification.suite.case import ProbeCache, Ref, execute
@@ -35,7 +34,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def bedrock(
     transactional_db: None, emulator: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Probe]:
-    load_shipped()
     monkeypatch.setattr(queue, "publish_job", lambda _job: True)
     redis.Redis.from_url(settings.REDIS_URL).flushall()
     probe = Probe(emulator)

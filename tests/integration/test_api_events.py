@@ -26,13 +26,12 @@ from certification.models import (
     RevokedToken,
     User,
 )
-from certification.models.catalogue import load_shipped
 from certification.reasons import Reason, Status
 from tests.api import Api
 from tests.factories import ask, finish
 from tests.streams import Event, Listener, Web
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 REGIONS = ("us-east-1", "us-west-2")
 NOBODY = uuid.UUID(int=0)
@@ -72,7 +71,6 @@ def web(start: Callable[..., Web]) -> Web:
 
 @pytest.fixture
 def job(operator: User) -> CertificationJob:
-    load_shipped()
     return ask(
         AIModel.objects.filter(api_model_id__startswith="amazon.nova-")[:2], REGIONS, operator
     )

@@ -225,9 +225,6 @@ def test_the_same_key_gives_the_same_job(api: Api, administrator: User) -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("key", ["", "sweep-7"])
 def test_two_identical_requests_at_once_create_one_job(operator: User, key: str) -> None:
-    from certification.models.catalogue import load_shipped  # noqa: PLC0415
-
-    load_shipped()
     ready, answers = threading.Barrier(4), []
 
     def send() -> None:

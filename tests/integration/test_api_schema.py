@@ -98,7 +98,7 @@ def test_every_call_answers_as_described(
 
 
 @pytest.fixture
-def stocked(db: None) -> Iterator[None]:
+def stocked(empty_catalogue: None) -> Iterator[None]:
     """A little catalogue, on one connection: a served request would close it, and the test's
     transaction with it.
     """

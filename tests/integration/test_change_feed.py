@@ -19,7 +19,6 @@ from django.db import connection, transaction
 
 from certification.lib import pubsub
 from certification.models import AIModel, CertificationJob, CertificationRun, State
-from certification.models.catalogue import load_shipped
 from certification.models.change_feed import Cursor, changes
 from certification.reasons import Reason
 from tests.factories import ask
@@ -32,7 +31,6 @@ REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 
 @pytest.fixture
 def job() -> CertificationJob:
-    load_shipped()
     return ask(AIModel.objects.filter(api_model_id__startswith="amazon.nova-")[:4], REGIONS)
 
 

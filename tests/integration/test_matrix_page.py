@@ -38,7 +38,7 @@ SESSION_AND_USER = 2
 
 
 @pytest.fixture
-def world(db: None) -> dict[str, AIModel]:
+def world(empty_catalogue: None) -> dict[str, AIModel]:
     """Three models of two vendors; two regions offer something, a third nothing, a fourth is
     disabled.
     """
@@ -91,7 +91,9 @@ class TestMatrix:
     def test_it_wants_a_login(self, client: Client) -> None:
         assert client.get("/").headers["Location"] == "/login/?next=/"
 
-    def test_an_empty_catalogue_says_what_to_do(self, as_viewer: Client) -> None:
+    def test_an_empty_catalogue_says_what_to_do(
+        self, as_viewer: Client, empty_catalogue: None
+    ) -> None:
         assert "manage.py load_catalogue" in body(as_viewer)
 
     def test_an_untested_catalogue_says_what_to_do(

@@ -29,7 +29,6 @@ from certification.models import (
     RunOutcome,
     State,
 )
-from certification.models.catalogue import load_shipped
 from certification.reasons import Reason, Status
 from tests import factories
 from tests.emulators import MICRO, Probe
@@ -43,7 +42,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def bedrock(transactional_db: None, emulator: str, settings: Any) -> Iterator[Probe]:
     """The session's emulator, healthy again afterwards, and an empty Redis."""
-    load_shipped()
     settings.CERTIFICATION_QUEUE_NAME = "reconcile-tests"
     redis.Redis.from_url(settings.REDIS_URL).flushall()
     probe = Probe(emulator)

@@ -43,7 +43,6 @@ from certification.models import (
     State,
     TestResult,
 )
-from certification.models.catalogue import load_shipped
 from certification.reasons import ErrorCategory, Reason, Status
 from certification.suite import registry
 from certification.suite.case import Grade, Ref
@@ -65,7 +64,6 @@ def bedrock(
     """The session's emulator, healthy again afterwards; pauses between attempts are short; no route
     is slowed down.
     """
-    load_shipped()
     settings.CERTIFICATION_QUEUE_NAME = "runner-tests"
     monkeypatch.setattr(calls, "BACKOFF_S", (0.01, 0.01, 0.01))
     redis.Redis.from_url(settings.REDIS_URL).flushall()
