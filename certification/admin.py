@@ -1,5 +1,5 @@
-"""The Django admin: the catalogue and users are edited here; jobs, runs and results are read, and
-acted on by the same verbs.
+"""The Django admin: edit the catalogue and users; read jobs, runs and results. Actions call the
+same functions as the API.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ from certification.models import (
 
 admin.site.site_header = _("MyIA Certification: admin")
 admin.site.site_title = "MyIA Certification"
-admin.site.index_title = _("Everything there is")
+admin.site.index_title = _("Site administration")
+admin.site.empty_value_display = "–"
 
 
 def as_evidence(value: Any) -> SafeString:
-    """JSON as text that people can read, escaped."""
+    """Return JSON as indented, escaped text."""
     return format_html(
         '<pre class="evidence">{}</pre>',
         json.dumps(value, indent=2, ensure_ascii=False, default=str),
@@ -61,24 +62,24 @@ def as_evidence(value: Any) -> SafeString:
 
 
 def status_words(status: str) -> str:
-    look = labels.STATUSES.get(status)
-    return f"{look.symbol} {look.label}" if look else status
+    sign = labels.STATUSES.get(status)
+    return f"{sign.symbol} {sign.label}" if sign else status
 
 
 class LabelledChoicesFilter(admin.ChoicesFieldListFilter):
-    """A filter whose choices are the words that people are shown."""
+    """A filter whose choices carry the labels of the pages."""
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        looks = {
-            str(status).replace("_", " "): look.label for status, look in labels.STATUSES.items()
+        statuses = {
+            str(status).replace("_", " "): sign.label for status, sign in labels.STATUSES.items()
         }
-        shown = {**looks, **labels.CATEGORIES}
+        words = {**statuses, **labels.CATEGORIES}
         for choice in super().choices(changelist):
-            yield {**choice, "display": shown.get(str(choice["display"]), choice["display"])}
+            yield {**choice, "display": words.get(str(choice["display"]), choice["display"])}
 
 
 class ReadOnly:
-    """Rows that the engine writes: nobody adds, changes or deletes them by hand."""
+    """For rows that the engine writes: no adding, changing or deleting by hand."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -91,7 +92,7 @@ class ReadOnly:
 
 
 class CatalogueAdmin(admin.ModelAdmin):
-    """What the API's kept answers are made of: whatever is saved or deleted here outdates them."""
+    """Rows that cached API responses are made of: saving or deleting one invalidates the cache."""
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
@@ -112,7 +113,7 @@ class EmailUserCreationForm(AdminUserCreationForm):
         fields = ("email", "name", "groups", "is_staff")
 
     def clean_email(self) -> str:
-        return _free_email(self.cleaned_data["email"])
+        return unused_email(self.cleaned_data["email"])
 
 
 class EmailUserChangeForm(UserChangeForm):
@@ -121,11 +122,11 @@ class EmailUserChangeForm(UserChangeForm):
         fields = "__all__"
 
     def clean_email(self) -> str:
-        return _free_email(self.cleaned_data["email"], self.instance.pk or 0)
+        return unused_email(self.cleaned_data["email"], self.instance.pk or 0)
 
 
-def _free_email(email: str, own: int = 0) -> str:
-    """The address in lower case, as it is stored; ValidationError when another user has it."""
+def unused_email(email: str, own: int = 0) -> str:
+    """Return the address in lower case, as it is stored. Raises ValidationError when taken."""
     email = email.strip().lower()
     if User.objects.filter(email__iexact=email).exclude(pk=own).exists():
         raise forms.ValidationError(_("Another user has this e-mail address."), code="taken")
@@ -146,7 +147,7 @@ class UserAdmin(DjangoUserAdmin):
     fieldsets = (
         (None, {"fields": ("email", "password", "name")}),
         (
-            _("What the user may do"),
+            _("Permissions"),
             {"fields": ("groups", "is_staff", "is_active", "is_superuser", "user_permissions")},
         ),
         (_("Dates"), {"fields": ("last_login", "date_joined")}),
@@ -177,21 +178,21 @@ class UserAdmin(DjangoUserAdmin):
         return str(Role(user.role).label) if user.role else ""
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
-        """Only superusers make superusers."""
+        """Only a superuser may make others superusers."""
         fields = tuple(super().get_readonly_fields(request, obj))
         return (
             fields if request.user.is_superuser else (*fields, "is_superuser", "user_permissions")
         )
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return super().has_change_permission(request, obj) and self._within_reach(request, obj)
+        return super().has_change_permission(request, obj) and self.may_edit(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        return super().has_delete_permission(request, obj) and self._within_reach(request, obj)
+        return super().has_delete_permission(request, obj) and self.may_edit(request, obj)
 
     @staticmethod
-    def _within_reach(request: HttpRequest, obj: User | None) -> bool:
-        """A superuser's account (and password) is changed by superusers only."""
+    def may_edit(request: HttpRequest, obj: User | None) -> bool:
+        """Only superusers change a superuser's account (and password)."""
         return obj is None or not obj.is_superuser or request.user.is_superuser
 
 
@@ -223,13 +224,13 @@ class RegionAdmin(CatalogueAdmin):
 
     @admin.action(description=_("Enable the selected regions"), permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[Region]) -> None:
-        self._say(request, queryset.update(enabled=True))
+        self.report_changed(request, queryset.update(enabled=True))
 
     @admin.action(description=_("Disable the selected regions"), permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[Region]) -> None:
-        self._say(request, queryset.update(enabled=False))
+        self.report_changed(request, queryset.update(enabled=False))
 
-    def _say(self, request: HttpRequest, changed: int) -> None:
+    def report_changed(self, request: HttpRequest, changed: int) -> None:
         shared_cache.invalidate()
         text = ngettext("%(n)d region changed.", "%(n)d regions changed.", changed) % {"n": changed}
         self.message_user(request, text, messages.SUCCESS)
@@ -282,7 +283,7 @@ class AIModelAdmin(CatalogueAdmin):
 
     @admin.action(description=_("Certify in all their regions (quick)"), permissions=["certify"])
     def certify_quickly(self, request: HttpRequest, queryset: QuerySet[AIModel]) -> None:
-        """Every selected model in each enabled region where it has a route."""
+        """Certify every selected model in each enabled region where it has a route."""
         routes = Route.objects.filter(
             model__in=queryset.order_by().values("pk"), region__enabled=True
         )
@@ -291,30 +292,30 @@ class AIModelAdmin(CatalogueAdmin):
                 (route.model, route.region) for route in routes.select_related("model", "region")
             )
         )
-        options = dispatch.CertifyOptions(tier=Tier.QUICK, by=_person(request))
+        options = dispatch.CertifyOptions(tier=Tier.QUICK, by=current_user(request))
         try:
-            done = dispatch.certify(pairs, options)
+            result = dispatch.certify(pairs, options)
         except dispatch.DispatchError as error:
             self.message_user(request, str(error), messages.ERROR)
             return
-        _notify_started(self, request, done)
+        report_job_started(self, request, result)
 
 
-def _person(request: HttpRequest) -> User | None:
+def current_user(request: HttpRequest) -> User | None:
     return request.user if isinstance(request.user, User) else None
 
 
-def _notify_started(
-    where: admin.ModelAdmin, request: HttpRequest, done: dispatch.DispatchResult
+def report_job_started(
+    model_admin: admin.ModelAdmin, request: HttpRequest, result: dispatch.DispatchResult
 ) -> None:
-    """A message that links to the job."""
-    address = reverse("job", args=[done.job.pk])
-    n = done.job.total_runs
+    """Show a message that links to the job."""
+    address = reverse("job", args=[result.job.pk])
+    n = result.job.total_runs
     text = ngettext(
         "A job with %(n)d run was started:", "A job with %(n)d runs was started:", n
     ) % {"n": n}
-    where.message_user(
-        request, format_html('{} <a href="{}">{}</a>', text, address, done.job), messages.SUCCESS
+    model_admin.message_user(
+        request, format_html('{} <a href="{}">{}</a>', text, address, result.job), messages.SUCCESS
     )
 
 
@@ -375,7 +376,7 @@ class CertificationJobAdmin(ReadOnly, admin.ModelAdmin):
     def retry(self, request: HttpRequest, queryset: QuerySet[CertificationJob]) -> None:
         for job in queryset:
             try:
-                _notify_started(self, request, dispatch.retry(job, _person(request)))
+                report_job_started(self, request, dispatch.retry(job, current_user(request)))
             except dispatch.DispatchError as error:
                 self.message_user(request, f"{job}: {error}", messages.ERROR)
 
@@ -394,8 +395,16 @@ class TestResultInline(ReadOnly, admin.TabularInline):
 @admin.register(CertificationRun)
 class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
-        "model", "region", "verdict_words", "rating", "score", "reason", "status", "backend", "created_at",
-    )  # fmt: skip
+        "model",
+        "region",
+        "verdict_words",
+        "rating",
+        "score",
+        "reason",
+        "status",
+        "backend",
+        "created_at",
+    )
     list_filter = (
         "status",
         ("verdict", LabelledChoicesFilter),
@@ -417,18 +426,64 @@ class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     fieldsets = (
-        (None, {"fields": ("job", "model", "region", "status", "verdict_words", "rating", "score", "backend", "tier")}),
-        (_("Why"), {"fields": ("reason", "error_message", "error_code", "request_id", "fix_shown")}),
-        (_("Scores"), {"fields": ("lower_bound", "quality", "contract", "performance", "reliability")}),
-        (_("Speed and cost"), {"fields": (
-            "ttft_ms", "latency_p50_ms", "output_tps", "calls", "retries", "tokens_in", "tokens_out", "cost_usd",
-        )}),
-        (_("How it ran"), {"fields": (
-            "route", "route_kind", "attempt", "claimed_by", "created_at", "enqueued_at", "started_at", "heartbeat_at",
-            "completed_at", "suite_version", "policy_version", "variant_seed", "environment_shown",
-        )}),
-    )  # fmt: skip
-    readonly_fields = ("verdict_words", "reason", "fix_shown", "environment_shown")
+        (
+            None,
+            {
+                "fields": (
+                    "job",
+                    "model",
+                    "region",
+                    "status",
+                    "verdict_words",
+                    "rating",
+                    "score",
+                    "backend",
+                    "tier",
+                )
+            },
+        ),
+        (_("Why"), {"fields": ("reason", "error_message", "error_code", "request_id", "fix_json")}),
+        (
+            _("Scores"),
+            {"fields": ("lower_bound", "quality", "contract", "performance", "reliability")},
+        ),
+        (
+            _("Speed and cost"),
+            {
+                "fields": (
+                    "ttft_ms",
+                    "latency_p50_ms",
+                    "output_tps",
+                    "calls",
+                    "retries",
+                    "tokens_in",
+                    "tokens_out",
+                    "cost_usd",
+                )
+            },
+        ),
+        (
+            _("Execution"),
+            {
+                "fields": (
+                    "route",
+                    "route_kind",
+                    "attempt",
+                    "claimed_by",
+                    "created_at",
+                    "enqueued_at",
+                    "started_at",
+                    "heartbeat_at",
+                    "completed_at",
+                    "suite_version",
+                    "policy_version",
+                    "variant_seed",
+                    "environment_json",
+                )
+            },
+        ),
+    )
+    readonly_fields = ("verdict_words", "reason", "fix_json", "environment_json")
     inlines = (TestResultInline,)
 
     @admin.display(description=_("verdict"), ordering="verdict")
@@ -440,11 +495,11 @@ class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
         return str(labels.REASONS.get(run.error_reason, run.error_reason))
 
     @admin.display(description=_("fix"))
-    def fix_shown(self, run: CertificationRun) -> SafeString:
+    def fix_json(self, run: CertificationRun) -> SafeString:
         return as_evidence(run.fix)
 
     @admin.display(description=_("environment"))
-    def environment_shown(self, run: CertificationRun) -> SafeString:
+    def environment_json(self, run: CertificationRun) -> SafeString:
         return as_evidence(run.environment)
 
 
@@ -494,7 +549,7 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
         return status_words(row.status)
 
     @admin.display(
-        description=_("a second run decides from"), ordering="confirm_after", empty_value=""
+        description=_("second run decides after"), ordering="confirm_after", empty_value=""
     )
     def second_run(self, row: ModelCertification) -> datetime | None:
         return row.confirm_after
@@ -513,14 +568,9 @@ class QueuePauseAdmin(ReadOnly, admin.ModelAdmin):
     list_per_page = 50
 
 
-admin.site.empty_value_display = "–"
-
-
 @admin.register(OperatorCase)
 class OperatorCaseAdmin(admin.ModelAdmin):
-    """Saving runs the grader on both samples, so that a case that cannot tell them apart is not
-    stored.
-    """
+    """Saving runs the grader on both samples: a case that cannot tell them apart is refused."""
 
     list_display = (
         "case_id",
@@ -538,9 +588,9 @@ class OperatorCaseAdmin(admin.ModelAdmin):
     readonly_fields = ("created_by", "created_at", "updated_at")
     fieldsets = (
         (None, {"fields": ("case_id", "title", "category", "enabled")}),
-        (_("What is asked"), {"fields": ("system", "prompt", "max_tokens", "repeats")}),
+        (_("Request"), {"fields": ("system", "prompt", "max_tokens", "repeats")}),
         (
-            _("How it is judged"),
+            _("Grading"),
             {"fields": ("grader", "expected", "weight", "good_sample", "bad_sample")},
         ),
         (None, {"fields": ("created_by", "created_at", "updated_at")}),
@@ -548,7 +598,7 @@ class OperatorCaseAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: OperatorCase, form: Any, change: bool) -> None:
         if not change:
-            obj.created_by = _person(request)
+            obj.created_by = current_user(request)
         super().save_model(request, obj, form, change)
 
 
@@ -575,14 +625,12 @@ class WebhookSubscriptionForm(forms.ModelForm):
 
 @admin.register(WebhookSubscription)
 class WebhookSubscriptionAdmin(admin.ModelAdmin):
-    """The secret is shown once, when it is drawn: in the message after the subscription was added
-    or given a new one.
-    """
+    """The secret is shown once: in the message after it was generated."""
 
     form = WebhookSubscriptionForm
     list_display = (
         "host",
-        "listens_to",
+        "event_names",
         "is_active",
         "last_success_at",
         "consecutive_failures",
@@ -592,9 +640,17 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
     list_select_related = ("created_by",)
     search_fields = ("url",)
     readonly_fields = (
-        "is_active", "disabled_reason", "consecutive_failures", "failing_since", "last_success_at", "paused_until", "log",
-        "created_by", "created_at", "updated_at",
-    )  # fmt: skip
+        "is_active",
+        "disabled_reason",
+        "consecutive_failures",
+        "failing_since",
+        "last_success_at",
+        "paused_until",
+        "log",
+        "created_by",
+        "created_at",
+        "updated_at",
+    )
     list_per_page = 50
     actions = ("send_test", "rotate_secret", "switch_on", "switch_off")
 
@@ -602,7 +658,7 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
         return ("url", "events", *self.readonly_fields) if obj else ("url", "events")
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Without deletion in bulk, which would not wait for the messages that are being written."""
+        """Leave out bulk deletion: it would not wait for deliveries that are being written."""
         return {
             name: action
             for name, action in super().get_actions(request).items()
@@ -610,31 +666,29 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
         }
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """A subscription's deliveries go with it, counted instead of listed, although nobody
-        deletes them one by one.
-        """
+        """Count a subscription's deliveries, which are deleted with it, instead of listing them."""
         deliveries = WebhookDelivery.objects.filter(subscription__in=objs).count()
         counts = {
             self.opts.verbose_name_plural: len(objs),
             WebhookDelivery._meta.verbose_name_plural: deliveries,
         }
-        return [str(one) for one in objs], counts, set(), []
+        return [str(subscription) for subscription in objs], counts, set(), []
 
     def save_model(
         self, request: HttpRequest, obj: WebhookSubscription, form: Any, change: bool
     ) -> None:
         if not change:
-            obj.created_by = _person(request)
+            obj.created_by = current_user(request)
         super().save_model(request, obj, form, change)
         if not change:
-            self._show_secret(request, obj, obj.secret)
+            self.show_secret(request, obj, obj.secret)
 
     @admin.display(description=_("receiver"), ordering="url")
     def host(self, subscription: WebhookSubscription) -> str:
         return subscription.host
 
     @admin.display(description=_("events"))
-    def listens_to(self, subscription: WebhookSubscription) -> str:
+    def event_names(self, subscription: WebhookSubscription) -> str:
         return ", ".join(subscription.events)
 
     @admin.display(description=_("deliveries"))
@@ -652,31 +706,31 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
         ) % {"n": sent}
         self.message_user(request, text, messages.SUCCESS)
 
-    @admin.action(description=_("Draw a new secret"), permissions=["change"])
+    @admin.action(description=_("Generate a new secret"), permissions=["change"])
     def rotate_secret(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
         for subscription in queryset:
-            self._show_secret(request, subscription, subscription.rotate_secret())
-            self.log_change(request, subscription, "A new secret was drawn.")
+            self.show_secret(request, subscription, subscription.rotate_secret())
+            self.log_change(request, subscription, "A new secret was generated.")
 
-    @admin.action(description=_("Switch on"), permissions=["change"])
+    @admin.action(description=_("Enable"), permissions=["change"])
     def switch_on(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
-        self._say_switched(request, sum(subscription.switch_on() for subscription in queryset))
+        self.report_switched(request, sum(subscription.switch_on() for subscription in queryset))
 
-    @admin.action(description=_("Switch off"), permissions=["change"])
+    @admin.action(description=_("Disable"), permissions=["change"])
     def switch_off(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
-        reason = f"Switched off by {request.user}."
-        self._say_switched(
+        reason = f"Disabled by {request.user}."
+        self.report_switched(
             request, sum(subscription.switch_off(reason) for subscription in queryset)
         )
 
-    def _say_switched(self, request: HttpRequest, n: int) -> None:
+    def report_switched(self, request: HttpRequest, n: int) -> None:
         text = ngettext("%(n)d subscription changed.", "%(n)d subscriptions changed.", n) % {"n": n}
         self.message_user(request, text, messages.SUCCESS if n else messages.WARNING)
 
-    def _show_secret(
+    def show_secret(
         self, request: HttpRequest, subscription: WebhookSubscription, secret: str
     ) -> None:
-        text = _("The secret for %(host)s. Note it now, it is not shown again:") % {
+        text = _("The secret for %(host)s. Save it now, it is not shown again:") % {
             "host": subscription.host
         }
         self.message_user(
@@ -687,8 +741,15 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
-        "created_at", "event", "status", "subscription", "attempts", "response_status", "error", "next_attempt_at",
-    )  # fmt: skip
+        "created_at",
+        "event",
+        "status",
+        "subscription",
+        "attempts",
+        "response_status",
+        "error",
+        "next_attempt_at",
+    )
     list_filter = ("status", "event", "subscription")
     list_select_related = ("subscription",)
     search_fields = ("id__exact", "event_id__exact", "error")
@@ -696,18 +757,18 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
     list_per_page = 50
     show_full_result_count = False
     exclude = ("payload", "response_body")
-    readonly_fields = ("payload_shown", "response_shown")
+    readonly_fields = ("payload_json", "response_text")
     actions = ("send_again",)
 
     def has_send_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("certification.change_webhooksubscription")
 
     @admin.display(description=_("payload"))
-    def payload_shown(self, delivery: WebhookDelivery) -> SafeString:
+    def payload_json(self, delivery: WebhookDelivery) -> SafeString:
         return as_evidence(delivery.payload)
 
     @admin.display(description=_("response"))
-    def response_shown(self, delivery: WebhookDelivery) -> SafeString:
+    def response_text(self, delivery: WebhookDelivery) -> SafeString:
         return format_html('<pre class="evidence">{}</pre>', delivery.response_body)
 
     @admin.action(description=_("Send the selected deliveries again"), permissions=["send"])
@@ -721,9 +782,7 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(admin.ModelAdmin):
-    """The key is shown once, when it is issued. A key is not changed afterwards: it is revoked, and
-    another one issued.
-    """
+    """The key is shown once, when it is issued. It cannot be changed: revoke it instead."""
 
     list_display = ("name", "shown", "user", "role", "is_working", "last_used_at", "expires_at")
     list_filter = ("role",)
@@ -734,8 +793,8 @@ class ApiKeyAdmin(admin.ModelAdmin):
     actions = ("revoke",)
 
     def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> Any:
-        asked = ("name", "user", "role", "expires_at")
-        return (*asked, "shown", "created_at", "last_used_at", "revoked_at") if obj else asked
+        fields = ("name", "user", "role", "expires_at")
+        return (*fields, "shown", "created_at", "last_used_at", "revoked_at") if obj else fields
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)
@@ -745,10 +804,10 @@ class ApiKeyAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         key = obj.issue()
-        text = _("The key %(name)s. Note it now, it is not shown again:") % {"name": obj.name}
+        text = _("The key %(name)s. Save it now, it is not shown again:") % {"name": obj.name}
         self.message_user(request, format_html("{} <code>{}</code>", text, key), messages.WARNING)
 
-    @admin.display(description=_("works"), boolean=True)
+    @admin.display(description=_("active"), boolean=True)
     def is_working(self, key: ApiKey) -> bool:
         return key.is_working
 

@@ -1202,7 +1202,7 @@ class TestAdmin:
         one.refresh_from_db()
         assert (one.is_active, one.disabled_reason) == (
             False,
-            "Switched off by administrator@example.org.",
+            "Disabled by administrator@example.org.",
         )
         self.act(as_administrator, SUBSCRIPTIONS, "switch_on", one.pk)
         one.refresh_from_db()
