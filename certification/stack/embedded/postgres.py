@@ -64,6 +64,7 @@ def data_folder(root: Path) -> Path:
 
 def start(root: Path, state: State, *, durable: bool) -> None:
     """Start the server, after creating its cluster if there is none. Raises EmbeddedError."""
+    pg_ctl = program("pg_ctl")  # before anything that needs packages which may not be installed
     from certification.stack.embedded import orphans  # noqa: PLC0415
 
     folder, data = server_folder(root, "postgres"), data_folder(root)
@@ -95,7 +96,7 @@ def start(root: Path, state: State, *, durable: bool) -> None:
     rotate(log)
     # Names relative to the folder: pg_ctl passes them through a shell, which must see no odd
     # character of a path.
-    command = [program("pg_ctl"), "-D", data.name, "-l", log.name]
+    command = [pg_ctl, "-D", data.name, "-l", log.name]
     command += ["-w", "-t", str(START_SECONDS), "start"]
     code, output = run(root, command, folder)
     if code:

@@ -39,6 +39,7 @@ FATAL = re.compile(
 
 def start(root: Path, state: State) -> None:
     """Start the server. Raises EmbeddedError."""
+    server = program()  # before anything that needs packages which may not be installed
     from certification.stack.embedded import orphans  # noqa: PLC0415
 
     folder = server_folder(root, "valkey")
@@ -50,7 +51,7 @@ def start(root: Path, state: State) -> None:
     log = folder / "valkey.log"
     rotate(log)
     before = len(read_log(log))
-    code, output = run(root, [program(), "valkey.conf"], folder)
+    code, output = run(root, [server, "valkey.conf"], folder)
     if code:
         output += read_log(log)[before:]
         raise EmbeddedError(explain("Valkey did not start", output, folder))
