@@ -143,7 +143,7 @@ def test_when_no_region_answers_the_exit_code_says_so(bedrock: Probe, capsys: An
     told = capsys.readouterr().out
     assert "credentials_invalid" in told
     assert "No region answered, so nothing was changed." in told
-    assert "as Bedrock lists it" not in told
+    assert "The catalogue is up to date" not in told
 
 
 # Listings as AWS may send them and the emulator does not

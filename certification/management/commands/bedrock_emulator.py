@@ -1,4 +1,4 @@
-"""`manage.py bedrock_emulator`: the local Bedrock, for people and for `up`."""
+"""`manage.py bedrock_emulator`: run the emulator of Bedrock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from certification.emulator.scenario import ScenarioError
 
 
 class Command(BaseCommand):
-    help = "Runs a local Bedrock on one port: real wire protocol, the catalogue's models, troubles from a scenario."
+    help = (
+        "Runs an emulator of Bedrock on one port: real wire protocol, the models of the catalogue, "
+        "faults from a scenario."
+    )
     requires_system_checks: list[str] = []  # it needs neither database nor settings
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py cleanup`: let go of what nobody needs any more."""
+"""`manage.py cleanup`: delete old transcripts and webhook deliveries."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from certification.management import terminal
 from certification.management.guard import friendly_errors
 from certification.models import TestResult, WebhookDelivery
 
-MOST_DAYS = 36500
+MAX_DAYS = 36500
 
 
 class Command(BaseCommand):
     help = (
-        "Drops the transcripts (requests and replies) of runs that ended more than --days ago. Verdicts, grades, sentences "
-        "and figures stay: old runs can still be read, compared and judged again. Also drops webhook deliveries that ended "
-        "more than WEBHOOK_LOG_DAYS ago."
+        "Deletes the transcripts (requests and replies) of runs that ended more than --days ago. "
+        "Verdicts, grades, sentences and figures stay: old runs can still be read, compared and "
+        "judged again. Also deletes webhook deliveries that ended more than WEBHOOK_LOG_DAYS ago."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,16 +30,19 @@ class Command(BaseCommand):
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
-        if not 1 <= options["days"] <= MOST_DAYS:
-            raise CommandError(f"--days lies between 1 and {MOST_DAYS}.")
+        if not 1 <= options["days"] <= MAX_DAYS:
+            raise CommandError(f"--days must be between 1 and {MAX_DAYS}.")
         before = timezone.now() - timedelta(days=options["days"])
+        log_days = settings.WEBHOOK_LOG_DAYS
+        old = WebhookDelivery.objects.ended_before(timezone.now() - timedelta(days=log_days))
         if options["dry_run"]:
             results = TestResult.objects.with_transcripts(before).count()
+            deliveries = old.count()
         else:
             results = TestResult.objects.drop_transcripts(before)
-        deliveries = _drop_deliveries(dry_run=options["dry_run"])
+            deliveries = old.delete()[0]
         if options["json"]:
-            terminal.print_json(
+            return terminal.print_json(
                 {
                     "results": results,
                     "before": before,
@@ -47,24 +50,13 @@ class Command(BaseCommand):
                     "dryRun": options["dry_run"],
                 }
             )
-        else:
-            verb = "Would drop" if options["dry_run"] else "Dropped"
-            of_results = terminal.pluralize(results, "result")
-            self.stdout.write(
-                f"{verb} the transcripts of {of_results} from before {before:%Y-%m-%d %H:%M} UTC."
-            )
-            sent, days = (
-                "webhook delivery" if deliveries == 1 else "webhook deliveries",
-                settings.WEBHOOK_LOG_DAYS,
-            )
-            self.stdout.write(
-                f"{verb} {deliveries} {sent} older than {terminal.pluralize(days, 'day')}."
-            )
-
-
-def _drop_deliveries(*, dry_run: bool) -> int:
-    """Webhook deliveries that ended more than WEBHOOK_LOG_DAYS ago: how many there are, or were."""
-    old = WebhookDelivery.objects.ended_before(
-        timezone.now() - timedelta(days=settings.WEBHOOK_LOG_DAYS)
-    )
-    return old.count() if dry_run else old.delete()[0]
+        verb = "Would delete" if options["dry_run"] else "Deleted"
+        noun = "webhook delivery" if deliveries == 1 else "webhook deliveries"
+        self.stdout.write(
+            f"{verb} the transcripts of {terminal.pluralize(results, 'result')} from before "
+            f"{before:%Y-%m-%d %H:%M} UTC."
+        )
+        self.stdout.write(
+            f"{verb} {deliveries} {noun} older than {terminal.pluralize(log_days, 'day')}."
+        )
+        return None

@@ -26,8 +26,14 @@ from certification.stack.control import files
 from certification.stack.processes import Processes
 
 REGIONS = (
-    "us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "ap-northeast-1", "sa-east-1",
-)  # fmt: skip
+    "us-east-1",
+    "us-west-2",
+    "eu-west-1",
+    "eu-central-1",
+    "ap-southeast-1",
+    "ap-northeast-1",
+    "sa-east-1",
+)
 TIME_SCALE = 0.25
 RUNS_AT_ONCE = 32
 QUEUES = "demo-"
@@ -35,8 +41,8 @@ QUEUES = "demo-"
 
 class Command(BaseCommand):
     help = (
-        "Certifies every active model in seven regions against the emulator: real catalogue, boto3, queue, database. "
-        "Prints the matrix, and leaves nothing running."
+        "Certifies every active model in seven regions against the emulator, with the real "
+        "catalogue, boto3, queue and database. Prints the matrix and leaves nothing running."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py down`: stops what `up` started on this machine."""
+"""`manage.py down`: stop what `up` started on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from certification.stack.supervisor import StackError
 
 
 class Command(BaseCommand):
-    help = "Stops the stack in order (workers end their calls first), then the embedded PostgreSQL and Valkey."
+    help = (
+        "Stops the stack in order (workers finish their calls first), then the embedded PostgreSQL "
+        "and Valkey."
+    )
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:

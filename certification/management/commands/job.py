@@ -23,15 +23,18 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb", required=True)
         for verb, text in (
             ("show", "one job with its runs"),
-            ("retry", "a new job for the runs that failed: that ended without a verdict"),
-            ("cancel", "cancel what has not finished"),
+            (
+                "retry",
+                "start a new job for the runs that failed: those that ended without a verdict",
+            ),
+            ("cancel", "cancel the runs that have not finished"),
         ):
             one = verbs.add_parser(verb, help=text)
             one.add_argument("id", help="the job's id, or its first characters")
             one.add_argument("--json", action="store_true", help="print one JSON document")
             if verb == "retry":
                 one.add_argument(
-                    "--cancelled", action="store_true", help="for the cancelled runs too"
+                    "--cancelled", action="store_true", help="retry the cancelled runs too"
                 )
             if verb == "show":
                 one.add_argument(
@@ -41,7 +44,7 @@ class Command(BaseCommand):
         many.add_argument(
             "--failed",
             action="store_true",
-            help="only jobs that failed: none of whose runs brought a verdict",
+            help="only failed jobs: those without a verdict for any run",
         )
         many.add_argument("--page", type=int, default=1, help="20 to a page")
         many.add_argument("--json", action="store_true", help="print one JSON document")
@@ -51,7 +54,7 @@ class Command(BaseCommand):
         getattr(self, options["verb"])(options)
 
     def show(self, options: dict[str, Any]) -> None:
-        job = _find(options["id"])
+        job = find_job(options["id"])
         if options["json"]:
             return terminal.print_json(follow.summary(job))
         out = terminal.console()
@@ -63,15 +66,15 @@ class Command(BaseCommand):
         out.print(terminal.runs_table(page))
         if pages.num_pages > 1:
             out.print(
-                f"Page {page.number} of {pages.num_pages}; the next one with --page {page.number + 1}"
+                f"Page {page.number} of {pages.num_pages}; next page: --page {page.number + 1}"
             )
         for sentence in terminal.held_back(job):
             out.print(sentence)
-        compared = job.config.get("comparison") or {}
-        for one in compared.get("parity", ()):
-            out.print(terminal.parity_sentence(one))
-        if compared.get("fingerprints"):
-            out.print(terminal.fingerprints_table(compared["fingerprints"]))
+        comparison = job.config.get("comparison") or {}
+        for difference in comparison.get("parity", ()):
+            out.print(terminal.parity_sentence(difference))
+        if comparison.get("fingerprints"):
+            out.print(terminal.fingerprints_table(comparison["fingerprints"]))
         return None
 
     def list(self, options: dict[str, Any]) -> None:
@@ -101,17 +104,19 @@ class Command(BaseCommand):
         return None
 
     def retry(self, options: dict[str, Any]) -> None:
-        job = _find(options["id"])
-        alive = follow.workers_for(Priority.BULK)
-        done = dispatch.retry(job, cancelled=options["cancelled"])
+        job = find_job(options["id"])
+        workers = follow.workers_for(Priority.BULK)
+        result = dispatch.retry(job, cancelled=options["cancelled"])
         if options["json"]:
-            return terminal.print_json(follow.summary(done.job))
-        self.stdout.write(f"Job {done.job.pk}: {terminal.pluralize(done.job.total_runs, 'run')}.")
-        self.stdout.write(follow.queued_hint(done.job, alive))
+            return terminal.print_json(follow.summary(result.job))
+        self.stdout.write(
+            f"Job {result.job.pk}: {terminal.pluralize(result.job.total_runs, 'run')}."
+        )
+        self.stdout.write(follow.queued_hint(result.job, workers))
         return None
 
     def cancel(self, options: dict[str, Any]) -> None:
-        job = _find(options["id"])
+        job = find_job(options["id"])
         cancelled = job.cancel()
         if cancelled is None:
             raise CommandError(f"Job {job.pk} has already ended: {job.status}.")
@@ -125,17 +130,17 @@ class Command(BaseCommand):
         return None
 
 
-def _find(prefix: str) -> CertificationJob:
-    """The job with this id, or the only one whose id starts so."""
+def find_job(prefix: str) -> CertificationJob:
+    """Return the job with this id, or the only one whose id starts so. Raises CommandError."""
     try:
-        found = list(CertificationJob.objects.filter(pk=uuid.UUID(prefix)))
+        matches = list(CertificationJob.objects.filter(pk=uuid.UUID(prefix)))
     except ValueError:
-        found = [
+        matches = [
             job
             for job in CertificationJob.objects.all()[:5000]
             if str(job.pk).startswith(prefix.lower())
         ]
-    if len(found) != 1:
-        problem = "No job has" if not found else "Several jobs have"
+    if len(matches) != 1:
+        problem = "No job has" if not matches else "Several jobs have"
         raise CommandError(f"{problem} an id that starts with {prefix!r}. See: manage.py job list")
-    return found[0]
+    return matches[0]

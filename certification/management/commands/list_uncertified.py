@@ -1,4 +1,4 @@
-"""`manage.py list_uncertified`: which offered pairs are not certified, and why."""
+"""`manage.py list_uncertified`: list the offered pairs that are not certified."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PAGE = 200
 
 
 class Command(BaseCommand):
-    help = "Lists the active models that are not certified in regions where they are offered. Exit code 0."
+    help = "Lists the active models that are not certified in the regions that offer them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--regions", nargs="+", default=[], metavar="REGION")
         parser.add_argument("--vendor", default="")
-        parser.add_argument("--all", action="store_true", help="certified ones too")
+        parser.add_argument("--all", action="store_true", help="include certified pairs")
         parser.add_argument("--page", type=int, default=1, help=f"{PAGE} to a page")
         parser.add_argument(
             "--json", action="store_true", help="print every pair as one JSON document"
@@ -33,7 +33,7 @@ class Command(BaseCommand):
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
-        rows = self._rows(options)
+        rows = self.find_rows(options)
         if options["json"]:
             return terminal.print_json(rows)
         page = Paginator(rows, PAGE).get_page(options["page"])
@@ -50,42 +50,41 @@ class Command(BaseCommand):
             table.add_row(row["model"], row["region"], status, score, tested)
         out = terminal.console()
         out.print(table if rows else "Every offered pair is certified.")
-        out.print(
-            f"{terminal.pluralize(len(rows), 'pair')}, page {page.number} of {page.paginator.num_pages}"
-        )
+        pairs = terminal.pluralize(len(rows), "pair")
+        out.print(f"{pairs}, page {page.number} of {page.paginator.num_pages}")
         return None
 
-    def _rows(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+    def find_rows(self, options: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the chosen pairs as the command prints them with --json. Raises CommandError."""
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
         models = AIModel.objects.active()
         if options["vendor"]:
             models = models.filter(vendor__iexact=options["vendor"])
             if not models.exists():
-                vendors = (
-                    AIModel.objects.order_by("vendor").values_list("vendor", flat=True).distinct()
-                )
+                vendors = AIModel.objects.order_by("vendor").values_list("vendor", flat=True)
                 raise CommandError(
-                    f"No active model is of vendor {options['vendor']!r}. Vendors: {', '.join(vendors)}."
+                    f"No active model is of vendor {options['vendor']!r}. Vendors: "
+                    f"{', '.join(vendors.distinct())}."
                 )
-        standings = {
-            (c.model_id, c.region_id): c for c in ModelCertification.objects.in_regions(regions)
+        certifications = {
+            (row.model_id, row.region_id): row
+            for row in ModelCertification.objects.in_regions(regions)
         }
+        untested = ModelCertification(status=Status.NOT_TESTED)
         rows = []
         for model, region in dispatch.offered_pairs(models, regions):
-            standing = standings.get((model.pk, region.pk)) or ModelCertification(
-                status=Status.NOT_TESTED
-            )
-            if standing.status != Status.CERTIFIED or options["all"]:
+            certification = certifications.get((model.pk, region.pk), untested)
+            if certification.status != Status.CERTIFIED or options["all"]:
                 rows.append(
                     {
                         "model": model.api_model_id,
                         "region": region.pk,
-                        "status": str(standing.status),
-                        "score": standing.score,
-                        "rating": standing.rating,
-                        "lastTestedAt": standing.last_tested_at,
-                        "heldBack": standing.held_back or None,
-                        "confirmAfter": standing.confirm_after,
+                        "status": str(certification.status),
+                        "score": certification.score,
+                        "rating": certification.rating,
+                        "lastTestedAt": certification.last_tested_at,
+                        "heldBack": certification.held_back or None,
+                        "confirmAfter": certification.confirm_after,
                     }
                 )
         return rows

@@ -1,4 +1,4 @@
-"""`manage.py load_catalogue`: the shipped catalogue into the database."""
+"""`manage.py load_catalogue`: load the shipped catalogue into the database."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from certification.models.catalogue import load_shipped
 
 
 class Command(BaseCommand):
-    help = "Loads the shipped catalogue of models, regions and routes. Repeatable; newer facts and your switches are kept."
+    help = (
+        "Loads the shipped catalogue of models, regions and routes. Can be repeated: newer facts "
+        "and what you enabled or disabled stay."
+    )
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
-        done = load_shipped()
+        counts = load_shipped()
         self.stdout.write(
-            f"Models: {done.models_created} new, {done.models_updated} updated. Routes: {done.routes_created} new. "
-            f"Regions: {done.regions_created} new."
+            f"Models: {counts.models_created} new, {counts.models_updated} updated. "
+            f"Routes: {counts.routes_created} new. Regions: {counts.regions_created} new."
         )

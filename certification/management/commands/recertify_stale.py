@@ -1,4 +1,4 @@
-"""`manage.py recertify_stale`: a job for what was last tested too long ago."""
+"""`manage.py recertify_stale`: start a job for pairs that were last tested long ago."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from certification.management import follow, terminal
 from certification.management.guard import friendly_errors
 from certification.models import JobType, ModelCertification, Priority, Region, Tier
 
-MOST_DAYS = 3650
+MAX_DAYS = 3650
 
 
 class Command(BaseCommand):
-    help = "Starts a job for every pair that was last tested more than --days ago, or whose certification has expired."
+    help = (
+        "Starts a job for every pair that was last tested more than --days ago or whose "
+        "certification has expired."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--days", type=int, default=30)
@@ -31,40 +34,33 @@ class Command(BaseCommand):
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
-        if not 0 <= options["days"] <= MOST_DAYS:
-            raise CommandError(f"--days lies between 0 and {MOST_DAYS}.")
+        if not 0 <= options["days"] <= MAX_DAYS:
+            raise CommandError(f"--days must be between 0 and {MAX_DAYS}.")
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
         before = timezone.now() - timedelta(days=options["days"])
-        rows = (
-            ModelCertification.objects.in_regions(regions)
-            .stale(before)
-            .select_related("model", "region")
-        )
-        pairs = [(row.model, row.region) for row in rows]
-        estimate = dispatch.estimate_pairs(pairs, options["tier"])
-        plan: dict[str, Any] = {
-            "runs": len(pairs),
-            "calls": estimate.calls,
-            "usd": estimate.usd,
-            "jobId": None,
-        }
-        started_job, alive = None, None
-        if pairs and not options["dry_run"]:
-            alive = follow.workers_for(Priority.BULK)
-            certify_options = CertifyOptions(tier=options["tier"], config={"days": options["days"]})
-            done = dispatch.certify(pairs, certify_options, job_type=JobType.RECERTIFY)
+        certifications = ModelCertification.objects.in_regions(regions).stale(before)
+        pairs = [
+            (row.model, row.region) for row in certifications.select_related("model", "region")
+        ]
+        if options["dry_run"] or not pairs:
+            estimate = dispatch.estimate_pairs(pairs, options["tier"])
             if options["json"]:
-                return terminal.print_json(follow.summary(done.job))
-            started_job = done.job
-            plan["jobId"] = str(done.job.pk)
+                figures = {"runs": len(pairs), "calls": estimate.calls, "usd": estimate.usd}
+                return terminal.print_json({**figures, "jobId": None})
+            size = self.describe(len(pairs), estimate)
+            self.stdout.write(f"Would start a job: {size}" if pairs else "Nothing is stale.")
+            return None
+        workers = follow.workers_for(Priority.BULK)
+        certify_options = CertifyOptions(tier=options["tier"], config={"days": options["days"]})
+        result = dispatch.certify(pairs, certify_options, job_type=JobType.RECERTIFY)
         if options["json"]:
-            return terminal.print_json(plan)
-        if not pairs:
-            self.stdout.write("Nothing is stale.")
-        else:
-            started = f"Job {plan['jobId']}" if plan["jobId"] else "Would start a job"
-            size = f"{terminal.pluralize(len(pairs), 'run')}, about {terminal.pluralize(estimate.calls, 'call')}"
-            self.stdout.write(f"{started}: {size} and {estimate.usd:.4f} USD.")
-            if started_job:
-                self.stdout.write(follow.queued_hint(started_job, alive))
+            return terminal.print_json(follow.summary(result.job))
+        self.stdout.write(f"Job {result.job.pk}: {self.describe(len(pairs), result.estimate)}")
+        self.stdout.write(follow.queued_hint(result.job, workers))
         return None
+
+    def describe(self, runs: int, estimate: dispatch.Estimate) -> str:
+        return (
+            f"{terminal.pluralize(runs, 'run')}, about "
+            f"{terminal.pluralize(estimate.calls, 'call')} and {estimate.usd:.4f} USD."
+        )

@@ -1,4 +1,4 @@
-"""`manage.py reconcile`: put right what got lost."""
+"""`manage.py reconcile`: repair what got lost."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from certification.management.guard import friendly_errors
 
 class Command(BaseCommand):
     help = (
-        "Sends undelivered runs again, retries runs whose worker died, resumes a paused queue whose credentials work "
-        "again, expires certifications. Beat does this every 30 s; safe to run at any time."
+        "Sends undelivered runs again, retries runs whose worker died, resumes a paused queue "
+        "whose credentials work again, expires certifications. Beat does this every 30 s; it is "
+        "safe to run at any time."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -23,19 +24,20 @@ class Command(BaseCommand):
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
-        done = reconcile.reconcile()
+        result = reconcile.reconcile()
         if options["json"]:
-            terminal.print_json(asdict(done))
-        elif done.busy:
-            self.stdout.write("Another reconciliation is at work.")
+            terminal.print_json(asdict(result))
+        elif result.busy:
+            self.stdout.write("Another reconciliation is running.")
         else:
             self.stdout.write(
-                f"Sent again: {done.resent}. Retried: {done.retried}. Given up: {done.given_up}. "
-                f"Expired: {done.expired}. Resumed: {done.resumed}."
+                f"Sent again: {result.resent}. Retried: {result.retried}. "
+                f"Given up: {result.given_up}. Expired: {result.expired}. "
+                f"Resumed: {result.resumed}."
             )
-            if done.paused:
+            if result.paused:
                 self.stdout.write("The bulk queue is paused: the AWS credentials do not work.")
-            if not done.broker_reachable:
+            if not result.broker_reachable:
                 self.stdout.write(
                     "Redis cannot be reached: undelivered runs wait until it is back."
                 )

@@ -1,4 +1,4 @@
-"""`manage.py rescore`: stored evidence under today's policy, without a call."""
+"""`manage.py rescore`: judge stored runs under the current policy."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from certification.suite import registry
 
 class Command(BaseCommand):
     help = (
-        "Judges stored runs again under today's policy, without a call. Shows what would change; --write keeps the new "
-        "judgements beside the old ones and lets certifications follow."
+        "Judges stored runs again under the current policy, without calling any model. Shows what "
+        "would change; --write stores the new judgements next to the old ones and updates the "
+        "certifications."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--job",
             type=uuid.UUID,
-            help="the runs of one job; default: those certifications stand on",
+            help="the runs of one job; default: the runs that certifications rest on",
         )
         parser.add_argument(
             "--policy",
             type=int,
-            help="the policy's number, as a safeguard: refuse when it is another",
+            help="the expected policy number; a different one is refused",
         )
-        parser.add_argument("--write", action="store_true")
+        parser.add_argument("--write", action="store_true", help="store the new judgements")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     @friendly_errors
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         number = int(registry.POLICY_VERSION.split("-", 1)[0])
         if options["policy"] not in (None, number):
             raise CommandError(
-                f"This code judges by policy {number} ({registry.POLICY_VERSION}), no other."
+                f"This version judges by policy {number} ({registry.POLICY_VERSION}) only."
             )
         out = terminal.console(stderr=options["json"])
         batches = rescore.finished(options["job"])
@@ -54,37 +55,40 @@ class Command(BaseCommand):
             changes += judged
         different = [change for change in changes if change.differs]
         if options["json"]:
-            return terminal.print_json(_as_json(changes, different, written=options["write"]))
-        out.print(_table(different[:200]))
+            return terminal.print_json(changes_json(changes, different, written=options["write"]))
+        out.print(changes_table(different[:200]))
         incomplete = sum(change.judgement is None for change in changes)
         written = (
-            "The new judgements were kept."
+            "The new judgements were stored."
             if options["write"]
             else "Nothing was written (--write)."
         )
         out.print(
-            f"{terminal.pluralize(len(changes), 'run')} judged by policy {registry.POLICY_VERSION}: with another result "
-            f"{len(different)}, impossible to judge {incomplete}. {written}"
+            f"{terminal.pluralize(len(changes), 'run')} judged by policy "
+            f"{registry.POLICY_VERSION}: {len(different)} with another result, "
+            f"{incomplete} impossible to judge. {written}"
         )
         return None
 
 
-def _table(changes: list[Change]) -> Table:
+def changes_table(changes: list[Change]) -> Table:
+    """Show one line per run whose result differs."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("Model", "Region", "Then", "Now", "Why"):
         table.add_column(heading, overflow="fold")
     for change in changes:
-        new = change.judgement
+        run, new = change.run, change.judgement
         if new is not None:
             now = f"{new.verdict} {'' if new.score is None else int(new.score)} {new.rating}"
-            then = f"{change.run.verdict} {'' if change.run.score is None else change.run.score} {change.run.rating}"
-            table.add_row(
-                change.run.model.api_model_id, change.run.region_id, then, now, new.message
-            )
+            then = f"{run.verdict} {'' if run.score is None else run.score} {run.rating}"
+            table.add_row(run.model.api_model_id, run.region_id, then, now, new.message)
     return table
 
 
-def _as_json(changes: list[Change], different: list[Change], *, written: bool) -> dict[str, Any]:
+def changes_json(
+    changes: list[Change], different: list[Change], *, written: bool
+) -> dict[str, Any]:
+    """Return the changes as the command prints them with --json."""
     return {
         "policy": registry.POLICY_VERSION,
         "judged": len(changes),

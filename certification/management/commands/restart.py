@@ -1,4 +1,4 @@
-"""`manage.py restart`: processes of a running stack, one after the other, each drained."""
+"""`manage.py restart`: restart processes of the running stack."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from certification.stack.supervisor import StackError
 
 class Command(BaseCommand):
     help = (
-        "Restarts processes of the running stack, one after the other: workers end their calls first, web replaces its "
-        "processes without closing its port. New environment variables need `down` and `up`."
+        "Restarts processes of the running stack, one after the other: workers finish their calls "
+        "first, web replaces its processes without closing its port. New environment variables "
+        "need `down` and `up`."
     )
     requires_system_checks: list[str] = []
 
@@ -21,7 +22,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "process",
             nargs="*",
-            help="web worker worker-bulk beat flower emulator; all without one",
+            help="web worker worker-bulk beat flower emulator; default: all",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

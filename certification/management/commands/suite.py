@@ -1,4 +1,4 @@
-"""`manage.py suite`: what a model is asked, what it would cost, and one case run now."""
+"""`manage.py suite`: show the cases, run one now, estimate what a run costs."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from certification.engine import backend, dispatch, evidence, try_case
 from certification.engine.calls import Unauthenticated
 from certification.management import terminal
 from certification.management.guard import friendly_errors
-from certification.models import AIModel, OperatorCase, Tier
+from certification.models import OperatorCase, Tier
 from certification.stack import temporary
 from certification.suite import custom, docs_page, registry
 from certification.suite.case import Case, Ref
 
 
 class Command(BaseCommand):
-    help = "Lists and shows the suite's cases, runs one now, and estimates calls, tokens and money."
+    help = "Lists and shows the suite's cases, runs one now, estimates calls, tokens and cost."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
         many = verbs.add_parser("list", help="every case")
         many.add_argument("--kind", choices=["text", "embedding"], help="default: both")
         many.add_argument("--tier", choices=Tier.values, default=Tier.DEEP)
-        one = verbs.add_parser("show", help="one case: what is asked, what passes, what does not")
+        one = verbs.add_parser(
+            "show", help="one case: its requests, an answer that passes and one that nearly does"
+        )
         attempt = verbs.add_parser(
-            "try", help="run one case now and see what was sent, what came back, how it was judged"
+            "try", help="run one case now and print its requests, replies and grade"
         )
         for verb in (one, attempt):
             verb.add_argument("case", metavar="CASE", help="a case id such as G01")
-            verb.add_argument("--seed", type=int, help="0 to 4294967295; drawn when absent")
+            verb.add_argument("--seed", type=int, help="0 to 4294967295; default: random")
             verb.add_argument("--trial", type=int, default=0)
         attempt.add_argument("--model", required=True)
         attempt.add_argument("--region", required=True)
-        cost = verbs.add_parser(
-            "cost", help="calls, tokens and money of one run before you start it"
-        )
+        cost = verbs.add_parser("cost", help="estimated calls, tokens and cost of one run")
         cost.add_argument("--model", required=True)
         cost.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
         verbs.add_parser("doc", help="print docs/suite.md")
@@ -52,14 +52,13 @@ class Command(BaseCommand):
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, {"try": "attempt"}.get(options["verb"], options["verb"]))(
-            options, terminal.console()
-        )
+        verb = "attempt" if options["verb"] == "try" else options["verb"]
+        getattr(self, verb)(options, terminal.console())
 
     def list(self, options: dict[str, Any], out: Console) -> None:
         kinds = [options["kind"]] if options["kind"] else ["text", "embedding"]
         rows = [
-            _facts(kind, case)
+            case_json(kind, case)
             for kind in kinds
             for case in registry.cases(kind, options["tier"], docs_page.EVERYTHING)
         ]
@@ -88,14 +87,15 @@ class Command(BaseCommand):
         self.stdout.write(docs_page.document(), ending="")
 
     def show(self, options: dict[str, Any], out: Console) -> None:
-        case, seed = _case(options["case"]), _seed(options["seed"])
-        shown = try_case.show(case, Ref(seed, case.id, options["trial"]))
+        case, seed = find_case(options["case"]), valid_seed(options["seed"])
+        preview = try_case.show(case, Ref(seed, case.id, options["trial"]))
         if options["json"]:
-            return terminal.print_json({"case": _facts("", case), "seed": seed, **shown})
+            return terminal.print_json({"case": case_json("", case), "seed": seed, **preview})
         out.print(
-            f"[bold]{case.id}[/] {case.title}  ({case.kind}, {case.category}, {case.repeats} trials, seed {seed})"
+            f"[bold]{case.id}[/] {case.title}  "
+            f"({case.kind}, {case.category}, {case.repeats} trials, seed {seed})"
         )
-        for number, step in enumerate(shown["steps"], 1):
+        for number, step in enumerate(preview["steps"], 1):
             out.print(f"\n[bold]Call {number}[/]")
             for name in ("request", "passes", "nearly"):
                 if step[name] is not None:
@@ -106,43 +106,45 @@ class Command(BaseCommand):
 
     def attempt(self, options: dict[str, Any], out: Console) -> None:
         temporary.database()
-        case, seed = _case(options["case"]), _seed(options["seed"])
+        case, seed = find_case(options["case"]), valid_seed(options["seed"])
         model = dispatch.find_models([options["model"]])[0]
         region = dispatch.find_regions([options["region"]])[0]
         with temporary.emulator():
             started = time.perf_counter()
             try:
-                seen = try_case.try_case(model, region, case, Ref(seed, case.id, options["trial"]))
+                result = try_case.try_case(
+                    model, region, case, Ref(seed, case.id, options["trial"])
+                )
             except Unauthenticated as error:
                 message = evidence.cut(error.failure.message)
                 raise CommandError(f"The AWS credentials do not work: {message}") from error
         if options["json"]:
-            return terminal.print_json(seen)
+            return terminal.print_json(result)
         out.print(
             f"[bold]{case.id}[/] {case.title}: {model} in {region}, {backend.name()}, seed {seed}"
         )
-        for number, call in enumerate(seen["calls"], 1):
+        for number, call in enumerate(result["calls"], 1):
             out.print(f"\n[bold]Call {number}[/] through {call['route']}")
             out.print(Text(json.dumps(call["request"], indent=2, ensure_ascii=False)))
-            answer = {
-                name: call[name]
-                for name in ("reply", "failure", "partial", "timing", "request_id")
-                if name in call
-            }
-            out.print(Text(json.dumps(answer, indent=2, ensure_ascii=False)))
-        symbol, colour = (
-            ("✔", "green") if seen["passed"] else ("✘", "red") if seen["valid"] else ("…", "blue")
-        )
-        out.print(Text(f"\n{symbol} {seen['sentence']}", colour))
+            names = ("reply", "failure", "partial", "timing", "request_id")
+            response = {name: call[name] for name in names if name in call}
+            out.print(Text(json.dumps(response, indent=2, ensure_ascii=False)))
+        symbol, colour = "…", "blue"
+        if result["valid"]:
+            symbol, colour = ("✓", "green") if result["passed"] else ("✕", "red")
+        out.print(Text(f"\n{symbol} {result['sentence']}", colour))
         out.print(
-            f"{terminal.pluralize(len(seen['calls']), 'call')} in {time.perf_counter() - started:.2f} s. Nothing was stored."
+            f"{terminal.pluralize(len(result['calls']), 'call')} in "
+            f"{time.perf_counter() - started:.2f} s. Nothing was stored."
         )
         return None
 
     def cost(self, options: dict[str, Any], out: Console) -> None:
         model = dispatch.find_models([options["model"]])[0]
-        own = OperatorCase.objects.specs()
-        size = registry.estimate(model.kind, options["tier"], frozenset(model.capabilities), own)
+        custom_cases = OperatorCase.objects.specs()
+        size = registry.estimate(
+            model.kind, options["tier"], frozenset(model.capabilities), custom_cases
+        )
         usd = model.cost_usd(size.input_tokens, size.output_tokens)
         figures = {
             "model": model.api_model_id,
@@ -157,17 +159,18 @@ class Command(BaseCommand):
             return terminal.print_json(figures)
         price = "its price is not known" if usd is None else f"about {usd:.4f} USD"
         out.print(
-            f"{model}, {options['tier']} tier, one region: {terminal.pluralize(size.calls, 'call')}, {size.input_tokens} tokens in, "
-            f"{size.output_tokens} out, {price}. Bedrock reserves {size.reserved_tokens} tokens of quota meanwhile."
+            f"{model}, {options['tier']} tier, one region: "
+            f"{terminal.pluralize(size.calls, 'call')}, {size.input_tokens} tokens in, "
+            f"{size.output_tokens} out, {price}. Bedrock reserves {size.reserved_tokens} tokens of "
+            "quota meanwhile."
         )
         if not registry.has_suite(model.kind):
-            out.print(
-                f"There is no suite for models of the kind {AIModel(kind=model.kind).get_kind_display()} yet."
-            )
+            out.print(f"There is no suite for {model.get_kind_display()} models yet.")
         return None
 
 
-def _facts(kind: str, case: Case) -> dict[str, Any]:
+def case_json(kind: str, case: Case) -> dict[str, Any]:
+    """Return a case as the command prints it with --json."""
     return {
         "id": case.id,
         "title": case.title,
@@ -179,8 +182,8 @@ def _facts(kind: str, case: Case) -> dict[str, Any]:
     }
 
 
-def _case(name: str) -> Case:
-    """A case of the suite, or one of the operators' own, enabled or not."""
+def find_case(name: str) -> Case:
+    """Return a case of the suite or a custom case, enabled or not. Raises CommandError."""
     if name in registry.BY_ID:
         return registry.BY_ID[name]
     row = (
@@ -193,7 +196,8 @@ def _case(name: str) -> Case:
     return custom.case(row.spec)
 
 
-def _seed(seed: int | None) -> int:
+def valid_seed(seed: int | None) -> int:
+    """Return the seed, or a random one. Raises CommandError."""
     if seed is not None and not 0 <= seed < 2**32:
-        raise CommandError("--seed must lie between 0 and 4294967295.")
+        raise CommandError("--seed must be between 0 and 4294967295.")
     return secrets.randbits(32) if seed is None else seed

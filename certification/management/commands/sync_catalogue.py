@@ -1,4 +1,4 @@
-"""`manage.py sync_catalogue`: Bedrock's own listings into models and routes."""
+"""`manage.py sync_catalogue`: update models and routes from Bedrock's own listings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from certification.management.guard import friendly_errors
 from certification.models import Region
 from certification.stack import temporary
 
-MOST = 30
+MAX_LINES = 30
 
 
 class Command(BaseCommand):
     help = (
-        "Reads ListFoundationModels and ListInferenceProfiles of every enabled region into the catalogue and prints what "
-        "appeared, vanished and changed its lifecycle. Exit code 1 when no region answered."
+        "Reads ListFoundationModels and ListInferenceProfiles of every enabled region into the "
+        "catalogue and prints which models and routes appeared, vanished or changed their "
+        "lifecycle. Exit code 1 when no region answered."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -35,29 +36,31 @@ class Command(BaseCommand):
         out = terminal.console(stderr=options["json"])
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
         with temporary.emulator():
-            asked = sync.ask(backend.bedrock(), [region.code for region in regions])
-            shown = track(
-                asked,
-                "Asking regions",
+            answers = sync.ask(backend.bedrock(), [region.code for region in regions])
+            progress = track(
+                answers,
+                "Reading regions",
                 total=len(regions),
                 console=out,
                 disable=not out.is_terminal,
             )
-            listings = list(shown)
+            listings = list(progress)
         changes = sync.apply(listings, dry_run=options["dry_run"])
         if options["json"]:
             terminal.print_json(
                 {**asdict(changes), "backend": backend.name(), "dry_run": options["dry_run"]}
             )
         else:
-            _print(out, changes, dry_run=options["dry_run"])
+            print_changes(out, changes, dry_run=options["dry_run"])
         if not changes.regions:
             sys.exit(1)
 
 
-def _print(out: Console, changes: sync.Changes, *, dry_run: bool) -> None:
+def print_changes(out: Console, changes: sync.Changes, *, dry_run: bool) -> None:
+    """Print what a sync changed, up to MAX_LINES lines of each kind."""
     out.print(
-        f"{terminal.pluralize(changes.regions, 'region')} answered ({backend.name()}).{' Nothing was changed.' if dry_run else ''}"
+        f"{terminal.pluralize(changes.regions, 'region')} answered ({backend.name()})."
+        f"{' Nothing was changed.' if dry_run else ''}"
     )
     for title, lines in (
         ("New models", changes.new_models),
@@ -74,11 +77,11 @@ def _print(out: Console, changes: sync.Changes, *, dry_run: bool) -> None:
     ):
         if lines:
             out.print(f"\n[bold]{title}[/] ({len(lines)})")
-            for line in lines[:MOST]:
+            for line in lines[:MAX_LINES]:
                 out.print(f"  {line}", markup=False)
-            if len(lines) > MOST:
-                out.print(f"  and {len(lines) - MOST} more; all of them with --json")
+            if len(lines) > MAX_LINES:
+                out.print(f"  and {len(lines) - MAX_LINES} more; all of them with --json")
     if not changes.regions:
         out.print("No region answered, so nothing was changed.")
     elif changes.is_empty:
-        out.print("The catalogue is as Bedrock lists it.")
+        out.print("The catalogue is up to date.")

@@ -22,8 +22,9 @@ from certification.stack.supervisor import Log, StackError, Supervisor
 
 class Command(BaseCommand):
     help = (
-        "Starts the whole stack on this machine: web, workers, beat, flower, the emulator when there are no AWS "
-        "credentials, and PostgreSQL and Valkey unless DATABASE_URL and REDIS_URL name others. Ctrl-C stops it all."
+        "Starts the whole stack on this machine: web, workers, beat, flower, the emulator when "
+        "there are no AWS credentials, and PostgreSQL and Valkey unless DATABASE_URL and REDIS_URL "
+        "name others. Ctrl-C stops it all."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
