@@ -1,10 +1,9 @@
-"""What a code alone says: the family of causes to look in, and the reason where the text tells
-nothing more.
+"""What a code alone says: the family of causes to search, and the reason if the text has none.
 
 A code is an AWS error code, the name of a stream's exception event, the name of a botocore or
-urllib3 exception class (errors raised on our side have no code of AWS's), or a bare HTTP status.
+urllib3 exception class (errors raised on our side have no AWS code), or a bare HTTP status.
 `errors.translate` and `manage.py diagnose` read the same table, so that a pasted message and a
-raised exception come out alike.
+raised exception get the same diagnosis.
 """
 
 from __future__ import annotations
@@ -18,38 +17,41 @@ from certification.reasons import Reason as R
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """`reason` is what holds when no rule of the family knows the text. `final`: the text is not
-    read at all.
+    """`reason` applies when no rule of the family matches the text.
+
+    `final`: the text is not read at all. `loose`: a status or a name from the text, perhaps of
+    somebody in between, so that all rules are read.
     """
 
     family: Family
     reason: R
     final: bool = False
     hint: str = ""
-    # a status or a name out of the text: it may be of somebody in between, so all rules are read
     loose: bool = False
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The rules to read the text with, in order."""
+        """The rules to read the text by, in order."""
         return RULES[self.family] + (RULES[Family.ANY] if self.loose else ())
 
 
 def canonical(code: str) -> str:
-    """One spelling for all: `com.amazon#ThrottlingException:http://...`, `throttlingException`,
-    `Throttling` -> `throttling`.
+    """Return one spelling for all: `throttling` for `com.amazon#ThrottlingException:http://...`,
+    `throttlingException` and `Throttling`.
     """
     name = code.strip().rsplit("#", 1)[-1].split(":", 1)[0].rsplit(".", 1)[-1]
     name = re.sub(r"[^a-z0-9]", "", name.lower())
     return re.sub(r"(?<=.)(?:exception|error|fault)$", "", name)
 
 
-def _table(*rows: tuple[Code, str]) -> dict[str, Code]:
+def table(*rows: tuple[Code, str]) -> dict[str, Code]:
+    """Return the rows by canonical name; each gives a code and the names it is for."""
     return {canonical(name): code for code, names in rows for name in names.split()}
 
 
-# What AWS answers: modelled, front door, and the query-style names that proxies and STS still use.
-AWS = _table(
+# Codes of AWS: of the service model, of the front door, and the query-style names that proxies and
+# STS still use.
+AWS = table(
     (
         Code(Family.ACCESS, R.IAM_DENIED),
         "AccessDeniedException AccessDenied UnauthorizedOperation NotAuthorized "
@@ -69,7 +71,8 @@ AWS = _table(
     (
         Code(Family.ACCESS, R.CREDENTIALS_INVALID),
         "UnrecognizedClientException InvalidClientTokenId InvalidSignatureException "
-        "SignatureDoesNotMatch IncompleteSignature AuthFailure InvalidAccessKeyId InvalidToken invalid_api_key "
+        "SignatureDoesNotMatch IncompleteSignature AuthFailure InvalidAccessKeyId InvalidToken "
+        "invalid_api_key "
         "AuthenticationError InvalidIdentityToken",
     ),
     (
@@ -80,8 +83,10 @@ AWS = _table(
     (
         Code(Family.VALIDATION, R.MALFORMED_REQUEST),
         "ValidationException InvalidParameterException InvalidRequestException "
-        "InvalidParameterValue InvalidParameterCombination MissingParameter MalformedQueryString SerializationException "
-        "InvalidAction InvalidQueryParameter MissingAction UnsupportedMediaType UnsupportedMediaTypeException MalformedHttpRequestException "
+        "InvalidParameterValue InvalidParameterCombination MissingParameter MalformedQueryString "
+        "SerializationException "
+        "InvalidAction InvalidQueryParameter MissingAction UnsupportedMediaType "
+        "UnsupportedMediaTypeException MalformedHttpRequestException "
         "InvalidInput TooManyTagsException invalid_request_error",
     ),
     (
@@ -93,14 +98,16 @@ AWS = _table(
     (
         Code(Family.THROTTLE, R.THROTTLED_REQUESTS),
         "ThrottlingException Throttling ThrottledException TooManyRequestsException "
-        "RequestThrottled RequestThrottledException RequestLimitExceeded SlowDown BandwidthLimitExceeded LimitExceededException "
+        "RequestThrottled RequestThrottledException RequestLimitExceeded SlowDown "
+        "BandwidthLimitExceeded LimitExceededException "
         "ProvisionedThroughputExceededException PriorRequestNotComplete",
     ),
     (Code(Family.THROTTLE, R.ZERO_QUOTA), "ServiceQuotaExceededException"),
     (
         Code(Family.SERVICE, R.INTERNAL_ERROR),
         "InternalServerException InternalFailure InternalError InternalServerError "
-        "InternalServiceException ConflictException ResourceInUseException DependencyFailedException",
+        "InternalServiceException ConflictException ResourceInUseException "
+        "DependencyFailedException",
     ),
     (
         Code(Family.SERVICE, R.SERVICE_UNAVAILABLE),
@@ -116,9 +123,9 @@ AWS = _table(
 )
 
 # Raised on our side of the wire, by class name: botocore, boto3, urllib3, the standard library. A
-# class that stands nowhere here takes the row of its nearest ancestor, but a test wants every class
-# of botocore and urllib3 by name.
-CLIENT = _table(
+# class that is not listed takes the row of its nearest ancestor, but a test requires every class of
+# botocore and urllib3 by name.
+CLIENT = table(
     (
         Code(Family.CLIENT, R.CREDENTIALS_MISSING),
         "NoCredentialsError NoAuthTokenError ProfileNotFound CredentialsProviderError "
@@ -141,7 +148,8 @@ CLIENT = _table(
     (
         Code(Family.CLIENT, R.CONNECTION_REFUSED),
         "EndpointConnectionError ConnectionError ConnectionClosedError HTTPClientError "
-        "NewConnectionError ConnectionRefusedError ConnectionResetError ConnectionAbortedError BrokenPipeError MaxRetryError "
+        "NewConnectionError ConnectionRefusedError ConnectionResetError ConnectionAbortedError "
+        "BrokenPipeError MaxRetryError "
         "RemoteDisconnected DispatchFailure",
     ),
     (Code(Family.CLIENT, R.DNS), "NameResolutionError gaierror UnknownHostException"),
@@ -161,12 +169,14 @@ CLIENT = _table(
     (
         Code(Family.CLIENT, R.STREAM_CORRUPT, final=True),
         "ChecksumMismatch DuplicateHeader InvalidHeadersLength "
-        "InvalidPayloadLength NoInitialResponseError ParserError ChecksumError FlexibleChecksumError",
+        "InvalidPayloadLength NoInitialResponseError ParserError ChecksumError "
+        "FlexibleChecksumError",
     ),
     (
         Code(Family.CLIENT, R.BAD_RESPONSE, final=True),
         "ResponseParserError XMLParseError ParseError JSONDecodeError UnicodeDecodeError "
-        "DecodeError HeaderParsingError InvalidHeader BodyNotHttplibCompatible ResponseNotChunked BadStatusLine HTTPException "
+        "DecodeError HeaderParsingError InvalidHeader BodyNotHttplibCompatible ResponseNotChunked "
+        "BadStatusLine HTTPException "
         "LineTooLong PaginationError MessageDefect",
     ),
     (
@@ -178,45 +188,61 @@ CLIENT = _table(
     (
         Code(Family.CLIENT, R.CLIENT_MISCONFIGURED, final=True),
         "NoRegionError InvalidRegionError UnknownRegionError "
-        "InvalidEndpointConfigurationError EndpointProviderError EndpointResolutionError UnknownEndpointResolutionBuiltInName "
-        "BaseEndpointResolverError EndpointVariantError UnknownEndpointError UnknownFIPSEndpointError InvalidHostLabelError "
-        "ServiceNotInRegionError UnknownServiceError DataNotFoundError ApiVersionNotFoundError UnknownAPIVersionError ResourceNotExistsError NoVersionFound "
-        "UnsupportedServiceProtocolsError UnsupportedSignatureVersionError UnknownSignatureVersionError UnknownServiceStyle "
-        "ConfigNotFound ConfigParseError InvalidConfigError InfiniteLoopConfigError InvalidDefaultsMode InvalidProxiesConfigError "
-        "InvalidRetryConfigurationError InvalidMaxRetryAttemptsError InvalidRetryModeError InvalidIMDSEndpointError "
-        "InvalidIMDSEndpointModeError InvalidSTSRegionalEndpointsConfigError InvalidChecksumConfigError "
-        "InvalidEndpointDiscoveryConfigurationError MissingDependencyException MissingServiceIdError UndefinedModelAttributeError "
-        "MD5UnavailableError LocationParseError LocationValueError URLSchemeUnknown ProxySchemeUnknown ProxySchemeUnsupported",
+        "InvalidEndpointConfigurationError EndpointProviderError EndpointResolutionError "
+        "UnknownEndpointResolutionBuiltInName "
+        "BaseEndpointResolverError EndpointVariantError UnknownEndpointError "
+        "UnknownFIPSEndpointError InvalidHostLabelError "
+        "ServiceNotInRegionError UnknownServiceError DataNotFoundError ApiVersionNotFoundError "
+        "UnknownAPIVersionError ResourceNotExistsError NoVersionFound "
+        "UnsupportedServiceProtocolsError UnsupportedSignatureVersionError "
+        "UnknownSignatureVersionError UnknownServiceStyle "
+        "ConfigNotFound ConfigParseError InvalidConfigError InfiniteLoopConfigError "
+        "InvalidDefaultsMode InvalidProxiesConfigError "
+        "InvalidRetryConfigurationError InvalidMaxRetryAttemptsError InvalidRetryModeError "
+        "InvalidIMDSEndpointError "
+        "InvalidIMDSEndpointModeError InvalidSTSRegionalEndpointsConfigError "
+        "InvalidChecksumConfigError "
+        "InvalidEndpointDiscoveryConfigurationError MissingDependencyException "
+        "MissingServiceIdError UndefinedModelAttributeError "
+        "MD5UnavailableError LocationParseError LocationValueError URLSchemeUnknown "
+        "ProxySchemeUnknown ProxySchemeUnsupported",
     ),
-    # Decided to be unknown. Roots, whose sub-classes say more where there is more to say:
+    # Deliberately unknown. Roots, whose subclasses are more specific:
     (
         Code(Family.CLIENT, R.UNKNOWN),
         "BotoCoreError ClientError EventStreamError Boto3Error HTTPError OSError AssertionError",
     ),
-    # a pool or a body of ours in a state it should never be in:
+    # our own pool or body in a state it should never be in:
     (
         Code(Family.CLIENT, R.UNKNOWN),
         "PoolError EmptyPoolError FullPoolError ClosedPoolError HostChangedError RequestError "
-        "ResponseError TimeoutStateError UnrewindableBodyError UnseekableStreamError AwsChunkedWrapperError CapacityNotAvailableError",
+        "ResponseError TimeoutStateError UnrewindableBodyError UnseekableStreamError "
+        "AwsChunkedWrapperError CapacityNotAvailableError",
     ),
-    # and what no call of ours can raise (S3, waiters, stubs, endpoint discovery, JMESPath, our own
-    # misuse of the library):
+    # and what no call of ours can raise (S3, waiters, stubs, endpoint discovery, JMESPath, wrong
+    # use of the library):
     (
         Code(Family.CLIENT, R.UNKNOWN),
-        "InvalidDNSNameError InvalidS3AddressingStyleError InvalidS3UsEast1RegionalEndpointConfigError "
-        "UnsupportedOutpostResourceError UnsupportedS3AccesspointConfigurationError UnsupportedS3ArnError "
-        "UnsupportedS3ConfigurationError UnsupportedS3ControlArnError UnsupportedS3ControlConfigurationError WaiterError "
-        "WaiterConfigError StubResponseError StubAssertionError UnStubbedResponseError EndpointDiscoveryException "
-        "EndpointDiscoveryRefreshFailed EndpointDiscoveryRequired InvalidExpressionError OperationNotPageableError "
+        "InvalidDNSNameError InvalidS3AddressingStyleError "
+        "InvalidS3UsEast1RegionalEndpointConfigError "
+        "UnsupportedOutpostResourceError UnsupportedS3AccesspointConfigurationError "
+        "UnsupportedS3ArnError "
+        "UnsupportedS3ConfigurationError UnsupportedS3ControlArnError "
+        "UnsupportedS3ControlConfigurationError WaiterError "
+        "WaiterConfigError StubResponseError StubAssertionError UnStubbedResponseError "
+        "EndpointDiscoveryException "
+        "EndpointDiscoveryRefreshFailed EndpointDiscoveryRequired InvalidExpressionError "
+        "OperationNotPageableError "
         "UnknownClientMethodError DynamoDBNeedsConditionError DynamoDBNeedsKeyConditionError "
-        "DynamoDBOperationNotSupportedError DynanmoDBOperationNotSupportedError InvalidCrtTransferConfigError "
+        "DynamoDBOperationNotSupportedError DynanmoDBOperationNotSupportedError "
+        "InvalidCrtTransferConfigError "
         "ResourceLoadException RetriesExceededError S3TransferFailedError S3UploadFailedError",
     ),
 )
 
-# What other SDKs and gateways call an answer of AWS's. They name a kind, often wrongly, so they are
-# read last.
-WRAPPERS = _table(
+# Names that other SDKs and gateways give to AWS errors. They name a kind, often wrongly, so they
+# are read last.
+WRAPPERS = table(
     (Code(Family.ANY, R.IAM_DENIED), "PermissionDeniedError"),
     (Code(Family.ANY, R.THROTTLED_REQUESTS), "RateLimitError"),
     (Code(Family.ANY, R.MALFORMED_REQUEST), "BadRequestError"),
@@ -247,6 +273,6 @@ NONE = Code(Family.ANY, R.UNKNOWN)
 
 
 def lookup(name: str) -> Code | None:
-    """The row of a code or class name, wherever it stands."""
+    """Return the row of a code or class name, whichever table has it."""
     key = canonical(name)
     return AWS.get(key) or CLIENT.get(key) or WRAPPERS.get(key)

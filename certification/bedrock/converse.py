@@ -1,5 +1,6 @@
-"""Converse and ConverseStream: our types to the wire and back. Lenient in what it reads: the
-service sends undocumented members.
+"""Converse and ConverseStream: our types to the wire and back.
+
+Lenient in what it reads: the service sends undocumented members.
 """
 
 from __future__ import annotations
@@ -28,23 +29,32 @@ from certification.inference import (
 
 
 def to_wire(request: Request, target_id: str) -> dict[str, Any]:
-    """The keyword arguments of boto3's `converse` and `converse_stream`, with only the members the
-    request sets.
+    """Return the keyword arguments of boto3's `converse` and `converse_stream`.
+
+    They hold only the members that the request sets.
     """
-    thinking = _thinking(request, target_id)
+    thinking = thinking_fields(request, target_id)
+    config: dict[str, Any] = {"maxTokens": request.max_tokens}
+    if request.stop_sequences:
+        config["stopSequences"] = list(request.stop_sequences)
+    if request.temperature is not None and not thinking:
+        config["temperature"] = request.temperature
+    if request.top_p is not None and not thinking:
+        config["topP"] = request.top_p
     wire: dict[str, Any] = {
         "modelId": target_id,
         "messages": [
-            {"role": m.role, "content": [_block(b) for b in m.content]} for m in request.messages
+            {"role": m.role, "content": [block_to_wire(b) for b in m.content]}
+            for m in request.messages
         ],
-        "inferenceConfig": _inference_config(request, sampling=not thinking),
+        "inferenceConfig": config,
     }
     if thinking:
         wire["additionalModelRequestFields"] = thinking
     if request.system:
         wire["system"] = [{"text": request.system}]
     if request.tools:
-        wire["toolConfig"] = _tool_config(request)
+        wire["toolConfig"] = tool_config(request)
     if request.output_schema is not None:
         schema = {"schema": json.dumps(request.output_schema), "name": "answer"}
         wire["outputConfig"] = {
@@ -57,9 +67,10 @@ def to_wire(request: Request, target_id: str) -> dict[str, Any]:
 LOW_EFFORT_TOKENS = 4096
 
 
-def _thinking(request: Request, target_id: str) -> dict[str, Any]:
-    """The vendor's way to ask for reasoning, told from the id of the model or of its profile; empty
-    where none is known.
+def thinking_fields(request: Request, target_id: str) -> dict[str, Any]:
+    """Return the vendor's fields that ask for reasoning; empty where none are known.
+
+    The vendor follows from the id of the model or of its profile.
 
     Sources: "Extended thinking" and "Adaptive thinking" in the user guide of Bedrock (Claude;
     `budget_tokens` from 1024 on, below maxTokens, with no temperature and no forced tool) and that
@@ -82,20 +93,7 @@ def _thinking(request: Request, target_id: str) -> dict[str, Any]:
     return {}
 
 
-def _inference_config(request: Request, *, sampling: bool) -> dict[str, Any]:
-    config: dict[str, Any] = {"maxTokens": request.max_tokens}
-    if request.stop_sequences:
-        config["stopSequences"] = list(request.stop_sequences)
-    if not sampling:
-        return config
-    if request.temperature is not None:
-        config["temperature"] = request.temperature
-    if request.top_p is not None:
-        config["topP"] = request.top_p
-    return config
-
-
-def _tool_config(request: Request) -> dict[str, Any]:
+def tool_config(request: Request) -> dict[str, Any]:
     specs = [
         {
             "toolSpec": {
@@ -114,7 +112,7 @@ def _tool_config(request: Request) -> dict[str, Any]:
     return config
 
 
-def _block(block: Block) -> dict[str, Any]:
+def block_to_wire(block: Block) -> dict[str, Any]:
     match block:
         case Text(text):
             return {"text": text}
@@ -137,14 +135,14 @@ def _block(block: Block) -> dict[str, Any]:
 
 
 def reply_from(response: Mapping[str, Any], total_ms: float) -> Reply | None:
-    """A Converse response as a Reply; None when it is not one (a 200 can carry any JSON)."""
+    """Return a Converse response as a Reply; None when it is not one (a 200 can carry any JSON)."""
     message = (response.get("output") or {}).get("message")
     stop_reason = response.get("stopReason")
     if not isinstance(message, Mapping) or not isinstance(stop_reason, str):
         return None
     return Reply(
         content=tuple(
-            b for raw in message.get("content") or () if (b := _block_from(raw)) is not None
+            b for raw in message.get("content") or () if (b := block_from(raw)) is not None
         ),
         stop_reason=stop_reason,
         usage=usage_from(response.get("usage")),
@@ -155,12 +153,12 @@ def reply_from(response: Mapping[str, Any], total_ms: float) -> Reply | None:
 
 
 def request_id_of(response: Mapping[str, Any]) -> str:
-    """The AWS request id of a boto3 response; empty when there is none."""
+    """Return the AWS request id of a boto3 response; empty when there is none."""
     return str((response.get("ResponseMetadata") or {}).get("RequestId") or "")
 
 
 def usage_from(raw: Mapping[str, Any] | None) -> Usage | None:
-    """The usage member of an answer; None when absent or without the two counts that matter."""
+    """Return the usage of a response; None when absent or without the two counts that matter."""
     counts = {name: count for name, count in (raw or {}).items() if isinstance(count, int)}
     if "inputTokens" not in counts or "outputTokens" not in counts:
         return None
@@ -174,13 +172,14 @@ def usage_from(raw: Mapping[str, Any] | None) -> Usage | None:
 
 
 def _server_ms(metrics: Mapping[str, Any] | None) -> float | None:
-    found = (metrics or {}).get("latencyMs")
-    return found if isinstance(found, int | float) else None
+    latency_ms = (metrics or {}).get("latencyMs")
+    return latency_ms if isinstance(latency_ms, int | float) else None
 
 
-def _block_from(raw: Any) -> Block | None:
-    """None for what we have no name for; boto3 gives a block it does not know itself as
-    SDK_UNKNOWN_MEMBER.
+def block_from(raw: Any) -> Block | None:
+    """Return a content block as one of our types; None for a kind we do not know.
+
+    boto3 gives a block that it does not know itself as SDK_UNKNOWN_MEMBER.
     """
     match raw:
         case {"text": str(text)}:
@@ -201,16 +200,17 @@ def _block_from(raw: Any) -> Block | None:
 
 
 def _bytes(raw: Any) -> bytes:
-    """boto3 gives bytes; a body read without it holds them in base64."""
+    """Return a blob's bytes: boto3 gives bytes, a body read without it base64."""
     if isinstance(raw, str):
         return base64.b64decode(raw)
     return raw if isinstance(raw, bytes) else b""
 
 
 @dataclass
-class _OpenBlock:
-    """A content block while its deltas arrive. `name` is the tool's, or an image's format; `data`
-    redacted thought or image.
+class OpenBlock:
+    """A content block while its deltas arrive.
+
+    `name` is the tool's, or an image's format; `data` a redacted thought or an image.
     """
 
     kind: str = ""
@@ -223,7 +223,12 @@ class _OpenBlock:
     def close(self) -> Block | None:
         text = "".join(self.text)
         if self.kind == "toolUse":
-            return ToolUse(self.use_id, self.name, _json_or_none(text), text)
+            try:
+                # a tool without arguments streams an empty input
+                arguments = json.loads(text) if text.strip() else {}
+            except ValueError:
+                arguments = None
+            return ToolUse(self.use_id, self.name, arguments, text)
         if self.kind == "reasoning":
             return Reasoning(text, self.signature, self.data)
         if self.kind == "image":
@@ -231,23 +236,14 @@ class _OpenBlock:
         return Text(text) if self.kind == "text" else None
 
 
-def _json_or_none(text: str) -> Any:
-    if not text.strip():
-        return {}  # a tool without arguments streams an empty input
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
 class StreamReader:
-    """Collects the events of one ConverseStream into a Reply, noting when each arrived."""
+    """Collect the events of one ConverseStream into a Reply, noting when each arrived."""
 
     def __init__(self, started: float, request_id: str = "") -> None:
         self.started = self.last = started
         self.request_id = request_id
         self.events: list[str] = []
-        self.blocks: dict[int, _OpenBlock] = {}
+        self.blocks: dict[int, OpenBlock] = {}
         self.stop_reason = ""
         self.usage: Usage | None = None
         self.server_ms: float | None = None
@@ -266,9 +262,9 @@ class StreamReader:
         if name in {"contentBlockStart", "contentBlockDelta"} and self.ttft_ms is None:
             self.ttft_ms = (now - self.started) * 1000
         if name == "contentBlockStart":
-            self._start(body)
+            self.start_block(body)
         elif name == "contentBlockDelta":
-            self._delta(body)
+            self.add_delta(body)
         elif name == "messageStop":
             self.stop_reason = body.get("stopReason") or ""
         elif name == "metadata":
@@ -276,10 +272,10 @@ class StreamReader:
             self.usage = usage_from(body.get("usage"))
             self.server_ms = _server_ms(body.get("metrics"))
 
-    def _open(self, body: Mapping[str, Any]) -> _OpenBlock:
-        return self.blocks.setdefault(body.get("contentBlockIndex", 0), _OpenBlock())
+    def _open(self, body: Mapping[str, Any]) -> OpenBlock:
+        return self.blocks.setdefault(body.get("contentBlockIndex", 0), OpenBlock())
 
-    def _start(self, body: Mapping[str, Any]) -> None:
+    def start_block(self, body: Mapping[str, Any]) -> None:
         match body.get("start"):
             case {"toolUse": Mapping() as use}:
                 block = self._open(body)
@@ -292,7 +288,7 @@ class StreamReader:
                 block = self._open(body)
                 block.kind, block.name = "image", image.get("format") or ""
 
-    def _delta(self, body: Mapping[str, Any]) -> None:
+    def add_delta(self, body: Mapping[str, Any]) -> None:
         match body.get("delta"):
             case {"text": str(text)}:
                 block = self._open(body)
@@ -319,7 +315,7 @@ class StreamReader:
         return bool(self.stop_reason) and self.has_metadata
 
     def reply(self) -> Reply:
-        """What has arrived so far; `complete` says whether it is all."""
+        """Return what has arrived so far; `complete` says whether it is all."""
         closed: Iterable[Block | None] = (
             block.close() for _index, block in sorted(self.blocks.items())
         )

@@ -1,26 +1,25 @@
 """What a call to Bedrock raises: one tree, by what a caller can do about it.
 
-    BedrockError                    reason, message, code, http_status, request_id, operation, fix
-      Refused                       the same call is refused until somebody changes something
-        NotAuthenticated            AUTHENTICATION_ERROR: our credentials; nothing about a model
-        AccessRefused               PERMISSION_ERROR, MODEL_ACCESS: known, but not allowed
-        Unavailable                 UNAVAILABLE: the model is not there, or no longer
-        Misconfigured               CONFIGURATION_ERROR, PROVISIONING_REQUIRED: a form of request
-                                    that this model does not take
-        QuotaExhausted              QUOTA_EXCEEDED: a limit that waiting minutes does not lift
-        Blocked                     CONTENT_BLOCKED: refused for the content or its size
-      Interrupted                   says nothing lasting: most are worth a retry
-        Throttled                   RATE_LIMIT
-        TimedOut                    TIMEOUT
-        Unreachable                 NETWORK_ERROR
-        ServiceFailed               SERVICE_ERROR
-          StreamBroken              SERVICE_ERROR: an answer that had begun did not arrive whole
-      Unknown                       UNKNOWN_ERROR: nothing matched, the raw text is kept
+    BedrockError              reason, message, code, http_status, request_id, operation, fix
+      Refused                 the same call is refused again until somebody changes something
+        NotAuthenticated      AUTHENTICATION_ERROR: our credentials are wrong
+        AccessRefused         PERMISSION_ERROR, MODEL_ACCESS: known, but not allowed
+        Unavailable           UNAVAILABLE: the model is not there, or no longer
+        Misconfigured         CONFIGURATION_ERROR, PROVISIONING_REQUIRED: not how it is called
+        QuotaExhausted        QUOTA_EXCEEDED: a limit that waiting minutes does not lift
+        Blocked               CONTENT_BLOCKED: refused for its content or its length
+      Interrupted             nothing lasting: most are worth a retry
+        Throttled             RATE_LIMIT
+        TimedOut              TIMEOUT
+        Unreachable           NETWORK_ERROR
+        ServiceFailed         SERVICE_ERROR
+          StreamBroken        SERVICE_ERROR: a response that had begun did not arrive whole
+      Unknown                 UNKNOWN_ERROR: nothing matched, the raw text is in the message
 
-Whether a retry helps is `error.retryable`, which belongs to the reason and not to the class.
+`error.retryable` says whether a retry helps: it follows from the reason, not from the class.
 `translate` turns any exception of botocore, boto3, urllib3 and the standard library's network
 modules into one of these; `translated` does so for a block of code and raises `from` the original.
-Which foreign class means what is decided in `codes`.
+`codes` decides what each foreign class means.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ import http.client
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import boto3.exceptions
@@ -58,9 +58,7 @@ FOREIGN: tuple[type[Exception], ...] = (
 
 
 class BedrockError(Exception):
-    """A call that brought no usable answer. Make one with `error(reason, ...)`, which picks the
-    class.
-    """
+    """A call without a usable response. Make one with `error(reason, ...)`: it picks the class."""
 
     categories: frozenset[ErrorCategory] = frozenset()
 
@@ -89,12 +87,11 @@ class BedrockError(Exception):
         return f"{self.reason}: {self.message}" if self.message else self.reason.value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Workers hand errors between processes, and keyword-only arguments do not pickle by
-        themselves.
-        """
+        """Make errors picklable: workers pass them on, and keyword-only arguments are not."""
         names = ("code", "http_status", "request_id", "operation", "fix")
         details = {name: getattr(self, name) for name in names}
-        return _rebuild, (type(self), self.reason, self.message, details, self.partial)
+        rebuild = partial(type(self), **details)
+        return rebuild, (self.reason, self.message), {"partial": self.partial}
 
     @property
     def category(self) -> ErrorCategory:
@@ -105,9 +102,7 @@ class BedrockError(Exception):
         return self.reason.retryable
 
     def to_failure(self, timing: Timing | None = None, partial: Reply | None = None) -> Failure:
-        """The plain outcome for suite and engine. An operation outside `Operation` (a listing) is
-        told as Converse.
-        """
+        """Return the plain outcome for suite and engine; a listing's counts as Converse."""
         known = self.operation in set(Operation)
         return Failure(
             reason=self.reason,
@@ -122,7 +117,7 @@ class BedrockError(Exception):
 
 
 class Refused(BedrockError):
-    """Refused again until somebody changes something."""
+    """Will be refused again until somebody changes something."""
 
 
 class NotAuthenticated(Refused):
@@ -177,49 +172,57 @@ class Unknown(BedrockError):
     categories = frozenset({ErrorCategory.UNKNOWN_ERROR})
 
 
-_LEAVES = (
+LEAVES = (
     NotAuthenticated, AccessRefused, Unavailable, Misconfigured, QuotaExhausted, Blocked,
     Throttled, TimedOut, Unreachable, ServiceFailed, Unknown,
 )  # fmt: skip
-_BY_CATEGORY = {category: leaf for leaf in _LEAVES for category in leaf.categories}
+BY_CATEGORY = {category: leaf for leaf in LEAVES for category in leaf.categories}
 
 
 def class_of(reason: Reason) -> type[BedrockError]:
-    """The class that stands for a reason. Quality is judged and never raised: KeyError for its
-    reasons.
-    """
-    return StreamBroken if reason in StreamBroken.reasons else _BY_CATEGORY[reason.category]
+    """Return the class for a reason. KeyError for reasons of quality, which are never raised."""
+    return StreamBroken if reason in StreamBroken.reasons else BY_CATEGORY[reason.category]
 
 
 def error(reason: Reason, message: str, **details: Any) -> BedrockError:
-    """An error of the right class; `details` as for BedrockError."""
+    """Return an error of the right class; `details` as for BedrockError."""
     return class_of(reason)(reason, message, **details)
 
 
 def translate(
     exc: BaseException, operation: str = "", *, model_id: str = "", region: str = ""
 ) -> BedrockError:
-    """The BedrockError for any foreign exception; a BedrockError comes back as it is. Raise it
-    `from exc`.
+    """Return the BedrockError for any foreign exception, a BedrockError as it is.
+
+    Raise it `from exc`.
     """
     if isinstance(exc, BedrockError):
         return exc
-    code, message, text, meta = (
-        _client_error(exc) if isinstance(exc, botocore.exceptions.ClientError) else _foreign(exc)
-    )
+    meta: Mapping[str, Any] = {}
+    if isinstance(exc, botocore.exceptions.ClientError):
+        response: Mapping[str, Any] = getattr(exc, "response", None) or {}
+        details = response.get("Error") or {}
+        code = str(details.get("Code") or "")
+        text = message = str(details.get("Message") or details.get("message") or "")
+        meta = response.get("ResponseMetadata") or {}  # absent for errors inside a stream
+    else:
+        code, message = known_class_name(exc) or type(exc).__name__, safe_str(exc)
+        text = " ".join(f"{type(cause).__name__}: {safe_str(cause)}" for cause in causes_of(exc))
     operation = operation or str(getattr(exc, "operation_name", "") or "")
     status = meta.get("HTTPStatusCode")
     diagnosis = diagnose(text, code, status, operation, model_id=model_id, region=region)
     reason, fix = diagnosis.reason, diagnosis.fix
     if reason is Reason.UNKNOWN and isinstance(exc, botocore.exceptions.EventStreamError):
-        reason = Reason.STREAM_ERROR  # an event we have no name for still ended the answer
+        reason = Reason.STREAM_ERROR  # an unknown exception event still ended the response
         fix = fixes.fix_for(reason)
+    # botocore leaves RequestId out where a 5xx came with HTML instead of a body of Bedrock's
+    request_id = meta.get("RequestId") or (meta.get("HTTPHeaders") or {}).get("x-amzn-requestid")
     return error(
         reason,
         message,
         code=code,
         http_status=status if isinstance(status, int) else None,
-        request_id=_request_id(meta),
+        request_id=str(request_id or ""),
         operation=operation,
         fix=fix,
     )
@@ -234,66 +237,35 @@ def translated(operation: str = "", *, model_id: str = "", region: str = "") -> 
         raise translate(exc, operation, model_id=model_id, region=region) from exc
 
 
-def _client_error(exc: botocore.exceptions.ClientError) -> tuple[str, str, str, Mapping[str, Any]]:
-    """Code, message, text to diagnose, response metadata (absent for errors inside a stream)."""
-    response: Mapping[str, Any] = getattr(exc, "response", None) or {}
-    body = response.get("Error") or {}
-    message = str(body.get("Message") or body.get("message") or "")
-    return str(body.get("Code") or ""), message, message, response.get("ResponseMetadata") or {}
-
-
-def _request_id(meta: Mapping[str, Any]) -> str:
-    """botocore leaves RequestId out where a 5xx came with HTML instead of a body of Bedrock's."""
-    headers = meta.get("HTTPHeaders") or {}
-    return str(meta.get("RequestId") or headers.get("x-amzn-requestid") or "")
-
-
-def _foreign(exc: BaseException) -> tuple[str, str, str, Mapping[str, Any]]:
-    """As `_client_error`, with the class's name for a code and the causes' words in the text."""
-    text = " ".join(f"{type(cause).__name__}: {_words(cause)}" for cause in _causes(exc))
-    return _known_name(exc) or type(exc).__name__, _words(exc), text, {}
-
-
-def _words(exc: BaseException) -> str:
-    """The exception's own words. Some of urllib3's raise in their own `__repr__` when half built."""
+def safe_str(exc: BaseException) -> str:
+    """Return `str(exc)`, "" where that raises: some of urllib3's do when half built."""
     try:
         return str(exc)
     except (AttributeError, TypeError):
         return ""
 
 
-def _known_name(exc: BaseException) -> str:
-    """The name of the nearest class in the exception's ancestry that `codes` decides on, or ""."""
+def known_class_name(exc: BaseException) -> str:
+    """Return the nearest class in the exception's ancestry that `codes` decides on, or ""."""
     names = (
         cls.__name__ for cls in type(exc).__mro__ if cls not in {Exception, BaseException, object}
     )
     return next((name for name in names if codes.canonical(name) in codes.CLIENT), "")
 
 
-def _causes(exc: BaseException, limit: int = 6) -> Iterator[BaseException]:
-    """The exception and what it carries inside: botocore keeps the cause in `kwargs`, urllib3 in
-    `reason` and `args`.
+def causes_of(exc: BaseException, limit: int = 6) -> Iterator[BaseException]:
+    """Yield the exception and those inside it, outermost first.
+
+    botocore keeps the cause in `kwargs`, urllib3 in `reason` and `args`.
     """
-    seen: list[BaseException] = []
-    waiting: list[object] = [exc]
-    while waiting and len(seen) < limit:
-        current = waiting.pop(0)
-        if not isinstance(current, BaseException) or current in seen:
+    visited: list[BaseException] = []
+    queue: list[object] = [exc]
+    while queue and len(visited) < limit:
+        current = queue.pop(0)
+        if not isinstance(current, BaseException) or current in visited:
             continue
-        seen.append(current)
+        visited.append(current)
         yield current
         kwargs = getattr(current, "kwargs", None)
         inner = [kwargs.get("error")] if isinstance(kwargs, dict) else []
-        waiting += [*inner, getattr(current, "reason", None), *current.args, current.__cause__]
-
-
-def _rebuild(
-    cls: type[BedrockError],
-    reason: Reason,
-    message: str,
-    details: dict[str, Any],
-    partial: Reply | None,
-) -> BedrockError:
-    rebuilt = cls(reason, message, **details)
-    rebuilt.partial = partial
-    return rebuilt
+        queue += [*inner, getattr(current, "reason", None), *current.args, current.__cause__]

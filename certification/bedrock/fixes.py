@@ -1,15 +1,14 @@
-"""What to do about a reason: one sentence, the command or policy where there is one, who must act,
-how long to wait.
+"""What to do about a reason: one sentence, the command or policy if there is one, who, how long.
 
-Sentences are plain constants, so that they can be translated. Commands carry the model and region
-where they are known and `<model-id>`, `<region>` where they are not. No account id is ever shown.
+Sentences are plain constants, so that they can be translated. Commands name the model and region
+where they are known, else `<model-id>` and `<region>`. No account id is ever shown.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from certification.reasons import Reason
 
@@ -21,7 +20,7 @@ AWS_SUPPORT = "AWS Support, asked by the account administrator"
 NOBODY = "nobody"
 
 _GUIDE = "https://docs.aws.amazon.com/bedrock/latest/userguide/"
-_TROUBLE = _GUIDE + "troubleshooting-api-error-codes.html"
+_ERRORS = _GUIDE + "troubleshooting-api-error-codes.html"
 _QUOTAS = _GUIDE + "quotas.html"
 _LIFECYCLE = _GUIDE + "model-lifecycle.html"
 _ACCESS = _GUIDE + "model-access.html"
@@ -36,8 +35,9 @@ _DENIED = "https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """`command` is a shell line or an IAM policy statement, `wait` how long until a retry can help;
-    both may be "".
+    """`command` is a shell line or an IAM policy statement, `wait` the time until a retry can help.
+
+    Both may be "".
     """
 
     text: str
@@ -47,7 +47,10 @@ class Fix:
     wait: str = ""
 
 
-_LIST_MODELS = "aws bedrock list-foundation-models --region {region} --query \"modelSummaries[?modelLifecycle.status=='ACTIVE'].modelId\""
+_LIST_MODELS = (
+    "aws bedrock list-foundation-models --region {region} --query "
+    "\"modelSummaries[?modelLifecycle.status=='ACTIVE'].modelId\""
+)
 _LIST_PROFILES = (
     "aws bedrock list-inference-profiles --region {region} --query "
     "\"inferenceProfileSummaries[?models[?contains(modelArn, '{base_model}')]].inferenceProfileId\""
@@ -58,8 +61,9 @@ _AVAILABILITY = (
 _LIST_QUOTAS = "aws service-quotas list-service-quotas --service-code bedrock --region {region}"
 _ZERO_QUOTAS = _LIST_QUOTAS + " --query 'Quotas[?Value==`0.0`].[QuotaCode,QuotaName]'"
 _AGREEMENT = (
-    "aws bedrock list-foundation-model-agreement-offers --region {region} --model-id {base_model} && "
-    "aws bedrock create-foundation-model-agreement --region {region} --model-id {base_model} --offer-token <offer-token>"
+    "aws bedrock list-foundation-model-agreement-offers --region {region} --model-id {base_model} "
+    "&& aws bedrock create-foundation-model-agreement --region {region} --model-id {base_model} "
+    "--offer-token <offer-token>"
 )
 _WHO_AM_I = "aws sts get-caller-identity"
 _HOST = "bedrock-runtime.{region}.amazonaws.com"
@@ -67,237 +71,370 @@ _ALLOW = "{statement}"  # replaced by the policy statement for the operation
 
 FIXES: dict[Reason, Fix] = {
     Reason.IAM_DENIED: Fix(
-        "The identity we call with lacks this permission: add the statement to its IAM policy, and look for a deny or "
-        "a permissions boundary if it already stands there.",
-        _ALLOW, ACCOUNT_ADMIN, _DENIED, "1 minute",
+        "The identity we call with lacks this permission: add the statement to its IAM policy, "
+        "and look for a deny or a permissions boundary if it is there already.",
+        command=_ALLOW,
+        who=ACCOUNT_ADMIN,
+        url=_DENIED,
+        wait="1 minute",
     ),
     Reason.SCP_DENIED: Fix(
-        "A policy of the AWS organization forbids the call, often in one destination region of a cross-region profile: "
-        "exempt Bedrock from it there, or use a route that stays inside the allowed regions.",
-        "aws organizations list-policies --filter SERVICE_CONTROL_POLICY", ORGANIZATION_ADMIN, _SCPS, "5 minutes",
+        "A policy of the AWS organization forbids the call, often in one destination region of a "
+        "cross-region profile: exempt Bedrock from it there, or use a route that stays inside "
+        "the allowed regions.",
+        command="aws organizations list-policies --filter SERVICE_CONTROL_POLICY",
+        who=ORGANIZATION_ADMIN,
+        url=_SCPS,
+        wait="5 minutes",
     ),
     Reason.API_KEY_DENIED: Fix(
-        "The identity behind the Bedrock API key may not use keys: add the statement to its IAM policy, or call with "
-        "ordinary AWS credentials.",
-        '{{"Effect": "Allow", "Action": "bedrock:CallWithBearerToken", "Resource": "*"}}',
-        ACCOUNT_ADMIN, _GUIDE + "api-keys.html", "1 minute",
+        "The identity behind the Bedrock API key may not use keys: add the statement to its IAM "
+        "policy, or call with ordinary AWS credentials.",
+        command='{{"Effect": "Allow", "Action": "bedrock:CallWithBearerToken", "Resource": "*"}}',
+        who=ACCOUNT_ADMIN,
+        url=_GUIDE + "api-keys.html",
+        wait="1 minute",
     ),
     Reason.MARKETPLACE_SUBSCRIPTION: Fix(
-        "The account has no AWS Marketplace agreement for this model: accept its offer once, then wait for it to spread.",
-        _AGREEMENT, ACCOUNT_ADMIN, _ACCESS, "15 minutes",
+        "The account has no AWS Marketplace agreement for this model: accept its offer once, "
+        "then wait until it takes effect.",
+        command=_AGREEMENT,
+        who=ACCOUNT_ADMIN,
+        url=_ACCESS,
+        wait="15 minutes",
     ),
     Reason.PAYMENT_INSTRUMENT: Fix(
-        "AWS Marketplace refuses the account's payment method: add a valid one under Billing, Payment preferences, and "
-        "accept the model's offer again.",
-        "", ACCOUNT_ADMIN, _ACCESS, "15 minutes",
+        "AWS Marketplace refuses the account's payment method: add a valid one under Billing, "
+        "Payment preferences, and accept the model's offer again.",
+        who=ACCOUNT_ADMIN,
+        url=_ACCESS,
+        wait="15 minutes",
     ),
     Reason.USE_CASE_FORM: Fix(
-        "The vendor wants the account's use case first: submit the form in the Bedrock console (Model catalog) or with "
-        "this command, once for the account.",
-        "aws bedrock put-use-case-for-model-access --region {region} --form-data fileb://use-case.json",
-        ACCOUNT_ADMIN, _ACCESS, "15 minutes",
+        "The vendor requires a description of the account's use case first: submit the form in "
+        "the Bedrock console (Model catalog) or with this command, once for the account.",
+        command=(
+            "aws bedrock put-use-case-for-model-access --region {region} --form-data "
+            "fileb://use-case.json"
+        ),
+        who=ACCOUNT_ADMIN,
+        url=_ACCESS,
+        wait="15 minutes",
     ),
     Reason.MODEL_ACCESS_NOT_GRANTED: Fix(
-        "The account has no access to this model in this region: look at what is missing with this command, then "
-        "request access in the Bedrock console of that region.",
-        _AVAILABILITY, ACCOUNT_ADMIN, _ACCESS, "15 minutes",
+        "The account has no access to this model in this region: see what is missing with this "
+        "command, then request access in the Bedrock console of that region.",
+        command=_AVAILABILITY,
+        who=ACCOUNT_ADMIN,
+        url=_ACCESS,
+        wait="15 minutes",
     ),
     Reason.ENTITLEMENT_MISMATCH: Fix(
-        "The model's entitlement has not reached this account or region yet: wait, look at the availability, and ask "
-        "AWS Support if it stays so for a day.",
-        _AVAILABILITY, ACCOUNT_ADMIN, _ACCESS, "15 minutes",
+        "The model's entitlement has not reached this account or region yet: wait, check the "
+        "availability, and ask AWS Support if nothing changes within a day.",
+        command=_AVAILABILITY,
+        who=ACCOUNT_ADMIN,
+        url=_ACCESS,
+        wait="15 minutes",
     ),
     Reason.ACCOUNT_BLOCKED: Fix(
-        "AWS does not let this account use Bedrock or this vendor's models, usually because a new account is not "
-        "verified yet: open a case with AWS Support, no setting of yours changes it.",
-        "", AWS_SUPPORT, _TROUBLE, "until AWS Support answers",
+        "AWS does not let this account use Bedrock or this vendor's models, usually because a "
+        "new account is not verified yet: open a case with AWS Support; no setting of your own "
+        "changes it.",
+        who=AWS_SUPPORT,
+        url=_ERRORS,
+        wait="until AWS Support answers",
     ),
     Reason.COUNTRY_NOT_SUPPORTED: Fix(
-        "The vendor does not serve the country of this account or caller: use another vendor's model, or an account "
-        "and network in a supported country.",
-        "", ACCOUNT_ADMIN, "https://www.anthropic.com/supported-countries", "",
+        "The vendor does not serve the country of this account or caller: use another vendor's "
+        "model, or an account and network in a supported country.",
+        who=ACCOUNT_ADMIN,
+        url="https://www.anthropic.com/supported-countries",
     ),
     Reason.LEGACY_BLOCKED: Fix(
-        "The vendor marked the model as legacy and closed it for accounts that did not use it lately: move to an active model.",
-        _LIST_MODELS, OPERATOR, _LIFECYCLE, "",
+        "The vendor marked the model as legacy and closed it for accounts that have not used it "
+        "recently: move to an active model.",
+        command=_LIST_MODELS,
+        who=OPERATOR,
+        url=_LIFECYCLE,
     ),
     Reason.END_OF_LIFE: Fix(
         "The model is retired: move to an active model.",
-        _LIST_MODELS, OPERATOR, _LIFECYCLE, "",
+        command=_LIST_MODELS,
+        who=OPERATOR,
+        url=_LIFECYCLE,
     ),
     Reason.NOT_IN_REGION: Fix(
-        "The model is not offered in this region: use a region or a cross-region profile that has it.",
-        _LIST_PROFILES, OPERATOR, _GUIDE + "models-regions.html", "",
+        "The model is not offered in this region: use a region or a cross-region profile that "
+        "has it.",
+        command=_LIST_PROFILES,
+        who=OPERATOR,
+        url=_GUIDE + "models-regions.html",
     ),
     Reason.UNKNOWN_MODEL: Fix(
-        "Bedrock knows no such model in this region: compare the id, its version suffix and its profile prefix with the list.",
-        _LIST_MODELS, OPERATOR, _GUIDE + "models-supported.html", "",
+        "Bedrock does not know this model in this region: compare the id, its version suffix and "
+        "its profile prefix with the list.",
+        command=_LIST_MODELS,
+        who=OPERATOR,
+        url=_GUIDE + "models-supported.html",
     ),
     Reason.NOT_ON_BEDROCK_RUNTIME: Fix(
-        "Bedrock serves this model or operation on another endpoint than bedrock-runtime, which is not certified here: "
-        "use a model that bedrock-runtime serves.",
-        _LIST_MODELS, OPERATOR, _GUIDE + "models-supported.html", "",
+        "Bedrock serves this model or operation on an endpoint other than bedrock-runtime, which "
+        "is not certified here: use a model that bedrock-runtime serves.",
+        command=_LIST_MODELS,
+        who=OPERATOR,
+        url=_GUIDE + "models-supported.html",
     ),
     Reason.REGION_NOT_ENABLED: Fix(
         "The account has not enabled this region: enable it.",
-        "aws account enable-region --region-name {region}", ACCOUNT_ADMIN,
-        "https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html", "up to some hours",
+        command="aws account enable-region --region-name {region}",
+        who=ACCOUNT_ADMIN,
+        url="https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html",
+        wait="up to some hours",
     ),
     Reason.NEEDS_INFERENCE_PROFILE: Fix(
-        "The model cannot be called by its bare id: call it through one of the inference profiles this command lists.",
-        _LIST_PROFILES, OPERATOR, _PROFILES, "",
+        "The model cannot be called by its bare id: call it through one of the inference "
+        "profiles this command lists.",
+        command=_LIST_PROFILES,
+        who=OPERATOR,
+        url=_PROFILES,
     ),
     Reason.NEEDS_PROVISIONED_THROUGHPUT: Fix(
-        "The model is served only on provisioned throughput: buy it and call its ARN, or use another model.",
-        "aws bedrock create-provisioned-model-throughput --region {region} --model-id {base_model} --model-units 1 "
-        "--provisioned-model-name <name>",
-        ACCOUNT_ADMIN, _GUIDE + "prov-throughput.html", "",
+        "The model is served only on provisioned throughput: buy it and call its ARN, or use "
+        "another model.",
+        command=(
+            "aws bedrock create-provisioned-model-throughput --region {region} --model-id "
+            "{base_model} --model-units 1 --provisioned-model-name <name>"
+        ),
+        who=ACCOUNT_ADMIN,
+        url=_GUIDE + "prov-throughput.html",
     ),
     Reason.PARAMETER_NOT_SUPPORTED: Fix(
-        "The model does not take a parameter or feature of this request in this operation: send it without.",
-        "", OPERATOR, _CONVERSE, "",
+        "The model does not take a parameter or feature of this request in this operation: send "
+        "the request without it.",
+        who=OPERATOR,
+        url=_CONVERSE,
     ),
     Reason.MODALITY_NOT_SUPPORTED: Fix(
-        "The model does not take this kind of input or this operation: use one whose modalities fit.",
-        "aws bedrock get-foundation-model --region {region} --model-identifier {base_model}", OPERATOR, _CONVERSE, "",
+        "The model does not take this kind of input or this operation: use one whose modalities "
+        "fit.",
+        command=(
+            "aws bedrock get-foundation-model --region {region} --model-identifier {base_model}"
+        ),
+        who=OPERATOR,
+        url=_CONVERSE,
     ),
     Reason.MALFORMED_REQUEST: Fix(
         "Bedrock refused the request's shape: correct the field that the message names.",
-        "", OPERATOR, _TROUBLE, "",
+        who=OPERATOR,
+        url=_ERRORS,
     ),
     Reason.CLIENT_MISCONFIGURED: Fix(
-        "Our own AWS configuration is wrong (region, endpoint, profile or library): correct the setting that the message names.",
-        "aws configure list", OPERATOR, "https://docs.aws.amazon.com/sdkref/latest/guide/overview.html", "",
+        "Our own AWS configuration is wrong (region, endpoint, profile or library): correct the "
+        "setting that the message names.",
+        command="aws configure list",
+        who=OPERATOR,
+        url="https://docs.aws.amazon.com/sdkref/latest/guide/overview.html",
     ),
     Reason.THROTTLED_REQUESTS: Fix(
-        "The account sends requests faster than its quota for this model: slow down, or ask for a higher quota.",
-        _LIST_QUOTAS, OPERATOR, _QUOTAS, "1 minute",
+        "The account sends requests faster than its quota for this model: slow down, or ask for "
+        "a higher quota.",
+        command=_LIST_QUOTAS,
+        who=OPERATOR,
+        url=_QUOTAS,
+        wait="1 minute",
     ),
     Reason.THROTTLED_TOKENS: Fix(
-        "The account uses more tokens a minute than its quota for this model (maxTokens counts in advance): slow down, "
-        "lower maxTokens, or ask for a higher quota.",
-        _LIST_QUOTAS, OPERATOR, _QUOTAS, "1 minute",
+        "The account uses more tokens per minute than its quota for this model (maxTokens counts "
+        "in advance): slow down, lower maxTokens, or ask for a higher quota.",
+        command=_LIST_QUOTAS,
+        who=OPERATOR,
+        url=_QUOTAS,
+        wait="1 minute",
     ),
     Reason.DAILY_TOKENS: Fix(
-        "The account's tokens for the day are spent, or a new account's daily quota is zero: ask for a higher quota, or "
-        "wait for the next day.",
-        _ZERO_QUOTAS, ACCOUNT_ADMIN, _QUOTA_INCREASE, "up to 24 hours",
+        "The account's tokens for the day are used up, or a new account's daily quota is zero: "
+        "ask for a higher quota, or wait for the next day.",
+        command=_ZERO_QUOTAS,
+        who=ACCOUNT_ADMIN,
+        url=_QUOTA_INCREASE,
+        wait="up to 24 hours",
     ),
     Reason.ZERO_QUOTA: Fix(
         "The account's quota does not allow this call at all: ask for an increase.",
-        _ZERO_QUOTAS, ACCOUNT_ADMIN, _QUOTA_INCREASE, "until AWS grants the increase",
+        command=_ZERO_QUOTAS,
+        who=ACCOUNT_ADMIN,
+        url=_QUOTA_INCREASE,
+        wait="until AWS grants the increase",
     ),
     Reason.CREDENTIALS_MISSING: Fix(
-        "No usable AWS credentials were found: set a profile, environment variables, a role, or AWS_BEARER_TOKEN_BEDROCK.",
-        "aws configure list", OPERATOR, "https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html", "",
+        "No usable AWS credentials were found: set a profile, environment variables, a role, or "
+        "AWS_BEARER_TOKEN_BEDROCK.",
+        command="aws configure list",
+        who=OPERATOR,
+        url="https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html",
     ),
     Reason.CREDENTIALS_INVALID: Fix(
-        "AWS does not accept our credentials: replace them, and use an API key only in the region it was made for.",
-        _WHO_AM_I, OPERATOR, _TROUBLE, "",
+        "AWS does not accept our credentials: replace them, and use an API key only in the "
+        "region it was made for.",
+        command=_WHO_AM_I,
+        who=OPERATOR,
+        url=_ERRORS,
     ),
     Reason.CREDENTIALS_EXPIRED: Fix(
         "Our AWS credentials expired: sign in again or renew the key.",
-        "aws sso login", OPERATOR, _TROUBLE, "",
+        command="aws sso login",
+        who=OPERATOR,
+        url=_ERRORS,
     ),
     Reason.CLOCK_SKEW: Fix(
         "This machine's clock is wrong, so AWS refuses our signatures: set the clock.",
-        "timedatectl set-ntp true", OPERATOR, _TROUBLE, "",
+        command="timedatectl set-ntp true",
+        who=OPERATOR,
+        url=_ERRORS,
     ),
     Reason.READ_TIMEOUT: Fix(
-        "No answer came within our read timeout: try again, and raise the timeout if long answers are expected.",
-        "", NOBODY, "", "1 minute",
+        "No answer came within our read timeout: try again, and raise the timeout if long "
+        "answers are expected.",
+        wait="1 minute",
     ),
     Reason.CONNECT_TIMEOUT: Fix(
-        "The endpoint did not take the connection in time: check firewall, security group and VPC endpoint.",
-        "curl -sv --max-time 10 https://" + _HOST + "/", NETWORK_ADMIN, "", "1 minute",
+        "The endpoint did not accept the connection in time: check firewall, security group and "
+        "VPC endpoint.",
+        command="curl -sv --max-time 10 https://" + _HOST + "/",
+        who=NETWORK_ADMIN,
+        wait="1 minute",
     ),
     Reason.MODEL_TIMEOUT: Fix(
-        "The model took longer than Bedrock allows: try again, with a shorter prompt or a lower maxTokens.",
-        "", NOBODY, _TROUBLE, "1 minute",
+        "The model took longer than Bedrock allows: try again, with a shorter prompt or a lower "
+        "maxTokens.",
+        url=_ERRORS,
+        wait="1 minute",
     ),
     Reason.DEADLINE: Fix(
         "The run's own time limit was reached: raise CERTIFICATION_TIMEOUT or run fewer at once.",
-        "", OPERATOR, "", "",
+        who=OPERATOR,
     ),
     Reason.DNS: Fix(
-        "The endpoint's name does not resolve: check the region's spelling, whether it has Bedrock at all, and the DNS "
-        "of this machine.",
-        "getent hosts " + _HOST, NETWORK_ADMIN, "https://docs.aws.amazon.com/general/latest/gr/bedrock.html", "",
+        "The endpoint's name does not resolve: check the region's spelling, whether it has "
+        "Bedrock at all, and the DNS of this machine.",
+        command="getent hosts " + _HOST,
+        who=NETWORK_ADMIN,
+        url="https://docs.aws.amazon.com/general/latest/gr/bedrock.html",
     ),
     Reason.CONNECTION_REFUSED: Fix(
-        "The connection to the endpoint was refused or cut: check network, firewall and any endpoint override.",
-        "curl -sv --max-time 10 https://" + _HOST + "/", NETWORK_ADMIN, "", "1 minute",
+        "The connection to the endpoint was refused or cut: check network, firewall and any "
+        "endpoint override.",
+        command="curl -sv --max-time 10 https://" + _HOST + "/",
+        who=NETWORK_ADMIN,
+        wait="1 minute",
     ),
     Reason.TLS: Fix(
-        "The TLS certificate was not accepted, mostly because a proxy in between signs with its own: point "
-        "AWS_CA_BUNDLE at that proxy's certificate.",
-        "openssl s_client -connect " + _HOST + ":443 </dev/null", NETWORK_ADMIN, "", "",
+        "The TLS certificate was not accepted, usually because a proxy in between signs with its "
+        "own: point AWS_CA_BUNDLE at that proxy's certificate.",
+        command="openssl s_client -connect " + _HOST + ":443 </dev/null",
+        who=NETWORK_ADMIN,
     ),
     Reason.PROXY: Fix(
-        "The proxy refused or could not be reached: check HTTPS_PROXY, NO_PROXY and the proxy's credentials.",
-        "curl -sv --max-time 10 https://" + _HOST + "/", NETWORK_ADMIN, "", "",
+        "The proxy refused or could not be reached: check HTTPS_PROXY, NO_PROXY and the proxy's "
+        "credentials.",
+        command="curl -sv --max-time 10 https://" + _HOST + "/",
+        who=NETWORK_ADMIN,
     ),
-    Reason.INTERNAL_ERROR: Fix("Bedrock failed inside: try again.", "", NOBODY, _TROUBLE, "1 minute"),
+    Reason.INTERNAL_ERROR: Fix(
+        "Bedrock had an internal error: try again.",
+        url=_ERRORS,
+        wait="1 minute",
+    ),
     Reason.SERVICE_UNAVAILABLE: Fix(
-        "Bedrock has no capacity for this model at the moment: try again later, or through a cross-region profile.",
-        _LIST_PROFILES, NOBODY, _TROUBLE, "5 minutes",
+        "Bedrock has no capacity for this model at the moment: try again later, or through a "
+        "cross-region profile.",
+        command=_LIST_PROFILES,
+        url=_ERRORS,
+        wait="5 minutes",
     ),
     Reason.MODEL_NOT_READY: Fix(
-        "The model is being loaded: try again when it is ready.", "", NOBODY, _TROUBLE, "5 minutes"
+        "The model is being loaded: try again when it is ready.",
+        url=_ERRORS,
+        wait="5 minutes",
     ),
     Reason.MODEL_ERROR: Fix(
-        "The model itself failed on this request: try again, and simplify tools and their names if it stays so.",
-        "", NOBODY, _TROUBLE, "1 minute",
+        "The model itself failed on this request: try again, and simplify tools and their names "
+        "if it keeps failing.",
+        url=_ERRORS,
+        wait="1 minute",
     ),
-    Reason.STREAM_ERROR: Fix("Bedrock broke the stream off with an error: try again.", "", NOBODY, _TROUBLE, "1 minute"),
+    Reason.STREAM_ERROR: Fix(
+        "Bedrock ended the stream with an error: try again.",
+        url=_ERRORS,
+        wait="1 minute",
+    ),
     Reason.STREAM_TRUNCATED: Fix(
-        "The answer ended before it was complete: try again, and look for a proxy that cuts long connections.",
-        "", NOBODY, "", "1 minute",
+        "The answer ended before it was complete: try again, and look for a proxy that cuts long "
+        "connections.",
+        wait="1 minute",
     ),
     Reason.STREAM_CORRUPT: Fix(
-        "The stream's checksums do not fit: try again, and look for a proxy that rewrites answers.", "", NOBODY, "", "1 minute"
+        "The stream's checksums do not match: try again, and look for a proxy that rewrites "
+        "responses.",
+        wait="1 minute",
     ),
     Reason.BAD_RESPONSE: Fix(
-        "The answer is not one of Bedrock's: try again, and look for a proxy or an endpoint override in between.",
-        "", NOBODY, "", "1 minute",
+        "The response is not one of Bedrock's: try again, and look for a proxy or an endpoint "
+        "override in between.",
+        wait="1 minute",
     ),
     Reason.GUARDRAIL: Fix(
-        "A guardrail stopped the request or the answer: test without it, or loosen the policy that intervened.",
-        "aws bedrock list-guardrails --region {region}", ACCOUNT_ADMIN, _GUIDE + "guardrails.html", "",
+        "A guardrail stopped the request or the answer: test without it, or loosen the policy "
+        "that intervened.",
+        command="aws bedrock list-guardrails --region {region}",
+        who=ACCOUNT_ADMIN,
+        url=_GUIDE + "guardrails.html",
     ),
     Reason.CONTENT_FILTER: Fix(
-        "The model's content filter refused the request or the answer: rephrase the prompt.", "", OPERATOR, "", ""
+        "The model's content filter refused the request or the answer: rephrase the prompt.",
+        who=OPERATOR,
     ),
     Reason.CONTEXT_TOO_LONG: Fix(
-        "The input is longer than the model takes: shorten it, or use a model with a larger context.", "", OPERATOR, "", ""
+        "The input is longer than the model takes: shorten it, or use a model with a larger "
+        "context.",
+        who=OPERATOR,
     ),
     Reason.GATE_FAILED: Fix(
-        "The model failed a basic test in this region: read the failed cases, and use another region or model.", "", OPERATOR, "", ""
+        "The model failed a basic test in this region: read the failed cases, and use another "
+        "region or model.",
+        who=OPERATOR,
     ),
     Reason.QUALITY_BELOW_LINE: Fix(
-        "The model works here but answers below the line: read the unmet conditions before relying on it.", "", OPERATOR, "", ""
+        "The model works here, but its answers are below the required quality: read the unmet "
+        "conditions before relying on it.",
+        who=OPERATOR,
     ),
     Reason.UNKNOWN: Fix(
-        "Nothing we know matches this error: read the raw message, and report it so that a rule can be added.", "", OPERATOR, "", ""
+        "Nothing we know matches this error: read the raw message, and report it so that a rule "
+        "can be added.",
+        who=OPERATOR,
     ),
-}  # fmt: skip
+}
 
-# Fixes of single rules, where the reason's own would send people the wrong way.
+# Fixes of single rules, where the reason's own would mislead.
 HINTS: dict[str, Fix] = {
     "marketplace_actions": Fix(
-        "The identity we call with may not subscribe to models: add the statement to its IAM policy, or let an "
-        "administrator call the model once.",
-        '{{"Effect": "Allow", "Action": ["aws-marketplace:ViewSubscriptions", "aws-marketplace:Subscribe"], "Resource": "*"}}',
-        ACCOUNT_ADMIN,
-        _ACCESS,
-        "5 minutes",
+        "The identity we call with may not subscribe to models: add the statement to its IAM "
+        "policy, or let an administrator call the model once.",
+        command=(
+            '{{"Effect": "Allow", "Action": ["aws-marketplace:ViewSubscriptions", '
+            '"aws-marketplace:Subscribe"], "Resource": "*"}}'
+        ),
+        who=ACCOUNT_ADMIN,
+        url=_ACCESS,
+        wait="5 minutes",
     ),
     "data_retention": Fix(
-        "The model is not served under the account's data retention mode: an administrator must decide on another mode.",
-        "aws bedrock get-account-data-retention --region {region}",
-        ACCOUNT_ADMIN,
-        "",
-        "",
+        "The model is not served under the account's data retention mode: an administrator must "
+        "decide on another mode.",
+        command="aws bedrock get-account-data-retention --region {region}",
+        who=ACCOUNT_ADMIN,
     ),
 }
 
@@ -306,7 +443,8 @@ _REGION = r"[a-z]{2}(?:-[a-z]+){1,2}-\d{1,2}"
 _ACCOUNT = re.compile(r"(?<!\d)\d{12}(?!\d)")
 _PROFILE_PREFIX = re.compile(r"^[a-z][a-z-]{1,7}\.(?=[a-z0-9]+\.[a-z])")
 _MODEL_IN_TEXT = re.compile(
-    r"(?:foundation-model/|inference-profile/|model ID |amazonaws\.com/model/)([A-Za-z0-9][A-Za-z0-9.-]*(?:(?::|%3A)[0-9]\w*)*)"
+    r"(?:foundation-model/|inference-profile/|model ID |amazonaws\.com/model/)"
+    r"([A-Za-z0-9][A-Za-z0-9.-]*(?:(?::|%3A)[0-9]\w*)*)"
 )
 _REGION_IN_TEXT = re.compile(
     rf"(?:bedrock(?:-runtime)?(?:-fips)?[.:])({_REGION})\b|\bin (?:the )?({_REGION})\b"
@@ -322,57 +460,55 @@ _ON_MODELS = {"Converse", "InvokeModel", "CountTokens", *_STREAMED, ""}
 def fix_for(
     reason: Reason, *, model_id: str = "", region: str = "", operation: str = "", hint: str = ""
 ) -> Fix:
-    """The fix for a reason, its command filled in. An id or region that could not stand in a shell
-    line stays a blank.
+    """Return the fix for a reason, its command filled in.
+
+    An id or region that is not safe in a shell line stays a placeholder.
     """
     fix = HINTS.get(hint) or FIXES[reason]
     if not fix.command:
         return fix
     model = without_account_ids(model_id) if _ID.fullmatch(model_id) else ""
-    place = region if re.fullmatch(_REGION, region) else ""
     command = fix.command.format(
-        region=place or "<region>",
+        region=region if re.fullmatch(_REGION, region) else "<region>",
         base_model=_PROFILE_PREFIX.sub("", model) or "<model-id>",
-        statement=_statement(
+        statement=policy_statement(
             model, operation if operation.isascii() and operation.isalpha() else ""
         ),
     )
-    return Fix(fix.text, command, fix.who, fix.url, fix.wait)
+    return replace(fix, command=command)
 
 
 def without_account_ids(text: str) -> str:
-    """The text with every twelve-digit number replaced: AWS account ids are nobody else's business."""
+    """Replace every twelve-digit number: AWS account ids must not be shown."""
     return _ACCOUNT.sub("<account-id>", text)
 
 
 def model_in(message: str) -> str:
-    """The model or profile id that a message names, or ""."""
+    """Return the model or profile id that a message names, or ""."""
     match = _MODEL_IN_TEXT.search(message)
     return match.group(1).replace("%3A", ":").rstrip(".-") if match else ""
 
 
 def region_in(message: str) -> str:
-    """The region that a message names, or ""."""
+    """Return the region that a message names, or ""."""
     match = _REGION_IN_TEXT.search(message)
     return (match.group(1) or match.group(2)) if match else ""
 
 
-def _statement(model: str, operation: str) -> str:
-    """The IAM policy statement that allows the operation; a profile needs its own ARN and its
-    models' in every region.
+def policy_statement(model: str, operation: str) -> str:
+    """Return the IAM policy statement that allows the operation, as JSON.
+
+    A profile needs its own ARN and those of its models in every region.
     """
     if operation not in _ON_MODELS:
         return json.dumps({"Effect": "Allow", "Action": f"bedrock:{operation}", "Resource": "*"})
-    actions = (
-        ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]
-        if operation in _STREAMED | {""}
-        else []
-    )
+    action: str | list[str] = "bedrock:InvokeModel"
+    if operation in _STREAMED | {""}:
+        action = ["bedrock:InvokeModel", "bedrock:InvokeModelWithResponseStream"]
+    elif operation == "CountTokens":
+        action = "bedrock:CountTokens"
     base = _PROFILE_PREFIX.sub("", model) or "*"
     resources = [f"arn:aws:bedrock:*::foundation-model/{base}"]
     if base != model:
         resources.append(f"arn:aws:bedrock:*:*:inference-profile/{model or '*'}")
-    action = actions or (
-        "bedrock:CountTokens" if operation == "CountTokens" else "bedrock:InvokeModel"
-    )
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resources})

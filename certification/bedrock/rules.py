@@ -1,9 +1,9 @@
-"""What the words of AWS, of the SDKs and of what stands in between mean: from text to Reason.
+"""Which cause the text of an error names: from the text of AWS, SDKs and gateways to a Reason.
 
 `RULES` are read in order over the normalised text (see `diagnosis.normalise`: lower case, plain
-quotes, single spaces, a `.` only between sentences) and the first match decides. They are written
-on how Bedrock words a cause and not on whole sentences, because the same sentence arrives wrapped,
-shortened and with other names inside. What no rule knows is left to the code (see `codes`).
+quotes, single spaces, a `.` only between sentences) and the first match decides. They match the
+words that Bedrock uses for a cause, not whole sentences, because the same sentence arrives wrapped,
+shortened and with other names inside. What no rule matches is left to the code (see `codes`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from certification.reasons import Reason as R
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`pattern` found in the text, and `unless` not found, means `reason`.
+    """A text that matches `pattern`, and not `unless`, means `reason`.
 
-    `hint` names a fix of its own where the reason's ordinary one would mislead (see `fixes.HINTS`).
+    `hint` names a special fix where the reason's own would mislead (see `fixes.HINTS`).
     """
 
     reason: R
@@ -51,7 +51,8 @@ _IDENTITY = (
     _rule(R.API_KEY_DENIED, r"bedrock(?:-mantle)?:callwithbearertoken"),
     _rule(
         R.CREDENTIALS_EXPIRED,
-        r"(?:token|session|credentials?|api[ -]?key|access key|certificate of the caller)\b[^.\"]{0,60}\b"
+        r"(?:token|session|credentials?|api[ -]?key|access key|certificate of the "
+        r"caller)\b[^.\"]{0,60}\b"
         r"(?:is|are|has|have|was|were)(?: been)? (?:already )?expired",
         r"expired ?(?:security |session |access |sso |bearer |refresh )?(?:token|credentials?)",
         r"session has expired or (?:is otherwise invalid|credentials have changed)",
@@ -64,14 +65,17 @@ _IDENTITY = (
     _rule(
         R.CREDENTIALS_MISSING,
         r"(?:unable|failed|not able) to (?:locate|find|load|resolve|retrieve|get|obtain) "
-        r"(?:any |valid |the |your |aws |security |authorization )*(?:credentials?|authorization token|auth token)",
+        r"(?:any |valid |the |your |aws |security |authorization )*"
+        r"(?:credentials?|authorization token|auth token)",
         r"(?:could not|couldn't|cannot|can't) (?:locate|find|load|resolve|retrieve|get|obtain) "
         r"(?:any |valid |the |your |aws |security )*credentials",
-        r"no (?:valid |aws )*credential(?:s|providers)?\b[^.]{0,40}(?:found|provided|available|configured|in chain|source)",
+        r"no (?:valid |aws )*credential(?:s|providers)?\b[^.]{0,40}"
+        r"(?:found|provided|available|configured|in chain|source)",
         r"no valid providers in chain",
         r"no ec2 imds role found",
         r"\bno (?:aws |valid |usable )*credential",
-        r"credentials? (?:(?:is|are|were) missing|(?:(?:is|are|were) )?not (?:set|configured|found|provided))",
+        r"credentials? (?:(?:is|are|were) missing|(?:(?:is|are|were) )?not "
+        r"(?:set|configured|found|provided))",
         r"missing (?:aws )?(?:credentials|authentication ?token)",
         r"is missing (?:an? )?(?:authentication|authorization|security) ?token",
         r"partial credentials found",
@@ -83,16 +87,19 @@ _IDENTITY = (
     _rule(
         R.CREDENTIALS_INVALID,
         r"security token included in the request is (?:invalid|malformed|not valid)",
-        r"(?:token|api[ -]?key|access key(?: id)?|credentials?)(?: you (?:provided|specified))?[^.\"]{0,40} "
+        r"(?:token|api[ -]?key|access key(?: id)?|credentials?)"
+        r"(?: you (?:provided|specified))?[^.\"]{0,40} "
         r"(?:is|are) (?:invalid|not valid|malformed|incorrect|revoked|disabled|inactive)",
-        r"invalid (?:bearer|security|access|session|authentication|auth)? ?(?:token|api[ -]?key|access key|credentials?)",
+        r"invalid (?:bearer|security|access|session|authentication|auth)? ?"
+        r"(?:token|api[ -]?key|access key|credentials?)",
         r"invalid_api_key",
         r"make sure your api key is valid",
         r"authentication failed",
         r"(?:request )?signature we calculated does not match",
         r"signature ?does ?not ?match",
         r"credential should be scoped to (?:a valid|correct)",
-        r"(?:not a valid key=value pair|authorization header requires|authorization header (?:is )?(?:malformed|invalid))",
+        r"(?:not a valid key=value pair|authorization header requires|authorization header "
+        r"(?:is )?(?:malformed|invalid))",
         r"access key id (?:you )?(?:provided )?does not exist",
         r"does not conform to aws standards",
         r"^\W*(?:401 )?unauthorized\W*$",
@@ -114,7 +121,7 @@ _OURS = (
     ),
 )
 
-# What the caller may do, and what its account has signed.
+# What the caller may do, and which agreements its account has accepted.
 _ACCESS = (
     _rule(
         R.PAYMENT_INSTRUMENT,
@@ -126,7 +133,8 @@ _ACCESS = (
         R.USE_CASE_FORM,
         r"use[ -]case (?:details|form|information)",
         r"ftu_?form_?not_?filled",
-        r"(?:filled?|fill(?:ed)? out|submit(?:ted)?) (?:out |in )?the (?:request |anthropic |use[ -]case )?form",
+        r"(?:filled?|fill(?:ed)? out|submit(?:ted)?) (?:out |in )?the "
+        r"(?:request |anthropic |use[ -]case )?form",
         r"request form",
     ),
     _rule(
@@ -151,7 +159,8 @@ _ACCESS = (
         R.COUNTRY_NOT_SUPPORTED,
         r"unsupported countr(?:y|ies)",
         r"supported-countries",
-        r"(?:not (?:available|supported|allowed|offered)|unavailable) (?:in|from|for) (?:your|this|the) (?:country|territory|location)",
+        r"(?:not (?:available|supported|allowed|offered)|unavailable) (?:in|from|for) "
+        r"(?:your|this|the) (?:country|territory|location)",
         r"countr(?:y|ies)[^.]{0,40} not (?:supported|allowed)",
     ),
     _rule(
@@ -161,7 +170,8 @@ _ACCESS = (
         r"no (?:identity|resource|session)-based policy allows",
         r"permissions? boundary",
         r"explicit deny",
-        r"(?:do|does) not have (?:the )?(?:required |sufficient |necessary )?permissions? (?:to|for)",
+        r"(?:do|does) not have (?:the )?(?:required |sufficient |necessary )?permissions? "
+        r"(?:to|for)",
         r"not authorized to (?:perform this|access this|call)",
         r"(?:vpc endpoint|session) policy",
         unless=r"account is not authorized",
@@ -181,14 +191,18 @@ _ACCESS = (
     _rule(
         R.ACCOUNT_BLOCKED,
         r"operation (?:is )?not allowed",
-        r"(?:not (?:allowed|available|permitted|enabled|supported|eligible|authorized)|restricted|blocked|disabled|denied|suspended) "
+        r"(?:not (?:allowed|available|permitted|enabled|supported|eligible|authorized)|restricted"
+        r"|blocked|disabled|denied|suspended) "
         r"(?:for|to|on|by|in) (?:this |your |the )?(?:aws )?accounts?\b",
-        r"(?:this|your|the) (?:aws )?account (?:is|has been|was|is currently)(?: currently| temporarily| not)? "
-        r"(?:blocked|suspended|restricted|disabled|closed|on hold|under (?:review|verification)|being verified|pending|deactivated)",
+        r"(?:this|your|the) (?:aws )?account (?:is|has been|was|is currently)"
+        r"(?: currently| temporarily| not)? "
+        r"(?:blocked|suspended|restricted|disabled|closed|on hold|under (?:review|verification)"
+        r"|being verified|pending|deactivated)",
         r"channel program accounts?",
         r"account (?:verification|is (?:pending|awaiting) verification)",
         r"not recognized as a valid account",
-        r"(?:request for accessing resources in this region|account) is being (?:validated|verified)",
+        r"(?:request for accessing resources in this region|account) is being "
+        r"(?:validated|verified)",
         r"needs a subscription for the service",
         r"not subscribed to this service",
         r"not signed up for (?:this|the) service",
@@ -197,7 +211,8 @@ _ACCESS = (
     ),
     _rule(
         R.MODEL_ACCESS_NOT_GRANTED,
-        r"(?:don't|do not|doesn't|does not) have access to (?:the|this|that|any) (?:requested |specified |foundation )*model",
+        r"(?:don't|do not|doesn't|does not) have access to (?:the|this|that|any) "
+        r"(?:requested |specified |foundation )*model",
         r"account is not authorized to invoke",
         r"model access (?:is|has) (?:not|n't)(?: been)? (?:granted|enabled|requested)",
         r"(?:request|enable|grant) (?:model )?access (?:to|for) (?:the|this) model",
@@ -219,10 +234,13 @@ _MODEL_STATE = (
     _rule(
         R.END_OF_LIFE,
         r"end[ -]of[ -](?:its )?(?:life|support)",
-        r"(?:model|version)\b[^.]{0,80} (?:has been|was|is|are) (?:now )?(?:retired|deprecated|discontinued|sunset|decommissioned)",
-        r"(?:model|version)\b[^.]{0,80} (?:is )?no longer (?:available|supported|offered|accessible)",
+        r"(?:model|version)\b[^.]{0,80} (?:has been|was|is|are) (?:now )?"
+        r"(?:retired|deprecated|discontinued|sunset|decommissioned)",
+        r"(?:model|version)\b[^.]{0,80} (?:is )?no longer "
+        r"(?:available|supported|offered|accessible)",
         r"no longer supports? (?:the |this )?model",
-        unless=r"`?(?:temperature|top_?p|top_?k|max_?tokens|parameter|field|thinking)\w*`? (?:is|are|has been) deprecated|deprecated for this model",
+        unless=r"`?(?:temperature|top_?p|top_?k|max_?tokens|parameter|field|thinking)\w*`? "
+        r"(?:is|are|has been) deprecated|deprecated for this model",
     ),
 )
 
@@ -231,25 +249,29 @@ _ROUTE = (
     _rule(
         R.NEEDS_PROVISIONED_THROUGHPUT,
         r"on-demand throughput isn?'?t? ?(?:not )?supported.{0,80}provisioned",
-        r"(?:requires?|needs?|only (?:be )?(?:invoked|used|available|supported)? ?(?:with|through|via|using)|must (?:use|purchase|be)) "
+        r"(?:requires?|needs?|only (?:be )?(?:invoked|used|available|supported)? ?"
+        r"(?:with|through|via|using)|must (?:use|purchase|be)) "
         r"[^.]{0,40}provisioned throughput",
         r"provisioned throughput (?:is )?(?:required|not (?:been )?(?:purchased|found))",
         r"(?:purchase|buy|create) (?:a )?provisioned (?:throughput|model)",
-        r"provisioned model .{0,40}(?:not found|does not exist|doesn't exist|not (?:yet )?ready|in ?service)",
+        r"provisioned model .{0,40}(?:not found|does not exist|doesn't exist|not (?:yet )?ready"
+        r"|in ?service)",
     ),
     _rule(
         R.NEEDS_INFERENCE_PROFILE,
-        r"on-demand (?:throughput|invocation|inference)[^.]{0,20}(?:isn't|is not|not|aren't|unsupported)",
+        r"on-demand (?:throughput|invocation|inference)[^.]{0,20}"
+        r"(?:isn't|is not|not|aren't|unsupported)",
         r"id or arn of an inference profile",
         r"(?:n't|not) support on-demand",
-        r"(?:requires?|needs?|must (?:use|be (?:called|invoked) (?:with|through|via))|only [^.]{0,30}(?:through|via|with|using)) "
+        r"(?:requires?|needs?|must (?:use|be (?:called|invoked) (?:with|through|via))|only "
+        r"[^.]{0,30}(?:through|via|with|using)) "
         r"[^.]{0,30}inference[ -]profile",
     ),
 )
 
 
-# What lies between us and AWS. The causes botocore and urllib3 name come inside longer sentences,
-# so the sharper one goes first.
+# The network between us and AWS. botocore and urllib3 put causes inside longer sentences, so the
+# more specific rule goes first.
 _NETWORK = (
     _rule(
         R.PROXY,
@@ -334,7 +356,8 @@ _NETWORK = (
         r"target server failed to respond",
         r"dispatch ?failure",
         r"tcp connect error",
-        r"(?:cannot|failed to|unable to|could not) connect to (?:host|the endpoint|endpoint|https?:|bedrock)",
+        r"(?:cannot|failed to|unable to|could not) connect to "
+        r"(?:host|the endpoint|endpoint|https?:|bedrock)",
         r"(?:network|connection) (?:error|failure|connection lost)",
         r"fetch failed",
         r"unable to execute http request",
@@ -344,7 +367,7 @@ _NETWORK = (
     ),
 )
 
-# How much was asked.
+# Too many requests or tokens.
 _LIMITS = (
     _rule(
         R.DAILY_TOKENS,
@@ -355,7 +378,8 @@ _LIMITS = (
     ),
     _rule(
         R.ZERO_QUOTA,
-        r"(?:quota|limit)s?\b[^.]{0,120}(?:is|are|of|value:?|set to|applied(?: value)?:?) (?:currently )?0(?:[.·]0+)?(?![\d,])",
+        r"(?:quota|limit)s?\b[^.]{0,120}(?:is|are|of|value:?|set to|applied(?: value)?:?) "
+        r"(?:currently )?0(?:[.·]0+)?(?![\d,])",
         r"\bzero (?:quota|limit)",
         r"(?:quota|limit) (?:is |of )?zero",
     ),
@@ -366,7 +390,8 @@ _LIMITS = (
         r"tokens[ -]per[ -](?:minute|second)",
         r"\btpm\b",
         r"rate of tokens",
-        unless=r"input tokens|maximum (?:context|length)|exceeds? (?:the )?(?:model|context)|too many tokens in",
+        unless=r"input tokens|maximum (?:context|length)|exceeds? (?:the )?(?:model|context)|too "
+        r"many tokens in",
     ),
     _rule(
         R.THROTTLED_REQUESTS,
@@ -385,7 +410,7 @@ _LIMITS = (
     ),
 )
 
-# An answer that did not arrive whole. Before the network's words, because a cut stream also says
+# A response that did not arrive whole. Before the network, because a broken stream also says
 # "connection broken".
 _CUT = (
     _rule(
@@ -412,7 +437,8 @@ _CUT = (
         r"\d+ bytes read, (?:but total bytes expected|\d+ more expected)",
         r"\d+ read, but total bytes expected",
         r"response (?:ended|payload is not completed|ended prematurely)",
-        r"(?:stream|response)[^.]{0,40}(?:ended|closed|terminated|finished) (?:prematurely|unexpectedly|early|before)",
+        r"(?:stream|response)[^.]{0,40}(?:ended|closed|terminated|finished) "
+        r"(?:prematurely|unexpectedly|early|before)",
         r"premature (?:close|end)",
         r"unexpected (?:eof|end of (?:stream|file|json|data))",
         r"invalidchunklength|incomplete chunked read",
@@ -420,7 +446,7 @@ _CUT = (
     ),
 )
 
-# Only where no throttling code says that it passes.
+# Only where no throttling code says that waiting helps.
 _QUOTA = (
     _rule(
         R.ZERO_QUOTA,
@@ -451,7 +477,8 @@ _SERVICE = (
     ),
     _rule(
         R.SERVICE_UNAVAILABLE,
-        r"(?:bedrock|service|model|server|system)\b[^.]{0,20} (?:is |are )?(?:temporarily |currently |now )?"
+        r"(?:bedrock|service|model|server|system)\b[^.]{0,20} (?:is |are )?"
+        r"(?:temporarily |currently |now )?"
         r"(?:unavailable|overloaded|unable to process|unable to handle|at capacity|experiencing)",
         r"(?:is|are) (?:temporarily|currently) unavailable",
         r"service ?unavailable",
@@ -484,7 +511,7 @@ _UNREADABLE = (
     ),
 )
 
-# What was said: refused for its content or its length.
+# The conversation: refused for its content or its length.
 _CONTENT = (
     _rule(
         R.CONTEXT_TOO_LONG,
@@ -493,30 +520,37 @@ _CONTENT = (
     ),
     _rule(
         R.CONTEXT_TOO_LONG,
-        r"(?:prompt|input|request|conversation|context|message|text|document)s? (?:is|are|was) too (?:long|large)",
+        r"(?:prompt|input|request|conversation|context|message|text|document)s? (?:is|are|was) "
+        r"too (?:long|large)",
         r"input (?:text )?(?:is )?too long",
         r"too many (?:input|prompt) tokens",
         r"input tokens? exceed",
-        r"(?:exceed|exceeds|exceeded|exceeding|larger than|longer than|greater than|beyond|over|reached|surpass\w*) "
+        r"(?:exceed|exceeds|exceeded|exceeding|larger than|longer than|greater than|beyond|over"
+        r"|reached|surpass\w*) "
         r"(?:the |this |its |a |your )?(?:model'?s? |model )?(?:maximum |max |allowed |total )*"
         r"(?:context|input|prompt|token|sequence)[ -]?(?:window|length|limit|size|tokens?)",
         r"context (?:window|length|limit|size)[^.]{0,30}(?:exceed|limit|reached|is)",
         r"contextwindowexceeded",
         r"max(?:imum)? (?:context|prompt|input|sequence) (?:length|window|tokens?|size)",
-        r"(?:reduce|shorten) (?:the |your )?(?:length|size) of (?:the |your )?(?:prompt|input|messages?|context)",
+        r"(?:reduce|shorten) (?:the |your )?(?:length|size) of (?:the |your )?"
+        r"(?:prompt|input|messages?|context)",
         r"(?:reduce|shorten|truncate) (?:the |your )?(?:prompt|input|context|messages)",
         r"\d+ tokens? > \d+",
         r"maximum of \d+ (?:pdf )?pages",
         r"number of (?:input )?tokens[^.]{0,40}exceed",
-        r"(?:malformed input request|format your input)?.{0,80}expected maxlength: \d+, actual: \d+",
-        unless=r"max_?(?:new_?|output_?|gen_?|completion_?)?tokens[^.]{0,30}(?:exceed|is too|must|cannot|larger|greater)"
-        r"|maximum tokens you requested|image|document size|(?:toolconfig|tools|name|stop_?sequences)[^ ]*: expected maxlength",
+        r"(?:malformed input request|format your input)?.{0,80}expected maxlength: \d+, actual: "
+        r"\d+",
+        unless=r"max_?(?:new_?|output_?|gen_?|completion_?)?tokens[^.]{0,30}"
+        r"(?:exceed|is too|must|cannot|larger|greater)"
+        r"|maximum tokens you requested|image|document size|"
+        r"(?:toolconfig|tools|name|stop_?sequences)[^ ]*: expected maxlength",
     ),
     _rule(
         R.CONTENT_FILTER,
         r"content[ -]?(?:filter|moderation|policy|polic(?:y|ies)|safety)",
         r"responsible ai",
-        r"(?:blocked|flagged|filtered|refused|rejected) (?:by|because|due to)[^.]{0,40}(?:filter|polic|aup|safety|moderation)",
+        r"(?:blocked|flagged|filtered|refused|rejected) (?:by|because|due to)[^.]{0,40}"
+        r"(?:filter|polic|aup|safety|moderation)",
         r"acceptable use",
         r"violat\w+ [^.]{0,60}polic",
         r"safety (?:filter|system|reasons)",
@@ -525,12 +559,13 @@ _CONTENT = (
     _rule(
         R.GUARDRAIL,
         r"guardrail[ _]?intervened",
-        r"(?:blocked|intervened|stopped|denied|rejected) (?:by|due to) (?:the |a |your |an )?(?:\w+ )?guardrail",
+        r"(?:blocked|intervened|stopped|denied|rejected) (?:by|due to) (?:the |a |your |an )?"
+        r"(?:\w+ )?guardrail",
         r"guardrail[^.]{0,30} (?:blocked|intervened|stopped|rejected)",
     ),
 )
 
-# What was asked for, after everything sharper: a parameter, a kind of input, a shape the model does
+# The request, after everything more specific: a parameter or a kind of input that the model does
 # not take.
 _REQUEST = (
     _rule(
@@ -541,25 +576,33 @@ _REQUEST = (
     _rule(
         R.NOT_ON_BEDROCK_RUNTIME,
         r"bedrock-mantle",
-        r"(?:not (?:available|supported|served)|isn't (?:available|supported)) (?:on|through|via|by|with|in) (?:the )?(?:bedrock[ -]runtime|this endpoint)",
+        r"(?:not (?:available|supported|served)|isn't (?:available|supported)) "
+        r"(?:on|through|via|by|with|in) (?:the )?(?:bedrock[ -]runtime|this endpoint)",
         unless=r"invalid_api_key|https?://bedrock-mantle",
     ),
     _rule(
         R.MODALITY_NOT_SUPPORTED,
-        r"(?:image|video|audio|document|vision|multimodal|pdf|speech|embedding)s?\b[^.]{0,60}(?:n't|not|un) ?support",
-        r"(?:n't|not) support\w*[^.]{0,60}\b(?:images?|video|audio|documents?|vision|multimodal|pdfs?|speech|modalit)",
+        r"(?:image|video|audio|document|vision|multimodal|pdf|speech|embedding)s?\b[^.]{0,60}"
+        r"(?:n't|not|un) ?support",
+        r"(?:n't|not) support\w*[^.]{0,60}\b(?:images?|video|audio|documents?|vision|multimodal"
+        r"|pdfs?|speech|modalit)",
         r"doesn't support the model that you provided",
         r"supported (?:text or chat|chat|text|embedding) model",
         r"media type\b[^.]{0,60}not supported",
-        r"(?:model|operation|action|api)[^.]{0,40}(?:n't|not) support(?:ed)?[^.]{0,20}(?:converse|invoke ?model|count ?tokens|counting tokens|async|the model)",
+        r"(?:model|operation|action|api)[^.]{0,40}(?:n't|not) support(?:ed)?[^.]{0,20}"
+        r"(?:converse|invoke ?model|count ?tokens|counting tokens|async|the model)",
         unless=r"(?:image|document|file)\w* (?:format|type)|s3uri|format of the",
     ),
     _rule(
         R.NOT_IN_REGION,
-        r"(?:model|profile|operation|service|feature|bedrock|identifier)\b[^.]{0,80}(?:not|n't|un) ?(?:be )?(?:yet )?"
-        r"(?:available|supported|offered|enabled|exist)[^.]{0,30}\b(?:in|for|from) [^.]{0,25}region",
-        r"(?:not|n't|un) ?(?:yet )?(?:available|supported|offered) in (?:the |this |your |that |aws )*(?:[\w-]+ )?region",
-        r"(?:not|un)(?:available|supported| available| supported) in (?:the )?(?:af|ap|ca|eu|il|me|mx|sa|us)(?:-gov)?-[a-z]+-\d",
+        r"(?:model|profile|operation|service|feature|bedrock|identifier)\b[^.]{0,80}"
+        r"(?:not|n't|un) ?(?:be )?(?:yet )?"
+        r"(?:available|supported|offered|enabled|exist)[^.]{0,30}\b(?:in|for|from) "
+        r"[^.]{0,25}region",
+        r"(?:not|n't|un) ?(?:yet )?(?:available|supported|offered) in "
+        r"(?:the |this |your |that |aws )*(?:[\w-]+ )?region",
+        r"(?:not|un)(?:available|supported| available| supported) in (?:the )?"
+        r"(?:af|ap|ca|eu|il|me|mx|sa|us)(?:-gov)?-[a-z]+-\d",
         r"arn is invalid for the service region",
         r"unable to construct an endpoint for",
         r"service \S+ not available in region",
@@ -572,26 +615,34 @@ _REQUEST = (
     ),
     _rule(
         R.UNKNOWN_MODEL,
-        r"(?:model|model id|modelid|inference profile|profile)(?: identifier| arn| name)? (?:is|you \w+ is|provided is|specified is) "
+        r"(?:model|model id|modelid|inference profile|profile)(?: identifier| arn| name)? "
+        r"(?:is|you \w+ is|provided is|specified is) "
         r"(?:invalid|not valid|unknown|not recognized)",
         r"provided (?:model|inference profile)[^.]{0,20} (?:is )?(?:invalid|not valid)",
         r"invalid (?:model|inference profile|provisioned model)(?: id| identifier| arn| name)?\b",
         r"could not (?:resolve|find) (?:the )?(?:foundation )?(?:model|inference profile)",
-        r"(?:model|inference profile|profile)\b[^.]{0,80}(?:not found|does(?:n't| not) exist|could ?n[o']t be found|cannot be found|was not found)",
+        r"(?:model|inference profile|profile)\b[^.]{0,80}"
+        r"(?:not found|does(?:n't| not) exist|could ?n[o']t be found|cannot be found|was not "
+        r"found)",
         r"no (?:such )?(?:foundation )?model (?:found|with|named|exists)",
         r"(?:unknown|unrecognized) model",
-        r"the requested (?:model|resource)[^.]{0,30} (?:not found|does not exist|could not be found)",
+        r"the requested (?:model|resource)[^.]{0,30} "
+        r"(?:not found|does not exist|could not be found)",
         unless=r"guardrail|knowledge base|tool",
     ),
     _rule(
         R.PARAMETER_NOT_SUPPORTED,
-        r"(?:temperature|top_?p|top_?k|max_?\w*tokens|thinking|budget_tokens|effort|stop_?sequences?|tool_?choice|cache\w*|system \w+"
+        r"(?:temperature|top_?p|top_?k|max_?\w*tokens|thinking|budget_tokens|effort"
+        r"|stop_?sequences?|tool_?choice|cache\w*|system \w+"
         r"|latency|service ?tier|performanceconfig|output_?config|prefill)"
-        r"[`'\" ]*[^.]{0,80}(?:n't|not|un|no longer) ?(?:be )?(?:supported|allowed|permitted|available|accepted|specified|set|both|compatible)",
+        r"[`'\" ]*[^.]{0,80}(?:n't|not|un|no longer) ?(?:be )?"
+        r"(?:supported|allowed|permitted|available|accepted|specified|set|both|compatible)",
         r"(?:is|are) deprecated for this model",
         r"cannot both be specified",
-        r"(?:model|operation|action|it)\b[^.]{0,40} (?:does(?:n't| not)|do not|can(?:not|'t)) (?:currently )?(?:support|accept|allow)",
-        r"(?:is|are)(?:n't| not| un)? ?(?:un)?supported (?:for|by|with|on|when using|in) (?:this|the|your|that) (?:model|operation)",
+        r"(?:model|operation|action|it)\b[^.]{0,40} (?:does(?:n't| not)|do not|can(?:not|'t)) "
+        r"(?:currently )?(?:support|accept|allow)",
+        r"(?:is|are)(?:n't| not| un)? ?(?:un)?supported (?:for|by|with|on|when using|in) "
+        r"(?:this|the|your|that) (?:model|operation)",
         r"(?:not|un) ?supported (?:for|by|with|on) [^.]{0,60}model",
         r"model is unsupported for",
         r"unsupported (?:parameter|field|feature|value|option)",
@@ -605,7 +656,7 @@ _REQUEST = (
     ),
 )
 
-# The loosest words, hence last.
+# The least specific words, hence last.
 _SHAPE = (
     _rule(
         R.MALFORMED_REQUEST,
@@ -622,13 +673,15 @@ _SHAPE = (
         r"(?:is|are) (?:invalid|malformed|blank|empty|required|not valid)\b",
         r"must (?:be|have|contain|match|satisfy|not|start|end|alternate|include|specify)",
         r"(?:should|cannot|can't|can only) (?:be|have|contain|match)",
-        r"invalid (?:request|input|parameter|json|type|value|schema|format|base64|image|document|body|payload|content)",
+        r"invalid (?:request|input|parameter|json|type|value|schema|format|base64|image|document"
+        r"|body|payload|content)",
         r"could not (?:process|decode|parse) (?:the )?(?:image|document|video|input|request|body)",
         r"(?:image|document|video|file)s?\b[^.]{0,60}(?:exceed|too (?:large|big|many))",
         r"does not match (?:the )?(?:schema|pattern)",
         r"expected (?:type|max|min|one|a |an |string|object|array|number|boolean|integer|`|')",
         r"failed to satisfy constraint",
-        r"(?:unexpected|unknown|unrecognized|duplicate|extraneous) (?:key|field|parameter|property|role|name)",
+        r"(?:unexpected|unknown|unrecognized|duplicate|extraneous) "
+        r"(?:key|field|parameter|property|role|name)",
         r"bad request",
         r"number of \w+ blocks",
         r"the model returned the following errors",
@@ -638,9 +691,7 @@ _SHAPE = (
 
 
 class Family(StrEnum):
-    """What a code says about where the cause must be looked for; the class of an error never says
-    more.
-    """
+    """The group of causes to search: all that a code, or the class of an error, can say."""
 
     ACCESS = "access"
     VALIDATION = "validation"
@@ -648,17 +699,21 @@ class Family(StrEnum):
     THROTTLE = "throttle"
     SERVICE = "service"
     CLIENT = "client"  # raised on our side of the wire
-    ANY = "any"  # no code, or one of somebody in between
+    ANY = "any"  # no code, or that of somebody in between
 
 
 RULES: dict[Family, tuple[Rule, ...]] = {
     Family.ACCESS: (*_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
-    Family.VALIDATION: (*_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CONTENT, *_LIMITS, *_QUOTA, *_REQUEST, *_SHAPE),
+    Family.VALIDATION: (
+        *_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CONTENT, *_LIMITS, *_QUOTA, *_REQUEST,
+        *_SHAPE,
+    ),
     Family.NOT_FOUND: (*_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
     Family.THROTTLE: (*_LIMITS, *_SERVICE),
     Family.SERVICE: (*_CUT, *_LIMITS, *_CONTENT, *_SERVICE),
     Family.CLIENT: (*_IDENTITY, *_OURS, *_CUT, *_NETWORK, *_UNREADABLE),
     Family.ANY: (
-        *_IDENTITY, *_OURS, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CUT, *_NETWORK, *_LIMITS, *_QUOTA, *_CONTENT, *_REQUEST, *_SERVICE, *_UNREADABLE, *_SHAPE
+        *_IDENTITY, *_OURS, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CUT, *_NETWORK, *_LIMITS, *_QUOTA,
+        *_CONTENT, *_REQUEST, *_SERVICE, *_UNREADABLE, *_SHAPE,
     ),
 }  # fmt: skip

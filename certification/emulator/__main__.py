@@ -9,22 +9,22 @@ import sys
 from argparse import Namespace
 
 from certification.emulator import process, scenario
-from certification.emulator.calls import Options
-from certification.emulator.latency import Timing
+from certification.emulator.calls import EmulatorOptions
+from certification.emulator.latency import Latency
 from certification.emulator.server import Emulator
 
 
 def port(text: str) -> int:
-    """An option's TCP port."""
+    """Parse an option's TCP port."""
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no port: it must be a whole number between 0 and 65535"
+            f"{text!r} is not a port: it must be a whole number between 0 and 65535"
         )
     return int(text)
 
 
 def duration(text: str) -> float:
-    """An option's number that stands for, or scales, a time."""
+    """Parse an option's number that is, or scales, a time."""
     try:
         value = float(text)
     except ValueError:
@@ -35,7 +35,7 @@ def duration(text: str) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options, the same for this module and for `manage.py bedrock_emulator`."""
+    """Add the options, the same for this module and for `manage.py bedrock_emulator`."""
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default %(default)s)"
     )
@@ -63,30 +63,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--access-log", action="store_true", help="print one line per call")
 
 
-def run(given: Namespace) -> None:
-    """Serves with the options of `add_arguments` until told to stop. Raises ScenarioError,
-    CannotListen.
+def run(options: Namespace) -> None:
+    """Serve with the options of `add_arguments` until a signal ends it.
+
+    Raises ScenarioError, CannotListen.
     """
-    options = Options(seed=given.seed, timing=Timing(given.time_scale, given.fixed_latency_ms))
+    emulator_options = EmulatorOptions(
+        seed=options.seed, latency=Latency(options.time_scale, options.fixed_latency_ms)
+    )
     emulator = Emulator(
-        scenario.load(given.scenario), options, sys.stdout if given.access_log else None
+        scenario.load(options.scenario),
+        emulator_options,
+        sys.stdout if options.access_log else None,
     )
     process.serve(
         emulator,
-        given.host,
-        given.port,
+        options.host,
+        options.port,
         lambda url: print(process.ready_lines(url, emulator), flush=True),
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0 after a stop, 2 when it cannot start."""
+    """Return exit code 0 after a stop, 2 when it cannot start."""
     parser = argparse.ArgumentParser(prog="python -m certification.emulator", description=__doc__)
     add_arguments(parser)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING)
     try:
-        run(given)
+        run(options)
     except (scenario.ScenarioError, process.CannotListen) as error:
         print(error, file=sys.stderr)
         return 2

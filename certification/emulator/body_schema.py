@@ -1,6 +1,4 @@
-"""Whether a JSON body has the types that an operation reads, so that the code behind never meets a
-surprise.
-"""
+"""Check that a JSON body has the types an operation reads, so that later code can rely on them."""
 
 from __future__ import annotations
 
@@ -8,8 +6,8 @@ from typing import Any
 
 from certification.emulator import refusals
 
-# A shape is a type, a tuple of types, {member: shape} of members that may be there, or [shape] of
-# every element.
+# A shape is a type, a tuple of types, {member: shape} of optional members, or [shape] of every
+# element.
 Shape = Any
 NUMBER = (int, float)
 ANYTHING = object
@@ -25,9 +23,7 @@ _NAMES = {
 
 
 def check(value: Any, shape: Shape, path: str = "#") -> None:
-    """Refusal: a part of the value has another type than the shape says; the message names the
-    part.
-    """
+    """Refuse a value with a part of another type than the shape's; the message names the part."""
     if isinstance(shape, dict):
         _expect(value, (dict,), path)
         for member, inner in shape.items():
@@ -49,7 +45,7 @@ def _expect(value: Any, types: tuple[type, ...], path: str) -> None:
 
 
 def without_nulls(value: Any) -> Any:
-    """The same value without members that are null: the service reads those as not given."""
+    """Return the value without members that are null: the service ignores those."""
     if isinstance(value, dict):
         return {name: without_nulls(member) for name, member in value.items() if member is not None}
     if isinstance(value, list):
@@ -71,7 +67,9 @@ CONVERSE = {
         }
     ],
     "system": [{"text": str}],
-    "inferenceConfig": {"maxTokens": int, "temperature": NUMBER, "topP": NUMBER, "stopSequences": [str]},
+    "inferenceConfig": {
+        "maxTokens": int, "temperature": NUMBER, "topP": NUMBER, "stopSequences": [str],
+    },
     "toolConfig": {
         "tools": [{"toolSpec": {"name": str, "description": str, "inputSchema": dict}}],
         "toolChoice": TOOL_CHOICE,

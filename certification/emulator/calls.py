@@ -6,32 +6,34 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from certification.emulator import answers, refusals, wire
-from certification.emulator.http import MARK, Reply, Request, StreamResponse
-from certification.emulator.latency import Pace, Timing
-from certification.emulator.model_directory import Target
+from certification.emulator.http import MARK, HttpRequest, HttpResponse, StreamResponse
+from certification.emulator.latency import Latency, Pace
+from certification.emulator.model_directory import ResolvedModel
 from certification.emulator.scenario import Call, Faults, chance
 
 Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How the emulator runs. `region` is for calls that name none: bearer tokens on a bare host
-    name.
+class EmulatorOptions:
+    """How the emulator runs.
+
+    `region` is for calls that name none: bearer tokens on a bare host name.
     """
 
     seed: int = 0
-    timing: Timing = field(default_factory=Timing)
+    latency: Latency = field(default_factory=Latency)
     region: str = "us-east-1"
 
 
 @dataclass(slots=True)
-class Exchange:
-    """What is known of a call so far, for the counts and the access log. An empty operation is not
-    counted.
+class CallRecord:
+    """What is known of a call so far, for the counts and the access log.
+
+    A call with an empty operation is not counted.
     """
 
-    request: Request
+    request: HttpRequest
     request_id: str
     operation: str = "Unknown"
     region: str = ""
@@ -44,84 +46,88 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Invocation:
     """An accepted runtime call: the model is there and may be called."""
 
-    exchange: Exchange
+    record: CallRecord
     call: Call
-    target: Target
+    target: ResolvedModel
     body: Any
-    troubles: Faults
+    faults: Faults
     fingerprint: int
-    options: Options
+    options: EmulatorOptions
 
     @property
     def dice(self) -> float:
-        """The call's own luck in [0, 1): how fast it is."""
+        """The call's own random number in [0, 1): how fast it is."""
         return chance("pace", self.fingerprint)
 
     @property
     def pace(self) -> Pace:
         """How fast the model writes this answer."""
-        return self.options.timing.pace(self.call.model, self.dice, self.troubles.slow)
+        return self.options.latency.pace(self.call.model, self.dice, self.faults.slow)
 
     def check_service(self) -> None:
-        """Refusal: throttled, or a failure of the service. Comes after the request was found valid."""
-        check_service(self.troubles, self.call)
+        """Refuse the call if it is throttled or the service fails.
 
-    def say(self, asked: answers.ParsedRequest) -> answers.ModelAnswer:
-        """The model's answer in this region."""
-        return answers.say(asked, self.target, self.call.region, self.troubles, self.options.seed)
+        Comes after the request was found valid.
+        """
+        check_service(self.faults, self.call)
 
-    def check_window(self, given: int) -> None:
-        """Refusal: more input tokens than the model can read."""
+    def answer(self, request: answers.ParsedRequest) -> answers.ModelAnswer:
+        """Return the model's answer in this region."""
+        region, seed = self.call.region, self.options.seed
+        return answers.compose(request, self.target, region, self.faults, seed)
+
+    def check_window(self, tokens: int) -> None:
+        """Refuse more input tokens than the model can read."""
         window = self.target.model.context_window
-        if window and given > window:
-            raise refusals.model_says(f"prompt is too long: {given} tokens > {window} maximum")
+        if window and tokens > window:
+            raise refusals.model_says(f"prompt is too long: {tokens} tokens > {window} maximum")
 
 
-def check_service(troubles: Faults, call: Call) -> None:
-    """Refusal: throttled, or a failure of the service."""
-    if troubles.throttle:
-        raise refusals.throttled(troubles.throttle)
-    if troubles.error:
-        raise refusals.service_error(troubles.error, call.model)
+def check_service(faults: Faults, call: Call) -> None:
+    """Refuse the call if it is throttled or the service fails."""
+    if faults.throttle:
+        raise refusals.throttled(faults.throttle)
+    if faults.error:
+        raise refusals.service_error(faults.error, call.model)
 
 
-def streamed(parts: list[tuple[float, bytes]], job: Job, headers: Headers = ()) -> Reply:
-    """An event stream as the scenario lets it through."""
-    trouble, exchange = job.troubles.stream, job.exchange
+def streamed(
+    parts: list[tuple[float, bytes]], invocation: Invocation, headers: Headers = ()
+) -> HttpResponse:
+    """Return an event stream, with the fault that the scenario gives it."""
+    fault, record = invocation.faults.stream, invocation.record
     middle = max(1, len(parts) // 2)
-    if trouble:
-        exchange.outcome = trouble
-    if trouble == "corrupted_frame":
+    if fault:
+        record.outcome = fault
+    if fault == "corrupted_frame":
         due, frame = parts[middle]
         parts[middle] = (due, wire.corrupted(frame))
-    elif trouble:
+    elif fault:
         parts = parts[:middle]
-    if trouble == "mid_stream_error":
-        parts.append((parts[-1][0], _mid_stream_error(job)))
-    return StreamResponse(parts, (*exchange.headers, *headers), stalls=trouble == "stall")
+    if fault == "mid_stream_error":
+        name = invocation.faults.stream_error
+        payload: dict[str, Any] = {"message": STREAM_MESSAGES[name]}
+        if name == "modelStreamErrorException":
+            if "toolConfig" not in invocation.body:
+                payload["message"] = (
+                    "An error occurred while streaming the response. Retry your request."
+                )
+            payload |= {"originalStatusCode": 424, "originalMessage": payload["message"]}
+        parts.append((parts[-1][0], wire.exception(name, payload)))
+    return StreamResponse(parts, (*record.headers, *headers), stalls=fault == "stall")
 
 
-_STREAM_MESSAGES = {
-    "modelStreamErrorException": "Model produced invalid sequence as part of ToolUse. Please refer to the model tool use "
-    "troubleshooting guide.",
-    "throttlingException": "Too many requests, please wait before trying again. You have sent too many requests. Wait "
-    "before trying again.",
-    "internalServerException": "The system encountered an unexpected error during processing. Try your request again.",
+STREAM_MESSAGES = {
+    "modelStreamErrorException": "Model produced invalid sequence as part of ToolUse. Please refer "
+    "to the model tool use troubleshooting guide.",
+    "throttlingException": "Too many requests, please wait before trying again. You have sent too "
+    "many requests. Wait before trying again.",
+    "internalServerException": "The system encountered an unexpected error during processing. Try "
+    "your request again.",
     "serviceUnavailableException": "Bedrock is unable to process your request.",
-    "validationException": "The model returned the following errors: Input is too long for requested model.",
+    "validationException": "The model returned the following errors: Input is too long for "
+    "requested model.",
 }
-
-
-def _mid_stream_error(job: Job) -> bytes:
-    name = job.troubles.stream_error
-    payload: dict[str, Any] = {"message": _STREAM_MESSAGES[name]}
-    if name == "modelStreamErrorException":
-        if "toolConfig" not in job.body:
-            payload["message"] = (
-                "An error occurred while streaming the response. Retry your request."
-            )
-        payload |= {"originalStatusCode": 424, "originalMessage": payload["message"]}
-    return wire.exception(name, payload)

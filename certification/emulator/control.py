@@ -1,5 +1,6 @@
-"""The control plane: what a region lists. Read from the catalogue; the scenario may withdraw access
-or age a model.
+"""The control plane: what a region lists.
+
+Read from the catalogue; the scenario may withdraw access or mark a model as legacy.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
-from certification.bedrock.catalogue import MANTLE, ON_DEMAND, PROVISIONED, Catalogue, Model
+from certification.bedrock.catalogue import (
+    MANTLE,
+    ON_DEMAND,
+    PROVISIONED,
+    Catalogue,
+    CatalogueModel,
+)
 from certification.emulator import refusals, wire
 from certification.emulator.model_directory import ARN, INFERENCE_PROFILE
 from certification.emulator.refusals import ACCOUNT
@@ -21,18 +28,19 @@ Query = Mapping[str, str]
 PAGE = 50
 LAUNCHED = "2025-01-01T00:00:00Z"
 _GEOGRAPHIES = {
-    "us": "US", "eu": "EU", "apac": "APAC", "jp": "JP", "au": "AU", "ca": "CA", "in": "IN", "global": "GLOBAL",
+    "us": "US", "eu": "EU", "apac": "APAC", "jp": "JP", "au": "AU", "ca": "CA", "in": "IN",
+    "global": "GLOBAL",
 }  # fmt: skip
 
 
 class Listings:
-    """Answers of the control plane as JSON bytes."""
+    """The responses of the control plane, as JSON bytes."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._in_region = lru_cache(maxsize=64)(self._models_of)
+        self._in_region = lru_cache(maxsize=64)(self.models_of)
 
-    def _models_of(self, region: str) -> tuple[Model, ...]:
+    def models_of(self, region: str) -> tuple[CatalogueModel, ...]:
         models = (
             m
             for m in self._catalogue.models.values()
@@ -41,16 +49,17 @@ class Listings:
         return tuple(sorted(models, key=lambda m: m.api_model_id))
 
     def foundation_models(self, region: str, query: Query, legacy: frozenset[str]) -> bytes:
-        """ListFoundationModels with its four filters. `legacy` are ids that the scenario made
-        LEGACY here.
+        """ListFoundationModels with its four filters.
+
+        `legacy` are the ids that the scenario makes LEGACY here.
         """
         items = [_summary(model, region, legacy) for model in self._in_region(region)]
-        wanted = {
+        filters = {
             "byOutputModality": "outputModalities",
             "byInferenceType": "inferenceTypesSupported",
             "byCustomizationType": "customizationsSupported",
         }
-        for name, member in wanted.items():
+        for name, member in filters.items():
             if query.get(name):
                 items = [item for item in items if query[name] in item[member]]
         if query.get("byProvider"):
@@ -62,73 +71,64 @@ class Listings:
         return wire.dumps({"modelSummaries": items})
 
     def foundation_model(self, region: str, called: str, legacy: frozenset[str]) -> bytes:
-        """GetFoundationModel, by id or ARN. Refusal: not known in the region."""
-        return wire.dumps({"modelDetails": _summary(self._find(region, called), region, legacy)})
-
-    def _find(self, region: str, called: str) -> Model:
+        """GetFoundationModel, by id or ARN. Refuses ids that are not known in the region."""
         match = ARN.fullmatch(called)
-        wanted = match[4] if match else called
-        model = self._catalogue.models.get(wanted)
+        model = self._catalogue.models.get(match[4] if match else called)
         if model is None or not model.routes.get(region):
             raise refusals.unknown_model()
-        return model
+        return wire.dumps({"modelDetails": _summary(model, region, legacy)})
 
     def inference_profiles(self, region: str, query: Query) -> bytes:
-        """ListInferenceProfiles, page by page. Refusal: a token or page size that the service would
-        not take.
-        """
-        size = _page_size(query.get("maxResults", ""))
-        start = _offset(query.get("nextToken", ""))
+        """ListInferenceProfiles, page by page. Refuses tokens and sizes as the service does."""
+        size = page_size(query.get("maxResults", ""))
+        start = page_start(query.get("nextToken", ""))
         kind = query.get("type") or query.get("typeEquals") or "SYSTEM_DEFINED"
         if kind not in ("SYSTEM_DEFINED", "APPLICATION"):
             rule = "Member must satisfy enum value set: [SYSTEM_DEFINED, APPLICATION]"
             raise refusals.constraint(kind, "typeEquals", rule)
         profiles = self.profiles_of(region) if kind == "SYSTEM_DEFINED" else ()
         page = profiles[start : start + size]
-        answer: dict[str, Any] = {"inferenceProfileSummaries": page}
+        body: dict[str, Any] = {"inferenceProfileSummaries": page}
         if start + size < len(profiles):
-            answer["nextToken"] = base64.urlsafe_b64encode(
-                f"after:{start + size}".encode()
-            ).decode()
-        return wire.dumps(answer)
+            token = f"after:{start + size}".encode()
+            body["nextToken"] = base64.urlsafe_b64encode(token).decode()
+        return wire.dumps(body)
 
     def profiles_of(self, region: str) -> list[dict[str, Any]]:
-        """Every system-defined profile of a region, by id."""
-        found = [
-            _profile(model, route, region)
+        """Return every system-defined profile of a region, by id."""
+        profiles = [
+            profile_json(model, route, region)
             for model in self._in_region(region)
             for route in model.routes[region]
             if "." in route
         ]
-        return sorted(found, key=lambda profile: profile["inferenceProfileId"])
+        return sorted(profiles, key=lambda profile: profile["inferenceProfileId"])
 
     def inference_profile(self, region: str, called: str) -> bytes:
-        """GetInferenceProfile, by id or ARN. Refusal: 404."""
+        """GetInferenceProfile, by id or ARN. Refuses unknown ids."""
         match = ARN.fullmatch(called)
-        wanted = match[4] if match else called
+        profile_id = match[4] if match else called
         for profile in self.profiles_of(region):
-            if profile["inferenceProfileId"] == wanted:
+            if profile["inferenceProfileId"] == profile_id:
                 return wire.dumps(profile)
         raise refusals.Refusal(
             "ResourceNotFoundException", "The provided inference profile identifier is not found."
         )
 
-    def availability(self, region: str, called: str, troubles: Faults) -> bytes:
-        """GetFoundationModelAvailability: four verdicts; its modelId drops the `:0`, as the
-        service's does.
-        """
+    def availability(self, region: str, called: str, faults: Faults) -> bytes:
+        """GetFoundationModelAvailability: four verdicts, and modelId without the `:0`."""
         model = self._catalogue.models.get(called)
         if model is None:
             raise refusals.unknown_model()
         here = bool(model.routes.get(region)) and model.lifecycle != "EOL"
-        unpaid = troubles.access in (
+        unpaid = faults.access in (
             "marketplace",
             "payment",
             "use_case_form",
             "not_granted",
             "agreement",
         )
-        denied = troubles.access in ("iam", "iam_deny", "scp", "api_key")
+        denied = faults.access in ("iam", "iam_deny", "scp", "api_key")
         return wire.dumps(
             {
                 "modelId": called.removesuffix(":0"),
@@ -142,7 +142,7 @@ class Listings:
         )
 
 
-def _summary(model: Model, region: str, legacy: frozenset[str]) -> dict[str, Any]:
+def _summary(model: CatalogueModel, region: str, legacy: frozenset[str]) -> dict[str, Any]:
     routes = model.routes[region]
     types = [
         t for t in (ON_DEMAND, PROVISIONED) if t in routes or (t == ON_DEMAND and MANTLE in routes)
@@ -167,7 +167,7 @@ def _summary(model: Model, region: str, legacy: frozenset[str]) -> dict[str, Any
     }
 
 
-def _profile(model: Model, profile_id: str, region: str) -> dict[str, Any]:
+def profile_json(model: CatalogueModel, profile_id: str, region: str) -> dict[str, Any]:
     prefix = profile_id.split(".", 1)[0]
     geography = _GEOGRAPHIES.get(prefix, prefix.upper())
     to = (
@@ -191,20 +191,17 @@ def _profile(model: Model, profile_id: str, region: str) -> dict[str, Any]:
     }
 
 
-def _page_size(text: str) -> int:
+def page_size(text: str) -> int:
     if not text:
         return PAGE
     if not text.isdigit() or not 1 <= int(text) <= 1000:
-        bound = (
-            "less than or equal to 1000"
-            if text.isdigit() and int(text) > 1000
-            else "greater than or equal to 1"
-        )
+        too_large = text.isdigit() and int(text) > 1000
+        bound = "less than or equal to 1000" if too_large else "greater than or equal to 1"
         raise refusals.constraint(text, "maxResults", f"Member must have value {bound}")
     return int(text)
 
 
-def _offset(token: str) -> int:
+def page_start(token: str) -> int:
     if not token:
         return 0
     try:
@@ -217,9 +214,11 @@ def _offset(token: str) -> int:
 
 
 CALLER_IDENTITY = (
-    '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
-    f"<Arn>{refusals.CALLER}</Arn><UserId>AROAEMULATOR0000000000:session</UserId><Account>{ACCOUNT}</Account>"
-    "</GetCallerIdentityResult><ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
+    '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+    f"<GetCallerIdentityResult><Arn>{refusals.CALLER}</Arn>"
+    f"<UserId>AROAEMULATOR0000000000:session</UserId><Account>{ACCOUNT}</Account>"
+    "</GetCallerIdentityResult>"
+    "<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
     "</GetCallerIdentityResponse>"
 )
 
@@ -234,9 +233,10 @@ _STS_CODES = {
 
 
 def sts_error(refusal: refusals.Refusal, request_id: str) -> bytes:
-    """A refusal as STS writes it: XML."""
+    """Return a refusal as STS writes it: XML."""
     return (
-        '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
-        f"<Code>{_STS_CODES.get(refusal.code, refusal.code)}</Code><Message>{escape(refusal.message)}</Message></Error>"
+        '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error>'
+        f"<Type>Sender</Type><Code>{_STS_CODES.get(refusal.code, refusal.code)}</Code>"
+        f"<Message>{escape(refusal.message)}</Message></Error>"
         f"<RequestId>{request_id}</RequestId></ErrorResponse>"
     ).encode()

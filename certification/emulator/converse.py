@@ -1,69 +1,64 @@
-"""Converse and ConverseStream: from the request's JSON to what is asked, and from what is said back
-to the wire.
-"""
+"""Converse and ConverseStream: parse the request's JSON, and write the answer to the wire."""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from certification.emulator import tokens, wire
 from certification.emulator.answers import ModelAnswer, ParsedRequest, find_ref
 from certification.emulator.latency import Pace
-from certification.emulator.model_directory import Target
+from certification.emulator.model_directory import ResolvedModel
 from certification.emulator.scenario import Faults
 from certification.inference import Reasoning, Text, ToolUse
 
 Json = Mapping[str, Any]
 
 IMAGE_TOKENS = 1000
-_TOKENS_OF_BLOCK = 4
-_TOKENS_OF_TOOLS = 160
+MESSAGE_TOKENS = 4
+TOOLS_TOKENS = 160
 
 
-def asked(body: Json, target: Target, *, streaming: bool) -> ParsedRequest:
-    """What a valid Converse body asks for."""
+def parse_request(body: Json, target: ResolvedModel, *, streaming: bool) -> ParsedRequest:
+    """Return what a valid Converse body requests."""
     config = body.get("inferenceConfig") or {}
-    ref, step = find_ref([(m["role"], _texts(m)) for m in body["messages"]])
+    ref, step = find_ref([(m["role"], message_text(m)) for m in body["messages"]])
     tools = body.get("toolConfig") or {}
     specs = [tool["toolSpec"] for tool in tools.get("tools", []) if "toolSpec" in tool]
+    choice = tools.get("toolChoice") or {}
+    tool_choice = "any" if "any" in choice else ""
+    if "tool" in choice:
+        tool_choice = str(choice["tool"].get("name", ""))
     return ParsedRequest(
         ref=ref,
         step=step,
         max_tokens=config.get("maxTokens") or target.model.max_output_tokens,
         stop_sequences=tuple(config.get("stopSequences") or ()),
         tools={spec["name"]: spec["inputSchema"]["json"] for spec in specs} or None,
-        tool_choice=_choice(tools.get("toolChoice") or {}),
-        output_schema=_output_schema(body.get("outputConfig")),
-        reasoning=_reasons(body, target),
-        silent=_keeps_thoughts_to_itself(body, target),
+        tool_choice=tool_choice,
+        output_schema=output_schema(body.get("outputConfig")),
+        reasoning=shows_reasoning(body, target),
+        silent=hides_thoughts(body, target),
         system=bool(body.get("system")),
         streaming=streaming,
     )
 
 
-def _texts(message: Json) -> str:
-    return "\n".join(_block_texts(message["content"]))
-
-
-def _block_texts(content: list[Json]) -> Iterator[str]:
-    for block in content:
+def message_text(message: Json) -> str:
+    """Return the texts of a message and of its tool results, one a line."""
+    texts: list[str] = []
+    for block in message["content"]:
         if "text" in block:
-            yield block["text"]
+            texts.append(block["text"])
         elif "toolResult" in block:
-            yield from (c["text"] for c in block["toolResult"].get("content", []) if "text" in c)
+            texts += (c["text"] for c in block["toolResult"].get("content", []) if "text" in c)
+    return "\n".join(texts)
 
 
-def _choice(choice: Json) -> str:
-    if "tool" in choice:
-        return str(choice["tool"].get("name", ""))
-    return "any" if "any" in choice else ""
-
-
-def _output_schema(config: Json | None) -> Json | None:
+def output_schema(config: Json | None) -> Json | None:
     structure = ((config or {}).get("textFormat") or {}).get("structure") or {}
     schema = (structure.get("jsonSchema") or {}).get("schema")
     try:
@@ -73,30 +68,30 @@ def _output_schema(config: Json | None) -> Json | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _reasons(body: Json, target: Target) -> bool:
+def shows_reasoning(body: Json, target: ResolvedModel) -> bool:
+    """Tell whether the answer contains a reasoning block.
+
+    With adaptive thinking Converse shows none without an effort, and a question as small as ours
+    needs none with a low one.
+    """
     if target.traits.always_reasons:
         return True
     extra = body.get("additionalModelRequestFields") or {}
     for name in ("thinking", "reasoning_config", "reasoningConfig"):
         options = extra.get(name)
         if isinstance(options, dict) and options.get("type") in ("enabled", "adaptive"):
+            config = extra.get("output_config")
+            effort = config.get("effort") if isinstance(config, dict) else None
             return "reasoning" in target.model.capabilities and (
-                options["type"] == "enabled" or _thinks_hard(extra)
+                options["type"] == "enabled" or effort in ("medium", "high", "xhigh", "max")
             )
     return False
 
 
-def _thinks_hard(extra: Json) -> bool:
-    """Adaptive thinking: without an effort Converse shows none, with a low one a question as small
-    as ours needs none.
-    """
-    config = extra.get("output_config")
-    return isinstance(config, dict) and config.get("effort") in ("medium", "high", "xhigh", "max")
+def hides_thoughts(body: Json, target: ResolvedModel) -> bool:
+    """Tell whether the thoughts' text is left out.
 
-
-def _keeps_thoughts_to_itself(body: Json, target: Target) -> bool:
-    """The newest models leave the thoughts' text out of adaptive thinking unless a summary is asked
-    for.
+    The newest models do so in adaptive thinking unless the request asks for a summary.
     """
     thinking = (body.get("additionalModelRequestFields") or {}).get("thinking")
     if not isinstance(thinking, dict) or thinking.get("type") != "adaptive":
@@ -106,47 +101,45 @@ def _keeps_thoughts_to_itself(body: Json, target: Target) -> bool:
 
 
 def input_tokens(body: Json) -> int:
-    """The tokens of a request: all texts, tool descriptions, a fixed price per message and picture.
-    The same everywhere.
+    """Count the tokens of a request, the same in every region.
+
+    All texts, the tool descriptions, and a fixed number per message and picture.
     """
     total = 3
     for block in body.get("system") or ():
         total += tokens.count(str(block.get("text", "")))
     for message in body.get("messages") or ():
-        total += _TOKENS_OF_BLOCK + sum(_tokens_of(block) for block in message.get("content", ()))
+        total += MESSAGE_TOKENS
+        for block in message.get("content", ()):
+            if "text" in block:
+                total += tokens.count(block["text"])
+            elif "image" in block:
+                total += IMAGE_TOKENS
+            elif "document" in block or "video" in block or "audio" in block:
+                total += 500 + len(str(block)) // 40
+            else:
+                total += tokens.count(json.dumps(block, ensure_ascii=False))
     config = body.get("toolConfig")
     if config:
-        total += _TOKENS_OF_TOOLS + tokens.count(
-            json.dumps(config.get("tools"), ensure_ascii=False)
-        )
+        total += TOOLS_TOKENS + tokens.count(json.dumps(config.get("tools"), ensure_ascii=False))
     return total
 
 
-def _tokens_of(block: Json) -> int:
-    if "text" in block:
-        return tokens.count(block["text"])
-    if "image" in block:
-        return IMAGE_TOKENS
-    if "document" in block or "video" in block or "audio" in block:
-        return 500 + len(str(block)) // 40
-    return tokens.count(json.dumps(block, ensure_ascii=False))
-
-
-def usage(given: int, said: ModelAnswer) -> dict[str, int]:
-    """The usage member of an answer."""
+def usage(prompt_tokens: int, answer: ModelAnswer) -> dict[str, int]:
+    """Return the usage member of a response."""
     return {
-        "inputTokens": given,
-        "outputTokens": said.output_tokens,
-        "totalTokens": given + said.output_tokens,
+        "inputTokens": prompt_tokens,
+        "outputTokens": answer.output_tokens,
+        "totalTokens": prompt_tokens + answer.output_tokens,
         "cacheReadInputTokens": 0,
         "cacheWriteInputTokens": 0,
     }
 
 
-def body(said: ModelAnswer, given: int, latency_ms: int) -> bytes:
-    """The JSON of a Converse answer."""
+def body(answer: ModelAnswer, prompt_tokens: int, latency_ms: int) -> bytes:
+    """Return the JSON of a Converse response."""
     content: list[Json] = []
-    for block in said.blocks:
+    for block in answer.blocks:
         if isinstance(block, Text):
             content.append({"text": block.text})
         elif isinstance(block, ToolUse):
@@ -154,24 +147,24 @@ def body(said: ModelAnswer, given: int, latency_ms: int) -> bytes:
                 {"toolUse": {"toolUseId": block.id, "name": block.name, "input": block.input}}
             )
         elif isinstance(block, Reasoning):
-            thought = {
-                "text": block.text,
-                **({"signature": block.signature} if block.signature else {}),
-            }
+            thought = {"text": block.text}
+            if block.signature:
+                thought["signature"] = block.signature
             content.append({"reasoningContent": {"reasoningText": thought}})
     return wire.dumps(
         {
             "metrics": {"latencyMs": latency_ms},
             "output": {"message": {"role": "assistant", "content": content}},
-            "stopReason": said.stop_reason,
-            "usage": usage(given, said),
+            "stopReason": answer.stop_reason,
+            "usage": usage(prompt_tokens, answer),
         }
     )
 
 
 class Frames:
-    """A ConverseStream answer as (due seconds, frame) pairs, in order; padding and pace are fixed
-    by the call's dice.
+    """A ConverseStream answer as (due seconds, frame) pairs, in order.
+
+    The call's dice decide padding and sizes.
     """
 
     def __init__(self, pace: Pace, dice: int) -> None:
@@ -181,14 +174,14 @@ class Frames:
         self._written = 0
 
     def add(self, name: str, payload: Json, size: int = 0) -> None:
-        """One more event; `size` is how many tokens it carries."""
+        """Add an event; `size` is how many tokens it carries."""
         self._written += size
         self._dice = (self._dice * 1103515245 + 12345) & 0x7FFFFFFF
         due = self._pace.first + self._pace.per_token * max(0, self._written - 1)
         self.parts.append((due, wire.event(name, payload, self._dice >> 8 & 0x3F)))
 
     def write(self, index: int, kind: str, text: str) -> None:
-        """Deltas of one to three tokens: the first alone, so that the first token is not late."""
+        """Write deltas of one to three tokens: the first alone, so that it is not late."""
         pieces = tokens.pieces(text)
         start = 0
         while start < len(pieces):
@@ -204,13 +197,13 @@ class Frames:
 
 
 def frames(
-    said: ModelAnswer, given: int, pace: Pace, dice: int, troubles: Faults
+    answer: ModelAnswer, prompt_tokens: int, pace: Pace, dice: int, faults: Faults
 ) -> list[tuple[float, bytes]]:
-    """The event stream of an answer, healthy but for tools that break only when streamed."""
+    """Return the event stream of an answer, healthy but for tools that break only when streamed."""
     out = Frames(pace, dice)
     out.add("messageStart", {"role": "assistant"})
-    broken = troubles.tools_broken_streaming
-    for index, block in enumerate(said.blocks):
+    broken = faults.tools_broken_streaming
+    for index, block in enumerate(answer.blocks):
         if isinstance(block, Text):
             out.write(index, "text", block.text)
         elif isinstance(block, Reasoning):
@@ -219,33 +212,28 @@ def frames(
                 delta = {"reasoningContent": {"signature": block.signature}}
                 out.add("contentBlockDelta", {"contentBlockIndex": index, "delta": delta})
         elif isinstance(block, ToolUse):
-            _tool(out, index, block, said.raw_inputs.get(index, "{}"), broken)
+            raw = answer.raw_inputs.get(index, "{}")
+            if broken == "text":
+                call = f'{{"name": "{block.name}", "arguments": {raw}}}'
+                out.write(index, "text", f"<tool_call>{call}</tool_call>")
+            else:
+                start = {"toolUse": {"name": block.name, "toolUseId": block.id}}
+                out.add("contentBlockStart", {"contentBlockIndex": index, "start": start})
+                # a server with a broken tool parser loses quotes and the end
+                spoiled = re.sub(r'"(\w+)":', r"\1:", raw)[:-1] or "{"
+                out.write(index, "tool", spoiled if broken else raw)
         out.add("contentBlockStop", {"contentBlockIndex": index})
-    stop = "end_turn" if broken == "text" and said.stop_reason == "tool_use" else said.stop_reason
+    stop = (
+        "end_turn" if broken == "text" and answer.stop_reason == "tool_use" else answer.stop_reason
+    )
     out.add("messageStop", {"stopReason": stop})
-    latency = max(1, round(1000 * pace.total(said.output_tokens)))
-    out.add("metadata", {"metrics": {"latencyMs": latency}, "usage": usage(given, said)})
+    latency = max(1, round(1000 * pace.total(answer.output_tokens)))
+    out.add("metadata", {"metrics": {"latencyMs": latency}, "usage": usage(prompt_tokens, answer)})
     return out.parts
 
 
-def _tool(out: Frames, index: int, block: ToolUse, raw: str, broken: str) -> None:
-    if broken == "text":
-        out.write(
-            index, "text", f'<tool_call>{{"name": "{block.name}", "arguments": {raw}}}</tool_call>'
-        )
-        return
-    start = {"toolUse": {"name": block.name, "toolUseId": block.id}}
-    out.add("contentBlockStart", {"contentBlockIndex": index, "start": start})
-    out.write(index, "tool", _spoil(raw) if broken else raw)
-
-
-def _spoil(raw: str) -> str:
-    """The JSON as a server with a broken tool parser streams it: quotes lost, the end missing."""
-    return re.sub(r'"(\w+)":', r"\1:", raw)[:-1] or "{"
-
-
 def decode(data: str) -> bytes:
-    """A base64 blob of a request; empty when it is none."""
+    """Decode a base64 blob of a request; empty when it is not valid."""
     try:
         return base64.b64decode(data, validate=True)
     except ValueError:

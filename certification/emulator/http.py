@@ -1,6 +1,4 @@
-"""HTTP/1.1 on an asyncio.Protocol: requests in, replies out, with the misbehaviours a real network
-has.
-"""
+"""HTTP/1.1 on an asyncio.Protocol: requests in, responses out, with a real network's faults."""
 
 from __future__ import annotations
 
@@ -20,16 +18,16 @@ BODY_LIMIT = 25 * 1024 * 1024
 BODY_TOO_LARGE = "The request body is larger than 25 MB."
 PIPELINE_LIMIT = 64
 REASONS = {
-    100: "Continue", 200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 400: "Bad Request",
-    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
-    413: "Request Entity Too Large", 424: "Failed Dependency", 429: "Too Many Requests",
-    500: "Internal Server Error", 503: "Service Unavailable",
+    100: "Continue", 200: "OK", 201: "Created", 202: "Accepted", 204: "No Content",
+    400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    408: "Request Timeout", 413: "Request Entity Too Large", 424: "Failed Dependency",
+    429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One HTTP request. `target` is the raw path with its query; header names are lower-case."""
+class HttpRequest:
+    """An HTTP request. `target` is the raw path with its query; header names are lower-case."""
 
     method: str
     target: bytes
@@ -38,13 +36,13 @@ class Request:
     keep_alive: bool = True
 
     def header(self, name: bytes) -> str:
-        """A header's value, empty when absent."""
+        """Return a header's value, empty when absent."""
         return self.headers.get(name, b"").decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
 class FullResponse:
-    """A reply of known length. `delay` is in seconds."""
+    """A response of known length. `delay` is in seconds."""
 
     status: int
     body: bytes
@@ -55,8 +53,9 @@ class FullResponse:
 
 @dataclass(frozen=True, slots=True)
 class StreamResponse:
-    """A chunked reply of (seconds after the request, bytes) parts, in order. `stalls`: it never
-    ends after the last part.
+    """A chunked response of (seconds after the request, bytes) parts, in order.
+
+    `stalls`: it never ends after the last part.
     """
 
     parts: Sequence[tuple[float, bytes]]
@@ -67,7 +66,7 @@ class StreamResponse:
 
 @dataclass(frozen=True, slots=True)
 class NoResponse:
-    """No reply, ever: the client's read timeout ends it."""
+    """No response, ever: the client's read timeout ends the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +74,18 @@ class ConnectionDropped:
     """The connection is reset before any byte."""
 
 
-Reply = FullResponse | StreamResponse | NoResponse | ConnectionDropped
-Handler = Callable[[Request], Reply]
+HttpResponse = FullResponse | StreamResponse | NoResponse | ConnectionDropped
+Handler = Callable[[HttpRequest], HttpResponse]
 
 
 class Peer(Protocol):
-    """A client's connection, as shutdown sees it."""
+    """A client's connection, as the shutdown of the process needs it."""
 
     def finish(self) -> None:
-        """Closes once the running calls have ended."""
+        """Close once the running calls have ended."""
 
     def abort(self) -> None:
-        """Closes at once."""
+        """Close at once."""
 
 
 class Clock:
@@ -97,7 +96,7 @@ class Clock:
         self._text = ""
 
     def date(self) -> str:
-        """The HTTP date of now."""
+        """Return the HTTP date of now."""
         second = int(time.time())
         if second != self._second:
             self._second, self._text = second, formatdate(second, usegmt=True)
@@ -114,7 +113,7 @@ def head(
     framing: str,
     keep_alive: bool,
 ) -> bytes:
-    """The status line and headers of a reply, ready to send."""
+    """Return the status line and headers of a response, ready to send."""
     lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\nDate: {CLOCK.date()}"]
     if content_type:
         lines.append(f"Content-Type: {content_type}")
@@ -125,12 +124,12 @@ def head(
 
 
 def refusal_body(message: str) -> bytes:
-    """The body of a refusal of the transport's own. `message` needs no escapes."""
+    """Return the body of a refusal by the transport. `message` needs no escapes."""
     return b'{"message":"%b"}' % message.encode()
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Ends a connection as a broken network does: the client reads ECONNRESET."""
+    """End a connection as a broken network does: the client reads ECONNRESET."""
     sock: Any = transport.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -138,7 +137,7 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 @dataclass(slots=True)
-class _Incoming:
+class IncomingRequest:
     """A request while its bytes arrive."""
 
     target: bytes = b""
@@ -147,19 +146,17 @@ class _Incoming:
     size: int = 0
 
 
-class Connection(asyncio.Protocol):
-    """One client connection: parses requests, answers them one after the other in the order they
-    came.
-    """
+class Http1Protocol(asyncio.Protocol):
+    """One client connection: parse requests, and answer them one by one in the order they came."""
 
     def __init__(self, handler: Handler, connections: set[Peer]) -> None:
         self._handler = handler
-        self._everyone = connections
+        self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._incoming = _Incoming()
-        self._waiting: deque[Request] = deque()
+        self._incoming = IncomingRequest()
+        self._pipeline: deque[HttpRequest] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self.busy = False
         self._closing = False
@@ -171,12 +168,12 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._everyone.add(self)
+        self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._everyone.discard(self)
+        self._connections.discard(self)
         self._closing = True
-        self._waiting.clear()
+        self._pipeline.clear()
         if self._timer:
             self._timer.cancel()
         self._transport = None
@@ -187,7 +184,8 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._give_up(400, "The request is not well-formed HTTP/1.1.")
+            self.write_refusal(400, "The request is not well-formed HTTP/1.1.")
+            self.close()
 
     def eof_received(self) -> bool:
         return self.busy and not self._endless
@@ -195,7 +193,7 @@ class Connection(asyncio.Protocol):
     # the parser's side
 
     def on_message_begin(self) -> None:
-        self._incoming = _Incoming()
+        self._incoming = IncomingRequest()
         self._overflow = False
 
     def on_url(self, url: bytes) -> None:
@@ -208,7 +206,7 @@ class Connection(asyncio.Protocol):
         headers = self._incoming.headers
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > BODY_LIMIT:
-            self._refuse_body()
+            self.refuse_body()
         elif (
             headers.get(b"expect", b"").lower() == b"100-continue"
             and not self.busy
@@ -223,116 +221,110 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             return
         if self._incoming.size > BODY_LIMIT:
-            self._refuse_body()
+            self.refuse_body()
             return
         self._incoming.chunks.append(body)
 
     def on_message_complete(self) -> None:
         if self._overflow:
-            self._close()
+            self.close()
             return
         incoming, method = self._incoming, self._parser.get_method().decode("latin-1")
         body = incoming.chunks[0] if len(incoming.chunks) == 1 else b"".join(incoming.chunks)
-        request = Request(
+        request = HttpRequest(
             method, incoming.target, incoming.headers, body, self._parser.should_keep_alive()
         )
         if self.busy:
-            self._waiting.append(request)
-            if len(self._waiting) >= PIPELINE_LIMIT and self._transport:
+            self._pipeline.append(request)
+            if len(self._pipeline) >= PIPELINE_LIMIT and self._transport:
                 self._transport.pause_reading()
         else:
-            self._start(request)
+            self.answer(request)
 
-    # answering
+    # responses
 
-    def _start(self, request: Request) -> None:
+    def answer(self, request: HttpRequest) -> None:
         self.busy = True
-        reply = self._handler(request)
-        if isinstance(reply, FullResponse):
-            if reply.delay > 0:
-                self._timer = self._loop.call_later(reply.delay, self._send_whole, reply, request)
+        response = self._handler(request)
+        if isinstance(response, FullResponse):
+            if response.delay > 0:
+                self._timer = self._loop.call_later(
+                    response.delay, self.send_full, response, request
+                )
             else:
-                self._send_whole(reply, request)
-        elif isinstance(reply, StreamResponse):
-            self._begin_stream(reply, request.keep_alive)
-        elif isinstance(reply, ConnectionDropped):
-            self._drop()
+                self.send_full(response, request)
+        elif isinstance(response, StreamResponse):
+            self._stream = (response, 0, self._loop.time(), request.keep_alive)
+            first = response.parts[0][0] if response.parts else 0.0
+            if first > 0:
+                self._timer = self._loop.call_later(first, self.send_due_parts)
+            else:
+                self.send_due_parts()
+        elif isinstance(response, ConnectionDropped):
+            if self._transport:
+                reset(self._transport)
         else:
             self._endless = True
 
-    def _send_whole(self, reply: FullResponse, request: Request) -> None:
+    def send_full(self, response: FullResponse, request: HttpRequest) -> None:
         if not self._transport:
             return
-        framing = f"Content-Length: {len(reply.body)}"
-        first = head(reply.status, reply.content_type, reply.headers, framing, request.keep_alive)
-        self._transport.write(first if request.method == "HEAD" else first + reply.body)
-        self._done(request.keep_alive)
+        framing = f"Content-Length: {len(response.body)}"
+        first = head(
+            response.status, response.content_type, response.headers, framing, request.keep_alive
+        )
+        self._transport.write(first if request.method == "HEAD" else first + response.body)
+        self.end_response(request.keep_alive)
 
-    def _begin_stream(self, reply: StreamResponse, keep_alive: bool) -> None:
-        self._stream = (reply, 0, self._loop.time(), keep_alive)
-        first = reply.parts[0][0] if reply.parts else 0.0
-        if first > 0:
-            self._timer = self._loop.call_later(first, self._pump)
-        else:
-            self._pump()
-
-    def _pump(self) -> None:
-        """Sends the parts that are due and sleeps until the next one."""
+    def send_due_parts(self) -> None:
+        """Send the parts that are due and sleep until the next one."""
         if not self._transport or not self._stream:
             return
-        reply, sent, started, keep_alive = self._stream
+        response, sent, started, keep_alive = self._stream
         now = self._loop.time() - started + 0.0005
-        out = (
-            []
-            if sent
-            else [
-                head(
-                    200, reply.content_type, reply.headers, "Transfer-Encoding: chunked", keep_alive
-                )
-            ]
-        )
-        while sent < len(reply.parts) and reply.parts[sent][0] <= now:
-            part = reply.parts[sent][1]
+        out = []
+        if not sent:
+            framing = "Transfer-Encoding: chunked"
+            out.append(head(200, response.content_type, response.headers, framing, keep_alive))
+        while sent < len(response.parts) and response.parts[sent][0] <= now:
+            part = response.parts[sent][1]
             out.append(b"%x\r\n%b\r\n" % (len(part), part))
             sent += 1
-        self._stream = (reply, sent, started, keep_alive)
-        if sent < len(reply.parts):
+        self._stream = (response, sent, started, keep_alive)
+        if sent < len(response.parts):
             self._transport.write(b"".join(out))
-            self._timer = self._loop.call_at(started + reply.parts[sent][0], self._pump)
-        elif reply.stalls:
+            self._timer = self._loop.call_at(started + response.parts[sent][0], self.send_due_parts)
+        elif response.stalls:
             self._transport.write(b"".join(out))
             self._endless = True
         else:
             self._transport.write(b"".join(out) + b"0\r\n\r\n")
             self._stream = None
-            self._done(keep_alive)
+            self.end_response(keep_alive)
 
-    def _done(self, keep_alive: bool) -> None:
+    def end_response(self, keep_alive: bool) -> None:
         self.busy = False
         if not keep_alive or self._closing:
-            self._close()
-        elif self._waiting:
+            self.close()
+        elif self._pipeline:
             # Not a direct call: a deep pipeline must not become a deep stack.
             self.busy = True
-            self._loop.call_soon(self._next)
+            self._loop.call_soon(self.answer_next)
 
-    def _next(self) -> None:
-        if self._transport and self._waiting:
+    def answer_next(self) -> None:
+        if self._transport and self._pipeline:
             self._transport.resume_reading()
-            self._start(self._waiting.popleft())
+            self.answer(self._pipeline.popleft())
 
-    def _refuse_body(self) -> None:
-        """413, then the rest of the body is read and thrown away: closing at once would reset the
-        client before it reads.
+    def refuse_body(self) -> None:
+        """Answer 413, then read the rest of the body and drop it.
+
+        Closing at once would reset the client before it reads.
         """
         self._overflow = True
-        self._write_refusal(413, BODY_TOO_LARGE)
+        self.write_refusal(413, BODY_TOO_LARGE)
 
-    def _give_up(self, status: int, message: str) -> None:
-        self._write_refusal(status, message)
-        self._close()
-
-    def _write_refusal(self, status: int, message: str) -> None:
+    def write_refusal(self, status: int, message: str) -> None:
         if self._transport:
             body = refusal_body(message)
             length = f"Content-Length: {len(body)}"
@@ -340,23 +332,19 @@ class Connection(asyncio.Protocol):
                 head(status, "application/json", MARK, length, keep_alive=False) + body
             )
 
-    def _drop(self) -> None:
-        if self._transport:
-            reset(self._transport)
-
-    def _close(self) -> None:
+    def close(self) -> None:
         self._closing = True
         if self._transport:
             self._transport.close()
 
     def finish(self) -> None:
-        """Shutdown: an idle connection closes now, a busy one after its reply."""
+        """Close an idle connection now, a busy one after its response."""
         self._closing = True
         if not self.busy and self._transport:
             self._transport.close()
 
     def abort(self) -> None:
-        """Shutdown, no more patience: hung and stalled calls end here."""
+        """End hung and stalled calls too: the shutdown waits no longer."""
         if self._transport:
             self._transport.abort()
 

@@ -12,45 +12,49 @@ from typing import Any
 from certification.emulator import body_schema, converse, embedding, refusals, tokens, wire
 from certification.emulator.answers import ModelAnswer, ParsedRequest, find_ref
 from certification.emulator.body_schema import Shape
-from certification.emulator.calls import Headers, Job, streamed
-from certification.emulator.http import FullResponse, Reply
+from certification.emulator.calls import Headers, Invocation, streamed
+from certification.emulator.http import FullResponse, HttpResponse
 from certification.emulator.model_directory import INFERENCE_PROFILE
 from certification.inference import Reasoning, Text, ToolUse
 
 Json = Mapping[str, Any]
-TITAN_CHARACTERS = 50_000  # what Titan's embedding models take at most
-COHERE_CHARACTERS = 2048  # and Cohere's third generation, per text
+TITAN_CHARACTERS = 50_000  # the maximum of Titan's embedding models
+COHERE_CHARACTERS = 2048  # that of Cohere's third generation, per text
+MALFORMED = "Malformed input request, please reformat your input and try again."
 
 
-def whole(job: Job) -> Reply:
+def whole(invocation: Invocation) -> HttpResponse:
     """InvokeModel: embeddings or an answer in the vendor's shape, with the counts in headers."""
-    body = _body(job)
-    if "embeddings" in job.target.model.capabilities:
-        return _embed(job, body)
-    dialect = _dialect(job)
-    said, given = _say(job, dialect, body, streaming=False)
-    delay = job.pace.total(said.output_tokens)
-    counts = _counts(delay, given, said.output_tokens)
-    return FullResponse(
-        200, wire.dumps(dialect.write(said, given, job)), (*job.exchange.headers, *counts), delay
+    body = json_object(invocation.body)
+    if "embeddings" in invocation.target.model.capabilities:
+        return embed(invocation, body)
+    dialect = dialect_of(invocation)
+    answer, prompt_tokens = read_and_answer(invocation, dialect, body)
+    delay = invocation.pace.total(answer.output_tokens)
+    headers = (
+        *invocation.record.headers,
+        *count_headers(delay, prompt_tokens),
+        ("X-Amzn-Bedrock-Output-Token-Count", str(answer.output_tokens)),
     )
+    content = wire.dumps(dialect.write(answer, prompt_tokens, invocation))
+    return FullResponse(200, content, headers, delay)
 
 
-def stream(job: Job) -> Reply:
+def stream(invocation: Invocation) -> HttpResponse:
     """InvokeModelWithResponseStream: `chunk` events whose bytes are the vendor's own events."""
-    body = _body(job)
-    if not job.target.model.streaming or "embeddings" in job.target.model.capabilities:
+    body, model = json_object(invocation.body), invocation.target.model
+    if not model.streaming or "embeddings" in model.capabilities:
         raise refusals.not_streaming()
-    dialect = _dialect(job)
-    said, given = _say(job, dialect, body, streaming=True)
-    pace, dice = job.pace, job.fingerprint
+    dialect = dialect_of(invocation)
+    answer, prompt_tokens = read_and_answer(invocation, dialect, body)
+    pace, dice = invocation.pace, invocation.fingerprint
     parts: list[tuple[float, bytes]] = []
     written = 0
-    events = list(dialect.events(said, given, job))
-    total = pace.total(said.output_tokens)
+    events = list(dialect.events(answer, prompt_tokens, invocation))
+    total = pace.total(answer.output_tokens)
     metrics = {
-        "inputTokenCount": given,
-        "outputTokenCount": said.output_tokens,
+        "inputTokenCount": prompt_tokens,
+        "outputTokenCount": answer.output_tokens,
         "invocationLatency": max(1, round(total * 1000)),
         "firstByteLatency": max(1, round(pace.first * 1000)),
     }
@@ -61,76 +65,69 @@ def stream(job: Job) -> Reply:
         payload = {"bytes": base64.b64encode(wire.dumps(event)).decode()}
         due = pace.first + pace.per_token * max(0, written - 1)
         parts.append((due, wire.event("chunk", payload, dice >> 8 & 0x3F)))
-    return streamed(parts, job, (("X-Amzn-Bedrock-Content-Type", "application/json"),))
+    return streamed(parts, invocation, (("X-Amzn-Bedrock-Content-Type", "application/json"),))
 
 
-def count_tokens(job: Job) -> Reply:
-    """CountTokens: only of bare ids, and only of models that count. Refusal: all others."""
-    if not job.target.traits.counts_tokens or job.call.route == INFERENCE_PROFILE:
+def count_tokens(invocation: Invocation) -> HttpResponse:
+    """CountTokens: only for bare ids, and only for models that count. Refuses all others."""
+    if not invocation.target.traits.counts_tokens or invocation.call.route == INFERENCE_PROFILE:
         raise refusals.invalid("The provided model doesn't support counting tokens.")
-    body_schema.check(
-        job.body, {"input": {"converse": body_schema.CONVERSE, "invokeModel": {"body": str}}}
-    )
-    given = job.body.get("input", {})
-    if "converse" in given:
-        count = converse.input_tokens(given["converse"])
-    elif "invokeModel" in given:
-        inner = _json(converse.decode(given["invokeModel"].get("body", "")))
-        count = _Messages().read(inner, job)[1]
+    shape = {"input": {"converse": body_schema.CONVERSE, "invokeModel": {"body": str}}}
+    body_schema.check(invocation.body, shape)
+    content = invocation.body.get("input", {})
+    if "converse" in content:
+        count = converse.input_tokens(content["converse"])
+    elif "invokeModel" in content:
+        try:
+            inner = json.loads(converse.decode(content["invokeModel"].get("body", "")))
+        except ValueError:
+            raise refusals.invalid(MALFORMED) from None
+        inner = json_object(body_schema.without_nulls(inner))
+        count = MessagesDialect().read(inner, invocation)[1]
     else:
         raise refusals.invalid(
             "The input field must set one of the following keys: invokeModel, converse."
         )
-    return FullResponse(200, wire.dumps({"inputTokens": count}), job.exchange.headers)
+    return FullResponse(200, wire.dumps({"inputTokens": count}), invocation.record.headers)
 
 
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        body = body_schema.without_nulls(json.loads(data))
-    except ValueError:
-        body = None
+def json_object(body: Any) -> dict[str, Any]:
+    """Return the body; refuse one that is not a JSON object."""
     if not isinstance(body, dict):
-        raise refusals.invalid("Malformed input request, please reformat your input and try again.")
+        raise refusals.invalid(MALFORMED)
     return body
 
 
-def _body(job: Job) -> dict[str, Any]:
-    if not isinstance(job.body, dict):
-        raise refusals.invalid("Malformed input request, please reformat your input and try again.")
-    return job.body
-
-
-def _counts(delay: float, given: int, written: int | None = None) -> Headers:
-    counts = [
+def count_headers(delay: float, prompt_tokens: int) -> Headers:
+    return (
         ("X-Amzn-Bedrock-Invocation-Latency", str(max(1, round(delay * 1000)))),
-        ("X-Amzn-Bedrock-Input-Token-Count", str(given)),
-    ]
-    if written is not None:
-        counts.append(("X-Amzn-Bedrock-Output-Token-Count", str(written)))
-    return tuple(counts)
+        ("X-Amzn-Bedrock-Input-Token-Count", str(prompt_tokens)),
+    )
 
 
-def _say(job: Job, dialect: Dialect, body: Json, *, streaming: bool) -> tuple[ModelAnswer, int]:
-    asked, given = dialect.read(body, job)
-    job.check_service()
-    job.check_window(given)
-    most = job.target.model.max_output_tokens
-    if asked.max_tokens is not None and most is not None and asked.max_tokens > most:
-        raise refusals.invalid(
-            f"The maximum tokens you requested exceeds the model limit of {most}. Try again with a "
-            f"maximum tokens value that is lower than {most}."
-        )
-    said = job.say(asked)
-    return said, given if said.input_tokens is None else said.input_tokens
+def read_and_answer(
+    invocation: Invocation, dialect: Dialect, body: Json
+) -> tuple[ModelAnswer, int]:
+    """Return the model's answer and the input tokens. Refuses the request, then for the service."""
+    request, prompt_tokens = dialect.read(body, invocation)
+    invocation.check_service()
+    invocation.check_window(prompt_tokens)
+    limit = invocation.target.model.max_output_tokens
+    if request.max_tokens is not None and limit is not None and request.max_tokens > limit:
+        raise refusals.too_many_output_tokens(limit)
+    answer = invocation.answer(request)
+    return answer, prompt_tokens if answer.input_tokens is None else answer.input_tokens
 
 
-def _need(body: Json, key: str) -> Any:
+def require(body: Json, key: str) -> Any:
+    """Return a member of the body; refuse a body without it."""
     if body.get(key) in (None, "", []):
         raise refusals.malformed("#", f"required key [{key}] not found")
     return body[key]
 
 
-def _only(body: Json, *known: str) -> None:
+def allow_only(body: Json, *known: str) -> None:
+    """Refuse a body with other members."""
     for key in body:
         if key not in known:
             raise refusals.malformed("#", f"extraneous key [{key}] is not permitted")
@@ -140,59 +137,57 @@ def _only(body: Json, *known: str) -> None:
 
 
 class Dialect:
-    """How one family of models reads and writes InvokeModel bodies. `wants` is what a body must
-    look like to be read.
+    """How one family of models reads and writes InvokeModel bodies.
+
+    `shape` is what a body must look like to be read.
     """
 
-    wants: Shape = dict
+    shape: Shape = dict
 
-    def read(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
-        """What is asked and how many tokens the request has. Refusal: the body is not of this
-        family.
-        """
-        body_schema.check(body, self.wants)
-        return self.understand(body, job)
+    def read(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
+        """Return the request and its tokens. Refuses a body that is not of this family."""
+        body_schema.check(body, self.shape)
+        return self.parse(body, invocation)
 
-    def understand(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
-        """The same, of a body of the right shape."""
-        raise NotImplementedError
+    def parse(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
+        """Do the same for a body of the right shape."""
         raise NotImplementedError
 
-    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
-        """The answer's JSON."""
+    def write(
+        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
+    ) -> dict[str, Any]:
+        """Return the answer's JSON."""
         raise NotImplementedError
 
     def events(
-        self, said: ModelAnswer, given: int, job: Job
+        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
     ) -> Iterator[tuple[dict[str, Any], int]]:
-        """The answer's events and how many tokens each carries. By default the whole answer at
-        once.
-        """
-        yield self.write(said, given, job), said.output_tokens
+        """Yield the answer's events and how many tokens each carries, by default all at once."""
+        yield self.write(answer, prompt_tokens, invocation), answer.output_tokens
 
 
-def _text(said: ModelAnswer) -> str:
-    return "".join(block.text for block in said.blocks if isinstance(block, Text))
+def text_of(answer: ModelAnswer) -> str:
+    return "".join(block.text for block in answer.blocks if isinstance(block, Text))
 
 
-def _flat(content: Any) -> str:
-    """The text of a message's content, whatever the vendor wraps it in: a string, or blocks of
-    several kinds.
-    """
+def flatten(content: Any) -> str:
+    """Return the text of a message's content: a string, or blocks of the vendor's kinds."""
     if isinstance(content, list):
-        return "\n".join(_flat(block) for block in content)
+        return "\n".join(flatten(block) for block in content)
     if isinstance(content, dict):
-        return _flat(
+        return flatten(
             content.get("text") or content.get("content") or content.get("toolResult") or ""
         )
     return content if isinstance(content, str) else ""
 
 
-def _conversation(body: Json) -> list[tuple[str, str]]:
-    return [(str(m.get("role", "user")), _flat(m.get("content"))) for m in _need(body, "messages")]
+def conversation(body: Json) -> list[tuple[str, str]]:
+    return [
+        (str(m.get("role", "user")), flatten(m.get("content"))) for m in require(body, "messages")
+    ]
 
 
-def _ask(texts: list[tuple[str, str]], max_tokens: Any, stops: Any, **more: Any) -> ParsedRequest:
+def parsed(texts: list[tuple[str, str]], max_tokens: Any, stops: Any, **more: Any) -> ParsedRequest:
     ref, step = find_ref(texts)
     sequences = [stops] if isinstance(stops, str) else stops or []
     return ParsedRequest(
@@ -200,31 +195,31 @@ def _ask(texts: list[tuple[str, str]], max_tokens: Any, stops: Any, **more: Any)
     )
 
 
-def _size(texts: list[tuple[str, str]], *others: Any) -> int:
+def count_texts(texts: list[tuple[str, str]], *others: Any) -> int:
     extra = sum(tokens.count(o if isinstance(o, str) else json.dumps(o)) for o in others if o)
     return 3 + sum(4 + tokens.count(text) for _, text in texts) + extra
 
 
-class _Messages(Dialect):
+class MessagesDialect(Dialect):
     """Anthropic's Messages API."""
 
-    wants: Shape = {
+    shape: Shape = {
         "messages": [dict], "max_tokens": int, "stop_sequences": [str], "thinking": dict,
         "tools": [{"name": str, "input_schema": dict}], "tool_choice": {"type": str, "name": str},
     }  # fmt: skip
 
-    def understand(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
+    def parse(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
         for key in ("anthropic_version", "max_tokens", "messages"):
             if key not in body:
                 raise refusals.invalid(f"{key}: Field required")
-        texts = _conversation(body)
+        texts = conversation(body)
         if texts[0][0] != "user":
             raise refusals.invalid('messages: first message must use the "user" role')
         tools = {str(t.get("name")): t.get("input_schema") or {} for t in body.get("tools") or []}
         choice = body.get("tool_choice") or {}
         forced = str(choice.get("name", "")) if choice.get("type") == "tool" else ""
         thinking = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
-        asked = _ask(
+        request = parsed(
             texts,
             body["max_tokens"],
             body.get("stop_sequences"),
@@ -233,65 +228,69 @@ class _Messages(Dialect):
             reasoning=thinking,
             system=bool(body.get("system")),
         )
-        return asked, _size(texts, body.get("system"), body.get("tools"))
+        return request, count_texts(texts, body.get("system"), body.get("tools"))
 
-    def _head(self, given: int, job: Job) -> dict[str, Any]:
+    def message_head(self, prompt_tokens: int, invocation: Invocation) -> dict[str, Any]:
         return {
-            "id": "msg_bdrk_" + job.exchange.request_id.replace("-", "")[:24],
+            "id": "msg_bdrk_" + invocation.record.request_id.replace("-", "")[:24],
             "type": "message",
             "role": "assistant",
-            "model": job.call.model.removeprefix("anthropic."),
+            "model": invocation.call.model.removeprefix("anthropic."),
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": given, "output_tokens": 1},
+            "usage": {"input_tokens": prompt_tokens, "output_tokens": 1},
         }
 
-    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
+    def write(
+        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
+    ) -> dict[str, Any]:
         return {
-            **self._head(given, job),
-            "content": [_claude_block(block) for block in said.blocks],
-            "stop_reason": said.stop_reason,
-            "stop_sequence": said.stop_sequence or None,
-            "usage": {"input_tokens": given, "output_tokens": said.output_tokens},
+            **self.message_head(prompt_tokens, invocation),
+            "content": [claude_block(block) for block in answer.blocks],
+            "stop_reason": answer.stop_reason,
+            "stop_sequence": answer.stop_sequence or None,
+            "usage": {"input_tokens": prompt_tokens, "output_tokens": answer.output_tokens},
         }
 
     def events(
-        self, said: ModelAnswer, given: int, job: Job
+        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
     ) -> Iterator[tuple[dict[str, Any], int]]:
-        yield {"type": "message_start", "message": self._head(given, job)}, 0
-        for index, block in enumerate(said.blocks):
+        yield {"type": "message_start", "message": self.message_head(prompt_tokens, invocation)}, 0
+        for index, block in enumerate(answer.blocks):
             yield (
                 {
                     "type": "content_block_start",
                     "index": index,
-                    "content_block": _claude_block(block, empty=True),
+                    "content_block": claude_block(block, empty=True),
                 },
                 0,
             )
-            for kind, member, part, size in _claude_deltas(block, said.raw_inputs.get(index, "")):
-                yield (
-                    {
-                        "type": "content_block_delta",
-                        "index": index,
-                        "delta": {"type": kind, member: part},
-                    },
-                    size,
-                )
+            kind, member, text = "text_delta", "text", getattr(block, "text", "")
+            if isinstance(block, ToolUse):
+                kind, member = "input_json_delta", "partial_json"
+                text = answer.raw_inputs.get(index, "")
+            elif isinstance(block, Reasoning):
+                kind, member = "thinking_delta", "thinking"
+            deltas = [({"type": kind, member: part}, 1) for part in tokens.pieces(text)]
+            if isinstance(block, Reasoning) and block.signature:
+                deltas.append(({"type": "signature_delta", "signature": block.signature}, 0))
+            for delta, size in deltas:
+                yield {"type": "content_block_delta", "index": index, "delta": delta}, size
             yield {"type": "content_block_stop", "index": index}, 0
-        delta = {"stop_reason": said.stop_reason, "stop_sequence": said.stop_sequence or None}
+        ending = {"stop_reason": answer.stop_reason, "stop_sequence": answer.stop_sequence or None}
         yield (
             {
                 "type": "message_delta",
-                "delta": delta,
-                "usage": {"output_tokens": said.output_tokens},
+                "delta": ending,
+                "usage": {"output_tokens": answer.output_tokens},
             },
             0,
         )
         yield {"type": "message_stop"}, 0
 
 
-def _claude_block(block: Any, *, empty: bool = False) -> dict[str, Any]:
+def claude_block(block: Any, *, empty: bool = False) -> dict[str, Any]:
     if isinstance(block, ToolUse):
         return {
             "type": "tool_use",
@@ -308,28 +307,16 @@ def _claude_block(block: Any, *, empty: bool = False) -> dict[str, Any]:
     return {"type": "text", "text": "" if empty or not isinstance(block, Text) else block.text}
 
 
-def _claude_deltas(block: Any, raw: str) -> Iterator[tuple[str, str, str, int]]:
-    kind, member, text = "text_delta", "text", getattr(block, "text", "")
-    if isinstance(block, ToolUse):
-        kind, member, text = "input_json_delta", "partial_json", raw
-    elif isinstance(block, Reasoning):
-        kind, member = "thinking_delta", "thinking"
-    for part in tokens.pieces(text):
-        yield kind, member, part, 1
-    if isinstance(block, Reasoning) and block.signature:
-        yield "signature_delta", "signature", block.signature, 0
-
-
-class _Nova(Dialect):
+class NovaDialect(Dialect):
     """Amazon Nova: close to Converse."""
 
-    wants: Shape = {
+    shape: Shape = {
         "messages": [dict], "system": [dict], "toolConfig": body_schema.CONVERSE["toolConfig"],
         "inferenceConfig": {"max_new_tokens": int, "maxTokens": int, "stopSequences": [str]},
     }  # fmt: skip
 
-    def understand(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
-        _only(
+    def parse(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
+        allow_only(
             body,
             "messages",
             "system",
@@ -338,7 +325,7 @@ class _Nova(Dialect):
             "schemaVersion",
             "reasoningConfig",
         )
-        texts = _conversation(body)
+        texts = conversation(body)
         config = body.get("inferenceConfig") or {}
         limit = config.get("max_new_tokens", config.get("maxTokens"))
         specs = [
@@ -347,7 +334,7 @@ class _Nova(Dialect):
             if "toolSpec" in t
         ]
         choice = (body.get("toolConfig") or {}).get("toolChoice") or {}
-        asked = _ask(
+        request = parsed(
             texts,
             limit,
             config.get("stopSequences"),
@@ -356,128 +343,133 @@ class _Nova(Dialect):
             tool_choice=(choice.get("tool") or {}).get("name", "any" if "any" in choice else ""),
             system=bool(body.get("system")),
         )
-        return asked, _size(texts, _flat(body.get("system")), body.get("toolConfig"))
+        return request, count_texts(texts, flatten(body.get("system")), body.get("toolConfig"))
 
-    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
-        answer = json.loads(converse.body(said, given, 1))
-        usage = converse.usage(given, said)
+    def write(
+        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
+    ) -> dict[str, Any]:
+        response = json.loads(converse.body(answer, prompt_tokens, 1))
+        usage = converse.usage(prompt_tokens, answer)
         usage = {k: usage[k] for k in ("inputTokens", "outputTokens", "totalTokens")}
         return {
-            "output": answer["output"],
-            "stopReason": said.stop_reason,
+            "output": response["output"],
+            "stopReason": answer.stop_reason,
             "usage": {**usage, "cacheReadInputTokenCount": 0, "cacheWriteInputTokenCount": 0},
         }
 
     def events(
-        self, said: ModelAnswer, given: int, job: Job
+        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
     ) -> Iterator[tuple[dict[str, Any], int]]:
         yield {"messageStart": {"role": "assistant"}}, 0
-        for index, block in enumerate(said.blocks):
+        for index, block in enumerate(answer.blocks):
             if isinstance(block, ToolUse):
                 start = {"toolUse": {"toolUseId": block.id, "name": block.name}}
                 yield {"contentBlockStart": {"start": start, "contentBlockIndex": index}}, 0
-            text = said.raw_inputs.get(index) or str(getattr(block, "text", ""))
+            text = answer.raw_inputs.get(index) or str(getattr(block, "text", ""))
             for part in tokens.pieces(text):
                 delta = (
                     {"toolUse": {"input": part}} if isinstance(block, ToolUse) else {"text": part}
                 )
                 yield {"contentBlockDelta": {"delta": delta, "contentBlockIndex": index}}, 1
             yield {"contentBlockStop": {"contentBlockIndex": index}}, 0
-        yield {"messageStop": {"stopReason": said.stop_reason}}, 0
-        usage = {"inputTokens": given, "outputTokens": said.output_tokens}
+        yield {"messageStop": {"stopReason": answer.stop_reason}}, 0
+        usage = {"inputTokens": prompt_tokens, "outputTokens": answer.output_tokens}
         yield {"metadata": {"usage": usage, "metrics": {}, "trace": {}}}, 0
 
 
 @dataclass(frozen=True)
-class _Prompt(Dialect):
-    """Families that take one text and give one text. The fields are the names of their body's
-    members.
+class PromptDialect(Dialect):
+    """Families that take one text and give one text.
+
+    The fields are the names of their body's members.
     """
 
     prompt: str
     config: str
     limit: str
     stops: str
-    answer: Callable[[ModelAnswer, int], dict[str, Any]]
+    writer: Callable[[ModelAnswer, int], dict[str, Any]]
 
-    def read(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
+    def read(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
         if self.prompt not in body and body.get("messages"):
-            return _Chat().read(body, job)
+            return ChatDialect().read(body, invocation)
         inner: Shape = {self.limit: int, self.stops: [str]}
         body_schema.check(
             body, {self.prompt: str, **({self.config: inner} if self.config else inner)}
         )
         config = body.get(self.config, {}) if self.config else body
-        texts = [("user", str(_need(body, self.prompt)))]
-        return _ask(texts, config.get(self.limit), config.get(self.stops)), _size(texts)
+        texts = [("user", str(require(body, self.prompt)))]
+        return parsed(texts, config.get(self.limit), config.get(self.stops)), count_texts(texts)
 
-    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
-        return self.answer(said, given)
+    def write(
+        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
+    ) -> dict[str, Any]:
+        return self.writer(answer, prompt_tokens)
 
 
-def _titan(said: ModelAnswer, given: int) -> dict[str, Any]:
-    reason = "LENGTH" if said.stop_reason == "max_tokens" else "FINISH"
+def write_titan(answer: ModelAnswer, prompt_tokens: int) -> dict[str, Any]:
+    reason = "LENGTH" if answer.stop_reason == "max_tokens" else "FINISH"
     result = {
-        "tokenCount": said.output_tokens,
-        "outputText": _text(said),
+        "tokenCount": answer.output_tokens,
+        "outputText": text_of(answer),
         "completionReason": reason,
     }
-    return {"inputTextTokenCount": given, "results": [result]}
+    return {"inputTextTokenCount": prompt_tokens, "results": [result]}
 
 
-def _llama(said: ModelAnswer, given: int) -> dict[str, Any]:
+def write_llama(answer: ModelAnswer, prompt_tokens: int) -> dict[str, Any]:
     return {
-        "generation": _text(said),
-        "prompt_token_count": given,
-        "generation_token_count": said.output_tokens,
-        "stop_reason": "length" if said.stop_reason == "max_tokens" else "stop",
+        "generation": text_of(answer),
+        "prompt_token_count": prompt_tokens,
+        "generation_token_count": answer.output_tokens,
+        "stop_reason": "length" if answer.stop_reason == "max_tokens" else "stop",
     }
 
 
-def _mistral(said: ModelAnswer, given: int) -> dict[str, Any]:
+def write_mistral(answer: ModelAnswer, prompt_tokens: int) -> dict[str, Any]:
     return {
         "outputs": [
             {
-                "text": _text(said),
-                "stop_reason": "length" if said.stop_reason == "max_tokens" else "stop",
+                "text": text_of(answer),
+                "stop_reason": "length" if answer.stop_reason == "max_tokens" else "stop",
             }
         ]
     }
 
 
-def _command(said: ModelAnswer, given: int) -> dict[str, Any]:
-    reason = "MAX_TOKENS" if said.stop_reason == "max_tokens" else "COMPLETE"
+def write_command(answer: ModelAnswer, prompt_tokens: int) -> dict[str, Any]:
+    reason = "MAX_TOKENS" if answer.stop_reason == "max_tokens" else "COMPLETE"
     return {
         "id": "emulator",
-        "generations": [{"id": "emulator-0", "text": _text(said), "finish_reason": reason}],
+        "generations": [{"id": "emulator-0", "text": text_of(answer), "finish_reason": reason}],
     }
 
 
-def _command_r(said: ModelAnswer, given: int) -> dict[str, Any]:
+def write_command_r(answer: ModelAnswer, prompt_tokens: int) -> dict[str, Any]:
     reason = {"max_tokens": "MAX_TOKENS", "stop_sequence": "STOP_SEQUENCE"}.get(
-        said.stop_reason, "COMPLETE"
+        answer.stop_reason, "COMPLETE"
     )
     return {
         "response_id": "emulator",
-        "text": _text(said),
+        "text": text_of(answer),
         "generation_id": "emulator-0",
         "finish_reason": reason,
     }
 
 
-class _Chat(Dialect):
+class ChatDialect(Dialect):
     """The OpenAI shape, which most newer vendors share."""
 
-    wants: Shape = {
+    shape: Shape = {
         "messages": [dict], "max_tokens": int, "max_completion_tokens": int, "stop": (list, str),
         "tools": [{"function": {"name": str, "parameters": dict}}],
     }  # fmt: skip
 
-    def understand(self, body: Json, job: Job) -> tuple[ParsedRequest, int]:
-        texts = _conversation(body)
+    def parse(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
+        texts = conversation(body)
         limit = body.get("max_completion_tokens", body.get("max_tokens"))
         functions = [t.get("function") or {} for t in body.get("tools") or []]
-        asked = _ask(
+        request = parsed(
             texts,
             limit,
             body.get("stop"),
@@ -485,77 +477,88 @@ class _Chat(Dialect):
             system=texts[0][0] == "system",
             tools={str(f.get("name")): f.get("parameters") or {} for f in functions} or None,
         )
-        return asked, _size(texts, body.get("tools"))
+        return request, count_texts(texts, body.get("tools"))
 
-    def write(self, said: ModelAnswer, given: int, job: Job) -> dict[str, Any]:
-        reason = {"max_tokens": "length", "tool_use": "tool_calls"}.get(said.stop_reason, "stop")
-        message: dict[str, Any] = {"role": "assistant", "content": _text(said)}
+    def write(
+        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
+    ) -> dict[str, Any]:
+        reason = {"max_tokens": "length", "tool_use": "tool_calls"}.get(answer.stop_reason, "stop")
+        message: dict[str, Any] = {"role": "assistant", "content": text_of(answer)}
         calls = [
             {
                 "id": b.id,
                 "type": "function",
                 "function": {"name": b.name, "arguments": json.dumps(b.input)},
             }
-            for b in said.blocks
+            for b in answer.blocks
             if isinstance(b, ToolUse)
         ]
         if calls:
             message["tool_calls"] = calls
         return {
-            "id": "chatcmpl-" + job.exchange.request_id,
+            "id": "chatcmpl-" + invocation.record.request_id,
             "object": "chat.completion",
-            "model": job.call.model,
+            "model": invocation.call.model,
             "choices": [{"index": 0, "message": message, "finish_reason": reason}],
             "usage": {
-                "prompt_tokens": given,
-                "completion_tokens": said.output_tokens,
-                "total_tokens": given + said.output_tokens,
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": answer.output_tokens,
+                "total_tokens": prompt_tokens + answer.output_tokens,
             },
         }
 
 
-_DIALECTS: tuple[tuple[str, Dialect], ...] = (
-    ("anthropic.", _Messages()),
-    ("amazon.nova", _Nova()),
+DIALECTS: tuple[tuple[str, Dialect], ...] = (
+    ("anthropic.", MessagesDialect()),
+    ("amazon.nova", NovaDialect()),
     (
         "amazon.titan",
-        _Prompt("inputText", "textGenerationConfig", "maxTokenCount", "stopSequences", _titan),
+        PromptDialect(
+            "inputText", "textGenerationConfig", "maxTokenCount", "stopSequences", write_titan
+        ),
     ),
-    ("meta.", _Prompt("prompt", "", "max_gen_len", "stop", _llama)),
-    ("mistral.", _Prompt("prompt", "", "max_tokens", "stop", _mistral)),
-    ("cohere.command-r", _Prompt("message", "", "max_tokens", "stop_sequences", _command_r)),
-    ("cohere.", _Prompt("prompt", "", "max_tokens", "stop_sequences", _command)),
-    ("", _Chat()),
+    ("meta.", PromptDialect("prompt", "", "max_gen_len", "stop", write_llama)),
+    ("mistral.", PromptDialect("prompt", "", "max_tokens", "stop", write_mistral)),
+    (
+        "cohere.command-r",
+        PromptDialect("message", "", "max_tokens", "stop_sequences", write_command_r),
+    ),
+    ("cohere.", PromptDialect("prompt", "", "max_tokens", "stop_sequences", write_command)),
+    ("", ChatDialect()),
 )
 
 
-def _dialect(job: Job) -> Dialect:
-    if job.target.model.kind != "text":
+def dialect_of(invocation: Invocation) -> Dialect:
+    model = invocation.target.model
+    if model.kind != "text":
         raise refusals.invalid(
-            f"The emulator does not invoke {job.target.model.kind} models: {job.call.model} was found, and is not answered."
+            f"The emulator does not invoke {model.kind} models: {invocation.call.model} is in the "
+            "catalogue, but gets no answer."
         )
-    if job.call.model.startswith("mistral.") and job.body.get("messages"):
-        return _DIALECTS[-1][1]
-    return next(dialect for prefix, dialect in _DIALECTS if job.call.model.startswith(prefix))
+    if invocation.call.model.startswith("mistral.") and invocation.body.get("messages"):
+        return DIALECTS[-1][1]
+    return next(dialect for prefix, dialect in DIALECTS if invocation.call.model.startswith(prefix))
 
 
 # Embedding models
 
 
-_EMBED: Shape = {
-    "inputText": str, "inputImage": str, "dimensions": int, "embeddingConfig": {"outputEmbeddingLength": int},
-    "texts": [str], "inputs": [dict], "input_type": str, "embedding_types": [str], "output_dimension": int,
-    "taskType": str, "singleEmbeddingParams": {"text": {"value": str}, "embeddingDimension": int},
+EMBED_SHAPE: Shape = {
+    "inputText": str, "inputImage": str, "dimensions": int,
+    "embeddingConfig": {"outputEmbeddingLength": int},
+    "texts": [str], "inputs": [dict], "input_type": str, "embedding_types": [str],
+    "output_dimension": int, "taskType": str,
+    "singleEmbeddingParams": {"text": {"value": str}, "embeddingDimension": int},
     "inputType": str, "text": {"inputText": str},
 }  # fmt: skip
 
 
-def _embed(job: Job, body: Json) -> Reply:
-    model_id = job.call.model
-    body_schema.check(body, _EMBED)
-    reader = next(reader for prefix, reader in _EMBEDDERS if model_id.startswith(prefix))
-    texts, dimensions, write = reader(job, body)
-    limit = job.target.model.context_window
+def embed(invocation: Invocation, body: Json) -> HttpResponse:
+    model_id = invocation.call.model
+    body_schema.check(body, EMBED_SHAPE)
+    reader = next(reader for prefix, reader in EMBEDDERS if model_id.startswith(prefix))
+    texts, dimensions, write = reader(invocation, body)
+    limit = invocation.target.model.context_window
     sizes = [tokens.count(text) for text in texts]
     if limit and max(sizes, default=0) > limit and not model_id.startswith("cohere."):
         raise refusals.malformed(
@@ -563,48 +566,49 @@ def _embed(job: Job, body: Json) -> Reply:
             f"Too many input tokens. Max input tokens: {limit}, request input token count: "
             f"{max(sizes)} ",
         )
-    job.check_service()
+    invocation.check_service()
     weak = any(
-        w.category in ("*", "embedding") and job.dice >= w.accuracy for w in job.troubles.weak
+        w.category in ("*", "embedding") and invocation.dice >= w.accuracy
+        for w in invocation.faults.weak
     )
     vectors = [embedding.vector(text, dimensions, shared=not weak) for text in texts]
-    delay = job.options.timing.whole(model_id, job.dice, job.troubles.slow)
-    headers = (*job.exchange.headers, *_counts(delay, sum(sizes)))
+    delay = invocation.options.latency.whole(model_id, invocation.dice, invocation.faults.slow)
+    headers = (*invocation.record.headers, *count_headers(delay, sum(sizes)))
     return FullResponse(200, wire.dumps(write(vectors, sum(sizes))), headers, delay)
 
 
-_Writer = Callable[[list[list[float]], int], dict[str, Any]]
-_Read = tuple[list[str], int, _Writer]
+Writer = Callable[[list[list[float]], int], dict[str, Any]]
+ReadBody = tuple[list[str], int, Writer]
 
 
-def _one_of(value: Any, allowed: tuple[int, ...], path: str) -> int:
+def one_of(value: Any, allowed: tuple[int, ...], path: str) -> int:
     if value not in allowed:
         raise refusals.malformed(path, f"{value} is not a valid enum value")
     return int(value)
 
 
-def _not_blank(text: str, key: str) -> str:
+def not_blank(text: str, key: str) -> str:
     if not text:
         raise refusals.malformed(f"#/{key}", "expected minLength: 1, actual: 0")
     return text
 
 
-def _titan_embed(job: Job, body: Json) -> _Read:
-    image = job.call.model.startswith("amazon.titan-embed-image")
-    second = job.call.model.startswith("amazon.titan-embed-text-v2")
+def read_titan(invocation: Invocation, body: Json) -> ReadBody:
+    image = invocation.call.model.startswith("amazon.titan-embed-image")
+    second = invocation.call.model.startswith("amazon.titan-embed-text-v2")
     if "inputText" not in body and not (image and "inputImage" in body):
         raise refusals.malformed("#", "required key [inputText] not found")
     if image:
-        _only(body, "inputText", "inputImage", "embeddingConfig")
-        wanted = (body.get("embeddingConfig") or {}).get("outputEmbeddingLength", 1024)
-        size = _one_of(wanted, (256, 384, 1024), "#/embeddingConfig/outputEmbeddingLength")
+        allow_only(body, "inputText", "inputImage", "embeddingConfig")
+        length = (body.get("embeddingConfig") or {}).get("outputEmbeddingLength", 1024)
+        size = one_of(length, (256, 384, 1024), "#/embeddingConfig/outputEmbeddingLength")
     elif second:
-        _only(body, "inputText", "dimensions", "normalize", "embeddingTypes")
-        size = _one_of(body.get("dimensions", 1024), (256, 512, 1024), "#/dimensions")
+        allow_only(body, "inputText", "dimensions", "normalize", "embeddingTypes")
+        size = one_of(body.get("dimensions", 1024), (256, 512, 1024), "#/dimensions")
     else:
-        _only(body, "inputText")
+        allow_only(body, "inputText")
         size = 1536
-    text = _not_blank(body["inputText"] if "inputText" in body else body["inputImage"], "inputText")
+    text = not_blank(body["inputText"] if "inputText" in body else body["inputImage"], "inputText")
     if len(text) > TITAN_CHARACTERS and "inputImage" not in body:
         raise refusals.malformed(
             "#/inputText", f"expected maxLength: {TITAN_CHARACTERS}, actual: {len(text)}"
@@ -619,12 +623,12 @@ def _titan_embed(job: Job, body: Json) -> _Read:
     return [text], size, write
 
 
-def _cohere_embed(job: Job, body: Json) -> _Read:
-    fourth = job.call.model.startswith("cohere.embed-v4")
-    _need(body, "input_type")
+def read_cohere(invocation: Invocation, body: Json) -> ReadBody:
+    fourth = invocation.call.model.startswith("cohere.embed-v4")
+    require(body, "input_type")
     texts = body.get("texts")
     if texts is None and fourth and body.get("inputs"):
-        texts = [_flat(one.get("content")) for one in body["inputs"]]
+        texts = [flatten(one.get("content")) for one in body["inputs"]]
     if texts is None:
         raise refusals.malformed("#", "required key [texts] not found")
     if not texts:
@@ -633,7 +637,7 @@ def _cohere_embed(job: Job, body: Json) -> _Read:
         raise refusals.malformed("#/texts", f"expected maximum item count: 96, found: {len(texts)}")
     sizes = (256, 512, 1024, 1536)
     size = (
-        _one_of(body.get("output_dimension", 1536), sizes, "#/output_dimension") if fourth else 1024
+        one_of(body.get("output_dimension", 1536), sizes, "#/output_dimension") if fourth else 1024
     )
     for i, text in enumerate(texts):
         if not fourth and len(text) > COHERE_CHARACTERS:
@@ -643,9 +647,9 @@ def _cohere_embed(job: Job, body: Json) -> _Read:
     types = body.get("embedding_types")
 
     def write(vectors: list[list[float]], count: int) -> dict[str, Any]:
-        answer: dict[str, Any] = {"id": job.exchange.request_id, "texts": texts}
+        answer: dict[str, Any] = {"id": invocation.record.request_id, "texts": texts}
         if types:
-            answer["embeddings"] = {kind: _typed(vectors, kind) for kind in types}
+            answer["embeddings"] = {kind: convert_vectors(vectors, kind) for kind in types}
             answer["response_type"] = "embeddings_by_type"
         else:
             answer["embeddings"] = vectors
@@ -655,7 +659,7 @@ def _cohere_embed(job: Job, body: Json) -> _Read:
     return texts, size, write
 
 
-def _typed(vectors: list[list[float]], kind: str) -> list[Any]:
+def convert_vectors(vectors: list[list[float]], kind: str) -> list[Any]:
     if kind == "float":
         return list(vectors)
     if kind in ("int8", "uint8"):
@@ -679,12 +683,14 @@ def _typed(vectors: list[list[float]], kind: str) -> list[Any]:
     raise refusals.malformed("#/embedding_types", f"{kind} is not a valid enum value")
 
 
-def _nova_embed(job: Job, body: Json) -> _Read:
-    _only(body, "schemaVersion", "taskType", "singleEmbeddingParams", "segmentedEmbeddingParams")
-    if _need(body, "taskType") != "SINGLE_EMBEDDING":
+def read_nova(invocation: Invocation, body: Json) -> ReadBody:
+    allow_only(
+        body, "schemaVersion", "taskType", "singleEmbeddingParams", "segmentedEmbeddingParams"
+    )
+    if require(body, "taskType") != "SINGLE_EMBEDDING":
         raise refusals.malformed("#/taskType", f"{body['taskType']} is not a valid enum value")
-    params = _need(body, "singleEmbeddingParams")
-    size = _one_of(
+    params = require(body, "singleEmbeddingParams")
+    size = one_of(
         params.get("embeddingDimension", 3072),
         (256, 384, 1024, 3072),
         "#/singleEmbeddingParams/embeddingDimension",
@@ -693,7 +699,7 @@ def _nova_embed(job: Job, body: Json) -> _Read:
         raise refusals.malformed(
             "#/singleEmbeddingParams", "required key [embeddingPurpose] not found"
         )
-    text = _not_blank(
+    text = not_blank(
         (params.get("text") or {}).get("value", ""), "singleEmbeddingParams/text/value"
     )
 
@@ -703,11 +709,11 @@ def _nova_embed(job: Job, body: Json) -> _Read:
     return [text], size, write
 
 
-def _marengo(job: Job, body: Json) -> _Read:
-    third = "embed-3" in job.call.model
-    _need(body, "inputType")
+def read_marengo(invocation: Invocation, body: Json) -> ReadBody:
+    third = "embed-3" in invocation.call.model
+    require(body, "inputType")
     inner = body.get("text", {}) if third else body
-    text = _not_blank(inner.get("inputText", ""), "inputText")
+    text = not_blank(inner.get("inputText", ""), "inputText")
 
     def write(vectors: list[list[float]], count: int) -> dict[str, Any]:
         return {
@@ -722,10 +728,10 @@ def _marengo(job: Job, body: Json) -> _Read:
     return [text], 512 if third else 1024, write
 
 
-_EMBEDDERS: tuple[tuple[str, Callable[[Job, Json], _Read]], ...] = (
-    ("amazon.titan", _titan_embed),
-    ("amazon.nova", _nova_embed),
-    ("cohere.", _cohere_embed),
-    ("twelvelabs.", _marengo),
-    ("", _titan_embed),
+EMBEDDERS: tuple[tuple[str, Callable[[Invocation, Json], ReadBody]], ...] = (
+    ("amazon.titan", read_titan),
+    ("amazon.nova", read_nova),
+    ("cohere.", read_cohere),
+    ("twelvelabs.", read_marengo),
+    ("", read_titan),
 )

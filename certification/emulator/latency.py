@@ -1,4 +1,4 @@
-"""How long a call takes: recorded figures of its model, spread by the call's own dice, scaled."""
+"""How long a call takes: the recorded speed of its model, varied by the call's dice, scaled."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ class Pace:
     per_token: float
 
     def total(self, tokens: int) -> float:
-        """Seconds for an answer of so many tokens."""
+        """Return the seconds for an answer of so many tokens."""
         return self.first + self.per_token * max(0, tokens - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """`scale` 1 is real speed, 0 none. `fixed_ms` makes every runtime call answer after exactly
-    that, whatever the scale.
+class Latency:
+    """`scale` 1 is real speed, 0 answers at once.
+
+    `fixed_ms` makes every runtime call answer after exactly that time, whatever the scale.
     """
 
     scale: float = 0.0
     fixed_ms: float | None = None
 
     def pace(self, model_id: str, dice: float, slow: float) -> Pace:
-        """The pace of one call; `dice` in [0, 1) says where between the model's fast and slow calls
-        it lies.
+        """Return the pace of one call.
+
+        `dice` in [0, 1) says where it lies between the model's fast and slow calls.
         """
         if self.fixed_ms is not None:
             return Pace(self.fixed_ms / 1000, 0.0)
@@ -48,7 +50,7 @@ class Timing:
         return Pace(profile.ttft_ms * factor, factor * 1000 / profile.output_tps)
 
     def whole(self, model_id: str, dice: float, slow: float) -> float:
-        """Seconds for a call that has no tokens to write: embeddings."""
+        """Return the seconds for a call without output tokens: embeddings."""
         if self.fixed_ms is not None or self.scale <= 0:
             return self.pace(model_id, dice, slow).first
         low, _, high = catalogue.latency(model_id).total_ms

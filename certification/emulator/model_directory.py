@@ -1,4 +1,4 @@
-"""What is where: which model an id means in a region, by which route, and what that model accepts."""
+"""Find a model: what an id means in a region, by which route, and what that model accepts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from certification.bedrock.catalogue import MANTLE, ON_DEMAND, PROVISIONED, Catalogue, Model
+from certification.bedrock.catalogue import (
+    MANTLE,
+    ON_DEMAND,
+    PROVISIONED,
+    Catalogue,
+    CatalogueModel,
+)
 from certification.emulator import refusals
 
 ARN = re.compile(r"arn:aws(?:-[a-z-]+)?:bedrock:([a-z0-9-]*):(\d{12})?:([a-z-]+)/(.+)")
+ARN_KINDS = ("foundation-model", "inference-profile")
 INFERENCE_PROFILE = "INFERENCE_PROFILE"
 
 
 class Traits:
-    """What a model accepts beyond the catalogue's capabilities, as seen on the real service in
-    2026.
-    """
+    """What a model accepts beyond the catalogue's capabilities, as the real service did in 2026."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: CatalogueModel) -> None:
         self.model = model
         self._id = model.api_model_id
 
@@ -66,7 +71,8 @@ class Traits:
     def structured_output(self) -> bool:
         if self._is(r"^anthropic\."):
             return self._is(
-                r"claude-(opus-4-[1-8]$|opus-4-[5678]|(sonnet|haiku)-4-[56]|opus-5|sonnet-5|haiku-5)"
+                r"claude-(opus-4-[1-8]$|opus-4-[5678]|(sonnet|haiku)-4-[56]|opus-5|sonnet-5"
+                r"|haiku-5)"
             )
         return self._is(
             r"^(qwen|openai|google|minimax|moonshot|moonshotai|nvidia|deepseek\.v3|zai|"
@@ -77,7 +83,8 @@ class Traits:
     def always_reasons(self) -> bool:
         """Models that put a reasoning block before every answer."""
         return self._is(
-            r"^(deepseek\.r1|openai\.gpt-oss|moonshot(ai)?\.kimi-k2-thinking|minimax\.|mistral\.magistral)"
+            r"^(deepseek\.r1|openai\.gpt-oss|moonshot(ai)?\.kimi-k2-thinking|minimax\."
+            r"|mistral\.magistral)"
         )
 
     @cached_property
@@ -89,22 +96,22 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A call's addressee: the model, the route and the id as it was called."""
+class ResolvedModel:
+    """The model that a call is for, the route, and the id as it was called."""
 
-    model: Model
+    model: CatalogueModel
     traits: Traits
     route: str
     called: str
 
 
-class World:
-    """The catalogue, asked the way Bedrock is asked."""
+class ModelDirectory:
+    """The catalogue, indexed by what Bedrock calls name: ids, profiles and ARNs in a region."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self._traits = {model_id: Traits(model) for model_id, model in catalogue.models.items()}
-        self._by_profile: dict[tuple[str, str], Model] = {}
+        self._by_profile: dict[tuple[str, str], CatalogueModel] = {}
         self._profiles_anywhere: set[str] = set()
         for model in catalogue.models.values():
             for region, routes in model.routes.items():
@@ -112,57 +119,47 @@ class World:
                     if "." in route:
                         self._by_profile[region, route] = model
                         self._profiles_anywhere.add(route)
-        self.resolve = lru_cache(maxsize=16384)(self._resolve)
+        self.resolve = lru_cache(maxsize=16384)(self.find)
 
-    def _resolve(self, called: str, region: str) -> Target:
-        """The addressee of an id or ARN in a region. Refusal: the real message for whatever keeps
-        it from being called.
+    def find(self, called: str, region: str) -> ResolvedModel:
+        """Return the model of an id or ARN in a region.
+
+        Refuses, with the service's message, whatever cannot be called. `resolve` is this with a
+        cache.
         """
-        wanted = self._bare(called, region)
-        model = self._by_profile.get((region, wanted))
+        model_id = called
+        if called.startswith("arn:"):
+            match = ARN.fullmatch(called)
+            # an ARN of another region names nothing here
+            if match is None or match[1] not in ("", region) or match[3] not in ARN_KINDS:
+                raise refusals.unknown_model()
+            model_id = match[4]
+        model = self._by_profile.get((region, model_id))
         if model is not None:
-            return Target(model, self._traits[model.api_model_id], INFERENCE_PROFILE, wanted)
-        model = self.catalogue.models.get(wanted)
+            traits = self._traits[model.api_model_id]
+            return ResolvedModel(model, traits, INFERENCE_PROFILE, model_id)
+        model = self.catalogue.models.get(model_id)
         if model is None:
-            raise self._why_unknown(wanted)
-        return Target(model, self._traits[wanted], self._own_route(model, region), wanted)
-
-    def resolve_to_count(self, called: str, region: str) -> Target:
-        """The addressee of CountTokens: it takes bare ids, also of models that are callable only
-        through a profile.
-        """
-        model = self.catalogue.models.get(called)
-        if model is not None and any(route != MANTLE for route in model.routes.get(region, ())):
-            return Target(model, self._traits[called], ON_DEMAND, called)
-        return self.resolve(called, region)
-
-    def _bare(self, called: str, region: str) -> str:
-        """The id inside an ARN; other ids as they are. An ARN of another region names nothing here."""
-        if not called.startswith("arn:"):
-            return called
-        match = ARN.fullmatch(called)
-        if (
-            match is None
-            or match[1] not in ("", region)
-            or match[3] not in ("foundation-model", "inference-profile")
-        ):
+            if model_id not in self._profiles_anywhere and "." in model_id:
+                behind = self.catalogue.models.get(model_id.split(".", 1)[1])
+                if behind is not None and behind.lifecycle == "EOL":
+                    raise refusals.end_of_life()
             raise refusals.unknown_model()
-        return match[4]
-
-    def _why_unknown(self, wanted: str) -> refusals.Refusal:
-        if wanted not in self._profiles_anywhere and "." in wanted:
-            model = self.catalogue.models.get(wanted.split(".", 1)[1])
-            if model is not None and model.lifecycle == "EOL":
-                return refusals.end_of_life()
-        return refusals.unknown_model()
-
-    def _own_route(self, model: Model, region: str) -> str:
-        """ON_DEMAND, or a refusal that says why the bare id does not work here."""
         if model.lifecycle == "EOL":
             raise refusals.end_of_life()
         routes = model.routes.get(region, ())
         if ON_DEMAND in routes:
-            return ON_DEMAND
+            return ResolvedModel(model, self._traits[model_id], ON_DEMAND, model_id)
         if PROVISIONED in routes or any("." in route for route in routes):
-            raise refusals.needs_profile(model.api_model_id)
+            raise refusals.needs_profile(model_id)
         raise refusals.unknown_model()
+
+    def resolve_to_count(self, called: str, region: str) -> ResolvedModel:
+        """Return the model of a CountTokens call.
+
+        It takes bare ids, also of models that are callable only through a profile.
+        """
+        model = self.catalogue.models.get(called)
+        if model is not None and any(route != MANTLE for route in model.routes.get(region, ())):
+            return ResolvedModel(model, self._traits[called], ON_DEMAND, called)
+        return self.resolve(called, region)

@@ -1,4 +1,4 @@
-"""What Bedrock says when it refuses, word for word: one constructor per real message."""
+"""What Bedrock answers when it refuses, word for word: one constructor per real message."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ CALLER = f"arn:aws:sts::{ACCOUNT}:assumed-role/emulator/session"
 STATUS = {
     "AccessDeniedException": 403, "ExpiredTokenException": 403, "UnrecognizedClientException": 403,
     "InvalidSignatureException": 403, "IncompleteSignatureException": 403,
-    "MissingAuthenticationTokenException": 403, "ResourceNotFoundException": 404, "UnknownOperationException": 404,
-    "ValidationException": 400, "ServiceQuotaExceededException": 400, "ModelTimeoutException": 408,
-    "ModelErrorException": 424, "ThrottlingException": 429, "ModelNotReadyException": 429,
-    "InternalServerException": 500, "ServiceUnavailableException": 503,
+    "MissingAuthenticationTokenException": 403, "ResourceNotFoundException": 404,
+    "UnknownOperationException": 404, "ValidationException": 400,
+    "ServiceQuotaExceededException": 400, "ModelTimeoutException": 408, "ModelErrorException": 424,
+    "ThrottlingException": 429, "ModelNotReadyException": 429, "InternalServerException": 500,
+    "ServiceUnavailableException": 503,
 }  # fmt: skip
 
 
 class Refusal(Exception):
-    """A refused call. `layer` is the URI tail of x-amzn-ErrorType; the authorisation layer says
-    `Message`, the service `message`.
+    """A refused call.
+
+    `layer` is the URI tail of x-amzn-ErrorType. `capital`: the member is `Message`, as in the
+    authorisation layer, and not `message`, as in the service.
     """
 
     def __init__(
@@ -41,8 +44,8 @@ class Refusal(Exception):
         self.capital = capital
         self.extra = extra or {}
 
-    def reply(self, headers: tuple[tuple[str, str], ...]) -> FullResponse:
-        """The HTTP reply that carries the refusal."""
+    def response(self, headers: tuple[tuple[str, str], ...]) -> FullResponse:
+        """Return the HTTP response that carries the refusal."""
         body = wire.dumps({"Message" if self.capital else "message": self.message, **self.extra})
         return FullResponse(
             STATUS[self.code], body, (*headers, ("x-amzn-ErrorType", f"{self.code}:{self.layer}"))
@@ -71,7 +74,8 @@ def model_says(message: str) -> Refusal:
 def reasoning_config() -> Refusal:
     """Nova's refusal of a reasoningConfig that it does not take."""
     return model_says(
-        "Malformed input request: the provided reasoning config value is invalid, please reformat your input and try again."
+        "Malformed input request: the provided reasoning config value is invalid, please reformat "
+        "your input and try again."
     )
 
 
@@ -82,28 +86,44 @@ def unknown_model() -> Refusal:
 def end_of_life() -> Refusal:
     return Refusal(
         "ResourceNotFoundException",
-        "This model version has reached the end of its life. Please refer to the AWS documentation for more details.",
+        "This model version has reached the end of its life. Please refer to the AWS "
+        "documentation for more details.",
     )
 
 
 def legacy() -> Refusal:
     return Refusal(
         "ResourceNotFoundException",
-        "Access denied. This Model is marked by provider as Legacy and you have not been actively using the model in "
-        "the last 30 days. Please upgrade to an active model on Amazon Bedrock",
+        "Access denied. This Model is marked by provider as Legacy and you have not been actively "
+        "using the model in the last 30 days. Please upgrade to an active model on Amazon Bedrock",
     )
 
 
 def needs_profile(model_id: str) -> Refusal:
     return invalid(
-        f"Invocation of model ID {model_id} with on-demand throughput isn’t supported. Retry your request with the ID "
-        "or ARN of an inference profile that contains this model."
+        f"Invocation of model ID {model_id} with on-demand throughput isn’t supported. Retry your "
+        "request with the ID or ARN of an inference profile that contains this model."
     )
 
 
 def not_a_chat_model() -> Refusal:
     return invalid(
-        "This action doesn't support the model that you provided. Try again with a supported text or chat model."
+        "This action doesn't support the model that you provided. Try again with a supported text "
+        "or chat model."
+    )
+
+
+def must_start_with_user() -> Refusal:
+    return invalid(
+        "A conversation must start with a user message. Try again with a conversation that starts "
+        "with a user message."
+    )
+
+
+def too_many_output_tokens(limit: int) -> Refusal:
+    return invalid(
+        f"The maximum tokens you requested exceeds the model limit of {limit}. Try again with a "
+        f"maximum tokens value that is lower than {limit}."
     )
 
 
@@ -116,9 +136,10 @@ def field_not_supported(name: str) -> Refusal:
 
 
 def constraint(value: object, path: str, rule: str) -> Refusal:
-    """A value outside what the operation's model allows, as the service's own validator says it."""
+    """A value that the operation's model does not allow, in the validator's words."""
     return invalid(
-        f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: {rule}"
+        f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: "
+        f"{rule}"
     )
 
 
@@ -131,8 +152,8 @@ def missing_token() -> Refusal:
 def incomplete_signature(header: str) -> Refusal:
     return Refusal(
         "IncompleteSignatureException",
-        "Authorization header requires 'Credential' parameter. Authorization header requires 'Signature' parameter. "
-        "Authorization header requires 'SignedHeaders' parameter. "
+        "Authorization header requires 'Credential' parameter. Authorization header requires "
+        "'Signature' parameter. Authorization header requires 'SignedHeaders' parameter. "
         f"Authorization={header[:40]}",
         layer=FRONT_DOOR,
     )
@@ -179,43 +200,49 @@ def _denied(message: str, *, capital: bool = False) -> Refusal:
 
 
 def access(kind: str, action: str, resource: str) -> Refusal:
-    """One of the ways Bedrock says that the account may not use a model."""
-    told = f"User: {CALLER} is not authorized to perform: bedrock:{action} on resource: {resource}"
+    """Return one of the ways in which Bedrock says that the account may not use a model."""
+    denial = (
+        f"User: {CALLER} is not authorized to perform: bedrock:{action} on resource: {resource}"
+    )
     subscription = (
         "Your AWS Marketplace subscription for this model cannot be completed at this time."
     )
     variants = {
         "iam": lambda: _denied(
-            f"{told} because no identity-based policy allows the bedrock:{action} action",
+            f"{denial} because no identity-based policy allows the bedrock:{action} action",
             capital=True,
         ),
         "iam_deny": lambda: _denied(
-            f"{told} with an explicit deny in an identity-based policy", capital=True
+            f"{denial} with an explicit deny in an identity-based policy", capital=True
         ),
         "scp": lambda: _denied(
-            f"{told} with an explicit deny in a service control policy: "
+            f"{denial} with an explicit deny in a service control policy: "
             "arn:aws:organizations::210987654321:policy/o-emulator01/service_control_policy/p-emulator1",
             capital=True,
         ),
         "api_key": lambda: _denied(
-            f"User: {CALLER} is not authorized to perform: bedrock:CallWithBearerToken on resource: * because no "
-            "identity-based policy allows the bedrock:CallWithBearerToken action",
+            f"User: {CALLER} is not authorized to perform: bedrock:CallWithBearerToken on "
+            "resource: * because no identity-based policy allows the bedrock:CallWithBearerToken "
+            "action",
             capital=True,
         ),
         "marketplace": lambda: _denied(
-            "Model access is denied due to IAM user or service role is not authorized to perform the required AWS "
-            "Marketplace actions (aws-marketplace:ViewSubscriptions, aws-marketplace:Subscribe) to enable access to "
-            f"this model. Refer to the Amazon Bedrock documentation for further details. {subscription} If you "
-            "recently fixed this issue, try again after 2 minutes."
+            "Model access is denied due to IAM user or service role is not authorized to perform "
+            "the required AWS Marketplace actions (aws-marketplace:ViewSubscriptions, "
+            "aws-marketplace:Subscribe) to enable access to this model. Refer to the Amazon "
+            f"Bedrock documentation for further details. {subscription} If you recently fixed "
+            "this issue, try again after 2 minutes."
         ),
         "payment": lambda: _denied(
-            "Model access is denied due to INVALID_PAYMENT_INSTRUMENT:A valid payment instrument must be provided.. "
-            f"{subscription} If you recently fixed this issue, try again after 2 minutes."
+            "Model access is denied due to INVALID_PAYMENT_INSTRUMENT:A valid payment instrument "
+            f"must be provided.. {subscription} If you recently fixed this issue, try again after "
+            "2 minutes."
         ),
         "use_case_form": lambda: Refusal(
             "ResourceNotFoundException",
-            "Model use case details have not been submitted for this account. Fill out the Anthropic use case details "
-            "form before using the model. If you have already filled out the form, try again in 15 minutes.",
+            "Model use case details have not been submitted for this account. Fill out the "
+            "Anthropic use case details form before using the model. If you have already filled "
+            "out the form, try again in 15 minutes.",
         ),
         "not_granted": lambda: _denied(
             "You don't have access to the model with the specified model ID."
@@ -223,22 +250,22 @@ def access(kind: str, action: str, resource: str) -> Refusal:
         "agreement": lambda: _denied(" Your account does not have an agreement to this model."),
         "account_blocked": lambda: invalid("Operation not allowed"),
         "country": lambda: invalid(
-            "Access to Anthropic models is not allowed from unsupported countries, regions, or territories. Please "
-            "refer to https://www.anthropic.com/supported-countries for more information on the countries and regions "
-            "Anthropic currently supports."
+            "Access to Anthropic models is not allowed from unsupported countries, regions, or "
+            "territories. Please refer to https://www.anthropic.com/supported-countries for more "
+            "information on the countries and regions Anthropic currently supports."
         ),
     }
     return variants[kind]()
 
 
 ACCESS_KINDS = (
-    "iam", "iam_deny", "scp", "api_key", "marketplace", "payment", "use_case_form", "not_granted", "agreement",
-    "account_blocked", "country",
+    "iam", "iam_deny", "scp", "api_key", "marketplace", "payment", "use_case_form", "not_granted",
+    "agreement", "account_blocked", "country",
 )  # fmt: skip
 
 _THROTTLED = {
-    "requests": "Too many requests, please wait before trying again. You have sent too many requests. Wait before "
-    "trying again.",
+    "requests": "Too many requests, please wait before trying again. You have sent too many "
+    "requests. Wait before trying again.",
     "tokens": "Too many tokens, please wait before trying again.",
     "daily": "Too many tokens per day, please wait before trying again.",
     "zero_quota": "Too many tokens per day, please wait before trying again.",
@@ -258,7 +285,8 @@ def service_error(status: int, model_id: str) -> Refusal:
     if status == 424:
         return Refusal(
             "ModelErrorException",
-            "Model produced invalid sequence as part of ToolUse. Please refer to the model tool use troubleshooting guide.",
+            "Model produced invalid sequence as part of ToolUse. Please refer to the model tool "
+            "use troubleshooting guide.",
             extra={"originalStatusCode": 424, "resourceName": model_id},
         )
     code, message = {

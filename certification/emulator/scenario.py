@@ -1,6 +1,4 @@
-"""Troubles on request: a scenario file is a list of rules, each saying which calls are hit and by
-what.
-"""
+"""Faults on request: a scenario file is a list of rules, each with its calls and their faults."""
 
 from __future__ import annotations
 
@@ -20,23 +18,21 @@ from certification.suite.case import Category
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 RUNTIME = ("Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream")
-STREAM_TROUBLES = ("truncated", "mid_stream_error", "corrupted_frame", "stall")
+STREAM_FAULTS = ("truncated", "mid_stream_error", "corrupted_frame", "stall")
 STREAM_ERRORS = (
-    "modelStreamErrorException", "throttlingException", "internalServerException", "serviceUnavailableException",
-    "validationException",
+    "modelStreamErrorException", "throttlingException", "internalServerException",
+    "serviceUnavailableException", "validationException",
 )  # fmt: skip
 BROKEN_TOOLS = ("bad_json", "text")
 
 
 class ScenarioError(ValueError):
-    """A scenario file that cannot be used; the message names the file, the key and what is allowed."""
+    """A scenario file is wrong; the message names the file, the key and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weak:
-    """The share of trials of a category, or of one case of it, that are answered well; the others
-    nearly well.
-    """
+    """The share of trials of a category, or of one case, with a correct answer, not a near miss."""
 
     category: str
     accuracy: float
@@ -78,18 +74,20 @@ class Faults:
 
 
 HEALTHY = Faults()
-# An effect that ends the call: the first rule that has one decides, later rules are not looked at.
+# Effects that end the call: the first rule with one decides, later rules are not read.
 ENDING = frozenset((
-    "access", "legacy", "end_of_life", "not_in_region", "needs_profile", "throttle", "error", "hang", "reset",
-    "html_503", "empty_200", "expired_credentials", "invalid_credentials", "clock_skew",
+    "access", "legacy", "end_of_life", "not_in_region", "needs_profile", "throttle", "error",
+    "hang", "reset", "html_503", "empty_200", "expired_credentials", "invalid_credentials",
+    "clock_skew",
 ))  # fmt: skip
 _EVERYWHERE = frozenset(("expired_credentials", "invalid_credentials", "clock_skew"))
 
 
 @dataclass(frozen=True)
-class Rule:
-    """Which calls are hit (globs), how often, and by what. `times` and `after` count calls of one
-    model in one region.
+class FaultRule:
+    """Which calls are hit (globs), how often, and by which effects.
+
+    `times` and `after` count calls of one model in one region.
     """
 
     number: int
@@ -104,7 +102,7 @@ class Rule:
     effects: Mapping[str, Any] = field(default_factory=dict)
 
     def hits(self, call: Call) -> bool:
-        """Whether the rule's globs fit a call."""
+        """Tell whether the rule's globs fit a call."""
         if self.operation:
             if not fnmatchcase(call.operation, self.operation):
                 return False
@@ -123,8 +121,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Call:
-    """What the rules look at. `model` is the catalogue's id, `called` the id or profile as the
-    client wrote it.
+    """What the rules read of a call.
+
+    `model` is the catalogue's id, `called` the id or profile as the client wrote it.
     """
 
     operation: str
@@ -136,21 +135,20 @@ class Call:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A named list of rules, and which credentials (globs of access key ids, texts of bearer
-    tokens) are refused.
+    """A named list of rules, and which credentials are refused.
+
+    Those are globs of access key ids, or the texts of bearer tokens.
     """
 
     name: str
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[FaultRule, ...] = ()
     description: str = ""
     expired_keys: tuple[str, ...] = ()
     invalid_keys: tuple[str, ...] = ()
 
 
 class FaultInjector:
-    """A scenario at work: keeps the counts that `times`, `after`, `probability` and token buckets
-    need.
-    """
+    """Apply a scenario: count what `times`, `after`, `probability` and token buckets need."""
 
     def __init__(
         self, scenario: Scenario, seed: int, clock: Callable[[], float] = time.monotonic
@@ -158,95 +156,98 @@ class FaultInjector:
         self.scenario = scenario
         self._seed = seed
         self._clock = clock
-        self._seen: Counter[tuple[int, str, str]] = Counter()
+        self._calls: Counter[tuple[int, str, str]] = Counter()
         self._tries: Counter[tuple[int, int]] = Counter()
         self._buckets: dict[tuple[int, str, str], tuple[float, float]] = {}
-        self._matching = lru_cache(maxsize=65536)(self._match)
+        self._matching = lru_cache(maxsize=65536)(self.match)
         self.meters = any(rule.tokens_per_minute for rule in scenario.rules)
 
-    def _match(self, call: Call) -> tuple[tuple[Rule, ...], Faults | None]:
-        """The rules that fit a call and, where none of them depends on counts, what they come to."""
+    def match(self, call: Call) -> tuple[tuple[FaultRule, ...], Faults | None]:
+        """Return the rules that fit a call; and their faults, where none depends on counts."""
         rules = tuple(rule for rule in self.scenario.rules if rule.hits(call))
         counted = any(
             r.times is not None or r.after or r.probability < 1 or r.tokens_per_minute
             for r in rules
         )
-        return rules, None if counted else _combine(rules)
+        return rules, None if counted else combine(rules)
 
-    def troubles(self, call: Call, fingerprint: int, tokens: int = 0) -> Faults:
-        """What is wrong with this call. `tokens` is what a token bucket takes: input and the output
-        asked for.
+    def faults(self, call: Call, fingerprint: int, tokens: int = 0) -> Faults:
+        """Return what is wrong with this call.
+
+        `tokens` is what a token bucket takes: the input and the output that the call reserves.
         """
-        rules, settled = self._matching(call)
-        if settled is not None:
-            return settled
+        rules, constant = self._matching(call)
+        if constant is not None:
+            return constant
         active = []
         for rule in rules:
-            if self._applies(rule, call, fingerprint, tokens):
+            if self.applies(rule, call, fingerprint, tokens):
                 active.append(rule)
                 if rule.ends or rule.tokens_per_minute:
                     break
-        return _combine(tuple(active))
+        return combine(tuple(active))
 
-    def _applies(self, rule: Rule, call: Call, fingerprint: int, tokens: int) -> bool:
+    def applies(self, rule: FaultRule, call: Call, fingerprint: int, tokens: int) -> bool:
+        """Count the call for a rule that fits it, and tell whether the rule hits it this time."""
         if rule.times is not None or rule.after:
             where = (rule.number, call.model, call.region)
-            seen = self._seen[where]
-            self._seen[where] += 1
-            if seen < rule.after or (rule.times is not None and seen >= rule.after + rule.times):
+            earlier = self._calls[where]
+            self._calls[where] += 1
+            if earlier < rule.after:
+                return False
+            if rule.times is not None and earlier >= rule.after + rule.times:
                 return False
         if rule.probability < 1:
-            # Per try of the same request, so that a retry draws anew whatever else runs beside it.
+            # Per try of the same request, so that a retry draws anew whatever else runs meanwhile.
             key = (rule.number, fingerprint)
             attempt = self._tries[key]
             self._tries[key] += 1
             if chance(self._seed, rule.number, fingerprint, attempt) >= rule.probability:
                 return False
-        return not rule.tokens_per_minute or self._overdrawn(rule, call, tokens)
-
-    def _overdrawn(self, rule: Rule, call: Call, tokens: int) -> bool:
-        """Takes tokens from the bucket of this model, region and route; True when there are not
-        enough.
-        """
+        if not rule.tokens_per_minute:
+            return True
+        # A token bucket for each model, region and route: the rule hits when it has too few.
         bucket = (rule.number, call.region, call.called)
-        now, most = self._clock(), float(rule.tokens_per_minute)
-        level, then = self._buckets.get(bucket, (most, now))
-        level = min(most, level + (now - then) * most / 60)
+        now, capacity = self._clock(), float(rule.tokens_per_minute)
+        level, then = self._buckets.get(bucket, (capacity, now))
+        level = min(capacity, level + (now - then) * capacity / 60)
         enough = tokens <= level
         self._buckets[bucket] = (level - tokens if enough else level, now)
         return not enough
 
 
 def chance(*parts: object) -> float:
-    """A number in [0, 1) that depends on the parts alone."""
+    """Return a number in [0, 1) that depends on the parts alone."""
     return zlib.crc32(repr(parts).encode()) * 2654435761 % 2**32 / 2**32
 
 
-def _combine(rules: tuple[Rule, ...]) -> Faults:
-    """The effects of several rules: slowness multiplies, weaknesses add up, the first ending effect
-    ends.
+def combine(rules: tuple[FaultRule, ...]) -> Faults:
+    """Return the effects of several rules together.
+
+    Slowness multiplies, weaknesses add up, the first ending effect ends.
     """
-    troubles = HEALTHY
+    faults = HEALTHY
     for rule in rules:
         changes = dict(rule.effects)
         if "slow" in changes:
-            changes["slow"] *= troubles.slow
+            changes["slow"] *= faults.slow
         if "weak" in changes:
-            changes["weak"] = troubles.weak + changes["weak"]
+            changes["weak"] = faults.weak + changes["weak"]
         if rule.tokens_per_minute:
             changes.setdefault("throttle", "tokens")
-        troubles = replace(troubles, **changes)
+        faults = replace(faults, **changes)
         if rule.ends or rule.tokens_per_minute:
             break
-    return troubles
+    return faults
 
 
 # Reading scenario files
 
 
 def find(name_or_path: str) -> Path:
-    """The file of a scenario: a path, or the name of one that ships with the emulator. Raises
-    ScenarioError.
+    """Return the file of a scenario: a path, or the name of one that ships with the emulator.
+
+    Raises ScenarioError.
     """
     path = Path(name_or_path)
     shipped = SCENARIOS / f"{name_or_path}.toml"
@@ -256,12 +257,13 @@ def find(name_or_path: str) -> Path:
         return shipped
     names = ", ".join(sorted(p.stem for p in SCENARIOS.glob("*.toml")))
     raise ScenarioError(
-        f"There is no scenario file {name_or_path!r}. Give the path of a .toml file, or one of: {names}."
+        f"There is no scenario file {name_or_path!r}. Give the path of a .toml file, or one of: "
+        f"{names}."
     )
 
 
 def load(name_or_path: str) -> Scenario:
-    """A scenario by name or path. Raises ScenarioError with a sentence that says what to correct."""
+    """Load a scenario by name or path. ScenarioError says what to correct."""
     path = find(name_or_path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -271,12 +273,12 @@ def load(name_or_path: str) -> Scenario:
 
 
 def parse(text: str, source: str = "scenario", name: str = "") -> Scenario:
-    """A scenario from TOML text. `source` is what messages call it."""
+    """Parse a scenario from TOML text; messages call it `source`."""
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{source}: not valid TOML: {error}") from error
-    reader = _Reader(source)
+    reader = ScenarioReader(source)
     reader.known(raw, ("name", "description", "credentials", "rule"), "the file")
     keys = reader.table(raw.get("credentials", {}), "credentials")
     reader.known(keys, ("expired", "invalid"), "[credentials]")
@@ -292,8 +294,8 @@ def parse(text: str, source: str = "scenario", name: str = "") -> Scenario:
     )
 
 
-class _Reader:
-    """Checks values and says where and what is allowed."""
+class ScenarioReader:
+    """Check values; a ScenarioError says which key is wrong and what is allowed."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -305,7 +307,8 @@ class _Reader:
         for key in table:
             if key not in allowed:
                 raise ScenarioError(
-                    f"{self._source}: unknown key `{key}` in {where}; allowed: {', '.join(allowed)}."
+                    f"{self._source}: unknown key `{key}` in {where}; allowed: "
+                    f"{', '.join(allowed)}."
                 )
 
     def table(self, value: Any, key: str) -> Mapping[str, Any]:
@@ -324,14 +327,14 @@ class _Reader:
         return tuple(value)
 
     def number(
-        self, value: Any, key: str, least: float, most: float | None, *, whole: bool = False
+        self, value: Any, key: str, low: float, high: float | None, *, whole: bool = False
     ) -> Any:
         kinds = (int,) if whole else (int, float)
         fits = isinstance(value, kinds) and not isinstance(value, bool)
-        if not fits or value < least or (most is not None and value > most):
+        if not fits or value < low or (high is not None and value > high):
             kind = "a whole number" if whole else "a number"
-            limit = f" to {most:g}" if most is not None else " or more"
-            raise self._fail(key, f"{kind} from {least:g}{limit}", value)
+            limit = f" to {high:g}" if high is not None else " or more"
+            raise self._fail(key, f"{kind} from {low:g}{limit}", value)
         return value
 
     def choice(self, value: Any, key: str, allowed: tuple[Any, ...]) -> Any:
@@ -344,23 +347,16 @@ class _Reader:
             raise self._fail(key, "true, false", value)
         return value
 
-    def rule(self, raw: Any, number: int) -> Rule:
+    def rule(self, raw: Any, number: int) -> FaultRule:
         where = f"rule {number}"
         table = self.table(raw, where)
         effects = {f.name for f in fields(Faults)}
         allowed = (
-            "model",
-            "region",
-            "operation",
-            "route",
-            "times",
-            "after",
-            "probability",
-            "tokens_per_minute",
-            "note",
-        )
+            "model", "region", "operation", "route", "times", "after", "probability",
+            "tokens_per_minute", "note",
+        )  # fmt: skip
         self.known(table, (*allowed, *sorted(effects)), where)
-        rule = Rule(
+        rule = FaultRule(
             number=number,
             model=self.text(table.get("model", "*"), f"{where}: model"),
             region=self.text(table.get("region", "*"), f"{where}: region"),
@@ -378,7 +374,7 @@ class _Reader:
                 None,
                 whole=True,
             ),
-            effects=self._effects({k: v for k, v in table.items() if k in effects}, where),
+            effects=self.effects({k: v for k, v in table.items() if k in effects}, where),
         )
         if not rule.effects and not rule.tokens_per_minute:
             raise ScenarioError(
@@ -386,13 +382,13 @@ class _Reader:
             )
         return rule
 
-    def _effects(self, raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    def effects(self, raw: Mapping[str, Any], where: str) -> dict[str, Any]:
         effects: dict[str, Any] = {}
         choices: dict[str, tuple[Any, ...]] = {
             "access": refusals.ACCESS_KINDS,
             "throttle": refusals.THROTTLE_KINDS,
             "error": refusals.ERROR_STATUSES,
-            "stream": STREAM_TROUBLES,
+            "stream": STREAM_FAULTS,
             "stream_error": STREAM_ERRORS,
             "tools_broken_streaming": BROKEN_TOOLS,
         }
@@ -407,24 +403,19 @@ class _Reader:
             elif name == "extra_input_tokens":
                 effects[name] = self.number(value, key, 0, 100_000, whole=True)
             elif name == "weak":
-                effects[name] = self._weak(value, key)
+                effects[name] = self.weaknesses(value, key)
             elif self.flag(value, key):
                 effects[name] = True
         return effects
 
-    def _weak(self, value: Any, key: str) -> tuple[Weak, ...]:
-        found = []
-        for one in value if isinstance(value, list) else [value]:
-            table = self.table(one, key)
+    def weaknesses(self, value: Any, key: str) -> tuple[Weak, ...]:
+        weaknesses = []
+        for raw in value if isinstance(value, list) else [value]:
+            table = self.table(raw, key)
             self.known(table, ("category", "case", "accuracy"), key)
             categories = ("*", *(c.value for c in Category))
             category = self.choice(table.get("category", "*"), f"{key}.category", categories)
             case = self.text(table.get("case", "*"), f"{key}.case")
-            found.append(
-                Weak(
-                    category,
-                    float(self.number(table.get("accuracy", 0.5), f"{key}.accuracy", 0, 1)),
-                    case,
-                )
-            )
-        return tuple(found)
+            accuracy = self.number(table.get("accuracy", 0.5), f"{key}.accuracy", 0, 1)
+            weaknesses.append(Weak(category, float(accuracy), case))
+        return tuple(weaknesses)

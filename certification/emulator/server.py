@@ -1,4 +1,4 @@
-"""The emulator as one object: authorises, routes, applies the scenario, answers, counts."""
+"""The emulator as one object: authorise, route, apply the scenario, answer, count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl, unquote
 
 from certification.bedrock import catalogue
 from certification.emulator import (
-    answers,
     body_schema,
     control,
     converse,
@@ -25,16 +24,22 @@ from certification.emulator import (
     validation,
     wire,
 )
-from certification.emulator.calls import Exchange, Job, Options, check_service, streamed
+from certification.emulator.calls import (
+    CallRecord,
+    EmulatorOptions,
+    Invocation,
+    check_service,
+    streamed,
+)
 from certification.emulator.http import (
     MARK,
     ConnectionDropped,
     FullResponse,
+    HttpRequest,
+    HttpResponse,
     NoResponse,
-    Reply,
-    Request,
 )
-from certification.emulator.model_directory import INFERENCE_PROFILE, World
+from certification.emulator.model_directory import INFERENCE_PROFILE, ModelDirectory
 from certification.emulator.refusals import Refusal
 from certification.emulator.scenario import (
     Call,
@@ -57,8 +62,8 @@ OPERATIONS = {
 EXPIRED_KEYS = ("ASIAEXPIRED*",)
 INVALID_KEYS = ("AKIAINVALID*",)
 HTML_503 = (
-    b"<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n<body>\r\n<center><h1>503 Service "
-    b"Temporarily Unavailable</h1></center>\r\n</body>\r\n</html>\r\n"
+    b"<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n<body>\r\n"
+    b"<center><h1>503 Service Temporarily Unavailable</h1></center>\r\n</body>\r\n</html>\r\n"
 )
 EMPTY_200 = (
     b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
@@ -66,77 +71,87 @@ EMPTY_200 = (
 
 
 class Emulator:
-    """Answers HTTP requests as Bedrock would. One thread, no waiting: delays are part of the reply."""
+    """Answer HTTP requests as Bedrock would.
+
+    One thread, no waiting: delays are part of the response.
+    """
 
     def __init__(
-        self, scenario: Scenario, options: Options | None = None, access_log: TextIO | None = None
+        self,
+        scenario: Scenario,
+        options: EmulatorOptions | None = None,
+        access_log: TextIO | None = None,
     ) -> None:
-        self.options = options or Options()
-        self.world = World(catalogue.load())
-        self.listings = control.Listings(self.world.catalogue)
-        self.director = FaultInjector(scenario, self.options.seed)
+        self.options = options or EmulatorOptions()
+        self.directory = ModelDirectory(catalogue.load())
+        self.listings = control.Listings(self.directory.catalogue)
+        self.injector = FaultInjector(scenario, self.options.seed)
         self.stats: Counter[tuple[str, str, str, str]] = Counter()
         self._access_log = access_log
-        self._authority = lru_cache(maxsize=4096)(self._read_authority)
+        self._authority = lru_cache(maxsize=4096)(self.read_authority)
 
-    def handle(self, request: Request) -> Reply:
-        """The reply to a request; never raises."""
-        exchange = Exchange(request, str(uuid.UUID(int=uuid.uuid4().int)))
+    def handle(self, request: HttpRequest) -> HttpResponse:
+        """Return the response to a request; never raises."""
+        record = CallRecord(request, str(uuid.UUID(int=uuid.uuid4().int)))
+        response: HttpResponse
         try:
-            reply = self._route(exchange)
+            response = self.route(record)
         except Refusal as refusal:
-            exchange.outcome = refusal.code
-            reply = refusal.reply(exchange.headers)
+            record.outcome = refusal.code
+            response = refusal.response(record.headers)
         except RecursionError:
-            exchange.outcome = "ValidationException"
-            reply = refusals.malformed("#", "nested too deeply").reply(exchange.headers)
+            record.outcome = "ValidationException"
+            response = refusals.malformed("#", "nested too deeply").response(record.headers)
         # the outer edge: a fault of the emulator must look like a fault, not like Bedrock
         except Exception:
             log.exception("emulator_fault")
-            exchange.outcome = "emulator_fault"
+            record.outcome = "emulator_fault"
             body = wire.dumps({"message": "The emulator itself failed; its log has the traceback."})
-            reply = FullResponse(500, body, exchange.headers)
-        if exchange.operation:
-            self.stats[exchange.operation, exchange.model, exchange.region, exchange.outcome] += 1
+            response = FullResponse(500, body, record.headers)
+        if record.operation:
+            self.stats[record.operation, record.model, record.region, record.outcome] += 1
         if self._access_log:
-            line = f"{exchange.operation} {exchange.model or '-'} {exchange.region or '-'} {exchange.outcome}"
-            print(line, file=self._access_log, flush=True)
-        return reply
+            line = (record.operation, record.model or "-", record.region or "-", record.outcome)
+            print(*line, file=self._access_log, flush=True)
+        return response
 
     # routing
 
-    def _route(self, exchange: Exchange) -> Reply:
-        path, _, query = exchange.request.target.decode("latin-1").partition("?")
+    def route(self, record: CallRecord) -> HttpResponse:
+        path, _, query = record.request.target.decode("latin-1").partition("?")
         if path.startswith("/model/"):
             called, _, verb = path[7:].rpartition("/")
             operation = OPERATIONS.get(verb)
-            if operation and called and exchange.request.method == "POST":
-                return self._runtime(exchange, operation, unquote(called))
+            if operation and called and record.request.method == "POST":
+                return self.call_runtime(record, operation, unquote(called))
         elif path == "/" or path.startswith("/_emulator/"):
-            return self._own(exchange, path)
+            return self.own_page(record, path)
         else:
-            found = self._control(exchange, path, dict(parse_qsl(query)))
-            if found is not None:
-                return found
+            response = self.list_or_get(record, path, dict(parse_qsl(query)))
+            if response is not None:
+                return response
         raise Refusal(
             "UnknownOperationException",
             f"There is no operation at {path}.",
             layer=refusals.FRONT_DOOR,
         )
 
-    def _control(self, exchange: Exchange, path: str, query: dict[str, str]) -> Reply | None:
+    def list_or_get(
+        self, record: CallRecord, path: str, query: dict[str, str]
+    ) -> HttpResponse | None:
+        """Answer a call of the control plane; None when the path is none of its operations."""
         first, _, rest = path[1:].partition("/")
         rest = unquote(rest)
-        region = exchange.region = self._authorise(exchange.request)
+        region = record.region = self.authorise(record.request)
         listings = self.listings
-        actions: dict[tuple[str, bool], tuple[str, Callable[[], bytes]]] = {
+        operations: dict[tuple[str, bool], tuple[str, Callable[[], bytes]]] = {
             ("foundation-models", False): (
                 "ListFoundationModels",
-                lambda: listings.foundation_models(region, query, self._aged(region)),
+                lambda: listings.foundation_models(region, query, self.legacy_models(region)),
             ),
             ("foundation-models", True): (
                 "GetFoundationModel",
-                lambda: listings.foundation_model(region, rest, self._aged(region)),
+                lambda: listings.foundation_model(region, rest, self.legacy_models(region)),
             ),
             ("inference-profiles", False): (
                 "ListInferenceProfiles",
@@ -148,35 +163,34 @@ class Emulator:
             ),
             ("foundation-model-availability", True): (
                 "GetFoundationModelAvailability",
-                lambda: listings.availability(region, rest, self._troubles_of(rest, region)),
+                lambda: listings.availability(region, rest, self.converse_faults(rest, region)),
             ),
         }
-        found = actions.get((first, bool(rest)))
-        if found is None or exchange.request.method != "GET":
+        match = operations.get((first, bool(rest)))
+        if match is None or record.request.method != "GET":
             return None
-        exchange.operation, answer = found
-        call = Call(exchange.operation, rest, region, "", rest)
-        troubles = self.director.troubles(call, zlib.crc32(exchange.request.target))
-        ended = self._ended_early(troubles, exchange)
-        check_service(troubles, call)
-        return ended or FullResponse(200, answer(), exchange.headers)
+        record.operation, body = match
+        call = Call(record.operation, rest, region, "", rest)
+        faults = self.injector.faults(call, zlib.crc32(record.request.target))
+        early = self.early_response(faults, record)
+        check_service(faults, call)
+        return early or FullResponse(200, body(), record.headers)
 
-    def _troubles_of(self, model_id: str, region: str) -> Faults:
-        """What a Converse call of the model would meet, for the availability verdicts."""
-        return self.director.troubles(Call("Converse", model_id, region, "", model_id), 0)
+    def converse_faults(self, model_id: str, region: str) -> Faults:
+        """Return what a Converse call of the model would meet."""
+        return self.injector.faults(Call("Converse", model_id, region, "", model_id), 0)
 
-    def _aged(self, region: str) -> frozenset[str]:
-        """The models that the scenario treats as LEGACY in a region."""
-        if not any("legacy" in rule.effects for rule in self.director.scenario.rules):
+    def legacy_models(self, region: str) -> frozenset[str]:
+        """Return the models that the scenario treats as LEGACY in a region."""
+        if not any("legacy" in rule.effects for rule in self.injector.scenario.rules):
             return frozenset()
-        return frozenset(
-            m for m in self.world.catalogue.models if self._troubles_of(m, region).legacy
-        )
+        models = self.directory.catalogue.models
+        return frozenset(m for m in models if self.converse_faults(m, region).legacy)
 
     # authorisation
 
-    def _authorise(self, request: Request) -> str:
-        """The region a request is signed for. Refusal: no, bad or expired credentials."""
+    def authorise(self, request: HttpRequest) -> str:
+        """Return the region a request is signed for. Refuses missing or bad credentials."""
         header = request.header(b"authorization")
         if header.startswith("AWS4-"):
             region, refusal = self._authority(header.partition(", SignedHeaders")[0])
@@ -184,232 +198,177 @@ class Emulator:
                 raise refusal()
             return region
         if header.startswith("Bearer "):
-            return self._bearer_region(header[7:], request)
+            return self.bearer_region(header[7:], request)
         if not header:
             raise refusals.missing_token()
         raise refusals.incomplete_signature(header)
 
-    def _read_authority(self, header: str) -> tuple[str, Callable[[], Refusal] | None]:
+    def read_authority(self, header: str) -> tuple[str, Callable[[], Refusal] | None]:
+        """Return the region of a signature, or what to refuse it with."""
         match = CREDENTIAL.search(header)
         if match is None:
             return "", lambda: refusals.incomplete_signature(header)
-        scenario = self.director.scenario
+        scenario = self.injector.scenario
         if any(fnmatchcase(match[1], glob) for glob in (*EXPIRED_KEYS, *scenario.expired_keys)):
             return "", refusals.expired_credentials
         if any(fnmatchcase(match[1], glob) for glob in (*INVALID_KEYS, *scenario.invalid_keys)):
             return "", refusals.invalid_credentials
         return match[3], None
 
-    def _bearer_region(self, token: str, request: Request) -> str:
-        scenario = self.director.scenario
-        if token.startswith("expired") or any(
-            fnmatchcase(token, glob) for glob in scenario.expired_keys
-        ):
+    def bearer_region(self, token: str, request: HttpRequest) -> str:
+        """Return the region in the host name, else the emulator's own. Refuses bad tokens."""
+        scenario = self.injector.scenario
+        if token.startswith("expired") or any(fnmatchcase(token, g) for g in scenario.expired_keys):
             raise refusals.expired_api_key()
-        if (
-            not token
-            or token.startswith("invalid")
-            or any(fnmatchcase(token, g) for g in scenario.invalid_keys)
-        ):
+        invalid = not token or token.startswith("invalid")
+        if invalid or any(fnmatchcase(token, glob) for glob in scenario.invalid_keys):
             raise refusals.invalid_api_key()
-        found = REGION_IN_HOST.search(request.header(b"host"))
-        return found[1] if found else self.options.region
+        match = REGION_IN_HOST.search(request.header(b"host"))
+        return match[1] if match else self.options.region
 
     # the runtime
 
-    def _runtime(self, exchange: Exchange, operation: str, called: str) -> Reply:
-        exchange.operation, exchange.model = operation, called
-        region = exchange.region = self._authorise(exchange.request)
-        body = exchange.request.body
+    def call_runtime(self, record: CallRecord, operation: str, called: str) -> HttpResponse:
+        """Answer a runtime call: find the model, apply the scenario, then do the operation."""
+        record.operation, record.model = operation, called
+        region = record.region = self.authorise(record.request)
+        body = record.request.body
         fingerprint = zlib.crc32(body, zlib.crc32(f"{operation}/{called}/{region}".encode()))
+        directory = self.directory
         try:
-            resolve = (
-                self.world.resolve_to_count if operation == "CountTokens" else self.world.resolve
-            )
+            counts = operation == "CountTokens"
+            resolve = directory.resolve_to_count if counts else directory.resolve
             target = resolve(called, region)
         except Refusal:
             call = Call(operation, called, region, "", called)
-            ended = self._ended_early(self.director.troubles(call, fingerprint), exchange)
-            if ended is None:
+            early = self.early_response(self.injector.faults(call, fingerprint), record)
+            if early is None:
                 raise
-            return ended
-        exchange.model = target.model.api_model_id
-        call = Call(operation, exchange.model, region, target.route, target.called)
-        parsed = _parse(body)
-        appetite = _token_cost(parsed, operation) if self.director.meters else 0
-        troubles = self.director.troubles(call, fingerprint, appetite)
-        ended = self._ended_early(troubles, exchange)
-        if ended is not None:
-            return ended
-        self._check_access(troubles, call)
-        return self._work(Job(exchange, call, target, parsed, troubles, fingerprint, self.options))
-
-    def _work(self, job: Job) -> Reply:
-        match job.call.operation:
-            case "Converse":
-                return self._converse(job)
-            case "ConverseStream":
-                return self._converse_stream(job)
+            return early
+        record.model = target.model.api_model_id
+        call = Call(operation, record.model, region, target.route, target.called)
+        parsed = parse_body(body)
+        cost = token_cost(parsed, operation) if self.injector.meters else 0
+        faults = self.injector.faults(call, fingerprint, cost)
+        early = self.early_response(faults, record)
+        if early is not None:
+            return early
+        check_access(faults, call)
+        invocation = Invocation(record, call, target, parsed, faults, fingerprint, self.options)
+        match operation:
+            case "Converse" | "ConverseStream":
+                return respond_to_converse(invocation)
             case "InvokeModel":
-                return invoke.whole(job)
+                return invoke.whole(invocation)
             case "InvokeModelWithResponseStream":
-                return invoke.stream(job)
-        return invoke.count_tokens(job)
+                return invoke.stream(invocation)
+        return invoke.count_tokens(invocation)
 
-    def _ended_early(self, troubles: Faults, exchange: Exchange) -> Reply | None:
-        """The troubles that come before Bedrock looks at a call: the network's, the front door's,
-        the credentials'.
+    def early_response(self, faults: Faults, record: CallRecord) -> HttpResponse | None:
+        """Apply the faults that come before Bedrock reads a call.
+
+        They are those of the network, of the front door and of the credentials.
         """
-        if troubles.reset:
-            exchange.outcome = "reset"
+        if faults.reset:
+            record.outcome = "reset"
             return ConnectionDropped()
-        if troubles.hang:
-            exchange.outcome = "hang"
+        if faults.hang:
+            record.outcome = "hang"
             return NoResponse()
-        if troubles.html_503:
-            exchange.outcome = "html_503"
+        if faults.html_503:
+            record.outcome = "html_503"
             return FullResponse(503, HTML_503, MARK, content_type="text/html")
-        if troubles.empty_200:
-            exchange.outcome = "empty_200"
-            return FullResponse(200, EMPTY_200, exchange.headers)
-        if troubles.expired_credentials:
+        if faults.empty_200:
+            record.outcome = "empty_200"
+            return FullResponse(200, EMPTY_200, record.headers)
+        if faults.expired_credentials:
             raise refusals.expired_credentials()
-        if troubles.invalid_credentials:
+        if faults.invalid_credentials:
             raise refusals.invalid_credentials()
-        if troubles.clock_skew:
+        if faults.clock_skew:
             raise refusals.clock_skew("20260101T000000Z", "20260101T010000Z")
         return None
 
-    def _check_access(self, troubles: Faults, call: Call) -> None:
-        if troubles.access:
-            action = (
-                "InvokeModelWithResponseStream"
-                if call.operation.endswith("Stream")
-                else "InvokeModel"
-            )
-            raise refusals.access(troubles.access, action, _resource(call))
-        if troubles.legacy:
-            raise refusals.legacy()
-        if troubles.end_of_life:
-            raise refusals.end_of_life()
-        if troubles.not_in_region:
-            raise refusals.unknown_model()
-        if troubles.needs_profile and call.route != INFERENCE_PROFILE:
-            raise refusals.needs_profile(call.model)
-
-    def _converse(self, job: Job) -> Reply:
-        said, given = self._say(job, streaming=False)
-        delay = job.pace.total(said.output_tokens)
-        return FullResponse(
-            200,
-            converse.body(said, given, max(1, round(delay * 1000))),
-            job.exchange.headers,
-            delay,
-        )
-
-    def _converse_stream(self, job: Job) -> Reply:
-        said, given = self._say(job, streaming=True)
-        return streamed(converse.frames(said, given, job.pace, job.fingerprint, job.troubles), job)
-
-    def _say(self, job: Job, *, streaming: bool) -> tuple[answers.ModelAnswer, int]:
-        """A valid Converse call's answer and its input tokens. Refusal: the request, then the
-        service.
-        """
-        validation.check_converse(job.body, job.target, streaming=streaming)
-        if job.troubles.no_stop_sequences and (job.body.get("inferenceConfig") or {}).get(
-            "stopSequences"
-        ):
-            raise refusals.field_not_supported("stopSequences")
-        job.check_service()
-        given = converse.input_tokens(job.body) + job.troubles.extra_input_tokens
-        job.check_window(given)
-        said = job.say(converse.asked(job.body, job.target, streaming=streaming))
-        return said, given if said.input_tokens is None else said.input_tokens
-
     # the emulator's own pages
 
-    def _own(self, exchange: Exchange, path: str) -> Reply:
-        request = exchange.request
-        exchange.operation = ""
-        if path == "/" and request.method == "POST":
-            return self._caller_identity(exchange)
-        if request.method == "GET" and path in ("/", "/_emulator/health"):
-            return FullResponse(200, wire.dumps(self.health()), exchange.headers)
-        if request.method == "GET" and path == "/_emulator/stats":
-            return FullResponse(200, wire.dumps(self.statistics()), exchange.headers)
-        if request.method == "POST" and path == "/_emulator/reset":
-            self.reset(self.director.scenario)
-            return FullResponse(200, wire.dumps(self.health()), exchange.headers)
-        if request.method == "POST" and path == "/_emulator/scenario":
-            return self._switch(exchange)
-        return FullResponse(
-            404, wire.dumps({"message": f"The emulator has no page {path}."}), exchange.headers
-        )
+    def own_page(self, record: CallRecord, path: str) -> HttpResponse:
+        """Answer STS, and the pages under /_emulator/."""
+        method = record.request.method
+        record.operation = ""
+        if path == "/" and method == "POST":
+            return self.caller_identity(record)
+        if method == "GET" and path in ("/", "/_emulator/health"):
+            return FullResponse(200, wire.dumps(self.health()), record.headers)
+        if method == "GET" and path == "/_emulator/stats":
+            return FullResponse(200, wire.dumps(self.statistics()), record.headers)
+        if method == "POST" and path == "/_emulator/reset":
+            self.reset(self.injector.scenario)
+            return FullResponse(200, wire.dumps(self.health()), record.headers)
+        if method == "POST" and path == "/_emulator/scenario":
+            return self.switch_scenario(record)
+        body = wire.dumps({"message": f"The emulator has no page {path}."})
+        return FullResponse(404, body, record.headers)
 
-    def _caller_identity(self, exchange: Exchange) -> Reply:
+    def caller_identity(self, record: CallRecord) -> HttpResponse:
         """STS GetCallerIdentity: the query protocol, for health checks."""
-        exchange.operation = "GetCallerIdentity"
-        if b"Action=GetCallerIdentity" not in exchange.request.body:
+        record.operation = "GetCallerIdentity"
+        if b"Action=GetCallerIdentity" not in record.request.body:
             raise Refusal(
                 "UnknownOperationException",
                 "Only GetCallerIdentity is answered.",
                 layer=refusals.FRONT_DOOR,
             )
         try:
-            exchange.region = self._authorise(exchange.request)
-            call = Call("GetCallerIdentity", "", exchange.region, "", "")
-            ended = self._ended_early(self.director.troubles(call, 0), exchange)
+            record.region = self.authorise(record.request)
+            call = Call("GetCallerIdentity", "", record.region, "", "")
+            early = self.early_response(self.injector.faults(call, 0), record)
         except Refusal as refusal:
-            exchange.outcome = refusal.code
-            return FullResponse(
-                403,
-                control.sts_error(refusal, exchange.request_id),
-                exchange.headers,
-                content_type="text/xml",
-            )
-        body = control.CALLER_IDENTITY.replace("{request_id}", exchange.request_id).encode()
-        return ended or FullResponse(200, body, exchange.headers, content_type="text/xml")
+            record.outcome = refusal.code
+            error = control.sts_error(refusal, record.request_id)
+            return FullResponse(403, error, record.headers, content_type="text/xml")
+        body = control.CALLER_IDENTITY.replace("{request_id}", record.request_id).encode()
+        return early or FullResponse(200, body, record.headers, content_type="text/xml")
 
-    def _switch(self, exchange: Exchange) -> Reply:
-        """Another scenario from now on: {"name": ...} of a shipped one or a path, or the TOML text
-        itself.
+    def switch_scenario(self, record: CallRecord) -> HttpResponse:
+        """Use another scenario from now on.
+
+        The body is {"name": ...} of a shipped one or a path, or the TOML text itself.
         """
         try:
-            text = exchange.request.body.decode("utf-8")
-            scenario = (
-                load(json.loads(text)["name"])
-                if text.lstrip().startswith("{")
-                else parse(text, "request body")
-            )
+            text = record.request.body.decode("utf-8")
+            if text.lstrip().startswith("{"):
+                scenario = load(json.loads(text)["name"])
+            else:
+                scenario = parse(text, "request body")
         except (ScenarioError, ValueError, KeyError, TypeError) as error:
-            return FullResponse(400, wire.dumps({"message": str(error)}), exchange.headers)
+            return FullResponse(400, wire.dumps({"message": str(error)}), record.headers)
         self.reset(scenario)
-        return FullResponse(200, wire.dumps(self.health()), exchange.headers)
+        return FullResponse(200, wire.dumps(self.health()), record.headers)
 
     def reset(self, scenario: Scenario) -> None:
-        """Starts over: counts, token buckets and `times` of rules at zero."""
-        self.director = FaultInjector(scenario, self.options.seed)
+        """Start over: counts, token buckets and `times` of rules at zero."""
+        self.injector = FaultInjector(scenario, self.options.seed)
         self.stats.clear()
         self._authority.cache_clear()
 
     def health(self) -> dict[str, Any]:
-        """What answers here, for people and health checks."""
+        """Describe what answers here, for people and health checks."""
         return {
             "status": "ok",
             "backend": "emulator",
             "what": "The local Bedrock emulator of MyIA Certification. No model is called.",
-            "scenario": self.director.scenario.name,
-            "rules": len(self.director.scenario.rules),
+            "scenario": self.injector.scenario.name,
+            "rules": len(self.injector.scenario.rules),
             "seed": self.options.seed,
-            "timeScale": self.options.timing.scale,
-            "fixedLatencyMs": self.options.timing.fixed_ms,
-            "catalogueAsOf": self.world.catalogue.as_of,
-            "models": len(self.world.catalogue.models),
-            "regions": len(self.world.catalogue.regions),
+            "timeScale": self.options.latency.scale,
+            "fixedLatencyMs": self.options.latency.fixed_ms,
+            "catalogueAsOf": self.directory.catalogue.as_of,
+            "models": len(self.directory.catalogue.models),
+            "regions": len(self.directory.catalogue.regions),
         }
 
     def statistics(self) -> dict[str, Any]:
-        """Calls by operation, model, region and outcome."""
+        """Count calls by operation, model, region and outcome."""
         calls = [
             {
                 "operation": operation,
@@ -426,28 +385,63 @@ class Emulator:
         return {"total": sum(self.stats.values()), "byOutcome": dict(by_outcome), "calls": calls}
 
 
-def _parse(body: bytes) -> Any:
+def respond_to_converse(invocation: Invocation) -> HttpResponse:
+    """Answer Converse and ConverseStream. Refuses the request, then for the service."""
+    body, faults = invocation.body, invocation.faults
+    streaming = invocation.call.operation == "ConverseStream"
+    validation.check_converse(body, invocation.target, streaming=streaming)
+    if faults.no_stop_sequences and (body.get("inferenceConfig") or {}).get("stopSequences"):
+        raise refusals.field_not_supported("stopSequences")
+    invocation.check_service()
+    prompt_tokens = converse.input_tokens(body) + faults.extra_input_tokens
+    invocation.check_window(prompt_tokens)
+    request = converse.parse_request(body, invocation.target, streaming=streaming)
+    answer = invocation.answer(request)
+    if answer.input_tokens is not None:
+        prompt_tokens = answer.input_tokens
+    pace = invocation.pace
+    if streaming:
+        frames = converse.frames(answer, prompt_tokens, pace, invocation.fingerprint, faults)
+        return streamed(frames, invocation)
+    delay = pace.total(answer.output_tokens)
+    content = converse.body(answer, prompt_tokens, max(1, round(delay * 1000)))
+    return FullResponse(200, content, invocation.record.headers, delay)
+
+
+def check_access(faults: Faults, call: Call) -> None:
+    """Refuse a call of a model that the account may not use, or that is not there."""
+    if faults.access:
+        streams = call.operation.endswith("Stream")
+        action = "InvokeModelWithResponseStream" if streams else "InvokeModel"
+        resource = f"arn:aws:bedrock:{call.region}::foundation-model/{call.model}"
+        if call.route == INFERENCE_PROFILE:
+            account = refusals.ACCOUNT
+            resource = f"arn:aws:bedrock:{call.region}:{account}:inference-profile/{call.called}"
+        raise refusals.access(faults.access, action, resource)
+    if faults.legacy:
+        raise refusals.legacy()
+    if faults.end_of_life:
+        raise refusals.end_of_life()
+    if faults.not_in_region:
+        raise refusals.unknown_model()
+    if faults.needs_profile and call.route != INFERENCE_PROFILE:
+        raise refusals.needs_profile(call.model)
+
+
+def parse_body(body: bytes) -> Any:
+    """Parse a request's JSON. Refuses what is not JSON."""
     try:
         parsed = json.loads(body) if body else {}
         return body_schema.without_nulls(parsed) if b"null" in body else parsed
     except (ValueError, RecursionError):
-        raise refusals.invalid(
-            "Malformed input request, please reformat your input and try again."
-        ) from None
+        raise refusals.invalid(invoke.MALFORMED) from None
 
 
-def _token_cost(body: Any, operation: str) -> int:
-    """What a call takes from a token quota: its size in tokens and the output it reserves."""
+def token_cost(body: Any, operation: str) -> int:
+    """Return what a call takes from a token quota: its tokens and the output it reserves."""
     if not isinstance(body, dict) or operation not in ("Converse", "ConverseStream"):
         return 100
     config = body.get("inferenceConfig")
     reserved = config.get("maxTokens", 0) if isinstance(config, dict) else 0
-    return len(json.dumps(body.get("messages", ""))) // 4 + (
-        reserved if isinstance(reserved, int) else 0
-    )
-
-
-def _resource(call: Call) -> str:
-    if call.route == INFERENCE_PROFILE:
-        return f"arn:aws:bedrock:{call.region}:{refusals.ACCOUNT}:inference-profile/{call.called}"
-    return f"arn:aws:bedrock:{call.region}::foundation-model/{call.model}"
+    size = len(json.dumps(body.get("messages", ""))) // 4
+    return size + (reserved if isinstance(reserved, int) else 0)

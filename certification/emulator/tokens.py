@@ -1,4 +1,4 @@
-"""A small deterministic tokenizer: sub-word pieces of a plausible size, the same in every region."""
+"""A small deterministic tokenizer: sub-word pieces of plausible size, the same in every region."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ PIECE = re.compile(r"\s*(?:[^\W\d_]{1,6}|\d{1,3}|[^\w\s]|_)|\s+")
 
 
 def count(text: str) -> int:
-    """How many tokens a text has."""
+    """Count the tokens of a text."""
     return len(PIECE.findall(text))
 
 
 def pieces(text: str) -> list[str]:
-    """The tokens of a text, in order, white space included."""
+    """Return the tokens of a text, in order, white space included."""
     return PIECE.findall(text)
 
 
 def cut(text: str, limit: int) -> str:
-    """The first `limit` tokens of a text."""
+    """Return the first `limit` tokens of a text."""
     return "".join(PIECE.findall(text)[:limit])

@@ -16,51 +16,46 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def dumps(value: Any) -> bytes:
-    """Compact JSON in UTF-8, as the service writes it."""
+    """Write compact JSON in UTF-8, as the service does."""
     return _encode(value).encode("utf-8", "surrogatepass")
 
 
-def _header(name: str, value: str) -> bytes:
-    n, v = name.encode(), value.encode()
-    return bytes((len(n),)) + n + bytes((_STRING,)) + struct.pack(">H", len(v)) + v
-
-
 @cache
-def _event_headers(event: str) -> bytes:
-    return (
-        _header(":event-type", event)
-        + _header(":content-type", "application/json")
-        + _header(":message-type", "event")
-    )
+def headers(kind: str, name: str) -> bytes:
+    """Encode the headers of a frame; `kind` is "event" or "exception"."""
+    encoded = b""
+    for key, text in (
+        (f":{kind}-type", name),
+        (":content-type", "application/json"),
+        (":message-type", kind),
+    ):
+        value = text.encode()
+        encoded += bytes((len(key),)) + key.encode()
+        encoded += bytes((_STRING,)) + struct.pack(">H", len(value)) + value
+    return encoded
 
 
-@cache
-def _exception_headers(exception: str) -> bytes:
-    return (
-        _header(":exception-type", exception)
-        + _header(":content-type", "application/json")
-        + _header(":message-type", "exception")
-    )
+def frame(head: bytes, payload: bytes) -> bytes:
+    """Return one event-stream message.
 
-
-def frame(headers: bytes, payload: bytes) -> bytes:
-    """One event-stream message: lengths, CRC of the lengths, headers, payload, CRC of all before."""
-    prelude = struct.pack(">II", 16 + len(headers) + len(payload), len(headers))
-    start = prelude + struct.pack(">I", zlib.crc32(prelude)) + headers + payload
+    It holds the lengths, the CRC of the lengths, headers, payload, and the CRC of all before.
+    """
+    prelude = struct.pack(">II", 16 + len(head) + len(payload), len(head))
+    start = prelude + struct.pack(">I", zlib.crc32(prelude)) + head + payload
     return start + struct.pack(">I", zlib.crc32(start))
 
 
 def event(name: str, payload: Mapping[str, Any], padding: int) -> bytes:
-    """An event frame. `padding` is how many characters of `p` hide the payload's length (0-62)."""
-    return frame(_event_headers(name), dumps({**payload, "p": PADDING[:padding]}))
+    """Return an event frame; `padding` (0-62) characters of `p` hide the payload's length."""
+    return frame(headers("event", name), dumps({**payload, "p": PADDING[:padding]}))
 
 
 def exception(name: str, payload: Mapping[str, Any]) -> bytes:
-    """An exception frame: how a stream that began well tells of its failure."""
-    return frame(_exception_headers(name), dumps(payload))
+    """Return an exception frame: how a stream that began well reports its failure."""
+    return frame(headers("exception", name), dumps(payload))
 
 
 def corrupted(message: bytes) -> bytes:
-    """The same frame with one payload bit flipped, so that its CRC no longer fits."""
+    """Return the same frame with one payload bit flipped, so that its CRC no longer fits."""
     spot = len(message) - 6
     return message[:spot] + bytes((message[spot] ^ 0x01,)) + message[spot + 1 :]

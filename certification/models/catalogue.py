@@ -357,7 +357,7 @@ FACT_FIELDS = (
 )  # fmt: skip
 
 
-def _copy_facts(entry: shipped.Model, row: AIModel, as_of: date) -> None:
+def _copy_facts(entry: shipped.CatalogueModel, row: AIModel, as_of: date) -> None:
     for field in FACT_FIELDS:
         value = as_of if field == "facts_as_of" else getattr(entry, field)
         if isinstance(value, tuple | frozenset):
@@ -372,7 +372,7 @@ def route_kind(target: str) -> RouteKind:
     return RouteKind.PROVISIONED if target.startswith("arn:") else RouteKind.INFERENCE_PROFILE
 
 
-def _routes(entry: shipped.Model, row: AIModel) -> Iterable[Route]:
+def _routes(entry: shipped.CatalogueModel, row: AIModel) -> Iterable[Route]:
     for region, targets in entry.routes.items():
         for target in targets:
             kind = route_kind(target)

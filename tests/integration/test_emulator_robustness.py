@@ -12,7 +12,7 @@ import pytest
 
 from certification.emulator import scenario
 from certification.emulator.__main__ import main as emulator_main
-from certification.emulator.http import FullResponse, Request, StreamResponse
+from certification.emulator.http import FullResponse, HttpRequest, StreamResponse
 from certification.emulator.server import Emulator
 from tests.emulators import MICRO, SONNET, US_SONNET, say
 
@@ -180,7 +180,7 @@ def test_no_change_of_a_body_is_a_fault(
     for path in places(body):
         for new in (*JUNK, GONE) if path else JUNK:
             data = json.dumps(changed(body, path, new)).encode("utf-8", "surrogatepass")
-            reply = emulator.handle(Request("POST", target, AUTHORISED, data))
+            reply = emulator.handle(HttpRequest("POST", target, AUTHORISED, data))
             fine = isinstance(reply, StreamResponse) or (
                 isinstance(reply, FullResponse) and reply.status in (200, 400)
             )
@@ -196,7 +196,7 @@ def test_deep_nesting_is_no_fault(emulator: Emulator, depth: int) -> None:
         data = (wrap % ("[" * depth + "null" + "]" * depth)).encode()
         for verb in ("converse", "invoke"):
             reply = emulator.handle(
-                Request("POST", f"/model/{MICRO}/{verb}".encode(), AUTHORISED, data)
+                HttpRequest("POST", f"/model/{MICRO}/{verb}".encode(), AUTHORISED, data)
             )
             assert isinstance(reply, FullResponse)
             assert reply.status == 400
@@ -222,7 +222,7 @@ def test_deep_nesting_is_no_fault(emulator: Emulator, depth: int) -> None:
 )
 def test_odd_paths_are_no_fault(emulator: Emulator, target: str) -> None:
     for method in ("GET", "POST", "DELETE"):
-        reply = emulator.handle(Request(method, target.encode(), AUTHORISED, b"{}"))
+        reply = emulator.handle(HttpRequest(method, target.encode(), AUTHORISED, b"{}"))
         assert isinstance(reply, FullResponse)
         assert reply.status != 500
 
@@ -230,8 +230,8 @@ def test_odd_paths_are_no_fault(emulator: Emulator, target: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--port", "99999"), "'99999' is no port: it must be a whole number between 0 and 65535"),
-        (("--port", "abc"), "'abc' is no port"),
+        (("--port", "99999"), "'99999' is not a port: it must be a whole number between 0 and 65535"),
+        (("--port", "abc"), "'abc' is not a port"),
         (("--time-scale", "nan"), "'nan' must be a number of at least 0"),
         (("--fixed-latency-ms", "-1"), "'-1' must be a number of at least 0"),
         (("--host", "nowhere.invalid"), "Cannot listen at port 4599 of nowhere.invalid"),

@@ -888,7 +888,7 @@ def test_every_model_of_the_catalogue_passes_its_quick_suite_when_healthy(probe:
     assert failures == []
 
 
-def _anywhere(model: catalogue.Model) -> tuple[str, str] | None:
+def _anywhere(model: catalogue.CatalogueModel) -> tuple[str, str] | None:
     """A region and the id to call there."""
     for region, routes in model.routes.items():
         for route in routes:

@@ -517,11 +517,11 @@ def test_a_token_bucket_empties_and_fills_up_again_for_each_route() -> None:
     rules = director("[[rule]]\ntokens_per_minute = 600", now)
     here = Call("Converse", MICRO, "us-east-1", "ON_DEMAND", MICRO)
     elsewhere = Call("Converse", MICRO, "us-east-1", "INFERENCE_PROFILE", f"us.{MICRO}")
-    assert [rules.troubles(here, 1, 250).throttle for _ in range(3)] == ["", "", "tokens"]
-    assert rules.troubles(elsewhere, 1, 250).throttle == ""
+    assert [rules.faults(here, 1, 250).throttle for _ in range(3)] == ["", "", "tokens"]
+    assert rules.faults(elsewhere, 1, 250).throttle == ""
     now[0] += 20
-    assert rules.troubles(here, 1, 250).throttle == ""
-    assert rules.troubles(here, 1, 250).throttle == "tokens"
+    assert rules.faults(here, 1, 250).throttle == ""
+    assert rules.faults(here, 1, 250).throttle == "tokens"
 
 
 def test_a_token_bucket_reserves_max_tokens(probe: Probe) -> None:

@@ -772,9 +772,9 @@ def test_clients_do_not_grow_in_number_with_the_calls(wire, bedrock):
 
 def test_many_threads_may_make_the_first_call_at_once(wire, bedrock, monkeypatch):
     made = []
-    original = Bedrock._make
+    original = Bedrock.create_client
     monkeypatch.setattr(
-        Bedrock, "_make", lambda self, *key: made.append(key) or original(self, *key)
+        Bedrock, "create_client", lambda self, *key: made.append(key) or original(self, *key)
     )
     server = wire(http(200, ANSWER))
     client = bedrock(server.url, max_connections=32)
@@ -1025,9 +1025,9 @@ def test_renewed_credentials_are_read_without_a_restart(wire, bedrock, monkeypat
 
 def test_refused_credentials_do_not_make_clients_without_end(wire, bedrock, own_keys, monkeypatch):
     made = []
-    original = Bedrock._make
+    original = Bedrock.create_client
     monkeypatch.setattr(
-        Bedrock, "_make", lambda self, *key: made.append(key) or original(self, *key)
+        Bedrock, "create_client", lambda self, *key: made.append(key) or original(self, *key)
     )
     refused = http(403, {"message": "The security token included in the request is invalid."})
     client = bedrock(wire(refused).url, AWS)

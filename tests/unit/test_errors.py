@@ -140,7 +140,7 @@ def test_the_tree_has_a_class_for_every_category_but_quality_which_is_judged():
         reason.category for reason in Reason if reason.category is not ErrorCategory.QUALITY_ISSUE
     }
     assert {errors.class_of(reason) for reason in Reason if reason.category in reached} >= set(
-        errors._LEAVES
+        errors.LEAVES
     )
     with pytest.raises(KeyError):
         errors.class_of(Reason.GATE_FAILED)
