@@ -44,7 +44,7 @@ def serve(emulator: Emulator, host: str, port: int, announce: Callable[[str], No
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(
-                f"Port {port} on {host} is used by another program. Stop it, or choose another "
+                f"Port {port} on {host} is taken by another program. Stop it, or choose another "
                 "port with --port (0 takes any free one)."
             ) from error
         if error.errno in (errno.EACCES, errno.EADDRNOTAVAIL) or isinstance(error, socket.gaierror):

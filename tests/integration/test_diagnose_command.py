@@ -33,7 +33,7 @@ def test_it_answers_each_line_with_category_reason_retryable_and_fix(monkeypatch
     assert answer["category"] == "RATE_LIMIT"
     assert answer["reason"] == "throttled_tokens"
     assert answer["retryable"] is True
-    assert answer["fix"].startswith("The account uses more tokens a minute")
+    assert answer["fix"].startswith("The account uses more tokens per minute")
     assert {"command", "who"} <= set(answer)
 
 
@@ -67,8 +67,8 @@ def test_a_malformed_line_says_what_to_do_and_the_rest_goes_on(monkeypatch):
     first, second, third, fourth = (json.loads(line) for line in out.getvalue().splitlines())
     assert "Write one object a line" in first["error"]
     assert second["reason"] == "credentials_expired"
-    assert "no object" in third["error"]
-    assert "names no message, code, http_status or operation" in fourth["error"]
+    assert "not an object" in third["error"]
+    assert "has no message, code, http_status or operation" in fourth["error"]
 
 
 def test_a_bare_line_is_the_message_itself(monkeypatch):
