@@ -230,7 +230,10 @@ def test_odd_paths_are_no_fault(emulator: Emulator, target: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--port", "99999"), "'99999' is not a port: it must be a whole number between 0 and 65535"),
+        (
+            ("--port", "99999"),
+            "'99999' is not a port: it must be a whole number between 0 and 65535",
+        ),
         (("--port", "abc"), "'abc' is not a port"),
         (("--time-scale", "nan"), "'nan' must be a number of at least 0"),
         (("--fixed-latency-ms", "-1"), "'-1' must be a number of at least 0"),
