@@ -1,5 +1,5 @@
-"""Every measured claim in one table: `python -m bench`. Each also by its own command: `python -m
-bench.throughput` ...
+"""Measure every claim and print one table: `python -m bench`. Each claim also has its own command:
+`python -m bench.throughput` ...
 
     python -m bench [--repeat 3] [--json]
 
@@ -21,29 +21,31 @@ from bench.harness import Row
 EMULATOR_GOAL = 2000
 
 
-def emulator(given: Namespace) -> list[Row]:
-    """The emulator's own bench, which knows nothing of Django."""
+def emulator(options: Namespace) -> list[Row]:
+    """Measure the emulator with its own benchmark, which knows nothing of Django."""
     command = [sys.executable, "-m", "bench.emulator_throughput", "--json"]
-    command += ["--seconds", "0.5", "--distinct", "20", "--connections", "4"] if given.tiny else []
-    said = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
-    seen = json.loads(said)
+    if options.tiny:
+        command += ["--seconds", "0.5", "--distinct", "20", "--connections", "4"]
+    output = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    result = json.loads(output)
     return [
         Row(
             "emulator: Converse calls answered, one core, no latency",
-            seen["emulatorPerSecond"],
+            result["emulatorPerSecond"],
             "/s",
             EMULATOR_GOAL,
-            seen["floorPerSecond"],
-            f"floor: a bare asyncio server; {seen['cpuMsPerCall']:.2f} ms CPU a call; {seen['notOk']} not answered 200",
-            most=False,
+            result["baselinePerSecond"],
+            f"baseline: a bare asyncio server; {result['cpuMsPerCall']:.2f} ms CPU per call; "
+            f"{result['notOk']} not answered with 200",
+            goal_is_maximum=False,
         )
     ]
 
 
-def rows(given: Namespace) -> list[Row]:
-    """All of them, in the order of the design."""
-    found: list[Row] = []
-    for bench in (
+def rows(options: Namespace) -> list[Row]:
+    """Measure all claims, in the order of the design."""
+    result: list[Row] = []
+    for measure in (
         throughput.rows,
         enqueue.rows,
         latency.rows,
@@ -51,9 +53,9 @@ def rows(given: Namespace) -> list[Row]:
         emulator,
         api_reading.rows,
     ):
-        found += bench(given)
+        result += measure(options)
         harness.purge()
-    return found
+    return result
 
 
 if __name__ == "__main__":

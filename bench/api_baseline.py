@@ -1,8 +1,8 @@
-"""The floors of the reading bench: a Django view and a FastAPI endpoint that do one query and
-nothing else.
+"""The baselines of the reading benchmark: a Django view and a FastAPI endpoint that do one query
+and nothing else.
 
 Served by `gunicorn bench.api_baseline:django` and `uvicorn bench.api_baseline:fast`; DATABASE_URL
-names the database. No middleware, nobody asks who asks, nothing is checked. Both answer GET
+names the database. No middleware, no authentication, no checks. Both answer GET
 /?model=<api model id>.
 """
 
@@ -15,11 +15,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 QUERY = """
-SELECT certification.id, model.api_model_id AS "modelId", model.name AS "modelName", model.vendor, region.code AS region,
+SELECT certification.id, model.api_model_id AS "modelId", model.name AS "modelName",
+       model.vendor, region.code AS region,
        region.name AS "regionName", certification.status, certification.score, certification.rating,
-       certification.certified_at::text AS "certifiedAt", certification.expires_at::text AS "expiresAt",
-       certification.last_tested_at::text AS "lastTestedAt", certification.backend, run.id::text AS "runId",
-       run.ttft_ms AS "ttftMs", run.latency_p50_ms AS "avgLatencyMs", run.output_tps AS "tokensPerSecond"
+       certification.certified_at::text AS "certifiedAt",
+       certification.expires_at::text AS "expiresAt",
+       certification.last_tested_at::text AS "lastTestedAt", certification.backend,
+       run.id::text AS "runId", run.ttft_ms AS "ttftMs", run.latency_p50_ms AS "avgLatencyMs",
+       run.output_tps AS "tokensPerSecond"
 FROM certification_modelcertification AS certification
 JOIN certification_aimodel AS model ON model.id = certification.model_id
 JOIN certification_region AS region ON region.code = certification.region_id
@@ -30,8 +33,8 @@ ORDER BY region.code LIMIT 100
 URL = os.environ.get("DATABASE_URL", "")
 
 
-def _django() -> Callable[..., Any]:
-    """One view, with the pool that the product has."""
+def django_app() -> Callable[..., Any]:
+    """Return an application of one view, with the connection pool of the product."""
     import django.core.wsgi
     import environ
     from django.conf import settings
@@ -64,8 +67,8 @@ def _django() -> Callable[..., Any]:
     return django.core.wsgi.get_wsgi_application()
 
 
-def _fast() -> Any:
-    """One endpoint, with a pool of asynchronous connections."""
+def fastapi_app() -> Any:
+    """Return an application of one endpoint, with a pool of asynchronous connections."""
     from fastapi import FastAPI, Response
     from psycopg.rows import dict_row
     from psycopg_pool import AsyncConnectionPool
@@ -95,7 +98,7 @@ def _fast() -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    """`django` and `fast`, each made in the processes that serve it."""
+    """Return `django` or `fast`, created in the process that serves it."""
     if name in ("django", "fast"):
-        return {"django": _django, "fast": _fast}[name]()
+        return {"django": django_app, "fast": fastapi_app}[name]()
     raise AttributeError(name)

@@ -1,17 +1,17 @@
-"""How fast the API is read with a million runs stored: certifications, the matrix, badges; cold,
-kept, and already known.
+"""Measure how fast the API is read with a million runs stored: certifications, the matrix, badges;
+uncached, cached, and not modified.
 
     python -m bench.api_reading [--repeat 3] [--json] [--runs 1000000]
 
-The product's own web command with two processes, no limit of reads, and its logs written as in
-production. Cold: nothing is kept between requests (API_CACHE_SECONDS=0). Known: the caller sends
-the ETag and gets 304. Beside them a bare Django view and a bare FastAPI endpoint that do one query
-for the same rows, two processes each, without asking who asks. The load comes from a process of its
-own with keep-alive connections, on the same machine; every request has a token, which is checked
-each time.
+The web command of the product with two processes, no limit of reads, and its logs written as in
+production. Uncached: nothing is cached between requests (API_CACHE_SECONDS=0). Not modified: the
+client sends the ETag and gets 304. The baselines are a bare Django view and a bare FastAPI endpoint
+that do one query for the same rows, two processes each, without authentication. The load comes from
+a process of its own with keep-alive connections, on the same machine; every request has a token,
+which is checked each time.
 
-Takes some two minutes, the runs included. With MYIA_ROOT naming a folder they stay there for the
-next time.
+Takes about two minutes, storing the runs included. With MYIA_ROOT naming a folder they stay there
+for the next time.
 """
 
 from __future__ import annotations
@@ -42,63 +42,65 @@ RUNS, TINY_RUNS = 1_000_000, 5_000
 PER_SECOND, P99_MS = 500, 50
 CONNECTIONS = 8
 START_S = 60
-MODELS = 40  # asked for in turn
+MODELS = 40  # requested in turn
 Request = tuple[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the load generator told; `odd` are answers other than expected."""
+class Measurement:
+    """What the load generator measured; `unexpected` counts answers with another status than
+    expected and broken connections.
+    """
 
     per_second: float
     p50: float
     p99: float
-    odd: int
+    unexpected: int
 
     @property
     def note(self) -> str:
-        return f"p50 {self.p50:.1f} ms, p99 {self.p99:.1f} ms, {self.odd} odd answers"
+        return f"p50 {self.p50:.1f} ms, p99 {self.p99:.1f} ms, {self.unexpected} unexpected answers"
 
 
-def rows(given: Namespace) -> list[Row]:
-    """Answers a second, with the bare Django view as the floor, and the two promised p99."""
-    runs = TINY_RUNS if given.tiny else getattr(given, "runs", RUNS)
-    took = dataset.fill(runs)
-    print(
-        f"{runs} runs stored in {took:.0f} s" if took else f"{runs} runs are there already",
-        file=sys.stderr,
-    )
-    asked = questions()
-    bare = {name: _bare(given, program, port) for name, program, port in bare_servers()}
-    floor = bare["Django"].per_second
-    beside = f"bare FastAPI {bare['FastAPI'].per_second:.0f}/s (p99 {bare['FastAPI'].p99:.1f} ms)"
-    seen = measure(given, asked)
-    found = [
-        Row(
-            f"{what}, {how}",
-            one.per_second,
-            "/s",
-            PER_SECOND if _promised(what, how) else None,
-            floor,
-            f"{one.note}; floor: a bare Django view (p99 {bare['Django'].p99:.1f} ms); {beside}",
-            most=False,
+def rows(options: Namespace) -> list[Row]:
+    """Return answers per second, the bare Django view as the baseline, and the promised p99."""
+    runs = TINY_RUNS if options.tiny else getattr(options, "runs", RUNS)
+    seconds = dataset.fill(runs)
+    message = f"{runs} runs stored in {seconds:.0f} s" if seconds else f"{runs} runs already stored"
+    print(message, file=sys.stderr)
+    paths = request_paths()
+    models = [
+        path.partition("modelId=")[2].partition("&")[0]
+        for path in paths["certifications of a model"]
+    ]
+    bare = {}
+    for name, program, port in baseline_servers():
+        with serve(program, port):
+            bare[name] = load(options, port, [(f"/?model={model}", {}) for model in models])
+    django, fastapi = bare["Django"], bare["FastAPI"]
+    result, p99 = [], []
+    for (what, how), measured in measure(options, paths).items():
+        is_promised = what != "matrix" and how == "cached"
+        result.append(
+            Row(
+                f"{what}, {how}",
+                measured.per_second,
+                "/s",
+                PER_SECOND if is_promised else None,
+                django.per_second,
+                f"{measured.note}; baseline: a bare Django view (p99 {django.p99:.1f} ms); "
+                f"bare FastAPI {fastapi.per_second:.0f}/s (p99 {fastapi.p99:.1f} ms)",
+                goal_is_maximum=False,
+            )
         )
-        for (what, how), one in seen.items()
-    ]
-    late = [
-        Row(f"{what}, {how}: 99 of 100 within", one.p99, "ms", P99_MS, bare["Django"].p99, one.note)
-        for (what, how), one in seen.items()
-        if _promised(what, how)
-    ]
-    return found + late
+        if is_promised:
+            name = f"{what}, {how}: 99 of 100 within"
+            p99.append(Row(name, measured.p99, "ms", P99_MS, django.p99, measured.note))
+    return result + p99
 
 
-def _promised(what: str, how: str) -> bool:
-    return what != "matrix" and how == "kept"
-
-
-def questions() -> dict[str, list[str]]:
-    """Paths by what they ask for."""
+def request_paths() -> dict[str, list[str]]:
+    """Return the paths to request, by what they return."""
     certified = ModelCertification.objects.order_by().values("model").distinct()
     ids = list(
         AIModel.objects.filter(pk__in=certified).values_list("api_model_id", flat=True)[:MODELS]
@@ -114,43 +116,36 @@ def questions() -> dict[str, list[str]]:
     }
 
 
-def measure(given: Namespace, asked: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], Seen]:
-    """The product, by what is asked and how."""
+def measure(
+    options: Namespace, paths: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, str], Measurement]:
+    """Measure the product, by what is requested and how."""
     user = User.objects.filter(email="reader@bench.example").first()
     user = user or User.objects.create_user("reader@bench.example", None, role="viewer")
     headers = {"Authorization": f"Bearer {tokens.issue(user)}"}
-    found: dict[tuple[str, str], Seen] = {}
-    with served(*web(API_CACHE_SECONDS="0", BADGE_CACHE_SECONDS="0")) as port:
-        for what, paths in asked.items():
-            found[what, "cold"] = load(given, port, [(path, headers) for path in paths])
-    with served(*web()) as port:
-        for what, paths in asked.items():
-            known = [
-                (path, {**headers, "If-None-Match": _etag(port, path, headers)}) for path in paths
-            ]
-            found[what, "kept"] = load(given, port, [(path, headers) for path in paths])
-            found[what, "known (304)"] = load(given, port, known, expected="304")
-    return found
+    result: dict[tuple[str, str], Measurement] = {}
+    with serve(*web(API_CACHE_SECONDS="0", BADGE_CACHE_SECONDS="0")) as port:
+        for what, group in paths.items():
+            result[what, "uncached"] = load(options, port, [(path, headers) for path in group])
+    with serve(*web()) as port:
+        for what, group in paths.items():
+            etags = {path: str(fetch(port, path, headers)["ETag"]) for path in group}
+            known = [(path, {**headers, "If-None-Match": etags[path]}) for path in group]
+            result[what, "cached"] = load(options, port, [(path, headers) for path in group])
+            result[what, "not modified (304)"] = load(options, port, known, expected="304")
+    return result
 
 
-def load(given: Namespace, port: int, requests: Sequence[Request], expected: str = "200") -> Seen:
-    """The median of the repetitions."""
-    seconds, warm_up = ("0.3", "0.1") if given.tiny else ("3", "1")
-    command = [
-        sys.executable,
-        "-m",
-        "bench.load",
-        "--port",
-        str(port),
-        "--seconds",
-        seconds,
-        "--warm-up",
-        warm_up,
-    ]
-    command += ["--connections", str(CONNECTIONS)]
-    seen = []
-    for _ in range(given.repeat):
-        done = subprocess.run(
+def load(
+    options: Namespace, port: int, requests: Sequence[Request], expected: str = "200"
+) -> Measurement:
+    """Return the median of the repetitions."""
+    seconds, warm_up = ("0.3", "0.1") if options.tiny else ("3", "1")
+    command = [sys.executable, "-m", "bench.load", "--port", str(port), "--seconds", seconds]
+    command += ["--warm-up", warm_up, "--connections", str(CONNECTIONS)]
+    samples = []
+    for _ in range(options.repeat):
+        process = subprocess.run(
             command,
             cwd=PROJECT,
             input=json.dumps(requests),
@@ -158,28 +153,17 @@ def load(given: Namespace, port: int, requests: Sequence[Request], expected: str
             text=True,
             check=False,
         )
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        told = json.loads(done.stdout)
-        odd = (
-            sum(count for status, count in told["statuses"].items() if status != expected)
-            + told["broken"]
-        )
-        seen.append(Seen(told["perSecond"], told["p50"], told["p99"], odd))
-    return Seen(
-        *(
-            median(values)
-            for values in zip(*((s.per_second, s.p50, s.p99, s.odd) for s in seen), strict=True)
-        )
-    )
+        if process.returncode:
+            raise SystemExit(process.stderr)
+        output = json.loads(process.stdout)
+        others = sum(n for status, n in output["statuses"].items() if status != expected)
+        unexpected = others + output["broken"]
+        samples.append((output["perSecond"], output["p50"], output["p99"], unexpected))
+    return Measurement(*(median(values) for values in zip(*samples, strict=True)))
 
 
-def _etag(port: int, path: str, headers: Mapping[str, str]) -> str:
-    return str(_get(port, path, headers)["ETag"])
-
-
-def _get(port: int, path: str, headers: Mapping[str, str]) -> Message:
-    """The headers of an answer."""
+def fetch(port: int, path: str, headers: Mapping[str, str]) -> Message:
+    """Return the headers of the response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path, headers=dict(headers))
@@ -189,6 +173,7 @@ def _get(port: int, path: str, headers: Mapping[str, str]) -> Message:
 
 
 def free_port() -> int:
+    """Return a port that no program uses."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port: int = server.getsockname()[1]
@@ -196,15 +181,15 @@ def free_port() -> int:
 
 
 def web(**env: str) -> tuple[Program, int]:
-    """The stack's web program on a port of its own."""
+    """Return the web program of the stack on a port of its own."""
     port, [program] = free_port(), [program for program in programs() if program.name == "web"]
     argv = [f"127.0.0.1:{port}" if word.startswith("127.0.0.1:") else word for word in program.argv]
     limits = {"API_READS_PER_MINUTE": "0", "LOG_LEVEL": "INFO", **env}
     return Program("bench-web", tuple(argv), stage=2, env=limits, drain_seconds=20), port
 
 
-def bare_servers() -> Iterator[tuple[str, Program, int]]:
-    """The floors, with as many processes."""
+def baseline_servers() -> Iterator[tuple[str, Program, int]]:
+    """Yield the baselines, with as many processes: name, program, port."""
     env = {"DATABASE_URL": embedded.urls(ROOT).database_url}
     port = free_port()
     argv = run_module(
@@ -220,24 +205,17 @@ def bare_servers() -> Iterator[tuple[str, Program, int]]:
     yield "FastAPI", Program("bench-fastapi", argv, env=env), port
 
 
-def _bare(given: Namespace, program: Program, port: int) -> Seen:
-    ids = [
-        path.partition("modelId=")[2].partition("&")[0]
-        for path in questions()["certifications of a model"]
-    ]
-    with served(program, port):
-        return load(given, port, [(f"/?model={model}", {}) for model in ids])
-
-
 @contextlib.contextmanager
-def served(program: Program, port: int) -> Iterator[int]:
-    """The program while it answers on the port. NotReady when it does not within START_S."""
+def serve(program: Program, port: int) -> Iterator[int]:
+    """Run the program for the block, which starts once it answers on the port. Raises NotReady when
+    it does not within START_S.
+    """
     answered = 0
 
     def has_answered() -> bool:
         nonlocal answered
         with contextlib.suppress(OSError, http.client.HTTPException):
-            _get(port, "/", {})
+            fetch(port, "/", {})
             answered += 1
         # each process answers its first request late, and may not be there yet
         return answered >= 8

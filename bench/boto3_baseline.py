@@ -1,10 +1,10 @@
-"""The floor of the throughput bench: N threads that do nothing but call `converse` on one boto3
+"""The baseline of the throughput benchmark: N threads that only call `converse` on one boto3
 client.
 
     python -m bench.boto3_baseline --url http://127.0.0.1:4599 --threads 64 --calls 3000
 
-Prints JSON: wall seconds, CPU seconds of this process, calls made. A process of its own, so that it
-pays for itself only.
+Prints JSON: wall seconds, CPU seconds of this process, calls made. It is a process of its own, so
+that its CPU time is its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MODEL = "amazon.nova-micro-v1:0"
 
 
 def run(url: str, threads: int, calls: int) -> dict[str, float]:
-    """`calls` Converse calls by so many threads."""
+    """Make `calls` Converse calls with that many threads."""
     client = boto3.Session().client(
         "bedrock-runtime",
         region_name="us-east-1",
@@ -46,28 +46,29 @@ def run(url: str, threads: int, calls: int) -> dict[str, float]:
     def work() -> None:
         made = 0
         while (i := next(numbers)) < calls:
-            _call(
+            call(
                 client,
                 f"{'The ferry leaves at nine. ' * 12}{Ref(1000 + i, cases[i % len(cases)], 0)}",
             )
             made += 1
         done.append(made)
 
-    _call(client, "Are you there?")  # the first call of a client reads its model from disk
-    crew = [threading.Thread(target=work) for _ in range(threads)]
-    before, started = _cpu(), time.perf_counter()
-    for thread in crew:
+    call(client, "Are you there?")  # the first call of a client reads its model from disk
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    before, started = cpu_seconds(), time.perf_counter()
+    for thread in workers:
         thread.start()
-    for thread in crew:
+    for thread in workers:
         thread.join()
     return {
         "seconds": time.perf_counter() - started,
-        "cpuSeconds": _cpu() - before,
+        "cpuSeconds": cpu_seconds() - before,
         "calls": sum(done),
     }
 
 
-def _call(client: object, text: str) -> None:
+def call(client: object, text: str) -> None:
+    """Call Converse with a text."""
     client.converse(  # type: ignore[attr-defined]
         modelId=MODEL,
         messages=[{"role": "user", "content": [{"text": text}]}],
@@ -75,7 +76,8 @@ def _call(client: object, text: str) -> None:
     )
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
@@ -87,8 +89,8 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--threads", type=int, default=64)
     parser.add_argument("--calls", type=int, default=3000)
-    given = parser.parse_args()
-    print(json.dumps(run(given.url, given.threads, given.calls)))
+    options = parser.parse_args()
+    print(json.dumps(run(options.url, options.threads, options.calls)))
 
 
 if __name__ == "__main__":

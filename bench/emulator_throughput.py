@@ -1,11 +1,12 @@
-"""How many Converse calls a second the emulator answers, beside a bare asyncio server that only
-sends fixed bytes.
+"""Measure how many Converse calls per second the emulator answers, compared with a bare asyncio
+server that only sends fixed bytes.
 
-    .venv/bin/python bench/emulator_throughput.py [--connections 64] [--seconds 5] [--distinct 500]
+    python -m bench.emulator_throughput [--connections 64] [--seconds 5] [--distinct 500]
 
 Both servers run in a process of their own, one after the other; the same client drives both over
-raw sockets with requests built beforehand (keep-alive, one at a time per connection). The floor is
-the price of asyncio, sockets and this client on this machine; the ratio is the emulator's own work.
+raw sockets with requests built beforehand (keep-alive, one at a time per connection). The
+baseline is the cost of asyncio, sockets and this client on this machine; the ratio is the
+emulator's own work.
 Prints JSON with --json.
 """
 
@@ -16,13 +17,10 @@ import asyncio
 import json
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from certification.stack import processes
 from certification.suite.case import Ref
@@ -36,22 +34,27 @@ SIGNATURE = (
 
 
 def requests(distinct: int) -> list[bytes]:
-    """Converse requests with the suite's own references, each with a seed of its own, as a job of
-    many runs sends them.
+    """Return Converse requests with the suite's own references, each with a seed of its own, as a
+    job of many runs sends them.
     """
     cases = [case.id for case in GATES if not case.whole_run and case.id not in ("G10", "G11")]
-    return [_request(Ref(1000 + i, cases[i % len(cases)], 0)) for i in range(distinct)]
+    return [request(Ref(1000 + i, cases[i % len(cases)], 0)) for i in range(distinct)]
 
 
-def _request(ref: Ref) -> bytes:
-    text = f"Read this text and then answer the question in one short sentence. {'The ferry leaves at nine. ' * 12}{ref}"
+def request(ref: Ref) -> bytes:
+    """Return a Converse request as boto3 sends it."""
+    text = (
+        "Read this text and then answer the question in one short sentence. "
+        f"{'The ferry leaves at nine. ' * 12}{ref}"
+    )
     message = {"role": "user", "content": [{"text": text}]}
     body = json.dumps({"messages": [message], "inferenceConfig": {"maxTokens": 300}}).encode()
     lines = [
         f"POST /model/{MODEL}/converse HTTP/1.1",
         "Host: 127.0.0.1",
         "Content-Type: application/json",
-        "User-Agent: Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux lang/python#3.11 md/pyimpl#CPython",
+        "User-Agent: Boto3/1.44.5 md/Botocore#1.44.5 ua/2.1 os/linux lang/python#3.11 "
+        "md/pyimpl#CPython",
         "X-Amz-Date: 20260101T000000Z",
         f"Authorization: {SIGNATURE}",
         "amz-sdk-invocation-id: 00000000-0000-0000-0000-000000000000",
@@ -96,10 +99,10 @@ class Client(asyncio.Protocol):
         self._send()
 
 
-async def _drive(
+async def drive(
     port: int, connections: int, seconds: float, messages: Sequence[bytes]
 ) -> tuple[float, int]:
-    """Answers per second and how many were not 200."""
+    """Return answers per second and how many were not 200."""
     loop = asyncio.get_running_loop()
     pairs = await asyncio.gather(
         *(
@@ -120,9 +123,12 @@ async def _drive(
 
 
 class Fixed(asyncio.Protocol):
-    """The floor: reads until a request's body is in, sends the same bytes."""
+    """The baseline: reads until a request's body is in, sends the same bytes."""
 
-    BODY = b'{"output":{"message":{"role":"assistant","content":[{"text":"OK"}]}},"stopReason":"end_turn"}'
+    BODY = (
+        b'{"output":{"message":{"role":"assistant","content":[{"text":"OK"}]}},'
+        b'"stopReason":"end_turn"}'
+    )
     ANSWER = (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
         % (len(BODY), BODY)
@@ -144,7 +150,9 @@ class Fixed(asyncio.Protocol):
             self._transport.write(self.ANSWER)  # type: ignore[attr-defined]
 
 
-def _serve_fixed(pipe: Connection) -> None:
+def serve_fixed(pipe: Connection) -> None:
+    """Serve fixed answers and send the port through the pipe."""
+
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(Fixed, "127.0.0.1", 0)
         pipe.send(server.sockets[0].getsockname()[1])
@@ -153,23 +161,23 @@ def _serve_fixed(pipe: Connection) -> None:
     asyncio.run(run())
 
 
-def _pin(pid: int, core: int) -> None:
-    """Keeps a process on one core, so that client and server do not share one."""
+def pin(pid: int, core: int) -> None:
+    """Bind a process to one core, so that client and server do not share one."""
     if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(pid, {core})
 
 
-def floor(connections: int, seconds: float, messages: Sequence[bytes]) -> float:
-    """Answers per second of the bare server."""
+def baseline(connections: int, seconds: float, messages: Sequence[bytes]) -> float:
+    """Return answers per second of the bare server."""
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     server = multiprocessing.get_context("spawn").Process(
-        target=_serve_fixed, args=(theirs,), daemon=True
+        target=serve_fixed, args=(theirs,), daemon=True
     )
     server.start()
     port = ours.recv()
-    _pin(server.pid or 0, 1)
+    pin(server.pid or 0, 1)
     try:
-        return asyncio.run(_drive(port, connections, seconds, messages))[0]
+        return asyncio.run(drive(port, connections, seconds, messages))[0]
     finally:
         server.terminate()
         server.join()
@@ -178,19 +186,19 @@ def floor(connections: int, seconds: float, messages: Sequence[bytes]) -> float:
 def emulator(
     connections: int, seconds: float, messages: Sequence[bytes]
 ) -> tuple[float, int, float]:
-    """Answers per second, how many were not 200, and the server's CPU milliseconds per answer."""
+    """Return answers per second, how many were not 200, and the server's CPU ms per answer."""
     with processes.emulator() as (url, server):
-        _pin(server.pid, 1)
-        before = _cpu(server.pid)
+        pin(server.pid, 1)
+        before = cpu_seconds(server.pid)
         rate, errors = asyncio.run(
-            _drive(int(url.rsplit(":", 1)[1]), connections, seconds, messages)
+            drive(int(url.rsplit(":", 1)[1]), connections, seconds, messages)
         )
-        used_ms = (_cpu(server.pid) - before) * 1000
+        used_ms = (cpu_seconds(server.pid) - before) * 1000
         return rate, errors, used_ms / max(1.0, rate * (seconds + 0.5))
 
 
-def _cpu(pid: int) -> float:
-    """CPU seconds that a process has used; 0 where the system does not tell."""
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds a process has used; 0 where /proc does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -206,29 +214,31 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--distinct", type=int, default=500, help="how many different requests")
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    _pin(0, 0)
-    messages = requests(given.distinct)
-    bare = floor(given.connections, given.seconds, messages)
-    rate, errors, cpu = emulator(given.connections, given.seconds, messages)
+    options = parser.parse_args()
+    pin(0, 0)
+    messages = requests(options.distinct)
+    bare = baseline(options.connections, options.seconds, messages)
+    rate, errors, cpu = emulator(options.connections, options.seconds, messages)
     result = {
-        "connections": given.connections,
+        "connections": options.connections,
         "requestBytes": len(messages[0]),
-        "floorPerSecond": round(bare),
+        "baselinePerSecond": round(bare),
         "emulatorPerSecond": round(rate),
         "ratio": round(rate / bare, 3),
         "notOk": errors,
         "cpuMsPerCall": round(cpu, 3),
     }
-    if given.json:
+    if options.json:
         print(json.dumps(result))
         return
     print(
-        f"{given.connections} connections, {given.distinct} different requests of {len(messages[0])} bytes"
+        f"{options.connections} connections, {options.distinct} different requests of "
+        f"{len(messages[0])} bytes"
     )
     print(f"bare asyncio server   {bare:8.0f} requests/s")
     print(
-        f"emulator (Converse)   {rate:8.0f} requests/s   {rate / bare:.2f} of the floor, {cpu:.3f} ms CPU a call"
+        f"emulator (Converse)   {rate:8.0f} requests/s   {rate / bare:.2f} of the baseline, "
+        f"{cpu:.3f} ms CPU per call"
     )
     print(f"answers other than 200: {errors}")
 

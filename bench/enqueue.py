@@ -1,12 +1,12 @@
-"""How long until every run of a sweep over 130 models x 31 regions is on the queue, and how long
-its request waits.
+"""Measure how long until every run of a sweep over 130 models x 31 regions is on the queue, and how
+long its request waits.
 
     python -m bench.enqueue [--repeat 3] [--json]
 
-Floor: Celery publishing as many trivial messages in a loop. Ours: `dispatch.certify` (checks,
-estimate, job and run rows, one message) and then the worker that publishes the runs' messages; the
-sweep is cancelled once all of them are out. Once with the queue's bulk worker idle elsewhere, once
-with it at work on the first runs.
+Baseline: Celery publishing as many trivial messages in a loop. Product: `dispatch.certify` (checks,
+estimate, job and run rows, one message) and then the worker that publishes the messages of the
+runs; the sweep is cancelled once all of them are sent. Measured once without a bulk worker and once
+with one that takes the first runs meanwhile.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ class Sweep:
     queued: float
 
 
-def floor(messages: int) -> float:
-    """Seconds for so many messages without content, over one connection."""
+def measure_baseline(messages: int) -> float:
+    """Return the seconds for that many messages without content, over one connection."""
     started = time.perf_counter()
     with current_app.producer_or_acquire() as producer:
         for i in range(messages):
             current_app.send_task(
                 "bench.nothing", [i], queue="bench.boto3_baseline", producer=producer, retry=False
             )
-    taken = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     harness.purge()
-    return taken
+    return seconds
 
 
 def sweep(models: int, regions: int) -> Sweep:
-    """One sweep, cancelled when its last message is out."""
+    """Measure one sweep, and cancel it when its last message is sent."""
     pairs = [
         (model, region)
         for model in AIModel.objects.active()[:models]
@@ -65,18 +65,19 @@ def sweep(models: int, regions: int) -> Sweep:
         time.sleep(0.02)
     queued = time.perf_counter() - started
     job.cancel()
-    _until_idle()
+    wait_until_idle()
     return Sweep(answered, queued)
 
 
-def _until_idle() -> None:
+def wait_until_idle() -> None:
+    """Wait until no job is open and the queue is empty."""
     while CertificationJob.objects.open().exists() or queue.queued_messages(Priority.INTERACTIVE):
         time.sleep(0.1)
     time.sleep(1)
 
 
 def measure(models: int, regions: int, queues: Sequence[str], repeat: int) -> list[Sweep]:
-    """Sweeps with one worker per entry of `queues`, after a small one that warms up."""
+    """Measure sweeps with one worker per entry of `queues`, after a small one that warms up."""
     with (
         harness.emulators(len(queues), LATENCY_MS) as urls,
         harness.workers(urls, 16 * len(queues), 64, queues),
@@ -85,16 +86,16 @@ def measure(models: int, regions: int, queues: Sequence[str], repeat: int) -> li
         return [sweep(models, regions) for _ in range(repeat)]
 
 
-def rows(given: Namespace) -> list[Row]:
-    """The report's rows. With `tiny`, 60 pairs."""
-    models, regions = (6, 10) if given.tiny else (MODELS, REGIONS)
+def rows(options: Namespace) -> list[Row]:
+    """Return the rows of the report. With `tiny`, 60 pairs."""
+    models, regions = (6, 10) if options.tiny else (MODELS, REGIONS)
     count = models * regions
-    bare = statistics.median(floor(count) for _ in range(given.repeat))
+    baseline = statistics.median(measure_baseline(count) for _ in range(options.repeat))
     clicks, bulk = f"{QUEUE},maintenance", f"{QUEUE}.bulk"
-    alone = measure(models, regions, [clicks], given.repeat)
+    alone = measure(models, regions, [clicks], options.repeat)
     harness.purge()
-    both = measure(models, regions, [clicks, bulk], given.repeat)
-    note = f"medians of {given.repeat}; floor: Celery publishing {count} trivial messages"
+    both = measure(models, regions, [clicks, bulk], options.repeat)
+    note = f"medians of {options.repeat}; baseline: Celery publishing {count} trivial messages"
     return [
         Row(
             f"sweep of {count} pairs: the request waits",
@@ -107,7 +108,7 @@ def rows(given: Namespace) -> list[Row]:
             statistics.median(s.queued for s in alone),
             "s",
             3.0,
-            bare,
+            baseline,
             note,
         ),
         Row(
@@ -115,7 +116,7 @@ def rows(given: Namespace) -> list[Row]:
             statistics.median(s.queued for s in both),
             "s",
             3.0,
-            bare,
+            baseline,
             note,
         ),
     ]

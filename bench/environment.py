@@ -1,9 +1,9 @@
-"""Where the benches stand: importing this starts servers with the catalogue in an empty folder and
-sets Django up.
+"""The environment of the benchmarks: importing this starts servers with the catalogue in an empty
+folder and sets Django up.
 
 Import it before anything that reads Django's settings. The servers end with the process, and the
-folder is removed; MYIA_ROOT names another folder, which stays. Nothing else of the environment has
-a say in what is measured.
+folder is removed; MYIA_ROOT names another folder, which stays. Nothing else of the environment
+influences what is measured.
 """
 
 from __future__ import annotations
@@ -34,44 +34,41 @@ QUEUE = "bench"
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-def _environment() -> None:
-    for name in list(os.environ):
-        if name.startswith(FOREIGN):
-            del os.environ[name]
-    os.environ |= {
-        "MYIA_ROOT": str(ROOT),
-        "BEDROCK_BACKEND": "emulator",
-        "CERTIFICATION_QUEUE_NAME": QUEUE,
-        "LOG_FORMAT": "json",
-        "LOG_LEVEL": "WARNING",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "DJANGO_SETTINGS_MODULE": "myia.settings",
-    }
-
-
-def _leave() -> None:
+def leave() -> None:
+    """End the servers and remove the folder if it is ours."""
     connections.close_all()
     embedded.stop(ROOT)
-    if _own:
+    if IS_TEMPORARY:
         shutil.rmtree(ROOT, ignore_errors=True)
 
 
-_own = "MYIA_ROOT" not in os.environ
-ROOT = Path(tempfile.mkdtemp(prefix="myia-bench-") if _own else os.environ["MYIA_ROOT"])
+IS_TEMPORARY = "MYIA_ROOT" not in os.environ
+ROOT = Path(tempfile.mkdtemp(prefix="myia-bench-") if IS_TEMPORARY else os.environ["MYIA_ROOT"])
 ROOT.mkdir(parents=True, exist_ok=True)
-# Set in folders that began as a bench's: only there may what is stored be replaced.
+# Exists in folders that a benchmark created: only there may what is stored be replaced.
 MARK = ROOT / ".myia" / "bench"
-_fresh = not (ROOT / ".myia" / "postgres").exists()
-_environment()
+is_new = not (ROOT / ".myia" / "postgres").exists()
+for name in list(os.environ):
+    if name.startswith(FOREIGN):
+        del os.environ[name]
+os.environ |= {
+    "MYIA_ROOT": str(ROOT),
+    "BEDROCK_BACKEND": "emulator",
+    "CERTIFICATION_QUEUE_NAME": QUEUE,
+    "LOG_FORMAT": "json",
+    "LOG_LEVEL": "WARNING",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "DJANGO_SETTINGS_MODULE": "myia.settings",
+}
 try:
     embedded.ensure(ROOT)
 except embedded.EmbeddedError as error:
     sys.exit(str(error))
-if _fresh:
+if is_new:
     MARK.touch()
-atexit.register(_leave)
+atexit.register(leave)
 # so that what was started ends, too
 signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
 django.setup()

@@ -1,5 +1,5 @@
-"""What the benches share: emulators of one latency, real workers, a job to measure, CPU by part,
-and the report.
+"""What the benchmarks share: emulators with one latency, real workers, a job to measure, CPU by
+part, and the report.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from certification.stack.processes import NotReady, Processes
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report. `goal` None: told, not promised. `note` says what the figure stands
+    """One line of the report. Without a goal the figure is reported and not promised. `baseline` is
+    the same figure of the simplest program that does the work; `note` says what the figure rests
     on.
     """
 
@@ -46,71 +47,75 @@ class Row:
     measured: float
     unit: str
     goal: float | None = None
-    floor: float | None = None
+    baseline: float | None = None
     note: str = ""
-    most: bool = True  # the goal is the most it may be; else the least
+    goal_is_maximum: bool = True
 
     @property
     def holds(self) -> bool | None:
         if self.goal is None:
             return None
-        return self.measured <= self.goal if self.most else self.measured >= self.goal
+        if self.goal_is_maximum:
+            return self.measured <= self.goal
+        return self.measured >= self.goal
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """The rows as a table for the terminal."""
-    drawn = Table(
-        "what", "measured", "goal", "floor", "", "stands on", title="Measured", title_justify="left"
-    )
+    """Return the rows as a table for the terminal."""
+    headings = ("what", "measured", "goal", "baseline", "", "details")
+    result = Table(*headings, title="Measured", title_justify="left")
     for row in rows:
-        sign = "<=" if row.most else ">="
-        drawn.add_row(
+        sign = "<=" if row.goal_is_maximum else ">="
+        result.add_row(
             row.what,
             f"{row.measured:.4g} {row.unit}",
             "" if row.goal is None else f"{sign} {row.goal:.4g}",
-            "" if row.floor is None else f"{row.floor:.4g}",
+            "" if row.baseline is None else f"{row.baseline:.4g}",
             {True: "holds", False: "MISSED", None: ""}[row.holds],
             row.note,
         )
-    return drawn
+    return result
 
 
 def parser(doc: str | None, *, repeat: int = 3) -> ArgumentParser:
-    """The options that every bench has."""
-    made = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
-    made.add_argument("--json", action="store_true", help="print one JSON document")
-    made.add_argument(
+    """Return a parser with the options of every benchmark."""
+    result = ArgumentParser(description=doc, formatter_class=RawDescriptionHelpFormatter)
+    result.add_argument("--json", action="store_true", help="print one JSON document")
+    result.add_argument(
         "--repeat", type=int, default=repeat, help="measurements to take the median of"
     )
-    made.add_argument(
+    result.add_argument(
         "--tiny",
         action="store_true",
-        help="as small as it gets: shows that it works, measures nothing",
+        help="as small as possible: shows that it works, measures nothing",
     )
-    return made
+    return result
 
 
-def run(measure: Callable[[Namespace], list[Row]], given: Namespace) -> None:
-    """Measure and print."""
+def run(measure: Callable[[Namespace], list[Row]], options: Namespace) -> None:
+    """Measure and print. SystemExit when something could not be started."""
     try:
         prepare()
-        here, rows = machine(), measure(given)
+        description, rows = machine(), measure(options)
     except NotReady as error:
         raise SystemExit(str(error)) from error
-    if given.json:
+    if options.json:
         print(
             json.dumps(
-                {"machine": here, "rows": [asdict(row) | {"holds": row.holds} for row in rows]}
+                {
+                    "machine": description,
+                    "rows": [asdict(row) | {"holds": row.holds} for row in rows],
+                }
             )
         )
     else:
         console = Console(width=None if sys.stdout.isatty() else 160)
         console.print(table(rows))
-        console.print(here)
+        console.print(description)
 
 
 def prepare() -> None:
-    """Tables, the catalogue, and nothing left of an earlier measurement."""
+    """Create the tables, load the catalogue, remove what an earlier measurement left."""
     temporary.database()
     for job in CertificationJob.objects.open():
         job.cancel("Left over from an earlier measurement.")
@@ -118,14 +123,14 @@ def prepare() -> None:
 
 
 def purge() -> None:
-    """No message of one measurement may reach the workers of the next."""
+    """Delete all messages: none of one measurement may reach the workers of the next."""
     redis.Redis.from_url(embedded.urls(ROOT).redis_url).flushdb()
 
 
 @contextlib.contextmanager
 def emulators(count: int, latency_ms: float | None) -> Iterator[list[str]]:
-    """URLs of so many emulators, each a process of its own, whose calls take exactly `latency_ms`,
-    or as recorded.
+    """Run emulators, each in a process of its own, whose calls take exactly `latency_ms` (None: as
+    recorded); yield their URLs.
     """
     with Processes(files().logs) as processes:
         started = [
@@ -143,7 +148,8 @@ def emulators(count: int, latency_ms: float | None) -> Iterator[list[str]]:
 def workers(
     urls: Sequence[str], runs_at_once: int, calls_in_flight: int, queues: Sequence[str] = ()
 ) -> Iterator[list[int]]:
-    """Worker processes that share these limits evenly, one for each emulator in `urls`. Their pids.
+    """Run worker processes that share these limits evenly, one for each emulator in `urls`; yield
+    their pids.
 
     They take every queue, or worker i takes the queues named in `queues[i]`.
     """
@@ -172,15 +178,14 @@ def workers(
 
 
 def share(total: int, among: int, position: int) -> int:
-    """The part of `total` that falls to one of `among`; the parts differ by one at most and add up."""
+    """Return one of `among` parts of `total`; the parts differ by one at most and add up."""
     return total // among + (position < total % among)
 
 
 def pairs(count: int, regions: Sequence[str] = ()) -> list[tuple[AIModel, Region]]:
-    """Up to `count` pairs of text models that take the whole quick tier, in the regions that offer
-    most of them.
+    """Return up to `count` pairs of text models that take the whole quick tier, in the regions that
+    offer most of them.
     """
-
     needed = {"system", "tools"}
     models = [
         m for m in AIModel.objects.active().filter(kind="text") if needed <= set(m.capabilities)
@@ -210,31 +215,32 @@ class Cpu:
 
     @classmethod
     def now(cls) -> Cpu:
-        used = {part: sum(_cpu(pid) for pid in pids) for part, pids in cls.members.items()}
+        used = {part: sum(cpu_seconds(pid) for pid in pids) for part, pids in cls.members.items()}
         for server in embedded.status(ROOT):
-            used[server.name] = _cpu(server.pid, with_children=True) if server.pid else 0.0
+            used[server.name] = cpu_seconds(server.pid, with_children=True) if server.pid else 0.0
         return cls(used)
 
     def since(self, earlier: Cpu) -> dict[str, float]:
-        """Seconds used between two readings."""
+        """Return the seconds used between two readings."""
         return {part: self.seconds[part] - earlier.seconds.get(part, 0.0) for part in self.seconds}
 
 
-def _cpu(pid: int, with_children: bool = False) -> float:
+def cpu_seconds(pid: int, with_children: bool = False) -> float:
+    """Return the CPU seconds a process has used; 0 when it has ended."""
     try:
         process = psutil.Process(pid)
-        own = process.cpu_times()
-        total = own.user + own.system
+        times = process.cpu_times()
+        total = times.user + times.system
         if with_children:  # those that ended are in the parent's own account
-            total += own.children_user + own.children_system
-            total += sum(_cpu(child.pid, True) for child in process.children())
+            total += times.children_user + times.children_system
+            total += sum(cpu_seconds(child.pid, True) for child in process.children())
     except psutil.NoSuchProcess:
         return 0.0
     return total
 
 
 def machine() -> str:
-    """The processor, how many cores, and how busy others keep them right now."""
+    """Describe the processor, its cores, and how busy other programs are."""
     model = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -243,21 +249,23 @@ def machine() -> str:
         )
     busy = psutil.cpu_percent(interval=1.0)
     version = ".".join(map(str, sys.version_info[:3]))
-    return f"{psutil.cpu_count()} cores ({model or sys.platform}), {busy:.0f} % busy with other work, Python {version}"
+    return (
+        f"{psutil.cpu_count()} cores ({model or sys.platform}), {busy:.0f} % busy with other work, "
+        f"Python {version}"
+    )
 
 
 def certify(
     chosen: Sequence[tuple[AIModel, Region]], priority: str = "bulk", tier: str = Tier.QUICK
 ) -> CertificationJob:
-    """A job for these pairs, dispatched as a page or an endpoint does it."""
-
+    """Start a job for these pairs, as a page or an endpoint does."""
     return dispatch.certify(chosen, CertifyOptions(tier=tier, priority=priority)).job
 
 
 def follow(
     job: CertificationJob, patience_s: float = 600, meanwhile: Callable[[], None] = lambda: None
 ) -> None:
-    """Return once the job is over, with its row read again. SystemExit after `patience_s`."""
+    """Wait until the job has ended, and read its row again. SystemExit after `patience_s`."""
     deadline = time.monotonic() + patience_s
     while True:
         job.refresh_from_db()
@@ -269,21 +277,19 @@ def follow(
         time.sleep(0.2)
 
 
-def waits(job: CertificationJob, latency_ms: float) -> int:
-    """How many of a job's calls took the latency. The emulator refuses wrong requests at once, as
-    AWS does.
+def count_delayed_calls(job: CertificationJob, latency_ms: float) -> int:
+    """Count the calls of a job that took the latency. The emulator refuses wrong requests at once,
+    as AWS does.
     """
     trials = TestResult.objects.filter(run__job=job).values_list("trials", flat=True).iterator()
-    timed = (
-        call["timing"]["total"] for kept in trials for trial in kept for call in trial["calls"]
+    totals = (
+        call["timing"]["total"] for result in trials for trial in result for call in trial["calls"]
     )
-    return sum(total >= latency_ms for total in timed)
+    return sum(total >= latency_ms for total in totals)
 
 
-def odd(job: CertificationJob) -> str:
-    """What went otherwise than planned: runs that were not certified, by reason. Empty when all
-    were.
-    """
+def deviations(job: CertificationJob) -> str:
+    """Return the runs that were not certified, counted by reason; empty when all were."""
     rows = job.runs.exclude(verdict="certified").values_list("error_reason", "verdict", "status")
     reasons = [reason or verdict or status for reason, verdict, status in rows]
     return ", ".join(f"{reasons.count(r)} x {r}" for r in sorted(set(reasons)))

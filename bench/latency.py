@@ -1,12 +1,12 @@
-"""One certification, nothing else running: from the request to its row, against what its calls
-themselves take.
+"""Compare the time of one certification, from its request to its row, with the time of its calls
+alone. Nothing else runs.
 
     python -m bench.latency [--repeat 10] [--json]
 
-The floors are computed from the evidence of the same run. Quick tier: the access gate's calls and
-then the slowest of the other cases' chains, as they were timed. Nothing may start before the access
-gate has passed, and a chain cannot be cut shorter. Full tier: the time of all calls together,
-divided by how many a run may have in flight.
+The baselines are computed from the evidence of the same run. Quick tier: the calls of the access
+gate, then the slowest chain of calls of another case. Nothing may start before the access gate has
+passed, and a chain cannot be shortened. Full tier: the time of all calls together, divided by how
+many a run may have in flight.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Certified:
 
 
 def certify(pair: tuple[AIModel, Region]) -> Certified:
-    """One interactive job of one run, measured from outside and by its own evidence."""
+    """Measure one interactive job of one run, from outside and by its own evidence."""
     started = time.time()
     job = harness.certify([pair], priority="interactive")
     harness.follow(job)
@@ -55,7 +55,7 @@ def certify(pair: tuple[AIModel, Region]) -> Certified:
 
 
 def seconds_of_calls(run: CertificationRun) -> dict[str, float]:
-    """What the calls of each case took together, by its own evidence."""
+    """Return the seconds that the calls of each case took together, by its own evidence."""
     return {
         result.case_id: sum(
             call["timing"]["total"] for trial in result.trials for call in trial["calls"]
@@ -78,7 +78,7 @@ class Full:
 
 
 def certify_fully(pair: tuple[AIModel, Region]) -> Full:
-    """One interactive job of one full run."""
+    """Measure one interactive job of one full run."""
     started = time.time()
     job = harness.certify([pair], priority="interactive", tier=Tier.FULL)
     harness.follow(job)
@@ -89,18 +89,18 @@ def certify_fully(pair: tuple[AIModel, Region]) -> Full:
 
 
 def measure_full(latency_ms: float | None) -> list[Full]:
-    """One full run of each model, one after the other, after a quick one that warms up."""
-    found = {
+    """Measure one full run of each model, one after the other, after a quick one that warms up."""
+    pairs = {
         model.api_model_id: (model, region)
         for model, region in harness.pairs(10_000, ["us-east-1", "us-west-2"])
     }
     with harness.emulators(1, latency_ms) as urls, harness.workers(urls, 16, 64):
-        certify(next(iter(found.values())))
-        return [certify_fully(found[name]) for name in FULL_MODELS]
+        certify(next(iter(pairs.values())))
+        return [certify_fully(pairs[name]) for name in FULL_MODELS]
 
 
 def measure(latency_ms: float | None, count: int) -> list[Certified]:
-    """So many certifications of different models, one after the other, after two that warm up."""
+    """Measure certifications of different models, one after the other, after two that warm up."""
     pairs = harness.pairs(count)
     with harness.emulators(1, latency_ms) as urls, harness.workers(urls, 16, 64):
         for pair in pairs[:2]:
@@ -108,46 +108,44 @@ def measure(latency_ms: float | None, count: int) -> list[Certified]:
         return [certify(pair) for pair in pairs]
 
 
-def rows(given: Namespace) -> list[Row]:
-    """The report's rows, medians over the runs."""
-    count = 2 if given.tiny else max(10, given.repeat)
-    fixed = measure(LATENCY_MS, count)
-    found = [_row("calls of 200 ms", fixed)]
-    if not given.tiny:
-        found.append(_row("recorded latencies", measure(None, count)))
-    found.append(_full_row(measure_full(TINY_MS if given.tiny else None)))
-    return found
-
-
-def _full_row(seen: list[Full]) -> Row:
-    told = ", ".join(
+def rows(options: Namespace) -> list[Row]:
+    """Return the rows of the report: medians over the runs."""
+    count = 2 if options.tiny else max(10, options.repeat)
+    measurements = {"calls of 200 ms": measure(LATENCY_MS, count)}
+    if not options.tiny:
+        measurements["recorded latencies"] = measure(None, count)
+    result = []
+    for calls, certified in measurements.items():
+        chain = statistics.median(one.chain for one in certified)
+        claim = statistics.median(one.claim for one in certified)
+        request = statistics.median(one.request for one in certified)
+        result.append(
+            Row(
+                f"one certification, {calls}: time over its slowest chain",
+                statistics.median(one.request / one.chain for one in certified),
+                "x",
+                GOAL,
+                1.0,
+                f"medians of {count}: chain {chain:.3f} s, from claim {claim:.3f} s, "
+                f"from request {request:.3f} s",
+            )
+        )
+    full = measure_full(TINY_MS if options.tiny else None)
+    details = ", ".join(
         f"{one.model}: {one.calls} calls, ideal {one.ideal:.1f} s, took {one.took:.1f} s"
-        for one in seen
+        for one in full
     )
-    return Row(
-        "one full run, recorded latencies: time over its calls' time / calls in flight",
-        max(one.took / one.ideal for one in seen),
-        "x",
-        GOAL,
-        1.0,
-        told,
+    result.append(
+        Row(
+            "one full run, recorded latencies: time over its calls' time / calls in flight",
+            max(one.took / one.ideal for one in full),
+            "x",
+            GOAL,
+            1.0,
+            details,
+        )
     )
-
-
-def _row(calls: str, seen: list[Certified]) -> Row:
-    chain, claim = (
-        statistics.median(s.chain for s in seen),
-        statistics.median(s.claim for s in seen),
-    )
-    request = statistics.median(s.request for s in seen)
-    return Row(
-        f"one certification, {calls}: time over its slowest chain",
-        statistics.median(s.request / s.chain for s in seen),
-        "x",
-        GOAL,
-        1.0,
-        f"medians of {len(seen)}: chain {chain:.3f} s, from claim {claim:.3f} s, from request {request:.3f} s",
-    )
+    return result
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""A load generator that costs little: keep-alive connections, each asking again as soon as it was
-answered.
+"""A cheap load generator: keep-alive connections, each sending its next request as soon as the last
+was answered.
 
     python -m bench.load --port 3001 --seconds 3 --connections 8 < requests.json
 
 Standard input is a JSON list of [path, {header: value}]; the connections take them in turn. Prints
-JSON: answers a second, p50 and p99 in ms, how often each status came, and how often a connection
+JSON: answers per second, p50 and p99 in ms, the count of each status, and how often a connection
 broke. A process of its own, without Django.
 """
 
@@ -23,55 +23,55 @@ from collections.abc import Iterator, Sequence
 FEW, PATIENCE_S = 10, 30
 
 
-class Asker(asyncio.Protocol):
+class Client(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, requests: Iterator[bytes], told: Told) -> None:
-        self.requests, self.told = requests, told
+    def __init__(self, requests: Iterator[bytes], results: Statistics) -> None:
+        self.requests, self.results = requests, results
         self.buffer, self.left = b"", -1
         self.sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.ask()
+        self.send()
 
-    def ask(self) -> None:
+    def send(self) -> None:
         self.buffer, self.left, self.sent = b"", -1, time.perf_counter()
         self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
         if self.left < 0:
             self.buffer += data
-            head, found, body = self.buffer.partition(b"\r\n\r\n")
-            if not found:
+            head, separator, body = self.buffer.partition(b"\r\n\r\n")
+            if not separator:
                 return
             self.status = int(head[9:12])
             self.closes = b"connection: close" in head.lower()
-            self.left = 0 if self.status in (204, 304) else _length(head) - len(body)
+            self.left = 0 if self.status in (204, 304) else content_length(head) - len(body)
         else:
             self.left -= len(data)
         if self.left <= 0:
-            self.told.answered(self.status, time.perf_counter() - self.sent)
-            if self.closes or self.told.over:
+            self.results.answered(self.status, time.perf_counter() - self.sent)
+            if self.closes or self.results.over:
                 self.transport.close()
             else:
-                self.ask()
+                self.send()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.left != 0:
-            self.told.broken += 1
+            self.results.broken += 1
 
 
-def _length(head: bytes) -> int:
+def content_length(head: bytes) -> int:
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return int(line[15:])
     raise ValueError(f"an answer without a length: {head!r}")
 
 
-class Told:
-    """What was seen once the warm-up was over."""
+class Statistics:
+    """What was measured after the warm-up."""
 
     def __init__(self, warm_up: float, seconds: float) -> None:
         self.counted_from = time.perf_counter() + warm_up
@@ -83,7 +83,7 @@ class Told:
 
     @property
     def over(self) -> bool:
-        """The time is, and at least a few answers came; PATIENCE_S later whatever came."""
+        """Whether the time is over and at least FEW answers came; after PATIENCE_S more, always."""
         late = time.perf_counter() - self.until
         return late > PATIENCE_S or (late > 0 and len(self.seconds) >= FEW)
 
@@ -98,33 +98,34 @@ class Told:
 async def load(
     port: int, requests: Sequence[bytes], connections: int, seconds: float, warm_up: float
 ) -> dict[str, object]:
-    """Ask for so long; connections that the server closes are opened again."""
-    told, turn = Told(warm_up, seconds), itertools.cycle(requests)
+    """Send requests for `seconds`; connections that the server closes are opened again."""
+    results, turn = Statistics(warm_up, seconds), itertools.cycle(requests)
     loop = asyncio.get_running_loop()
 
-    async def keep() -> None:
-        while not told.over:
-            _transport, asker = await loop.create_connection(
-                lambda: Asker(turn, told), "127.0.0.1", port
+    async def connect() -> None:
+        while not results.over:
+            _transport, client = await loop.create_connection(
+                lambda: Client(turn, results), "127.0.0.1", port
             )
-            while not asker.transport.is_closing() and not told.over:
+            while not client.transport.is_closing() and not results.over:
                 await asyncio.sleep(0.05)
 
-    await asyncio.gather(*(keep() for _ in range(connections)))
+    await asyncio.gather(*(connect() for _ in range(connections)))
     await asyncio.sleep(0.2)
-    if len(told.seconds) < FEW:
+    if len(results.seconds) < FEW:
         raise SystemExit("Nothing was answered.")
-    cuts = statistics.quantiles(told.seconds, n=100)
+    cuts = statistics.quantiles(results.seconds, n=100)
     return {
-        "perSecond": len(told.seconds) / (told.last - told.counted_from),
+        "perSecond": len(results.seconds) / (results.last - results.counted_from),
         "p50": cuts[49] * 1000,
         "p99": cuts[98] * 1000,
-        "statuses": dict(told.statuses),
-        "broken": told.broken,
+        "statuses": dict(results.statuses),
+        "broken": results.broken,
     }
 
 
 def request(path: str, headers: dict[str, str]) -> bytes:
+    """Return a GET request."""
     lines = [
         f"GET {path} HTTP/1.1",
         "Host: 127.0.0.1",
@@ -141,13 +142,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--warm-up", type=float, default=1)
     parser.add_argument("--connections", type=int, default=8)
-    given = parser.parse_args()
+    options = parser.parse_args()
     requests = [request(path, headers) for path, headers in json.load(sys.stdin)]
-    print(
-        json.dumps(
-            asyncio.run(load(given.port, requests, given.connections, given.seconds, given.warm_up))
-        )
+    result = asyncio.run(
+        load(options.port, requests, options.connections, options.seconds, options.warm_up)
     )
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Resident memory of one worker process: idle, with 64 calls in flight, with 300; the most seen
-while a job is worked on.
+"""Measure the resident memory of one worker process: idle, and its maximum during a job with 64 or
+300 calls in flight.
 
 python -m bench.memory [--seconds 10] [--json]
 """
@@ -17,46 +17,46 @@ GOAL_MB = 250
 MB = 1_000_000
 
 
-def most(in_flight: int, seconds: float) -> tuple[float, float]:
-    """Megabytes before the first job, and the most during two jobs of so many seconds."""
+def measure(in_flight: int, seconds: float) -> tuple[float, float]:
+    """Return megabytes before the first job, and the maximum during two jobs of `seconds` each."""
     runs = max(
         1, round(in_flight * seconds / (throughput.LATENCY_MS / 1000) / throughput.WAITS_PER_RUN)
     )
-    wanted = harness.pairs(runs)
-    at_once = max(1, round(in_flight / 4 * throughput.FILL))
+    pairs = harness.pairs(runs)
+    concurrency = max(1, round(in_flight / 4 * throughput.FILL))
     with (
         harness.emulators(1, throughput.LATENCY_MS) as urls,
-        harness.workers(urls, at_once, in_flight) as pids,
+        harness.workers(urls, concurrency, in_flight) as pids,
     ):
         worker = psutil.Process(pids[0])
         idle = worker.memory_info().rss
-        seen = [idle]
+        readings = [idle]
         for _ in range(2):
             harness.follow(
-                harness.certify(wanted), meanwhile=lambda: seen.append(worker.memory_info().rss)
+                harness.certify(pairs), meanwhile=lambda: readings.append(worker.memory_info().rss)
             )
-    return idle / MB, max(seen) / MB
+    return idle / MB, max(readings) / MB
 
 
-def rows(given: Namespace) -> list[Row]:
-    """The report's rows."""
-    seconds = 0.6 if given.tiny else getattr(given, "seconds", 10.0)
-    sizes = [10] if given.tiny else [64, 300]
-    found = []
+def rows(options: Namespace) -> list[Row]:
+    """Return the rows of the report."""
+    seconds = 0.6 if options.tiny else getattr(options, "seconds", 10.0)
+    sizes = [10] if options.tiny else [64, 300]
+    result = []
     for in_flight in sizes:
-        idle, high = most(in_flight, seconds)
+        idle, high = measure(in_flight, seconds)
         goal = GOAL_MB if in_flight <= 64 else None
-        found.append(
+        result.append(
             Row(
                 f"memory of a worker, {in_flight} calls in flight",
                 high,
                 "MB",
                 goal,
                 idle,
-                "floor: idle",
+                "baseline: idle",
             )
         )
-    return found
+    return result
 
 
 def main() -> None:
