@@ -33,6 +33,7 @@ from certification.models import (
     Tier,
     User,
 )
+from certification.models.jobs import SUMMARY_FIELDS
 from certification.reasons import Reason, Status
 from certification.suite import registry
 
@@ -199,88 +200,33 @@ def fix(stored: Mapping[str, Any]) -> FixJSON | None:
 
 
 def job_summary(job: CertificationJob) -> JobSummary:
-    """A job whose `created_by` is loaded."""
-    return {
-        "id": job.pk,
-        "type": job.type,
-        "status": job.status,
-        "regions": job.regions,
-        "modelIds": job.model_ids,
-        "totalModels": job.total_runs,
-        "processedModels": job.processed_runs,
-        "successCount": job.succeeded_runs,
-        "failureCount": job.failed_runs,
-        "progress": job.progress,
-        "tier": job.tier,
-        "priority": job.priority,
-        "backend": job.backend,
-        "startedAt": job.started_at,
-        "completedAt": job.completed_at,
-        "duration": None if job.duration is None else round(job.duration.total_seconds() * 1000),
-        "createdAt": job.created_at,
-        "updatedAt": job.updated_at,
-        "createdBy": job.created_by.email if job.created_by else None,
-        "estimatedCostUsd": None
-        if job.estimated_cost_usd is None
-        else float(job.estimated_cost_usd),
-        "costUsd": float(job.cost_usd),
-    }
+    """Return a job whose `created_by` is loaded."""
+    author = job.created_by.email if job.created_by else None
+    return cast("JobSummary", {**job.to_dict(), "createdBy": author})
 
 
 def progress(job: CertificationJob, counts: Mapping[str, int]) -> Progress:
-    """A job with the counts of its runs per state (`CertificationJob.counts`)."""
-    return {
-        "id": job.pk,
-        "status": job.status,
-        "totalModels": job.total_runs,
-        "processedModels": job.processed_runs,
-        "successCount": job.succeeded_runs,
-        "failureCount": job.failed_runs,
-        "progress": job.progress,
-        "costUsd": float(job.cost_usd),
-        "startedAt": job.started_at,
-        "completedAt": job.completed_at,
-        "updatedAt": job.updated_at,
-        "runs": cast("Counts", dict(counts)),
-    }
+    """Return a job's progress with the counts of its runs per state (`CertificationJob.counts`)."""
+    values = {**job.to_dict(), "runs": dict(counts)}
+    return cast("Progress", {name: values[name] for name in Progress.__annotations__})
 
 
-# The columns that `run` reads: a sweep has thousands of runs, and the rest of a run is large.
-RUN_FIELDS = (
-    "job_id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "route", "started_at",
-    "completed_at", "error_message", "error_category", "error_reason", "fix", "attempt", "model__name",
-    "model__api_model_id",
-)  # fmt: skip
+# The columns that `run` reads.
+RUN_FIELDS = (*SUMMARY_FIELDS, "model__name", "model__api_model_id")
 
 
 def run(row: CertificationRun) -> RunJSON:
-    """A run whose model is loaded."""
-    ended = row.is_finished
-    duration = row.duration
-    return {
-        "id": row.pk,
-        "modelId": row.model_id,
-        "region": row.region_id,
-        "status": row.status,
-        "verdict": row.verdict or None,
-        "passed": row.passed if ended else None,
-        "score": row.score,
-        "rating": row.rating or None,
-        "route": row.route or None,
-        "duration": None if duration is None else round(duration.total_seconds() * 1000),
-        "startedAt": row.started_at,
-        "completedAt": row.completed_at,
-        "errorMessage": _why(row) if ended and not row.passed else None,
-        "errorCategory": row.error_category or None,
-        "errorReason": row.error_reason or None,
+    """Return a run whose model is loaded."""
+    values: dict[str, Any] = {
+        **row.to_dict(),
         "fix": fix(row.fix),
-        "attempts": row.attempt,
         "model": {"id": row.model_id, "name": row.model.name, "apiModelId": row.model.api_model_id},
     }
-
-
-def _why(row: CertificationRun) -> str:
-    return row.error_message or _("The run ended without saying why.")
+    if not row.is_finished or row.passed:
+        values["errorMessage"] = None
+    elif not row.error_message:
+        values["errorMessage"] = _("The run ended without saying why.")
+    return cast("RunJSON", values)
 
 
 def runs(rows: Iterable[CertificationRun]) -> list[RunJSON]:
@@ -551,21 +497,10 @@ def certification(pair: ModelRegion, now: datetime) -> Certification:
     status, expired = row.current(now), row.is_expired(now)
     reason, category, why = _trouble(row) if not expired else ("", "", "")
     passed = status == Status.CERTIFIED
-    return {
-        "id": str(row.pk or f"{model.pk}:{region.pk}"),
-        "modelId": model.api_model_id,
-        "modelUuid": model.pk,
-        "modelName": model.name,
-        "vendor": model.vendor,
+    values: dict[str, Any] = {
+        **row.to_dict(now),
         "providerId": model.provider_id,
-        "region": region.pk,
-        "regionName": region.name,
         "offered": pair.offered,
-        "status": status,
-        "previousStatus": row.before(now) or None,
-        "passed": passed,
-        "score": row.score,
-        "rating": row.rating or None,
         "badge": f"/badges/{quote(model.api_model_id, safe=':/')}/{region.pk}.svg",
         "successRate": _rounded(row.success_rate),
         "testsPassed": pair.tally[0],
@@ -580,18 +515,12 @@ def certification(pair: ModelRegion, now: datetime) -> Certification:
         "fix": fix(run.fix) if run and not passed and not expired else None,
         "heldBack": row.held_back or None,
         "confirmAfter": row.confirm_after,
-        "certifiedAt": row.certified_at,
-        "expiresAt": row.expires_at,
         "isExpired": expired,
-        "lastTestedAt": row.last_tested_at,
-        "tier": row.tier or None,
-        "backend": row.backend or None,
-        "runId": row.run_id,
-        "jobId": run.job_id if run else None,
-        "activeRun": cast("ActiveRun | None", pair.active_run),
+        "activeRun": pair.active_run,
         "createdAt": row.created_at,
         "updatedAt": row.updated_at,
     }
+    return cast("Certification", values)
 
 
 def _trouble(row: ModelCertification) -> tuple[str, str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -117,10 +117,34 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
             expired = due.update(
                 previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now()
             )
-            webhooks.certifications_changed(due.select_related("model", "region", "run"), "expired")
+            enqueue_changed_events(due.select_related("model", "region", "run"), "expired")
         if expired:
             shared_cache.invalidate()
         return expired
+
+
+def enqueue_changed_events(rows: Iterable[ModelCertification], cause: str) -> None:
+    """Write the webhook events of certifications whose status changed, because of a `run`, because
+    they were `rejudged`, or because they `expired`.
+    """
+
+    def payloads() -> Iterator[webhooks.Payload]:
+        for row in rows:
+            # the run that the status rests on; an expired one explains nothing
+            run = row.run if row.run and row.run.verdict == row.status else None
+            yield {
+                "cause": cause,
+                "certification": {
+                    **row.to_dict(timezone.now()),
+                    "previousStatus": row.previous_status or Status.NOT_TESTED,
+                    "errorMessage": run.error_message or None if run else None,
+                    "errorCategory": run.error_category or None if run else None,
+                    "errorReason": run.error_reason or None if run else None,
+                    "fix": run.fix or None if run else None,
+                },
+            }
+
+    webhooks.enqueue(webhooks.WebhookEvent.CERTIFICATION_CHANGED, payloads)
 
 
 class ModelCertification(models.Model):
@@ -206,6 +230,34 @@ class ModelCertification(models.Model):
             else self.previous_status
         )
 
+    def to_dict(self, now: datetime) -> dict[str, Any]:
+        """Return the certification at `now` as API, webhooks and commands publish it, without why.
+
+        Reads model, region and run.
+        """
+        status = self.current(now)
+        return {
+            "id": str(self.pk or f"{self.model_id}:{self.region_id}"),
+            "modelId": self.model.api_model_id,
+            "modelUuid": self.model_id,
+            "modelName": self.model.name,
+            "vendor": self.model.vendor,
+            "region": self.region_id,
+            "regionName": self.region.name,
+            "status": status,
+            "previousStatus": self.before(now) or None,
+            "passed": status == Status.CERTIFIED,
+            "score": self.score,
+            "rating": self.rating or None,
+            "tier": self.tier or None,
+            "backend": self.backend or None,
+            "certifiedAt": self.certified_at,
+            "expiresAt": self.expires_at,
+            "lastTestedAt": self.last_tested_at,
+            "runId": self.run_id,
+            "jobId": self.run.job_id if self.run else None,
+        }
+
     @classmethod
     def lock(cls, run: CertificationRun) -> ModelCertification:
         """The row of a run's pair, made if need be and locked until the transaction ends."""
@@ -259,7 +311,7 @@ class ModelCertification(models.Model):
             setattr(self, name, value)
         type(self).objects.filter(pk=self.pk).update(**values, updated_at=timezone.now())
         if self.status != before:
-            webhooks.certifications_changed([self], "run")
+            enqueue_changed_events([self], "run")
         shared_cache.invalidate()
         return self.status != before
 
@@ -294,7 +346,7 @@ class ModelCertification(models.Model):
                 values["previous_status"] = row.status
             cls.objects.filter(pk=row.pk).update(**values, updated_at=timezone.now())
             if row.status != verdict:
-                webhooks.certifications_changed(
+                enqueue_changed_events(
                     cls.objects.filter(pk=row.pk).select_related("model", "region", "run"),
                     "rejudged",
                 )
