@@ -154,7 +154,7 @@ def rows_for(asked: Asked, now: datetime) -> ModelCertificationQuerySet:
     if asked.region:
         rows = rows.filter(region=asked.region)
     if asked.statuses is not None:
-        wanted = rows.standing(asked.statuses, now)
+        wanted = rows.with_current_status(asked.statuses, now)
         rows = wanted | rows.with_active_run(asked.states) if asked.states else wanted
     if asked.ratings:
         rows = rows.filter(rating__in=asked.ratings)
@@ -167,7 +167,7 @@ def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[ModelRe
     """These certifications with all that is told of them, in two queries."""
     # first which, then all about them
     page = ModelCertification.objects.filter(pk__in=rows.values("pk")[start:end])
-    found = list(page.told().order_by(*rows.query.order_by))
+    found = list(page.with_details().order_by(*rows.query.order_by))
     tallies = TestResult.objects.tallies(row.run_id for row in found if row.run_id)
     return [_pair(row, tallies.get(row.run_id, (0, 0)) if row.run_id else (0, 0)) for row in found]
 

@@ -300,7 +300,8 @@ class CertificationPage(TypedDict):
 
 @dataclass(frozen=True)
 class ModelRegion:
-    """A model in a region, with its certification, if any, as `ModelCertificationQuerySet.told`
+    """A model in a region, with its certification, if any, as
+    `ModelCertificationQuerySet.with_details`
     reads it.
 
     `tally` counts the cases of the certification's run that passed and failed.

@@ -16,7 +16,7 @@ from django.db import connection
 
 from certification.badges import svg
 from certification.lib import shared_cache
-from certification.models import Backend
+from certification.models import Backend, validity
 from certification.reasons import Status
 
 UNKNOWN = "unknown"
@@ -52,14 +52,10 @@ class Standing:
     expired_at: datetime | None = None
 
     def is_expired(self, now: datetime) -> bool:
-        """Past its date, whether or not reconcile has taken the standing away already."""
-        return self.expired_at is not None or (
-            self.expires_at is not None and self.expires_at <= now
-        )
+        return validity.is_expired(self, now)
 
     def current(self, now: datetime) -> str:
-        """The status that holds now: an expired standing is none."""
-        return str(Status.NOT_TESTED) if self.is_expired(now) else self.status
+        return validity.current_status(self, now)
 
     def words(self, now: datetime) -> str:
         if self.is_expired(now):

@@ -551,7 +551,7 @@ class TestSending:
         subscribe(receiver.url).send_test()
         WebhookDelivery.objects.update(attempts=7)
         assert webhooks.deliver() == 0
-        assert (the_only().status, the_only().error) == ("given_up", "Every attempt broke off.")
+        assert (the_only().status, the_only().error) == ("given_up", "Every attempt was cut off.")
 
     def test_the_task_survives_a_defect(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken() -> int:
