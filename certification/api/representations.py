@@ -58,7 +58,8 @@ VerdictName = Annotated[
         "not_tested",
     ),
 ]
-RatingName = Annotated[str, OneOf(*"ABCDEF")]
+RATINGS = ("A", "B", "C", "D", "F")  # those of the scoring policy
+RatingName = Annotated[str, OneOf(*RATINGS)]
 TierName = Annotated[str, OneOf(*Tier.values)]
 BackendName = Annotated[str, OneOf(*Backend.values)]
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import connection
 
+from certification import labels
 from certification.badges import svg
 from certification.lib import shared_cache
 from certification.models import Backend, validity
@@ -23,16 +23,11 @@ UNKNOWN = "unknown"
 # An address is a model's id (200 characters at most), a slash and a region's code (32).
 LONGEST_ADDRESS = 240
 
-# The first that is seen colours a badge for all regions.
-COLORS: Mapping[str, str] = {
-    Status.FAILED: "red",
-    Status.QUALITY_WARNING: "yellow",
-    Status.PERMISSION_REQUIRED: "orange",
-    Status.CONFIGURATION_REQUIRED: "orange",
-    Status.PENDING: "blue",
-    Status.CERTIFIED: "green",
-    Status.NOT_TESTED: "grey",
-}
+# The worst status decides the colour of a badge for all regions.
+WORST_FIRST = (
+    Status.FAILED, Status.QUALITY_WARNING, Status.PERMISSION_REQUIRED,
+    Status.CONFIGURATION_REQUIRED, Status.PENDING, Status.CERTIFIED, Status.NOT_TESTED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,8 @@ class Known:
         seen = {standing.current(now) for standing in self.standings}
         if Status.CERTIFIED in seen and len(seen) > 1:
             return "yellow"
-        return next((color for status, color in COLORS.items() if status in seen), "grey")
+        worst = next((status for status in WORST_FIRST if status in seen), Status.NOT_TESTED)
+        return labels.STATUSES[worst].colour
 
     @property
     def backend(self) -> str | None:
