@@ -31,6 +31,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync", "--disable-quic",
 ]  # fmt: skip
 PASSWORD = "a-long-test-password"
+expect.set_options(timeout=30_000)  # ms: a bound for what must happen, never a measure of how fast
 
 pytestmark = [
     pytest.mark.processes,
@@ -41,17 +42,16 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def browser(live_server: LiveServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    """A browser for one test. It ends before the database is emptied, which Django forbids beside a
-    running event loop.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests; each opens windows of its own.
 
     Playwright's synchronous interface keeps an event loop running in this thread, so Django takes
     the test's own queries for asynchronous ones; they are not: nothing else runs in this thread
     while they do. It also gives them connections of their own, which nobody else would give back.
     """
-    with sync_playwright() as playwright:
-        monkeypatch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
         chromium.close()
@@ -101,6 +101,8 @@ def visit(browser: Browser, live_server: LiveServer) -> Iterator[Any]:
         return visitor
 
     yield come
+    for visitor in visitors:
+        visitor.page.context.close()
     assert [complaint for visitor in visitors for complaint in visitor.complaints] == []
 
 
@@ -212,9 +214,7 @@ def test_a_finished_run_appears_without_a_reload(visit: Any, model: AIModel) -> 
     running = cell(page, model, "us-west-2")
     expect(running).to_have_attribute("aria-label", "us-west-2: not tested, running")
     finish(model.runs.get(region="us-west-2"), Status.CERTIFIED, score=89, rating="B")
-    expect(running).to_have_attribute(
-        "aria-label", "us-west-2: certified, rating B, score 89", timeout=20_000
-    )
+    expect(running).to_have_attribute("aria-label", "us-west-2: certified, rating B, score 89")
 
 
 def test_an_operator_cancels_a_job(visit: Any, model: AIModel) -> None:
