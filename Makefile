@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-fast up down status lint words types messages bench lock clean
+.PHONY: help setup setup-dev demo test test-fast up down status lint words types messages versions bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,10 +46,9 @@ down: $(VENV)/base.stamp ## stop the stack and its servers
 status: $(VENV)/base.stamp ## what runs
 	$(BIN)/python manage.py status
 
-lint: $(VENV)/dev.stamp ## style of code, templates and names, import directions
+lint: $(VENV)/dev.stamp ## style, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/djhtml --tabwidth 2 --check templates
 	$(BIN)/lint-imports
 
 words: ## names that the glossary replaces
@@ -60,6 +59,9 @@ types: $(VENV)/dev.stamp ## static types
 
 bench: $(VENV)/dev.stamp ## the measured claims, as ratios against a floor in the same run
 	$(BIN)/python -m bench
+
+versions: $(VENV)/dev.stamp ## write the versions of suite and policy after a change of their meaning
+	$(BIN)/python scripts/versions.py
 
 messages: $(VENV)/dev.stamp ## collect texts to translate, compile translations (needs GNU gettext)
 	$(BIN)/python manage.py makemessages -l pt_BR --no-location --no-wrap --ignore '.venv/*' --ignore 'tests/*' --ignore 'bench/*'

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import svg
 from certification.inference import Failure
 from certification.reasons import Reason, Status
-from certification.suite import plan, registry, scoring, statistics
+from certification.suite import plan, registry, scoring, statistics, versions
 from certification.suite.case import Case, Grade, Kind
 from certification.suite.scoring import Calls, CaseOutcome, Judgement, Run
 
@@ -348,7 +348,7 @@ def main() -> int:
     started = time.perf_counter()
     tallies = [tally(situation, options.runs, options.seed) for situation in SITUATIONS]
     print(
-        f"{options.runs} runs per situation, seed {options.seed}, {len(CASES)} cases, policy {registry.POLICY_VERSION}\n"
+        f"{options.runs} runs per situation, seed {options.seed}, {len(CASES)} cases, policy {versions.POLICY_VERSION}\n"
     )
     print("\n".join(lines(HEAD, [t.row() for t in tallies], options.markdown)))
     if options.power_runs:

@@ -222,7 +222,7 @@ def _stands_as(
     """A model that has one of these in a region; `not_tested` also where it was never tried, or
     what it had is expired.
     """
-    live = ModelCertification.objects.valid(now)
+    live = ModelCertification.objects.live(now)
     here = live.filter(model=OuterRef("pk"), region__enabled=True, status__in=statuses)
     if region is not None:
         here = here.filter(region=region)
@@ -235,7 +235,7 @@ def _stands_as(
 def _with_regions(rows: Any, now: datetime) -> Any:
     """The models with `offered_in` and `certified_in`, in the same query."""
     offered = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
-    certified = ModelCertification.objects.valid(now).filter(
+    certified = ModelCertification.objects.live(now).filter(
         model=OuterRef("pk"), region__enabled=True, status=Status.CERTIFIED
     )
     return rows.annotate(

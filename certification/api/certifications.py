@@ -21,12 +21,7 @@ from certification.api import caching, filters, representations, views
 from certification.api.caching import CacheableResponse
 from certification.api.envelope import not_found_error
 from certification.api.filters import ChoiceListField, Paged
-from certification.api.representations import (
-    RATINGS,
-    CertificationDetail,
-    CertificationPage,
-    ModelRegion,
-)
+from certification.api.representations import CertificationDetail, CertificationPage, ModelRegion
 from certification.api.views import View
 from certification.models import (
     AIModel,
@@ -71,7 +66,7 @@ class CertificationFilters(Paged):
     )
     region = serializers.CharField(max_length=32, required=False)
     status = ChoiceListField([*(s.value for s in Status), *RUN_WORDS], help_text=STATUS_HELP)
-    rating = ChoiceListField(RATINGS, help_text="Letters, separated by commas.")
+    rating = ChoiceListField("ABCDEF", help_text="Letters, separated by commas.")
     vendor = serializers.CharField(max_length=100, required=False, help_text="In any case.")
 
 
@@ -159,7 +154,7 @@ def rows_for(asked: Asked, now: datetime) -> ModelCertificationQuerySet:
     if asked.region:
         rows = rows.filter(region=asked.region)
     if asked.statuses is not None:
-        wanted = rows.with_current_status(asked.statuses, now)
+        wanted = rows.standing(asked.statuses, now)
         rows = wanted | rows.with_active_run(asked.states) if asked.states else wanted
     if asked.ratings:
         rows = rows.filter(rating__in=asked.ratings)
@@ -172,7 +167,7 @@ def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[ModelRe
     """These certifications with all that is told of them, in two queries."""
     # first which, then all about them
     page = ModelCertification.objects.filter(pk__in=rows.values("pk")[start:end])
-    found = list(page.with_details().order_by(*rows.query.order_by))
+    found = list(page.told().order_by(*rows.query.order_by))
     tallies = TestResult.objects.tallies(row.run_id for row in found if row.run_id)
     return [_pair(row, tallies.get(row.run_id, (0, 0)) if row.run_id else (0, 0)) for row in found]
 

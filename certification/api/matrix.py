@@ -19,7 +19,7 @@ from certification.api import caching, filters, views
 from certification.api.caching import CacheableResponse
 from certification.api.representations import RegionName
 from certification.api.views import View
-from certification.models import AIModel, Backend, ModelCertification, Region, Route, validity
+from certification.models import AIModel, Backend, ModelCertification, Region, Route
 from certification.reasons import Status
 
 STATUSES = [status.value for status in Status]
@@ -137,8 +137,9 @@ class _Standing(NamedTuple):
     expired_at: datetime | None
 
     def cell(self, offered: bool, now: datetime) -> Cell:
-        expired = validity.is_expired(self, now)
-        status = validity.current_status(self, now)
+        past = self.expires_at is not None and self.expires_at <= now
+        expired = self.expired_at is not None if self.status == Status.NOT_TESTED else past
+        status = Status.NOT_TESTED if expired else self.status
         flags = (
             EXPIRED * expired
             | EMULATED * (self.backend == Backend.EMULATOR)

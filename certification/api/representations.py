@@ -33,7 +33,6 @@ from certification.models import (
     Tier,
     User,
 )
-from certification.models.jobs import SUMMARY_FIELDS
 from certification.reasons import Reason, Status
 from certification.suite import registry
 
@@ -58,8 +57,7 @@ VerdictName = Annotated[
         "not_tested",
     ),
 ]
-RATINGS = ("A", "B", "C", "D", "F")  # those of the scoring policy
-RatingName = Annotated[str, OneOf(*RATINGS)]
+RatingName = Annotated[str, OneOf(*"ABCDEF")]
 TierName = Annotated[str, OneOf(*Tier.values)]
 BackendName = Annotated[str, OneOf(*Backend.values)]
 
@@ -201,33 +199,88 @@ def fix(stored: Mapping[str, Any]) -> FixJSON | None:
 
 
 def job_summary(job: CertificationJob) -> JobSummary:
-    """Return a job whose `created_by` is loaded."""
-    author = job.created_by.email if job.created_by else None
-    return cast("JobSummary", {**job.to_dict(), "createdBy": author})
+    """A job whose `created_by` is loaded."""
+    return {
+        "id": job.pk,
+        "type": job.type,
+        "status": job.status,
+        "regions": job.regions,
+        "modelIds": job.model_ids,
+        "totalModels": job.total_runs,
+        "processedModels": job.processed_runs,
+        "successCount": job.succeeded_runs,
+        "failureCount": job.failed_runs,
+        "progress": job.progress,
+        "tier": job.tier,
+        "priority": job.priority,
+        "backend": job.backend,
+        "startedAt": job.started_at,
+        "completedAt": job.completed_at,
+        "duration": None if job.duration is None else round(job.duration.total_seconds() * 1000),
+        "createdAt": job.created_at,
+        "updatedAt": job.updated_at,
+        "createdBy": job.created_by.email if job.created_by else None,
+        "estimatedCostUsd": None
+        if job.estimated_cost_usd is None
+        else float(job.estimated_cost_usd),
+        "costUsd": float(job.cost_usd),
+    }
 
 
 def progress(job: CertificationJob, counts: Mapping[str, int]) -> Progress:
-    """Return a job's progress with the counts of its runs per state (`CertificationJob.counts`)."""
-    values = {**job.to_dict(), "runs": dict(counts)}
-    return cast("Progress", {name: values[name] for name in Progress.__annotations__})
+    """A job with the counts of its runs per state (`CertificationJob.counts`)."""
+    return {
+        "id": job.pk,
+        "status": job.status,
+        "totalModels": job.total_runs,
+        "processedModels": job.processed_runs,
+        "successCount": job.succeeded_runs,
+        "failureCount": job.failed_runs,
+        "progress": job.progress,
+        "costUsd": float(job.cost_usd),
+        "startedAt": job.started_at,
+        "completedAt": job.completed_at,
+        "updatedAt": job.updated_at,
+        "runs": cast("Counts", dict(counts)),
+    }
 
 
-# The columns that `run` reads.
-RUN_FIELDS = (*SUMMARY_FIELDS, "model__name", "model__api_model_id")
+# The columns that `run` reads: a sweep has thousands of runs, and the rest of a run is large.
+RUN_FIELDS = (
+    "job_id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "route", "started_at",
+    "completed_at", "error_message", "error_category", "error_reason", "fix", "attempt", "model__name",
+    "model__api_model_id",
+)  # fmt: skip
 
 
 def run(row: CertificationRun) -> RunJSON:
-    """Return a run whose model is loaded."""
-    values: dict[str, Any] = {
-        **row.to_dict(),
+    """A run whose model is loaded."""
+    ended = row.is_finished
+    duration = row.duration
+    return {
+        "id": row.pk,
+        "modelId": row.model_id,
+        "region": row.region_id,
+        "status": row.status,
+        "verdict": row.verdict or None,
+        "passed": row.passed if ended else None,
+        "score": row.score,
+        "rating": row.rating or None,
+        "route": row.route or None,
+        "duration": None if duration is None else round(duration.total_seconds() * 1000),
+        "startedAt": row.started_at,
+        "completedAt": row.completed_at,
+        "errorMessage": _why(row) if ended and not row.passed else None,
+        "errorCategory": row.error_category or None,
+        "errorReason": row.error_reason or None,
         "fix": fix(row.fix),
+        "attempts": row.attempt,
         "model": {"id": row.model_id, "name": row.model.name, "apiModelId": row.model.api_model_id},
     }
-    if not row.is_finished or row.passed:
-        values["errorMessage"] = None
-    elif not row.error_message:
-        values["errorMessage"] = _("The run ended without saying why.")
-    return cast("RunJSON", values)
+
+
+def _why(row: CertificationRun) -> str:
+    return row.error_message or _("The run ended without saying why.")
 
 
 def runs(rows: Iterable[CertificationRun]) -> list[RunJSON]:
@@ -301,8 +354,7 @@ class CertificationPage(TypedDict):
 
 @dataclass(frozen=True)
 class ModelRegion:
-    """A model in a region, with its certification, if any, as
-    `ModelCertificationQuerySet.with_details`
+    """A model in a region, with its certification, if any, as `ModelCertificationQuerySet.told`
     reads it.
 
     `tally` counts the cases of the certification's run that passed and failed.
@@ -499,10 +551,21 @@ def certification(pair: ModelRegion, now: datetime) -> Certification:
     status, expired = row.current(now), row.is_expired(now)
     reason, category, why = _trouble(row) if not expired else ("", "", "")
     passed = status == Status.CERTIFIED
-    values: dict[str, Any] = {
-        **row.to_dict(now),
+    return {
+        "id": str(row.pk or f"{model.pk}:{region.pk}"),
+        "modelId": model.api_model_id,
+        "modelUuid": model.pk,
+        "modelName": model.name,
+        "vendor": model.vendor,
         "providerId": model.provider_id,
+        "region": region.pk,
+        "regionName": region.name,
         "offered": pair.offered,
+        "status": status,
+        "previousStatus": row.before(now) or None,
+        "passed": passed,
+        "score": row.score,
+        "rating": row.rating or None,
         "badge": f"/badges/{quote(model.api_model_id, safe=':/')}/{region.pk}.svg",
         "successRate": _rounded(row.success_rate),
         "testsPassed": pair.tally[0],
@@ -517,12 +580,18 @@ def certification(pair: ModelRegion, now: datetime) -> Certification:
         "fix": fix(run.fix) if run and not passed and not expired else None,
         "heldBack": row.held_back or None,
         "confirmAfter": row.confirm_after,
+        "certifiedAt": row.certified_at,
+        "expiresAt": row.expires_at,
         "isExpired": expired,
-        "activeRun": pair.active_run,
+        "lastTestedAt": row.last_tested_at,
+        "tier": row.tier or None,
+        "backend": row.backend or None,
+        "runId": row.run_id,
+        "jobId": run.job_id if run else None,
+        "activeRun": cast("ActiveRun | None", pair.active_run),
         "createdAt": row.created_at,
         "updatedAt": row.updated_at,
     }
-    return cast("Certification", values)
 
 
 def _trouble(row: ModelCertification) -> tuple[str, str, str]:

@@ -290,7 +290,7 @@ def _alternatives(
     one: anywhere).
     """
     region = asked.region.pk if asked.region else best.region_id if best else None
-    rows = ModelCertification.objects.valid(asked.now).filter(
+    rows = ModelCertification.objects.live(asked.now).filter(
         status=Status.CERTIFIED, model__kind=asked.model.kind
     )
     if region is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -13,21 +14,25 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import connection
 
-from certification import labels
 from certification.badges import svg
 from certification.lib import shared_cache
-from certification.models import Backend, validity
+from certification.models import Backend
 from certification.reasons import Status
 
 UNKNOWN = "unknown"
 # An address is a model's id (200 characters at most), a slash and a region's code (32).
 LONGEST_ADDRESS = 240
 
-# The worst status decides the colour of a badge for all regions.
-WORST_FIRST = (
-    Status.FAILED, Status.QUALITY_WARNING, Status.PERMISSION_REQUIRED,
-    Status.CONFIGURATION_REQUIRED, Status.PENDING, Status.CERTIFIED, Status.NOT_TESTED,
-)  # fmt: skip
+# The first that is seen colours a badge for all regions.
+COLORS: Mapping[str, str] = {
+    Status.FAILED: "red",
+    Status.QUALITY_WARNING: "yellow",
+    Status.PERMISSION_REQUIRED: "orange",
+    Status.CONFIGURATION_REQUIRED: "orange",
+    Status.PENDING: "blue",
+    Status.CERTIFIED: "green",
+    Status.NOT_TESTED: "grey",
+}
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,14 @@ class Standing:
     expired_at: datetime | None = None
 
     def is_expired(self, now: datetime) -> bool:
-        return validity.is_expired(self, now)
+        """Past its date, whether or not reconcile has taken the standing away already."""
+        return self.expired_at is not None or (
+            self.expires_at is not None and self.expires_at <= now
+        )
 
     def current(self, now: datetime) -> str:
-        return validity.current_status(self, now)
+        """The status that holds now: an expired standing is none."""
+        return str(Status.NOT_TESTED) if self.is_expired(now) else self.status
 
     def words(self, now: datetime) -> str:
         if self.is_expired(now):
@@ -105,8 +114,7 @@ class Known:
         seen = {standing.current(now) for standing in self.standings}
         if Status.CERTIFIED in seen and len(seen) > 1:
             return "yellow"
-        worst = next((status for status in WORST_FIRST if status in seen), Status.NOT_TESTED)
-        return labels.STATUSES[worst].colour
+        return next((color for status, color in COLORS.items() if status in seen), "grey")
 
     @property
     def backend(self) -> str | None:

@@ -13,7 +13,7 @@ from certification.engine.trials import TrialRecord
 from certification.inference import Failure, Operation, Reply
 from certification.models import CertificationRun, RunOutcome, State, TestResult
 from certification.reasons import Owner, Reason, Status
-from certification.suite import registry, scoring
+from certification.suite import registry, scoring, versions
 from certification.suite.case import Feature, Kind
 from certification.suite.scoring import CaseOutcome, CaseStatus, Judgement
 
@@ -117,7 +117,7 @@ def build(run: CertificationRun, record: RunRecord) -> RunOutcome:
             failure, reason=reason, model_id=record.route.target_id, region=run.region_id
         ),
         suite_version=record.suite_version,
-        policy_version=registry.POLICY_VERSION,
+        policy_version=versions.POLICY_VERSION,
         environment={
             **record.environment,
             "unmet": list(judgement.unmet),

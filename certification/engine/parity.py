@@ -19,7 +19,7 @@ from certification.engine import evidence, rescore
 from certification.models import CertificationJob, CertificationRun, State, TestResult, Tier
 from certification.models.webhooks import raise_alert
 from certification.reasons import Status
-from certification.suite import parity, registry, scoring, statistics
+from certification.suite import parity, scoring, statistics, versions
 from certification.suite.parity import Cell, Parity
 
 log = structlog.get_logger(__name__)
@@ -31,8 +31,8 @@ BATCH = 5  # overdue jobs compared at a time
 PERMUTATIONS = (1999, 19_999)  # of one fingerprint, the fewest and the most
 # What a later judgement of a job's run is kept under: whether regions were compared by their
 # trials, or by words alone.
-PARITY_VERSION = f"{registry.POLICY_VERSION}+parity"
-FINGERPRINT_VERSION = f"{registry.POLICY_VERSION}+fingerprint"
+PARITY_VERSION = f"{versions.POLICY_VERSION}+parity"
+FINGERPRINT_VERSION = f"{versions.POLICY_VERSION}+fingerprint"
 
 
 def compare(job: CertificationJob) -> tuple[Parity, ...]:

@@ -22,7 +22,7 @@ from certification.models import (
     User,
 )
 from certification.reasons import Reason
-from certification.suite import registry, scoring
+from certification.suite import scoring, versions
 from certification.suite.scoring import Judgement
 
 log = structlog.get_logger(__name__)
@@ -91,7 +91,7 @@ def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]
     if job_id is not None:
         runs = runs.filter(job_id=job_id)
     else:
-        runs = runs.filter(pk__in=ModelCertification.objects.valid().values("run_id"))
+        runs = runs.filter(pk__in=ModelCertification.objects.live().values("run_id"))
     ids = list(runs.order_by("completed_at").values_list("pk", flat=True))
     chunks = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
     related = CertificationRun.objects.select_related("model", "region").prefetch_related("results")
@@ -100,7 +100,7 @@ def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]
 
 @transaction.atomic
 def write(
-    changes: Sequence[Change], by: User | None = None, version: str = registry.POLICY_VERSION
+    changes: Sequence[Change], by: User | None = None, version: str = versions.POLICY_VERSION
 ) -> int:
     """Keep the new judgements beside the old ones and let certifications follow. The number of runs
     judged.

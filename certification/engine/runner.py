@@ -37,7 +37,7 @@ from certification.models import (
     Tier,
 )
 from certification.reasons import ErrorCategory, Reason
-from certification.suite import custom, plan, registry, scoring
+from certification.suite import custom, plan, registry, scoring, versions
 from certification.suite.case import Case, Context, Feature
 from certification.suite.scoring import Judgement
 
@@ -111,7 +111,7 @@ def certify(
     """
     model, region = run.model, run.region_id
     deadline = time.monotonic() + timeout_s(run.tier)
-    version = registry.version_with(specs)
+    version = versions.suite_version_with(specs)
     if not registry.has_suite(model.kind):
         return without_calls(run, scoring.without_suite(model.kind), version, environment)
     if run.routes and all(route.kind == RouteKind.MANTLE for route in run.routes):

@@ -1,9 +1,7 @@
-"""Which cases there are, which of them a model gets, what they cost, and the version of all that."""
+"""Which cases there are, which of them a model gets, and what they cost."""
 
 from __future__ import annotations
 
-import hashlib
-import pkgutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -184,57 +182,3 @@ def _rehearse(
     asked = synthetic_replies.request_tokens(request)
     said = reply.usage.output_tokens if reply.usage else 0
     return Estimate(1, asked, said, asked + request.max_tokens), (*outcomes, reply)
-
-
-# Versions: a number for people, and a hash that changes with whatever decides what is asked or how
-# it is judged.
-
-_SUITE_SOURCES = (
-    "suite/case.py",
-    "suite/custom.py",
-    "suite/cases/builders.py",
-    "suite/cases/context.py",
-    "suite/cases/deep.py",
-    "suite/cases/gates.py",
-    "suite/cases/instructions.py",
-    "suite/cases/performance.py",
-    "suite/cases/portuguese.py",
-    "suite/cases/reasoning.py",
-    "suite/cases/streaming.py",
-    "suite/cases/structured.py",
-    "suite/cases/tools.py",
-    "suite/cases/vision.py",
-    "suite/images.py",
-    "suite/embedding.py",
-    "suite/graders.py",
-    "suite/registry.py",
-    "suite/text.py",
-)
-_POLICY_SOURCES = (
-    "suite/scoring.py",
-    "suite/plan.py",
-    "suite/parity.py",
-    "suite/publication_policy.py",
-    "suite/statistics.py",
-    "reasons.py",
-)
-
-
-def _version(number: int, paths: tuple[str, ...]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        source = pkgutil.get_data("certification", path) or b""
-        digest.update(path.encode() + b"\0" + source.replace(b"\r\n", b"\n") + b"\0")
-    return f"{number}-{digest.hexdigest()[:12]}"
-
-
-SUITE_VERSION = _version(1, _SUITE_SOURCES)
-
-
-def version_with(own: Iterable[custom.Spec]) -> str:
-    """The suite's version including operators' own cases."""
-    mark = custom.fingerprint(own)
-    return f"{SUITE_VERSION}+{mark}" if mark else SUITE_VERSION
-
-
-POLICY_VERSION = _version(1, _POLICY_SOURCES)

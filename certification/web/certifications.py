@@ -15,7 +15,6 @@ from certification.models import (
     Route,
     RunJudgement,
     TestResult,
-    validity,
 )
 from certification.reasons import Status
 
@@ -46,11 +45,18 @@ class Detail:
         row = self.certification
         if row is None:
             return Status.NOT_TESTED
-        return validity.shown_status(row, self.now)
+        return (
+            row.previous_status
+            if row.status == Status.NOT_TESTED and row.expired_at
+            else row.status
+        )
 
     @property
     def expired(self) -> bool:
-        return self.certification is not None and self.certification.is_expired(self.now)
+        row = self.certification
+        if row is None:
+            return False
+        return bool(row.expired_at) or (row.expires_at is not None and row.expires_at <= self.now)
 
     @property
     def active(self) -> CertificationRun | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from certification.inference import Request
 from certification.models import OperatorCase
-from certification.suite import custom, registry
+from certification.suite import custom, registry, versions
 from certification.suite.case import Ref
 
 SPEC = custom.Spec(
@@ -110,10 +110,10 @@ def test_it_is_asked_beyond_the_quick_tier_and_marks_the_version() -> None:
     full = registry.cases("text", "full", capabilities, [SPEC])
     assert SPEC.id in {c.id for c in full}
     assert full[-1].over_run
-    marked = registry.version_with([SPEC])
-    assert marked.startswith(f"{registry.SUITE_VERSION}+")
-    assert registry.version_with([replace(SPEC, weight=2)]) != marked
-    assert registry.version_with([]) == registry.SUITE_VERSION
+    marked = versions.suite_version_with([SPEC])
+    assert marked.startswith(f"{versions.SUITE_VERSION}+")
+    assert versions.suite_version_with([replace(SPEC, weight=2)]) != marked
+    assert versions.suite_version_with([]) == versions.SUITE_VERSION
 
 
 def test_its_prompt_carries_the_nonce() -> None:

@@ -17,7 +17,7 @@ from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
 from certification.models import CertificationRun, OperatorCase
 from certification.reasons import Status
-from certification.suite import registry
+from certification.suite import versions
 from tests.emulators import Probe
 
 NOVA = "amazon.nova-lite-v1:0"
@@ -96,8 +96,8 @@ def test_an_own_case_is_asked_counts_and_marks_the_version(
     # the emulator knows no Paris
     assert (kept.verdict, kept.trials_valid, kept.category) == ("failed", 4, "reasoning")
     assert (before.verdict, run.verdict) == (Status.CERTIFIED, Status.QUALITY_WARNING)
-    assert run.suite_version.startswith(f"{registry.SUITE_VERSION}+")
-    assert before.suite_version == registry.SUITE_VERSION
+    assert run.suite_version.startswith(f"{versions.SUITE_VERSION}+")
+    assert before.suite_version == versions.SUITE_VERSION
     assert not certify("quick").results.filter(case_id="XCAPITAL").exists()
 
 

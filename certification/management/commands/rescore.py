@@ -14,7 +14,7 @@ from certification.engine import rescore
 from certification.engine.rescore import Change
 from certification.management import terminal
 from certification.management.guard import friendly_errors
-from certification.suite import registry
+from certification.suite import versions
 
 
 class Command(BaseCommand):
@@ -40,10 +40,10 @@ class Command(BaseCommand):
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
-        number = int(registry.POLICY_VERSION.split("-", 1)[0])
+        number = int(versions.POLICY_VERSION.split("-", 1)[0])
         if options["policy"] not in (None, number):
             raise CommandError(
-                f"This version judges by policy {number} ({registry.POLICY_VERSION}) only."
+                f"This version judges by policy {number} ({versions.POLICY_VERSION}) only."
             )
         out = terminal.console(stderr=options["json"])
         batches = rescore.finished(options["job"])
@@ -65,7 +65,7 @@ class Command(BaseCommand):
         )
         out.print(
             f"{terminal.pluralize(len(changes), 'run')} judged by policy "
-            f"{registry.POLICY_VERSION}: {len(different)} with another result, "
+            f"{versions.POLICY_VERSION}: {len(different)} with another result, "
             f"{incomplete} impossible to judge. {written}"
         )
         return None
@@ -90,7 +90,7 @@ def changes_json(
 ) -> dict[str, Any]:
     """Return the changes as the command prints them with --json."""
     return {
-        "policy": registry.POLICY_VERSION,
+        "policy": versions.POLICY_VERSION,
         "judged": len(changes),
         "written": written,
         "changes": [

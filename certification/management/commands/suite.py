@@ -19,7 +19,7 @@ from certification.management import terminal
 from certification.management.guard import friendly_errors
 from certification.models import OperatorCase, Tier
 from certification.stack import temporary
-from certification.suite import custom, docs_page, registry
+from certification.suite import custom, docs_page, registry, versions
 from certification.suite.case import Case, Ref
 
 
@@ -79,7 +79,7 @@ class Command(BaseCommand):
             )
         out.print(table)
         out.print(
-            f"{len(rows)} cases, suite {registry.SUITE_VERSION}, policy {registry.POLICY_VERSION}"
+            f"{len(rows)} cases, suite {versions.SUITE_VERSION}, policy {versions.POLICY_VERSION}"
         )
         return None
 

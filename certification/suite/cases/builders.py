@@ -1,5 +1,5 @@
-"""Build the requests and scripts of cases: the reference in every prompt, one call or several, and
-what a refusal means.
+"""How cases put their questions: the reference in every prompt, one call or several, what a refusal
+means.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from certification.suite.case import (
     Step,
 )
 
-# maxTokens of a short answer: never a probe of one token, and so little that it reserves hardly any
-# quota
-DEFAULT_MAX_TOKENS = 300
+# maxTokens of a short answer: never a probe of one token, and little enough to reserve no quota in
+# earnest
+ROOM = 300
 
 NO_TOOL_CHOICE = r"tool[\s_]*choice"
 NO_STREAMING_TOOLS = r"tool\w*( use)? (in|with|when|while)\b.*stream|stream\w*( mode)?.*\btool"
@@ -40,44 +40,46 @@ T = TypeVar("T")
 
 
 def variant_of(ref: Ref, count: int) -> int:
-    """Return which of `count` variants a trial uses; they rotate, starting where the seed says."""
+    """Which of `count` variants a trial asks: they rotate from a start that the seed picks."""
     return (ref.seed + ref.trial) % count
 
 
-def with_reference(ref: Ref, text: str, step: int = 0) -> str:
-    """Append the reference of the trial and step to a text."""
+def nonce(ref: Ref, text: str, step: int = 0) -> str:
+    """The text with the reference of its trial and step behind it."""
     return f"{text}\n{replace(ref, step=step)}"
 
 
 def always(request: AnyRequest) -> Callable[[Outcomes], AnyRequest]:
-    """Build a step's request that does not depend on earlier outcomes."""
+    """The request of a step that does not depend on what came before."""
     return lambda outcomes: request
 
 
 def at(outcomes: Sequence[T], index: int) -> T | None:
-    """Return the outcome of a call, or None when it was not made."""
+    """The outcome of a call, or None when it was not made."""
     return outcomes[index] if index < len(outcomes) else None
 
 
-def single_turn(
+def ask(
     ref: Ref,
     prompt: str,
     operation: Operation = Operation.CONVERSE,
     *,
     step: int = 0,
-    max_tokens: int = DEFAULT_MAX_TOKENS,
+    room: int = ROOM,
     **more: Any,
 ) -> Request:
-    """Build a request of one user message with its reference; `more` are fields of Request."""
-    return Request((user(with_reference(ref, prompt, step)),), max_tokens, operation, **more)
+    """One user message with its reference, and nothing that is not needed; `more` are members of
+    Request.
+    """
+    return Request((user(nonce(ref, prompt, step)),), room, operation, **more)
 
 
-def refuses_forced_call(outcome: Outcome | None) -> bool:
-    """Tell whether a call was refused because the model cannot be forced to call a tool."""
+def cannot_force(outcome: Outcome | None) -> bool:
+    """Whether a call was refused because the model cannot be made to call one tool."""
     return graders.refuses(outcome, NO_TOOL_CHOICE)
 
 
-TOOL_CHOICE_PROBE = Probe("tool_choice", refuses_forced_call)
+TOOL_CHOICE = Probe("tool_choice", cannot_force)
 
 
 def one_call(
@@ -88,16 +90,13 @@ def one_call(
     *,
     expected: Answer,
     near_miss: Answer,
-    fixed_limit: bool = False,
+    room: bool = True,
 ) -> Script:
-    """Build the trial of one call, graded with the run's context.
-
-    `fixed_limit` leaves maxTokens as it is for models that reason.
-    """
+    """The trial of one call, graded with the run's context."""
     return Script(
         ref,
         variant_of(ref, variants),
-        (Step(always(request), expected, near_miss, room=not fixed_limit),),
+        (Step(always(request), expected, near_miss, room=room),),
         grade,
     )
 
@@ -110,29 +109,23 @@ def one_answer(
     *,
     expected: Answer,
     near_miss: Answer,
-    fixed_limit: bool = False,
+    room: bool = True,
 ) -> Script:
-    """Build the trial of one call whose answer alone decides. If what the case tests is refused,
-    the model lacks it and does not fail.
+    """The trial of one call whose answer alone decides. A refusal of what the case is about is a
+    lack, no failure.
     """
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
-        return missing_capability(request, outcome) or check(outcome)
+        return lacking(request, outcome) or check(outcome)
 
     return one_call(
-        ref,
-        variants,
-        request,
-        grade,
-        expected=expected,
-        near_miss=near_miss,
-        fixed_limit=fixed_limit,
+        ref, variants, request, grade, expected=expected, near_miss=near_miss, room=room
     )
 
 
-def missing_capability(request: Request, outcome: Outcome | None) -> Grade | None:
-    """Grade a call that was refused because the model cannot stream or does not support tools; None
+def lacking(request: Request, outcome: Outcome | None) -> Grade | None:
+    """The grade of a call that was refused because the model cannot stream or takes no tools; None
     for all others.
     """
     if not isinstance(outcome, Failure):
@@ -148,18 +141,8 @@ def missing_capability(request: Request, outcome: Outcome | None) -> Grade | Non
     return None
 
 
-def object_schema(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON Schema of an object with these properties, all required, and no others."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
 def tool(name: str, description: str, **properties: Mapping[str, Any]) -> Tool:
-    """Return a tool whose properties are all required."""
+    """A tool whose properties are all required."""
     return Tool(
         name,
         description,
@@ -167,8 +150,8 @@ def tool(name: str, description: str, **properties: Mapping[str, Any]) -> Tool:
     )
 
 
-def scored_case(
+def scored(
     case_id: str, title: str, category: Category, script: Callable[[Ref], Script], *needs: str
 ) -> Case:
-    """Return a case of three repeats that counts in the quality figure."""
+    """A case of three repeats that counts in the quality figure."""
     return Case(case_id, title, Kind.SCORED, category, script, frozenset(needs), repeats=3)

@@ -1,5 +1,5 @@
-"""Vision: a code and shapes in a picture, one cell of a table in a document, both drawn for the
-request.
+"""Seeing: a code and shapes in a picture, one cell of a table in a document, both drawn when they
+are asked about.
 """
 
 from __future__ import annotations
@@ -10,15 +10,7 @@ from certification.inference import Document, Failure, Image, Outcome, Request, 
 from certification.reasons import Reason
 from certification.suite import graders, images
 from certification.suite.case import Category, Context, Grade, Ref, Script, Step, says
-from certification.suite.cases.builders import (
-    DEFAULT_MAX_TOKENS,
-    Check,
-    Outcomes,
-    at,
-    scored_case,
-    variant_of,
-    with_reference,
-)
+from certification.suite.cases.builders import ROOM, Check, Outcomes, at, nonce, scored, variant_of
 from certification.suite.images import COLOURS, SHAPES, Shape
 
 # V1 a code and shapes in a picture
@@ -31,23 +23,26 @@ _POSTER_QUESTIONS = (
 )
 
 
-def code_and_shapes(ref: Ref) -> Script:
+def _poster(ref: Ref) -> Script:
     rng = ref.rng()
-    head = f"{rng.choice(_LETTERS)}{rng.choice(_DIGITS)}{rng.choice(_LETTERS)}"
-    code = f"{head}-{''.join(rng.choices(_DIGITS, k=3))}"
-    target = Shape(rng.choice(SHAPES), rng.choice(list(COLOURS)))
-    shapes = [Shape(kind, colour) for kind in SHAPES for colour in COLOURS]
-    others = [shape for shape in shapes if shape != target]
+    code = f"{rng.choice(_LETTERS)}{rng.choice(_DIGITS)}{rng.choice(_LETTERS)}-{''.join(rng.choices(_DIGITS, k=3))}"
+    wanted = Shape(rng.choice(SHAPES), rng.choice(list(COLOURS)))
+    others = [
+        Shape(kind, colour)
+        for kind in SHAPES
+        for colour in COLOURS
+        if Shape(kind, colour) != wanted
+    ]
     count = rng.randrange(2, 6)
-    shapes = rng.sample([target] * count + rng.choices(others, k=10 - count), 10)
+    shapes = rng.sample([wanted] * count + rng.choices(others, k=10 - count), 10)
     question = _POSTER_QUESTIONS[variant_of(ref, len(_POSTER_QUESTIONS))].format(
-        target.colour, target.kind
+        wanted.colour, wanted.kind
     )
     prompt = f"{question} Answer with the code, a comma and the number, and nothing else."
 
     def request(outcomes: Outcomes) -> Request:
         picture = Image("png", images.poster_png(code, shapes))
-        return Request((user(picture, with_reference(ref, prompt)),), DEFAULT_MAX_TOKENS)
+        return Request((user(picture, nonce(ref, prompt)),), ROOM)
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
@@ -57,7 +52,7 @@ def code_and_shapes(ref: Ref) -> Script:
     near_miss = rng.choice(
         (f"{code}, {count + 1}", f"{code[:-1]}{_DIGITS[_DIGITS.index(code[-1]) - 1]}, {count}")
     )
-    return visual_script(
+    return _look(
         ref,
         len(_POSTER_QUESTIONS),
         request,
@@ -89,7 +84,7 @@ _TABLES = (
 )
 
 
-def table_cell(ref: Ref) -> Script:
+def _cell(ref: Ref) -> Script:
     rng = ref.rng()
     title, known, columns = _TABLES[variant_of(ref, len(_TABLES))]
     names = rng.sample(known, len(known))
@@ -98,8 +93,8 @@ def table_cell(ref: Ref) -> Script:
     row, column = rng.randrange(5), rng.randrange(4)
     value, neighbour = cells[row][column], cells[(row + 1) % 5][column]
     prompt = (
-        f"In the table of this document, which number stands in the row {names[row]} and the "
-        f"column {columns[column]}? Answer with the number only."
+        f"In the table of this document, which number stands in the row {names[row]} and the column {columns[column]}? "
+        "Answer with the number only."
     )
 
     def request(outcomes: Outcomes) -> Request:
@@ -108,12 +103,12 @@ def table_cell(ref: Ref) -> Script:
             *((name, *map(str, line)) for name, line in zip(names, cells, strict=True)),
         ]
         document = Document("pdf", "table", images.table_pdf(title, rows))
-        return Request((user(document, with_reference(ref, prompt)),), DEFAULT_MAX_TOKENS)
+        return Request((user(document, nonce(ref, prompt)),), ROOM)
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.number(outcome, value)
 
-    return visual_script(
+    return _look(
         ref,
         len(_TABLES),
         request,
@@ -124,7 +119,7 @@ def table_cell(ref: Ref) -> Script:
     )
 
 
-def visual_script(
+def _look(
     ref: Ref,
     variants: int,
     request: Callable[[Outcomes], Request],
@@ -134,8 +129,8 @@ def visual_script(
     expected: str,
     near_miss: str,
 ) -> Script:
-    """Build a trial of one call with a picture or document, which is drawn only for the call, so
-    that the answer key stays fast.
+    """A trial of one call with something to look at. It is drawn for the call alone, so that the
+    key stays quick.
     """
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
@@ -153,6 +148,6 @@ def visual_script(
 
 
 VISION = (
-    scored_case("V1", "Code and shapes in a picture", Category.VISION, code_and_shapes, "vision"),
-    scored_case("V2", "One cell of a table (PDF)", Category.VISION, table_cell, "documents"),
+    scored("V1", "Code and shapes in a picture", Category.VISION, _poster, "vision"),
+    scored("V2", "One cell of a table (PDF)", Category.VISION, _cell, "documents"),
 )

@@ -1,0 +1,19 @@
+"""The versions that a run is stored with: a number for people, and a digest of what they stand for.
+
+`scripts/versions.py` writes them; a test fails when they do not fit the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from certification.suite import custom
+
+SUITE_VERSION = "1-0b542ffb2559"  # what is asked and how it is graded: suite_digest.py
+POLICY_VERSION = "1-771ccadd9215"  # how a run is planned and judged: policy_digest.py
+
+
+def suite_version_with(specs: Iterable[custom.Spec]) -> str:
+    """Return the suite's version including operators' own cases."""
+    mark = custom.fingerprint(specs)
+    return f"{SUITE_VERSION}+{mark}" if mark else SUITE_VERSION
