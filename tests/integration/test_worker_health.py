@@ -15,7 +15,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from certification.engine import runner
+from certification.engine.worker import get_worker
 from certification.lib.shared_cache import ComputedValue
 from certification.models import AIModel, CertificationRun, User
 from certification.monitoring import queue_stats, worker_health
@@ -151,6 +151,6 @@ def test_without_a_broker_only_live_is_well(address: str, settings: Any) -> None
 
 
 def test_a_worker_that_drains_is_not_ready(address: str) -> None:
-    runner.worker().draining.set()
+    get_worker().draining.set()
     assert fetch(f"{address}/ready")[0] == 503
     assert json.loads(fetch(f"{address}/health")[2])["worker"]["isRunning"] is False
