@@ -1,4 +1,4 @@
-"""What the queue can be asked to do: take the arguments, call one thing."""
+"""The tasks of the queue: each takes its arguments and calls one thing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def publish_job(job_id: str) -> None:
 
 @shared_task(ignore_result=True)
 def reconcile() -> None:
-    """Put right what got lost."""
+    """Repair what got lost."""
     reconciliation.reconcile()
 
 
@@ -58,7 +58,7 @@ def deliver_webhooks() -> None:
 
 @inspect_command()
 def work_taken(state: Any) -> dict[str, Any]:
-    """What this worker answers when asked what it takes: runs of which backend, from which queues."""
+    """Answer an inspection: runs of which backend this worker takes, from which queues."""
     return {
         "backend": str(backend.name()),
         "queues": [queue.name for queue in state.consumer.task_consumer.queues],
@@ -67,5 +67,5 @@ def work_taken(state: Any) -> dict[str, Any]:
 
 @worker_shutting_down.connect
 def drain(**_kwargs: Any) -> None:
-    """SIGTERM: running calls end, unfinished runs go back to the queue."""
+    """On SIGTERM, let running calls end and hand unfinished runs back to the queue."""
     get_worker().drain()

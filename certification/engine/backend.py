@@ -12,22 +12,24 @@ from certification.bedrock.client import AWS, EMULATOR, Bedrock, Connection
 from certification.models import Backend
 
 _lock = threading.Lock()
-_kept: dict[Connection, Bedrock] = {}
+_clients: dict[Connection, Bedrock] = {}
 
 
 @cache
 def name() -> Backend:
-    """The backend in use. With BEDROCK_BACKEND=auto: AWS when the SDK finds credentials, else the
-    emulator.
+    """Return the backend in use. With BEDROCK_BACKEND=auto: AWS when the SDK finds credentials,
+    else the emulator.
     """
-    wanted = settings.BEDROCK_BACKEND
-    if wanted == "auto":
+    setting = settings.BEDROCK_BACKEND
+    if setting == "auto":
         return Backend.AWS if client.find_credentials().configured else Backend.EMULATOR
-    return Backend(wanted)
+    return Backend(setting)
 
 
 def endpoint_url() -> str:
-    """Where calls go: the configured address, the local emulator's, or '' for AWS's own hosts."""
+    """Return where calls go: the configured address, the local emulator's, or '' for AWS's own
+    hosts.
+    """
     url: str = settings.BEDROCK_ENDPOINT_URL
     return url or (
         f"http://127.0.0.1:{settings.EMULATOR_PORT}" if name() == Backend.EMULATOR else ""
@@ -35,7 +37,7 @@ def endpoint_url() -> str:
 
 
 def bedrock() -> Bedrock:
-    """The process's one client of Bedrock, made at first use."""
+    """Return the process's one client of Bedrock, created at first use."""
     in_flight = settings.CERTIFICATION_CONCURRENCY * settings.CERTIFICATION_CALLS_PER_RUN
     connection = Connection(
         backend=EMULATOR if name() == Backend.EMULATOR else AWS,
@@ -43,6 +45,6 @@ def bedrock() -> Bedrock:
         max_connections=max(10, in_flight),
     )
     with _lock:
-        if connection not in _kept:
-            _kept[connection] = Bedrock(connection)
-        return _kept[connection]
+        if connection not in _clients:
+            _clients[connection] = Bedrock(connection)
+        return _clients[connection]

@@ -1,5 +1,5 @@
-"""The calls of one run: which route they take, the rate limit before each, and the only retry loop
-of the system.
+"""Call a model for one run: the route that calls take, the rate limit before each, and the only
+retry loop of the system.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What a trial leaves behind: requests, replies and timings as JSON, cut to size, without secrets
-or account ids.
+"""Encode evidence as JSON, and back: requests, replies and timings of a trial, cut to size, without
+secrets or account ids.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 from certification.bedrock import fixes
@@ -24,9 +25,7 @@ from certification.inference import (
     Outcome,
     Reasoning,
     Reply,
-    Request,
     Text,
-    Timing,
     ToolResult,
     ToolUse,
 )
@@ -36,12 +35,12 @@ from certification.suite import registry, scoring
 from certification.suite.case import Case, Category, Grade, Kind, ProbeCache, Ref, Script
 from certification.suite.scoring import CaseOutcome
 
-MAX_TEXT = 8_000  # characters kept of any one text
-# characters of transcripts kept per run; beyond, those of trials that passed go first
+MAX_TEXT = 8_000  # characters stored of any one text
+# characters of transcripts stored per run; beyond, those of trials that passed are dropped first
 MAX_RUN = 2_000_000
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)|(?<=account )\d{12}\b", re.IGNORECASE)
-# Looked for first, many times cheaper than the patterns: nearly every text has none of them.
+# Searched first, many times cheaper than the patterns: nearly every text has none of them.
 TWELVE_DIGITS = re.compile(r"\d{12}")
 SECRET_MARKS = ("://", "AKIA", "ASIA", "ABSK", "bedrock-api-key-", "X-Amz-")
 SECRET = re.compile(
@@ -53,14 +52,14 @@ SECRET = re.compile(
 
 
 def redact(text: str) -> str:
-    """The text without AWS account ids, passwords and keys."""
+    """Mask AWS account ids, passwords and keys in a text."""
     if TWELVE_DIGITS.search(text):
         text = ACCOUNT_ID.sub("************", text)
     return SECRET.sub("***", text) if any(mark in text for mark in SECRET_MARKS) else text
 
 
 def cut(text: str) -> str:
-    """At most MAX_TEXT characters of a redacted text; says how much is missing.
+    """Redact a text and cut it to MAX_TEXT characters, with a note of how many are missing.
 
     What PostgreSQL refuses is replaced: null characters, and halves of characters as in an answer
     cut inside an emoji.
@@ -68,25 +67,18 @@ def cut(text: str) -> str:
     text = redact(text)
     if not text.isascii() or "\0" in text:
         text = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
-    return (
-        text
-        if len(text) <= MAX_TEXT
-        else f"{text[:MAX_TEXT]} [... {len(text) - MAX_TEXT} more characters]"
-    )
+    if len(text) <= MAX_TEXT:
+        return text
+    return f"{text[:MAX_TEXT]} [... {len(text) - MAX_TEXT} more characters]"
 
 
 def trial(
-    script: Script, grade: Grade, attempts: Sequence[Attempt], memory: ProbeCache | None = None
+    script: Script, grade: Grade, attempts: Sequence[Attempt], probes: ProbeCache | None = None
 ) -> dict[str, Any]:
-    """One trial as stored in TestResult.trials. `spared` names what was not asked, for it is known
-    to be refused.
+    """Encode one trial as TestResult.trials stores it. `spared` names the features that were not
+    tried because they are known to be refused.
     """
-    skipped = (
-        {"spared": sorted(f"{operation} {feature}" for operation, feature in memory.skipped)}
-        if memory
-        else {}
-    )
-    return skipped | {
+    encoded: dict[str, Any] = {
         "trial": script.ref.trial,
         "variant": script.variant,
         "passed": grade.passed,
@@ -96,132 +88,119 @@ def trial(
         "lacks": grade.lacks,
         "cause": failure(grade.cause) if grade.cause else None,
         "has_transcript": bool(attempts),
-        "calls": [_attempt(a) for a in attempts],
-    }
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "at": attempt.at,
-        "attempt": attempt.number,
-        "route": redact(attempt.route),
-        "request": request(attempt.request),
-        **outcome(attempt.outcome),
-    }
-
-
-def request(asked: AnyRequest) -> dict[str, Any]:
-    """A request as JSON; only the members that were set."""
-    if isinstance(asked, EmbedRequest):
-        return {
-            "operation": asked.operation,
-            "texts": [cut(t) for t in asked.texts],
-            "dimensions": asked.dimensions,
-        }
-    return {"operation": asked.operation} | {
-        name: value
-        for name, value in _request_members(asked).items()
-        if value not in ("", None, [], ())
-    }
-
-
-def _request_members(asked: Request) -> dict[str, Any]:
-    return {
-        "messages": [
-            {"role": m.role, "content": [block(b) for b in m.content]} for m in asked.messages
+        "calls": [
+            {
+                "at": attempt.at,
+                "attempt": attempt.number,
+                "route": redact(attempt.route),
+                "request": request(attempt.request),
+                **outcome(attempt.outcome),
+            }
+            for attempt in attempts
         ],
-        "max_tokens": asked.max_tokens,
-        "system": cut(asked.system),
-        "stop_sequences": list(asked.stop_sequences),
+    }
+    if probes:
+        encoded["spared"] = sorted(f"{operation} {name}" for operation, name in probes.skipped)
+    return encoded
+
+
+def request(sent: AnyRequest) -> dict[str, Any]:
+    """Encode a request; only the members that were set."""
+    if isinstance(sent, EmbedRequest):
+        return {
+            "operation": sent.operation,
+            "texts": [cut(text) for text in sent.texts],
+            "dimensions": sent.dimensions,
+        }
+    members = {
+        "messages": [
+            {"role": message.role, "content": [block(b) for b in message.content]}
+            for message in sent.messages
+        ],
+        "max_tokens": sent.max_tokens,
+        "system": cut(sent.system),
+        "stop_sequences": list(sent.stop_sequences),
         "tools": [
             {"name": t.name, "description": t.description, "schema": dict(t.schema)}
-            for t in asked.tools
+            for t in sent.tools
         ],
-        "tool_choice": asked.tool_choice,
-        "temperature": asked.temperature,
-        "top_p": asked.top_p,
-        "output_schema": asked.output_schema,
-        "thinking_tokens": asked.thinking_tokens,
-        "thinking_effort": asked.thinking_effort,
+        "tool_choice": sent.tool_choice,
+        "temperature": sent.temperature,
+        "top_p": sent.top_p,
+        "output_schema": sent.output_schema,
+        "thinking_tokens": sent.thinking_tokens,
+        "thinking_effort": sent.thinking_effort,
     }
+    is_set = {name: value for name, value in members.items() if value not in ("", None, [], ())}
+    return {"operation": sent.operation, **is_set}
 
 
-def outcome(seen: Outcome) -> dict[str, Any]:
-    """A reply or a failure as JSON, with its timings in milliseconds."""
-    common: dict[str, Any] = {"timing": _timing(seen.timing), "request_id": seen.request_id}
-    match seen:
+def outcome(result: Outcome) -> dict[str, Any]:
+    """Encode a reply or a failure, with its timings in milliseconds."""
+    timing = {
+        "total": result.timing.total_ms,
+        "ttft": result.timing.ttft_ms,
+        "max_gap": result.timing.max_gap_ms,
+        "server": result.timing.server_ms,
+    }
+    common: dict[str, Any] = {
+        "timing": {name: round(value, 1) for name, value in timing.items() if value is not None},
+        "request_id": result.request_id,
+    }
+    match result:
         case Reply():
-            return common | {"reply": _reply(seen)}
-        case EmbedReply():
-            shape = [len(v) for v in seen.vectors]
-            return common | {
-                "reply": {"dimensions": shape, "head": [clean(v[:4]) for v in seen.vectors]}
-            }
+            return common | {"reply": reply(result)}
+        case EmbedReply(vectors):
+            heads = [clean(vector[:4]) for vector in vectors]
+            return common | {"reply": {"dimensions": [len(v) for v in vectors], "head": heads}}
         case Failure():
-            partial = {"partial": _reply(seen.partial)} if seen.partial else {}
-            return common | {"failure": failure(seen)} | partial
+            partial = {"partial": reply(result.partial)} if result.partial else {}
+            return common | {"failure": failure(result)} | partial
 
 
-def failure(seen: Failure) -> dict[str, Any]:
-    """A failure as JSON: why, in our words and in the service's."""
+def failure(error: Failure) -> dict[str, Any]:
+    """Encode a failure: why, in our words and in the service's."""
     return {
-        "category": seen.reason.category,
-        "reason": seen.reason,
-        "message": cut(seen.message),
-        "code": cut(seen.code),
-        "http_status": seen.http_status,
-        "operation": seen.operation,
+        "category": error.reason.category,
+        "reason": error.reason,
+        "message": cut(error.message),
+        "code": cut(error.code),
+        "http_status": error.http_status,
+        "operation": error.operation,
     }
 
 
-def failure_from(kept: Mapping[str, Any]) -> Failure:
-    """A stored failure, without its timings."""
+def failure_from(stored: Mapping[str, Any]) -> Failure:
+    """Decode a failure; its timings are not stored."""
     return Failure(
-        Reason(kept["reason"]),
-        kept["message"],
-        kept["code"],
-        kept["http_status"],
-        Operation(kept["operation"]),
+        Reason(stored["reason"]),
+        stored["message"],
+        stored["code"],
+        stored["http_status"],
+        Operation(stored["operation"]),
     )
 
 
-def _reply(reply: Reply) -> dict[str, Any]:
-    usage = reply.usage
-    return {
-        "content": [block(b) for b in reply.content],
-        "stop_reason": reply.stop_reason,
+def reply(answer: Reply) -> dict[str, Any]:
+    """Encode a reply's content and facts."""
+    usage = answer.usage
+    encoded: dict[str, Any] = {
+        "content": [block(b) for b in answer.content],
+        "stop_reason": answer.stop_reason,
         "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
         if usage
         else None,
-        "complete": reply.complete,
-    } | ({"events": _events(reply.events)} if reply.events else {})
-
-
-def _events(events: Sequence[str]) -> list[str]:
-    """Event names in order, runs of the same one written once with their number."""
-    short: list[str] = []
-    count = 0
-    for position, name in enumerate(events):
-        count += 1
-        if position + 1 == len(events) or events[position + 1] != name:
-            short.append(name if count == 1 else f"{name} x{count}")
-            count = 0
-    return short
-
-
-def _timing(timing: Timing) -> dict[str, float]:
-    values = {
-        "total": timing.total_ms,
-        "ttft": timing.ttft_ms,
-        "max_gap": timing.max_gap_ms,
-        "server": timing.server_ms,
+        "complete": answer.complete,
     }
-    return {name: round(value, 1) for name, value in values.items() if value is not None}
+    if answer.events:
+        groups = ((name, len(list(same))) for name, same in groupby(answer.events))
+        encoded["events"] = [name if n == 1 else f"{name} x{n}" for name, n in groups]
+    return encoded
 
 
-def block(shown: Block) -> dict[str, Any]:
-    """A block of a message as JSON; of pictures and documents only their size."""
-    match shown:
+def block(content: Block) -> dict[str, Any]:
+    """Encode a block of a message; of pictures and documents only the size."""
+    match content:
         case Text(text):
             return {"text": cut(text)}
         case ToolUse(use_id, name, tool_input, raw):
@@ -238,7 +217,7 @@ def block(shown: Block) -> dict[str, Any]:
 
 
 def clean(value: Any) -> Any:
-    """Any JSON-like value with its texts cut; what JSON or PostgreSQL cannot hold becomes text."""
+    """Cut the texts in any JSON-like value; what JSON or PostgreSQL cannot hold becomes text."""
     if isinstance(value, str):
         return cut(value)
     if isinstance(value, dict):
@@ -251,16 +230,16 @@ def clean(value: Any) -> Any:
 
 
 def fix(
-    failure: Failure | None, *, reason: Any = None, model_id: str, region: str
+    error: Failure | None, *, reason: Reason | None = None, model_id: str, region: str
 ) -> dict[str, str]:
-    """The fix for a failure (or a bare reason) as JSON: text, command, who, url, wait; empty
-    without one.
+    """Encode the fix for a failure (or a bare reason): text, command, who, url, wait; empty without
+    one.
     """
-    found = failure.reason if failure else reason
-    if found is None:
+    cause = error.reason if error else reason
+    if cause is None:
         return {}
     advice = fixes.fix_for(
-        found, model_id=model_id, region=region, operation=failure.operation if failure else ""
+        cause, model_id=model_id, region=region, operation=error.operation if error else ""
     )
     return {
         name: value
@@ -270,7 +249,7 @@ def fix(
 
 
 def basis(run: scoring.Run) -> dict[str, Any]:
-    """What a judgement looked at beside the trials, as JSON: kept in a run's environment under
+    """Encode what a judgement looked at besides the trials: a run's environment stores it under
     `judged`.
     """
     return {
@@ -292,52 +271,52 @@ def basis(run: scoring.Run) -> dict[str, Any]:
 def outcomes_of(
     results: Iterable[TestResult], own: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[CaseOutcome, ...]:
-    """Stored results as judgements take them. LookupError when their trials were dropped or lack
-    what is needed.
+    """Decode stored results into what a judgement takes. LookupError when their trials were dropped
+    or lack what is needed.
 
-    `own` are the repeats and weights of operators' cases, by id, as `basis` keeps them.
+    `own` are the repeats and weights of custom cases, by id, as `basis` stores them.
     """
-    return tuple(_case_outcome(result, (own or {}).get(result.case_id, {})) for result in results)
+    outcomes = []
+    for result in results:
+        case = registry.BY_ID.get(result.case_id)
+        if case is None:
+            case = retired_case(result, (own or {}).get(result.case_id, {}))
+        if result.verdict == "skipped" and not result.trials:
+            outcomes.append(CaseOutcome(case, skipped=result.sentence or "It did not apply."))
+        elif not result.trials and result.trials_valid:
+            raise LookupError(f"the trials of {result.case_id} were dropped")
+        else:
+            outcomes.append(CaseOutcome(case, tuple(map(grade_from, result.trials))))
+    return tuple(outcomes)
 
 
-def _case_outcome(result: TestResult, own: Mapping[str, Any]) -> CaseOutcome:
-    case = registry.BY_ID.get(result.case_id) or _retired(result, own)
-    if result.verdict == "skipped" and not result.trials:
-        return CaseOutcome(case, skipped=result.sentence or "It did not apply.")
-    if not result.trials and result.trials_valid:
-        raise LookupError(f"the trials of {result.case_id} were dropped")
-    return CaseOutcome(case, tuple(grade_from(trial) for trial in result.trials))
-
-
-def _retired(result: TestResult, own: Mapping[str, Any]) -> Case:
-    """A stand-in for a case that the suite does not (or no longer) have: enough to be judged, not
-    to be asked.
+def retired_case(result: TestResult, settings: Mapping[str, Any]) -> Case:
+    """Stand in for a case that the suite does not (or no longer) have: enough to be judged, not to
+    be run.
     """
 
     def script(_ref: Ref) -> Script:
         raise LookupError(f"{result.case_id} is no longer part of the suite")
 
-    return Case(
-        result.case_id, result.case_id, Kind(result.kind), Category(result.category), script, **own
-    )
+    kind, category = Kind(result.kind), Category(result.category)
+    return Case(result.case_id, result.case_id, kind, category, script, **settings)
 
 
 def grade_from(trial: Mapping[str, Any]) -> Grade:
-    """A stored trial's grade. KeyError when it lacks what a judgement needs."""
-    cause: Failure | None = failure_from(trial["cause"]) if trial.get("cause") else None
+    """Decode a stored trial's grade. KeyError when it lacks what a judgement needs."""
     return Grade(
         passed=trial["passed"],
         sentence=trial["sentence"],
         evidence=trial["evidence"],
         valid=trial["valid"],
-        cause=cause,
+        cause=failure_from(trial["cause"]) if trial.get("cause") else None,
         lacks=trial.get("lacks", ""),
     )
 
 
 def fit(results: list[TestResult]) -> list[TestResult]:
-    """The results with transcripts dropped until they fit MAX_RUN: those of passed trials first,
-    the longest first.
+    """Drop transcripts until the results fit MAX_RUN: those of passed trials first, the longest
+    first.
     """
     trials = [
         (trial, len(json.dumps(trial["calls"]))) for result in results for trial in result.trials

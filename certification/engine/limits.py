@@ -3,9 +3,9 @@ Redis.
 
 A bucket exists only once Bedrock has throttled its route. Each throttle halves the rate it allowed
 until then, each second without one adds to it (AIMD); when the rate has grown back well past where
-it was cut, the bucket goes away. While a route has no bucket, a process asks about it once a
-LEASE_S and lets its calls pass in between: that is how long a throttle seen by another worker may
-stay unknown. Bedrock reserves input plus `maxTokens` of a call against the quota, so that is what a
+it was cut, the bucket goes away. While a route has no bucket, a process checks for one every
+LEASE_S and lets its calls pass in between: for so long it may miss a throttle that another worker
+saw. Bedrock reserves input plus `maxTokens` of a call against the quota, so that is what a
 call costs here. Without Redis the limiter lets calls pass: Bedrock's own throttling is then the
 only brake.
 """
@@ -96,19 +96,17 @@ return tostring(rate)
 
 @dataclass
 class _Lease:
-    """Until when (monotonic) calls of a route pass without asking, and the tokens of those that
+    """Until when (monotonic) calls of a route pass without a check, and the tokens of those that
     did.
     """
 
-    until: float
+    expires_at: float
     spent: int = 0
 
 
 @dataclass
 class Limiter:
-    """The shared buckets. `acquire` blocks the calling thread; give it an event to be woken by a
-    stop.
-    """
+    """The shared buckets. `acquire` blocks the calling thread; its `stop` event ends the wait."""
 
     client: redis.Redis
     prefix: str = "myia:limit"
@@ -130,61 +128,52 @@ class Limiter:
         """Wait for `tokens` of the route's budget. False when stopped or past `deadline` (monotonic
         seconds) first.
         """
-        name = self._name(region, target_id)
+        key = self.key(region, target_id)
         while not stop.is_set():
-            if self._passes(name, tokens):
+            with self._lock:
+                lease = self._leases.get(key)
+                if lease and time.monotonic() < lease.expires_at:
+                    lease.spent += tokens  # counted at the next check
+                    return True
+            wait_ms = self.evaluate(self._take, key, tokens, self.end_lease(key))
+            if wait_ms == FREE:
+                with self._lock:
+                    self._leases[key] = _Lease(time.monotonic() + LEASE_S)
+            if wait_ms <= 0:
                 return True
-            answer = self._run(self._take, name, tokens, self._leased(name))
-            if answer == FREE:
-                self._lease(name)
-            if answer <= 0:
-                return True
-            wait_s = answer / 1000
+            wait_s = wait_ms / 1000
             if time.monotonic() + wait_s > deadline:
                 return False
             stop.wait(min(wait_s, 5.0))
         return False
 
     def throttled(self, region: str, target_id: str) -> None:
-        """Bedrock refused a call of this route for its rate: everybody slows down."""
-        name = self._name(region, target_id)
-        rate = self._run(self._throttled, name, self._leased(name))
+        """Slow every worker down: Bedrock refused a call of this route for its rate."""
+        key = self.key(region, target_id)
+        rate = self.evaluate(self._throttled, key, self.end_lease(key))
         log.info("route_throttled", region=region, route=target_id, rate=round(rate, 1))
 
-    def _name(self, region: str, target_id: str) -> str:
+    def key(self, region: str, target_id: str) -> str:
+        """Return the Redis key of a route's bucket."""
         return f"{self.prefix}:{{{region}:{target_id}}}"
 
-    def _passes(self, name: str, tokens: int) -> bool:
-        """Whether the route was without a bucket a moment ago; the call's tokens are then noted
-        here, for later.
+    def end_lease(self, key: str) -> int:
+        """End the route's lease. Returns what was spent under it, unless that is too long ago to
+        matter.
         """
         with self._lock:
-            lease = self._leases.get(name)
-            if lease is None or time.monotonic() >= lease.until:
-                return False
-            lease.spent += tokens
-            return True
+            lease = self._leases.pop(key, None)
+        return lease.spent if lease and time.monotonic() < lease.expires_at + WINDOW_S else 0
 
-    def _lease(self, name: str) -> None:
-        with self._lock:
-            self._leases[name] = _Lease(time.monotonic() + LEASE_S)
-
-    def _leased(self, name: str) -> int:
-        """Ends the route's lease. What was spent under it, unless that is too long ago to matter."""
-        with self._lock:
-            lease = self._leases.pop(name, None)
-        return lease.spent if lease and time.monotonic() < lease.until + WINDOW_S else 0
-
-    def _run(self, script: object, name: str, *arguments: float) -> float:
+    def evaluate(self, script: object, key: str, *arguments: float) -> float:
+        """Run one of the scripts on a bucket. 0 without Redis: the call may go."""
         now = time.time()
         return self.breaker.call(
-            lambda: float(script(keys=[name, f"{name}:spent"], args=[now, *arguments])),  # type: ignore[operator]
+            lambda: float(script(keys=[key, f"{key}:spent"], args=[now, *arguments])),  # type: ignore[operator]
             0.0,
         )
 
 
 def connect(url: str, max_connections: int) -> Limiter:
-    """Return a limiter on the Redis at `url`; a thread waits for one of its connections when all are
-    in use.
-    """
+    """Return a limiter on the Redis at `url`; threads wait for a connection when all are in use."""
     return Limiter(redis_client.client(Purpose.LIMITS, url=url, max_connections=max_connections))

@@ -1,4 +1,4 @@
-"""What a run's rows will say, worked out from what it did and how it was judged. No database."""
+"""Build what a run's rows store, from what it did and how it was judged. No database."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def judged_run(
     interrupted: Reason | None = None,
     access: Failure | None = None,
 ) -> scoring.Run:
-    """Put together what a judgement looks at. `access` is the refusal that ended the run, if any."""
+    """Collect what a judgement looks at. `access` is the refusal that ended the run, if any."""
     price = run.model.output_price
     capabilities = frozenset(run.model.capabilities)
     return scoring.Run(

@@ -1,12 +1,13 @@
-"""The regions of a finished job beside each other: a region that serves a model worse than another
-one loses by it.
+"""Compare the regions of a finished job: a region that serves a model worse than another one is
+judged again.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -27,9 +28,9 @@ log = structlog.get_logger(__name__)
 FINGERPRINT = "F1"
 OVERDUE_AFTER = timedelta(minutes=2)
 MAX_AGE = timedelta(days=7)
-BATCH = 5  # overdue jobs compared at a time
-PERMUTATIONS = (1999, 19_999)  # of one fingerprint, the fewest and the most
-# What a later judgement of a job's run is kept under: whether regions were compared by their
+BATCH = 2  # overdue jobs compared at a time
+MIN_PERMUTATIONS, MAX_PERMUTATIONS = 1999, 19_999  # of one fingerprint
+# What a later judgement of a job's run is stored under: whether regions were compared by their
 # trials, or by words alone.
 PARITY_VERSION = f"{versions.POLICY_VERSION}+parity"
 FINGERPRINT_VERSION = f"{versions.POLICY_VERSION}+fingerprint"
@@ -39,42 +40,59 @@ def compare(job: CertificationJob) -> tuple[Parity, ...]:
     """Compare a finished job's regions, model by model, and judge again what stands out.
     Repeatable.
 
-    The comparisons with an alarm or a lost capability; their later judgements stand beside the
-    runs' own. They are kept in the job's configuration under `comparison`, with the fingerprints of
-    a deep job. A fingerprint that differs is said in a later judgement too, and moves no verdict.
+    Returns the comparisons with an alarm or a lost capability; the later judgements are added to
+    the runs' own. The job's configuration stores the comparisons under `comparison`, with the
+    fingerprints of a deep job. A fingerprint that differs is named in a later judgement too, and
+    changes no verdict.
     """
     if job.tier == Tier.QUICK:
         return ()
-    models = list(_models(job))
-    found = parity.adjust([p for cells in models for p in _beside(cells)])
-    notable = tuple(p for p in found if p.alarm or p.losses)
-    fingerprints = _fingerprints(job, models) if job.tier == Tier.DEEP else []
+    models = list(comparable_cells(job))
+    comparisons = parity.adjust([p for cells in models for p in compare_to_reference(cells)])
+    notable = tuple(p for p in comparisons if p.alarm or p.losses)
+    fingerprints = compare_fingerprints(job, models) if job.tier == Tier.DEEP else []
     different = {(f["model"], f["region"]): f["sentence"] for f in fingerprints if f["sentence"]}
-    for one in notable:
-        _judge_again(job, one.model, one.region, one, different.pop((one.model, one.region), ""))
-    for (model, region), said in different.items():
-        _judge_again(job, model, region, None, said)
+    for comparison in notable:
+        cell = (comparison.model, comparison.region)
+        judge_again(job, *cell, comparison, different.get(cell, ""))
+    judged = {(p.model, p.region) for p in notable}
+    for cell, difference in different.items():
+        if cell not in judged:
+            judge_again(job, *cell, None, difference)
     if notable:
         log.warning("parity_lost", job=str(job.pk), cells=len(notable))
     if different:
         log.warning("fingerprints_differ", job=str(job.pk), cells=len(different))
     job.config["comparison"] = {
-        "parity": [_kept(p) for p in notable],
+        "parity": [parity_json(p) for p in notable],
         "fingerprints": fingerprints,
     }
     with transaction.atomic():
         job.save(update_fields=["config"])
         if notable:
-            _raise_alert(job, notable)
+            more = f" And {len(notable) - 1} more." if len(notable) > 1 else ""
+            raise_alert(
+                "parity_lost",
+                "warning",
+                (notable[0].sentence or "A region lost a capability that another has.") + more,
+                subject={
+                    "jobId": str(job.pk),
+                    "cells": [
+                        {"model": p.model, "region": p.region, "reference": p.reference}
+                        for p in notable
+                    ],
+                },
+                once=str(job.pk),
+            )
     return notable
 
 
 def compare_overdue() -> int:
     """Compare the regions of finished jobs that nobody has compared. Returns the number compared.
 
-    The worker of a job's last run does it at once; it may have died on the way, or the last run may
-    have ended elsewhere. A comparison that fails is tried again after OVERDUE_AFTER, when its turn
-    comes, for as long as the job is younger than MAX_AGE.
+    The worker of a job's last run compares at once; it may have died on the way, or the last run
+    may have ended elsewhere. A comparison that fails is tried again after OVERDUE_AFTER, when its
+    turn comes, for as long as the job is younger than MAX_AGE.
     """
     now = timezone.now()
     jobs = CertificationJob.objects.filter(
@@ -95,140 +113,37 @@ def compare_overdue() -> int:
     return compared
 
 
-def _raise_alert(job: CertificationJob, notable: tuple[Parity, ...]) -> None:
-    cells = [
-        {"model": one.model, "region": one.region, "reference": one.reference} for one in notable
-    ]
-    more = f" And {len(notable) - 1} more." if len(notable) > 1 else ""
-    raise_alert(
-        "parity_lost",
-        "warning",
-        (notable[0].sentence or "A region lost a capability that another has.") + more,
-        subject={"jobId": str(job.pk), "cells": cells},
-        once=str(job.pk),
-    )
-
-
-def _kept(one: Parity) -> dict[str, Any]:
-    return {
-        "model": one.model,
-        "region": one.region,
-        "reference": one.reference,
-        "compared": one.compared,
-        "flips": [list(flip) for flip in one.flips],
-        "gains": [list(gain) for gain in one.gains],
-        "pValue": one.p_value,
-        "adjusted": one.adjusted,
-        "losses": sorted(one.losses),
-        "sentence": one.sentence,
-    }
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """A region's short answers beside those of its reference, prompt by prompt."""
-
-    model: str
-    region: str
-    reference: str
-    theirs: Sequence[Sequence[str]]
-    ours: Sequence[Sequence[str]]
-
-
-def _fingerprints(job: CertificationJob, models: Iterable[list[Cell]]) -> list[dict[str, Any]]:
-    """How far each region's short answers are from the reference's, corrected over all of the job's
-    comparisons.
+def comparable_cells(job: CertificationJob) -> Iterator[list[Cell]]:
+    """Yield the cells of every model that was judged in two regions or more, in the order of the
+    job's regions. Runs whose evidence is incomplete are left out.
     """
-    samples = [sample for cells in models for sample in _samples(job, cells)]
-    # A p value of m comparisons can reach 0.01 after the correction only where 1 / permutations is
-    # 0.01 / m.
-    fewest, most = PERMUTATIONS
-    permutations = min(max(fewest, 100 * len(samples) - 1), most)
-    found = [statistics.fingerprint(s.theirs, s.ours, permutations) for s in samples]
-    adjusted = statistics.benjamini_hochberg([f.p_value for f in found])
-    return [_told(s, f, q) for s, f, q in zip(samples, found, adjusted, strict=True)]
-
-
-def _told(sample: _Sample, found: statistics.Fingerprint, adjusted: float) -> dict[str, Any]:
-    said = ""
-    if adjusted <= parity.ALARM:
-        said = (
-            f"The short answers differ from those in {sample.reference} (distance {found.distance:.2f}, "
-            f"p = {adjusted:.2g} after the correction): the two may not serve the same model."
-        )
-    return {
-        "model": sample.model,
-        "region": sample.region,
-        "reference": sample.reference,
-        "distance": found.distance,
-        "pValue": found.p_value,
-        "adjusted": adjusted,
-        "permutations": found.permutations,
-        "sentence": said,
-    }
-
-
-def _samples(job: CertificationJob, cells: list[Cell]) -> Iterator[_Sample]:
-    """Each region's answers beside the reference's; the first region stands in where none is
-    certified.
-    """
-    reference = parity.reference_of(cells) or cells[0]
-    rows = TestResult.objects.filter(
-        run__job=job, run__model__api_model_id=cells[0].model, case_id=FINGERPRINT
-    )
-    answers = {row.run.region_id: _answers(row) for row in rows.select_related("run")}
-    theirs = answers.get(reference.region, {})
-    for cell in cells:
-        ours = answers.get(cell.region, {})
-        common = sorted(theirs.keys() & ours.keys())
-        if cell is not reference and cell.suite_version == reference.suite_version and common:
-            yield _Sample(
-                cell.model,
-                cell.region,
-                reference.region,
-                [theirs[p] for p in common],
-                [ours[p] for p in common],
-            )
-
-
-def _answers(row: TestResult) -> dict[int, list[str]]:
-    """The answers of a run to each prompt, by the prompt's number."""
-    found: dict[int, list[str]] = defaultdict(list)
-    for trial in row.trials:
-        if trial["valid"] and "answer" in trial["evidence"]:
-            found[trial["evidence"]["prompt"]].append(trial["evidence"]["answer"])
-    return found
-
-
-def _models(job: CertificationJob) -> Iterator[list[Cell]]:
-    """The cells of every model that was judged in two regions or more, in the order of the job's
-    regions.
-    """
-    done = job.runs.filter(status=State.COMPLETED).exclude(verdict=Status.NOT_TESTED)
-    several = (
-        done.order_by()
-        .values("model")
-        .annotate(n=Count("pk"))
-        .filter(n__gt=1)
-        .values_list("model", flat=True)
-    )
+    judged = job.runs.filter(status=State.COMPLETED).exclude(verdict=Status.NOT_TESTED)
+    several = judged.order_by().values("model").annotate(n=Count("pk")).filter(n__gt=1)
     order = {code: position for position, code in enumerate(job.regions)}
-    for model in list(several):
-        runs = done.filter(model=model).select_related("model").prefetch_related("results")
-        cells = [
-            cell
-            for run in sorted(runs, key=lambda r: order.get(r.region_id, 0))
-            if (cell := _cell(run))
-        ]
+    for model_id in list(several.values_list("model", flat=True)):
+        runs = judged.filter(model=model_id).select_related("model").prefetch_related("results")
+        cells = []
+        for run in sorted(runs, key=lambda r: order.get(r.region_id, 0)):
+            with contextlib.suppress(LookupError):
+                cells.append(cell_of(run))
         if len(cells) > 1:
             yield cells
 
 
-def _cell(run: CertificationRun) -> Cell | None:
-    try:
-        outcomes = evidence.outcomes_of(run.results.all())
-    except LookupError:
-        return None
+def cell_of(run: CertificationRun) -> Cell:
+    """Build a run's cell. LookupError when its evidence is incomplete.
+
+    `tokens` are the input tokens that the service counted for the prompts that are compared.
+    """
+    results = list(run.results.all())
+    outcomes = evidence.outcomes_of(results)
+    tokens = {
+        trial["trial"]: trial["evidence"]["input_tokens"]
+        for result in results
+        if result.case_id == parity.TOKENS_COMPARED_BY
+        for trial in result.trials
+        if trial["passed"] and isinstance(trial["evidence"].get("input_tokens"), int)
+    }
     return Cell(
         model=run.model.api_model_id,
         region=run.region_id,
@@ -238,44 +153,129 @@ def _cell(run: CertificationRun) -> Cell | None:
         proved=parity.proved_capabilities(outcomes),
         lacks=frozenset(run.environment.get("lacks", ())),
         certified=run.verdict == Status.CERTIFIED,
-        tokens=_tokens(run),
+        tokens=tokens,
     )
 
 
-def _tokens(run: CertificationRun) -> dict[int, int]:
-    """The input tokens that the service counted for the prompts that are compared, by trial."""
-    rows = [row for row in run.results.all() if row.case_id == parity.TOKENS_COMPARED_BY]
+def compare_to_reference(cells: list[Cell]) -> tuple[Parity, ...]:
+    """Compare one model's regions with the best one, where they were given the same prompts."""
+    reference = parity.reference_of(cells)
+    if reference is None:
+        return ()
+    same = (reference.seed, reference.suite_version)
+    return parity.compare(reference, [c for c in cells if (c.seed, c.suite_version) == same])
+
+
+def compare_fingerprints(
+    job: CertificationJob, models: Iterable[list[Cell]]
+) -> list[dict[str, Any]]:
+    """Measure how far each region's short answers are from the reference's, corrected over all of
+    the job's comparisons. Returns them as JSON.
+
+    The first region is the reference where none is certified.
+    """
+    samples: list[tuple[Cell, Cell, list[list[str]], list[list[str]]]] = []
+    for cells in models:
+        reference = parity.reference_of(cells) or cells[0]
+        answers = fingerprint_answers(job, reference.model)
+        theirs = answers.get(reference.region, {})
+        for cell in cells:
+            ours = answers.get(cell.region, {})
+            prompts = sorted(theirs.keys() & ours.keys())
+            if cell is reference or cell.suite_version != reference.suite_version or not prompts:
+                continue
+            samples.append(
+                (cell, reference, [theirs[p] for p in prompts], [ours[p] for p in prompts])
+            )
+    # A p value of m comparisons can reach 0.01 after the correction only where 1 / permutations is
+    # 0.01 / m.
+    permutations = min(max(MIN_PERMUTATIONS, 100 * len(samples) - 1), MAX_PERMUTATIONS)
+    fingerprints = [
+        statistics.fingerprint(theirs, ours, permutations) for _c, _r, theirs, ours in samples
+    ]
+    adjusted = statistics.benjamini_hochberg([f.p_value for f in fingerprints])
+    return [
+        fingerprint_json(cell, reference, fingerprint, q)
+        for (cell, reference, _theirs, _ours), fingerprint, q in zip(
+            samples, fingerprints, adjusted, strict=True
+        )
+    ]
+
+
+def fingerprint_answers(
+    job: CertificationJob, api_model_id: str
+) -> dict[str, dict[int, list[str]]]:
+    """Read a model's short answers by region and by the prompt's number."""
+    answers: dict[str, dict[int, list[str]]] = {}
+    results = TestResult.objects.filter(
+        run__job=job, run__model__api_model_id=api_model_id, case_id=FINGERPRINT
+    )
+    for result in results.select_related("run"):
+        by_prompt = answers[result.run.region_id] = defaultdict(list)
+        for trial in result.trials:
+            if trial["valid"] and "answer" in trial["evidence"]:
+                by_prompt[trial["evidence"]["prompt"]].append(trial["evidence"]["answer"])
+    return answers
+
+
+def parity_json(comparison: Parity) -> dict[str, Any]:
+    """Encode a comparison for the job's configuration."""
     return {
-        trial["trial"]: trial["evidence"]["input_tokens"]
-        for row in rows
-        for trial in row.trials
-        if trial["passed"] and isinstance(trial["evidence"].get("input_tokens"), int)
+        "model": comparison.model,
+        "region": comparison.region,
+        "reference": comparison.reference,
+        "compared": comparison.compared,
+        "flips": [list(flip) for flip in comparison.flips],
+        "gains": [list(gain) for gain in comparison.gains],
+        "pValue": comparison.p_value,
+        "adjusted": comparison.adjusted,
+        "losses": sorted(comparison.losses),
+        "sentence": comparison.sentence,
     }
 
 
-def _beside(cells: list[Cell]) -> tuple[Parity, ...]:
-    reference = parity.reference_of(cells)
-    same = [
-        c
-        for c in cells
-        if reference and (c.seed, c.suite_version) == (reference.seed, reference.suite_version)
-    ]
-    return parity.compare(reference, same) if reference else ()
+def fingerprint_json(
+    cell: Cell, reference: Cell, fingerprint: statistics.Fingerprint, adjusted: float
+) -> dict[str, Any]:
+    """Encode a fingerprint for the job's configuration; with a sentence where it differs."""
+    sentence = ""
+    if adjusted <= parity.ALARM:
+        sentence = (
+            f"The short answers differ from those in {reference.region} "
+            f"(distance {fingerprint.distance:.2f}, p = {adjusted:.2g} after the correction): "
+            "the two may not serve the same model."
+        )
+    return {
+        "model": cell.model,
+        "region": cell.region,
+        "reference": reference.region,
+        "distance": fingerprint.distance,
+        "pValue": fingerprint.p_value,
+        "adjusted": adjusted,
+        "permutations": fingerprint.permutations,
+        "sentence": sentence,
+    }
 
 
-def _judge_again(
-    job: CertificationJob, model: str, region: str, one: Parity | None, different: str
+def judge_again(
+    job: CertificationJob,
+    api_model_id: str,
+    region: str,
+    comparison: Parity | None,
+    difference: str,
 ) -> None:
-    """A later judgement of a run: with what parity found, and the sentence of a fingerprint that
-    differs.
+    """Add a later judgement to a run: with what the comparison showed, and the sentence of a
+    fingerprint that differs.
     """
-    run = job.runs.select_related("model", "region").get(model__api_model_id=model, region=region)
-    seen = rescore.restore(run, list(run.results.all()))
-    if one:
-        seen = replace(seen, parity_losses=one.losses, parity_alarm=one.sentence)
-    judgement = scoring.judge(seen)
-    if different:
-        judgement = replace(judgement, message=f"{judgement.message} {different}")
+    runs = job.runs.select_related("model", "region")
+    run = runs.get(model__api_model_id=api_model_id, region=region)
+    judged = rescore.restore(run, list(run.results.all()))
+    if comparison:
+        judged = replace(judged, parity_losses=comparison.losses, parity_alarm=comparison.sentence)
+    judgement = scoring.judge(judged)
+    if difference:
+        judgement = replace(judgement, message=f"{judgement.message} {difference}")
     rescore.write(
-        [rescore.Change(run, judgement)], version=PARITY_VERSION if one else FINGERPRINT_VERSION
+        [rescore.Change(run, judgement)],
+        version=PARITY_VERSION if comparison else FINGERPRINT_VERSION,
     )

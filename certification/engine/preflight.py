@@ -1,5 +1,5 @@
-"""What the control plane says before any money is spent: listings per region, kept for a quarter of
-an hour. Never a verdict alone.
+"""Free control-plane checks before paid calls: each region's listings, cached for a quarter of an
+hour. They never make a verdict by themselves.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from certification.bedrock.client import CANARY_MODEL, Bedrock, ListedModel, Lis
 from certification.bedrock.errors import BedrockError
 from certification.inference import Request, user
 
-KEEP_S = 15 * 60
-KEEP_FAILURE_S = 30
+TTL_S = 15 * 60
+FAILURE_TTL_S = 30
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What one region lists. `problem` says why when the control plane would not tell."""
+    """What one region lists. `problem` is the error when the control plane did not answer."""
 
     models: Mapping[str, ListedModel]
     profiles: tuple[ListedProfile, ...]
     problem: str = ""
 
     def profiles_of(self, api_model_id: str) -> tuple[str, ...]:
-        """Ids of the active profiles that lead to this model."""
+        """Return the ids of the active profiles that lead to this model."""
         return tuple(p.profile_id for p in self.profiles if api_model_id in p.model_ids)
 
     def facts(self, api_model_id: str) -> dict[str, Any]:
-        """What the region says about one model, as JSON for a run's environment."""
+        """Encode what the region lists about one model, for a run's environment."""
         if self.problem:
             return {"listed": None, "problem": self.problem}
         listed = self.models.get(api_model_id)
@@ -51,8 +51,8 @@ class Listing:
 
 @dataclass(frozen=True)
 class Canary:
-    """Whether a cheap model that surely works answers in this region: the account's own sign of
-    life.
+    """Whether a cheap model that surely works answers in this region, and so the account can call
+    models there at all.
     """
 
     answered: bool
@@ -63,11 +63,11 @@ class Canary:
 class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     value: Any = None
-    until: float = 0.0
+    expires_at: float = 0.0
 
 
 class Preflight:
-    """Remembers listings and canaries per region for one process; concurrent runs ask once."""
+    """Caches listings and canaries per region for one process; concurrent runs share a look-up."""
 
     def __init__(self, bedrock: Bedrock) -> None:
         self.bedrock = bedrock
@@ -75,26 +75,17 @@ class Preflight:
         self._lock = threading.Lock()
 
     def listing(self, region: str) -> Listing:
-        """The region's listing, at most KEEP_S old. Does not raise: a refusal is the listing's
+        """Return the region's listing, at most TTL_S old. Does not raise: an error is the listing's
         `problem`.
         """
-        return self._kept("listing", region, lambda: self._list(region))
+        return self.cached("listing", region, lambda: self.fetch_listing(region))
 
     def canary(self, region: str) -> Canary:
-        """One short call of the canary model, at most KEEP_S old."""
-        return self._kept("canary", region, lambda: self._call_canary(region))
+        """Return whether the canary model answers, by a call at most TTL_S ago."""
+        return self.cached("canary", region, lambda: self.call_canary(region))
 
-    def _kept(self, what: str, region: str, make: Callable[[], tuple[T, bool]]) -> T:
-        with self._lock:
-            slot = self._slots.setdefault((what, region), _Slot())
-        with slot.lock:
-            if time.monotonic() >= slot.until:
-                slot.value, good = make()
-                slot.until = time.monotonic() + (KEEP_S if good else KEEP_FAILURE_S)
-            value: T = slot.value
-            return value
-
-    def _list(self, region: str) -> tuple[Listing, bool]:
+    def fetch_listing(self, region: str) -> tuple[Listing, bool]:
+        """Ask the control plane. Returns the listing and whether it succeeded."""
         try:
             models = self.bedrock.foundation_models(region)
             profiles = self.bedrock.inference_profiles(region)
@@ -102,7 +93,8 @@ class Preflight:
             return Listing({}, (), str(error.reason)), False
         return Listing({m.model_id: m for m in models}, profiles), True
 
-    def _call_canary(self, region: str) -> tuple[Canary, bool]:
+    def call_canary(self, region: str) -> tuple[Canary, bool]:
+        """Call the canary model once, briefly. Returns its answer and whether it succeeded."""
         routes = (*self.listing(region).profiles_of(CANARY_MODEL), CANARY_MODEL)
         probe = Request((user("Answer with one word: are you there?"),), max_tokens=20)
         try:
@@ -110,3 +102,16 @@ class Preflight:
         except BedrockError as error:
             return Canary(False, error.reason), False
         return Canary(True), True
+
+    def cached(self, kind: str, region: str, fetch: Callable[[], tuple[T, bool]]) -> T:
+        """Return a value from the cache, or fetch it, once for all who wait; `fetch` also says
+        whether it succeeded.
+        """
+        with self._lock:
+            slot = self._slots.setdefault((kind, region), _Slot())
+        with slot.lock:
+            if time.monotonic() >= slot.expires_at:
+                slot.value, succeeded = fetch()
+                slot.expires_at = time.monotonic() + (TTL_S if succeeded else FAILURE_TTL_S)
+            value: T = slot.value
+            return value

@@ -1,5 +1,5 @@
-"""Putting right what got lost: undelivered messages, dead workers, paused queues, expired
-certifications.
+"""Repair what got lost: undelivered messages, runs of dead workers, paused queues, expired
+certifications, regions that nobody compared.
 """
 
 from __future__ import annotations
@@ -8,25 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
-import redis
 import structlog
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from certification.bedrock.errors import BedrockError
 from certification.engine import backend, parity, queue
+from certification.lib.redis_client import UNAVAILABLE
 from certification.models import (
     WAITING,
-    Backend,
     CertificationJob,
     CertificationRun,
     ModelCertification,
     Priority,
     QueuePause,
+    State,
 )
 from certification.reasons import ErrorCategory, Reason
 
@@ -34,21 +35,20 @@ log = structlog.get_logger(__name__)
 
 ADVISORY_LOCK = 5_870_331  # one reconciliation at a time, whoever starts it
 BATCH = 2000
-# Errors after which we do not know whether our credentials work; any other answer means that they
-# were accepted.
+# Errors that leave open whether our credentials work; any other answer means that they were
+# accepted.
 INCONCLUSIVE = frozenset(
     {ErrorCategory.AUTHENTICATION_ERROR, ErrorCategory.NETWORK_ERROR, ErrorCategory.TIMEOUT}
 )
-# times CERTIFICATION_RESEND_AFTER without progress: nobody serves the queue that the job was meant
-# for
+# times CERTIFICATION_RESEND_AFTER without progress: no worker takes from the job's queue any more
 ORPHANED_FACTOR = 10
 
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What was put right, as counts of runs (certifications for
-    `expired`, jobs for `compared`). `busy`: somebody else
-    was at it.
+    """What was repaired: numbers of runs; of certifications for `expired`, of jobs for `compared`.
+
+    `busy` means that somebody else was at it and nothing was done.
     """
 
     resent: int = 0
@@ -63,144 +63,161 @@ class Reconciled:
 
 
 def reconcile() -> Reconciled:
-    """Everything at once; safe to call from anywhere at any time, changes nothing that is in order."""
-    with _alone() as alone:
-        if not alone:
+    """Repair everything at once. Safe to call from anywhere at any time: what is in order stays as
+    it is.
+    """
+    with exclusive() as is_alone:
+        if not is_alone:
             return Reconciled(busy=True)
-        retried, given_up = _stalled()
-        given_up += _fail_orphaned()
-        resumed, paused, abandoned = _pauses()
+        retried, given_up = retry_stalled_runs()
+        orphaned = fail_orphaned_runs()
+        pause = check_pause()
         try:
-            resent = sum(_undelivered(priority) for priority in Priority.values)
-            reachable = True
-        except (OperationalError, redis.RedisError, OSError) as error:
+            resent = sum(resend_undelivered(priority) for priority in Priority.values)
+            broker_reachable = True
+        except (OperationalError, *UNAVAILABLE) as error:
             log.warning("broker_unreachable", error=str(error))
-            resent, reachable = 0, False
+            resent, broker_reachable = 0, False
         done = Reconciled(
-            resent,
-            retried,
-            given_up + abandoned,
-            ModelCertification.objects.expire(),
-            resumed,
-            paused,
-            reachable,
+            resent=resent,
+            retried=retried,
+            given_up=given_up + orphaned + pause.given_up,
+            expired=ModelCertification.objects.expire(),
+            resumed=pause.resumed,
+            paused=pause.paused,
+            broker_reachable=broker_reachable,
             compared=parity.compare_overdue(),
         )
     if done != Reconciled(paused=done.paused):
-        log.info("reconciled", **{k: v for k, v in done.__dict__.items() if v})
+        log.info("reconciled", **{name: n for name, n in done.__dict__.items() if n})
     return done
 
 
 @contextmanager
-def _alone() -> Iterator[bool]:
+def exclusive() -> Iterator[bool]:
+    """Hold the reconciliation's lock in the database; yields False when somebody else holds it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
-        got = cursor.fetchone()[0]
+        locked = bool(cursor.fetchone()[0])
     try:
-        yield bool(got)
+        yield locked
     finally:
-        if got:
+        if locked:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK])
 
 
-def _stalled() -> tuple[int, int]:
-    """Runs whose worker died: queued again, or given up after too many attempts."""
+def retry_stalled_runs() -> tuple[int, int]:
+    """Queue runs again whose worker died, or give them up after too many attempts. Returns how many
+    of each.
+    """
     before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_HEARTBEAT_TIMEOUT)
     retried = given_up = 0
     for run in CertificationRun.objects.stalled(before).select_related("job")[:BATCH]:
         if run.attempt <= settings.CERTIFICATION_MAX_RETRIES:
             retried += run.retry_stalled(before)
         else:
-            message = f"The worker died {run.attempt} times while working on this run; it was not tried again."
+            message = (
+                f"The worker died {run.attempt} times while working on this run; "
+                "it was not tried again."
+            )
             given_up += run.mark_failed(Reason.UNKNOWN, message, unless_alive_since=before)
     return retried, given_up
 
 
-def _claimable() -> Q:
-    """The runs that our workers may take: of our backend, and of our queues, or of queues that
-    nobody serves any more.
-
-    Installations may share a database: the demo has queues and an emulator of its own beside a
-    running stack.
-    """
-    queue_name = settings.CERTIFICATION_QUEUE_NAME
-    forgotten = timezone.now() - timedelta(
-        seconds=ORPHANED_FACTOR * settings.CERTIFICATION_RESEND_AFTER
-    )
-    ours = Q(job__config__queue=queue_name) | Q(job__config__queue__isnull=True)
-    return Q(backend=backend.name()) & (ours | Q(job__updated_at__lt=forgotten))
-
-
-def _fail_orphaned() -> int:
-    """Give up runs of a backend that is no longer in use: no worker may take them, and their pairs
-    stay blocked.
+def fail_orphaned_runs() -> int:
+    """Give up runs of a backend that is no longer in use: no worker may take them, and they keep
+    their pairs from being certified. Returns how many.
     """
     before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_PAUSE_LIMIT)
-    waiting = CertificationRun.objects.filter(
+    orphaned = CertificationRun.objects.filter(
         status__in=WAITING, job__updated_at__lt=before
     ).exclude(backend=backend.name())
     return sum(
         run.mark_failed(
             Reason.CLIENT_MISCONFIGURED,
-            f"The run was asked for on the {run.get_backend_display()} backend, and no worker with that backend took it.",
+            f"The run was requested for the {run.get_backend_display()} backend, "
+            "and no worker with that backend took it.",
         )
-        for run in waiting.select_related("job")[:BATCH]
+        for run in orphaned.select_related("job")[:BATCH]
     )
 
 
-def _undelivered(priority: str) -> int:
-    """Send again what no message is out for. Queues deliver in order, so the oldest of the waiting
-    rows are the lost ones.
+def claimable() -> Q:
+    """Filter for the runs that our workers may take: of our backend, and of our queues or of queues
+    that nobody serves any more.
+
+    Installations may share a database: the demo has queues and an emulator of its own and may run
+    next to a stack.
+    """
+    orphaned_since = timezone.now() - timedelta(
+        seconds=ORPHANED_FACTOR * settings.CERTIFICATION_RESEND_AFTER
+    )
+    queue_name = settings.CERTIFICATION_QUEUE_NAME
+    ours = Q(job__config__queue=queue_name) | Q(job__config__queue__isnull=True)
+    return Q(backend=backend.name()) & (ours | Q(job__updated_at__lt=orphaned_since))
+
+
+def resend_undelivered(priority: str) -> int:
+    """Send messages again that got lost. Queues deliver in order, so the oldest of the waiting rows
+    are those without a message. Returns how many.
 
     A message that a worker has taken but not started counts as lost here: its duplicate loses the
     claim and ends.
     """
-    mine = CertificationRun.objects.filter(_claimable(), status__in=WAITING, job__priority=priority)
+    runs = CertificationRun.objects.filter(claimable(), job__priority=priority)
     paused = QueuePause.objects.current(backend.name()) and priority == Priority.BULK
-    missing = mine.count() - queue.queued_messages(priority)
+    missing = runs.filter(status__in=WAITING).count() - queue.queued_messages(priority)
     if missing <= 0 or paused:
         return 0
     before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_RESEND_AFTER)
-    lost = CertificationRun.objects.undelivered(before).filter(_claimable(), job__priority=priority)
-    ids = list(
-        lost.order_by(F("enqueued_at").asc(nulls_first=True), "created_at").values_list(
-            "pk", flat=True
-        )[:missing]
+    oldest_first = runs.undelivered(before).order_by(
+        F("enqueued_at").asc(nulls_first=True), "created_at"
     )
-    sent = queue.publish(ids, priority) if ids else 0
+    run_ids = list(oldest_first.values_list("pk", flat=True)[:missing])
+    if not run_ids:
+        return 0
+    sent = queue.publish(run_ids, priority)
     if sent:
-        for job in CertificationJob.objects.filter(status="PENDING", runs__in=ids).distinct():
+        pending = CertificationJob.objects.filter(status=State.PENDING, runs__in=run_ids)
+        for job in pending.distinct():
             job.mark_queued()
     return sent
 
 
-def _pauses() -> tuple[int, bool, int]:
+class PauseCheck(NamedTuple):
+    """Whether the bulk queue is paused, and how many of its runs were resumed or given up."""
+
+    paused: bool
+    resumed: int = 0
+    given_up: int = 0
+
+
+def check_pause() -> PauseCheck:
     """Try the credentials of a paused queue: resume it when they work, give its runs up when it has
-    lasted too long.
+    been paused for too long.
     """
     pause = QueuePause.objects.current(backend.name())
     if pause is None:
-        return 0, False, 0
-    if _credentials_work():
+        return PauseCheck(paused=False)
+    waiting = CertificationRun.objects.filter(
+        status__in=WAITING, job__priority=Priority.BULK, backend=pause.backend
+    )
+    if credentials_work():
         pause.end()
         log.info("queue_resumed", backend=pause.backend)
-        return _waiting_bulk(pause.backend).count(), False, 0
+        return PauseCheck(paused=False, resumed=waiting.count())
     limit = timedelta(seconds=settings.CERTIFICATION_PAUSE_LIMIT)
     if timezone.now() - pause.opened_at < limit:
-        return 0, True, 0
+        return PauseCheck(paused=True)
     message = f"The queue was paused for over {limit}: {pause.message}"
-    runs = _waiting_bulk(pause.backend).select_related("job")[:BATCH]
-    return 0, True, sum(run.mark_failed(Reason(pause.error_reason), message) for run in runs)
+    reason = Reason(pause.error_reason)
+    runs = waiting.select_related("job")[:BATCH]
+    return PauseCheck(paused=True, given_up=sum(run.mark_failed(reason, message) for run in runs))
 
 
-def _waiting_bulk(backend_name: str) -> QuerySet[CertificationRun]:
-    return CertificationRun.objects.filter(
-        status__in=WAITING, job__priority=Priority.BULK, backend=Backend(backend_name)
-    )
-
-
-def _credentials_work() -> bool:
+def credentials_work() -> bool:
+    """Tell whether AWS accepts our credentials, by a call that costs nothing."""
     bedrock = backend.bedrock()
     try:
         bedrock.foundation_models(bedrock.connection.home_region)

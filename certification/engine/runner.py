@@ -236,8 +236,8 @@ def without_calls(
 
 
 def targets_of(model: AIModel, routes: Iterable[Route], listing: Listing) -> list[RouteTarget]:
-    """List the ways to call a model in a region, in the order to try: what the catalogue knows, then
-    what the region lists, else the bare id.
+    """List the ways to call a model in a region, in the order to try: what the catalogue knows,
+    then what the region lists, else the bare id.
     """
     kinds = {
         route.target_id: str(route.kind)
@@ -306,8 +306,8 @@ def pause_queue(run: CertificationRun, failure: Failure) -> None:
 
 
 def persist(write: Callable[[], T]) -> T:
-    """Run a database operation, again while the database is away, for up to PERSIST_S: a result must
-    survive a restart of it.
+    """Run a database operation, again while the database is away, for up to PERSIST_S: a result
+    must survive a restart of it.
     """
     deadline = time.monotonic() + PERSIST_S
     while True:

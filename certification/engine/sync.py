@@ -1,7 +1,8 @@
-"""Bedrock's own listings into our catalogue: what appeared, what vanished, what went legacy."""
+"""Bring Bedrock's own listings into our catalogue: what appeared, vanished, or went legacy."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,12 +20,12 @@ from certification.models.catalogue import RouteSource
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 8  # regions asked in parallel
+MAX_PARALLEL = 8  # regions
 
 
 @dataclass(frozen=True)
 class RegionListing:
-    """What one region answered; `problem` is the error that kept it from answering."""
+    """What one region listed; `problem` is the error when it did not answer."""
 
     region: str
     models: tuple[ListedModel, ...] = ()
@@ -34,7 +35,7 @@ class RegionListing:
 
 @dataclass
 class Changes:
-    """What a sync found, as (region, what) pairs where a region matters."""
+    """What a sync changed, as tuples that begin with the region where one matters."""
 
     new_models: list[str] = field(default_factory=list)
     lifecycle: list[tuple[str, str, str]] = field(default_factory=list)  # model, before, after
@@ -52,19 +53,19 @@ class _DryRun(Exception):
     pass
 
 
-def ask(bedrock: Bedrock, regions: Iterable[str]) -> Iterable[RegionListing]:
-    """The listings of these regions, several at a time, in the order they were named."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from pool.map(lambda region: _ask(bedrock, region), list(regions))
+def fetch_listings(bedrock: Bedrock, regions: Iterable[str]) -> Iterable[RegionListing]:
+    """Yield the listings of these regions in their order; several are fetched at a time."""
+    with ThreadPoolExecutor(MAX_PARALLEL) as pool:
+        yield from pool.map(lambda region: fetch_listing(bedrock, region), list(regions))
 
 
-def _ask(bedrock: Bedrock, region: str) -> RegionListing:
+def fetch_listing(bedrock: Bedrock, region: str) -> RegionListing:
+    """Fetch one region's listings. Does not raise: an error is the listing's `problem`."""
     try:
-        return RegionListing(
-            region, bedrock.foundation_models(region), bedrock.inference_profiles(region)
-        )
+        models, profiles = bedrock.foundation_models(region), bedrock.inference_profiles(region)
     except BedrockError as error:
         return RegionListing(region, problem=error)
+    return RegionListing(region, models, profiles)
 
 
 def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Changes:
@@ -72,11 +73,11 @@ def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Change
     nothing.
     """
     listings, changes = list(listings), Changes()
-    lives = _lives(entry for listing in listings for entry in listing.models)
+    lifecycles = lifecycles_of(entry for listing in listings for entry in listing.models)
     try:
         with transaction.atomic():
             for listing in listings:
-                _apply_region(listing, lives, changes)
+                apply_region(listing, lifecycles, changes)
             if dry_run:
                 raise _DryRun
             shared_cache.invalidate()
@@ -95,103 +96,102 @@ def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Change
 
 
 @dataclass
-class _Life:
-    """Where a model stands in its life, as the regions say together."""
+class LifecycleFacts:
+    """A model's lifecycle and end of life, as all regions together say."""
 
     lifecycle: str = Lifecycle.UNKNOWN
-    end: date | None = None
+    end_of_life_on: date | None = None
 
 
-def _lives(entries: Iterable[ListedModel]) -> dict[str, _Life]:
-    """By model id. Regions retire a model at different times: it is ACTIVE while any of them says
-    so, and ends last.
+def lifecycles_of(entries: Iterable[ListedModel]) -> dict[str, LifecycleFacts]:
+    """Merge what regions say of each model, by model id. Regions retire a model at different times:
+    it is ACTIVE while any of them says so, and its end is the last one.
     """
-    lives: dict[str, _Life] = {}
+    merged: dict[str, LifecycleFacts] = {}
     for entry in entries:
-        life = lives.setdefault(entry.model_id, _Life())
-        if life.lifecycle != Lifecycle.ACTIVE and _lifecycle(entry) != Lifecycle.UNKNOWN:
-            life.lifecycle = _lifecycle(entry)
-        life.end = max(filter(None, (life.end, _date(entry.end_of_life))), default=None)
-    return lives
+        facts = merged.setdefault(entry.model_id, LifecycleFacts())
+        is_known = entry.lifecycle in Lifecycle.values and entry.lifecycle != Lifecycle.UNKNOWN
+        if is_known and facts.lifecycle != Lifecycle.ACTIVE:
+            facts.lifecycle = entry.lifecycle
+        with contextlib.suppress(ValueError):  # no date
+            end = datetime.fromisoformat(entry.end_of_life).date()
+            facts.end_of_life_on = max(end, facts.end_of_life_on or end)
+    return merged
 
 
-def _apply_region(listing: RegionListing, lives: Mapping[str, _Life], changes: Changes) -> None:
+def apply_region(
+    listing: RegionListing, lifecycles: Mapping[str, LifecycleFacts], changes: Changes
+) -> None:
+    """Bring one region's listing into the catalogue and add what changed to `changes`."""
     if listing.problem is not None:
         changes.problems.append((listing.region, listing.problem.reason, listing.problem.message))
         return
     if not listing.models:
-        changes.problems.append(
-            (listing.region, "bad_response", "The region listed no model; nothing was changed.")
-        )
+        message = "The region listed no model; nothing was changed."
+        changes.problems.append((listing.region, "bad_response", message))
         return
     changes.regions += 1
     region = Region.objects.get(pk=listing.region)
     now = timezone.now()
-    models = _models(listing.models, lives, changes)
-    wanted = _routes(listing, models)
+    listed = routes_of(listing, update_models(listing.models, lifecycles, changes))
+    routes = Route.objects.filter(region=region)
     existing = {
-        (r.model_id, r.target_id): r
-        for r in Route.objects.filter(
-            region=region, kind__in=[RouteKind.ON_DEMAND, RouteKind.INFERENCE_PROFILE]
-        )
+        (route.model_id, route.target_id): route
+        for route in routes.filter(kind__in=[RouteKind.ON_DEMAND, RouteKind.INFERENCE_PROFILE])
     }
-    other_endpoint = set(
-        Route.objects.filter(region=region, kind=RouteKind.MANTLE).values_list(
-            "model_id", flat=True
-        )
-    )
+    on_other_endpoint = set(routes.filter(kind=RouteKind.MANTLE).values_list("model", flat=True))
     new = [
         Route(
-            model=m,
+            model=model,
             region=region,
             kind=kind,
-            target_id=target,
+            target_id=target_id,
             source=RouteSource.SYNC,
             last_seen_at=now,
         )
-        for (m, target), kind in wanted.items()
-        if (m.pk, target) not in existing
-        and not (m.pk in other_endpoint and kind == RouteKind.ON_DEMAND)
+        for (model, target_id), kind in listed.items()
+        if (model.pk, target_id) not in existing
+        and not (model.pk in on_other_endpoint and kind == RouteKind.ON_DEMAND)
     ]
     Route.objects.bulk_create(new)
     changes.appeared += [(listing.region, route.target_id) for route in new]
-    seen = {(m.pk, target) for m, target in wanted}
-    gone = [route for key, route in existing.items() if key not in seen]
-    Route.objects.filter(pk__in=[route.pk for route in gone]).delete()
-    changes.vanished += [(listing.region, route.target_id) for route in gone]
-    Route.objects.filter(pk__in=[r.pk for key, r in existing.items() if key in seen]).update(
-        last_seen_at=now
-    )
+    still_there = {(model.pk, target_id) for model, target_id in listed}
+    vanished = [route for key, route in existing.items() if key not in still_there]
+    Route.objects.filter(pk__in=[route.pk for route in vanished]).delete()
+    changes.vanished += [(listing.region, route.target_id) for route in vanished]
+    confirmed = [route.pk for key, route in existing.items() if key in still_there]
+    Route.objects.filter(pk__in=confirmed).update(last_seen_at=now)
 
 
-def _models(
-    listed: Sequence[ListedModel], lives: Mapping[str, _Life], changes: Changes
+def update_models(
+    entries: Sequence[ListedModel], lifecycles: Mapping[str, LifecycleFacts], changes: Changes
 ) -> dict[str, AIModel]:
-    """The catalogue's rows for what is listed, new ones made and lifecycles brought up to date."""
+    """Return the catalogue's rows for what is listed, by model id, new ones created and lifecycles
+    brought up to date.
+    """
     provider = Provider.objects.get_or_create(slug="bedrock", defaults={"name": "AWS Bedrock"})[0]
-    rows = AIModel.objects.in_bulk([m.model_id for m in listed], field_name="api_model_id")
-    for entry in listed:
-        row = rows.get(entry.model_id)
-        if row is None and _is_variant(entry, rows):
-            continue
-        if row is None:
-            row = rows[entry.model_id] = _new_model(entry, lives[entry.model_id], provider)
+    models = AIModel.objects.in_bulk([e.model_id for e in entries], field_name="api_model_id")
+    for entry in entries:
+        model = models.get(entry.model_id)
+        if model is not None:
+            update_lifecycle(model, lifecycles[entry.model_id], changes)
+        elif not is_variant(entry, models):
+            models[entry.model_id] = create_model(entry, lifecycles[entry.model_id], provider)
             changes.new_models.append(entry.model_id)
-            continue
-        _update_lifecycle(row, lives[entry.model_id], changes)
-    return rows
+    return models
 
 
-def _is_variant(entry: ListedModel, rows: dict[str, AIModel]) -> bool:
-    """A provisioned size of a known model, such as `...-v1:0:200k`: not a model of its own."""
+def is_variant(entry: ListedModel, models: Mapping[str, AIModel]) -> bool:
+    """Tell a provisioned size of a known model, such as `...-v1:0:200k`, from a model."""
     base = entry.model_id.rsplit(":", 1)[0]
     callable_here = {"ON_DEMAND", "INFERENCE_PROFILE"} & set(entry.inference_types)
     return not callable_here and (
-        base in rows or AIModel.objects.filter(api_model_id=base).exists()
+        base in models or AIModel.objects.filter(api_model_id=base).exists()
     )
 
 
-def _new_model(entry: ListedModel, life: _Life, provider: Provider) -> AIModel:
+def create_model(entry: ListedModel, facts: LifecycleFacts, provider: Provider) -> AIModel:
+    """Create a model with the capabilities that its listing shows."""
     kind = kind_of(entry)
     capabilities = {"chat", "converse", "system", "tools"} if kind == ModelKind.TEXT else set()
     if kind == ModelKind.TEXT and entry.streaming:
@@ -210,14 +210,14 @@ def _new_model(entry: ListedModel, life: _Life, provider: Provider) -> AIModel:
         output_modalities=sorted(entry.output_modalities),
         capabilities=sorted(capabilities),
         streaming=entry.streaming,
-        lifecycle=life.lifecycle,
-        end_of_life_on=life.end,
+        lifecycle=facts.lifecycle,
+        end_of_life_on=facts.end_of_life_on,
         facts_as_of=timezone.now().date(),
     )
 
 
 def kind_of(entry: ListedModel) -> ModelKind:
-    """A listed model's kind, from what it puts out."""
+    """Derive a listed model's kind from its output."""
     out = set(entry.output_modalities)
     if "rerank" in entry.model_id:
         return ModelKind.RERANK
@@ -234,40 +234,31 @@ def kind_of(entry: ListedModel) -> ModelKind:
     return ModelKind.VIDEO if only_video else ModelKind.TEXT
 
 
-def _lifecycle(entry: ListedModel) -> str:
-    return entry.lifecycle if entry.lifecycle in Lifecycle.values else Lifecycle.UNKNOWN
-
-
-def _date(text: str) -> date | None:
-    try:
-        return datetime.fromisoformat(text).date()
-    except ValueError:
-        return None
-
-
-def _update_lifecycle(row: AIModel, life: _Life, changes: Changes) -> None:
-    after, end = life.lifecycle, life.end or row.end_of_life_on
-    if after == Lifecycle.ACTIVE and row.lifecycle == Lifecycle.PREVIEW:
-        after = row.lifecycle  # the listing knows no previews
-    if after in (row.lifecycle, Lifecycle.UNKNOWN) and end == row.end_of_life_on:
+def update_lifecycle(model: AIModel, facts: LifecycleFacts, changes: Changes) -> None:
+    """Bring a model's lifecycle and end of life up to date."""
+    lifecycle, end = facts.lifecycle, facts.end_of_life_on or model.end_of_life_on
+    if lifecycle == Lifecycle.ACTIVE and model.lifecycle == Lifecycle.PREVIEW:
+        lifecycle = model.lifecycle  # the listing knows no previews
+    is_same = lifecycle in (model.lifecycle, Lifecycle.UNKNOWN)
+    if is_same and end == model.end_of_life_on:
         return
-    if after not in (row.lifecycle, Lifecycle.UNKNOWN):
-        changes.lifecycle.append((row.api_model_id, row.lifecycle, after))
-        row.lifecycle = after
-    row.end_of_life_on = end
-    row.save(update_fields=["lifecycle", "end_of_life_on", "updated_at"])
+    if not is_same:
+        changes.lifecycle.append((model.api_model_id, model.lifecycle, lifecycle))
+        model.lifecycle = lifecycle
+    model.end_of_life_on = end
+    model.save(update_fields=["lifecycle", "end_of_life_on", "updated_at"])
 
 
-def _routes(
+def routes_of(
     listing: RegionListing, models: dict[str, AIModel]
 ) -> dict[tuple[AIModel, str], RouteKind]:
-    """(model, target id) -> kind for every way the region offers now."""
+    """Return the kind of every route that the region offers now, by model and target id."""
     routes: dict[tuple[AIModel, str], RouteKind] = {}
     for entry in listing.models:
         if "ON_DEMAND" in entry.inference_types and entry.model_id in models:
             routes[models[entry.model_id], entry.model_id] = RouteKind.ON_DEMAND
-    behind = {m for p in listing.profiles for m in p.model_ids} - set(models)
-    models = models | AIModel.objects.in_bulk(sorted(behind), field_name="api_model_id")
+    unlisted = {m for p in listing.profiles for m in p.model_ids} - set(models)
+    models = models | AIModel.objects.in_bulk(sorted(unlisted), field_name="api_model_id")
     for profile in listing.profiles:
         for model_id in profile.model_ids:
             if model_id in models and profile.status in ("", "ACTIVE"):

@@ -1,4 +1,4 @@
-"""The trials of one run: played in call threads, as many at once as the run may have, until the plan
+"""Play the trials of one run in call threads, as many at once as the run may have, until the plan
 wants no more.
 """
 
@@ -187,8 +187,8 @@ class TrialPool:
                 self._idle.set()
 
     def add(self, case_id: str, record: TrialRecord) -> None:
-        """Store a trial by its number, not as they end: its place is what its prompt was drawn from,
-        here and in other regions. Call under the lock.
+        """Store a trial by its number, not as they end: its place is what its prompt was drawn
+        from, here and in other regions. Call under the lock.
         """
         records = self.records[case_id]
         insort(records, record, key=lambda r: r.script.ref.trial)

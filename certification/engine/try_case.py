@@ -1,5 +1,5 @@
-"""One case by itself, outside any job: shown with its ideal answers, or run now against a model.
-Nothing is stored.
+"""Show one case with its expected answers, or try it against a model, outside any job. Nothing is
+stored.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from certification.suite.plan import Trial
 
 
 def show(case: Case, ref: Ref) -> dict[str, Any]:
-    """What a trial asks, call by call, with the answer that passes and one that nearly does, as
-    JSON.
-    """
+    """Encode what a trial sends, call by call, with the answer that passes and a near miss."""
     script = case.script(ref)
     outcomes: tuple[Outcome, ...] = ()
     steps = []
@@ -32,8 +30,8 @@ def show(case: Case, ref: Ref) -> dict[str, Any]:
         steps.append(
             {
                 "request": evidence.request(request),
-                "passes": _answer(step.expected),
-                "nearly": _answer(step.near_miss),
+                "passes": answer_json(step.expected),
+                "nearly": answer_json(step.near_miss),
             }
         )
         if isinstance(request, Request) and step.expected is not None:
@@ -41,7 +39,8 @@ def show(case: Case, ref: Ref) -> dict[str, Any]:
     return {"variant": script.variant, "steps": steps}
 
 
-def _answer(answer: Answer | None) -> list[Any] | None:
+def answer_json(answer: Answer | None) -> list[Any] | None:
+    """Encode the content of an expected answer."""
     return None if answer is None else [evidence.block(block) for block in answer.content]
 
 

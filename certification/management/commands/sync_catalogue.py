@@ -36,7 +36,7 @@ class Command(BaseCommand):
         out = terminal.console(stderr=options["json"])
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
         with temporary.emulator():
-            answers = sync.ask(backend.bedrock(), [region.code for region in regions])
+            answers = sync.fetch_listings(backend.bedrock(), [region.code for region in regions])
             progress = track(
                 answers,
                 "Reading regions",
