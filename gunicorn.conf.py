@@ -1,10 +1,10 @@
-"""What gunicorn asks us: it reads this file by itself when it starts in this folder."""
+"""Hooks for gunicorn, which reads this file by itself when it starts in this folder."""
 
 from typing import Any
 
 
 def post_worker_init(worker: Any) -> None:
-    """Event streams end as soon as their process is told to, instead of holding it until the
+    """Let event streams end as soon as their process stops, instead of holding it until the
     graceful timeout.
     """
     from certification.api import events  # noqa: PLC0415 - Django is set up by now

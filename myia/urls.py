@@ -22,4 +22,4 @@ urlpatterns = [
 handler400 = "certification.api.envelope.bad_request"
 handler403 = "certification.api.envelope.forbidden"
 handler404 = "certification.api.envelope.not_found"
-handler500 = "certification.api.envelope.broken"
+handler500 = "certification.api.envelope.server_error"

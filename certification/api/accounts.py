@@ -1,11 +1,11 @@
-"""Logging in and out, and one's own account."""
+"""Log in and out, and one's own account."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from django.contrib.auth import authenticate, password_validation
-from django.core.exceptions import ValidationError as PasswordProblem
+from django.core.exceptions import ValidationError as WeakPassword
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -19,11 +19,11 @@ from certification.api.representations import Account, Done, LoggedIn
 from certification.api.views import View
 from certification.models import RevokedToken, Role, User
 
-LOCKED_S = 900  # as long as AXES_COOLOFF_TIME
+LOCKOUT_S = 900  # as long as AXES_COOLOFF_TIME
 
 
 class Email(serializers.CharField):
-    """In lower case before it is measured: one character may become two."""
+    """In lower case before its length is checked: one character may become two."""
 
     def to_internal_value(self, data: Any) -> str:
         return str(super().to_internal_value(data)).lower()
@@ -39,9 +39,9 @@ class NewPassword(serializers.Serializer[Any]):
     newPassword = serializers.CharField(max_length=1000, trim_whitespace=False)
 
 
-def _logged_in(user: User) -> Response:
-    answer: LoggedIn = {"token": tokens.issue(user), "user": representations.account(user)}
-    return Response(answer)
+def new_login(user: User) -> Response:
+    body: LoggedIn = {"token": tokens.issue(user), "user": representations.account(user)}
+    return Response(body)
 
 
 class LoginView(View):
@@ -54,16 +54,16 @@ class LoginView(View):
     def post(self, request: Request) -> Response:
         """Log in with e-mail and password.
 
-        The answer is the same, in text and time, for an unknown e-mail and a wrong password.
+        The response is the same, in text and time, for an unknown e-mail and a wrong password.
         """
-        given = views.body(request, Login)
+        fields = views.body(request, Login)
         inner = as_request(request)
-        user = authenticate(inner, email=given["email"], password=given["password"])
+        user = authenticate(inner, email=fields["email"], password=fields["password"])
         if getattr(inner, "axes_locked_out", False):
             raise LockedOut
         if not isinstance(user, User):
             raise ApiError(401, "invalid_credentials", _("E-mail or password is wrong."))
-        return _logged_in(user)
+        return new_login(user)
 
 
 class LockedOut(ApiError):
@@ -71,9 +71,9 @@ class LockedOut(ApiError):
         super().__init__(
             429,
             "locked_out",
-            _("Too many failed logins. Wait %d minutes, then try again.") % (LOCKED_S // 60),
+            _("Too many failed logins. Wait %d minutes, then try again.") % (LOCKOUT_S // 60),
         )
-        self.wait = LOCKED_S
+        self.wait = LOCKOUT_S
 
 
 class RefreshView(View):
@@ -82,20 +82,20 @@ class RefreshView(View):
 
     @extend_schema(operation_id="refresh", request=None, responses={200: LoggedIn}, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """A new token for a valid one."""
+        """Exchange a valid token for a new one."""
         if views.access(request).key:
             raise ApiError(
                 409,
                 "not_a_login",
-                _("An API key does not expire with a login: there is nothing to refresh."),
+                _("An API key is not a login. There is nothing to refresh."),
             )
-        return _logged_in(views.current_user(request))
+        return new_login(views.current_user(request))
 
 
 class MeView(View):
     @extend_schema(operation_id="me", responses={200: Account}, tags=["auth"])
     def get(self, request: Request) -> Response:
-        """Who the token belongs to. With an API key, `role` is the key's."""
+        """Return the user of the token. With an API key, `role` is the key's."""
         return Response(
             representations.account(views.current_user(request), views.access(request).role)
         )
@@ -109,25 +109,26 @@ class ChangePasswordView(View):
         operation_id="changePassword", request=NewPassword, responses={200: LoggedIn}, tags=["auth"]
     )
     def post(self, request: Request) -> Response:
-        """Change one's own password. Every token given out before stops working; the answer holds a
-        new one.
+        """Change one's own password.
+
+        Tokens issued before stop working; the response has a new one.
         """
-        given, user = views.body(request, NewPassword), views.current_user(request)
+        fields, user = views.body(request, NewPassword), views.current_user(request)
         if views.access(request).key:
             raise ApiError(403, "not_allowed", _("An API key may not change its user's password."))
-        if not user.check_password(given["oldPassword"]):
+        if not user.check_password(fields["oldPassword"]):
             raise views.invalid(
                 "body.oldPassword", _("The old password is wrong."), "wrong_password"
             )
         try:
-            password_validation.validate_password(given["newPassword"], user)
-        except PasswordProblem as problem:
+            password_validation.validate_password(fields["newPassword"], user)
+        except WeakPassword as error:
             raise views.invalid(
-                "body.newPassword", " ".join(problem.messages), "weak_password"
+                "body.newPassword", " ".join(error.messages), "weak_password"
             ) from None
-        user.set_password(given["newPassword"])
+        user.set_password(fields["newPassword"])
         user.save(update_fields=["password"])
-        return _logged_in(user)
+        return new_login(user)
 
 
 class LogoutView(View):
@@ -135,7 +136,7 @@ class LogoutView(View):
 
     @extend_schema(operation_id="logout", request=None, responses={200: Done}, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Stop this token for good."""
+        """Revoke this token."""
         access = views.access(request)
         if access.token_id and access.token_expires_at:
             RevokedToken.revoke(

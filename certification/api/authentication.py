@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: `Authorization: Bearer <token or API key>` and three roles."""
+"""Who calls, and with what role: `Authorization: Bearer <token or API key>` and three roles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True)
 class Access:
-    """How a request was let in (`request.auth`): with what role, by which token or key."""
+    """How a request was authenticated (`request.auth`): its role, and its token or key."""
 
     role: str
     token_id: uuid.UUID | None = None
@@ -35,7 +35,7 @@ class Access:
     key: ApiKey | None = None
 
     def reaches(self, role: str) -> bool:
-        """Whether this role, or more, was given."""
+        """Return whether the request has this role or a higher one."""
         order = Role.values
         return self.role in order and order.index(self.role) >= order.index(role)
 
@@ -49,10 +49,22 @@ class BearerAuthentication(BaseAuthentication):
         credential = self.credential(request)
         if not credential:
             return None
-        return _by_key(credential) if credential.startswith(KEY_PREFIX) else _by_token(credential)
+        if credential.startswith(KEY_PREFIX):
+            key = ApiKey.find(credential)
+            if key is None:
+                raise AuthenticationFailed(
+                    _("This API key does not work: it is unknown, expired or revoked.")
+                )
+            return key.user, Access(key.effective_role, key=key)
+        try:
+            token = tokens.read(credential)
+        except tokens.TokenError:
+            message = _("Your login is not valid any more. Log in again.")
+            raise AuthenticationFailed(message) from None
+        return token.user, Access(token.user.role, token.id, token.expires_at)
 
     def credential(self, request: Request) -> str:
-        """The text after `Bearer`; '' without the header."""
+        """Return the text after `Bearer`; '' without the header."""
         header = request.headers.get("Authorization", "")
         scheme, _space, credential = header.partition(" ")
         if header and (scheme.lower() != "bearer" or not credential.strip()):
@@ -63,25 +75,8 @@ class BearerAuthentication(BaseAuthentication):
         return 'Bearer realm="api"'
 
 
-def _by_key(credential: str) -> tuple[User, Access]:
-    key = ApiKey.find(credential)
-    if key is None:
-        raise AuthenticationFailed(
-            _("This API key does not work: it is unknown, expired or revoked.")
-        )
-    return key.user, Access(key.effective_role, key=key)
-
-
-def _by_token(credential: str) -> tuple[User, Access]:
-    try:
-        token = tokens.read(credential)
-    except tokens.TokenError:
-        raise AuthenticationFailed(_("Your login is not valid any more. Log in again.")) from None
-    return token.user, Access(token.user.role, token.id, token.expires_at)
-
-
 class TokenFromQuery:
-    """Middleware, before all others: takes `?token=` out of the address, so that no log, mail or
+    """Middleware, before all others: removes `?token=` from the address, so that no log, mail or
     error page can show it.
 
     Browsers cannot send a header with an event stream: there it becomes the `Authorization` header,
@@ -95,7 +90,7 @@ class TokenFromQuery:
         if "token" in unquote_plus(
             request.META.get("QUERY_STRING", "")
         ) and request.path_info.startswith("/api/"):
-            token = _strip_token(request.META)
+            token = strip_token(request.META)
             if token and EVENTS.fullmatch(request.path_info):
                 request.META.setdefault("HTTP_AUTHORIZATION", f"Bearer {token}")
         return self.get_response(request)
@@ -104,18 +99,18 @@ class TokenFromQuery:
 EVENTS = re.compile(r"/api/certification-queue/jobs/[^/]+/events")
 
 
-def _strip_token(environ: dict[str, Any]) -> str:
-    """Remove the parameter from the WSGI environment, also where a server or its access log keeps
-    the raw address. The last one given.
+def strip_token(environ: dict[str, Any]) -> str:
+    """Remove the parameter from the WSGI environment, also where a server or its access log has the
+    raw address; return its last value.
     """
-    token, kept = "", []
+    token, others = "", []
     for pair in environ["QUERY_STRING"].split("&"):
         name, _is, value = pair.partition("=")
         if unquote_plus(name).strip() == "token":
             token = unquote_plus(value)
         else:
-            kept.append(pair)
-    environ["QUERY_STRING"] = "&".join(kept)
+            others.append(pair)
+    environ["QUERY_STRING"] = "&".join(others)
     for raw in ("RAW_URI", "REQUEST_URI"):
         if raw in environ:
             environ[raw] = "?".join(
@@ -125,7 +120,7 @@ def _strip_token(environ: dict[str, Any]) -> str:
 
 
 class HasRole(BasePermission):
-    """The role that the view asks for the method: see `View.roles`."""
+    """The role that the view requires for the method: see `View.roles`."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         needed = view.role_for(request.method)
@@ -134,8 +129,11 @@ class HasRole(BasePermission):
         access = request.auth
         if not isinstance(access, Access):
             return False
-        self.message = _("Your role (%(role)s) may not do this: it takes %(needed)s.") % {
-            "role": Role(access.role).label if access.role else _("none"),
-            "needed": Role(needed).label,
-        }
+        required = {"required": Role(needed).label}
+        self.message = (
+            _("This requires the role %(required)s; yours is %(role)s.")
+            % {**required, "role": Role(access.role).label}
+            if access.role
+            else _("This requires the role %(required)s; you have none.") % required
+        )
         return access.reaches(needed)

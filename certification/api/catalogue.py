@@ -1,9 +1,9 @@
-"""The catalogue: models with their routes and standings, providers, vendors."""
+"""The catalogue: models with their routes and certifications, providers, vendors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypedDict
 from uuid import UUID
 
@@ -33,7 +33,6 @@ from certification.models import (
     ModelCertification,
     ModelKind,
     Provider,
-    Region,
     Route,
     RouteKind,
 )
@@ -84,15 +83,15 @@ class ModelJSON(TypedDict):
     contextWindow: int | None
     maxOutputTokens: int | None
     dimensions: Annotated[
-        int | None, "Of an embedding model's vectors, when nothing else is asked for."
+        int | None, "Of an embedding model's vectors, unless a call asks for another number."
     ]
     inputPrice: float | None
     outputPrice: float | None
     lifecycle: LifecycleName
     endOfLifeOn: Annotated[str | None, "YYYY-MM-DD."]
     isActive: Annotated[bool, "Only active models are certified in sweeps."]
-    regions: Annotated[list[str], "Enabled regions in which the catalogue knows a route."]
-    certifiedIn: Annotated[list[str], "Enabled regions in which a certificate stands now."]
+    regions: Annotated[list[str], "Enabled regions in which the catalogue has a route."]
+    certifiedIn: Annotated[list[str], "Enabled regions in which it is certified now."]
     createdAt: datetime
     updatedAt: datetime
 
@@ -114,9 +113,7 @@ class CatalogueRoute(TypedDict):
 
 
 class RegionCertification(TypedDict):
-    """Where the model stands in a region. An expired certification is `not_tested`; its score is
-    kept.
-    """
+    """The model's status in a region. An expired one is `not_tested` and has its last score."""
 
     region: str
     regionName: str
@@ -160,19 +157,14 @@ class VendorList(TypedDict):
 
 
 def find_model(name: str) -> AIModel:
-    """A model by UUID or API model id. 404 `model_not_found`."""
-    found = (
-        _with_regions(AIModel.objects.all(), timezone.now()).named([name]) if is_text(name) else {}
-    )
-    if name not in found:
+    """Return a model by UUID or API model id, with its regions. Raises 404 `model_not_found`."""
+    models: dict[str, AIModel] = {}
+    if name.isprintable():  # PostgreSQL refuses NUL
+        models = with_regions(AIModel.objects.all(), timezone.now()).named([name])
+    if name not in models:
         text = _("There is no model %s. GET /api/models lists them.") % name[:200]
         raise not_found_error("model_not_found", text)
-    return found[name]
-
-
-def is_text(name: str) -> bool:
-    """Whether a database can be asked for it."""
-    return "\0" not in name and name.isprintable()
+    return models[name]
 
 
 class ModelList(View):
@@ -183,57 +175,52 @@ class ModelList(View):
         tags=["catalogue"],
     )
     def get(self, request: Request) -> Response:
-        """Models of the catalogue, retired and inactive ones too, ordered by vendor and name."""
-        asked, now = views.query(request, ModelFilters), timezone.now()
-        region = filters.find_region(asked["region"]) if "region" in asked else None
-        rows = _filtered(asked, region, now)
-        pagination = filters.pagination(asked["page"], asked["limit"], rows.count())
-        shown = filters.slice_of(_with_regions(rows, now), asked["page"], asked["limit"])
-        answer: ModelPage = {"models": [model(row) for row in shown], "pagination": pagination}
-        return Response(answer)
+        """List models, retired and inactive ones too, ordered by vendor and name."""
+        params, now = views.query(request, ModelFilters), timezone.now()
+        rows = filter_models(params, now)
+        page, limit = params["page"], params["limit"]
+        body: ModelPage = {
+            "pagination": filters.pagination(page, limit, rows.count()),
+            "models": [
+                model(row) for row in filters.slice_of(with_regions(rows, now), page, limit)
+            ],
+        }
+        return Response(body)
 
 
-def _filtered(asked: Mapping[str, Any], region: Region | None, now: datetime) -> QuerySet[AIModel]:
+def filter_models(params: Mapping[str, Any], now: datetime) -> QuerySet[AIModel]:
+    """Return the models that checked parameters select. Raises 400 for an unknown region."""
     rows: QuerySet[AIModel] = AIModel.objects.all()
-    if "vendor" in asked:
-        rows = rows.filter(vendor__iexact=asked["vendor"])
-    if "kind" in asked:
-        rows = rows.filter(kind__in=asked["kind"])
-    if "capability" in asked:
-        rows = rows.filter(capabilities__contains=[asked["capability"]])
-    if asked["active"] is not None:
-        rows = rows.filter(is_active=asked["active"])
-    for word in asked.get("search", "").split():
+    if "vendor" in params:
+        rows = rows.filter(vendor__iexact=params["vendor"])
+    if "kind" in params:
+        rows = rows.filter(kind__in=params["kind"])
+    if "capability" in params:
+        rows = rows.filter(capabilities__contains=[params["capability"]])
+    if params["active"] is not None:
+        rows = rows.filter(is_active=params["active"])
+    for word in params.get("search", "").split():
         rows = rows.filter(
             Q(name__icontains=word) | Q(api_model_id__icontains=word) | Q(vendor__icontains=word)
         )
     routes = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
-    if region is not None:
-        routes = routes.filter(region=region)
+    live = ModelCertification.objects.live(now)
+    certifications = live.filter(model=OuterRef("pk"), region__enabled=True)
+    if "region" in params:
+        region = filters.find_region(params["region"])
+        routes, certifications = routes.filter(region=region), certifications.filter(region=region)
         rows = rows.filter(Exists(routes))
-    if "status" in asked:
-        rows = rows.filter(_stands_as(asked["status"], region, routes, now))
+    if "status" in params:
+        selected = Q(Exists(certifications.filter(status__in=params["status"])))
+        if Status.NOT_TESTED in params["status"]:  # also where it was never tested, or has expired
+            tested = live.filter(model=OuterRef("model"), region=OuterRef("region"))
+            selected |= Q(Exists(routes.exclude(Exists(tested))))
+        rows = rows.filter(selected)
     return rows
 
 
-def _stands_as(
-    statuses: Sequence[str], region: Region | None, routes: QuerySet[Route], now: datetime
-) -> Q:
-    """A model that has one of these in a region; `not_tested` also where it was never tried, or
-    what it had is expired.
-    """
-    live = ModelCertification.objects.live(now)
-    here = live.filter(model=OuterRef("pk"), region__enabled=True, status__in=statuses)
-    if region is not None:
-        here = here.filter(region=region)
-    if Status.NOT_TESTED not in statuses:
-        return Q(Exists(here))
-    tried = live.filter(model=OuterRef("model"), region=OuterRef("region"))
-    return Q(Exists(here)) | Q(Exists(routes.exclude(Exists(tried))))
-
-
-def _with_regions(rows: Any, now: datetime) -> Any:
-    """The models with `offered_in` and `certified_in`, in the same query."""
+def with_regions(rows: Any, now: datetime) -> Any:
+    """Add `offered_in` and `certified_in` to the models, in the same query."""
     offered = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
     certified = ModelCertification.objects.live(now).filter(
         model=OuterRef("pk"), region__enabled=True, status=Status.CERTIFIED
@@ -245,7 +232,7 @@ def _with_regions(rows: Any, now: datetime) -> Any:
 
 
 def model(row: AIModel) -> ModelJSON:
-    """A model that `_with_regions` read."""
+    """Represent a model that `with_regions` read."""
     return {
         "id": row.pk,
         "apiModelId": row.api_model_id,
@@ -263,7 +250,7 @@ def model(row: AIModel) -> ModelJSON:
         "inputPrice": None if row.input_price is None else float(row.input_price),
         "outputPrice": None if row.output_price is None else float(row.output_price),
         "lifecycle": row.lifecycle,
-        "endOfLifeOn": _day(row.end_of_life_on),
+        "endOfLifeOn": row.end_of_life_on.isoformat() if row.end_of_life_on else None,
         "isActive": row.is_active,
         "regions": row.offered_in,  # type: ignore[attr-defined]
         "certifiedIn": row.certified_in,  # type: ignore[attr-defined]
@@ -272,49 +259,42 @@ def model(row: AIModel) -> ModelJSON:
     }
 
 
-def _day(day: date | None) -> str | None:
-    return None if day is None else day.isoformat()
-
-
 class ModelById(View):
     error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"GET": (404,)}
 
     @extend_schema(operation_id="getModel", responses={200: ModelDetail}, tags=["catalogue"])
     def get(self, request: Request, model_id: str) -> Response:
-        """A model by UUID or API model id, with its routes and where it stands, in each enabled
-        region.
+        """Return a model by UUID or API model id.
+
+        With its routes and its status in each enabled region.
         """
         row, now = find_model(model_id), timezone.now()
         routes = Route.objects.filter(model=row, region__enabled=True).select_related("region")
-        standings = ModelCertification.objects.filter(
+        certifications = ModelCertification.objects.filter(
             model=row, region__enabled=True
         ).select_related("region")
-        answer: ModelDetail = {
+        body: ModelDetail = {
             **model(row),
-            "routes": _routes(
-                sorted(routes, key=lambda route: (route.region_id, *route.preference))
-            ),
-            "certifications": [standing(entry, now) for entry in standings.order_by("region_id")],
+            "routes": [
+                {
+                    "region": route.region_id,
+                    "regionName": route.region.name,
+                    "kind": route.kind,
+                    "targetId": route.target_id,
+                    "source": route.source,
+                    "lastSeenAt": route.last_seen_at,
+                }
+                for route in sorted(routes, key=lambda route: (route.region_id, *route.preference))
+            ],
+            "certifications": [
+                region_certification(entry, now) for entry in certifications.order_by("region_id")
+            ],
         }
-        return Response(answer)
+        return Response(body)
 
 
-def _routes(rows: Iterable[Route]) -> list[CatalogueRoute]:
-    return [
-        {
-            "region": row.region_id,
-            "regionName": row.region.name,
-            "kind": row.kind,
-            "targetId": row.target_id,
-            "source": row.source,
-            "lastSeenAt": row.last_seen_at,
-        }
-        for row in rows
-    ]
-
-
-def standing(row: ModelCertification, now: datetime) -> RegionCertification:
-    """A certification whose region is loaded."""
+def region_certification(row: ModelCertification, now: datetime) -> RegionCertification:
+    """Represent a certification whose region is loaded."""
     status = row.current(now)
     return {
         "region": row.region_id,
@@ -335,11 +315,11 @@ def standing(row: ModelCertification, now: datetime) -> RegionCertification:
 class Providers(View):
     @extend_schema(operation_id="listProviders", responses={200: ProviderList}, tags=["catalogue"])
     def get(self, request: Request) -> Response:
-        """Who hosts models, and how many."""
+        """List who hosts models, and how many."""
         rows = Provider.objects.annotate(
             count=Count("models"), active=Count("models", filter=Q(models__is_active=True))
         ).order_by("slug")
-        answer: ProviderList = {
+        body: ProviderList = {
             "providers": [
                 {
                     "id": row.slug,
@@ -351,19 +331,19 @@ class Providers(View):
                 for row in rows
             ]
         }
-        return Response(answer)
+        return Response(body)
 
 
 class Vendors(View):
     @extend_schema(operation_id="listVendors", responses={200: VendorList}, tags=["catalogue"])
     def get(self, request: Request) -> Response:
-        """Who makes models, and how many."""
+        """List who makes models, and how many."""
         models = AIModel.objects.order_by("vendor").values("vendor")
         rows = models.annotate(count=Count("pk"), active=Count("pk", filter=Q(is_active=True)))
-        answer: VendorList = {
+        body: VendorList = {
             "vendors": [
                 {"name": name, "models": count, "activeModels": active}
                 for name, count, active in rows.values_list("vendor", "count", "active")
             ]
         }
-        return Response(answer)
+        return Response(body)

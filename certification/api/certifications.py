@@ -1,4 +1,4 @@
-"""Where models stand: certifications as a list, and one with what proves it."""
+"""Certifications: the list, and one with the run and the results that prove it."""
 
 from __future__ import annotations
 
@@ -37,35 +37,42 @@ from certification.reasons import Status
 
 # A pair without a certification: model id, region code and name, whether a route is known, its
 # active run.
-Blank: TypeAlias = tuple[UUID, str, str, bool, dict[str, Any] | None]
+UntestedPair: TypeAlias = tuple[UUID, str, str, bool, dict[str, Any] | None]
 ORDER = ("model__vendor", "model__name", "model__api_model_id", "region")
 VERDICTS = (
-    Status.CERTIFIED, Status.QUALITY_WARNING, Status.FAILED, Status.PERMISSION_REQUIRED, Status.CONFIGURATION_REQUIRED,
-)  # fmt: skip
-# Words of runs that are no statuses of certifications: the standings or the states of active runs
-# that they stand for. A cancelled run leaves no mark on a certification.
-RUN_WORDS: Mapping[str, tuple[str, ...]] = {
+    Status.CERTIFIED,
+    Status.QUALITY_WARNING,
+    Status.FAILED,
+    Status.PERMISSION_REQUIRED,
+    Status.CONFIGURATION_REQUIRED,
+)
+# States of runs that are no statuses of certifications, with the statuses or the states of active
+# runs that they select. A cancelled run changes no certification.
+RUN_STATES: Mapping[str, tuple[str, ...]] = {
     State.COMPLETED: VERDICTS,
     State.QUEUED: (State.PENDING, State.QUEUED),
     State.PROCESSING: (State.PROCESSING,),
     State.CANCELLED: (),
 }
-RUNS_MOVE = timedelta(seconds=2)
-ABOUT_RUNS = (State.QUEUED, State.PROCESSING)
-STATUS_HELP = """One or several words, separated by commas, in any case. A status of certifications means just that, \
-so FAILED lists what failed its tests and nothing else; what cannot be used for another reason is PERMISSION_REQUIRED or \
-CONFIGURATION_REQUIRED. The words of runs: COMPLETED is whatever has a verdict now, good or bad; QUEUED and PROCESSING \
-are pairs whose next run waits or is under way, whatever their standing; CANCELLED is nothing."""
+ACTIVE_RUN_STATES = (State.QUEUED, State.PROCESSING)
+ACTIVE_RUN_TTL = timedelta(seconds=2)
+STATUS_HELP = """\
+One or several words, separated by commas, in any case. A status of certifications selects just \
+that, so FAILED lists what failed its tests and nothing else; what cannot be used for another \
+reason is PERMISSION_REQUIRED or CONFIGURATION_REQUIRED. The states of runs: COMPLETED selects \
+whatever has a verdict now, good or bad; QUEUED and PROCESSING select pairs whose next run waits \
+or is active, whatever their status; CANCELLED selects nothing."""
 
 
 class CertificationFilters(Paged):
     modelId = serializers.CharField(
         max_length=200,
         required=False,
-        help_text="Our UUID or the API model id. Regions where it was never tested are then listed as `not_tested`.",
+        help_text="Our UUID or the API model id. Regions where it was never tested are then listed "
+        "as `not_tested`.",
     )
     region = serializers.CharField(max_length=32, required=False)
-    status = ChoiceListField([*(s.value for s in Status), *RUN_WORDS], help_text=STATUS_HELP)
+    status = ChoiceListField([*(s.value for s in Status), *RUN_STATES], help_text=STATUS_HELP)
     rating = ChoiceListField("ABCDEF", help_text="Letters, separated by commas.")
     vendor = serializers.CharField(max_length=100, required=False, help_text="In any case.")
 
@@ -80,124 +87,142 @@ class Certifications(View):
         tags=["certification queue"],
     )
     def get(self, request: Request) -> HttpResponseBase:
-        """Where models stand in regions now."""
-        given = views.query(request, CertificationFilters)
+        """List the certifications of models in regions as they are now."""
+        params = views.query(request, CertificationFilters)
         return caching.cached_response(
-            request, "certifications", given, lambda: _said(given, timezone.now())
+            request, "certifications", params, lambda: cacheable_page(params, timezone.now())
         )
 
 
-def _said(given: Mapping[str, Any], now: datetime) -> CacheableResponse:
-    """A page, and until when it holds. What runs do between their first and last moment is told to
-    nobody: it is read again.
+def cacheable_page(params: Mapping[str, Any], now: datetime) -> CacheableResponse:
+    """Return a page, and until when it is true: nothing announces that something expires, or what
+    runs do before they end.
     """
-    answer = page(given, now)
-    pairs = answer["certifications"]
-    coming = [pair["expiresAt"] for pair in pairs if pair["expiresAt"] and pair["expiresAt"] > now]
-    if any(pair["activeRun"] for pair in pairs) or not set(ABOUT_RUNS).isdisjoint(
-        given.get("status", ())
-    ):
-        coming.append(now + RUNS_MOVE)
-    return CacheableResponse(answer, until=min(coming, default=None))
+    data = page(params, now)
+    pairs = data["certifications"]
+    changes = [pair["expiresAt"] for pair in pairs if pair["expiresAt"] and pair["expiresAt"] > now]
+    has_active_run = any(pair["activeRun"] for pair in pairs)
+    if has_active_run or not set(ACTIVE_RUN_STATES).isdisjoint(params.get("status", ())):
+        changes.append(now + ACTIVE_RUN_TTL)
+    return CacheableResponse(data, until=min(changes, default=None))
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The filters with their names looked up and their words taken apart. `statuses` None: any."""
+class Filters:
+    """The checked parameters with names looked up and statuses resolved. `statuses` None: any."""
 
     model: AIModel | None = None
     region: Region | None = None
     statuses: frozenset[str] | None = None
-    states: frozenset[str] = frozenset()
+    run_states: frozenset[str] = frozenset()
     ratings: Sequence[str] = ()
     vendor: str = ""
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Asked:
+    def from_params(cls, params: Mapping[str, Any]) -> Filters:
         """Raises 404 for an unknown model, 400 for an unknown region."""
-        words = given.get("status", ())
-        meant = {word: RUN_WORDS.get(word, (word,)) for word in words}
+        words = params.get("status", ())
+        selected = {word: RUN_STATES.get(word, (word,)) for word in words}
+        statuses = [s for word in words if word not in ACTIVE_RUN_STATES for s in selected[word]]
         return cls(
-            model=filters.find_model(given["modelId"]) if "modelId" in given else None,
-            region=filters.find_region(given["region"]) if "region" in given else None,
-            statuses=frozenset(s for w in words for s in meant[w] if w not in ABOUT_RUNS)
-            if words
-            else None,
-            states=frozenset(s for w in words for s in meant[w] if w in ABOUT_RUNS),
-            ratings=given.get("rating", ()),
-            vendor=given.get("vendor", ""),
+            model=filters.find_model(params["modelId"]) if "modelId" in params else None,
+            region=filters.find_region(params["region"]) if "region" in params else None,
+            statuses=frozenset(statuses) if words else None,
+            run_states=frozenset(
+                state for word in words if word in ACTIVE_RUN_STATES for state in selected[word]
+            ),
+            ratings=params.get("rating", ()),
+            vendor=params.get("vendor", ""),
         )
 
 
-def page(given: Mapping[str, Any], now: datetime) -> CertificationPage:
-    """The answer to these checked filters, whoever asks. Raises 404 for an unknown model, 400 for
-    an unknown region.
+def page(params: Mapping[str, Any], now: datetime) -> CertificationPage:
+    """Read a page by checked parameters. Raises 404 for an unknown model, 400 for an unknown
+    region.
     """
-    asked = Asked.of(given)
-    rows = rows_for(asked, now)
-    start, end = (given["page"] - 1) * given["limit"], given["page"] * given["limit"]
-    tested, untested = rows.count(), untested_for(asked)
+    selection = Filters.from_params(params)
+    rows = rows_for(selection, now)
+    start, end = (params["page"] - 1) * params["limit"], params["page"] * params["limit"]
+    tested, untested = rows.count(), untested_for(selection)
     pairs = read(rows.order_by(*ORDER), start, end) if start < tested else []
     if end > tested:
-        pairs += _blanks(untested[max(0, start - tested) : end - tested], asked.model)
+        more = untested[max(0, start - tested) : end - tested]
+        pairs += untested_pairs(more, selection.model)
+    total = tested + untested.count()
     return {
         "certifications": [representations.certification(pair, now) for pair in pairs],
-        "pagination": filters.pagination(given["page"], given["limit"], tested + untested.count()),
+        "pagination": filters.pagination(params["page"], params["limit"], total),
     }
 
 
-def rows_for(asked: Asked, now: datetime) -> ModelCertificationQuerySet:
-    """The certifications that are asked for."""
+def rows_for(selection: Filters, now: datetime) -> ModelCertificationQuerySet:
+    """Return the certifications that the filters select."""
     rows = ModelCertification.objects.all()
-    if asked.model:
-        rows = rows.filter(model=asked.model)
-    if asked.region:
-        rows = rows.filter(region=asked.region)
-    if asked.statuses is not None:
-        wanted = rows.standing(asked.statuses, now)
-        rows = wanted | rows.with_active_run(asked.states) if asked.states else wanted
-    if asked.ratings:
-        rows = rows.filter(rating__in=asked.ratings)
-    if asked.vendor:
-        rows = rows.filter(model__vendor__iexact=asked.vendor)
+    if selection.model:
+        rows = rows.filter(model=selection.model)
+    if selection.region:
+        rows = rows.filter(region=selection.region)
+    if selection.statuses is not None:
+        with_status = rows.standing(selection.statuses, now)
+        rows = (
+            with_status | rows.with_active_run(selection.run_states)
+            if selection.run_states
+            else with_status
+        )
+    if selection.ratings:
+        rows = rows.filter(rating__in=selection.ratings)
+    if selection.vendor:
+        rows = rows.filter(model__vendor__iexact=selection.vendor)
     return rows
 
 
 def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[ModelRegion]:
-    """These certifications with all that is told of them, in two queries."""
-    # first which, then all about them
+    """Read a slice of these certifications with all their details, in two queries."""
+    # first which rows, then their details
     page = ModelCertification.objects.filter(pk__in=rows.values("pk")[start:end])
-    found = list(page.told().order_by(*rows.query.order_by))
-    tallies = TestResult.objects.tallies(row.run_id for row in found if row.run_id)
-    return [_pair(row, tallies.get(row.run_id, (0, 0)) if row.run_id else (0, 0)) for row in found]
-
-
-def _pair(row: Any, tally: tuple[int, int]) -> ModelRegion:
-    return ModelRegion(row.model, row.region, row.offered, row.active_run, row, tally)
-
-
-def untested_for(asked: Asked) -> QuerySet[Any, Blank]:
-    """Pairs without a certification: with a model, wherever it was never tested; else those that a
-    first run is for.
-    """
-    if asked.model:
-        return _never_tested(asked, asked.model)
-    return _first_runs(asked)
-
-
-def _never_tested(asked: Asked, model: AIModel) -> QuerySet[Any, Blank]:
-    regions = (
-        Region.objects.filter(pk=asked.region.pk) if asked.region else Region.objects.enabled()
-    )
-    regions = regions.exclude(
-        Exists(ModelCertification.objects.filter(model=model, region=OuterRef("pk")))
-    )
-    if asked.statuses is not None and Status.NOT_TESTED not in asked.statuses:
-        running = CertificationRun.objects.filter(
-            model=model, region=OuterRef("pk"), status__in=asked.states
+    certifications: list[Any] = list(page.told().order_by(*rows.query.order_by))
+    tallies = TestResult.objects.tallies(row.run_id for row in certifications if row.run_id)
+    return [
+        ModelRegion(
+            row.model, row.region, row.offered, row.active_run, row, tallies.get(row.run_id, (0, 0))
         )
-        regions = regions.filter(Exists(running)) if asked.states else regions.none()
-    if asked.ratings or asked.vendor.lower() not in ("", model.vendor.lower()):
+        for row in certifications
+    ]
+
+
+def untested_for(selection: Filters) -> QuerySet[Any, UntestedPair]:
+    """Return pairs without a certification: of one model, in each region where it was never tested;
+    else those with a first run.
+    """
+    pair = {"model": OuterRef("model"), "region": OuterRef("region")}
+    if selection.model is None:
+        runs = CertificationRun.objects.filter(status__in=selection.run_states)
+        runs = runs.exclude(Exists(ModelCertification.objects.filter(**pair)))
+        if selection.region:
+            runs = runs.filter(region=selection.region)
+        if selection.vendor:
+            runs = runs.filter(model__vendor__iexact=selection.vendor)
+        if selection.ratings or not selection.run_states:
+            runs = runs.none()
+        return runs.order_by(*ORDER).values_list(
+            "model_id",
+            "region_id",
+            "region__name",
+            Exists(Route.objects.filter(**pair)),
+            active_run(OuterRef("model"), OuterRef("region")),
+        )
+    model = selection.model
+    regions = Region.objects.enabled()
+    if selection.region:
+        regions = Region.objects.filter(pk=selection.region.pk)
+    tested = ModelCertification.objects.filter(model=model, region=OuterRef("pk"))
+    regions = regions.exclude(Exists(tested))
+    if selection.statuses is not None and Status.NOT_TESTED not in selection.statuses:
+        active = CertificationRun.objects.filter(
+            model=model, region=OuterRef("pk"), status__in=selection.run_states
+        )
+        regions = regions.filter(Exists(active)) if selection.run_states else regions.none()
+    if selection.ratings or selection.vendor.lower() not in ("", model.vendor.lower()):
         regions = regions.none()
     return regions.order_by("pk").values_list(
         Value(model.pk, UUIDField()),
@@ -208,30 +233,12 @@ def _never_tested(asked: Asked, model: AIModel) -> QuerySet[Any, Blank]:
     )
 
 
-def _first_runs(asked: Asked) -> QuerySet[Any, Blank]:
-    runs = CertificationRun.objects.filter(status__in=asked.states)
-    pair = {"model": OuterRef("model"), "region": OuterRef("region")}
-    runs = runs.exclude(Exists(ModelCertification.objects.filter(**pair)))
-    if asked.region:
-        runs = runs.filter(region=asked.region)
-    if asked.vendor:
-        runs = runs.filter(model__vendor__iexact=asked.vendor)
-    if asked.ratings or not asked.states:
-        runs = runs.none()
-    return runs.order_by(*ORDER).values_list(
-        "model_id",
-        "region_id",
-        "region__name",
-        Exists(Route.objects.filter(**pair)),
-        active_run(OuterRef("model"), OuterRef("region")),
-    )
-
-
-def _blanks(found: Collection[Blank], model: AIModel | None) -> list[ModelRegion]:
-    models = {model.pk: model} if model else AIModel.objects.in_bulk({entry[0] for entry in found})
+def untested_pairs(pairs: Collection[UntestedPair], model: AIModel | None) -> list[ModelRegion]:
+    """Load the models of pairs without a certification."""
+    models = {model.pk: model} if model else AIModel.objects.in_bulk({pair[0] for pair in pairs})
     return [
         ModelRegion(models[model_id], Region(code=code, name=name), offered, active)
-        for model_id, code, name, offered, active in found
+        for model_id, code, name, offered, active in pairs
     ]
 
 
@@ -240,7 +247,7 @@ class DetailOptions(Paged):
 
     transcripts = serializers.BooleanField(
         default=False,
-        help_text="With the requests and replies of each trial, as far as they are kept and fit.",
+        help_text="With the requests and replies of each trial, as far as they are stored and fit.",
     )
 
 
@@ -257,74 +264,70 @@ class CertificationById(View):
                 "certification_id",
                 str,
                 OpenApiParameter.PATH,
-                description="A certification's `id`, or `<model>:<region>` with our UUID or the API model id.",
+                description="A certification's `id`, or `<model>:<region>` with our UUID or the "
+                "API model id.",
             ),
         ],
     )
     def get(self, request: Request, certification_id: str) -> Response:
-        """One model in one region: where it stands, the run that says so, its results per case, and
-        every run so far.
+        """Return one model in one region.
+
+        With its status, the run that decided it, that run's results per case, and every run so far.
         """
-        given = views.query(request, DetailOptions)
-        return Response(detail(find_pair(certification_id), given, timezone.now()))
+        params = views.query(request, DetailOptions)
+        return Response(detail(find_pair(certification_id), params, timezone.now()))
 
 
 def find_pair(name: str) -> ModelRegion:
-    """By a certification's number or `<model>:<region>`. Raises 404 `certification_not_found`."""
+    """Find a pair by a certification's number or `<model>:<region>`. Raises 404
+    `certification_not_found`.
+    """
+    pairs: list[ModelRegion] = []
     if name.isascii() and name.isdigit():
-        found = read(ModelCertification.objects.filter(pk=int(name[:20])), 0, 1)
-    else:
-        found = [] if "\0" in name else _named(*name.rpartition(":")[::2])
-    if not found:
+        pairs = read(ModelCertification.objects.filter(pk=int(name[:20])), 0, 1)
+    elif "\0" not in name:
+        model_name, _colon, region_code = name.rpartition(":")
+        model = AIModel.objects.named([model_name]).get(model_name)
+        region = Region.objects.filter(pk=region_code).first()
+        if model and region:
+            selection = Filters(model, region)
+            pairs = read(rows_for(selection, timezone.now()), 0, 1)
+            pairs = pairs or untested_pairs(untested_for(selection), model)
+    if not pairs:
         raise not_found_error(
             "certification_not_found",
             _(
-                "There is no such certification. GET /api/certification-queue/certifications lists them."
+                "There is no such certification. "
+                "GET /api/certification-queue/certifications lists them."
             ),
         )
-    return found[0]
+    return pairs[0]
 
 
-def _named(model_name: str, region_code: str) -> list[ModelRegion]:
-    model = AIModel.objects.named([model_name]).get(model_name)
-    region = Region.objects.filter(pk=region_code).first()
-    if model is None or region is None:
-        return []
-    asked = Asked(model, region)
-    return read(rows_for(asked, timezone.now()), 0, 1) or _blanks(untested_for(asked), model)
-
-
-def detail(pair: ModelRegion, given: Mapping[str, Any], now: datetime) -> CertificationDetail:
-    """Everything about a pair; `given` are checked DetailOptions."""
+def detail(pair: ModelRegion, params: Mapping[str, Any], now: datetime) -> CertificationDetail:
+    """Represent everything about a pair; `params` are checked DetailOptions."""
     runs = CertificationRun.objects.filter(model=pair.model, region=pair.region)
-    proof = (
-        runs.filter(pk=pair.row.run_id).first()
-        if pair.row and pair.row.run_id
-        else _last_finished(runs)
-    )
+    if pair.row and pair.row.run_id:
+        proof = runs.filter(pk=pair.row.run_id).first()
+    else:
+        finished = runs.filter(completed_at__isnull=False).exclude(status=State.CANCELLED)
+        proof = finished.order_by("-completed_at").first()
+    results = TestResult.objects.none()
     if proof:
         proof.model = pair.model
-    # active ones first
-    newest = (
+        results = TestResult.objects.filter(run=proof).order_by("pk")
+    transcripts = params["transcripts"]
+    newest = (  # active ones first
         runs.select_related("model")
         .only(*representations.RUN_FIELDS)
         .order_by("-completed_at", "pk")
     )
-    kept = (
-        TestResult.objects.filter(run=proof).order_by("pk") if proof else TestResult.objects.none()
-    )
-    transcripts = given["transcripts"]
     return {
         **representations.certification(pair, now),
         "run": representations.run_detail(proof) if proof else None,
         "results": representations.results(
-            kept if transcripts else kept.without_transcripts(), transcripts=transcripts
+            results if transcripts else results.without_transcripts(), transcripts=transcripts
         ),
-        "history": representations.runs(filters.slice_of(newest, given["page"], given["limit"])),
-        "pagination": filters.pagination(given["page"], given["limit"], runs.count()),
+        "history": representations.runs(filters.slice_of(newest, params["page"], params["limit"])),
+        "pagination": filters.pagination(params["page"], params["limit"], runs.count()),
     }
-
-
-def _last_finished(runs: QuerySet[CertificationRun]) -> CertificationRun | None:
-    finished = runs.filter(completed_at__isnull=False).exclude(status=State.CANCELLED)
-    return finished.order_by("-completed_at").first()

@@ -18,12 +18,10 @@ from drf_spectacular.generators import SchemaGenerator
 from certification.api.envelope import fail_body
 
 
-def _for_reading(
+def read_only(
     view: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """For everybody, with GET and HEAD; other methods get the API's own 405 and not a page about
-    CSRF.
-    """
+    """Let everybody GET and HEAD; other methods get the API's own 405, not a page about CSRF."""
 
     @csrf_exempt
     @login_not_required
@@ -39,17 +37,17 @@ def _for_reading(
 
 @cache
 def schema() -> tuple[bytes, str]:
-    """The OpenAPI document as JSON, and its ETag. Made once per process: it changes with the code
-    only.
+    """Return the OpenAPI document as JSON, and its ETag. Built once per process: only the code
+    changes it.
     """
     document = SchemaGenerator().get_schema(public=True)
     body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
 
 
-@_for_reading
+@read_only
 def schema_json(request: HttpRequest) -> HttpResponse:
-    """OpenAPI 3.1, without an envelope: it is read by tools."""
+    """Return OpenAPI 3.1, without an envelope: tools read it."""
     body, etag = schema()
     response = HttpResponse(
         body,
@@ -59,7 +57,7 @@ def schema_json(request: HttpRequest) -> HttpResponse:
     return get_conditional_response(request, etag=etag, response=response) or response
 
 
-@_for_reading
+@read_only
 def browse(request: HttpRequest) -> HttpResponse:
-    """Every call with its answers, to read and to try; its scripts come from here."""
+    """Show every call with its responses, to read and to try, with our own scripts."""
     return render(request, "api_docs.html")

@@ -1,5 +1,5 @@
-"""JSend around every answer below /api/, also those that no view gives, and a request id on every
-response.
+"""JSend around every response below /api/, also those that come from no view, and a request id on
+every response.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views import defaults
-from psycopg_pool import PoolTimeout
 from rest_framework import exceptions
 from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -38,9 +37,7 @@ _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 class ApiError(APIException):
-    """A refusal with a stable `errorCode` and a sentence. `facts` go into `data`, beside nothing
-    else.
-    """
+    """A refusal with a stable `errorCode` and a sentence. `facts` become `data`."""
 
     def __init__(
         self, status: int, code: str, message: str, facts: Mapping[str, Any] | None = None
@@ -50,13 +47,13 @@ class ApiError(APIException):
 
 
 def not_found_error(code: str, message: str) -> ApiError:
-    """404 for a thing that is named in the path or the body and does not exist."""
+    """Return a 404 for a thing that is named in the path or the body and does not exist."""
     return ApiError(404, code, message)
 
 
 class JSendRenderer(JSONRenderer):
-    """`{"status":"success","data":...}` around what a view returns; failures come with their
-    envelope already.
+    """Puts `{"status":"success","data":...}` around what a view returns; errors have their envelope
+    already.
     """
 
     charset = None
@@ -72,7 +69,7 @@ class JSendRenderer(JSONRenderer):
 
 
 class AlwaysJSON(DefaultContentNegotiation):
-    """JSON whatever the Accept header says: there is nothing else to choose from."""
+    """JSON whatever the Accept header says: there is no other renderer."""
 
     def select_renderer(
         self, request: Any, renderers: Iterable[Any], format_suffix: str | None = None
@@ -81,61 +78,50 @@ class AlwaysJSON(DefaultContentNegotiation):
         return only, only.media_type
 
 
-# Failures
+# Errors
 
 
 def fail_body(
     status: int, code: str, message: str, data: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The body of a 4xx."""
+    """Return the body of a 4xx."""
     return {"status": "fail", "message": message, "code": status, "errorCode": code, "data": data}
 
 
 def error_body(status: int, message: str) -> dict[str, Any]:
-    """The body of a 5xx. The request id finds it in the logs."""
+    """Return the body of a 5xx. Its request id is in the logs."""
     return {"status": "error", "message": message, "code": status, "requestId": _request_id.get()}
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response | None:
-    """DRF's exception handler: what a view raised, as an answer. None for a defect of ours, which
+    """Return the response to what a view raised, as DRF's exception handler. None for a bug, which
     Django reports.
     """
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
-        return database_away(error)
-    known = _known(error)
-    if known is None:
-        return None
-    set_rollback()
-    response = Response(_body(known), status=known.status_code)
-    if auth_header := getattr(known, "auth_header", None):
-        response["WWW-Authenticate"] = auth_header
-    wait = getattr(known, "wait", None)
-    if wait:
-        response["Retry-After"] = str(int(wait))
-    if isinstance(known, exceptions.MethodNotAllowed):
-        response["Allow"] = ", ".join(context["view"].allowed_methods)
-    return response
-
-
-def database_away(error: DatabaseError | PoolTimeout | Exception) -> Response:
-    log.error("database_away", error=str(error).strip())
-    body = error_body(
-        503, _("The database does not answer at the moment. Try again in a few seconds.")
-    )
-    return Response(body, status=503, headers={"Retry-After": str(DATABASE_AWAY_RETRY_S)})
-
-
-def _known(error: Exception) -> APIException | None:
+    if isinstance(error, OperationalError | InterfaceError):
+        log.error("database_away", error=str(error).strip())
+        message = _("The database does not answer at the moment. Try again in a few seconds.")
+        headers = {"Retry-After": str(DATABASE_AWAY_RETRY_S)}
+        return Response(error_body(503, message), status=503, headers=headers)
     match error:
         case APIException():
-            return error
+            api_error = error
         case Http404():
-            return exceptions.NotFound()
+            api_error = exceptions.NotFound()
         case PermissionDenied():
-            return exceptions.PermissionDenied()
+            api_error = exceptions.PermissionDenied()
         case RequestDataTooBig():
-            return TooLarge()
-    return None
+            api_error = TooLarge()
+        case _:
+            return None
+    set_rollback()
+    response = Response(body_of(api_error), status=api_error.status_code)
+    if auth_header := getattr(api_error, "auth_header", None):
+        response["WWW-Authenticate"] = auth_header
+    if wait := getattr(api_error, "wait", None):
+        response["Retry-After"] = str(int(wait))
+    if isinstance(api_error, exceptions.MethodNotAllowed):
+        response["Allow"] = ", ".join(context["view"].allowed_methods)
+    return response
 
 
 class TooLarge(ApiError):
@@ -160,7 +146,7 @@ CODES: dict[type[APIException], str] = {
 
 
 def throttled_message(error: exceptions.Throttled) -> str:
-    """The framework's own sentence is hardly Portuguese."""
+    """Return the sentence of a 429: the framework's own has no good Portuguese translation."""
     seconds: float | None = vars(error).get("wait")
     if seconds is None:
         return _("Too many requests. Try again later.")
@@ -172,7 +158,8 @@ def throttled_message(error: exceptions.Throttled) -> str:
     ) % {"n": wait}
 
 
-def _body(error: APIException) -> dict[str, Any]:
+def body_of(error: APIException) -> dict[str, Any]:
+    """Return the envelope of an error."""
     if isinstance(error, ApiError):
         if error.status_code >= 500:
             return error_body(error.status_code, str(error.detail))
@@ -181,14 +168,14 @@ def _body(error: APIException) -> dict[str, Any]:
         return fail_body(429, CODES[exceptions.Throttled], throttled_message(error))
     code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "refused")
     if isinstance(error, ValidationError):
-        found = list(_flat(error.detail))
-        sentence = "; ".join(f"{entry['path']}: {entry['message']}" for entry in found[:3])
-        return fail_body(400, code, sentence, {"validation": found[:50]})
+        issues = list(flatten(error.detail))
+        sentence = "; ".join(f"{issue['path']}: {issue['message']}" for issue in issues[:3])
+        return fail_body(400, code, sentence, {"validation": issues[:50]})
     return fail_body(error.status_code, code, str(error.detail))
 
 
-def _flat(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
-    """A validation error's tree as its leaves: path, message, code."""
+def flatten(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
+    """Yield the leaves of a validation error's tree: path, message, code."""
     if isinstance(detail, ErrorDetail):
         yield {"path": path, "message": str(detail), "code": detail.code or "invalid"}
         return
@@ -201,16 +188,16 @@ def _flat(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
         )
     for key, value in entries:
         inner = "" if key == "non_field_errors" else key
-        yield from _flat(value, ".".join(filter(None, (path, inner))))
+        yield from flatten(value, ".".join(filter(None, (path, inner))))
 
 
-# What reaches no view
+# Errors outside of views
 
 
-def _outside(
+def error_handler(
     status: int, code: str, message: Promise, page: Callable[..., HttpResponseBase]
 ) -> Callable[..., Any]:
-    """An error handler of Django's: JSend below /api/, our page elsewhere."""
+    """Make an error handler for Django: JSend below /api/, our page elsewhere."""
 
     def handler(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.path.startswith(API):
@@ -225,19 +212,19 @@ def _outside(
     return handler
 
 
-bad_request = _outside(
-    400, "bad_request", gettext_lazy("The request cannot be understood."), defaults.bad_request
+bad_request = error_handler(
+    400, "bad_request", gettext_lazy("The request is not valid."), defaults.bad_request
 )
-forbidden = _outside(
+forbidden = error_handler(
     403, "not_allowed", gettext_lazy("This is not allowed."), defaults.permission_denied
 )
-not_found = _outside(
+not_found = error_handler(
     404, "not_found", gettext_lazy("There is nothing at this address."), defaults.page_not_found
 )
-broken = _outside(
+server_error = error_handler(
     500,
     "",
-    gettext_lazy("Something broke on our side. The request id finds it in the logs."),
+    gettext_lazy("Something went wrong on our side. Report it with the request id."),
     defaults.server_error,
 )
 
@@ -245,7 +232,7 @@ broken = _outside(
 def locked_out(
     request: HttpRequest, response: HttpResponse | None, credentials: Any
 ) -> HttpResponse:
-    """What a login answers after too many failures: the view's own 429 for the API, a page for
+    """Respond to a login after too many failures: the view's own 429 for the API, a page for
     people.
     """
     from axes import helpers  # noqa: PLC0415 - axes reads its settings when the apps are ready
@@ -261,16 +248,14 @@ def locked_out(
 
 
 class RequestId:
-    """Middleware: a request id on every response. A caller's own is kept when it is short and
-    plain.
-    """
+    """Middleware: a request id on every response: the caller's own when it is short and plain."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        given = request.headers.get("X-Request-Id", "")
-        request_id = given if ID.fullmatch(given) else str(uuid.uuid4())
+        own = request.headers.get("X-Request-Id", "")
+        request_id = own if ID.fullmatch(own) else str(uuid.uuid4())
         request.META["HTTP_X_REQUEST_ID"] = request_id
         before = _request_id.set(request_id)
         try:
@@ -282,5 +267,5 @@ class RequestId:
 
 
 def as_request(request: Request) -> HttpRequest:
-    """Django's request inside DRF's."""
+    """Return Django's request inside DRF's."""
     return request._request

@@ -1,8 +1,7 @@
-"""Following a job as it happens: server-sent events, a thread for each stream, and few streams.
+"""Follow a job as it happens: server-sent events, a thread for each stream, and few streams.
 
-The rows are the truth: a message through Redis only says that it is time to look at them, and
-without one they are looked at every few seconds. An event's id is a `Cursor`: what its reader has
-seen.
+The rows are the truth: a message through Redis only says that it is time to read them, and without
+one they are read every few seconds. An event's id is a `Cursor`: what its reader has received.
 """
 
 from __future__ import annotations
@@ -20,13 +19,12 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
-from django.db import Error as DatabaseProblem
+from django.db import Error as DatabaseError
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from psycopg_pool import PoolTimeout
 from rest_framework.exceptions import APIException
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -45,33 +43,33 @@ log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = "text/event-stream"
 RETRY_MS = 3000  # before a browser connects again
-WAIT_S = 30  # before it is worth asking for a stream again when there are too many
-GAP_S = 0.25  # between two looks at a job, however often it changes
-SLICE_S = 1.0  # how soon a stream notices that its client is gone or that the process is to end
-SEND_S = 20.0  # how long a client may take to read what was sent
-THE_END = "done"  # the id of the last event
+RETRY_AFTER_S = 30  # before trying again when too many streams are open
+MIN_READ_INTERVAL_S = 0.25  # between two reads of a job, however often it changes
+SLICE_S = 1.0  # how soon a stream notices that its client or its web server is gone
+SEND_TIMEOUT_S = 20.0  # how long a client may take to read what was sent
+LAST_ID = "done"  # the id of the last event
 
-_must_stop: Callable[[], bool] = lambda: False  # noqa: E731 - until a server says otherwise
+_is_shutting_down: Callable[[], bool] = lambda: False  # noqa: E731 - until a server sets it
 
 
-def set_shutdown_check(stopping: Callable[[], bool]) -> None:
-    """End every stream of this process within a second of this becoming true: its web server is to
-    stop.
+def set_shutdown_check(check: Callable[[], bool]) -> None:
+    """End every stream of this process within a second of `check` becoming true: its web server is
+    to stop.
     """
-    global _must_stop  # noqa: PLW0603 - there is one web server around us
-    _must_stop = stopping
+    global _is_shutting_down  # noqa: PLW0603 - there is one web server around us
+    _is_shutting_down = check
 
 
 class TooManyStreams(ApiError):
-    """429 for a user who has enough of them, 503 for a process that has."""
+    """429 for a user with too many streams, 503 for a process with too many."""
 
-    wait = WAIT_S
+    wait = RETRY_AFTER_S
 
     def __init__(self, status: int) -> None:
         super().__init__(
             status,
             "too_many_streams",
-            _("Too many event streams are open. Ask GET /jobs/:jobId every few seconds instead."),
+            _("Too many event streams are open. Call GET /jobs/:jobId every few seconds instead."),
         )
 
 
@@ -82,8 +80,8 @@ class StreamSlots:
         self._taken: Counter[int] = Counter()
         self._lock = threading.Lock()
 
-    def take(self, user: int) -> None:
-        """Raises TooManyStreams."""
+    def acquire(self, user: int) -> None:
+        """Count a stream of this user. Raises TooManyStreams."""
         with self._lock:
             if self._taken[user] >= settings.EVENT_STREAMS_PER_USER:
                 raise TooManyStreams(429)
@@ -101,11 +99,11 @@ class StreamSlots:
         return self._taken.total()
 
 
-places = StreamSlots()
+slots = StreamSlots()
 
 
 def event(name: Literal["progress", "run", "done"], data: Any, last_id: Cursor | str) -> bytes:
-    """One event as it is sent."""
+    """Return one event as it is sent."""
     return b"event: %b\nid: %b\ndata: %b\n\n" % (
         name.encode(),
         str(last_id).encode(),
@@ -115,22 +113,22 @@ def event(name: Literal["progress", "run", "done"], data: Any, last_id: Cursor |
 
 @dataclass
 class Stream:
-    """The events of one job, for one client. Takes a place for its user, which `close` gives back;
-    raises TooManyStreams.
+    """The events of one job, for one client. Acquires a slot for its user, which `close` releases.
+    Raises TooManyStreams.
     """
 
     job_id: UUID
     cursor: Cursor
     user: int
-    allowed: Callable[[], bool]  # whether the client may still listen; asked at each heartbeat
+    authorized: Callable[[], bool]  # called at each heartbeat
     client: socket.socket | None = None
-    _told: representations.Progress | None = None
-    _over: bool = False
-    _sent: Iterator[bytes] | None = None
+    _last_progress: representations.Progress | None = None
+    _ended: bool = False
+    _events: Iterator[bytes] | None = None
     _closed: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        places.take(self.user)
+        slots.acquire(self.user)
 
     def close(self) -> None:
         """Django calls this when the response is over, however it ended and whether or not it
@@ -139,51 +137,52 @@ class Stream:
         if not self._closed.acquire(blocking=False):
             return
         try:
-            if self._sent is not None:
-                self._sent.close()  # type: ignore[attr-defined]  # a generator
+            if self._events is not None:
+                self._events.close()  # type: ignore[attr-defined]  # a generator
         finally:
-            places.release(self.user)
+            slots.release(self.user)
 
     def __iter__(self) -> Iterator[bytes]:
-        self._sent = self._events()
-        return self._sent
+        self._events = self.events()
+        return self._events
 
-    def _events(self) -> Iterator[bytes]:
+    def events(self) -> Iterator[bytes]:
+        """Send what changes until the job has ended, the client is gone, or the server stops."""
         if self.client is not None:
-            self.client.settimeout(SEND_S)
+            self.client.settimeout(SEND_TIMEOUT_S)
         yield b"retry: %d\n\n" % RETRY_MS
-        with closing(pubsub.Subscription(self.job_id)) as watch:
+        with closing(pubsub.Subscription(self.job_id)) as subscription:
             now = time.monotonic()
-            look_at, beat_at = now, now + settings.EVENT_HEARTBEAT
-            while not self._over:
-                if now >= look_at:
-                    yield from self._look()
-                    earliest, look_at = now + GAP_S, now + settings.EVENT_POLL
-                elif watch.wait(min(SLICE_S, look_at - now)):
-                    look_at = min(look_at, earliest)
+            read_at, heartbeat_at = now, now + settings.EVENT_HEARTBEAT
+            while not self._ended:
+                if now >= read_at:
+                    yield from self.read()
+                    earliest, read_at = now + MIN_READ_INTERVAL_S, now + settings.EVENT_POLL
+                elif subscription.wait(min(SLICE_S, read_at - now)):
+                    read_at = min(read_at, earliest)
                 now = time.monotonic()
-                if now >= beat_at:
-                    if not self.allowed():
+                if now >= heartbeat_at:
+                    if not self.authorized():
                         return
                     yield b": \n\n"
-                    beat_at = now + settings.EVENT_HEARTBEAT
-                if _must_stop() or self._client_disconnected():
+                    heartbeat_at = now + settings.EVENT_HEARTBEAT
+                if _is_shutting_down() or self.client_disconnected():
                     return
 
-    def _look(self) -> list[bytes]:
-        """What is new, as events. Nothing while the database is away: the next look finds it."""
+    def read(self) -> list[bytes]:
+        """Return what is new, as events; nothing while the database does not answer."""
         try:
             with returning_connection():
-                return list(self._changed_events())
-        except (DatabaseProblem, PoolTimeout) as error:
+                return list(self.changed_events())
+        except DatabaseError as error:
             log.warning("events_without_database", job=str(self.job_id), error=str(error).strip())
             return []
 
-    def _changed_events(self) -> Iterator[bytes]:
+    def changed_events(self) -> Iterator[bytes]:
         # The job before its runs: once it has ended, none of them is missed.
         job = CertificationJob.objects.select_related("created_by").filter(pk=self.job_id).first()
         if job is None:
-            self._over = True
+            self._ended = True
             return
         runs = (
             CertificationRun.objects.filter(job=job)
@@ -191,23 +190,27 @@ class Stream:
             .only(*representations.RUN_FIELDS)
         )
         changed = list(changes(runs, self.cursor))
-        if self._told is None or changed or job.updated_at != self._told["updatedAt"]:
+        if (
+            self._last_progress is None
+            or changed
+            or job.updated_at != self._last_progress["updatedAt"]
+        ):
             progress = representations.progress(job, job.counts())
-            first = self._told is None
+            first = self._last_progress is None
             if first:
                 yield event("progress", progress, self.cursor)
             for run, cursor in changed:
                 yield event("run", representations.run(run), cursor)
                 self.cursor = cursor
-            if not first and progress != self._told:
+            if not first and progress != self._last_progress:
                 yield event("progress", progress, self.cursor)
-            self._told = progress
+            self._last_progress = progress
         if job.status in TERMINAL:
-            yield event("done", representations.job_summary(job), THE_END)
-            self._over = True
+            yield event("done", representations.job_summary(job), LAST_ID)
+            self._ended = True
 
-    def _client_disconnected(self) -> bool:
-        """Whether the client has hung up, as far as its socket knows."""
+    def client_disconnected(self) -> bool:
+        """Return whether the client has closed the connection, as far as its socket knows."""
         if self.client is None:
             return False
         try:
@@ -219,25 +222,24 @@ class Stream:
 
 
 def still_authorized(request: Request) -> bool:
-    """Whether what let the request in still does: the token is not revoked or expired, the user not
-    disabled.
-    """
+    """Return whether the request's token or key still works and its user is not disabled."""
     try:
         with returning_connection():
-            found = BearerAuthentication().authenticate(request)
+            authenticated = BearerAuthentication().authenticate(request)
     except APIException:
         return False
-    except (DatabaseProblem, PoolTimeout):  # nobody can tell, and nothing is sent meanwhile
+    except DatabaseError:  # unknown, and nothing is sent meanwhile
         return True
-    return found is not None and found[1].reaches(Role.VIEWER)
+    return authenticated is not None and authenticated[1].reaches(Role.VIEWER)
 
 
-STREAM = """A stream of events, each with an `id` to resume from. The data of each is JSON:
+STREAM = """\
+A stream of events, each with an `id` to resume from. The data of each is JSON:
 
-- `progress`: first of all, and whenever the counts have changed: `id`, `status`, `totalModels`, `processedModels`,
-  `successCount`, `failureCount`, `progress`, `costUsd`, `startedAt`, `completedAt`, `updatedAt` as in `JobSummary`, and `runs`,
-  the number of runs in each state.
-- `run` (`Run`): a worker took it or handed it back, or it has ended; the whole run as it is now.
+- `progress`: first of all, and whenever the counts have changed: `id`, `status`, `totalModels`,
+  `processedModels`, `successCount`, `failureCount`, `progress`, `costUsd`, `startedAt`,
+  `completedAt`, `updatedAt` as in `JobSummary`, and `runs`, the number of runs in each state.
+- `run` (`Run`): a worker started it or gave it back, or it has ended; the whole run as it is now.
 - `done` (`JobSummary`): the job has ended. The stream ends after it.
 
 A comment every 15 seconds shows that the stream is alive."""
@@ -253,7 +255,7 @@ class JobEvents(View):
             (200, CONTENT_TYPE): OpenApiResponse(OpenApiTypes.STR, description=STREAM),
             204: OpenApiResponse(
                 None,
-                description="The job has ended, and `done` has been received: do not connect again.",
+                description="The job has ended and `done` was received: do not connect again.",
             ),
         },
         parameters=[
@@ -271,19 +273,29 @@ class JobEvents(View):
             OpenApiParameter(
                 "token",
                 str,
-                description="The token or API key, where the `Authorization` header cannot be sent.",
+                description="The token or API key, if the `Authorization` header cannot be sent.",
             ),
         ],
     )
     def get(self, request: Request, job_id: UUID) -> HttpResponseBase:
-        """Follow a job: server-sent events. Without an id to resume from, only what changes from
-        now on is sent.
+        """Follow a job: server-sent events.
+
+        Without an id to resume from, only what changes from now on is sent.
         """
         job = find_job(job_id)
-        given = request.headers.get("Last-Event-ID") or request.query_params.get("lastEventId", "")
-        if given == THE_END and job.status in TERMINAL:
+        last_id = request.headers.get("Last-Event-ID") or request.query_params.get(
+            "lastEventId", ""
+        )
+        if last_id == LAST_ID and job.status in TERMINAL:
             return HttpResponse(status=204)
-        cursor = _cursor(given)
+        cursor = now = Cursor.now()
+        if last_id not in {"", LAST_ID}:
+            try:
+                cursor = Cursor.parse(last_id)
+            except ValueError:
+                raise views.invalid("header.Last-Event-ID", _("Invalid Last-Event-ID.")) from None
+            if cursor.end > now.end:  # of a database that was since restored: everything is new
+                cursor = Cursor(1)
         if request.method == "HEAD":
             return HttpResponse(content_type=CONTENT_TYPE)
         stream = Stream(
@@ -298,16 +310,3 @@ class JobEvents(View):
             content_type=CONTENT_TYPE,
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
-
-
-def _cursor(given: str) -> Cursor:
-    """Where to go on from. Raises 400 for an id that no event had."""
-    now = Cursor.now()
-    if given in {"", THE_END}:
-        return now
-    try:
-        cursor = Cursor.parse(given)
-    except ValueError:
-        raise views.invalid("header.Last-Event-ID", _("No event has this id."), "invalid") from None
-    # of a database that was since restored: everything is new
-    return cursor if cursor.end <= now.end else Cursor(1)

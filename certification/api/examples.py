@@ -1,6 +1,4 @@
-"""An example of each answer that people read in the description. A test holds them to their
-schemas.
-"""
+"""An example of each response, for the schema. A test checks them against their schemas."""
 
 from __future__ import annotations
 
@@ -14,51 +12,126 @@ NOVA = "amazon.nova-lite-v1:0"
 PAGINATION = {"page": 1, "limit": 20, "total": 1, "totalPages": 1}
 FIX = {
     "text": "Request access to this model in the region.",
-    "command": "aws bedrock get-foundation-model-availability --region us-east-1 --model-id amazon.nova-lite-v1:0",
+    "command": "aws bedrock get-foundation-model-availability "
+    "--region us-east-1 --model-id amazon.nova-lite-v1:0",
     "who": "AWS account administrator",
     "url": "https://docs.aws.amazon.com/bedrock/latest/userguide/model-access.html",
     "wait": "",
 }
 RUN = {
-    "id": "b3f0c7a2-52ab-4a86-9a5e-0d7e7a1f2c33", "modelId": MODEL, "region": "us-east-1", "status": "COMPLETED",
-    "verdict": "permission_required", "passed": False, "score": None, "rating": None, "route": NOVA, "duration": 412,
-    "startedAt": NOW, "completedAt": LATER, "errorMessage": "The account has no access to this model in us-east-1.",
-    "errorCategory": "MODEL_ACCESS", "errorReason": "model_access_not_granted", "fix": FIX, "attempts": 1,
+    "id": "b3f0c7a2-52ab-4a86-9a5e-0d7e7a1f2c33",
+    "modelId": MODEL,
+    "region": "us-east-1",
+    "status": "COMPLETED",
+    "verdict": "permission_required",
+    "passed": False,
+    "score": None,
+    "rating": None,
+    "route": NOVA,
+    "duration": 412,
+    "startedAt": NOW,
+    "completedAt": LATER,
+    "errorMessage": "The account has no access to this model in us-east-1.",
+    "errorCategory": "MODEL_ACCESS",
+    "errorReason": "model_access_not_granted",
+    "fix": FIX,
+    "attempts": 1,
     "model": {"id": MODEL, "name": "Nova Lite", "apiModelId": NOVA},
-}  # fmt: skip
+}
 JOB_SUMMARY = {
-    "id": JOB, "type": "SINGLE_MODEL", "status": "COMPLETED", "regions": ["us-east-1"], "modelIds": [MODEL],
-    "totalModels": 1, "processedModels": 1, "successCount": 0, "failureCount": 1, "progress": 100, "tier": "full",
-    "priority": "interactive", "backend": "aws", "startedAt": NOW, "completedAt": LATER, "duration": 8336,
-    "createdAt": NOW, "updatedAt": LATER, "createdBy": "ana@example.org", "estimatedCostUsd": 0.0021,
+    "id": JOB,
+    "type": "SINGLE_MODEL",
+    "status": "COMPLETED",
+    "regions": ["us-east-1"],
+    "modelIds": [MODEL],
+    "totalModels": 1,
+    "processedModels": 1,
+    "successCount": 0,
+    "failureCount": 1,
+    "progress": 100,
+    "tier": "full",
+    "priority": "interactive",
+    "backend": "aws",
+    "startedAt": NOW,
+    "completedAt": LATER,
+    "duration": 8336,
+    "createdAt": NOW,
+    "updatedAt": LATER,
+    "createdBy": "ana@example.org",
+    "estimatedCostUsd": 0.0021,
     "costUsd": 0.000018,
-}  # fmt: skip
+}
 ACCOUNT = {"id": "12", "email": "ana@example.org", "name": "Ana", "role": "operator"}
 
 CERTIFICATION = {
-    "id": "3", "modelId": NOVA, "modelUuid": MODEL, "modelName": "Nova Lite", "vendor": "Amazon", "providerId": "bedrock",
-    "region": "us-east-1", "regionName": "US East (N. Virginia)", "offered": True, "status": "certified",
-    "previousStatus": "not_tested", "passed": True, "score": 93, "rating": "A",
-    "badge": "/badges/amazon.nova-lite-v1:0/us-east-1.svg", "successRate": 100.0, "testsPassed": 41, "testsFailed": 0,
-    "attempts": 1, "avgLatencyMs": 446.1, "ttftMs": 362.0, "tokensPerSecond": 118.4, "errorMessage": None,
-    "errorCategory": None, "errorReason": None, "fix": None, "heldBack": None, "confirmAfter": None,
-    "certifiedAt": LATER, "expiresAt": "2026-12-20T14:02:19.377Z", "isExpired": False, "lastTestedAt": LATER,
-    "tier": "full", "backend": "aws", "runId": RUN["id"], "jobId": JOB, "activeRun": None, "createdAt": NOW,
+    "id": "3",
+    "modelId": NOVA,
+    "modelUuid": MODEL,
+    "modelName": "Nova Lite",
+    "vendor": "Amazon",
+    "providerId": "bedrock",
+    "region": "us-east-1",
+    "regionName": "US East (N. Virginia)",
+    "offered": True,
+    "status": "certified",
+    "previousStatus": "not_tested",
+    "passed": True,
+    "score": 93,
+    "rating": "A",
+    "badge": "/badges/amazon.nova-lite-v1:0/us-east-1.svg",
+    "successRate": 100.0,
+    "testsPassed": 41,
+    "testsFailed": 0,
+    "attempts": 1,
+    "avgLatencyMs": 446.1,
+    "ttftMs": 362.0,
+    "tokensPerSecond": 118.4,
+    "errorMessage": None,
+    "errorCategory": None,
+    "errorReason": None,
+    "fix": None,
+    "heldBack": None,
+    "confirmAfter": None,
+    "certifiedAt": LATER,
+    "expiresAt": "2026-12-20T14:02:19.377Z",
+    "isExpired": False,
+    "lastTestedAt": LATER,
+    "tier": "full",
+    "backend": "aws",
+    "runId": RUN["id"],
+    "jobId": JOB,
+    "activeRun": None,
+    "createdAt": NOW,
     "updatedAt": LATER,
-}  # fmt: skip
+}
 ROUTE = {"kind": "ON_DEMAND", "targetId": NOVA}
 USABLE = {
-    "usable": True, "status": "certified", "model": NOVA, "region": "us-east-1", "route": ROUTE, "score": 93,
-    "rating": "A", "reason": "Certified on 2026-11-20 with score 93 (A).", "errorReason": None, "fix": None,
-    "certifiedAt": LATER, "validUntil": "2026-12-20T14:02:19.377Z", "backend": "aws",
+    "usable": True,
+    "status": "certified",
+    "model": NOVA,
+    "region": "us-east-1",
+    "route": ROUTE,
+    "score": 93,
+    "rating": "A",
+    "reason": "Certified on 2026-11-20 with score 93 (A).",
+    "errorReason": None,
+    "fix": None,
+    "certifiedAt": LATER,
+    "validUntil": "2026-12-20T14:02:19.377Z",
+    "backend": "aws",
     "alternatives": [
         {
-            "model": NOVA, "modelName": "Nova Lite", "region": "eu-west-3", "score": 91, "rating": "A",
+            "model": NOVA,
+            "modelName": "Nova Lite",
+            "region": "eu-west-3",
+            "score": 91,
+            "rating": "A",
             "route": {"kind": "INFERENCE_PROFILE", "targetId": "eu.amazon.nova-lite-v1:0"},
-            "validUntil": "2026-12-20T14:03:00.112Z", "backend": "aws",
+            "validUntil": "2026-12-20T14:03:00.112Z",
+            "backend": "aws",
         }
     ],
-}  # fmt: skip
+}
 # By the name of the type.
 ANSWERS: dict[str, Any] = {
     "Pagination": PAGINATION,
@@ -68,32 +141,66 @@ ANSWERS: dict[str, Any] = {
     "Job": {**JOB_SUMMARY, "certifications": [RUN]},
     "Account": ACCOUNT,
     "LoggedIn": {"token": "eyJhbGciOiJIUzI1NiIs...", "user": ACCOUNT},
-    "StartedOne": {"jobId": JOB, "bullJobId": JOB, "modelId": NOVA, "region": "us-east-1", "status": "QUEUED"},
+    "StartedOne": {
+        "jobId": JOB,
+        "bullJobId": JOB,
+        "modelId": NOVA,
+        "region": "us-east-1",
+        "status": "QUEUED",
+    },
     "StartedSeveral": {
-        "jobId": JOB, "totalJobs": 1, "modelIds": [NOVA], "regions": ["us-east-1", "us-west-2"], "status": "QUEUED",
+        "jobId": JOB,
+        "totalJobs": 1,
+        "modelIds": [NOVA],
+        "regions": ["us-east-1", "us-west-2"],
+        "status": "QUEUED",
         "skipped": [{"modelId": NOVA, "region": "us-west-2"}],
     },
     "StartedAll": {
-        "jobId": JOB, "totalJobs": 96, "regions": ["us-east-1"], "status": "QUEUED", "skipped": [], "notOffered": 34,
+        "jobId": JOB,
+        "totalJobs": 96,
+        "regions": ["us-east-1"],
+        "status": "QUEUED",
+        "skipped": [],
+        "notOffered": 34,
     },
     "Certification": CERTIFICATION,
     "CertificationPage": {"certifications": [CERTIFICATION], "pagination": PAGINATION},
     "Usable": USABLE,
     "AwsStatus": {
-        "configured": True, "valid": True, "message": "AWS answers: 133 models are listed in us-east-1.",
-        "region": "us-east-1", "modelsAvailable": 133, "accessKeyPreview": "AKIA...", "backend": "aws", "error": None,
+        "configured": True,
+        "valid": True,
+        "message": "AWS answers: 133 models are listed in us-east-1.",
+        "region": "us-east-1",
+        "modelsAvailable": 133,
+        "accessKeyPreview": "AKIA...",
+        "backend": "aws",
+        "error": None,
         "errorReason": None,
     },
     "Cancelled": {"jobId": JOB, "status": "CANCELLED", "cancelled": 3},
     "Fail": {
-        "status": "fail", "message": "body.regions: mars-1 is not a region.", "code": 400, "errorCode": "invalid_request",
-        "data": {"validation": [{"path": "body.regions", "message": "Unknown region: mars-1.", "code": "region_not_found"}]},
+        "status": "fail",
+        "message": "body.regions: mars-1 is not a region.",
+        "code": 400,
+        "errorCode": "invalid_request",
+        "data": {
+            "validation": [
+                {
+                    "path": "body.regions",
+                    "message": "Unknown region: mars-1.",
+                    "code": "region_not_found",
+                }
+            ]
+        },
     },
     "Trouble": {
-        "status": "error", "message": "The database does not answer at the moment. Try again in a few seconds.",
-        "code": 503, "requestId": "4f5a0f6e-8f6d-4a53-a6bb-4d2cf1b1d1f0",
+        "status": "error",
+        "message": "The database does not answer at the moment. Try again in a few seconds.",
+        "code": 503,
+        "requestId": "4f5a0f6e-8f6d-4a53-a6bb-4d2cf1b1d1f0",
     },
-}  # fmt: skip
+}
 # By the name of the form.
 BODIES: dict[str, Any] = {
     "LoginRequest": {"email": "ana@example.org", "password": "correct horse battery staple"},
@@ -116,7 +223,7 @@ BODIES: dict[str, Any] = {
 
 
 def attach(result: dict[str, Any], **_context: Any) -> dict[str, Any]:
-    """A postprocessing hook of drf-spectacular: put each example beside its schema."""
+    """Add each example to its schema: a postprocessing hook of drf-spectacular."""
     for name, component in result["components"]["schemas"].items():
         example = ANSWERS.get(name, BODIES.get(name))
         if example is not None:

@@ -1,4 +1,4 @@
-"""What was asked for so far: jobs, newest first."""
+"""Jobs so far, newest first, and the regions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from certification.models import CertificationJob, JobType, Region, State
 
 
 class HistoryFilters(Paged):
-    """`from` and `to` are words of Python, so they join the other fields by name."""
+    """`from` and `to` are added by name: `from` is a keyword of Python."""
 
     status = ChoiceListField(
         State.values, help_text="States of jobs, separated by commas, in any case."
@@ -43,32 +43,34 @@ class HistoryFilters(Paged):
                 help_text="Created at this time or later: ISO 8601, or a day."
             ),
             "to": DateTimeOrDateField(
-                ends=True,
+                end_of_day=True,
                 help_text="Created at this time or earlier: ISO 8601, or a day, which is included.",
             ),
         }
 
-    def validate(self, given: dict[str, Any]) -> dict[str, Any]:
-        if "from" in given and "to" in given and given["from"] > given["to"]:
-            raise serializers.ValidationError({"to": _("It is before `from`.")}, "before_from")
-        return given
+    def validate(self, params: dict[str, Any]) -> dict[str, Any]:
+        if "from" in params and "to" in params and params["from"] > params["to"]:
+            raise serializers.ValidationError({"to": _("`to` is before `from`.")}, "before_from")
+        return params
 
 
-def jobs_asked_for(given: dict[str, Any]) -> QuerySet[CertificationJob]:
-    """Raises 404 for an unknown model, 400 for an unknown region."""
+def filter_jobs(params: dict[str, Any]) -> QuerySet[CertificationJob]:
+    """Return the jobs that checked parameters select. Raises 404 for an unknown model, 400 for an
+    unknown region.
+    """
     jobs = CertificationJob.objects.all()
-    if "status" in given:
-        jobs = jobs.filter(status__in=given["status"])
-    if "type" in given:
-        jobs = jobs.filter(type__in=given["type"])
-    if "modelId" in given:
-        jobs = jobs.filter(model_ids__contains=[str(filters.find_model(given["modelId"]).pk)])
-    if "region" in given:
-        jobs = jobs.filter(regions__contains=[filters.find_region(given["region"]).pk])
-    if "from" in given:
-        jobs = jobs.filter(created_at__gte=given["from"])
-    if "to" in given:
-        jobs = jobs.filter(created_at__lte=given["to"])
+    if "status" in params:
+        jobs = jobs.filter(status__in=params["status"])
+    if "type" in params:
+        jobs = jobs.filter(type__in=params["type"])
+    if "modelId" in params:
+        jobs = jobs.filter(model_ids__contains=[str(filters.find_model(params["modelId"]).pk)])
+    if "region" in params:
+        jobs = jobs.filter(regions__contains=[filters.find_region(params["region"]).pk])
+    if "from" in params:
+        jobs = jobs.filter(created_at__gte=params["from"])
+    if "to" in params:
+        jobs = jobs.filter(created_at__lte=params["to"])
     return jobs
 
 
@@ -82,20 +84,20 @@ class History(View):
         tags=["certification queue"],
     )
     def get(self, request: Request) -> Response:
-        """Jobs, newest first, without their runs."""
-        given = views.query(request, HistoryFilters)
-        page, limit = given["page"], given["limit"]
-        jobs = jobs_asked_for(given)
+        """List jobs, newest first, without their runs."""
+        params = views.query(request, HistoryFilters)
+        page, limit = params["page"], params["limit"]
+        jobs = filter_jobs(params)
         pagination = filters.long_pagination(jobs, page, limit, by="created_at")
         whole = jobs.select_related("created_by").defer("config")
-        answer: JobPage = {
+        body: JobPage = {
             "jobs": [
                 representations.job_summary(job)
                 for job in filters.page_newest_first(whole, page, limit, by="created_at")
             ],
             "pagination": pagination,
         }
-        return Response(answer)
+        return Response(body)
 
 
 class Regions(View):
@@ -103,9 +105,9 @@ class Regions(View):
         operation_id="getRegions", responses={200: list[RegionName]}, tags=["certification queue"]
     )
     def get(self, request: Request) -> Response:
-        """The regions that models can be certified in."""
-        answer: list[RegionName] = [
+        """List the regions that models can be certified in."""
+        body: list[RegionName] = [
             {"id": code, "name": name}
             for code, name in Region.objects.enabled().values_list("code", "name")
         ]
-        return Response(answer)
+        return Response(body)

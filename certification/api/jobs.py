@@ -1,10 +1,11 @@
-"""Starting certifications, and following, cancelling and retrying the jobs that they become."""
+"""Start certifications, and follow, cancel and retry the jobs that they become."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, TypedDict
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from certification.engine import dispatch
 from certification.engine.dispatch import MAX_IDEMPOTENCY_KEY, CertifyOptions, DispatchResult
 from certification.models import AIModel, CertificationJob, Priority, Region, State, Tier
 
-MAX_MODELS, MOST_REGIONS = 1000, 100
+MAX_MODELS, MAX_REGIONS = 1000, 100
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -32,8 +33,8 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 
 
-class Options(serializers.Serializer[Any]):
-    """What each way of starting takes besides models and regions."""
+class StartOptions(serializers.Serializer[Any]):
+    """The fields besides models and regions, the same for each way to start."""
 
     tier = serializers.ChoiceField(Tier.values, default=Tier.FULL)
     priority = serializers.ChoiceField(
@@ -47,31 +48,33 @@ class Options(serializers.Serializer[Any]):
     )
     allowUnpriced = serializers.BooleanField(
         default=False,
-        help_text="With `maxCostUsd`: start models without a known price too, at whatever they cost.",
+        help_text="With `maxCostUsd`: also start models without a known price, whatever they cost.",
     )
 
 
-def _names(most: int, length: int, **options: Any) -> serializers.ListField:
-    return serializers.ListField(
-        child=serializers.CharField(max_length=length), min_length=1, max_length=most, **options
-    )
+class NameListField(serializers.ListField):
+    """A list of one to `max_length` names."""
+
+    def __init__(self, max_length: int, name_length: int, **options: Any) -> None:
+        name = serializers.CharField(max_length=name_length)
+        super().__init__(child=name, min_length=1, max_length=max_length, **options)
 
 
-class One(Options):
+class One(StartOptions):
     modelId = serializers.CharField(max_length=200, help_text="Our UUID or the API model id.")
     region = serializers.CharField(max_length=32)
 
 
-class Several(Options):
-    modelIds = _names(MAX_MODELS, 200, help_text="UUIDs or API model ids.")
-    regions = _names(MOST_REGIONS, 32)
+class Several(StartOptions):
+    modelIds = NameListField(MAX_MODELS, 200, help_text="UUIDs or API model ids.")
+    regions = NameListField(MAX_REGIONS, 32)
 
 
-class Everything(Options):
-    regions = _names(MOST_REGIONS, 32)
+class Everything(StartOptions):
+    regions = NameListField(MAX_REGIONS, 32)
     includeUnlisted = serializers.BooleanField(
         default=False,
-        help_text="Also call models where the catalogue knows no route: only a real call is proof.",
+        help_text="Also call models where the catalogue has no route: only a real call is proof.",
     )
 
 
@@ -113,35 +116,40 @@ class Cancelled(TypedDict):
 
 
 class Start(View):
-    """The three ways to start share what they check and how they refuse."""
+    """What the ways to start a job share: checks of names, options, and refusals."""
 
     error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (404, 409)}
 
     def models(self, names: Sequence[str], path: str) -> list[AIModel]:
         """Raises 400 on a duplicate, 404 `model_not_found`."""
-        _no_duplicates(names, path)
+        self.check_no_duplicates(names, path)
         try:
-            found = dispatch.find_models(names)
+            models = dispatch.find_models(names)
         except dispatch.ModelNotFound as error:
             unknown = ", ".join(error.names[:5])
             raise not_found_error(
                 error.code, _("Unknown model: %s. GET /api/models lists them.") % unknown
             ) from error
-        if len(found) < len(names):
-            raise views.invalid(
-                path, _("A model stands twice in the list, under two of its names."), "duplicate"
-            )
-        return found
+        if len(models) < len(names):
+            message = _("The same model is listed twice (by UUID and by API id).")
+            raise views.invalid(path, message, "duplicate")
+        return models
 
     def regions(self, codes: Sequence[str], path: str) -> list[Region]:
         """Raises 400 on a duplicate, an unknown or a disabled region."""
-        _no_duplicates(codes, path)
+        self.check_no_duplicates(codes, path)
         try:
             return dispatch.find_regions(codes)
         except dispatch.RegionNotFound as error:
             raise views.invalid(path, str(error), error.code) from error
 
-    def certify_options(self, request: Request, given: dict[str, Any]) -> CertifyOptions:
+    def check_no_duplicates(self, names: Sequence[str], path: str) -> None:
+        [(name, count), *_others] = Counter(names).most_common(1)
+        if count > 1:
+            raise views.invalid(path, _("Duplicate entry: %s.") % name[:100], "duplicate")
+
+    def certify_options(self, request: Request, fields: dict[str, Any]) -> CertifyOptions:
+        """Return the options of a request whose body was checked."""
         key = request.headers.get("Idempotency-Key", "")
         if len(key) > MAX_IDEMPOTENCY_KEY or not key.isprintable():
             raise views.invalid(
@@ -149,47 +157,43 @@ class Start(View):
                 _("A key has at most %d printable characters.") % MAX_IDEMPOTENCY_KEY,
                 "max_length",
             )
-        user = views.current_user(request)
+        content = json.dumps([request.path, fields], sort_keys=True)
         return CertifyOptions(
-            tier=given["tier"],
-            by=user,
-            priority=given.get("priority", ""),
+            tier=fields["tier"],
+            by=views.current_user(request),
+            priority=fields.get("priority", ""),
             idempotency_key=key,
-            max_cost_usd=given.get("maxCostUsd"),
-            allow_unpriced=given["allowUnpriced"],
-            config={"request": _fingerprint(request.path, given)} if key else {},
+            max_cost_usd=fields.get("maxCostUsd"),
+            allow_unpriced=fields["allowUnpriced"],
+            config={"request": hashlib.sha256(content.encode()).hexdigest()} if key else {},
         )
 
-
-def _no_duplicates(names: Sequence[str], path: str) -> None:
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise views.invalid(path, _("%s stands twice in the list.") % twice[:100], "duplicate")
-
-
-def _fingerprint(path: str, given: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps([path, given], sort_keys=True).encode()).hexdigest()
-
-
-def _started(options: CertifyOptions, done: DispatchResult) -> DispatchResult:
-    """What was dispatched, unless the key belongs to another request."""
-    if not done.created and done.job.config.get("request") != options.config.get("request"):
-        raise ApiError(
-            409,
-            "idempotency_key_reused",
-            _("This Idempotency-Key was used for another request. Send a new key."),
-            {"jobId": str(done.job.pk)},
-        )
-    return done
-
-
-def _refused(error: dispatch.DispatchError) -> ApiError:
-    facts = {"jobId": str(error.job.pk)} if isinstance(error, dispatch.AlreadyRunning) else None
-    return ApiError(409, error.code, str(error), facts)
+    def dispatch_job(
+        self, start: Callable[[], DispatchResult], options: CertifyOptions | None = None
+    ) -> DispatchResult:
+        """Start a job. Raises 409 when it is refused, or when the options' idempotency key was used
+        for another request.
+        """
+        try:
+            result = start()
+        except dispatch.DispatchError as error:
+            job = error.job if isinstance(error, dispatch.AlreadyRunning) else None
+            facts = {"jobId": str(job.pk)} if job else None
+            raise ApiError(409, error.code, str(error), facts) from error
+        if options is None or result.created:
+            return result
+        if result.job.config.get("request") != options.config.get("request"):
+            raise ApiError(
+                409,
+                "idempotency_key_reused",
+                _("This Idempotency-Key was used for another request. Send a new key."),
+                {"jobId": str(result.job.pk)},
+            )
+        return result
 
 
-def _skipped(done: DispatchResult) -> list[PairJSON]:
-    return [{"modelId": model, "region": region} for model, region in done.skipped]
+def skipped_pairs(result: DispatchResult) -> list[PairJSON]:
+    return [{"modelId": model, "region": region} for model, region in result.skipped]
 
 
 class CertifyModel(Start):
@@ -202,24 +206,19 @@ class CertifyModel(Start):
     )
     def post(self, request: Request) -> Response:
         """Certify one model in one region."""
-        given = views.body(request, One)
-        [model], [region] = (
-            self.models([given["modelId"]], "body.modelId"),
-            self.regions([given["region"]], "body.region"),
-        )
-        options = self.certify_options(request, given)
-        try:
-            done = _started(options, dispatch.certify([(model, region)], options))
-        except dispatch.DispatchError as error:
-            raise _refused(error) from error
-        answer: StartedOne = {
-            "jobId": done.job.pk,
-            "bullJobId": str(done.job.pk),
-            "modelId": given["modelId"],
+        fields = views.body(request, One)
+        [model] = self.models([fields["modelId"]], "body.modelId")
+        [region] = self.regions([fields["region"]], "body.region")
+        options = self.certify_options(request, fields)
+        job = self.dispatch_job(lambda: dispatch.certify([(model, region)], options), options).job
+        body: StartedOne = {
+            "jobId": job.pk,
+            "bullJobId": str(job.pk),
+            "modelId": fields["modelId"],
             "region": region.code,
             "status": "QUEUED",
         }
-        return Response(answer, status=201)
+        return Response(body, status=201)
 
 
 class CertifyMultiple(Start):
@@ -232,24 +231,21 @@ class CertifyMultiple(Start):
     )
     def post(self, request: Request) -> Response:
         """Certify several models in several regions: every pair of the two lists."""
-        given = views.body(request, Several)
-        regions = self.regions(given["regions"], "body.regions")
-        models = self.models(given["modelIds"], "body.modelIds")
-        options = self.certify_options(request, given)
-        try:
-            pairs = dispatch.pairs_of(models, regions)
-            done = _started(options, dispatch.certify(pairs, options))
-        except dispatch.DispatchError as error:
-            raise _refused(error) from error
-        answer: StartedSeveral = {
-            "jobId": done.job.pk,
-            "totalJobs": done.job.total_runs,
-            "modelIds": given["modelIds"],
-            "regions": given["regions"],
+        fields = views.body(request, Several)
+        regions = self.regions(fields["regions"], "body.regions")
+        models = self.models(fields["modelIds"], "body.modelIds")
+        options = self.certify_options(request, fields)
+        pairs = dispatch.pairs_of(models, regions)
+        result = self.dispatch_job(lambda: dispatch.certify(pairs, options), options)
+        body: StartedSeveral = {
+            "jobId": result.job.pk,
+            "totalJobs": result.job.total_runs,
+            "modelIds": fields["modelIds"],
+            "regions": fields["regions"],
             "status": "QUEUED",
-            "skipped": _skipped(done),
+            "skipped": skipped_pairs(result),
         }
-        return Response(answer, status=201)
+        return Response(body, status=201)
 
 
 class CertifyAll(Start):
@@ -262,27 +258,25 @@ class CertifyAll(Start):
     )
     def post(self, request: Request) -> Response:
         """Certify every active model in each of the regions where it has a route."""
-        given = views.body(request, Everything)
-        regions = self.regions(given["regions"], "body.regions")
-        options = self.certify_options(request, given)
-        try:
-            done = dispatch.certify_all(regions, options, include_unlisted=given["includeUnlisted"])
-            _started(options, done)
-        except dispatch.DispatchError as error:
-            raise _refused(error) from error
-        answer: StartedAll = {
-            "jobId": done.job.pk,
-            "totalJobs": done.job.total_runs,
-            "regions": given["regions"],
+        fields = views.body(request, Everything)
+        regions = self.regions(fields["regions"], "body.regions")
+        options, unlisted = self.certify_options(request, fields), fields["includeUnlisted"]
+        result = self.dispatch_job(
+            lambda: dispatch.certify_all(regions, options, include_unlisted=unlisted), options
+        )
+        body: StartedAll = {
+            "jobId": result.job.pk,
+            "totalJobs": result.job.total_runs,
+            "regions": fields["regions"],
             "status": "QUEUED",
-            "skipped": _skipped(done),
-            "notOffered": done.not_offered,
+            "skipped": skipped_pairs(result),
+            "notOffered": result.not_offered,
         }
-        return Response(answer, status=201)
+        return Response(body, status=201)
 
 
 def find_job(job_id: UUID) -> CertificationJob:
-    """Raises 404 `job_not_found`."""
+    """Return the job with its creator. Raises 404 `job_not_found`."""
     job = CertificationJob.objects.select_related("created_by").filter(pk=job_id).first()
     if job is None:
         raise not_found_error(
@@ -296,7 +290,7 @@ class JobDetail(View):
 
     @extend_schema(operation_id="getJob", responses={200: JobJSON}, tags=["certification queue"])
     def get(self, request: Request, job_id: UUID) -> Response:
-        """A job with its runs, ordered by status, then creation."""
+        """Return a job with its runs, ordered by status, then creation."""
         job = find_job(job_id)
         rows = (
             job.runs.select_related("model")
@@ -304,32 +298,30 @@ class JobDetail(View):
             .order_by("created_at", "pk")
         )
         ordered = sorted(rows, key=lambda run: State.values.index(run.status))
-        answer: JobJSON = {
+        body: JobJSON = {
             **representations.job_summary(job),
             "certifications": representations.runs(ordered),
         }
-        return Response(answer)
+        return Response(body)
 
     @extend_schema(
         operation_id="cancelJob", responses={200: Cancelled}, tags=["certification queue"]
     )
     def delete(self, request: Request, job_id: UUID) -> Response:
-        """Cancel a job: what has finished stays, what waits or runs ends as CANCELLED."""
+        """Cancel a job. Finished runs stay; runs that wait or are active end as CANCELLED."""
         job = find_job(job_id)
         cancelled = job.cancel()
         if cancelled is None:
             raise ApiError(
                 409,
                 "already_finished",
-                _("This job has already ended: there is nothing to cancel."),
+                _("This job has already ended. There is nothing to cancel."),
             )
-        answer: Cancelled = {"jobId": job.pk, "status": "CANCELLED", "cancelled": cancelled}
-        return Response(answer)
+        body: Cancelled = {"jobId": job.pk, "status": "CANCELLED", "cancelled": cancelled}
+        return Response(body)
 
 
-class RetryJob(View):
-    error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (404, 409)}
-
+class RetryJob(Start):
     @extend_schema(
         operation_id="retryJob",
         request=None,
@@ -337,18 +329,15 @@ class RetryJob(View):
         tags=["certification queue"],
     )
     def post(self, request: Request, job_id: UUID) -> Response:
-        """A new job for the failed runs of this one."""
+        """Start a new job for the failed runs of this one."""
         job = find_job(job_id)
-        try:
-            done = dispatch.retry(job, views.current_user(request))
-        except dispatch.DispatchError as error:
-            raise _refused(error) from error
-        answer: StartedSeveral = {
-            "jobId": done.job.pk,
-            "totalJobs": done.job.total_runs,
-            "modelIds": done.job.model_ids,
-            "regions": done.job.regions,
+        result = self.dispatch_job(lambda: dispatch.retry(job, views.current_user(request)))
+        body: StartedSeveral = {
+            "jobId": result.job.pk,
+            "totalJobs": result.job.total_runs,
+            "modelIds": result.job.model_ids,
+            "regions": result.job.regions,
             "status": "QUEUED",
-            "skipped": _skipped(done),
+            "skipped": skipped_pairs(result),
         }
-        return Response(answer)
+        return Response(body)

@@ -1,8 +1,8 @@
-"""Every model in every region in one compact answer."""
+"""Every model in every region in one compact response."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple, TypedDict
 from uuid import UUID
@@ -38,8 +38,8 @@ class MatrixFilters(serializers.Serializer[Any]):
 class Legend(TypedDict):
     """How to read a cell."""
 
-    cell: Annotated[list[str], "What stands at each place of a cell."]
-    statuses: Annotated[list[str], "A cell's first number is a place in this list."]
+    cell: Annotated[list[str], "The meaning of each position of a cell."]
+    statuses: Annotated[list[str], "A cell's first number is an index into this list."]
     flags: Annotated[dict[str, int], "The bits of a cell's last number."]
 
 
@@ -51,13 +51,14 @@ class MatrixModel(TypedDict):
     kind: str
     cells: Annotated[
         list[list[int | str | None] | None],
-        "One for each of `regions`, as `legend` says. null: never tested, and the catalogue knows no route.",
+        "One for each of `regions`, as `legend` says. null: never tested, and without a route in "
+        "the catalogue.",
     ]
 
 
 class MatrixAnswer(TypedDict):
-    """The columns, the rows, and how to read a cell. An expired certification is `not_tested`; its
-    score is kept.
+    """The columns, the rows, and how to read a cell. An expired certification is `not_tested` and
+    has its score.
     """
 
     regions: list[RegionName]
@@ -80,42 +81,16 @@ class Matrix(View):
         tags=["reading"],
     )
     def get(self, request: Request) -> HttpResponseBase:
-        """Every active model in every enabled region where something is offered or known."""
-        asked = views.query(request, MatrixFilters)
+        """Return every active model in every enabled region where something is offered or known."""
+        params = views.query(request, MatrixFilters)
         return caching.cached_response(
-            request, "matrix", asked, lambda: read(asked, timezone.now())
+            request, "matrix", params, lambda: read(params, timezone.now())
         )
 
 
-def read(asked: Mapping[str, Any], now: datetime) -> CacheableResponse:
-    """The matrix in three queries, and when the next of its certifications expires. 400 for an
-    unknown region.
-    """
-    models = _models(asked.get("vendor", ""))
-    known = _standings(asked)
-    regions = list(Region.objects.enabled().order_by("code"))
-    if "region" in asked:
-        regions = [region for region in regions if region.code == asked["region"]]
-        if not regions:
-            filters.find_region(
-                asked["region"]
-            )  # one that is disabled has no column, one that nobody knows is a mistake
-    else:
-        used_region_codes = {code for row in models for code in row.offered} | {
-            region for _model, region in known
-        }
-        regions = [region for region in regions if region.code in used_region_codes]
-    codes = [region.code for region in regions]
-    answer: MatrixAnswer = {
-        "regions": [{"id": region.code, "name": region.name} for region in regions],
-        "models": [_row(row, codes, known, now) for row in models],
-        "legend": LEGEND,
-    }
-    coming = (row.expires_at for row in known.values() if row.expires_at and row.expires_at > now)
-    return CacheableResponse(answer, until=min(coming, default=None))
+class ModelRow(NamedTuple):
+    """In the order of its query."""
 
-
-class _Model(NamedTuple):
     id: UUID
     api_model_id: str
     name: str
@@ -124,7 +99,7 @@ class _Model(NamedTuple):
     offered: list[str]
 
 
-class _Standing(NamedTuple):
+class CertificationRow(NamedTuple):
     """In the order of its query."""
 
     model_id: UUID
@@ -136,55 +111,65 @@ class _Standing(NamedTuple):
     expires_at: datetime | None
     expired_at: datetime | None
 
-    def cell(self, offered: bool, now: datetime) -> Cell:
-        past = self.expires_at is not None and self.expires_at <= now
-        expired = self.expired_at is not None if self.status == Status.NOT_TESTED else past
-        status = Status.NOT_TESTED if expired else self.status
-        flags = (
-            EXPIRED * expired
-            | EMULATED * (self.backend == Backend.EMULATOR)
-            | NOT_OFFERED * (not offered)
-        )
-        return [STATUS_INDEX[status], self.score, self.rating or None, flags]
 
-
-UNTESTED: Cell = [STATUS_INDEX[Status.NOT_TESTED], None, None, 0]
-
-
-def _models(vendor: str) -> list[_Model]:
-    rows = AIModel.objects.active().order_by("vendor", "name", "api_model_id")
-    if vendor:
-        rows = rows.filter(vendor__iexact=vendor)
-    routes = Route.objects.filter(model=OuterRef("pk")).order_by().values("region_id").distinct()
-    fields = rows.annotate(offered=ArraySubquery(routes)).values_list(*_Model._fields)
-    return [_Model(*values) for values in fields]
-
-
-def _standings(asked: Mapping[str, Any]) -> dict[tuple[UUID, str], _Standing]:
+def read(params: Mapping[str, Any], now: datetime) -> CacheableResponse:
+    """Read the matrix in three queries, and when the next of its certifications expires. Raises 400
+    for an unknown region.
+    """
+    models = AIModel.objects.active().order_by("vendor", "name", "api_model_id")
     rows = ModelCertification.objects.filter(model__is_active=True, region__enabled=True).order_by()
-    if "vendor" in asked:
-        rows = rows.filter(model__vendor__iexact=asked["vendor"])
-    if "region" in asked:
-        rows = rows.filter(region=asked["region"])
-    found = (_Standing(*values) for values in rows.values_list(*_Standing._fields))
-    return {(row.model_id, row.region_id): row for row in found}
-
-
-def _row(
-    row: _Model, regions: Iterable[str], known: Mapping[tuple[UUID, str], _Standing], now: datetime
-) -> MatrixModel:
-    offered = set(row.offered)
-    return {
-        "id": row.id,
-        "apiModelId": row.api_model_id,
-        "name": row.name,
-        "vendor": row.vendor,
-        "kind": row.kind,
-        "cells": [_cell(known.get((row.id, region)), region in offered, now) for region in regions],
+    if "vendor" in params:
+        models = models.filter(vendor__iexact=params["vendor"])
+        rows = rows.filter(model__vendor__iexact=params["vendor"])
+    if "region" in params:
+        rows = rows.filter(region=params["region"])
+    routes = Route.objects.filter(model=OuterRef("pk")).order_by().values("region_id").distinct()
+    fields = models.annotate(offered=ArraySubquery(routes)).values_list(*ModelRow._fields)
+    model_rows = [ModelRow(*values) for values in fields]
+    certifications = [
+        CertificationRow(*values) for values in rows.values_list(*CertificationRow._fields)
+    ]
+    regions = list(Region.objects.enabled().order_by("code"))
+    if "region" in params:
+        regions = [region for region in regions if region.code == params["region"]]
+        if not regions:  # a disabled region has no column, an unknown one is an error
+            filters.find_region(params["region"])
+    else:
+        used = {code for row in model_rows for code in row.offered}
+        used |= {row.region_id for row in certifications}
+        regions = [region for region in regions if region.code in used]
+    by_pair = {(row.model_id, row.region_id): row for row in certifications}
+    data: MatrixAnswer = {
+        "regions": [{"id": region.code, "name": region.name} for region in regions],
+        "models": [
+            {
+                "id": row.id,
+                "apiModelId": row.api_model_id,
+                "name": row.name,
+                "vendor": row.vendor,
+                "kind": row.kind,
+                "cells": [
+                    cell(by_pair.get((row.id, region.code)), region.code in row.offered, now)
+                    for region in regions
+                ],
+            }
+            for row in model_rows
+        ],
+        "legend": LEGEND,
     }
+    expiries = (row.expires_at for row in certifications if row.expires_at and row.expires_at > now)
+    return CacheableResponse(data, until=min(expiries, default=None))
 
 
-def _cell(standing: _Standing | None, offered: bool, now: datetime) -> Cell | None:
-    if standing is not None:
-        return standing.cell(offered, now)
-    return UNTESTED if offered else None
+def cell(row: CertificationRow | None, offered: bool, now: datetime) -> Cell | None:
+    if row is None:
+        return [STATUS_INDEX[Status.NOT_TESTED], None, None, 0] if offered else None
+    past = row.expires_at is not None and row.expires_at <= now
+    expired = row.expired_at is not None if row.status == Status.NOT_TESTED else past
+    status = Status.NOT_TESTED if expired else row.status
+    flags = (
+        EXPIRED * expired
+        | EMULATED * (row.backend == Backend.EMULATOR)
+        | NOT_OFFERED * (not offered)
+    )
+    return [STATUS_INDEX[status], row.score, row.rating or None, flags]

@@ -1,4 +1,4 @@
-"""JSON as it should be: one object, no key twice, no text that a database cannot hold."""
+"""Strict JSON: one object, no duplicate key, no text that a database cannot store."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class StrictJSONParser(BaseParser):
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        most = settings.API_MAX_BODY_BYTES
-        body = stream.read(most + 1)
-        if len(body) > most:
+        limit = settings.API_MAX_BODY_BYTES
+        body = stream.read(limit + 1)
+        if len(body) > limit:
             raise TooLarge
         return parse(body)
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The object in a request's body; an empty body is an empty object. Raises ParseError."""
+    """Return the object in a request's body, an empty one for no body. Raises ParseError."""
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
@@ -37,29 +37,33 @@ def parse(body: bytes) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        found = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-        json.dumps(found, ensure_ascii=False).encode()
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=reject_constant)
+        json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        where = {"line": error.lineno, "column": error.colno}
+        place = {"line": error.lineno, "column": error.colno}
         raise ParseError(
-            _("The body is not JSON: line %(line)d, column %(column)d.") % where
+            _("The body is not JSON: line %(line)d, column %(column)d.") % place
         ) from error
     except RecursionError as error:
         raise ParseError(_("The body is nested too deeply.")) from error
     except ValueError as error:  # numbers of thousands of digits, halves of surrogate pairs
-        raise ParseError(_("The body holds a number or a text that cannot be stored.")) from error
-    if not isinstance(found, dict):
+        raise ParseError(
+            _("The body contains a number or a text that cannot be stored.")
+        ) from error
+    if not isinstance(value, dict):
         raise ParseError(_("The body must be a JSON object."))
-    return found
+    return value
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        [(twice, _times)] = Counter(key for key, _value in pairs).most_common(1)
-        raise ParseError(_("The key %s stands twice in the same object.") % json.dumps(twice[:60]))
-    return found
+def unique_keys(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    """Make an object of its pairs. Raises ParseError for a duplicate key."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        [(key, _count)] = Counter(key for key, _value in pairs).most_common(1)
+        raise ParseError(_("Duplicate key in an object: %s.") % json.dumps(key[:60]))
+    return values
 
 
-def _constant(name: str) -> Any:
+def reject_constant(name: str) -> Any:
+    """Refuse what Python accepts and JSON does not: NaN, Infinity."""
     raise ParseError(_("%s is not a JSON value.") % name)

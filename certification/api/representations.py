@@ -1,8 +1,7 @@
-"""What the API answers: the shapes that the frontends rely on, and how rows become them.
+"""The shapes of responses that the frontends rely on, and the functions that make them from rows.
 
-The schema is made from these types, and mypy holds the functions to them: there is no second
-description to keep in step. A datetime becomes ISO 8601 in UTC with `Z`; an amount of money is in
-USD.
+The schema is generated from these types, and mypy checks the functions against them: there is no
+second description to maintain. A datetime becomes ISO 8601 in UTC with `Z`; money is in USD.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from certification.suite import registry
 
 
 class OneOf:
-    """In an annotation: the values that a text may have. The rows' own constraints hold them to it."""
+    """In an annotation: the values that a text may have, as the rows' own constraints ensure."""
 
     def __init__(self, *values: str) -> None:
         self.values = values
@@ -61,14 +60,14 @@ RatingName = Annotated[str, OneOf(*"ABCDEF")]
 TierName = Annotated[str, OneOf(*Tier.values)]
 BackendName = Annotated[str, OneOf(*Backend.values)]
 
-MAX_TRANSCRIPTS = 500_000  # characters of transcripts in one answer
+MAX_TRANSCRIPTS = 500_000  # characters of transcripts in one response
 
 
 class Pagination(TypedDict):
     page: int
     limit: int
     total: int
-    totalPages: Annotated[int, "Pages that can be asked for."]
+    totalPages: Annotated[int, "Pages that can be requested."]
 
 
 class LongPagination(Pagination, total=False):
@@ -90,7 +89,7 @@ class RegionName(TypedDict):
 
 
 class FixJSON(TypedDict):
-    """What to do about it, and who must."""
+    """What to do about it, and who has to do it."""
 
     text: str
     command: str
@@ -157,7 +156,7 @@ class JobSummary(TypedDict):
 
 
 class Counts(TypedDict):
-    """How many runs stand in each state."""
+    """How many runs are in each state."""
 
     PENDING: int
     QUEUED: int
@@ -199,7 +198,7 @@ def fix(stored: Mapping[str, Any]) -> FixJSON | None:
 
 
 def job_summary(job: CertificationJob) -> JobSummary:
-    """A job whose `created_by` is loaded."""
+    """Represent a job whose `created_by` is loaded, without its runs."""
     return {
         "id": job.pk,
         "type": job.type,
@@ -228,7 +227,7 @@ def job_summary(job: CertificationJob) -> JobSummary:
 
 
 def progress(job: CertificationJob, counts: Mapping[str, int]) -> Progress:
-    """A job with the counts of its runs per state (`CertificationJob.counts`)."""
+    """Represent how far a job is; `counts` are its runs per state (`CertificationJob.counts`)."""
     return {
         "id": job.pk,
         "status": job.status,
@@ -246,41 +245,40 @@ def progress(job: CertificationJob, counts: Mapping[str, int]) -> Progress:
 
 
 # The columns that `run` reads: a sweep has thousands of runs, and the rest of a run is large.
+# fmt: off
 RUN_FIELDS = (
-    "job_id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "route", "started_at",
-    "completed_at", "error_message", "error_category", "error_reason", "fix", "attempt", "model__name",
-    "model__api_model_id",
-)  # fmt: skip
+    "job_id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "route",
+    "started_at", "completed_at", "error_message", "error_category", "error_reason", "fix",
+    "attempt", "model__name", "model__api_model_id",
+)
+# fmt: on
 
 
 def run(row: CertificationRun) -> RunJSON:
-    """A run whose model is loaded."""
-    ended = row.is_finished
-    duration = row.duration
+    """Represent a run whose model is loaded."""
+    finished, duration, message = row.is_finished, row.duration, None
+    if finished and not row.passed:
+        message = row.error_message or _("The run ended without an error message.")
     return {
         "id": row.pk,
         "modelId": row.model_id,
         "region": row.region_id,
         "status": row.status,
         "verdict": row.verdict or None,
-        "passed": row.passed if ended else None,
+        "passed": row.passed if finished else None,
         "score": row.score,
         "rating": row.rating or None,
         "route": row.route or None,
         "duration": None if duration is None else round(duration.total_seconds() * 1000),
         "startedAt": row.started_at,
         "completedAt": row.completed_at,
-        "errorMessage": _why(row) if ended and not row.passed else None,
+        "errorMessage": message,
         "errorCategory": row.error_category or None,
         "errorReason": row.error_reason or None,
         "fix": fix(row.fix),
         "attempts": row.attempt,
         "model": {"id": row.model_id, "name": row.model.name, "apiModelId": row.model.api_model_id},
     }
-
-
-def _why(row: CertificationRun) -> str:
-    return row.error_message or _("The run ended without saying why.")
 
 
 def runs(rows: Iterable[CertificationRun]) -> list[RunJSON]:
@@ -294,9 +292,7 @@ class ActiveRun(TypedDict):
 
 
 class Certification(TypedDict):
-    """Where a model stands in a region now. Figures are those of the run that the standing rests
-    on.
-    """
+    """The status of a model in a region now. Figures are those of the run that decided it."""
 
     id: Annotated[str, "For a pair that was never tested: `<modelUuid>:<region>`."]
     modelId: Annotated[str, "The API model id."]
@@ -340,7 +336,9 @@ class Certification(TypedDict):
     backend: BackendName | None
     runId: UUID | None
     jobId: UUID | None
-    activeRun: Annotated[ActiveRun | None, "What waits or works for this pair at the moment."]
+    activeRun: Annotated[
+        ActiveRun | None, "The run that waits or works for this pair at the moment."
+    ]
     createdAt: datetime | None
     updatedAt: datetime | None
 
@@ -354,8 +352,8 @@ class CertificationPage(TypedDict):
 
 @dataclass(frozen=True)
 class ModelRegion:
-    """A model in a region, with its certification, if any, as `ModelCertificationQuerySet.told`
-    reads it.
+    """A model in a region, with its certification, if any, as `ModelCertificationQuerySet` reads it
+    with details.
 
     `tally` counts the cases of the certification's run that passed and failed.
     """
@@ -383,19 +381,18 @@ class TrialJSON(TypedDict):
     """One execution of a case."""
 
     trial: int
-    variant: Annotated[Any, "Which of the case's wordings was asked."]
+    variant: Annotated[Any, "Which of the case's wordings was used."]
     passed: bool
-    valid: Annotated[
-        bool, "False where infrastructure kept it from saying anything about the model."
-    ]
+    valid: Annotated[bool, "False where an infrastructure error kept it from judging the model."]
     sentence: str
-    evidence: Annotated[dict[str, Any], "What the sentence was drawn from."]
-    lacks: Annotated[str | None, "The capability that the trial proved absent."]
+    evidence: Annotated[dict[str, Any], "What the sentence is based on."]
+    lacks: Annotated[str | None, "The capability that the trial proved missing."]
     cause: Cause | None
     hasTranscript: Annotated[bool, "Whether requests and replies are still stored."]
     calls: Annotated[
         list[dict[str, Any]] | None,
-        "Requests and replies; null without `transcripts=true`, where none are kept, and beyond what an answer may hold.",
+        "Requests and replies; null without `transcripts=true`, where none are stored, and beyond "
+        "the largest size of a response.",
     ]
 
 
@@ -419,7 +416,7 @@ class RunDetail(RunJSON):
     tier: TierName
     backend: BackendName
     routeKind: str | None
-    lowerBound: Annotated[float | None, "Of quality: what it surely reaches."]
+    lowerBound: Annotated[float | None, "Of quality: its lower confidence bound."]
     quality: float | None
     contract: float | None
     performance: float | None
@@ -440,8 +437,8 @@ class RunDetail(RunJSON):
 
 
 class CertificationDetail(Certification):
-    """With the run it rests on (else the last finished one), that run's results, and the runs of
-    the pair, newest first.
+    """With the run that decided it (else the last finished one), its results, and the runs of the
+    pair, newest first.
     """
 
     run: RunDetail | None
@@ -451,7 +448,7 @@ class CertificationDetail(Certification):
 
 
 def run_detail(row: CertificationRun) -> RunDetail:
-    """A run whose model is loaded."""
+    """Represent a run whose model is loaded, with its figures."""
     return {
         **run(row),
         "jobId": row.job_id,
@@ -463,9 +460,9 @@ def run_detail(row: CertificationRun) -> RunDetail:
         "contract": row.contract,
         "performance": row.performance,
         "reliability": row.reliability,
-        "avgLatencyMs": _rounded(row.latency_p50_ms),
-        "ttftMs": _rounded(row.ttft_ms),
-        "tokensPerSecond": _rounded(row.output_tps),
+        "avgLatencyMs": rounded(row.latency_p50_ms),
+        "ttftMs": rounded(row.ttft_ms),
+        "tokensPerSecond": rounded(row.output_tps),
         "calls": row.calls,
         "retries": row.retries,
         "tokensIn": row.tokens_in,
@@ -480,68 +477,61 @@ def run_detail(row: CertificationRun) -> RunDetail:
 
 
 def results(rows: Iterable[TestResult], *, transcripts: bool) -> list[CaseResult]:
-    """Results in their order, with `summaries` for trials (see `TestResultQuerySet`), or, for
-    `transcripts`, the trials.
+    """Represent results in their order, with `summaries` for trials (see `TestResultQuerySet`), or,
+    for `transcripts`, the trials.
 
-    The transcripts of failed trials come first; those beyond MOST_TRANSCRIPTS characters are left
+    The transcripts of failed trials come first; those beyond MAX_TRANSCRIPTS characters are left
     out.
     """
     rows = list(rows)
     trials = {row.pk: row.trials if transcripts else row.summaries for row in rows}  # type: ignore[attr-defined]
-    shown = _that_fit([trial for row in rows for trial in trials[row.pk]]) if transcripts else set()
-    return [_result(row, trials[row.pk], shown) for row in rows]
-
-
-def _that_fit(trials: list[Mapping[str, Any]]) -> set[int]:
-    """The identities of the trials whose transcripts fit into an answer."""
-    shown, left = set(), MAX_TRANSCRIPTS
-    for trial in sorted(trials, key=lambda trial: bool(trial.get("passed"))):
-        size = len(json.dumps(trial.get("calls") or []))
-        if trial.get("calls") and size <= left:
-            shown.add(id(trial))
+    shown: set[int] = set()  # the identities of the trials whose transcripts fit
+    left = MAX_TRANSCRIPTS if transcripts else 0
+    everything = [stored for row in rows for stored in trials[row.pk]]
+    for stored in sorted(everything, key=lambda stored: bool(stored.get("passed"))):
+        size = len(json.dumps(stored["calls"])) if left and stored.get("calls") else 0
+        if 0 < size <= left:
+            shown.add(id(stored))
             left -= size
-    return shown
+    return [
+        {
+            "caseId": row.case_id,
+            "title": registry.BY_ID[row.case_id].title if row.case_id in registry.BY_ID else "",
+            "category": row.category,
+            "kind": row.kind,
+            "verdict": row.verdict,
+            "sentence": row.sentence,
+            "passes": row.passes,
+            "trialsValid": row.trials_valid,
+            "score": row.score,
+            "trials": [trial(stored, id(stored) in shown) for stored in trials[row.pk]],
+        }
+        for row in rows
+    ]
 
 
-def _result(row: TestResult, trials: Iterable[Mapping[str, Any]], shown: set[int]) -> CaseResult:
-    case = registry.BY_ID.get(row.case_id)
+def trial(stored: Mapping[str, Any], with_calls: bool) -> TrialJSON:
+    cause: Mapping[str, Any] | None = stored.get("cause")
     return {
-        "caseId": row.case_id,
-        "title": case.title if case else "",
-        "category": row.category,
-        "kind": row.kind,
-        "verdict": row.verdict,
-        "sentence": row.sentence,
-        "passes": row.passes,
-        "trialsValid": row.trials_valid,
-        "score": row.score,
-        "trials": [_trial(trial, shown) for trial in trials],
-    }
-
-
-def _trial(kept: Mapping[str, Any], shown: set[int]) -> TrialJSON:
-    return {
-        "trial": kept.get("trial", 0),
-        "variant": kept.get("variant"),
-        "passed": bool(kept.get("passed")),
-        "valid": bool(kept.get("valid", True)),
-        "sentence": kept.get("sentence", ""),
-        "evidence": kept.get("evidence") or {},
-        "lacks": kept.get("lacks") or None,
-        "cause": _cause(kept["cause"]) if kept.get("cause") else None,
-        "hasTranscript": bool(kept.get("has_transcript")),
-        "calls": kept["calls"] if id(kept) in shown else None,
-    }
-
-
-def _cause(kept: Mapping[str, Any]) -> Cause:
-    return {
-        "category": kept.get("category", ""),
-        "reason": kept.get("reason", ""),
-        "message": kept.get("message", ""),
-        "code": kept.get("code", ""),
-        "httpStatus": kept.get("http_status"),
-        "operation": kept.get("operation", ""),
+        "trial": stored.get("trial", 0),
+        "variant": stored.get("variant"),
+        "passed": bool(stored.get("passed")),
+        "valid": bool(stored.get("valid", True)),
+        "sentence": stored.get("sentence", ""),
+        "evidence": stored.get("evidence") or {},
+        "lacks": stored.get("lacks") or None,
+        "cause": {
+            "category": cause.get("category", ""),
+            "reason": cause.get("reason", ""),
+            "message": cause.get("message", ""),
+            "code": cause.get("code", ""),
+            "httpStatus": cause.get("http_status"),
+            "operation": cause.get("operation", ""),
+        }
+        if cause
+        else None,
+        "hasTranscript": bool(stored.get("has_transcript")),
+        "calls": stored["calls"] if with_calls else None,
     }
 
 
@@ -549,7 +539,7 @@ def certification(pair: ModelRegion, now: datetime) -> Certification:
     row = pair.row or ModelCertification(model=pair.model, region=pair.region)
     run, model, region = row.run, pair.model, pair.region
     status, expired = row.current(now), row.is_expired(now)
-    reason, category, why = _trouble(row) if not expired else ("", "", "")
+    reason, category, message = ("", "", "") if expired else cause_of_status(row)
     passed = status == Status.CERTIFIED
     return {
         "id": str(row.pk or f"{model.pk}:{region.pk}"),
@@ -567,14 +557,14 @@ def certification(pair: ModelRegion, now: datetime) -> Certification:
         "score": row.score,
         "rating": row.rating or None,
         "badge": f"/badges/{quote(model.api_model_id, safe=':/')}/{region.pk}.svg",
-        "successRate": _rounded(row.success_rate),
+        "successRate": rounded(row.success_rate),
         "testsPassed": pair.tally[0],
         "testsFailed": pair.tally[1],
         "attempts": row.attempts,
-        "avgLatencyMs": _rounded(run.latency_p50_ms) if run else None,
-        "ttftMs": _rounded(run.ttft_ms) if run else None,
-        "tokensPerSecond": _rounded(run.output_tps) if run else None,
-        "errorMessage": None if passed else why or _standing_in_words(pair, status, expired),
+        "avgLatencyMs": rounded(run.latency_p50_ms) if run else None,
+        "ttftMs": rounded(run.ttft_ms) if run else None,
+        "tokensPerSecond": rounded(run.output_tps) if run else None,
+        "errorMessage": None if passed else message or message_without_run(pair, status, expired),
         "errorCategory": None if passed else category or None,
         "errorReason": None if passed else reason or None,
         "fix": fix(run.fix) if run and not passed and not expired else None,
@@ -594,8 +584,10 @@ def certification(pair: ModelRegion, now: datetime) -> Certification:
     }
 
 
-def _trouble(row: ModelCertification) -> tuple[str, str, str]:
-    """Reason, category and sentence of the run, or of the later judgement that the status is from."""
+def cause_of_status(row: ModelCertification) -> tuple[str, str, str]:
+    """Return reason, category and message of the run, or of the later judgement, that decided the
+    status.
+    """
     rejudged, run = getattr(row, "rejudged", None), row.run
     if rejudged:
         reason = rejudged["reason"]
@@ -603,28 +595,24 @@ def _trouble(row: ModelCertification) -> tuple[str, str, str]:
     return (run.error_reason, run.error_category, run.error_message) if run else ("", "", "")
 
 
-def _standing_in_words(pair: ModelRegion, status: str, expired: bool) -> str:
-    """A sentence for what no run says."""
+def message_without_run(pair: ModelRegion, status: str, expired: bool) -> str:
+    """Return the sentence for a status that no run explains."""
     if expired and pair.row:
-        return (
-            _("It expired on %s and must be tested again.")
-            % f"{pair.row.expires_at or pair.row.expired_at:%Y-%m-%d}"
-        )
+        day = f"{pair.row.expires_at or pair.row.expired_at:%Y-%m-%d}"
+        return _("The certification expired on %s. Test the model again.") % day
+    if status == Status.NOT_TESTED and pair.offered:
+        return _("The model was never tested in this region.")
     if status == Status.NOT_TESTED:
-        return (
-            _("It was never tested in this region.")
-            if pair.offered
-            else _("It is not offered in this region.")
-        )
-    return _("The run that led to this is no longer stored. Test it again to learn why.")
+        return _("The model is not offered in this region.")
+    return _("The run that decided this is no longer stored. Test the model again to learn why.")
 
 
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
 class QueueCountsJSON(TypedDict):
-    """Runs by where they are."""
+    """Runs by what happens to them."""
 
     waiting: int
     active: int
@@ -644,7 +632,7 @@ class QueueStats(TypedDict):
     database: Annotated[list[JobCount], "Jobs by status."]
     workers: Annotated[int | None, "Seconds old. null when the broker does not answer: see `note`."]
     oldestWaitingSeconds: float
-    note: Annotated[str | None, "What is not known, and why."]
+    note: Annotated[str | None, "What is unknown, and why."]
 
 
 class StatusCount(TypedDict):
@@ -659,7 +647,7 @@ class RegionCount(TypedDict):
 
 
 class Stats(TypedDict):
-    """The last 24 hours are those of finished runs that nobody cancelled; null when there are none."""
+    """Figures of the last 24 hours are of finished runs that nobody cancelled; null without any."""
 
     queue: QueueStats
     certificationsByRegion: list[RegionCount]
@@ -674,11 +662,11 @@ class AwsStatus(TypedDict):
     configured: Annotated[bool, "Whether credentials were found. The emulator takes any."]
     valid: Annotated[bool, "Whether ListFoundationModels answered."]
     message: str
-    region: Annotated[str, "Where it was asked."]
+    region: Annotated[str, "The region that was called."]
     modelsAvailable: int
     accessKeyPreview: Annotated[str | None, "The first four characters of the key."]
     backend: BackendName
-    error: Annotated[str | None, "What was said instead of an answer."]
+    error: Annotated[str | None, "The error message, if there was one."]
     errorReason: str | None
 
 
@@ -690,7 +678,7 @@ class Account(TypedDict):
 
 
 def account(user: User, role: str | None = None) -> Account:
-    """A user, with the role of the credential where it differs from their own."""
+    """Represent a user, with the role of the credential where it differs from their own."""
     return {
         "id": str(user.pk),
         "email": user.email,

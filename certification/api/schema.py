@@ -1,4 +1,4 @@
-"""The OpenAPI schema: every answer in its envelope, and the refusals that any address may give."""
+"""The OpenAPI schema: each response in its envelope, and the errors of each address."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 MEANINGS = {
     400: "The request is not valid; `data.validation` says where.",
-    401: "Nobody is logged in, or the login is not valid any more.",
-    403: "The role may not do this.",
-    404: "There is no such thing.",
-    405: "The address does not know this method.",
-    409: "It cannot be done as things stand.",
+    401: "Not logged in, or the login is not valid any more.",
+    403: "The role does not allow this.",
+    404: "Not found.",
+    405: "The address does not support this method.",
+    409: "Not possible in the current state.",
     413: "The request is too large.",
     415: "The body is not JSON.",
-    429: "Too many requests; `Retry-After` says when to come back.",
+    429: "Too many requests; `Retry-After` says when to try again.",
     503: "The database does not answer.",
 }
 
@@ -62,7 +62,7 @@ class FailBody(TypedDict):
     errorCode: Annotated[str, "Stable, for programs."]
     data: Annotated[
         dict[str, Any] | None,
-        "`validation`: a list of path, message and code; or facts of this refusal.",
+        "`validation`: a list of path, message and code; or facts of this error.",
     ]
 
 
@@ -76,7 +76,7 @@ class ErrorBody(TypedDict):
 
 
 class EnvelopeSchema(AutoSchema):
-    """Wraps each success in JSend and adds each refusal that the address may give."""
+    """Wraps each success in JSend and adds each error that the address may return."""
 
     def _get_response_for_code(
         self,
@@ -86,53 +86,55 @@ class EnvelopeSchema(AutoSchema):
         direction: Any = "response",
     ) -> Any:
         if isinstance(serializer, OpenApiResponse):
-            serializer.response = self._described(serializer.response)
+            serializer.response = self.resolve(serializer.response)
         else:
-            serializer = self._described(serializer)
-        found = super()._get_response_for_code(serializer, status_code, media_types, direction)
-        if status_code < "400":
-            for content_type, content in found.get("content", {}).items():
-                if content_type == "application/json":
-                    content["schema"] = _success(content["schema"])
-                    for example in content.get("examples", {}).values():
-                        example["value"] = {"status": "success", "data": example["value"]}
-        return found
+            serializer = self.resolve(serializer)
+        response = super()._get_response_for_code(serializer, status_code, media_types, direction)
+        content = response.get("content", {}).get("application/json")
+        if status_code < "400" and content:
+            success = {"type": "string", "enum": ["success"]}
+            content["schema"] = {
+                "type": "object",
+                "properties": {"status": success, "data": content["schema"]},
+                "required": ["status", "data"],
+            }
+            for example in content.get("examples", {}).values():
+                example["value"] = {"status": "success", "data": example["value"]}
+        return response
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
-        found = super()._get_response_bodies(direction)
-        for status in sorted(self._refusals()):
-            form = ErrorBody if status >= 500 else FailBody
-            said = OpenApiResponse(form, description=MEANINGS[status])
-            found.setdefault(
-                str(status), self._get_response_for_code(said, str(status), ["application/json"])
+        view = cast("View", self.view)
+        statuses = {400, 429, 503, *view.error_statuses.get(self.method, ())}
+        if view.role_for(self.method) != ANYBODY:
+            statuses |= {401, 403}
+        if self.method not in SAFE and self.method != "DELETE":
+            statuses |= {413, 415}
+        responses = super()._get_response_bodies(direction)
+        for status in statuses:
+            body = OpenApiResponse(
+                ErrorBody if status >= 500 else FailBody, description=MEANINGS[status]
             )
-        return dict(sorted(found.items()))
+            responses.setdefault(
+                str(status), self._get_response_for_code(body, str(status), ["application/json"])
+            )
+        return dict(sorted(responses.items()))
 
     def get_summary(self) -> str:
-        """The first sentence of what the call says of itself."""
+        """Return the first sentence of the call's description."""
         return str(self.get_description()).split("\n", 1)[0].rstrip(".")
 
-    def _refusals(self) -> set[int]:
-        """The statuses that this address may answer besides its own."""
-        view = cast("View", self.view)
-        error_statuses = {400, 429, 503, *view.error_statuses.get(self.method, ())}
-        if view.role_for(self.method) != ANYBODY:
-            error_statuses |= {401, 403}
-        if self.method not in SAFE and self.method != "DELETE":
-            error_statuses |= {413, 415}
-        return error_statuses
+    def resolve(self, response: Any) -> Any:
+        """Return our types as JSON schema; anything else as it is."""
+        ours = is_typeddict(response) or get_origin(response) is list
+        return self.schema_of(response) if ours else response
 
-    def _described(self, answer: Any) -> Any:
-        """Types of ours as JSON schema; anything else as it is."""
-        ours = is_typeddict(answer) or get_origin(answer) is list
-        return self._schema_of(answer) if ours else answer
-
-    def _schema_of(self, kind: Any) -> dict[str, Any]:
+    def schema_of(self, kind: Any) -> dict[str, Any]:
+        """Return the JSON schema of a type as annotations name it."""
         origin, inner = get_origin(kind), get_args(kind)
         if is_typeddict(kind):
-            return self._named(kind)
+            return self.reference(kind)
         if origin is Annotated:
-            schema = self._schema_of(inner[0])
+            schema = self.schema_of(inner[0])
             for note in inner[1:]:
                 if isinstance(note, OneOf):
                     schema = {"type": "string", "enum": [str(value) for value in note.values]}
@@ -140,20 +142,20 @@ class EnvelopeSchema(AutoSchema):
                     schema = {**schema, "description": note}
             return schema
         if origin is list:
-            return {"type": "array", "items": self._schema_of(inner[0])}
+            return {"type": "array", "items": self.schema_of(inner[0])}
         if origin is dict or kind is dict:
-            return {
-                "type": "object",
-                "additionalProperties": self._schema_of(inner[1]) if inner else {},
-            }
+            values = self.schema_of(inner[1]) if inner else {}
+            return {"type": "object", "additionalProperties": values}
         if origin is Literal:
             return {"type": "string", "enum": list(inner)}
         if origin in (Union, UnionType):
-            return _or_null([self._schema_of(one) for one in inner if one is not NoneType])
+            return nullable([self.schema_of(one) for one in inner if one is not NoneType])
         return dict(BASIC[kind])
 
-    def _named(self, kind: Any) -> dict[str, Any]:
-        """A reference to the component of a TypedDict, which is registered at its first use."""
+    def reference(self, kind: Any) -> dict[str, Any]:
+        """Return a reference to the component of a TypedDict, which is registered at its first
+        use.
+        """
         name = COMPONENT_NAMES.get(kind.__name__, kind.__name__.removesuffix("JSON"))
         component = ResolvedComponent(name=name, type=ResolvedComponent.SCHEMA, object=kind)
         if component not in self.registry:
@@ -161,14 +163,11 @@ class EnvelopeSchema(AutoSchema):
             hints = get_type_hints(kind, include_extras=True)
             component.schema = {
                 "type": "object",
-                "properties": {name: self._schema_of(hint) for name, hint in hints.items()},
+                "properties": {name: self.schema_of(hint) for name, hint in hints.items()},
                 "required": sorted(kind.__required_keys__),
-                **(
-                    {"description": getdoc(kind)}
-                    if kind.__doc__ and kind.__doc__ != dict.__doc__
-                    else {}
-                ),
             }
+            if kind.__doc__ and kind.__doc__ != dict.__doc__:
+                component.schema["description"] = getdoc(kind)
         return component.ref
 
 
@@ -183,26 +182,18 @@ BASIC: dict[Any, dict[str, Any]] = {
 }
 
 
-def _or_null(schemas: list[dict[str, Any]]) -> dict[str, Any]:
-    """Any of these, or null, as OpenAPI 3.1 says it."""
-    only = schemas[0]
-    if len(schemas) == 1 and "enum" in only:
-        return {**only, "type": ["string", "null"], "enum": [*only["enum"], None]}
-    if len(schemas) == 1 and isinstance(only.get("type"), str):
-        return {**only, "type": [only["type"], "null"]}
+def nullable(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the schema of any of these, or null, as OpenAPI 3.1 writes it."""
+    first = schemas[0]
+    if len(schemas) == 1 and "enum" in first:
+        return {**first, "type": ["string", "null"], "enum": [*first["enum"], None]}
+    if len(schemas) == 1 and isinstance(first.get("type"), str):
+        return {**first, "type": [first["type"], "null"]}
     return {"anyOf": [*schemas, {"type": "null"}]}
 
 
-def _success(schema: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {"status": {"type": "string", "enum": ["success"]}, "data": schema},
-        "required": ["status", "data"],
-    }
-
-
 class BearerScheme(OpenApiAuthenticationExtension):
-    """How the schema tells of tokens and keys."""
+    """The schema's description of tokens and keys."""
 
     target_class = "certification.api.authentication.BearerAuthentication"
     name = "bearer"

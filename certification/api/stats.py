@@ -1,4 +1,4 @@
-"""How things are going: the queue, the certifications, and whether Bedrock can be reached."""
+"""The queue, the certifications, and whether Bedrock can be reached."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ RECENT = 10
 class QueueStatus(View):
     @extend_schema(operation_id="getStats", responses={200: Stats}, tags=["certification queue"])
     def get(self, request: Request) -> Response:
-        """The queue, the workers, and where certifications stand."""
+        """Return figures of the queue, the workers and the certifications."""
         now, totals = timezone.now(), queue_stats.totals.get()
-        by_region = standings_by_region(now)
+        by_region = count_by_region(now)
         by_status: Counter[str] = Counter()
         for (_region, status), n in by_region.items():
             by_status[status] += n
-        answer: Stats = {
-            "queue": _queue(totals),
+        body: Stats = {
+            "queue": queue_figures(totals),
             "certificationsByRegion": [
                 {"region": region, "status": status, "count": n}
                 for (region, status), n in sorted(by_region.items())
@@ -47,10 +47,10 @@ class QueueStatus(View):
             "averageDurationSeconds24h": totals.average_s,
             "retryRate24h": totals.retry_rate,
         }
-        return Response(answer)
+        return Response(body)
 
 
-def _queue(totals: queue_stats.Totals) -> QueueStats:
+def queue_figures(totals: queue_stats.Totals) -> QueueStats:
     counts, workers = queue_stats.queue_counts(), queue_stats.workers.get()
     return {
         "queue": {
@@ -66,16 +66,16 @@ def _queue(totals: queue_stats.Totals) -> QueueStats:
         ],
         "workers": workers,
         "oldestWaitingSeconds": counts.oldest_waiting_s,
-        "note": _("The broker (Redis) does not answer: how many workers run is not known.")
+        "note": _("The number of workers is unknown: the broker (Redis) does not answer.")
         if workers is None
         else None,
     }
 
 
-def standings_by_region(now: datetime) -> Counter[tuple[str, str]]:
-    """{(region, status): pairs}; what has expired is not tested."""
-    over = When(Q(expires_at__lte=now), then=Value(Status.NOT_TESTED.value))
-    current = Case(over, default=F("status"), output_field=CharField())
+def count_by_region(now: datetime) -> Counter[tuple[str, str]]:
+    """Return {(region, status): pairs}; what has expired is `not_tested`."""
+    expired = When(Q(expires_at__lte=now), then=Value(Status.NOT_TESTED.value))
+    current = Case(expired, default=F("status"), output_field=CharField())
     rows = (
         ModelCertification.objects.order_by()
         .values(at=F("region"), current=current)
@@ -100,14 +100,15 @@ class AwsReach(View):
         operation_id="getAwsStatus", responses={200: AwsStatus}, tags=["certification queue"]
     )
     def get(self, request: Request) -> Response:
-        """Whether Bedrock answers with the credentials that are configured: a real call, at most a
-        minute old.
+        """Return whether Bedrock answers with the configured credentials.
+
+        It is a real call, at most a minute old.
         """
         status = bedrock_status.get()
-        answer: AwsStatus = {
+        body: AwsStatus = {
             "configured": status.configured,
             "valid": status.valid,
-            "message": _message(status),
+            "message": message_of(status),
             "region": status.region,
             "modelsAvailable": status.models,
             "accessKeyPreview": f"{status.key_preview}..." if status.key_preview else None,
@@ -115,18 +116,18 @@ class AwsReach(View):
             "error": status.error or None,
             "errorReason": status.reason,
         }
-        return Response(answer)
+        return Response(body)
 
 
-def _message(status: BedrockStatus) -> str:
+def message_of(status: BedrockStatus) -> str:
     if status.backend == Backend.EMULATOR:
         if status.valid:
             return _(
-                "AWS is not called: the local emulator answers in its place, and results say so. "
+                "AWS is not called: the local emulator answers instead, and results are marked. "
                 "Set AWS credentials to certify on AWS."
             )
         return _(
-            "The local emulator, which stands in for AWS, does not answer. Start it with: manage.py up"
+            "The local emulator, which replaces AWS, does not answer. Start it with: manage.py up"
         )
     if status.valid:
         facts = {"region": status.region, "count": status.models}

@@ -49,8 +49,8 @@ def caller_ip(request: HttpRequest) -> str | None:
 
 
 def requests_in_a_minute(name: str, now: float) -> float:
-    """Count this request, and return how many `name` had in the last minute: those of this minute of
-    the clock, and its share of the minute before.
+    """Count this request, and return how many `name` had in the last minute: those of this minute
+    of the clock, and a share of those of the minute before.
 
     0 without Redis: nobody is turned away then.
     """

@@ -9,7 +9,6 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any
 
 import jwt
 from django.conf import settings
@@ -22,12 +21,12 @@ REQUIRED = ["userId", "session", "jti", "iat", "exp"]
 
 
 class TokenError(Exception):
-    """A token that is not ours, is damaged or has expired."""
+    """The token is not ours, is damaged or has expired."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token that was valid a moment ago, and who holds it."""
+    """A valid token, and its user."""
 
     id: uuid.UUID
     user: User
@@ -35,44 +34,43 @@ class Token:
 
 
 @cache
-def _key() -> str:
+def signing_key() -> str:
     return salted_hmac("certification.api.tokens", "1", algorithm="sha256").hexdigest()
 
 
 def issue(user: User) -> str:
-    """A new token: `userId`, `email`, `role` and `exp` are read by the console, the rest by us."""
+    """Issue a token: the console reads `userId`, `email`, `role` and `exp`, we read the rest."""
     now = datetime.now(UTC)
     claims = {
         "userId": str(user.pk),
         "email": user.email,
         "role": user.role,
         "jti": str(uuid.uuid4()),
-        "session": _session(user),
+        "session": session_of(user),
         "iat": now,
         "exp": now + timedelta(hours=settings.API_TOKEN_HOURS),
     }
-    return jwt.encode(claims, _key(), ALGORITHM)
+    return jwt.encode(claims, signing_key(), ALGORITHM)
 
 
 def read(text: str) -> Token:
-    """Who holds the token now. TokenError when it is not valid any more, or its user is gone,
+    """Check a token. Raises TokenError when it is not valid any more, or its user is deleted,
     disabled or has a new password.
     """
     try:
-        claims = jwt.decode(text, _key(), [ALGORITHM], options={"require": REQUIRED})
+        claims = jwt.decode(text, signing_key(), [ALGORITHM], options={"require": REQUIRED})
         token_id, user_id = uuid.UUID(claims["jti"]), int(claims["userId"])
     except (jwt.InvalidTokenError, ValueError, TypeError) as error:
         raise TokenError from error
     user = RevokedToken.holder(token_id, user_id)
-    if user is None or not hmac.compare_digest(_text(claims["session"]), _session(user)):
+    session = claims["session"]
+    if user is None or not isinstance(session, str) or not session.isascii():
+        raise TokenError  # compare_digest takes ASCII only
+    if not hmac.compare_digest(session, session_of(user)):
         raise TokenError
     return Token(token_id, user, datetime.fromtimestamp(claims["exp"], UTC))
 
 
-def _session(user: User) -> str:
-    """Changes with the password, so that a new one ends every login."""
+def session_of(user: User) -> str:
+    """Return what changes with the password, so that a new one ends every login."""
     return user.get_session_auth_hash()[:32]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) and value.isascii() else ""

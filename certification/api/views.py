@@ -1,4 +1,4 @@
-"""What every endpoint is made of: roles, rates, and input that is checked before anything happens."""
+"""The base of every endpoint: roles, rates, and input that is checked before anything happens."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from certification.models import Role, User
 
 
 class View(APIView):
-    """One address. Subclasses return data from `get`, `post` or `delete`, or raise; the envelope is
-    put around either.
+    """One address. Subclasses return data from `get`, `post` or `delete`, or raise; either gets the
+    envelope.
 
-    `roles` names the least role for each method: viewers read and operators write unless it says
-    otherwise. `rate` names the count that limits it, "read" or "write" by method unless it says
-    otherwise. `refusals` names the statuses that it may answer besides those that any address may:
-    for the schema.
+    `roles` has the required role for each method; by default viewers read and operators write.
+    `rate` names the limit that applies; by default "read" or "write". `error_statuses` has the
+    statuses beyond those of every address, for the schema.
     """
 
     authentication_classes: Sequence[type[BaseAuthentication]] = (BearerAuthentication,)
@@ -46,11 +45,11 @@ class View(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         method = (request.method or "").lower()
         if method not in self.http_method_names or not hasattr(self, method):
-            self.http_method_not_allowed(request)  # said before anybody is asked to log in
+            self.http_method_not_allowed(request)  # before anybody has to log in
         super().initial(request, *args, **kwargs)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Nobody keeps an answer, tokens least of all, unless its view says how long it holds."""
+        """Forbid caches to store a response (tokens!) unless its view allows it."""
         final = super().finalize_response(request, response, *args, **kwargs)
         final.headers.setdefault("Cache-Control", "no-store")
         return final
@@ -64,45 +63,45 @@ class View(APIView):
 
 
 def current_user(request: Request) -> User:
-    """The user that a request was let in as."""
+    """Return the user of an authenticated request."""
     user = request.user
     assert isinstance(user, User)  # noqa: S101 - HasRole let nobody else in
     return user
 
 
 def access(request: Request) -> Access:
-    """How a request was let in."""
-    found = request.auth
-    assert isinstance(found, Access)  # noqa: S101 - as above
-    return found
+    """Return how a request was authenticated."""
+    auth = request.auth
+    assert isinstance(auth, Access)  # noqa: S101 - as above
+    return auth
 
 
-def body(request: Request, form: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-    """The checked body. ValidationError (400) names each field as `body.<name>`."""
-    return _checked(form(data=request.data), "body")
+def body(request: Request, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+    """Return the checked body. ValidationError (400) names each field as `body.<name>`."""
+    return validate(serializer(data=request.data), "body")
 
 
-def query(request: Request, form: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-    """The checked query parameters; unknown ones are ignored. ValidationError (400) names each as
-    `query.<name>`.
+def query(request: Request, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+    """Return the checked query parameters; unknown ones are ignored. ValidationError (400) names
+    each as `query.<name>`.
 
     An empty parameter counts as absent: the frontends send empty filters.
     """
-    given = request.query_params.copy()
-    for name in [name for name, value in given.items() if value == ""]:
-        del given[name]
-    return _checked(form(data=given), "query")
+    params = request.query_params.copy()
+    for name in [name for name, value in params.items() if value == ""]:
+        del params[name]
+    return validate(serializer(data=params), "query")
 
 
-def _checked(form: serializers.Serializer[Any], where: str) -> dict[str, Any]:
+def validate(serializer: serializers.Serializer[Any], where: str) -> dict[str, Any]:
     try:
-        form.is_valid(raise_exception=True)
+        serializer.is_valid(raise_exception=True)
     except ValidationError as error:
         raise ValidationError({where: error.detail}) from None
-    return dict(form.validated_data)
+    return dict(serializer.validated_data)
 
 
 def invalid(path: str, message: str, code: str = "invalid") -> ValidationError:
-    """A 400 about one place, such as `body.regions`."""
+    """Return a 400 about one place, such as `body.regions`."""
     where, _dot, name = path.partition(".")
     return ValidationError({where: {name: [ErrorDetail(message, code)]}})

@@ -231,7 +231,7 @@ def test_a_user_without_a_role_may_read_nothing() -> None:
 def test_a_token_signed_by_somebody_else_is_refused(
     ana: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "_key", lambda: "x" * 64)
+    monkeypatch.setattr(tokens, "signing_key", lambda: "x" * 64)
     forged = tokens.issue(ana)
     monkeypatch.undo()
     Api(credential=forged).get("auth/me", status=401)

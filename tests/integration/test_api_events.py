@@ -339,7 +339,7 @@ def test_nobody_streams_to_a_question_about_the_headers(
     caller = Api(viewer)
     response = caller.client.head(address(job), headers=caller.headers)
     assert (response.status_code, response["Content-Type"]) == (200, "text/event-stream")
-    assert events.places.taken == 0
+    assert events.slots.taken == 0
 
 
 # How many
@@ -366,7 +366,7 @@ def test_streams_are_bounded_and_leave_room_for_everything_else(
         assert web.get("/api/auth/me", token)[0] == 200
     job.cancel()
     assert all(each.rest()[-1].name == "done" for each in open_ones)
-    # all places were given back
+    # all slots were released
     assert all(Listener(web.port, address(job), token).rest() for _time in range(20))
 
 
@@ -420,7 +420,7 @@ def test_connections_to_redis_are_given_back(web: Web, job: CertificationJob, to
 def test_a_client_that_does_not_read_loses_its_place(
     job: CertificationJob, viewer: User, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(events, "SEND_S", 0.2)
+    monkeypatch.setattr(events, "SEND_TIMEOUT_S", 0.2)
     near, far = socket.socketpair()
     stream = events.Stream(job.pk, events.Cursor.now(), viewer.pk, lambda: True, near)
     chunks = iter(stream)
@@ -429,7 +429,7 @@ def test_a_client_that_does_not_read_loses_its_place(
         near.sendall(b"x" * 10_000_000)
     stream.close()
     stream.close()  # twice is once
-    assert events.places.taken == 0
+    assert events.slots.taken == 0
     near.close()
     far.close()
 
@@ -499,12 +499,12 @@ def test_a_waiting_stream_asks_few_questions(
 ) -> None:
     stream = events.Stream(job.pk, events.Cursor.now(), viewer.pk, lambda: True)
     with django_assert_num_queries(3):  # job, changed runs, counts
-        assert len(stream._look()) == 1
+        assert len(stream.read()) == 1
     with django_assert_num_queries(2):
-        assert stream._look() == []
+        assert stream.read() == []
     job.cancel()
     with django_assert_num_queries(3):
-        assert len(stream._look()) == 6
+        assert len(stream.read()) == 6
     stream.close()
     connection.close()
     assert threading.active_count()

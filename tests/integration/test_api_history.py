@@ -168,7 +168,7 @@ def test_a_page_of_jobs_costs_few_queries(
 def test_deep_pages_hold_each_job_once(
     api: Api, operator: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filters, "DEEP", 2)
+    monkeypatch.setattr(filters, "DEEP_PAGE_START", 2)
     for region in ("us-east-1", "us-west-2", "eu-west-1", "sa-east-1", "ap-southeast-2"):
         ask([model(NOVA)], [region], by=operator)
     CertificationJob.objects.filter(regions__contains=["us-west-2"]).update(
@@ -188,7 +188,7 @@ def test_deep_pages_hold_each_job_once(
 def test_many_jobs_are_estimated_not_counted(
     api: Api, jobs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filters, "COUNTED", 1)
+    monkeypatch.setattr(filters, "MAX_COUNTED", 1)
     pagination = api.get(f"{HISTORY}?limit=1")["pagination"]
     assert pagination["estimated"] is True
     assert pagination["total"] >= 2

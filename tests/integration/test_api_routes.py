@@ -103,7 +103,7 @@ def test_other_methods_are_not_allowed(administrator: User, path: str, method: s
     [
         ("{", "line 1, column 2"),
         ("[]", "object"),
-        ('{"a":1,"a":2}', '"a" stands twice'),
+        ('{"a":1,"a":2}', 'Duplicate key in an object: "a"'),
         ('{"a":NaN}', "NaN"),
         ('{"a":' + "[" * 20_000 + "]" * 20_000 + "}", "deeply"),
         ('{"a":"\\ud800"}', "cannot be stored"),
@@ -147,7 +147,7 @@ def test_a_key_that_stands_twice_among_many_is_found_in_one_pass() -> None:
     # comparing all of them takes minutes
     body = "{" + ",".join(f'"k{i}":1' for i in range(60_000)) + ',"k59999":2}'
     found = enveloped(call("POST", "api/auth/login", body=body))
-    assert '"k59999" stands twice' in found["message"]
+    assert '"k59999"' in found["message"]
 
 
 @pytest.mark.parametrize(

@@ -72,11 +72,11 @@ def test_a_model_is_known_by_our_uuid_too(api: Api) -> None:
 def test_what_was_never_tested_is_not_usable_and_told_how_it_would_be_called(api: Api) -> None:
     said = ask(api, region="us-east-1")
     assert (said["usable"], said["status"], said["validUntil"]) == (False, "not_tested", None)
-    assert said["reason"] == "It was never tested in us-east-1."
+    assert said["reason"] == "The model was never tested in us-east-1."
     assert said["route"] == {"kind": "ON_DEMAND", "targetId": NOVA}
     anywhere = ask(api)
     assert (anywhere["region"], anywhere["route"]) == (None, None)
-    assert anywhere["reason"] == "It was never tested anywhere."
+    assert anywhere["reason"] == "The model was never tested in any region."
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_certificate_may_be_too_old_for_the_one_who_asks(api: Api) -> None:
     assert ask(api, region="us-east-1", maxAgeDays=4)["usable"]
     said = ask(api, region="us-east-1", maxAgeDays=2)
     assert (said["usable"], said["status"]) == (False, "certified")
-    assert "longer ago" in said["reason"]
+    assert "older than the requested" in said["reason"]
     assert not ask(api, region="us-east-1", maxAgeDays=0)["usable"]
 
 
@@ -126,12 +126,12 @@ def test_a_capability_must_be_declared_and_not_proved_absent(api: Api) -> None:
     assert ask(api, region="us-east-1", capability="structured_output")["usable"]
     said = ask(api, region="us-east-1", capability="embeddings")
     assert not said["usable"]
-    assert "does not declare embeddings" in said["reason"]
+    assert "does not list embeddings" in said["reason"]
     lacking(model(), "us-east-1", "tools", "structured_output")
     for capability in ("tools", "structured_output"):
         said = ask(api, region="us-east-1", capability=capability)
         assert (said["usable"], said["status"]) == (False, "certified")
-        assert f"lack {capability}" in said["reason"]
+        assert f"{capability} does not work" in said["reason"]
     assert ask(api, region="us-east-1", capability="vision")["usable"]
 
 
@@ -217,7 +217,7 @@ def test_a_region_that_is_switched_off_is_not_usable(api: Api) -> None:
     certify(model(), "us-east-1")
     Region.objects.filter(pk="us-east-1").update(enabled=False)
     said = ask(api, region="us-east-1")
-    assert (said["usable"], said["reason"]) == (False, "The region us-east-1 is switched off.")
+    assert (said["usable"], said["reason"]) == (False, "Region us-east-1 is disabled.")
     assert not ask(api)["usable"]
 
 
