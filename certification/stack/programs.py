@@ -60,16 +60,18 @@ def programs() -> list[Program]:
         ),
     ]
     if backend.name() == Backend.EMULATOR and not settings.BEDROCK_ENDPOINT_URL:
-        port = settings.EMULATOR_PORT
-        argv = [sys.executable, "manage.py", "bedrock_emulator", "--port", str(port)]
-        argv += ["--time-scale", str(settings.EMULATOR_TIME_SCALE)]
-        if settings.EMULATOR_SCENARIO:
-            argv += ["--scenario", settings.EMULATOR_SCENARIO]
-        table.insert(
-            0,
-            Program("emulator", tuple(argv), stage=0, port=port, port_setting="EMULATOR_PORT"),
-        )
+        table.insert(0, emulator())
     return table
+
+
+def emulator() -> Program:
+    """Return the emulator, which the stack has only where calls go to it."""
+    port = settings.EMULATOR_PORT
+    argv = [sys.executable, "manage.py", "bedrock_emulator", "--port", str(port)]
+    argv += ["--time-scale", str(settings.EMULATOR_TIME_SCALE)]
+    if settings.EMULATOR_SCENARIO:
+        argv += ["--scenario", settings.EMULATOR_SCENARIO]
+    return Program("emulator", tuple(argv), stage=0, port=port, port_setting="EMULATOR_PORT")
 
 
 def workers(health_port: int) -> list[Program]:

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 from django.conf import LazySettings
+from django.core.management import CommandError, call_command
 
 from certification.stack import control, embedded, programs, supervisor
 from certification.stack.processes import Program
@@ -278,46 +279,47 @@ def test_a_click_has_a_worker_that_no_sweep_can_fill() -> None:
     }
 
 
-def test_the_procfile_starts_the_same_processes(settings: LazySettings) -> None:
-    settings.PORT, settings.WORKER_HEALTH_PORT, settings.EMULATOR_PORT = 3001, 3002, 4599
-    lines = dict(line.split(": ", 1) for line in (PROJECT / "Procfile").read_text().splitlines())
-    table = {each.name: each for each in programs.programs()}
-    assert set(lines) == set(table)
-    for name, each in table.items():
-        # What the shell makes of the line, with no variable set and the program replaced by one
-        # that tells.
-        told = subprocess.run(
-            [
-                "sh",
-                "-c",
-                'python() { echo "$@"; }; gunicorn() { echo "$@"; }; celery() { echo "$@"; }; '
-                + lines[name].replace("exec ", ""),
-            ],
-            env={"FLOWER_BASIC_AUTH": "me:mine"},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.split()
-        assert told == [
-            word for word in each.argv[1:] if word not in {"-m", "celery", "gunicorn"}
-        ], name
+def procfile() -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in (PROJECT / "Procfile").read_text().splitlines())
+
+
+def test_the_procfile_has_every_process_of_the_stack() -> None:
+    assert set(procfile()) == {program.name for program in programs.programs()}
+    assert all(line == f"exec python manage.py run {name}" for name, line in procfile().items())
+
+
+def run_line(name: str, **env: str) -> subprocess.Popen[str]:
+    """What a process manager does with a line of the Procfile."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["sh", "-c", procfile()[name]],
+        cwd=PROJECT,
+        env={**os.environ, **env, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_line_of_the_procfile_becomes_the_process() -> None:
+    port = free_port()
+    with run_line("emulator", EMULATOR_PORT=str(port)) as process:
+        assert process.stdout
+        assert f"Emulator ready at http://127.0.0.1:{port}" in process.stdout.readline()
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 def test_the_procfile_starts_no_flower_without_a_password() -> None:
-    flower = next(
-        line
-        for line in (PROJECT / "Procfile").read_text().splitlines()
-        if line.startswith("flower: ")
-    )
-    refused = subprocess.run(
-        ["sh", "-c", flower.removeprefix("flower: ")],
-        env={},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert refused.returncode
-    assert "Set FLOWER_BASIC_AUTH=user:password" in refused.stderr
+    with run_line("flower", FLOWER_BASIC_AUTH="") as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode
+    assert "Set FLOWER_BASIC_AUTH=user:password" in output
+
+
+def test_run_names_the_processes_there_are() -> None:
+    with pytest.raises(CommandError, match="no process 'wbe': beat, emulator, flower, web, worker"):
+        call_command("run", "wbe")
 
 
 def test_an_unknown_process_is_refused_with_the_known_ones() -> None:
