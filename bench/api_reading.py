@@ -24,7 +24,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from statistics import median
 
@@ -33,10 +33,10 @@ from bench.environment import PROJECT, ROOT
 from bench.harness import Row
 from certification.api import tokens
 from certification.models import AIModel, ModelCertification, User
-from certification.stack import embedded
+from certification.stack import embedded, programs
 from certification.stack.control import files
 from certification.stack.processes import Processes, Program
-from certification.stack.programs import programs, run_module
+from certification.stack.programs import run_module
 
 RUNS, TINY_RUNS = 1_000_000, 5_000
 PER_SECOND, P99_MS = 500, 50
@@ -182,10 +182,10 @@ def free_port() -> int:
 
 def web(**env: str) -> tuple[Program, int]:
     """Return the web program of the stack on a port of its own."""
-    port, [program] = free_port(), [program for program in programs() if program.name == "web"]
-    argv = [f"127.0.0.1:{port}" if word.startswith("127.0.0.1:") else word for word in program.argv]
+    port = free_port()
+    program = programs.web(port)
     limits = {"API_READS_PER_MINUTE": "0", "LOG_LEVEL": "INFO", **env}
-    return Program("bench-web", tuple(argv), stage=2, env=limits, drain_seconds=20), port
+    return replace(program, name="bench-web", env=limits), port
 
 
 def baseline_servers() -> Iterator[tuple[str, Program, int]]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import connection
 
-from tests.paths import PROJECT
+from certification.stack import programs
+from certification.stack.processes import Processes
 
 PATIENCE_S = 30
 
@@ -88,31 +86,19 @@ class Listener:
 
 
 class Web:
-    """gunicorn as the Procfile starts it, on the tests' own database."""
+    """The web server of the stack, on the tests' own database."""
 
     def __init__(self, port: int, log: Path, workers: int = 2, **environment: str) -> None:
         self.port, self.log = port, log
-        args = (PROJECT / "Procfile").read_text().splitlines()[0].partition("gunicorn ")[2]
-        args = args.replace("${PORT:-3001}", str(port)).replace(
-            "--workers 2", f"--workers {workers}"
-        )
-        database = connection.settings_dict
-        url = f"{settings.DATABASE_URL.rpartition('/')[0]}/{database['NAME']}"
+        server = settings.DATABASE_URL.rpartition("/")[0]
         env = {
-            **os.environ,
-            "DATABASE_URL": url,
+            "DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
             "REDIS_URL": settings.REDIS_URL,
             "SECRET_KEY": settings.SECRET_KEY,
+            **environment,
         }
-        with log.open("ab") as sink:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", *args.split()],
-                cwd=PROJECT,
-                env={**env, **environment},
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        program = replace(programs.web(port, workers), name=log.stem)
+        self.process = Processes(log.parent, env).start(program)
         self._until_it_answers()
 
     def _until_it_answers(self) -> None:

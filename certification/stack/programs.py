@@ -25,21 +25,7 @@ def programs() -> list[Program]:
     flower_port: int = getattr(settings, "FLOWER_PORT", 5555)
     table = [
         *workers(settings.WORKER_HEALTH_PORT),
-        Program(
-            name="web",
-            argv=run_module(
-                f"gunicorn myia.wsgi --bind 127.0.0.1:{settings.PORT} --worker-class gthread "
-                "--workers 2 --threads 16 --graceful-timeout 15 --max-requests 20000 "
-                "--max-requests-jitter 2000 --log-level warning --no-control-socket"
-            ),
-            stage=2,
-            port=settings.PORT,
-            port_setting="PORT",
-            page="/",
-            health="/live",
-            drain_seconds=20,
-            reload="SIGHUP",
-        ),
+        web(settings.PORT),
         Program(
             name="beat",
             argv=run_module(
@@ -119,6 +105,25 @@ def worker(
         health="/live",
         drain_seconds=60,
         on_kill="its unfinished runs are taken up again by `reconcile`",
+    )
+
+
+def web(port: int, processes: int = 2) -> Program:
+    """Return the web server."""
+    return Program(
+        name="web",
+        argv=run_module(
+            f"gunicorn myia.wsgi --bind 127.0.0.1:{port} --worker-class gthread "
+            f"--workers {processes} --threads 16 --graceful-timeout 15 --max-requests 20000 "
+            "--max-requests-jitter 2000 --log-level warning --no-control-socket"
+        ),
+        stage=2,
+        port=port,
+        port_setting="PORT",
+        page="/",
+        health="/live",
+        drain_seconds=20,
+        reload="SIGHUP",
     )
 
 

@@ -51,7 +51,7 @@ def start(
     started: list[Web] = []
 
     def start(**options: Any) -> Web:
-        log = tmp_path_factory.mktemp("web") / "log"
+        log = tmp_path_factory.mktemp("web") / "web.log"
         with django_db_blocker.unblock():
             started.append(
                 Web(free_port(), log, **{"EVENT_HEARTBEAT": "1", "EVENT_POLL": "1", **options})
