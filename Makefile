@@ -34,8 +34,8 @@ PYTEST := $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadgroup --du
 test: $(VENV)/dev.stamp ## run every test, or those of TESTS="files and options", with two WORKERS
 	$(PYTEST) $(TESTS)
 
-test-fast: $(VENV)/dev.stamp ## unit and API tests that start no processes and no browser
-	$(PYTEST) -m "not processes" tests/unit tests/integration/test_api_*.py
+test-fast: $(VENV)/dev.stamp ## unit and API tests without processes, without a browser, without what takes seconds
+	$(PYTEST) -m "not processes and not slow" tests/unit tests/integration/test_api_*.py
 
 up: $(VENV)/base.stamp ## the whole stack on this machine; Ctrl-C stops it
 	$(BIN)/python manage.py up

@@ -234,6 +234,7 @@ def database(home: Home, **parts: str) -> str:
     return f"postgres://myia:{password}@{parts.get('address', address)}/{parts.get('name', name)}"
 
 
+@pytest.mark.flaky(reruns=1)  # measures time
 @pytest.mark.parametrize(
     "command", [("certify", *QUICK, "--wait"), ("job", "list"), ("reconcile",)], ids=lambda c: c[0]
 )

@@ -437,6 +437,7 @@ def test_a_client_that_does_not_read_loses_its_place(
 # The end of the web server
 
 
+@pytest.mark.flaky(reruns=1)  # measures time
 def test_the_web_server_stops_at_once_with_streams_open(
     start: Callable[..., Web], job: CertificationJob, token: str
 ) -> None:

@@ -81,6 +81,7 @@ def test_the_pages_to_browse_take_nothing_from_elsewhere() -> None:
     assert "<script>" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("role", ROLES)
 @described.parametrize()

@@ -106,15 +106,17 @@ class Client:
 
     def upload(self, number: int, body: bytes) -> None:
         """A body of any size, as fast as the windows let it."""
-        while body:
+        sent = 0
+        while sent < len(body):
             room = min(
                 self.wire.local_flow_control_window(number), self.wire.max_outbound_frame_size
             )
             if room <= 0:
                 self.read()
                 continue
-            self.wire.send_data(number, body[:room], end_stream=len(body) <= room)
-            body = body[room:]
+            part = body[sent : sent + room]
+            sent += len(part)
+            self.wire.send_data(number, part, end_stream=sent == len(body))
             self.flush()
 
     def read(self) -> None:

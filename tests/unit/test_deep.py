@@ -210,6 +210,7 @@ def alone(*cases: Case) -> Callable[..., tuple[Case, ...]]:
     return lambda *_args, **_more: (registry.BY_ID["G01"], *cases)
 
 
+@pytest.mark.slow
 class TestDeepJobs:
     def test_equal_regions_answer_alike(self, engine: Probe) -> None:
         job = certify(MODEL, REGIONS)

@@ -790,6 +790,7 @@ def weak_url() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 class TestAgainstTheEmulator:
     @pytest.mark.parametrize(
         ("model_id", "region", "lacks"),
