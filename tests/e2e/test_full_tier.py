@@ -1,5 +1,5 @@
 """The full tier from the order to the verdict: dispatch, runner, database, and an emulator that
-makes one kind of trouble.
+makes one kind of fault.
 """
 
 from __future__ import annotations
@@ -46,15 +46,13 @@ def certify(
     model: str = NOVA, region: str = "us-east-1", tier: str = "full", seed: int = SEED
 ) -> CertificationRun:
     """One run as it ended."""
-    found = dispatch.find_models([model]), dispatch.find_regions([region])
-    run = dispatch.certify(
-        dispatch.pairs_of(*found), CertifyOptions(tier=tier, seed=seed)
-    ).job.runs.get()
+    pairs = dispatch.pairs_of(dispatch.find_models([model]), dispatch.find_regions([region]))
+    run = dispatch.certify(pairs, CertifyOptions(tier=tier, seed=seed)).job.runs.get()
     assert runner.run(run.pk, get_worker())
     return CertificationRun.objects.select_related("job", "model").get(pk=run.pk)
 
 
-def standing(run: CertificationRun) -> ModelCertification:
+def certification_of(run: CertificationRun) -> ModelCertification:
     return ModelCertification.objects.get(model=run.model, region=run.region)
 
 
@@ -79,7 +77,7 @@ def test_healthy_is_certified(bedrock: Probe, model: str) -> None:
     )
     assert run.environment["unmet"] == []
     assert failed_cases(run) == set()
-    assert standing(run).status == Status.CERTIFIED
+    assert certification_of(run).status == Status.CERTIFIED
 
 
 def test_tools_broken_when_streaming_is_not_certified_and_the_reason_names_streaming_tools(
@@ -96,7 +94,7 @@ def test_tools_broken_when_streaming_is_not_certified_and_the_reason_names_strea
     assert "Streaming tools (without streaming they work)" in run.error_message
     assert failed_cases(run) == {"G11", "T4"}
     assert run.fix["text"]
-    assert standing(run).status == Status.FAILED
+    assert certification_of(run).status == Status.FAILED
 
 
 def test_portuguese_at_60_percent_is_a_quality_warning_that_names_portuguese(
@@ -130,9 +128,9 @@ def test_one_dead_gate_fails_the_run_and_is_named(bedrock: Probe, dead: str) -> 
     assert (run.status, run.verdict, run.rating) == (State.COMPLETED, Status.FAILED, "F")
     assert run.error_reason == Reason.GATE_FAILED
     assert gate in run.error_message
-    kept = run.results.get(case_id=gate)
-    assert kept.verdict == "failed"
-    assert len(kept.trials) == (1 if gate == "G12" else 3)
+    result = run.results.get(case_id=gate)
+    assert result.verdict == "failed"
+    assert len(result.trials) == (1 if gate == "G12" else 3)
     assert run.score is not None
     assert run.score < 60
     assert set(
@@ -161,7 +159,9 @@ def unhurried(bedrock: Probe, monkeypatch: pytest.MonkeyPatch) -> Probe:
 
 
 THROTTLES = {
-    "requests": Reason.THROTTLED_REQUESTS, "tokens": Reason.THROTTLED_TOKENS, "daily": Reason.DAILY_TOKENS,
+    "requests": Reason.THROTTLED_REQUESTS,
+    "tokens": Reason.THROTTLED_TOKENS,
+    "daily": Reason.DAILY_TOKENS,
     "connections": Reason.THROTTLED_REQUESTS,
 }  # fmt: skip
 
@@ -182,11 +182,11 @@ def test_throttled_is_pending_and_never_failed(unhurried: Probe, kind: str, afte
     assert run.error_reason == THROTTLES[kind]
     assert "nothing about the model" in run.error_message
     assert run.fix["text"]
-    assert standing(run).status == Status.PENDING
+    assert certification_of(run).status == Status.PENDING
 
 
 @pytest.mark.parametrize(("share", "verdict"), [(0.3, Status.CERTIFIED), (0.8, Status.PENDING)])
-def test_the_odd_throttle_is_ridden_out_and_many_are_pending(
+def test_single_throttles_are_retried_and_many_give_pending(
     unhurried: Probe, share: float, verdict: str
 ) -> None:
     unhurried.scenario(f'[[rule]]\nprobability = {share}\nthrottle = "requests"')
@@ -242,23 +242,23 @@ ACCESS = {
 }
 
 
-@pytest.mark.parametrize("trouble", ACCESS)
+@pytest.mark.parametrize("fault", ACCESS)
 def test_each_way_of_being_refused_has_its_status_reason_and_fix(
-    bedrock: Probe, trouble: str
+    bedrock: Probe, fault: str
 ) -> None:
-    bedrock.scenario(f'[[rule]]\nmodel = "{NOVA}"\n{trouble}')
+    bedrock.scenario(f'[[rule]]\nmodel = "{NOVA}"\n{fault}')
     run = certify()
-    verdict, reason, hint = ACCESS[trouble]
+    verdict, reason, hint = ACCESS[fault]
     assert (run.verdict, run.error_reason) == (verdict, reason)
     assert run.calls <= 2  # the access gate, on the routes there are: nothing is spent
     assert run.fix["text"]
     assert run.fix["who"]
     assert hint in f"{run.fix['text']} {run.fix.get('command', '')}"
-    assert standing(run).status == verdict
+    assert certification_of(run).status == verdict
 
 
 @pytest.mark.parametrize("after", [1, 60])
-def test_access_that_ends_within_a_run_is_told_as_such(bedrock: Probe, after: int) -> None:
+def test_access_that_ends_within_a_run_is_reported(bedrock: Probe, after: int) -> None:
     bedrock.scenario(f'[[rule]]\nmodel = "{NOVA}"\nafter = {after}\naccess = "marketplace"')
     run = certify()
     assert (run.verdict, run.error_reason) == (
@@ -268,7 +268,7 @@ def test_access_that_ends_within_a_run_is_told_as_such(bedrock: Probe, after: in
     assert run.fix["who"]
 
 
-def test_streaming_alone_forbidden_names_the_action_that_lacks(bedrock: Probe) -> None:
+def test_when_only_streaming_is_denied_the_missing_action_is_named(bedrock: Probe) -> None:
     bedrock.scenario(f'[[rule]]\nmodel = "{NOVA}"\noperation = "ConverseStream"\naccess = "iam"')
     run = certify()
     assert (run.verdict, run.error_reason) == (Status.PERMISSION_REQUIRED, Reason.IAM_DENIED)
@@ -298,7 +298,7 @@ def conversation(run: CertificationRun) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_the_same_seed_asks_the_same_and_gives_the_same_verdict(bedrock: Probe) -> None:
+def test_the_same_seed_gives_the_same_prompts_and_verdict(bedrock: Probe) -> None:
     bedrock.scenario('[[rule]]\nweak = {category = "*", accuracy = 0.85}')
     first, second, other = certify(seed=5), certify(seed=5), certify(seed=6)
     judged = (
@@ -312,5 +312,5 @@ def test_the_same_seed_asks_the_same_and_gives_the_same_verdict(bedrock: Probe) 
     )
     assert [getattr(first, name) for name in judged] == [getattr(second, name) for name in judged]
     assert conversation(first) == conversation(second)
-    asked, others = ({line[4] for line in conversation(run)} - {"[]"} for run in (first, other))
-    assert not asked & others
+    prompts, others = ({line[4] for line in conversation(run)} - {"[]"} for run in (first, other))
+    assert not prompts & others

@@ -49,8 +49,8 @@ def start(
     models: tuple[str, ...] = MODELS, regions: tuple[str, ...] = REGIONS, **options: Any
 ) -> CertificationJob:
     """A quick job over models x regions."""
-    found = dispatch.find_models(models), dispatch.find_regions(regions)
-    return dispatch.certify(dispatch.pairs_of(*found), CertifyOptions(tier="quick", **options)).job
+    pairs = dispatch.pairs_of(dispatch.find_models(models), dispatch.find_regions(regions))
+    return dispatch.certify(pairs, CertifyOptions(tier="quick", **options)).job
 
 
 def run_states(job: CertificationJob) -> Counter[str]:
@@ -121,12 +121,14 @@ def _assert_certifications(runs: list[CertificationRun]) -> None:
             .order_by("-completed_at")
             .first()
         )
-        standing = ModelCertification.objects.filter(model=run.model, region=run.region).first()
+        certification = ModelCertification.objects.filter(
+            model=run.model, region=run.region
+        ).first()
         if newest is None:
-            assert standing is None or standing.status == Status.PENDING
+            assert certification is None or certification.status == Status.PENDING
             continue
-        assert standing is not None
-        assert (standing.run_id, standing.status, standing.score) == (
+        assert certification is not None
+        assert (certification.run_id, certification.status, certification.score) == (
             newest.pk,
             newest.verdict,
             newest.score,
@@ -134,7 +136,7 @@ def _assert_certifications(runs: list[CertificationRun]) -> None:
         verdicts = CertificationRun.objects.filter(
             model=run.model, region=run.region, status=State.COMPLETED
         )
-        assert standing.completed_attempts == verdicts.count()
+        assert certification.completed_attempts == verdicts.count()
 
 
 def test_a_worker_killed_mid_run_loses_nothing(live_stack: LiveStack) -> None:
@@ -153,7 +155,7 @@ def test_a_worker_killed_mid_run_loses_nothing(live_stack: LiveStack) -> None:
     assert set(again.values_list("status", "attempt")) == {(State.COMPLETED, 2)}
 
 
-def test_workers_that_die_again_and_again_give_a_run_up_with_the_reason(
+def test_a_run_whose_workers_keep_dying_fails_with_the_reason(
     live_stack: LiveStack, settings: Any
 ) -> None:
     settings.CERTIFICATION_MAX_RETRIES = 0
@@ -202,7 +204,7 @@ def stop_redis() -> None:
 
 
 def stop_postgres() -> None:
-    """Killed, not asked: every connection breaks in whatever it was doing."""
+    """Kill the server without warning: every connection breaks in whatever it was doing."""
     [postgres] = [s for s in embedded.status(django_settings.MYIA_ROOT) if s.name == "postgres"]
     assert postgres.pid
     os.kill(postgres.pid, signal.SIGQUIT)
@@ -211,7 +213,7 @@ def stop_postgres() -> None:
     )
 
 
-def test_a_message_delivered_three_times_is_worked_on_once(live_stack: LiveStack) -> None:
+def test_a_message_that_is_delivered_three_times_starts_one_run(live_stack: LiveStack) -> None:
     job = start(MODELS[:2])
     ids = list(job.runs.values_list("pk", flat=True))
     for _ in range(2):
@@ -250,7 +252,7 @@ def test_cancelling_a_running_job_stops_its_runs_and_writes_nothing_more(
     assert_in_order(job, live_stack)
 
 
-def test_a_worker_told_to_end_hands_its_runs_back_and_another_finishes_them(
+def test_a_terminated_worker_hands_its_runs_back_and_another_finishes_them(
     live_stack: LiveStack,
 ) -> None:
     live_stack.stop_emulator()
@@ -291,7 +293,7 @@ def test_an_emulator_that_ends_mid_run_says_nothing_about_any_model(live_stack: 
     assert again.total_runs == again.succeeded_runs == failed.count()
 
 
-def test_reconciliations_side_by_side_send_a_lost_message_once(live_stack: LiveStack) -> None:
+def test_concurrent_reconciliations_send_a_lost_message_once(live_stack: LiveStack) -> None:
     job = start(MODELS[:1])
     redis.Redis.from_url(django_settings.REDIS_URL).flushall()
     time.sleep(django_settings.CERTIFICATION_RESEND_AFTER + 0.2)
@@ -313,7 +315,7 @@ def test_reconciliations_side_by_side_send_a_lost_message_once(live_stack: LiveS
     assert_in_order(job, live_stack)
 
 
-def test_beat_finishes_what_nobody_else_looks_after(live_stack: LiveStack) -> None:
+def test_beat_alone_finishes_jobs(live_stack: LiveStack) -> None:
     """No `reconcile` is called here: a worker dies, Redis forgets everything, and a beat and a
     worker put it right.
     """

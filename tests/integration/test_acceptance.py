@@ -1,4 +1,4 @@
-"""What one run learns of a model's parameters, later runs need not ask again: through the engine,
+"""What one run observes of a model's parameters, later runs need not probe again: in the engine,
 against the emulator.
 """
 
@@ -46,10 +46,8 @@ def bedrock(
 def certify(
     model_id: str = LLAMA, region: str = "us-east-1", tier: str = "full"
 ) -> CertificationRun:
-    found = dispatch.find_models([model_id]), dispatch.find_regions([region])
-    run = dispatch.certify(
-        dispatch.pairs_of(*found), CertifyOptions(tier=tier, seed=7)
-    ).job.runs.get()
+    pairs = dispatch.pairs_of(dispatch.find_models([model_id]), dispatch.find_regions([region]))
+    run = dispatch.certify(pairs, CertifyOptions(tier=tier, seed=7)).job.runs.get()
     assert runner.run(run.pk, get_worker())
     return CertificationRun.objects.select_related("model").get(pk=run.pk)
 
@@ -68,7 +66,7 @@ def known() -> dict[tuple[str, str], bool]:
     return {(a.operation, a.feature): a.accepted for a in Acceptance.objects.all()}
 
 
-def test_a_second_run_sends_the_form_that_is_taken_at_once_and_judges_the_same(
+def test_a_second_run_skips_the_refused_forms_and_judges_the_same(
     bedrock: Probe,
 ) -> None:
     first = certify()
@@ -86,7 +84,7 @@ def test_a_second_run_sends_the_form_that_is_taken_at_once_and_judges_the_same(
     assert second.environment["lacks"] == first.environment["lacks"]
 
 
-def test_what_was_learnt_in_one_region_spares_another_one_and_the_quick_tier(
+def test_observed_support_counts_in_other_regions_and_in_the_quick_tier(
     bedrock: Probe,
 ) -> None:
     certify()
@@ -94,14 +92,14 @@ def test_what_was_learnt_in_one_region_spares_another_one_and_the_quick_tier(
     assert refused(certify(tier="quick"), "G11") == 0
 
 
-def test_what_is_remembered_is_not_taken_for_seen_again(bedrock: Probe) -> None:
+def test_a_remembered_refusal_is_not_counted_as_observed_again(bedrock: Probe) -> None:
     certify()
     before = Acceptance.objects.get(feature="structured_output").seen_at
     certify()
     assert Acceptance.objects.get(feature="structured_output").seen_at == before
 
 
-def test_it_is_asked_again_after_some_days(bedrock: Probe) -> None:
+def test_a_refusal_is_probed_again_after_some_days(bedrock: Probe) -> None:
     certify()
     Acceptance.objects.update(
         seen_at=timezone.now() - Acceptance.RELEARN_AFTER - timedelta(hours=1)
@@ -113,14 +111,14 @@ def test_it_is_asked_again_after_some_days(bedrock: Probe) -> None:
     )
 
 
-def test_a_model_that_takes_temperature_is_known_to(bedrock: Probe) -> None:
+def test_an_accepted_parameter_is_recorded(bedrock: Probe) -> None:
     certify(NOVA)
     assert known()["Converse", "temperature"] is True
     assert known()["Converse", "tool_choice"] is True
     assert skipped_probes(certify(NOVA), "D1") == [[]] * 5
 
 
-def test_the_newest_claude_is_asked_adaptively_at_once(bedrock: Probe) -> None:
+def test_the_newest_claude_gets_the_adaptive_form_at_once(bedrock: Probe) -> None:
     first = certify(OPUS)
     assert (refused(first, "R3"), refused(first, "D1")) == (3, 5)
     assert first.results.get(case_id="R3").verdict == "passed"
@@ -130,14 +128,14 @@ def test_the_newest_claude_is_asked_adaptively_at_once(bedrock: Probe) -> None:
     second = certify(OPUS)
     assert (refused(second, "R3"), refused(second, "D1")) == (0, 0)
     assert second.results.get(case_id="R3").verdict == "passed"
-    [asked, _back] = second.results.get(case_id="R3").trials[0]["calls"]
-    assert asked["request"]["thinking_effort"] == "high"
+    [first_call, _second] = second.results.get(case_id="R3").trials[0]["calls"]
+    assert first_call["request"]["thinking_effort"] == "high"
 
 
 def remember(feature: str, message: str) -> None:
     """A refusal that the emulator would never give."""
     nova = AIModel.objects.get(api_model_id=NOVA)
-    said = {
+    refusal = {
         "reason": Reason.MALFORMED_REQUEST,
         "message": message,
         "code": "ValidationException",
@@ -147,12 +145,12 @@ def remember(feature: str, message: str) -> None:
     Acceptance.learn(
         nova.pk,
         region.pk,
-        {("Converse", feature): {**said, "operation": "Converse"}},
+        {("Converse", feature): {**refusal, "operation": "Converse"}},
         timezone.now(),
     )
 
 
-def test_what_an_answer_contradicts_is_unlearnt(bedrock: Probe) -> None:
+def test_a_contradicted_refusal_is_forgotten(bedrock: Probe) -> None:
     remember("tool_choice", "toolChoice is not supported")
     bedrock.scenario('[[rule]]\nweak = {case = "G11", accuracy = 0}')
     run = certify(NOVA, tier="quick")
@@ -161,28 +159,29 @@ def test_what_an_answer_contradicts_is_unlearnt(bedrock: Probe) -> None:
         ["Converse tool_choice"],
         [],
         [],
-    ]  # the retries asked anew
+    ]  # the retries probed anew
     assert known()["Converse", "tool_choice"] is True
 
 
-def test_a_form_that_is_refused_in_its_turn_makes_the_first_one_asked_again(bedrock: Probe) -> None:
+def test_when_the_second_form_is_refused_too_the_first_is_probed_again(bedrock: Probe) -> None:
     remember("structured_output", "outputConfig is not supported")
     remember("tool_choice", "toolChoice is not supported")
     bedrock.scenario(
-        '[[rule]]\nmodel = "amazon.nova-lite*"\noperation = "Converse"\nnot_in_region = true\nafter = 1'
+        '[[rule]]\nmodel = "amazon.nova-lite*"\noperation = "Converse"\n'
+        "not_in_region = true\nafter = 1"
     )
     run = certify(NOVA)
     assert skipped_probes(run, "J2")[0] == ["Converse structured_output", "Converse tool_choice"]
     assert ("Converse", "structured_output") not in known()
 
 
-def test_a_belief_that_nothing_speaks_against_stays(bedrock: Probe) -> None:
+def test_a_refusal_that_nothing_contradicts_stays(bedrock: Probe) -> None:
     remember("temperature", "temperature is not supported")
     assert skipped_probes(certify(NOVA), "D1") == [["Converse temperature"]] * 5
     assert known()["Converse", "temperature"] is False
 
 
-def test_what_the_catalogue_declares_is_asked_every_time(bedrock: Probe) -> None:
+def test_declared_capabilities_are_probed_every_time(bedrock: Probe) -> None:
     remember("temperature", "temperature is not supported")
     nova = AIModel.objects.get(api_model_id=NOVA)
     assert set(runner.known_refusals(nova)) == {("Converse", "temperature")}
@@ -190,13 +189,13 @@ def test_what_the_catalogue_declares_is_asked_every_time(bedrock: Probe) -> None
     assert runner.known_refusals(nova) == {}
 
 
-def test_a_row_from_before_refusals_were_kept_is_asked_again(bedrock: Probe) -> None:
+def test_a_row_without_a_stored_refusal_is_probed_again(bedrock: Probe) -> None:
     remember("temperature", "temperature is not supported")
     Acceptance.objects.update(refusal={})
     assert runner.known_refusals(AIModel.objects.get(api_model_id=NOVA)) == {}
 
 
-def test_no_case_but_those_with_another_form_is_ever_spared() -> None:
+def test_only_cases_with_another_form_skip_a_probe() -> None:
     probing = {}
     for case in registry.BY_ID.values():
         probes = {
@@ -212,7 +211,7 @@ def test_no_case_but_those_with_another_form_is_ever_spared() -> None:
     }
 
 
-def test_memory_spares_the_call_and_keeps_the_refusals_words() -> None:
+def test_the_probe_cache_returns_the_stored_refusal_without_a_call() -> None:
     script = registry.BY_ID["D1"].script(Ref(1, "D1", 0))
     refusal = Failure(
         Reason.PARAMETER_NOT_SUPPORTED, "temperature is deprecated", "ValidationException", 400

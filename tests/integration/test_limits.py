@@ -192,13 +192,13 @@ def test_a_waiter_is_woken_by_a_stop(server: redis.Redis) -> None:
     assert answers == [False]
 
 
-def test_a_wait_beyond_the_deadline_is_not_begun(server: redis.Redis) -> None:
+def test_a_wait_beyond_the_deadline_ends_at_once(server: redis.Redis) -> None:
     limiter = Limiter(server)
     limiter.throttled(REGION, ROUTE)
     assert not limiter.acquire(REGION, ROUTE, 1_000_000, threading.Event(), time.monotonic() + 60)
 
 
-def test_a_short_wait_is_waited(server: redis.Redis) -> None:
+def test_a_wait_before_the_deadline_is_waited_out(server: redis.Redis) -> None:
     limiter = Limiter(server)
     limiter.throttled(REGION, ROUTE)
     assert not limiter.acquire(REGION, ROUTE, 100, threading.Event(), time.monotonic())
@@ -212,7 +212,7 @@ def test_without_redis_calls_pass(clock: Clock) -> None:
     assert passes(limiter)
 
 
-def test_redis_that_forgot_everything_is_no_trouble(server: redis.Redis, clock: Clock) -> None:
+def test_it_works_on_after_redis_lost_everything(server: redis.Redis, clock: Clock) -> None:
     limiter = Limiter(server)
     spend(limiter, clock, per_second=4000)
     limiter.throttled(REGION, ROUTE)
@@ -229,10 +229,10 @@ def test_more_threads_than_connections_wait_for_one(settings: Any, server: redis
     limiter.throttled(REGION, ROUTE)
     answers: list[bool] = []
 
-    def ask() -> None:
+    def acquire() -> None:
         answers.append(limiter.acquire(REGION, ROUTE, 1, threading.Event(), time.monotonic() + 30))
 
-    threads = [threading.Thread(target=ask) for _ in range(32)]
+    threads = [threading.Thread(target=acquire) for _ in range(32)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,4 @@
-"""The regions of one job beside each other."""
+"""Comparing the regions of one job."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_a_region_that_counts_other_tokens_for_the_same_prompt_raises_an_alarm(
     finally:
         switch(emulator, "")
     assert set(job.runs.values_list("verdict", flat=True)) == {Status.CERTIFIED}
-    [found] = parity.compare(job)
-    assert found.alarm
-    assert "input tokens here and" in found.sentence
+    [comparison] = parity.compare(job)
+    assert comparison.alarm
+    assert "input tokens here and" in comparison.sentence
     later = RunJudgement.objects.get()
     assert (later.run.region_id, later.verdict) == ("us-west-2", Status.QUALITY_WARNING)
     assert later.rating == "C"
@@ -75,7 +75,7 @@ def test_a_region_that_counts_other_tokens_for_the_same_prompt_raises_an_alarm(
     assert ModelCertification.objects.get(region="us-west-2").status == Status.QUALITY_WARNING
 
 
-def test_a_few_tokens_more_are_none_of_its_business(
+def test_a_few_tokens_more_raise_no_alarm(
     catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     switch(emulator, '[[rule]]\nregion = "us-west-2"\nextra_input_tokens = 3')
@@ -97,8 +97,12 @@ def test_a_region_that_serves_worse_is_judged_again(
         job = certify(["us-east-1", "us-west-2"], monkeypatch)
     finally:
         switch(emulator, "")
-    found = parity.compare(job)
-    assert [(p.region, p.reference, p.alarm) for p in found] == [("us-west-2", "us-east-1", True)]
+    [comparison] = parity.compare(job)
+    assert (comparison.region, comparison.reference, comparison.alarm) == (
+        "us-west-2",
+        "us-east-1",
+        True,
+    )
     later = RunJudgement.objects.get()
     assert later.run.region_id == "us-west-2"
     assert later.verdict != Status.CERTIFIED
@@ -136,7 +140,7 @@ def test_a_comparison_that_fails_is_tried_again_later_and_keeps_nothing_else_wai
     job = certify(["us-east-1", "us-west-2"], monkeypatch)
     age(job)
     with monkeypatch.context() as patch:
-        patch.setattr(parity.parity, "adjust", lambda _found: 1 / 0)
+        patch.setattr(parity.parity, "adjust", lambda _comparisons: 1 / 0)
         assert reconcile.reconcile() == Reconciled()
     assert reconcile.reconcile().compared == 0  # not at once
     age(job)

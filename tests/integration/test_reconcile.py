@@ -1,4 +1,4 @@
-"""Putting right what got lost, without workers: what reconcile sends, retries, gives up, resumes
+"""Repairing what got lost, without workers: what reconcile sends, retries, gives up, resumes
 and expires.
 """
 
@@ -49,7 +49,7 @@ def bedrock(transactional_db: None, emulator: str, settings: Any) -> Iterator[Pr
     probe.page("/_emulator/scenario", b'{"name": "healthy"}')
 
 
-def ask(
+def queue_job(
     models: tuple[str, ...] = (NOVA, MICRO),
     regions: tuple[str, ...] = ("us-east-1",),
     **options: Any,
@@ -79,7 +79,7 @@ def states(job: CertificationJob) -> set[str]:
 
 
 def test_it_changes_nothing_that_is_in_order() -> None:
-    job = ask()
+    job = queue_job()
     age(job, timedelta(minutes=1))
     assert queue.queued_messages(job.priority) == 2
     assert reconcile.reconcile() == Reconciled()
@@ -87,7 +87,7 @@ def test_it_changes_nothing_that_is_in_order() -> None:
 
 
 def test_it_sends_lost_messages_again_on_the_queue_of_their_priority() -> None:
-    click, sweep = ask((NOVA,)), ask((MICRO,), priority=Priority.BULK)
+    click, sweep = queue_job((NOVA,)), queue_job((MICRO,), priority=Priority.BULK)
     forget_messages()
     age(click, timedelta(minutes=1))
     age(sweep, timedelta(minutes=1))
@@ -99,14 +99,14 @@ def test_it_sends_lost_messages_again_on_the_queue_of_their_priority() -> None:
     assert reconcile.reconcile().resent == 0
 
 
-def test_it_leaves_young_messages_alone() -> None:
-    ask()
+def test_it_leaves_recent_messages_alone() -> None:
+    queue_job()
     forget_messages()
     assert reconcile.reconcile().resent == 0
 
 
 def test_it_sends_runs_that_were_never_queued_because_redis_was_away(settings: Any) -> None:
-    job = ask()
+    job = queue_job()
     forget_messages()
     job.runs.update(status=State.PENDING, enqueued_at=None, created_at=timezone.now() - LONG_AGO)
     CertificationJob.objects.filter(pk=job.pk).update(status=State.PENDING)
@@ -118,8 +118,8 @@ def test_it_sends_runs_that_were_never_queued_because_redis_was_away(settings: A
 def test_it_leaves_the_queue_of_another_installation_alone_while_that_makes_progress(
     settings: Any,
 ) -> None:
-    """The demo runs beside a stack, in the same database, with queues and an emulator of its own."""
-    job = ask()
+    """The demo runs next to a stack in the same database, with its own queues and emulator."""
+    job = queue_job()
     forget_messages()
     age(job, timedelta(minutes=1))
     settings.CERTIFICATION_QUEUE_NAME = "another"
@@ -129,7 +129,7 @@ def test_it_leaves_the_queue_of_another_installation_alone_while_that_makes_prog
 
 
 def test_it_never_sends_a_run_to_workers_of_another_backend() -> None:
-    job = ask()
+    job = queue_job()
     forget_messages()
     job.runs.update(backend=Backend.AWS)
     age(job, timedelta(minutes=30))
@@ -137,8 +137,8 @@ def test_it_never_sends_a_run_to_workers_of_another_backend() -> None:
     assert queue.queued_messages(job.priority) == 0
 
 
-def test_it_gives_up_what_waits_for_a_backend_that_is_no_longer_in_use() -> None:
-    job = ask()
+def test_it_gives_up_runs_of_a_backend_that_is_no_longer_in_use() -> None:
+    job = queue_job()
     forget_messages()
     job.runs.update(backend=Backend.AWS)
     age(job)
@@ -151,8 +151,8 @@ def test_it_gives_up_what_waits_for_a_backend_that_is_no_longer_in_use() -> None
     assert not ModelCertification.objects.exists()
 
 
-def test_it_says_so_when_redis_is_away_and_does_the_rest(settings: Any) -> None:
-    job = ask()
+def test_it_reports_that_redis_is_away_and_does_the_rest(settings: Any) -> None:
+    job = queue_job()
     claimed = CertificationRun.objects.claim(job.runs.first().pk, "gone")
     assert claimed
     job.runs.filter(pk=claimed.pk).update(heartbeat_at=timezone.now() - LONG_AGO)
@@ -164,8 +164,8 @@ def test_it_says_so_when_redis_is_away_and_does_the_rest(settings: Any) -> None:
 # Workers that died
 
 
-def test_a_run_without_a_heartbeat_is_queued_again_and_its_old_claim_is_worth_nothing() -> None:
-    job = ask((NOVA,))
+def test_a_run_without_a_heartbeat_is_queued_again_and_its_old_claim_is_void() -> None:
+    job = queue_job((NOVA,))
     old = CertificationRun.objects.claim(job.runs.get().pk, "first")
     assert old
     job.runs.update(heartbeat_at=timezone.now() - LONG_AGO)
@@ -180,7 +180,7 @@ def test_a_run_without_a_heartbeat_is_queued_again_and_its_old_claim_is_worth_no
 
 
 def test_a_run_whose_workers_keep_dying_is_given_up() -> None:
-    job = ask((NOVA,))
+    job = queue_job((NOVA,))
     for attempt in range(django_settings.CERTIFICATION_MAX_RETRIES + 1):
         assert CertificationRun.objects.claim(job.runs.get().pk, f"worker {attempt}")
         job.runs.update(heartbeat_at=timezone.now() - LONG_AGO)
@@ -212,7 +212,7 @@ def test_only_one_reconciliation_works_at_a_time() -> None:
 def pause(bedrock: Probe, opened: timedelta = timedelta()) -> CertificationJob:
     """A sweep that waits because the emulator refuses our credentials."""
     bedrock.scenario("[[rule]]\ninvalid_credentials = true")
-    job = ask(priority=Priority.BULK)
+    job = queue_job(priority=Priority.BULK)
     assert QueuePause.begin(
         "emulator", Failure(Reason.CREDENTIALS_INVALID, "The token is invalid.")
     )
@@ -241,7 +241,7 @@ def test_a_paused_queue_goes_on_when_the_credentials_work_again(bedrock: Probe) 
     assert (job.status, job.succeeded_runs) == (State.COMPLETED, 2)
 
 
-def test_a_queue_paused_for_too_long_gives_its_runs_up_and_says_nothing_about_models(
+def test_a_queue_paused_for_too_long_fails_its_runs_without_a_verdict(
     bedrock: Probe,
 ) -> None:
     job = pause(bedrock, opened=LONG_AGO)
@@ -253,17 +253,15 @@ def test_a_queue_paused_for_too_long_gives_its_runs_up_and_says_nothing_about_mo
     assert not ModelCertification.objects.exists()
 
 
-def test_a_paused_queue_does_not_resume_because_nobody_answers(
-    bedrock: Probe, settings: Any
-) -> None:
+def test_a_paused_queue_stays_paused_while_nobody_answers(bedrock: Probe, settings: Any) -> None:
     pause(bedrock)
     settings.BEDROCK_ENDPOINT_URL = "http://127.0.0.1:9"
     assert reconcile.reconcile().paused
 
 
-def test_clicks_pass_a_paused_queue(bedrock: Probe) -> None:
+def test_interactive_jobs_pass_a_paused_queue(bedrock: Probe) -> None:
     pause(bedrock)
-    click = ask((NOVA,), ("us-west-2",))
+    click = queue_job((NOVA,), ("us-west-2",))
     forget_messages()
     age(click, timedelta(minutes=1))
     assert reconcile.reconcile().resent == 1
@@ -273,8 +271,8 @@ def test_clicks_pass_a_paused_queue(bedrock: Probe) -> None:
 # Certifications past their date
 
 
-def test_expired_certifications_lose_their_standing() -> None:
-    job = ask((NOVA,))
+def test_certifications_past_their_date_expire() -> None:
+    job = queue_job((NOVA,))
     assert runner.run(job.runs.get().pk, get_worker())
     ModelCertification.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert reconcile.reconcile().expired == 1

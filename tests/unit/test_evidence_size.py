@@ -31,37 +31,37 @@ def size(results: list[TestResult]) -> int:
     return sum(len(json.dumps(t["calls"])) for r in results for t in r.trials if t["calls"])
 
 
-def kept(results: list[TestResult]) -> list[tuple[str, int]]:
+def with_transcript(results: list[TestResult]) -> list[tuple[str, int]]:
     return [(r.case_id, t["trial"]) for r in results for t in r.trials if t["calls"]]
 
 
 def test_a_run_of_the_usual_size_keeps_everything() -> None:
     results = evidence.fit([result("G01", (True, 1000)), result("T1", (False, 1000))])
-    assert kept(results) == [("G01", 0), ("T1", 0)]
+    assert with_transcript(results) == [("G01", 0), ("T1", 0)]
     assert all("dropped" not in t for r in results for t in r.trials)
 
 
-def test_beyond_it_the_longest_of_those_that_passed_go_first_and_it_is_said() -> None:
+def test_the_longest_transcripts_of_passed_trials_are_dropped_first() -> None:
     large = evidence.MAX_RUN // 2
     results = evidence.fit(
         [result("N2", (True, large), (True, 900)), result("T1", (False, large), (True, large))]
     )
     assert size(results) <= evidence.MAX_RUN
-    assert ("T1", 0) in kept(results), "a failure's transcript is what people look for"
-    assert ("N2", 1) in kept(results), "dropping it would have gained nothing"
+    assert ("T1", 0) in with_transcript(results), "a failure's transcript is what people look for"
+    assert ("N2", 1) in with_transcript(results), "dropping it would have gained nothing"
     [gone] = [t for t in results[0].trials if not t["calls"]]
     assert gone["has_transcript"] is False
     assert "characters was over the run's" in gone["dropped"]
     assert gone["passed"] is True
 
 
-def test_failures_go_too_where_they_alone_are_too_much() -> None:
+def test_transcripts_of_failures_are_dropped_when_they_alone_are_too_large() -> None:
     results = evidence.fit([result("T1", *[(False, evidence.MAX_RUN // 2)] * 4)])
     assert size(results) <= evidence.MAX_RUN
-    assert len(kept(results)) == 1
+    assert len(with_transcript(results)) == 1
 
 
-def test_pictures_and_documents_are_kept_as_their_size_alone() -> None:
+def test_of_pictures_and_documents_only_the_size_is_stored() -> None:
     request = Request(
         (
             user(
@@ -70,12 +70,12 @@ def test_pictures_and_documents_are_kept_as_their_size_alone() -> None:
         ),
         300,
     )
-    said = evidence.request(request)
-    assert {"image": {"format": "png", "bytes": 50_000}} in said["messages"][0]["content"]
-    assert {"document": {"format": "pdf", "name": "table", "bytes": 9000}} in said["messages"][0][
-        "content"
-    ]
-    assert len(json.dumps(said)) < 1000
+    encoded = evidence.request(request)
+    assert {"image": {"format": "png", "bytes": 50_000}} in encoded["messages"][0]["content"]
+    assert {"document": {"format": "pdf", "name": "table", "bytes": 9000}} in encoded["messages"][
+        0
+    ]["content"]
+    assert len(json.dumps(encoded)) < 1000
 
 
 def test_a_long_text_says_how_much_of_it_is_missing() -> None:

@@ -1,0 +1,142 @@
+"""What follows a failed attempt of a call, and the one retry loop, without a network."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from certification.bedrock import errors
+from certification.engine import calls
+from certification.engine.calls import (
+    MAX_ATTEMPTS,
+    Attempt,
+    Caller,
+    NextStep,
+    RouteTarget,
+    Stopped,
+    Unauthenticated,
+    next_step,
+)
+from certification.inference import Failure, Reply, Request, Text, Timing, user
+from certification.reasons import ErrorCategory, Reason
+
+REQUEST = Request((user("Hello"),), max_tokens=10)
+REPLY = Reply((Text("Hello"),), "end_turn", None, Timing(1.0))
+ROUTES = [RouteTarget("a.model-v1:0", "ON_DEMAND"), RouteTarget("us.a.model-v1:0", "PROFILE")]
+
+
+def step(reason: Reason, failures: int = 1, *, has_next_route: bool = False) -> NextStep:
+    return next_step(
+        Failure(reason, ""), failures, max_attempts=MAX_ATTEMPTS, has_next_route=has_next_route
+    )
+
+
+def test_wrong_credentials_abort_the_run() -> None:
+    for reason in Reason:
+        aborts = reason.category == ErrorCategory.AUTHENTICATION_ERROR
+        assert (step(reason, has_next_route=True) == NextStep.ABORT) == aborts, reason
+
+
+def test_a_refused_route_moves_on_while_there_is_another() -> None:
+    for reason in Reason:
+        moves_on = step(reason, has_next_route=True) == NextStep.NEXT_ROUTE
+        assert moves_on == (reason in calls.ROUTE_REFUSALS), reason
+        assert step(reason) != NextStep.NEXT_ROUTE
+
+
+def test_only_infrastructure_is_tried_again() -> None:
+    assert step(Reason.SERVICE_UNAVAILABLE) == NextStep.RETRY
+    assert step(Reason.THROTTLED_REQUESTS, MAX_ATTEMPTS - 1) == NextStep.RETRY
+    assert step(Reason.THROTTLED_REQUESTS, MAX_ATTEMPTS) == NextStep.GIVE_UP
+    assert step(Reason.STREAM_TRUNCATED) == NextStep.GIVE_UP  # evidence about the model
+    assert step(Reason.IAM_DENIED) == NextStep.GIVE_UP
+    assert step(Reason.DAILY_TOKENS) == NextStep.GIVE_UP
+
+
+class OpenLimiter:
+    """Lets every call pass."""
+
+    def acquire(self, *_args: Any) -> bool:
+        return True
+
+    def throttled(self, *_args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def caller(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Caller]:
+    """A caller whose calls fail for these reasons, in this order, and then succeed."""
+    monkeypatch.setattr(calls, "BACKOFF_S", (0.0,))
+
+    def make(*reasons: Reason) -> Caller:
+        remaining = iter(reasons)
+
+        def send(*_args: Any) -> Reply:
+            if reason := next(remaining, None):
+                raise errors.error(reason, "No.")
+            return REPLY
+
+        monkeypatch.setattr(calls, "send", send)
+        return Caller(
+            cast(Any, None),
+            cast(Any, OpenLimiter()),
+            "us-east-1",
+            ROUTES,
+            time.monotonic() + 60,
+            threading.Event(),
+        )
+
+    return make
+
+
+def test_a_call_is_repeated_until_it_succeeds(caller: Callable[..., Caller]) -> None:
+    one, attempts = caller(*[Reason.SERVICE_UNAVAILABLE] * 3), list[Attempt]()
+    assert one.call(REQUEST, attempts) is REPLY
+    assert [a.number for a in attempts] == [1, 2, 3, 4]
+    assert one.retries == 3
+    assert one.attempts == attempts
+
+
+def test_a_refused_route_costs_none_of_the_attempts(caller: Callable[..., Caller]) -> None:
+    one, attempts = caller(Reason.NOT_IN_REGION, *[Reason.INTERNAL_ERROR] * 3), list[Attempt]()
+    assert one.call(REQUEST, attempts) is REPLY
+    assert [a.route for a in attempts] == [ROUTES[0].target_id, *[ROUTES[1].target_id] * 4]
+    assert one.route == ROUTES[1]
+
+
+def test_a_settled_route_is_kept(caller: Callable[..., Caller]) -> None:
+    one = caller(Reason.NOT_IN_REGION)
+    one.route_settled = True
+    outcome = one.call(REQUEST, [])
+    assert isinstance(outcome, Failure)
+    assert one.route == ROUTES[0]
+
+
+def test_after_a_dead_endpoint_each_call_is_tried_once_until_one_succeeds(
+    caller: Callable[..., Caller],
+) -> None:
+    one = caller(*[Reason.CONNECTION_REFUSED] * (MAX_ATTEMPTS + 1))
+    for expected in (MAX_ATTEMPTS, 1, 1):
+        attempts: list[Attempt] = []
+        one.call(REQUEST, attempts)
+        assert len(attempts) == expected
+    assert not one.endpoint_down
+
+
+def test_wrong_credentials_end_the_call_with_their_failure(caller: Callable[..., Caller]) -> None:
+    one = caller(Reason.CREDENTIALS_EXPIRED)
+    with pytest.raises(Unauthenticated) as caught:
+        one.call(REQUEST, [])
+    assert (caught.value.failure.reason, caught.value.calls) == (Reason.CREDENTIALS_EXPIRED, 1)
+
+
+def test_nothing_is_sent_after_a_stop(caller: Callable[..., Caller]) -> None:
+    one = caller()
+    one.stop.set()
+    with pytest.raises(Stopped):
+        one.call(REQUEST, [])
+    assert one.attempts == []
