@@ -78,7 +78,7 @@ def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
             record = certify(
                 run, worker, claim.stop, environment=environment, specs=specs, refusals=refusals
             )
-            ended, results = outcome.build(run, record), outcome.build_results(run, record)
+            run_outcome, results = outcome.build(run, record), outcome.build_results(run, record)
         except Stopped:
             if claim.lost:
                 log.info("run_lost", run=str(run.pk))
@@ -89,9 +89,9 @@ def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
             if isinstance(error, Unauthenticated) and run.job.priority == Priority.BULK:
                 pause_queue(run, error.failure)
                 return None
-            ended = outcome.build_without_verdict(run, error, environment)
-        won = persist(lambda: finish(run, ended, results, record))
-    log_finished(run, ended, won=won)
+            run_outcome = outcome.build_without_verdict(run, error, environment)
+        won = persist(lambda: finish(run, run_outcome, results, record))
+    log_finished(run, run_outcome, won=won)
     return run if won else None
 
 
@@ -194,7 +194,7 @@ def play_trials(
 
 def finish(
     run: CertificationRun,
-    ended: RunOutcome,
+    run_outcome: RunOutcome,
     results: Sequence[TestResult],
     record: RunRecord | None,
 ) -> bool:
@@ -202,7 +202,7 @@ def finish(
     longer ours: then nothing is written.
     """
     with transaction.atomic():
-        if not run.finish(ended, results):
+        if not run.finish(run_outcome, results):
             return False
         if record and record.trials:
             Acceptance.forget(run.model, outcome.stale_support(record.trials))
@@ -215,7 +215,7 @@ def finish(
         if record and record.is_publishable:
             publication.publish(run, timedelta(days=settings.CERTIFICATION_TTL_DAYS))
         # Last: all runs of the job wait for its row.
-        run.job.record_finished_runs(1, int(ended.passed), ended.cost_usd or 0)
+        run.job.record_finished_runs(1, int(run_outcome.passed), run_outcome.cost_usd or 0)
     return True
 
 
@@ -321,7 +321,7 @@ def persist(write: Callable[[], T]) -> T:
             time.sleep(0.5)
 
 
-def log_finished(run: CertificationRun, ended: RunOutcome, *, won: bool) -> None:
+def log_finished(run: CertificationRun, run_outcome: RunOutcome, *, won: bool) -> None:
     """Log how a run ended, or that it was no longer ours."""
     if not won:
         log.info("run_lost", run=str(run.pk))
@@ -332,10 +332,10 @@ def log_finished(run: CertificationRun, ended: RunOutcome, *, won: bool) -> None
         job=str(run.job_id),
         model=run.model.api_model_id,
         region=run.region_id,
-        status=ended.status,
-        verdict=ended.verdict,
-        score=ended.score,
-        reason=ended.error_reason,
-        calls=ended.calls,
-        retries=ended.retries,
+        status=run_outcome.status,
+        verdict=run_outcome.verdict,
+        score=run_outcome.score,
+        reason=run_outcome.error_reason,
+        calls=run_outcome.calls,
+        retries=run_outcome.retries,
     )
