@@ -30,6 +30,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-quic",
 ]  # fmt: skip
+expect.set_options(timeout=20_000)  # milliseconds; two cores are often busy with other tests
 PASSWORD = "a-long-test-password"
 expect.set_options(timeout=30_000)  # ms: a bound for what must happen, never a measure of how fast
 
