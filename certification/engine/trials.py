@@ -19,7 +19,7 @@ from certification.suite.plan import Trial
 
 
 class TrialRecord(NamedTuple):
-    """One trial as it went: what was asked, the grade, every call, and what probes showed."""
+    """One trial as it went: what was sent, the grade, every call, and what probes showed."""
 
     script: Script
     grade: Grade
@@ -54,7 +54,7 @@ def play(
 ) -> TrialRecord:
     """Play one trial in the calling thread and grade it.
 
-    `refusals` are the features that the model is known to refuse: they are not asked again. Raises
+    `refusals` are the features that the model is known to refuse: they are not probed again. Raises
     what `caller` raises.
     """
     attempts: list[Attempt] = []
@@ -78,8 +78,8 @@ def play(
 class TrialPool:
     """Plays the trials of one run in at most `max_threads` threads of a shared pool.
 
-    `plan` says which trials come next and is asked after each one; `play` plays one; `seed` is what
-    their prompts are drawn from. `stop` ends the run early; a trial that raises sets it.
+    `plan` says which trials come next and is called after each one; `play` plays one; `seed` is
+    what their prompts are drawn from. `stop` ends the run early; a trial that raises sets it.
     """
 
     def __init__(

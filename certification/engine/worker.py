@@ -80,16 +80,16 @@ class Worker:
     @contextmanager
     def watching(self, claim: Claim) -> Iterator[None]:
         """Send heartbeats for a claimed run while the block runs."""
-        with self._lock:
-            self._claims[claim.run_id] = claim
-            if self.draining.is_set():  # since the caller looked at it
-                claim.stop.set()
-            if self._heartbeat is None or not self._heartbeat.is_alive():
-                self._heartbeat = threading.Thread(
-                    target=self.send_heartbeats, name="heartbeat", daemon=True
-                )
-                self._heartbeat.start()
         try:
+            with self._lock:
+                self._claims[claim.run_id] = claim
+                if self.draining.is_set():  # since the caller looked at it
+                    claim.stop.set()
+                if self._heartbeat is None or not self._heartbeat.is_alive():
+                    self._heartbeat = threading.Thread(
+                        target=self.send_heartbeats, name="heartbeat", daemon=True
+                    )
+                    self._heartbeat.start()
             yield
         finally:
             with self._lock:

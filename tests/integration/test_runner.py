@@ -563,6 +563,26 @@ def test_a_heartbeat_thread_that_ended_is_started_again_with_the_next_run(
     thread.join(30)
 
 
+def test_a_run_without_a_heartbeat_thread_is_not_kept_alive_by_a_later_one(
+    bedrock: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "heartbeat":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    run = queue_run()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            runner.run(run.pk, get_worker())
+    assert get_worker().active == 0
+    run.refresh_from_db()
+    assert run.status == State.PROCESSING  # stalled soon, and retried then
+
+
 def test_a_run_whose_call_threads_never_start_ends_as_our_fault(
     bedrock: Probe, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

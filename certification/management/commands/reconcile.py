@@ -15,8 +15,8 @@ from certification.management.guard import friendly_errors
 class Command(BaseCommand):
     help = (
         "Sends undelivered runs again, retries runs whose worker died, resumes a paused queue "
-        "whose credentials work again, expires certifications. Beat does this every 30 s; it is "
-        "safe to run at any time."
+        "whose credentials work again, expires certifications, compares the regions of jobs that "
+        "were not compared yet. Beat does this every 30 s; it is safe to run at any time."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"Sent again: {result.resent}. Retried: {result.retried}. "
                 f"Given up: {result.given_up}. Expired: {result.expired}. "
-                f"Resumed: {result.resumed}."
+                f"Resumed: {result.resumed}. Jobs compared: {result.compared}."
             )
             if result.paused:
                 self.stdout.write("The bulk queue is paused: the AWS credentials do not work.")
