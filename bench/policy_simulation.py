@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import svg
 from certification.inference import Failure
 from certification.reasons import Reason, Status
-from certification.suite import plan, registry, scoring, statistics, versions
+from certification.suite import plan, policy, registry, scoring, statistics, versions
 from certification.suite.case import Case, Grade, Kind
 from certification.suite.scoring import Calls, CaseOutcome, Judgement, Run
 
@@ -396,9 +396,11 @@ def power_rows(category: str, found: Sequence[Power]) -> list[tuple[str, ...]]:
 
 def judge_by(changes: Mapping[str, str]) -> None:
     """Set numbers of the policy for this process. TypeError for a name that it does not have."""
-    kinds: dict[str, Any] = {name: type(getattr(scoring.POLICY, name, 0.0)) for name in changes}
+    kinds: dict[str, Any] = {name: type(getattr(policy.POLICY, name, 0.0)) for name in changes}
     numbers = {name: kinds[name](float(value)) for name, value in changes.items()}
-    scoring.POLICY = plan.POLICY = dataclasses.replace(scoring.POLICY, **numbers)
+    changed = dataclasses.replace(policy.POLICY, **numbers)
+    for module in (policy, scoring, plan):
+        vars(module)["POLICY"] = changed
 
 
 def _options() -> argparse.Namespace:

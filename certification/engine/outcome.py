@@ -13,7 +13,7 @@ from certification.engine.trials import TrialRecord
 from certification.inference import Failure, Operation, Reply
 from certification.models import CertificationRun, RunOutcome, State, TestResult
 from certification.reasons import Owner, Reason, Status
-from certification.suite import registry, scoring, versions
+from certification.suite import policy, registry, scoring, versions
 from certification.suite.case import Feature, Kind
 from certification.suite.scoring import CaseOutcome, CaseStatus, Judgement
 
@@ -62,7 +62,7 @@ def judged_run(
         tier=run.tier,
         outcomes=outcomes,
         calls=scoring.Calls.of(a.outcome for a in attempts),
-        model_class=scoring.model_class(capabilities, None if price is None else float(price)),
+        model_class=policy.model_class(capabilities, None if price is None else float(price)),
         access=access,
         interrupted=interrupted,
         declared=capabilities,
@@ -150,7 +150,7 @@ def build_results(run: CertificationRun, record: RunRecord) -> list[TestResult]:
     """Build one row per case of the run, with its trials as evidence."""
     results = []
     for outcome in record.judged.outcomes:
-        case, status = outcome.case, outcome.standing
+        case, status = outcome.case, outcome.status
         results.append(
             TestResult(
                 run=run,

@@ -78,7 +78,7 @@ def trials_of(outcomes: Iterable[CaseOutcome]) -> dict[tuple[str, int], bool]:
     for outcome in outcomes:
         if (
             outcome.case.kind not in (Kind.GATE, Kind.SCORED)
-            or outcome.standing == CaseStatus.SKIPPED
+            or outcome.status == CaseStatus.SKIPPED
         ):
             continue
         valid = [(i, t.passed) for i, t in enumerate(outcome.trials) if t.valid]

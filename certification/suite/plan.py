@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from certification.suite import scoring
 from certification.suite.case import Case, Category, Grade, Kind, Ref, Script
-from certification.suite.scoring import POLICY, CaseOutcome, CaseStatus, Run
+from certification.suite.policy import POLICY
+from certification.suite.scoring import CaseOutcome, CaseStatus, Run
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def next_trials(
     ended = {c.id: len(grades.get(c.id, ())) for c in cases}
     begun = {name: max(started.get(name, 0), n) for name, n in ended.items()} if started else ended
     access = outcomes_of(cases[:1], grades)
-    if not access or access[0].standing in (CaseStatus.OPEN, CaseStatus.SKIPPED):
+    if not access or access[0].status in (CaseStatus.OPEN, CaseStatus.SKIPPED):
         return _due(access[0], begun, 1) if access else ()
     calling = [c for c in cases if not c.whole_run]
     unsettled = [c for c in calling if not _is_done(c, grades.get(c.id, ()), begun[c.id])]
@@ -86,16 +87,16 @@ def refusal_ends(cases: Sequence[Case], grades: Mapping[str, Sequence[Grade]]) -
     more.
     """
     access = outcomes_of(cases, grades)[0]
-    return access.standing == CaseStatus.OPEN and not next_trials(cases, grades)
+    return access.status == CaseStatus.OPEN and not next_trials(cases, grades)
 
 
 def _due(outcome: CaseOutcome, begun: Mapping[str, int], target: int) -> tuple[Trial, ...]:
     first, running = begun[outcome.case.id], begun[outcome.case.id] - len(outcome.trials)
     if outcome.case.kind == Kind.GATE:
-        count = int(not running and outcome.standing == CaseStatus.OPEN and _may_try(outcome))
+        count = int(not running and outcome.status == CaseStatus.OPEN and _may_try(outcome))
     else:
         wanted = target + min(_made_up_for(outcome), POLICY.invalid_tries)
-        count = 0 if outcome.standing == CaseStatus.SKIPPED else max(0, wanted - first)
+        count = 0 if outcome.status == CaseStatus.SKIPPED else max(0, wanted - first)
     return tuple(Trial(outcome.case, first + i) for i in range(count))
 
 
@@ -120,7 +121,7 @@ def _confirmations(outcomes: Sequence[CaseOutcome], begun: Mapping[str, int]) ->
     Among twelve gates two slips are common (5 % of runs at 97 % per try) and two gates that cannot
     be relied on are not.
     """
-    flaky = [o for o in outcomes if o.standing == CaseStatus.FLAKY]
+    flaky = [o for o in outcomes if o.status == CaseStatus.FLAKY]
     if len(flaky) <= POLICY.max_flaky or not POLICY.second_retry:
         return ()
     open_ones = [o for o in flaky if len(o.valid) < POLICY.gate_tries and _may_try(o)]

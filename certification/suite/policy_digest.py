@@ -18,7 +18,7 @@ from typing import Any
 
 from certification.inference import EmbedReply, Failure, Outcome, Reply, Timing
 from certification.reasons import Reason, Status
-from certification.suite import parity, plan, publication_policy, scoring, statistics
+from certification.suite import parity, plan, policy, publication_policy, scoring, statistics
 from certification.suite.case import Case, Category, Grade, Kind, Ref, Script
 from certification.suite.digest import digest, plain
 from certification.suite.scoring import Calls, CaseOutcome, Judgement, Run
@@ -46,13 +46,14 @@ def rows() -> Iterator[Any]:
 
 def number_rows() -> Iterator[Any]:
     """Yield the numbers by themselves, whatever they are called and in whichever order."""
-    policy = scoring.POLICY
     yield sorted(
-        json.dumps(plain(value)) for value in astuple(policy) if not isinstance(value, Mapping)
+        json.dumps(plain(value))
+        for value in astuple(policy.POLICY)
+        if not isinstance(value, Mapping)
     )
-    yield {category.value: weight for category, weight in policy.weights.items()}
-    yield {name: astuple(target) for name, target in scoring.TARGETS.items()}
-    yield scoring.MEASURED_BY
+    yield {category.value: weight for category, weight in policy.POLICY.weights.items()}
+    yield {name: astuple(target) for name, target in policy.TARGETS.items()}
+    yield policy.MEASURED_BY
     yield sorted([parity.ALARM, parity.REFERENCE_MARGIN, publication_policy.SIGNIFICANCE])
     yield [publication_policy.MIN_GAP, publication_policy.TTL, publication_policy.TTL_ALIAS]
     yield [statistics.MIN_P90, statistics.MIN_P95]
@@ -162,7 +163,7 @@ def judgement_rows() -> Iterator[Any]:
     """Yield the judgement of every run of the table, and what would be tried next in it."""
     for price in (None, 0.0, 0.99, 1.0, 5.99, 6.0, 80.0):
         for capabilities in ((), ("reasoning",)):
-            yield scoring.model_class(capabilities, price)
+            yield policy.model_class(capabilities, price)
     yield judged(scoring.without_suite("image"))
     yield judged(scoring.not_on_runtime())
     for number in range(DRAWS):

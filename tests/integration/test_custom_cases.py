@@ -109,7 +109,7 @@ def test_it_is_asked_beyond_the_quick_tier_and_marks_the_version() -> None:
     assert SPEC.id not in {c.id for c in registry.cases("text", "quick", capabilities, [SPEC])}
     full = registry.cases("text", "full", capabilities, [SPEC])
     assert SPEC.id in {c.id for c in full}
-    assert full[-1].over_run
+    assert full[-1].whole_run
     marked = versions.suite_version_with([SPEC])
     assert marked.startswith(f"{versions.SUITE_VERSION}+")
     assert versions.suite_version_with([replace(SPEC, weight=2)]) != marked

@@ -23,7 +23,7 @@ from certification.models import (
     WebhookSubscription,
 )
 from certification.reasons import Status
-from certification.suite import scoring
+from certification.suite import policy, scoring
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,7 +56,7 @@ def test_the_same_policy_judges_the_same(job: CertificationJob) -> None:
 def test_a_stricter_policy_changes_verdicts_only_once_written_and_keeps_both(
     job: CertificationJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "POLICY", replace(scoring.POLICY, line=95.0))
+    monkeypatch.setattr(scoring, "POLICY", replace(policy.POLICY, line=95.0))
     changes = judged(job)
     assert all(change.differs for change in changes)
     assert set(ModelCertification.objects.values_list("status", flat=True)) == {Status.CERTIFIED}
@@ -79,7 +79,7 @@ def test_runs_of_expired_certifications_are_not_judged_again_and_nothing_revives
     ModelCertification.objects.expire()
     WebhookDelivery.objects.all().delete()
     assert not list(rescore.finished())
-    monkeypatch.setattr(scoring, "POLICY", replace(scoring.POLICY, line=95.0))
+    monkeypatch.setattr(scoring, "POLICY", replace(policy.POLICY, line=95.0))
     rescore.write(judged(job))
     assert RunJudgement.objects.count() == 2
     assert set(ModelCertification.objects.values_list("status", "previous_status")) == {

@@ -125,7 +125,7 @@ class TestLongText:
     def test_a_model_with_a_small_window_that_reads_only_a_part_lacks_it_too(self) -> None:
         grade = ask(N3, near_at(0), context_window=8_000)
         assert grade.lacks == "context_of_100k_tokens"
-        assert CaseOutcome(N3, (grade,)).standing == CaseStatus.SKIPPED
+        assert CaseOutcome(N3, (grade,)).status == CaseStatus.SKIPPED
         assert ask(N3, expected, context_window=8_000).passed
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from certification.inference import EmbedReply, Failure, Operation, Outcome, Reply, Timing
 from certification.reasons import Reason, Status
-from certification.suite import scoring
+from certification.suite import policy, scoring
 from certification.suite.case import Case, Category, Grade, Kind, Script
 from certification.suite.cases.gates import GATES
 from certification.suite.scoring import Calls, CaseOutcome, CaseStatus, Judgement, Run
@@ -48,7 +48,7 @@ def scored(category: Category, passes: int, trials: int, name: str = "X1") -> Ca
     return CaseOutcome(case, (PASS,) * passes + (FAIL,) * (trials - passes))
 
 
-WEIGHTED = list(scoring.POLICY.weights)
+WEIGHTED = list(policy.POLICY.weights)
 
 
 def full(**shares: tuple[int, int]) -> list[CaseOutcome]:
@@ -126,7 +126,7 @@ class TestFigures:
         assert (scoring.lower_bound(few) or 0) < (scoring.lower_bound(many) or 0)
 
     @pytest.mark.parametrize(
-        ("trials", "standing"),
+        ("trials", "status"),
         [
             ((), CaseStatus.OPEN),
             ((PASS,), CaseStatus.PASSED),
@@ -141,11 +141,11 @@ class TestFigures:
             ((LACKS,), CaseStatus.SKIPPED),
         ],
     )
-    def test_where_a_gate_stands(self, trials: tuple[Grade, ...], standing: CaseStatus) -> None:
-        assert CaseOutcome(GATES[4], trials).standing == standing
+    def test_where_a_gate_stands(self, trials: tuple[Grade, ...], status: CaseStatus) -> None:
+        assert CaseOutcome(GATES[4], trials).status == status
 
     def test_the_gate_over_the_whole_run_has_no_retries(self) -> None:
-        assert CaseOutcome(GATES[11], (FAIL,)).standing == CaseStatus.FAILED
+        assert CaseOutcome(GATES[11], (FAIL,)).status == CaseStatus.FAILED
 
     def test_the_contract_counts_flaky_gates_half_and_leaves_skipped_ones_out(self) -> None:
         outcomes = gates(G05=(LACKS,), G07=(FAIL, PASS), G08=(FAIL, FAIL, FAIL))
@@ -256,11 +256,11 @@ class TestPerformance:
     def test_the_class_of_a_model_follows_from_facts(
         self, capabilities: set[str], price: float | None, expected: str
     ) -> None:
-        assert scoring.model_class(capabilities, price) == expected
-        assert expected in scoring.TARGETS
+        assert policy.model_class(capabilities, price) == expected
+        assert expected in policy.TARGETS
 
     def test_targets_are_better_than_limits(self) -> None:
-        for t in scoring.TARGETS.values():
+        for t in policy.TARGETS.values():
             assert t.ttft_target_ms < t.ttft_limit_ms
             assert t.tps_target > t.tps_limit
 
@@ -305,7 +305,7 @@ class TestPerformance:
     def test_the_class_decides_what_is_slow(self) -> None:
         scores = {
             name: whole(full(), latency=timed(1800, 25), model_class=name).score or 0
-            for name in scoring.TARGETS
+            for name in policy.TARGETS
         }
         assert scores["small"] < scores["medium"] < scores["large"] == 100.0
 
@@ -431,7 +431,7 @@ class TestQuickVerdicts:
             assert judged.rating == ""
             assert reason.value.replace("_", " ") in judged.message
 
-    @pytest.mark.parametrize("reason", [r for r in Reason if r.facts.status in scoring._REFUSED])
+    @pytest.mark.parametrize("reason", [r for r in Reason if r.facts.status in scoring.REFUSED])
     def test_refused_access_has_the_status_of_its_reason(self, reason: Reason) -> None:
         refusal = Failure(reason, "You shall not pass.", "AccessDeniedException", 403)
         started = [
@@ -539,13 +539,13 @@ class TestFullVerdicts:
 
     @pytest.mark.parametrize("figure", [0.7999, 0.796, 0.8 - 1e-5])
     def test_no_sentence_rounds_up_to_the_line(self, figure: float) -> None:
-        assert scoring._cut(figure) == "0.79"
-        assert scoring._cut(100 * figure, 0) == "79"
+        assert scoring.format_floor(figure) == "0.79"
+        assert scoring.format_floor(100 * figure, 0) == "79"
         assert (
-            scoring._cut(0.8),
-            scoring._cut(2.4 / 3),
-            scoring._cut(0.29),
-            scoring._cut(89.0, 0),
+            scoring.format_floor(0.8),
+            scoring.format_floor(2.4 / 3),
+            scoring.format_floor(0.29),
+            scoring.format_floor(89.0, 0),
         ) == (
             "0.80",
             "0.80",

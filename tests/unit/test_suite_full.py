@@ -838,6 +838,6 @@ class TestAgainstTheEmulator:
         failed = {
             o.case.category
             for o in plan.outcomes_of(cases, grades)
-            if o.standing in (CaseStatus.FAILED, CaseStatus.OPEN)
+            if o.status in (CaseStatus.FAILED, CaseStatus.OPEN)
         }
         assert failed == {weak}

@@ -9,7 +9,7 @@ from certification.reasons import Reason
 from certification.suite import answer_key, registry
 from certification.suite.case import ALL_CAPABILITIES, Case, Category, Grade, Kind, Ref, Script
 from certification.suite.plan import next_trials, outcomes_of, refusal_ends
-from certification.suite.scoring import POLICY
+from certification.suite.policy import POLICY
 
 PASS = Grade(True, "Good.")
 FAIL = Grade(False, "Not good.")

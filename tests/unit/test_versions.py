@@ -38,6 +38,7 @@ from certification.suite import (
     images,
     parity,
     plan,
+    policy,
     policy_digest,
     publication_policy,
     registry,
@@ -50,7 +51,7 @@ from certification.suite.case import Grade, Ref
 from certification.suite.cases import builders, gates
 from tests.paths import PROJECT
 
-TARGET = scoring.TARGETS["large"]
+TARGET = policy.TARGETS["large"]
 
 
 def decisions() -> Iterator[Any]:
@@ -59,7 +60,7 @@ def decisions() -> Iterator[Any]:
     yield from policy_digest.judgement_rows()
 
 
-def policy() -> str:
+def policy_version() -> str:
     return policy_digest.policy_digest()
 
 
@@ -90,7 +91,7 @@ GRADED = [
 class TestCommittedVersions:
     def test_they_fit_the_code(self) -> None:
         assert versions.SUITE_VERSION.split("-")[1] == suite_digest.suite_digest(), "make versions"
-        assert versions.POLICY_VERSION.split("-")[1] == policy(), "make versions"
+        assert versions.POLICY_VERSION.split("-")[1] == policy_version(), "make versions"
 
     def test_they_are_a_number_and_a_digest(self) -> None:
         for version in (versions.SUITE_VERSION, versions.POLICY_VERSION):
@@ -271,11 +272,11 @@ class TestWhatChangesThePolicy:
     def test_every_number_of_the_policy_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """By itself, and by the judgements of the table, which stops at the first difference."""
         numbers, judgements = plain(policy_digest.number_rows()), plain(decisions())
-        for field in fields(scoring.POLICY):
-            value = getattr(scoring.POLICY, field.name)
+        for field in fields(policy.POLICY):
+            value = getattr(policy.POLICY, field.name)
             with monkeypatch.context() as patch:
-                other = replace(scoring.POLICY, **{field.name: changed(value)})
-                for module in (scoring, plan):
+                other = replace(policy.POLICY, **{field.name: changed(value)})
+                for module in (policy, scoring, plan):
                     patch.setattr(module, "POLICY", other)
                 assert differ(numbers, policy_digest.number_rows()), field.name
                 assert differ(judgements, decisions()), field.name
@@ -294,7 +295,7 @@ class TestWhatChangesThePolicy:
             (
                 scoring,
                 "TARGETS",
-                {**scoring.TARGETS, "small": scoring.TARGETS["large"]},
+                {**policy.TARGETS, "small": policy.TARGETS["large"]},
                 decisions,
             ),
         ],
@@ -315,7 +316,7 @@ class TestWhatChangesThePolicy:
     @pytest.mark.parametrize(
         "change",
         [
-            {"status": Status.CONFIGURATION_REQUIRED},
+            {"status": Status.FAILED},
             {"retryable": True},
             {"category": ErrorCategory.SERVICE_ERROR},
         ],
