@@ -1,5 +1,5 @@
-"""What a person sees who gets it wrong, or whose machine does: one sentence that says what to do,
-and nothing lost.
+"""What a person sees after a mistake or when a server is away: one sentence that says what to do,
+and nothing is lost.
 
 The real commands as processes, on PostgreSQL and Valkey of this module's own.
 """
@@ -45,13 +45,13 @@ class Home:
     started: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     def environment(self, **changes: str) -> dict[str, str]:
-        kept = {
+        inherited = {
             k: v
             for k, v in os.environ.items()
             if not k.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_"))
         }
         free = embedded.free_port(self.first_port())
-        return kept | {
+        return inherited | {
             "MYIA_ROOT": str(self.root),
             "DJANGO_SETTINGS_MODULE": "myia.settings",
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -121,7 +121,7 @@ class Home:
         """Every job, the newest first."""
         return json.loads(self.run("job", "list", "--json").stdout)
 
-    def standings(self) -> dict[str, str]:
+    def statuses(self) -> dict[str, str]:
         """Status of each model in us-east-1."""
         rows = json.loads(
             self.run("list_uncertified", "--all", "--regions", "us-east-1", "--json").stdout
@@ -162,10 +162,10 @@ def assert_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None
     )
 
 
-# What was asked for
+# Arguments and settings
 
 
-def test_certify_refuses_what_nobody_knows_and_writes_nothing(home: Home) -> None:
+def test_certify_refuses_unknown_models_and_regions_and_writes_nothing(home: Home) -> None:
     done = home.run(
         "certify", "no.such-model", "\udcff", "--regions", "us-east-1", "--wait", "--json"
     )
@@ -213,7 +213,7 @@ def test_settings_that_cannot_work_are_named(home: Home) -> None:
     ],
     ids=" ".join,
 )
-def test_a_reader_that_has_seen_enough_is_no_error(home: Home, command: tuple[str, ...]) -> None:
+def test_a_closed_output_is_no_error(home: Home, command: tuple[str, ...]) -> None:
     process = home.begin(*command)
     assert process.stdout
     process.stdout.close()  # as `| head` does, only earlier
@@ -238,7 +238,7 @@ def database(home: Home, **parts: str) -> str:
 @pytest.mark.parametrize(
     "command", [("certify", *QUICK, "--wait"), ("job", "list"), ("reconcile",)], ids=lambda c: c[0]
 )
-def test_a_database_that_is_down_is_told_with_its_cause(
+def test_a_database_that_is_down_is_reported_with_its_cause(
     home: Home, command: tuple[str, ...]
 ) -> None:
     started = time.monotonic()
@@ -252,7 +252,9 @@ def test_a_database_that_is_down_is_told_with_its_cause(
 @pytest.mark.parametrize(
     "command", [("migrate",), ("check", "--database", "default"), ("up",)], ids=lambda c: c[0]
 )
-def test_commands_of_django_and_the_stack_tell_it_too(home: Home, command: tuple[str, ...]) -> None:
+def test_commands_of_django_and_the_stack_report_it_too(
+    home: Home, command: tuple[str, ...]
+) -> None:
     done = home.run(*command, DATABASE_URL=database(home, address=NOWHERE), **SECRET)
     assert_sentence(
         done, "The database cannot be reached", "Connection refused", "correct DATABASE_URL"
@@ -260,7 +262,7 @@ def test_commands_of_django_and_the_stack_tell_it_too(home: Home, command: tuple
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_wrong_password_and_a_missing_database_are_told_apart(home: Home) -> None:
+def test_a_wrong_password_and_a_missing_database_have_different_messages(home: Home) -> None:
     done = home.run("job", "list", DATABASE_URL=database(home, password="wrong"), **SECRET)
     assert_sentence(done, "password authentication failed")
     done = home.run("job", "list", DATABASE_URL=database(home, name="nothing_here"), **SECRET)
@@ -291,15 +293,15 @@ def test_without_redis_a_job_waits_in_the_database(home: Home) -> None:
     assert "the job waits in the database" in done.stdout
     [job] = home.jobs()
     assert job["status"] == "PENDING"
-    told = home.run("reconcile", **away)
-    assert "Redis cannot be reached" in told.stdout
+    done = home.run("reconcile", **away)
+    assert "Redis cannot be reached" in done.stdout
     time.sleep(1.1)
     assert "Sent again: 1" in home.run("reconcile").stdout
     assert home.jobs()[0]["status"] == "QUEUED"
     assert home.run("job", "cancel", job["id"]).returncode == 0
 
 
-def test_a_full_disk_is_told_and_nothing_stored_is_lost(home: Home, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_stored_is_lost(home: Home, tmp_path: Path) -> None:
     """A small file system of its own, filled to the last byte under running servers."""
     full = tmp_path / "full"
     full.mkdir(mode=0o755)
@@ -332,7 +334,7 @@ def test_a_full_disk_is_told_and_nothing_stored_is_lost(home: Home, tmp_path: Pa
 # Credentials and endpoints
 
 
-def test_no_credentials_is_told_with_what_to_do_and_says_nothing_about_models(home: Home) -> None:
+def test_missing_credentials_are_reported_and_change_no_certification(home: Home) -> None:
     done = home.run(
         "certify", *QUICK, "--wait", "--json", BEDROCK_BACKEND="aws", BEDROCK_ENDPOINT_URL=""
     )
@@ -345,7 +347,7 @@ def test_no_credentials_is_told_with_what_to_do_and_says_nothing_about_models(ho
         "credentials_missing",
     )
     assert "AWS_BEARER_TOKEN_BEDROCK" in run["fix"]["text"]
-    assert set(home.standings().values()) == {"not_tested"}
+    assert set(home.statuses().values()) == {"not_tested"}
     done = home.run(
         "sync_catalogue", "--region", "us-east-1", BEDROCK_BACKEND="aws", BEDROCK_ENDPOINT_URL=""
     )
@@ -354,7 +356,7 @@ def test_no_credentials_is_told_with_what_to_do_and_says_nothing_about_models(ho
     assert "nothing was changed" in done.stdout
 
 
-def test_a_key_that_aws_does_not_know_says_nothing_about_models(home: Home) -> None:
+def test_an_unknown_access_key_changes_no_certification(home: Home) -> None:
     home.scenario("[[rule]]\ninvalid_credentials = true")
     key = {
         "BEDROCK_BACKEND": "aws",
@@ -368,7 +370,7 @@ def test_a_key_that_aws_does_not_know_says_nothing_about_models(home: Home) -> N
     assert "The security token included in the request is invalid." in done.stdout
     assert "replace them" in done.stdout
     assert "wJalrX" not in done.stdout + done.stderr
-    assert set(home.standings().values()) == {"not_tested"}
+    assert set(home.statuses().values()) == {"not_tested"}
     done = home.run("sync_catalogue", "--region", "us-east-1", **key)
     assert done.returncode == 1
     assert "credentials_invalid" in done.stdout
@@ -387,26 +389,26 @@ def test_a_command_that_is_told_to_end_cancels_its_job_and_leaves_no_process(hom
     command.stdout.close()
     command.stderr.close()  # type: ignore[union-attr]
     assert home.jobs()[0]["status"] == "CANCELLED"
-    assert not [pid for pid in _processes_of(home) if pid != os.getpid()]
+    assert not worker_pids(home)
 
 
-def _processes_of(home: Home) -> list[int]:
-    """Python processes of this installation."""
-    found = []
+def worker_pids(home: Home) -> list[int]:
+    """Return the worker processes of this installation."""
+    pids = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
         try:
             environ, command = entry.read_bytes(), (entry.parent / "cmdline").read_bytes()
         except OSError:
             continue
         if f"MYIA_ROOT={home.root}\0".encode() in environ and b"celery" in command:
-            found.append(int(entry.parent.name))
-    return found
+            pids.append(int(entry.parent.name))
+    return pids
 
 
 # From here on a worker runs
 
 
-def test_json_is_one_document_of_the_agreed_shape_and_require_decides_the_exit_code(
+def test_certify_json_has_the_agreed_shape_and_require_decides_the_exit_code(
     home: Home,
 ) -> None:
     home.worker()
@@ -422,12 +424,12 @@ def test_json_is_one_document_of_the_agreed_shape_and_require_decides_the_exit_c
         "--json",
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert {"jobId", "status", "seconds", "calls", "retries", "costUsd", "runs"} <= told.keys()
-    assert (told["status"], len(told["runs"])) == ("COMPLETED", 2)
-    assert told["seconds"] > 0
-    assert told["costUsd"] > 0
-    for run in told["runs"]:
+    report = json.loads(done.stdout)
+    assert {"jobId", "status", "seconds", "calls", "retries", "costUsd", "runs"} <= report.keys()
+    assert (report["status"], len(report["runs"])) == ("COMPLETED", 2)
+    assert report["seconds"] > 0
+    assert report["costUsd"] > 0
+    for run in report["runs"]:
         assert {
             "model",
             "region",
@@ -459,7 +461,7 @@ def test_json_is_one_document_of_the_agreed_shape_and_require_decides_the_exit_c
     home.scenario('name = "healthy"')
 
 
-def test_a_sweep_with_wrong_credentials_pauses_a_click_passes_and_correct_ones_resume(
+def test_wrong_credentials_pause_bulk_jobs_only_and_correct_ones_resume_them(
     home: Home,
 ) -> None:
     home.scenario("[[rule]]\ninvalid_credentials = true")
@@ -472,8 +474,8 @@ def test_a_sweep_with_wrong_credentials_pauses_a_click_passes_and_correct_ones_r
     assert json.loads(click.stdout)["runs"][0]["errorReason"] == "credentials_invalid"
     home.scenario('name = "healthy"')
     time.sleep(1.1)
-    told = json.loads(home.run("reconcile", "--json").stdout)
-    assert (told["paused"], told["resent"]) == (False, 1)
+    report = json.loads(home.run("reconcile", "--json").stdout)
+    assert (report["paused"], report["resent"]) == (False, 1)
     job = home.jobs()[1]["id"]
     deadline = time.monotonic() + 60
     while (shown := json.loads(home.run("job", "show", job, "--json").stdout))[
@@ -483,8 +485,8 @@ def test_a_sweep_with_wrong_credentials_pauses_a_click_passes_and_correct_ones_r
     assert shown["runs"][0]["verdict"] == "certified"
 
 
-def test_an_emulator_killed_mid_run_brings_no_verdict_and_changes_no_standing(home: Home) -> None:
-    assert home.standings()[NOVA] == "certified"
+def test_an_emulator_killed_mid_run_changes_no_certification(home: Home) -> None:
+    assert home.statuses()[NOVA] == "certified"
     before = home.calls()
     command = home.begin("certify", *QUICK, "--wait", "--json")
     deadline = time.monotonic() + 60
@@ -502,7 +504,7 @@ def test_an_emulator_killed_mid_run_brings_no_verdict_and_changes_no_standing(ho
     )
     assert "nothing about the model" in run["errorMessage"]
     assert "endpoint" in run["fix"]["text"]
-    assert home.standings()[NOVA] == "certified"
+    assert home.statuses()[NOVA] == "certified"
     done = home.run("sync_catalogue", "--region", "us-east-1")
     assert done.returncode == 1
     assert "connection_refused" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,12 +23,15 @@ pytestmark = pytest.mark.processes
 
 def test_the_demo_runs_from_nothing_and_leaves_nothing_running(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    kept = {
+    inherited = {
         k: v
         for k, v in os.environ.items()
         if not k.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_", "DATABASE_"))
     }
-    environment = kept | {"MYIA_ROOT": str(tmp_path), "DJANGO_SETTINGS_MODULE": "myia.settings"}
+    environment = inherited | {
+        "MYIA_ROOT": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "myia.settings",
+    }
     try:
         done = subprocess.run(
             [
@@ -50,26 +54,29 @@ def test_the_demo_runs_from_nothing_and_leaves_nothing_running(tmp_path: Path) -
         )
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
-        told = json.loads(done.stdout)
-        assert told["status"] == "COMPLETED"
-        assert told["backend"] == "emulator"
-        assert len(told["runs"]) == sum(told["verdicts"].values()) > 30
-        assert told["verdicts"]["certified"] > 10
+        report = json.loads(done.stdout)
+        assert report["status"] == "COMPLETED"
+        assert report["backend"] == "emulator"
+        assert len(report["runs"]) == sum(report["verdicts"].values()) > 30
+        assert report["verdicts"]["certified"] > 10
         assert not embedded.running(tmp_path, redis=False)
         assert not embedded.running(tmp_path, database=False)
-        assert not _processes_of(tmp_path)
+        assert not processes_of(tmp_path)
     finally:
         embedded.stop(tmp_path)
 
 
-def test_a_second_demo_says_that_one_runs_and_harms_nothing(tmp_path: Path) -> None:
+def test_a_second_demo_is_refused_and_does_not_disturb_the_first(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    kept = {
+    inherited = {
         k: v
         for k, v in os.environ.items()
         if not k.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_", "DATABASE_"))
     }
-    environment = kept | {"MYIA_ROOT": str(tmp_path), "DJANGO_SETTINGS_MODULE": "myia.settings"}
+    environment = inherited | {
+        "MYIA_ROOT": str(tmp_path),
+        "DJANGO_SETTINGS_MODULE": "myia.settings",
+    }
     command = [sys.executable, "manage.py", "demo", "--regions", "sa-east-1", "--time-scale", "0"]
     try:
         first = subprocess.Popen(
@@ -84,6 +91,7 @@ def test_a_second_demo_says_that_one_runs_and_harms_nothing(tmp_path: Path) -> N
             assert first.stdout
             # it has its servers and its emulator
             next(line for line in first.stdout if "recorded latencies" in line)
+            first.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
             second = subprocess.run(
                 command,
                 cwd=PROJECT,
@@ -95,31 +103,32 @@ def test_a_second_demo_says_that_one_runs_and_harms_nothing(tmp_path: Path) -> N
                 check=False,
             )
             assert first.poll() is None
+            first.send_signal(signal.SIGCONT)
             rest = first.stdout.read()
         assert second.returncode == 1
         assert second.stderr.startswith("CommandError: A demo is already running here.")
         assert second.stdout == ""
         assert first.returncode == 0
         assert "Every result is from the" in rest
-        assert not _processes_of(tmp_path)
+        assert not processes_of(tmp_path)
     finally:
         embedded.stop(tmp_path)
 
 
-def _processes_of(root: Path) -> list[bytes]:
+def processes_of(root: Path) -> list[bytes]:
     """Command lines of the processes of the installation at `root`."""
-    found = []
+    commands = []
     for entry in Path("/proc").glob("[0-9]*/environ"):
         try:
             if f"MYIA_ROOT={root}\0".encode() in entry.read_bytes():
-                found.append((entry.parent / "cmdline").read_bytes())
+                commands.append((entry.parent / "cmdline").read_bytes())
         except OSError:
             continue
-    return found
+    return commands
 
 
 @pytest.mark.django_db
-def test_the_demo_clears_what_a_killed_one_left_and_nothing_else(
+def test_the_demo_cancels_the_job_of_a_killed_demo_and_no_other(
     catalogue: None, settings: Any
 ) -> None:
     settings.CERTIFICATION_QUEUE_NAME = "demo-9"  # nobody listens at port 9

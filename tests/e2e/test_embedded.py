@@ -19,7 +19,11 @@ from tests.paths import PROJECT
 
 pytestmark = pytest.mark.processes
 
-ENSURE = "import sys, pathlib; from certification.stack import embedded; print(embedded.ensure(pathlib.Path(sys.argv[1])))"
+ENSURE = """
+import pathlib, sys
+from certification.stack import embedded
+print(embedded.ensure(pathlib.Path(sys.argv[1])))
+"""
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One project whose servers several tests use, since making a cluster takes most of a second."""
+    """One project whose servers several tests use: creating a cluster takes most of a second."""
     root = tmp_path_factory.mktemp("shared")
     embedded.ensure(root)
     yield root
@@ -88,7 +92,7 @@ def test_both_servers_answer_and_are_what_production_uses(shared: Path) -> None:
         assert valkey.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
 
 
-def test_data_that_is_thrown_away_waits_for_no_disk_and_the_next_start_is_durable_again(
+def test_durability_can_be_switched_off_for_one_start(
     root: Path,
 ) -> None:
     names = ("fsync", "full_page_writes")
@@ -106,7 +110,7 @@ def test_the_application_is_no_superuser_but_may_create_databases(shared: Path) 
     assert query(shared, "SELECT rolcreatedb FROM pg_roles WHERE rolname = current_user") is True
 
 
-def test_nobody_enters_without_the_password(shared: Path) -> None:
+def test_no_connection_without_the_password(shared: Path) -> None:
     database_url, redis_url = embedded.urls(shared)
     for user in ("myia", "postgres"):
         address = database_url.partition("@")[2].replace("/myia", "/postgres")
@@ -147,7 +151,7 @@ def test_killed_servers_come_back_with_their_data(shared: Path) -> None:
     assert query(shared, "SELECT n FROM committed") == 42
 
 
-def test_a_pid_file_that_names_some_other_process_is_no_obstacle(shared: Path) -> None:
+def test_a_pid_file_that_names_another_process_is_ignored(shared: Path) -> None:
     embedded.stop(shared)
     pid_file = shared / ".myia" / "postgres" / "data" / "postmaster.pid"
     owner = pid_file.parent.stat().st_uid
@@ -187,7 +191,7 @@ def test_a_port_taken_meanwhile_moves_the_server(shared: Path) -> None:
     assert query(shared, "SELECT 1") == 1
 
 
-def test_only_what_is_asked_for_is_started(root: Path) -> None:
+def test_only_the_chosen_server_is_started(root: Path) -> None:
     embedded.ensure(root, database=False)
     assert {server.name: server.running for server in embedded.status(root)} == {
         "postgres": False,
@@ -230,7 +234,7 @@ def test_servers_whose_data_was_deleted_are_ended(root: Path) -> None:
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
 
 
-def test_data_of_another_postgresql_is_refused_with_a_way_out(root: Path) -> None:
+def test_data_of_another_postgresql_version_is_refused_with_advice(root: Path) -> None:
     data = root / ".myia" / "postgres" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("16\n")
@@ -238,7 +242,7 @@ def test_data_of_another_postgresql_is_refused_with_a_way_out(root: Path) -> Non
         embedded.ensure(root)
 
 
-def test_a_machine_without_the_wheels_is_told_what_to_do(root: Path) -> None:
+def test_a_machine_without_the_wheels_gets_advice(root: Path) -> None:
     bare = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {ENSURE}"
     result = subprocess.run(
         [sys.executable, "-I", "-S", "-c", bare, str(root)],
@@ -250,7 +254,7 @@ def test_a_machine_without_the_wheels_is_told_what_to_do(root: Path) -> None:
     assert "set DATABASE_URL to a server of your own" in result.stderr
 
 
-def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     was_root = os.geteuid() == 0

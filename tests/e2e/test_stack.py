@@ -25,8 +25,18 @@ from tests.paths import PROJECT
 
 pytestmark = pytest.mark.processes
 
-OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); print('ready'); signal.pause()"
-STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready')\nwhile True: signal.pause()"
+OBEDIENT = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print('ready')
+signal.pause()
+"""
+STUBBORN = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print('ready')
+while True: signal.pause()
+"""
 
 
 def program(name: str, code: str, stage: int = 1, **more: Any) -> Program:
@@ -162,7 +172,7 @@ def test_a_killed_program_comes_back_with_another_pid(start: Callable[..., Runni
     assert running.started("worker").restarts == 1
 
 
-def test_a_program_that_does_not_end_is_killed_after_its_time_and_named(
+def test_a_program_that_does_not_end_is_killed_after_its_drain_time(
     start: Callable[..., Running],
 ) -> None:
     running = start(
@@ -176,7 +186,7 @@ def test_a_program_that_does_not_end_is_killed_after_its_time_and_named(
     )
 
 
-def test_a_second_ctrl_c_waits_for_nobody(start: Callable[..., Running]) -> None:
+def test_a_second_ctrl_c_kills_at_once(start: Callable[..., Running]) -> None:
     running = start(program("worker", STUBBORN, drain_seconds=600))
     running.until(lambda: running.logged("worker", "ready"))
     running.stop()
@@ -185,7 +195,7 @@ def test_a_second_ctrl_c_waits_for_nobody(start: Callable[..., Running]) -> None
     assert running.logged("myia", "worker was killed: on request")
 
 
-def test_a_program_that_is_not_there_is_a_sentence(start: Callable[..., Running]) -> None:
+def test_a_program_that_does_not_exist_is_reported(start: Callable[..., Running]) -> None:
     running = start(Program("flower", ("/nowhere/flower",), 1))
     running.until(lambda: running.logged("flower", "cannot be started"))
     running.stop()
@@ -193,20 +203,19 @@ def test_a_program_that_is_not_there_is_a_sentence(start: Callable[..., Running]
 
 
 def test_children_of_a_killed_program_are_ended_with_it(start: Callable[..., Running]) -> None:
-    code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {STUBBORN!r}]).pid); sys.exit(1)"
+    child = f"subprocess.Popen([sys.executable, '-c', {STUBBORN!r}])"
+    code = f"import subprocess, sys; print({child}.pid); sys.exit(1)"
     running = start(program("web", code))
     running.until(lambda: any(line.isdigit() for _, line in running.lines))
-    child = next(int(line) for _, line in running.lines if line.isdigit())
+    pid = next(int(line) for _, line in running.lines if line.isdigit())
     running.until(
-        lambda: (
-            not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
-        )
+        lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     )
     running.stop()
     running.join()
 
 
-def test_logs_are_files_by_program_and_lines_with_their_name(tmp_path: Path) -> None:
+def test_each_program_has_a_log_file_and_a_prefix(tmp_path: Path) -> None:
     files = Files(tmp_path)
     files.make()
     written: list[str] = []
@@ -234,7 +243,7 @@ def test_only_one_supervisor_runs_in_a_project(tmp_path: Path) -> None:
         pass
 
 
-def test_what_a_killed_supervisor_left_is_ended(
+def test_processes_left_by_a_killed_supervisor_are_ended(
     tmp_path: Path, settings: LazySettings, sleeper: subprocess.Popen[bytes]
 ) -> None:
     settings.MYIA_DIR = tmp_path
@@ -256,7 +265,7 @@ def test_a_recycled_pid_is_left_alone(
     assert sleeper.poll() is None
 
 
-def test_a_taken_port_is_named_with_its_holder_and_a_way_out(settings: LazySettings) -> None:
+def test_a_port_in_use_is_reported_with_its_user_and_another_choice(settings: LazySettings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         settings.PORT = holder.getsockname()[1]
         web = programs.select(programs.programs(), ["web"])
@@ -268,7 +277,7 @@ def test_a_taken_port_is_named_with_its_holder_and_a_way_out(settings: LazySetti
     assert f"choose another port: PORT={settings.PORT + 10}" in sentence
 
 
-def test_a_click_has_a_worker_that_no_sweep_can_fill() -> None:
+def test_only_one_worker_takes_bulk_runs() -> None:
     queues = {
         each.name: each.argv[each.argv.index("--queues") + 1]
         for each in programs.select(programs.programs(), ["worker"])
@@ -335,7 +344,7 @@ def test_the_emulator_is_left_out_where_calls_go_elsewhere(settings: LazySetting
     assert "emulator" not in [each.name for each in programs.programs()]
 
 
-def test_a_password_for_flower_is_drawn_once_for_its_owner_only(
+def test_a_password_for_flower_is_generated_once_for_its_owner_only(
     tmp_path: Path, settings: LazySettings
 ) -> None:
     settings.MYIA_DIR = tmp_path
@@ -387,9 +396,9 @@ def test_up_status_restart_and_down_on_real_processes(
     assert again.returncode == 1
     assert again.stderr.strip().startswith("CommandError: MyIA is already running here.")
 
-    found = manage("status", "--json")
-    assert found.returncode == 0, found.stdout
-    processes = {each["process"]: each for each in json.loads(found.stdout)["processes"]}
+    running = manage("status", "--json")
+    assert running.returncode == 0, running.stdout
+    processes = {each["process"]: each for each in json.loads(running.stdout)["processes"]}
     assert set(processes) == {"postgres", "valkey", "supervisor", "web", "emulator"}
     assert {each["state"] for each in processes.values()} == {"running"}
     assert processes["web"]["memoryBytes"] > 10_000_000

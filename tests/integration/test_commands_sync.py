@@ -30,15 +30,15 @@ def bedrock(catalogue: None, emulator: str) -> Iterator[Probe]:
 
 
 def run(capsys: Any, *regions: str, dry_run: bool = False, code: int = 0) -> dict[str, Any]:
-    """What the command reports with --json."""
+    """Return what the command reports with --json."""
     try:
         call_command("sync_catalogue", regions=list(regions), dry_run=dry_run, json=True)
-        left = 0
+        exit_code = 0
     except SystemExit as end:
-        left = int(end.code or 0)
-    assert left == code
-    told: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return told
+        exit_code = int(end.code or 0)
+    assert exit_code == code
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
 
 
 def state() -> tuple[set[Any], set[Any]]:
@@ -52,10 +52,10 @@ def state() -> tuple[set[Any], set[Any]]:
 
 def test_the_shipped_catalogue_is_what_the_emulator_lists(capsys: Any) -> None:
     before = state()
-    told = run(capsys, *SIX)
-    assert told["regions"] == 6
+    report = run(capsys, *SIX)
+    assert report["regions"] == 6
     assert not any(
-        told[what] for what in ("new_models", "lifecycle", "appeared", "vanished", "problems")
+        report[what] for what in ("new_models", "lifecycle", "appeared", "vanished", "problems")
     )
     assert state() == before
     assert not Route.objects.filter(
@@ -63,11 +63,11 @@ def test_the_shipped_catalogue_is_what_the_emulator_lists(capsys: Any) -> None:
     ).exists()
 
 
-def test_a_model_and_its_routes_that_we_do_not_know_appear(capsys: Any) -> None:
+def test_an_unknown_model_and_its_routes_appear(capsys: Any) -> None:
     AIModel.objects.filter(api_model_id=NOVA).delete()
-    told = run(capsys, "us-east-1")
-    assert told["new_models"] == [NOVA]
-    assert sorted(told["appeared"]) == [["us-east-1", NOVA], ["us-east-1", f"us.{NOVA}"]]
+    report = run(capsys, "us-east-1")
+    assert report["new_models"] == [NOVA]
+    assert sorted(report["appeared"]) == [["us-east-1", NOVA], ["us-east-1", f"us.{NOVA}"]]
     row = AIModel.objects.get(api_model_id=NOVA)
     assert (row.kind, row.vendor, row.lifecycle, row.is_active) == (
         ModelKind.TEXT,
@@ -94,7 +94,7 @@ def test_a_route_that_is_no_longer_listed_vanishes_in_its_region_only(capsys: An
     ) == ["us-west-2"]
 
 
-def test_a_model_that_went_legacy_is_told_with_before_and_after(
+def test_a_model_that_went_legacy_is_reported_with_before_and_after(
     bedrock: Probe, capsys: Any
 ) -> None:
     bedrock.scenario(f'[[rule]]\nmodel = "{NOVA}"\nlegacy = true')
@@ -103,18 +103,22 @@ def test_a_model_that_went_legacy_is_told_with_before_and_after(
     assert run(capsys, "us-east-1")["lifecycle"] == []
 
 
-def test_a_dry_run_tells_everything_and_changes_nothing(bedrock: Probe, capsys: Any) -> None:
+def test_a_dry_run_reports_everything_and_changes_nothing(bedrock: Probe, capsys: Any) -> None:
     AIModel.objects.filter(api_model_id=NOVA).delete()
     bedrock.scenario(f'[[rule]]\nmodel = "{HAIKU}"\nlegacy = true')
     before = state()
-    told = run(capsys, "us-east-1", dry_run=True)
-    assert told["dry_run"] is True
-    assert (told["new_models"], len(told["appeared"]), len(told["lifecycle"])) == ([NOVA], 2, 1)
+    report = run(capsys, "us-east-1", dry_run=True)
+    assert report["dry_run"] is True
+    assert (report["new_models"], len(report["appeared"]), len(report["lifecycle"])) == (
+        [NOVA],
+        2,
+        1,
+    )
     assert state() == before
 
 
 @pytest.mark.parametrize(
-    ("trouble", "reason"),
+    ("fault", "reason"),
     [
         ("error = 503", "service_unavailable"),
         ("invalid_credentials = true", "credentials_invalid"),
@@ -122,16 +126,16 @@ def test_a_dry_run_tells_everything_and_changes_nothing(bedrock: Probe, capsys: 
     ],
 )
 def test_a_region_that_does_not_answer_changes_nothing(
-    bedrock: Probe, capsys: Any, trouble: str, reason: str
+    bedrock: Probe, capsys: Any, fault: str, reason: str
 ) -> None:
     """Half an answer counts as none: here only the second listing fails."""
     bedrock.scenario(
-        f'[[rule]]\noperation = "ListInferenceProfiles"\nregion = "us-east-1"\n{trouble}'
+        f'[[rule]]\noperation = "ListInferenceProfiles"\nregion = "us-east-1"\n{fault}'
     )
     before = state()
-    told = run(capsys, "us-east-1", "us-west-2")
-    assert told["regions"] == 1
-    assert [problem[:2] for problem in told["problems"]] == [["us-east-1", reason]]
+    report = run(capsys, "us-east-1", "us-west-2")
+    assert report["regions"] == 1
+    assert [problem[:2] for problem in report["problems"]] == [["us-east-1", reason]]
     assert state() == before
 
 
@@ -140,10 +144,10 @@ def test_when_no_region_answers_the_exit_code_says_so(bedrock: Probe, capsys: An
     run(capsys, "us-east-1", code=1)
     with pytest.raises(SystemExit):
         call_command("sync_catalogue", regions=["us-east-1"])
-    told = capsys.readouterr().out
-    assert "credentials_invalid" in told
-    assert "No region answered, so nothing was changed." in told
-    assert "The catalogue is up to date" not in told
+    report = capsys.readouterr().out
+    assert "credentials_invalid" in report
+    assert "No region answered, so nothing was changed." in report
+    assert "The catalogue is up to date" not in report
 
 
 # Listings as AWS may send them and the emulator does not
@@ -177,7 +181,7 @@ def test_regions_that_retire_a_model_at_different_times_do_not_make_it_flap() ->
     assert sync.apply(both).lifecycle == []
 
 
-def test_profiles_of_prefixes_nobody_heard_of_become_routes() -> None:
+def test_profiles_with_unknown_prefixes_become_routes() -> None:
     profile = ListedProfile(f"moon.{NOVA}", "Moon Nova Lite", (NOVA,), "ACTIVE")
     changes = sync.apply([RegionListing("us-east-1", (listed(NOVA),), (profile,))])
     assert ("us-east-1", f"moon.{NOVA}") in changes.appeared

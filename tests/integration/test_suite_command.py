@@ -13,28 +13,28 @@ from certification.suite import docs_page, registry
 from tests.paths import PROJECT
 
 
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+def suite(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     call_command("suite", *arguments, "--json")
     return json.loads(capsys.readouterr().out)
 
 
 def test_it_lists_every_case(capsys: pytest.CaptureFixture[str]) -> None:
-    assert {row["id"] for row in said(capsys, "list")} == set(registry.BY_ID)
+    assert {row["id"] for row in suite(capsys, "list")} == set(registry.BY_ID)
 
 
-def test_it_lists_what_a_tier_asks(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = said(capsys, "list", "--kind", "text", "--tier", "quick")
+def test_it_lists_the_cases_of_a_tier(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = suite(capsys, "list", "--kind", "text", "--tier", "quick")
     assert [row["id"] for row in rows] == [f"G{n:02d}" for n in range(1, 13)]
 
 
 @pytest.mark.parametrize("case_id", [case.id for case in registry.BY_ID.values()])
 def test_it_shows_every_case(case_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = said(capsys, "show", case_id, "--seed", "5")
-    assert shown["case"]["id"] == case_id
-    assert shown["seed"] == 5
+    output = suite(capsys, "show", case_id, "--seed", "5")
+    assert output["case"]["id"] == case_id
+    assert output["seed"] == 5
 
 
-def test_it_names_what_to_do_about_an_unknown_case() -> None:
+def test_it_says_where_to_find_the_cases() -> None:
     with pytest.raises(CommandError, match="suite list"):
         call_command("suite", "show", "Z99")
 
@@ -43,7 +43,7 @@ def test_it_names_what_to_do_about_an_unknown_case() -> None:
 def test_it_tries_a_case_and_stores_nothing(
     catalogue: None, emulator: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = said(
+    result = suite(
         capsys,
         "try",
         "G11",
@@ -54,8 +54,8 @@ def test_it_tries_a_case_and_stores_nothing(
         "--seed",
         "3",
     )
-    assert seen["passed"]
-    assert [call["request"]["operation"] for call in seen["calls"]] == [
+    assert result["passed"]
+    assert [call["request"]["operation"] for call in result["calls"]] == [
         "Converse",
         "ConverseStream",
     ]
@@ -63,18 +63,18 @@ def test_it_tries_a_case_and_stores_nothing(
 
 
 @pytest.mark.django_db
-def test_it_says_what_a_run_costs(catalogue: None, capsys: pytest.CaptureFixture[str]) -> None:
-    size = said(capsys, "cost", "--model", "amazon.nova-lite-v1:0", "--tier", "quick")
+def test_it_estimates_what_a_run_costs(catalogue: None, capsys: pytest.CaptureFixture[str]) -> None:
+    size = suite(capsys, "cost", "--model", "amazon.nova-lite-v1:0", "--tier", "quick")
     assert size["calls"] == 14
     assert 0 < size["usd"] < 0.01
 
 
-def test_the_page_about_the_suite_is_what_the_code_says() -> None:
+def test_the_page_about_the_suite_is_up_to_date() -> None:
     page = PROJECT / "docs" / "suite.md"
     assert page.read_text(encoding="utf-8") == docs_page.document(), (
         "Run: manage.py suite doc > docs/suite.md"
     )
 
 
-def test_every_case_says_why_it_is_there() -> None:
+def test_every_case_has_a_reason() -> None:
     assert set(docs_page.WHY) == set(registry.BY_ID)

@@ -21,7 +21,8 @@ DEAF = Program(
     (
         sys.executable,
         "-c",
-        "import os, signal, time; signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getppid(), signal.SIGINT)); "
+        "import os, signal, time; "
+        "signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getppid(), signal.SIGINT)); "
         "print('deaf', flush=True); time.sleep(600)",
     ),
     stage=1,
