@@ -1,4 +1,4 @@
-"""The one app."""
+"""The app: registers the system checks and creates the groups after a migration."""
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate

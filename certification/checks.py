@@ -10,134 +10,134 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+AT_LEAST_ONE = {
+    "CERTIFICATION_CONCURRENCY": "E001",
+    "CERTIFICATION_CALLS_PER_RUN": "E001",
+    "CERTIFICATION_TIMEOUT": "E001",
+    "CERTIFICATION_TTL_DAYS": "E001",
+    "WEBHOOK_TIMEOUT": "E021",
+    "WEBHOOK_DISABLE_AFTER_DAYS": "E021",
+    "WEBHOOK_LOG_DAYS": "E021",
+}
+NOT_NEGATIVE = (
+    "CERTIFICATION_MAX_RETRIES",
+    "CERTIFICATION_CALLS_IN_FLIGHT",
+    "BADGE_MAX_AGE",
+    "BADGE_CACHE_SECONDS",
+    "API_CACHE_SECONDS",
+)
+MIN_HEARTBEAT_TIMEOUT_S = 5
+WELL_KNOWN_PASSWORDS = ("postgres", "password", "admin", "myia", "changeme")
+PLACEHOLDER_KEYS = ("django-insecure", "change", "secret")
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+socket://")
+
+
+def error(number: str, message: str) -> CheckMessage:
+    return Error(message, id=f"certification.{number}")
+
 
 @register()
-def certification_settings(**_kwargs: Any) -> list[CheckMessage]:
-    """Values that cannot work, whatever the environment."""
-    found: list[CheckMessage] = []
-    for name in (
-        "CERTIFICATION_CONCURRENCY",
-        "CERTIFICATION_CALLS_PER_RUN",
-        "CERTIFICATION_TIMEOUT",
-        "CERTIFICATION_TTL_DAYS",
-    ):
-        if getattr(settings, name) < 1:
-            found.append(Error(f"{name} must be at least 1.", id="certification.E001"))
-    for name in (
-        "CERTIFICATION_MAX_RETRIES",
-        "CERTIFICATION_CALLS_IN_FLIGHT",
-        "BADGE_MAX_AGE",
-        "BADGE_CACHE_SECONDS",
-        "API_CACHE_SECONDS",
-    ):
-        if getattr(settings, name) < 0:
-            found.append(Error(f"{name} must not be negative.", id="certification.E001"))
+def number_settings(**_kwargs: Any) -> list[CheckMessage]:
+    """Check that numbers are large enough."""
+    issues = [
+        error(number, f"{name} must be at least 1.")
+        for name, number in AT_LEAST_ONE.items()
+        if getattr(settings, name) < 1
+    ]
+    issues += [
+        error("E001", f"{name} must not be negative.")
+        for name in NOT_NEGATIVE
+        if getattr(settings, name) < 0
+    ]
+    if settings.CERTIFICATION_HEARTBEAT_TIMEOUT < MIN_HEARTBEAT_TIMEOUT_S:
+        issues.append(
+            error(
+                "E006",
+                f"CERTIFICATION_HEARTBEAT_TIMEOUT must be at least {MIN_HEARTBEAT_TIMEOUT_S} "
+                "seconds: a worker's heartbeat comes every second.",
+            )
+        )
+    return issues
+
+
+@register()
+def address_settings(**_kwargs: Any) -> list[CheckMessage]:
+    """Check the backend, the addresses of servers, and the regions of workers."""
+    issues: list[CheckMessage] = []
     if settings.BEDROCK_BACKEND not in ("auto", "aws", "emulator"):
-        found.append(
-            Error(
-                f"BEDROCK_BACKEND is {settings.BEDROCK_BACKEND!r}; it must be auto, aws or emulator.",
-                id="certification.E002",
+        issues.append(
+            error(
+                "E002",
+                f"BEDROCK_BACKEND is {settings.BEDROCK_BACKEND!r}; "
+                "it must be auto, aws or emulator.",
             )
         )
     url = settings.BEDROCK_ENDPOINT_URL
     if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
-        found.append(
-            Error(
-                f"BEDROCK_ENDPOINT_URL is {url!r}; it must look like http://127.0.0.1:4599.",
-                id="certification.E003",
+        issues.append(
+            error(
+                "E003", f"BEDROCK_ENDPOINT_URL is {url!r}; it must look like http://127.0.0.1:4599."
             )
         )
     if not settings.DATABASE_URL.startswith(("postgres://", "postgresql://")):
-        found.append(
-            Error(
+        issues.append(
+            error(
+                "E004",
                 "DATABASE_URL must be a postgresql:// address: only PostgreSQL is supported.",
-                id="certification.E004",
             )
         )
-    if not settings.REDIS_URL.startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
-        found.append(
-            Error(
-                "REDIS_URL must start with redis://, rediss:// or unix://.", id="certification.E005"
+    if not settings.REDIS_URL.startswith(REDIS_SCHEMES):
+        issues.append(error("E005", "REDIS_URL must start with redis://, rediss:// or unix://."))
+    unknown = sorted(set(settings.WORKER_REGIONS) - set(settings.PINNED_REGIONS))
+    if unknown:
+        issues.append(
+            error(
+                "E007",
+                f"WORKER_REGIONS has {', '.join(unknown)}, which is not in PINNED_REGIONS: "
+                "no runs would be sent there. Give every process the same PINNED_REGIONS.",
             )
         )
-    strangers = sorted(set(settings.WORKER_REGIONS) - set(settings.PINNED_REGIONS))
-    if strangers:
-        found.append(
-            Error(
-                f"WORKER_REGIONS names {', '.join(strangers)}, which PINNED_REGIONS does not: nobody would send runs there. "
-                "Give every process the same PINNED_REGIONS.",
-                id="certification.E007",
-            )
-        )
-    found += _webhook_settings()
-    if settings.CERTIFICATION_HEARTBEAT_TIMEOUT < 5:
-        found.append(
-            Error(
-                "CERTIFICATION_HEARTBEAT_TIMEOUT must be at least 5 seconds: workers show themselves every second.",
-                id="certification.E006",
-            )
-        )
-    return found
+    return issues
 
 
-def _webhook_settings() -> list[CheckMessage]:
-    found: list[CheckMessage] = []
+@register()
+def webhook_settings(**_kwargs: Any) -> list[CheckMessage]:
+    """Check the networks and the certificates for calls to receivers."""
+    issues: list[CheckMessage] = []
     for network in settings.WEBHOOK_ALLOWED_NETWORKS:
         try:
             ip_network(network)
-        except ValueError as error:
-            found.append(Error(f"WEBHOOK_ALLOWED_NETWORKS: {error}.", id="certification.E020"))
-    for name in ("WEBHOOK_TIMEOUT", "WEBHOOK_DISABLE_AFTER_DAYS", "WEBHOOK_LOG_DAYS"):
-        if getattr(settings, name) < 1:
-            found.append(Error(f"{name} must be at least 1.", id="certification.E021"))
+        except ValueError as problem:
+            issues.append(error("E020", f"WEBHOOK_ALLOWED_NETWORKS: {problem}."))
     if settings.WEBHOOK_CA_BUNDLE and not Path(settings.WEBHOOK_CA_BUNDLE).is_file():
-        found.append(
-            Error("WEBHOOK_CA_BUNDLE names no file that can be read.", id="certification.E022")
-        )
-    return found
+        issues.append(error("E022", "WEBHOOK_CA_BUNDLE is not a readable file."))
+    return issues
 
 
 @register()
 def production_settings(**_kwargs: Any) -> list[CheckMessage]:
-    """What must not be so outside development."""
+    """Check what would be unsafe outside development."""
     if settings.DEBUG:
         return []
-    found: list[CheckMessage] = []
+    issues: list[CheckMessage] = []
     if "*" in settings.ALLOWED_HOSTS:
-        found.append(
-            Error(
-                "ALLOWED_HOSTS contains '*'. Name the hosts this server answers for.",
-                id="certification.E010",
-            )
+        issues.append(
+            error("E010", "ALLOWED_HOSTS contains '*'. List the hosts of this server instead.")
         )
-    if len(settings.SECRET_KEY) < 32 or settings.SECRET_KEY.startswith(
-        ("django-insecure", "change", "secret")
-    ):
-        found.append(
-            Error(
-                "SECRET_KEY is short or a placeholder. Use a long random value.",
-                id="certification.E011",
-            )
+    if len(settings.SECRET_KEY) < 32 or settings.SECRET_KEY.startswith(PLACEHOLDER_KEYS):
+        issues.append(
+            error("E011", "SECRET_KEY is short or a placeholder. Use a long random value.")
         )
-    password = urlsplit(settings.DATABASE_URL).password
-    if not settings.EMBEDDED_POSTGRES and password in (
-        "postgres",
-        "password",
-        "admin",
-        "myia",
-        "changeme",
-    ):
-        found.append(
-            Error(
-                "DATABASE_URL carries a well-known password. Choose another.",
-                id="certification.E012",
-            )
-        )
-    if not settings.EMBEDDED_POSTGRES and not settings.HTTPS:
-        found.append(
+    if settings.EMBEDDED_POSTGRES:
+        return issues
+    if urlsplit(settings.DATABASE_URL).password in WELL_KNOWN_PASSWORDS:
+        issues.append(error("E012", "DATABASE_URL contains a well-known password. Choose another."))
+    if not settings.HTTPS:
+        issues.append(
             Warning(
-                "HTTPS is off although the database is not the embedded one: set HTTPS=1 behind TLS.",
+                "HTTPS is off although the database is not the embedded one: "
+                "set HTTPS=1 behind TLS.",
                 id="certification.W013",
             )
         )
-    return found
+    return issues

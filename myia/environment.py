@@ -1,11 +1,12 @@
-"""The environment as the settings read it: a value that is none is told in a sentence, with its
-name and what is expected.
+"""Read the environment for the settings. An invalid value raises a sentence with its name and what
+is expected.
 """
 
 from __future__ import annotations
 
 import builtins
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,97 +18,88 @@ Number = TypeVar("Number", int, float)
 
 YES = frozenset({"1", "true", "yes", "on", "y", "ok"})
 NO = frozenset({"0", "false", "no", "off", "n"})
-LARGEST = 2**31 - 1
+MAX_INT = 2**31 - 1
 
 
 class Environment(environ.Env):
-    """As `environ.Env`, with limits; an empty number or switch counts as unset.
-    ImproperlyConfigured for what is none.
+    """As `environ.Env`, with limits; an empty number or switch counts as unset. Raises
+    ImproperlyConfigured for an invalid value.
     """
 
     def int(
         self,
         var: str,
         default: Any = environ.Env.NOTSET,
-        least: builtins.int = -LARGEST,
-        most: builtins.int = LARGEST,
+        minimum: builtins.int = -MAX_INT,
+        maximum: builtins.int = MAX_INT,
     ) -> builtins.int:
-        limits = "" if (least, most) == (-LARGEST, LARGEST) else f" {_between(least, most)}"
-        return self._number(
-            builtins.int,
-            var,
-            default,
-            f"a whole number{limits}",
-            lambda value: least <= value <= most,
+        limits = ""
+        if maximum != MAX_INT:
+            limits = f" between {minimum} and {maximum}"
+        elif minimum != -MAX_INT:
+            limits = f" of at least {minimum}"
+        return self.number(
+            builtins.int, var, default, f"a whole number{limits}", (minimum, maximum)
         )
 
     def port(self, var: str, default: builtins.int) -> builtins.int:
-        """A TCP port; 0 where there shall be none."""
+        """Read a TCP port; 0 means none."""
         return self.int(var, default, 0, 65535)
 
     def float(
-        self, var: str, default: Any = environ.Env.NOTSET, least: builtins.float = -math.inf
+        self, var: str, default: Any = environ.Env.NOTSET, minimum: builtins.float = -math.inf
     ) -> builtins.float:
-        limits = f" of at least {least:g}" if least > -math.inf else ""
-        return self._number(
-            builtins.float,
-            var,
-            default,
-            f"a number{limits}",
-            lambda value: least <= value < math.inf,
+        limits = f" of at least {minimum:g}" if minimum > -math.inf else ""
+        return self.number(
+            builtins.float, var, default, f"a number{limits}", (minimum, sys.float_info.max)
         )
 
     def bool(self, var: str, default: Any = environ.Env.NOTSET) -> builtins.bool:
         text = self.str(var, default="").strip().lower()
+        if not text and default is not environ.Env.NOTSET:
+            return builtins.bool(default)
         if not text:
-            return (
-                builtins.bool(super().bool(var, default=default))
-                if default is environ.Env.NOTSET
-                else builtins.bool(default)
-            )
+            return builtins.bool(super().bool(var))
         if text not in YES | NO:
-            raise _wrong(var, self.str(var), "1 or 0 (true or false, yes or no, on or off)")
+            raise invalid(var, self.str(var), "1 or 0 (true or false, yes or no, on or off)")
         return text in YES
 
     def choice(self, var: str, default: str, *choices: str) -> str:
-        """One of a few words."""
+        """Read one of a few words."""
         text = self.str(var, default="").strip() or default
         if text not in choices:
-            raise _wrong(var, text, f"{', '.join(choices[:-1])} or {choices[-1]}")
+            raise invalid(var, text, f"{', '.join(choices[:-1])} or {choices[-1]}")
         return text
 
     def address(self, var: str) -> str:
-        """A URL, "" when unset. Only its port is looked at here; passwords are not repeated."""
+        """Read a URL, "" when unset. Only its port is checked here; passwords are not repeated."""
         text = self.str(var, default="")
         try:
-            urlsplit(text).port  # noqa: B018 - raises for what is no port
+            urlsplit(text).port  # noqa: B018 - raises for an invalid port
         except ValueError as error:
-            raise ImproperlyConfigured(f"{var} is no address that can be used: {error}.") from None
+            raise ImproperlyConfigured(f"{var} is not a valid address: {error}.") from None
         return text
 
-    def _number(
+    def number(
         self,
         kind: Callable[[str], Number],
         var: str,
         default: Any,
         expected: str,
-        fits: Callable[[Number], builtins.bool],
+        limits: tuple[Number, Number],
     ) -> Number:
+        """Read a number within limits."""
         text = self.str(var, default="").strip()
         if not text and default is not environ.Env.NOTSET:
             return kind(default)
         try:
             value = kind(text)
         except ValueError:
-            raise _wrong(var, text, expected) from None
-        if not fits(value):
-            raise _wrong(var, text, expected)
+            raise invalid(var, text, expected) from None
+        if not limits[0] <= value <= limits[1]:
+            raise invalid(var, text, expected)
         return value
 
 
-def _between(least: int, most: int) -> str:
-    return f"of at least {least}" if most == LARGEST else f"between {least} and {most}"
-
-
-def _wrong(var: str, text: str, expected: str) -> ImproperlyConfigured:
+def invalid(var: str, text: str, expected: str) -> ImproperlyConfigured:
     return ImproperlyConfigured(f"{var} is {text[:80]!r}; it must be {expected}.")

@@ -1,6 +1,4 @@
-"""Structured logs: JSON lines or console, one shape for web, worker and commands, secrets never in
-them.
-"""
+"""Structured logs without secrets: JSON lines or console, the same for web, worker and commands."""
 
 from __future__ import annotations
 
@@ -16,11 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 SECRET_KEYS = re.compile(
     r"passwo?r?d|secret|authorization|api_?key|access_?key|credential|cookie", re.IGNORECASE
 )
-TOKEN_KEYS = re.compile(
-    r"token", re.IGNORECASE
-)  # a secret unless it is counted: session_token="...", but max_tokens=64
+# a secret unless it is a count: session_token="...", but max_tokens=64
+TOKEN_KEYS = re.compile(r"token", re.IGNORECASE)
 ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)")
-# A login token or an API key of ours, wherever it stands: in a misspelt address, in a request that
+# A login token or an API key of ours, wherever it is: in a misspelt address, in a request that
 # gunicorn refuses.
 CREDENTIAL = re.compile(r"eyJ[\w-]+\.eyJ[\w-]+(?:\.[\w-]*)?|myia_[\w-]{40,}", re.ASCII)
 HIDDEN = "[redacted]"
@@ -29,31 +26,28 @@ HIDDEN = "[redacted]"
 def redact(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A structlog processor: hides values under secret-looking keys, at any depth, credentials of
-    ours, account ids in ARNs.
+    """Hide values under secret-looking keys, at any depth, our credentials, and account ids in
+    ARNs: a structlog processor.
     """
     for key, value in event.items():
-        event[key] = _redacted(key, value)
+        event[key] = redact_value(key, value)
     return event
 
 
-def _redacted(key: object, value: Any) -> Any:
+def redact_value(key: object, value: Any) -> Any:
     name = str(key)
     if value is None or isinstance(value, bool):
         return value
-    if SECRET_KEYS.search(name) or (
-        TOKEN_KEYS.search(name) and not isinstance(value, Number | Mapping)
-    ):
+    is_count = isinstance(value, Number | Mapping)
+    if SECRET_KEYS.search(name) or (TOKEN_KEYS.search(name) and not is_count):
         return HIDDEN
     if isinstance(value, Mapping):
-        return {inner: _redacted(inner, kept) for inner, kept in value.items()}
+        return {inner: redact_value(inner, item) for inner, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_redacted("", kept) for kept in value]
-    return (
-        CREDENTIAL.sub(HIDDEN, ACCOUNT_ID.sub("************", value))
-        if isinstance(value, str)
-        else value
-    )
+        return [redact_value("", item) for item in value]
+    if isinstance(value, str):
+        return CREDENTIAL.sub(HIDDEN, ACCOUNT_ID.sub("************", value))
+    return value
 
 
 SHARED: list[Any] = [
@@ -67,23 +61,22 @@ SHARED: list[Any] = [
 ]
 
 
-def _handler(filename: Path, level: str = "INFO") -> dict[str, Any]:
-    return {
-        "class": "logging.handlers.RotatingFileHandler",
-        "filename": filename,
-        "maxBytes": 20_000_000,
-        "backupCount": 5,
-        "formatter": "json",
-        "level": level,
-        "delay": True,
-    }
+LOGGERS: dict[str, dict[str, Any]] = {
+    # one line per message is more than a run's own line
+    "django_structlog.celery": {"level": "WARNING"},
+    "celery.worker": {"level": "WARNING"},
+    "urllib3.connection": {"level": "ERROR"},  # its warnings have whole addresses
+    "celery.app.trace": {"level": "ERROR"},
+    # a warning for each HEAD: the body is dropped there on purpose
+    "gunicorn.http.wsgi": {"level": "ERROR"},
+}
 
 
 def configure(log_format: str, level: str, log_dir: str = "", process: str = "") -> dict[str, Any]:
     """Configure structlog and return the LOGGING dictionary. `log_format` is "json" or "console";
     files only with a `log_dir`.
 
-    ImproperlyConfigured when that folder cannot be made.
+    Raises ImproperlyConfigured when that folder cannot be created.
     """
     structlog.configure(
         processors=[
@@ -94,52 +87,58 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    renderers = {
-        "json": structlog.processors.JSONRenderer(),
-        "console": structlog.dev.ConsoleRenderer(colors=False),
-    }
-    handlers: dict[str, Any] = {
-        "stream": {"class": "logging.StreamHandler", "formatter": log_format}
-    }
-    if log_dir:
-        folder = Path(log_dir)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ImproperlyConfigured(
-                f"LOG_DIR is {log_dir!r}, which cannot be made: {error.strerror}."
-            ) from None
-        handlers["combined"] = _handler(folder / "combined.log")
-        handlers["error"] = _handler(folder / "error.log", "ERROR")
-        if process == "worker":
-            handlers["worker"] = _handler(folder / "worker.log")
+    stream = {"class": "logging.StreamHandler", "formatter": log_format}
+    handlers = {"stream": stream, **file_handlers(log_dir, process)}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            name: {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "processors": [
-                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    renderer,
-                ],
-                "foreign_pre_chain": SHARED,
-            }
-            for name, renderer in renderers.items()
+            "json": formatter(structlog.processors.JSONRenderer()),
+            "console": formatter(structlog.dev.ConsoleRenderer(colors=False)),
         },
         "handlers": handlers,
         "root": {"handlers": list(handlers), "level": "WARNING"},
         "loggers": {
             "certification": {"level": level},
             "django_structlog": {"level": level},
-            # a line per message says nothing a run's line does not
-            "django_structlog.celery": {"level": "WARNING"},
-            "celery.worker": {"level": "WARNING"},
-            "urllib3.connection": {"level": "ERROR"},  # its warnings carry whole addresses
-            "celery.app.trace": {"level": "ERROR"},
-            # It has handlers of its own, which know nothing of secrets.
+            # its own handlers do not hide secrets
             "gunicorn.error": {"handlers": list(handlers), "level": "WARNING", "propagate": False},
-            # a warning for each HEAD: the body is dropped there on purpose
-            "gunicorn.http.wsgi": {"level": "ERROR"},
+            **LOGGERS,
         },
+    }
+
+
+def formatter(renderer: Any) -> dict[str, Any]:
+    return {
+        "()": structlog.stdlib.ProcessorFormatter,
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        "foreign_pre_chain": SHARED,
+    }
+
+
+def file_handlers(log_dir: str, process: str) -> dict[str, dict[str, Any]]:
+    """Return a handler for each file that this process writes. Raises ImproperlyConfigured."""
+    if not log_dir:
+        return {}
+    folder = Path(log_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"LOG_DIR is {log_dir!r}, and this folder cannot be created: {error.strerror}."
+        ) from None
+    levels = {"combined": "INFO", "error": "ERROR"}
+    if process == "worker":
+        levels["worker"] = "INFO"
+    return {
+        name: {
+            "class": "logging.handlers.RotatingFileHandler",
+            "filename": folder / f"{name}.log",
+            "maxBytes": 20_000_000,
+            "backupCount": 5,
+            "formatter": "json",
+            "level": level,
+            "delay": True,
+        }
+        for name, level in levels.items()
     }

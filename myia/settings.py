@@ -1,6 +1,4 @@
-"""Everything that can be configured. The only reader of the environment; each value has a working
-default.
-"""
+"""All settings: the only reader of the environment; each value has a working default."""
 
 import os
 import secrets
@@ -22,7 +20,7 @@ MYIA_ROOT = Path(env.str("MYIA_ROOT", default=str(BASE_DIR)))
 MYIA_DIR = MYIA_ROOT / ".myia"
 
 DEBUG = env.bool("DEBUG", default=False)
-# HTTPS in front of us: secure cookies, HSTS and redirects are switched on.
+# Behind HTTPS: enables secure cookies, HSTS and redirects.
 HTTPS = env.bool("HTTPS", default=False)
 PORT = env.port("PORT", default=3001)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
@@ -32,27 +30,27 @@ DATABASE_URL = env.address("DATABASE_URL")
 REDIS_URL = env.address("REDIS_URL")
 if not REDIS_URL and env.str("REDIS_HOST", default=""):
     REDIS_URL = f"redis://{env.str('REDIS_HOST')}:{env.port('REDIS_PORT', default=6379)}/0"
-# Which of the two servers are ours to start.
+# Which of the two servers we start ourselves.
 EMBEDDED_POSTGRES, EMBEDDED_VALKEY = not DATABASE_URL, not REDIS_URL
 if EMBEDDED_POSTGRES or EMBEDDED_VALKEY:
-    _embedded = embedded.urls(MYIA_ROOT)
+    embedded_urls = embedded.urls(MYIA_ROOT)
     DATABASE_URL, REDIS_URL = (
-        DATABASE_URL or _embedded.database_url,
-        REDIS_URL or _embedded.redis_url,
+        DATABASE_URL or embedded_urls.database_url,
+        REDIS_URL or embedded_urls.redis_url,
     )
 
 
-def _secret_key() -> str:
-    """The configured key; for an installation on the embedded default, one generated once and kept
-    readable by us only.
+def read_secret_key() -> str:
+    """Return the configured key; with the embedded database, one that is generated once and that
+    only we can read.
     """
     key = env.str("SECRET_KEY", default="")
     if key:
         return str(key)
     if not EMBEDDED_POSTGRES:
         raise ImproperlyConfigured(
-            "SECRET_KEY is not set. With a DATABASE_URL of your own, set SECRET_KEY to a long random value, for example "
-            "the output of: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+            "SECRET_KEY is not set. With your own DATABASE_URL, set it to a long random value, for "
+            "example: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
         )
     file = MYIA_DIR / "secret_key"
     if not file.exists():
@@ -69,69 +67,63 @@ def _secret_key() -> str:
     return file.read_text()
 
 
-SECRET_KEY = _secret_key()
-# keys of before, still good for what they signed
+SECRET_KEY = read_secret_key()
+# previous keys, still valid for what they signed
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 
-# --- Certification
-# -------------------------------------------------------------------------------------------------
+# --- Certification ---
 CERTIFICATION_QUEUE_NAME = env.str("CERTIFICATION_QUEUE_NAME", default="model-certification")
 # runs at once per worker process
 CERTIFICATION_CONCURRENCY = env.int("CERTIFICATION_CONCURRENCY", default=16)
 CERTIFICATION_CALLS_PER_RUN = env.int("CERTIFICATION_CALLS_PER_RUN", default=4)
-# Calls in flight per worker process, whatever the number of runs; 0: as many as its runs may have
-# together.
+# Calls in flight per worker process, for all its runs; 0: no limit beyond that of each run.
 CERTIFICATION_CALLS_IN_FLIGHT = env.int("CERTIFICATION_CALLS_IN_FLIGHT", default=0)
 CERTIFICATION_TIMEOUT = env.int("CERTIFICATION_TIMEOUT", default=300_000)  # ms for one run
 CERTIFICATION_MAX_RETRIES = env.int("CERTIFICATION_MAX_RETRIES", default=3)
 CERTIFICATION_TTL_DAYS = env.int("CERTIFICATION_TTL_DAYS", default=30)
 # jobs with more runs use the bulk queue
 CERTIFICATION_BULK_RUNS = env.int("CERTIFICATION_BULK_RUNS", default=20)
-# seconds a paused queue keeps its runs
+# seconds until the runs of a paused queue fail
 CERTIFICATION_PAUSE_LIMIT = env.int("CERTIFICATION_PAUSE_LIMIT", default=3600)
-CERTIFICATION_HEARTBEAT_TIMEOUT = env.int(
-    "CERTIFICATION_HEARTBEAT_TIMEOUT", default=30
-)  # seconds without a sign of life
-CERTIFICATION_RESEND_AFTER = env.int(
-    "CERTIFICATION_RESEND_AFTER", default=30
-)  # seconds before a message counts as lost
+# seconds without a heartbeat until a run counts as stalled
+CERTIFICATION_HEARTBEAT_TIMEOUT = env.int("CERTIFICATION_HEARTBEAT_TIMEOUT", default=30)
+# seconds before a message counts as lost
+CERTIFICATION_RESEND_AFTER = env.int("CERTIFICATION_RESEND_AFTER", default=30)
 WORKER_HEALTH_HOST = env.str("WORKER_HEALTH_HOST", default="127.0.0.1")
 WORKER_HEALTH_PORT = env.port("WORKER_HEALTH_PORT", default=3002)  # 0: no health server
 FLOWER_PORT = env.port("FLOWER_PORT", default=5555)
-# user:password; drawn and kept by `up` when empty
+# user:password; `up` generates and stores one when empty
 FLOWER_BASIC_AUTH = env.str("FLOWER_BASIC_AUTH", default="")
-# Regions whose runs only workers near them take: the same list for every process. A worker with
-# WORKER_REGIONS takes those of its regions and nothing else.
+# Regions whose runs only certain workers take: the same list for every process. A worker with
+# WORKER_REGIONS takes the runs of its regions and nothing else.
 PINNED_REGIONS = env.list("PINNED_REGIONS", default=[])
 WORKER_REGIONS = env.list("WORKER_REGIONS", default=[])
 
-# seconds that browsers and proxies keep a badge
+# seconds that browsers and proxies cache a badge
 BADGE_MAX_AGE = env.int("BADGE_MAX_AGE", default=300)
-# seconds that processes share a reading; 0: none
+# seconds that processes share what they read for a badge; 0: none
 BADGE_CACHE_SECONDS = env.int("BADGE_CACHE_SECONDS", default=10)
 
 BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator
 EMULATOR_PORT = env.port("EMULATOR_PORT", default=4599)
-EMULATOR_TIME_SCALE = env.float("EMULATOR_TIME_SCALE", default=1.0, least=0)
+EMULATOR_TIME_SCALE = env.float("EMULATOR_TIME_SCALE", default=1.0, minimum=0)
 EMULATOR_SCENARIO = env.str("EMULATOR_SCENARIO", default="")
 BEDROCK_ENDPOINT_URL = env.address("BEDROCK_ENDPOINT_URL")
 
-# --- Webhooks
-# ------------------------------------------------------------------------------------------------------
-# Receivers are called over HTTPS at public addresses; networks of your own (CIDR) and plain HTTP
-# have to be allowed.
+# --- Webhooks ---
+# Receivers are called over HTTPS at public addresses; your own networks (CIDR) and plain HTTP must
+# be allowed here.
 WEBHOOK_ALLOWED_NETWORKS = env.list("WEBHOOK_ALLOWED_NETWORKS", default=[])
 WEBHOOK_ALLOW_HTTP = env.bool("WEBHOOK_ALLOW_HTTP", default=False)
 WEBHOOK_TIMEOUT = env.int("WEBHOOK_TIMEOUT", default=10)  # seconds for one attempt
 # a file of certificates; empty: the system's
 WEBHOOK_CA_BUNDLE = env.str("WEBHOOK_CA_BUNDLE", default="")
-# of nothing but failures
+# days of failures only
 WEBHOOK_DISABLE_AFTER_DAYS = env.int("WEBHOOK_DISABLE_AFTER_DAYS", default=3)
-# `cleanup` drops ended deliveries after that
+# days until `cleanup` deletes ended deliveries
 WEBHOOK_LOG_DAYS = env.int("WEBHOOK_LOG_DAYS", default=30)
 
-# --- Django
-# --------------------------------------------------------------------------------------------------------
+# --- Django ---
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -156,7 +148,7 @@ MIDDLEWARE = [
     "certification.api.envelope.RequestId",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "certification.badges.views.Shortcut",
+    "certification.badges.views.BadgeMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -190,11 +182,11 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.db_url_config(DATABASE_URL, engine="django.db.backends.postgresql")}
-DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool below keeps the connections
+DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool below has the connections
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "min_size": 1,
-    "max_size": env.int("DATABASE_POOL_SIZE", default=10, least=1),
+    "max_size": env.int("DATABASE_POOL_SIZE", default=10, minimum=1),
     "timeout": 30,
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -204,7 +196,7 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
         "KEY_PREFIX": "myia",
-        # A cache that hangs must not hold up who could ask the database.
+        # A cache that hangs must not delay a request that the database can answer.
         "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 0.5},
     }
 }
@@ -241,7 +233,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-# Files are found where they lie when nobody ran collectstatic; a production image runs it with
+# Without collectstatic, files are served from the source tree; a production image runs it with
 # STATIC_ROOT set.
 STATIC_ROOT = env.str("STATIC_ROOT", default="") or None
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
@@ -254,8 +246,7 @@ STORAGES = {
     },
 }
 
-# --- Security
-# ------------------------------------------------------------------------------------------------------
+# --- Security ---
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
@@ -273,30 +264,27 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-# --- JSON API
-# ------------------------------------------------------------------------------------------------------
+# --- JSON API ---
 API_TOKEN_HOURS = env.float("API_TOKEN_HOURS", default=12)  # how long a login lasts
 API_MAX_BODY_BYTES = env.int("API_MAX_BODY_BYTES", default=1_048_576)
-# Seconds that processes share an answer that is read often (certifications, matrix) and nothing
-# changed; 0: none.
+# Seconds that processes share a response that is read often (certifications, matrix) while nothing
+# changes; 0: none.
 API_CACHE_SECONDS = env.int("API_CACHE_SECONDS", default=15)
-# Requests per minute: reads and writes per user (per address without one), logins per address. 0:
-# as many as you like.
+# Requests per minute: reads and writes per user (per address without one), logins per address;
+# 0: no limit.
 API_RATES = {
     "read": env.int("API_READS_PER_MINUTE", default=1000),
     "write": env.int("API_WRITES_PER_MINUTE", default=100),
     "login": env.int("API_LOGINS_PER_MINUTE", default=10),
 }
-# Event streams hold a thread each: of the 16 of a web process, this many, and of these so many for
-# one user.
+# Event streams hold a thread each, of the 16 of a web process.
 EVENT_STREAMS_PER_PROCESS = env.int("EVENT_STREAMS_PER_PROCESS", default=8)
 EVENT_STREAMS_PER_USER = env.int("EVENT_STREAMS_PER_USER", default=4)
-# seconds between signs of life; who listens is checked then
+# seconds between heartbeats of a stream; its user is checked then
 EVENT_HEARTBEAT = env.float("EVENT_HEARTBEAT", default=15)
-# seconds between looks at a job that nobody says has changed
+# seconds between reads of a job without a notification
 EVENT_POLL = env.float("EVENT_POLL", default=3)
-# Proxies in front of us that append to X-Forwarded-For; 0: nobody does, and the header is not
-# believed.
+# Proxies in front of us that append to X-Forwarded-For; 0: none, and the header is ignored.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 AXES_CLIENT_IP_CALLABLE = "certification.api.throttles.caller_ip"
 CORS_ALLOWED_ORIGINS = env.list(
@@ -308,7 +296,7 @@ CORS_ALLOW_HEADERS = [
     *("idempotency-key", "if-none-match", "last-event-id", "x-request-id"),
 ]
 CORS_EXPOSE_HEADERS = ["ETag", "Retry-After", "X-Request-Id"]
-REST_FRAMEWORK = {  # the rest stands on certification.api.views.View
+REST_FRAMEWORK = {  # the rest is in certification.api.views.View
     "DEFAULT_SCHEMA_CLASS": "certification.api.schema.EnvelopeSchema",
     "UNAUTHENTICATED_USER": None,
     "NUM_PROXIES": TRUSTED_PROXIES,
@@ -317,7 +305,7 @@ REST_FRAMEWORK = {  # the rest stands on certification.api.views.View
 SPECTACULAR_SETTINGS = {
     "TITLE": "MyIA Certification",
     "VERSION": "1.0",
-    "DESCRIPTION": "Whether an AI model on AWS Bedrock really works in a region: known by calling it.",
+    "DESCRIPTION": "Whether an AI model on AWS Bedrock works in a region, tested by calling it.",
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api",
     "SERVE_INCLUDE_SCHEMA": False,
@@ -327,15 +315,14 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["certification.api.examples.attach"],
 }
 
-# --- Queue
-# ---------------------------------------------------------------------------------------------------------
+# --- Queue ---
 CELERY_BROKER_URL = REDIS_URL
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "maintenance"
-# The row is the truth and the message a hint: a message is acknowledged when taken, and a lost one
-# is sent again.
+# The row is the truth and the message a hint: a message is acknowledged when received, and a lost
+# one is sent again.
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 # a worker full of long runs takes no message that another could start now
@@ -343,7 +330,7 @@ CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_CONCURRENCY = CERTIFICATION_CONCURRENCY
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_WORKER_SEND_TASK_EVENTS = False  # who listens asks for them: Flower does every few seconds
+CELERY_WORKER_SEND_TASK_EVENTS = False  # Flower requests them when it is open
 CELERY_TASK_SEND_SENT_EVENT = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
@@ -370,16 +357,15 @@ CELERY_BEAT_SCHEDULE = {
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 
-# --- Logs
-# ----------------------------------------------------------------------------------------------------------
+# --- Logs ---
 LOG_FORMAT = env.choice(
     "LOG_FORMAT", "console" if sys.stderr.isatty() else "json", "json", "console"
 )
-# Commands speak to a person; their log lines would stand between the words.
-_is_command = Path(sys.argv[0]).name == "manage.py" and "runserver" not in sys.argv
+# Commands write for people; log lines would be mixed with their output.
+is_command = Path(sys.argv[0]).name == "manage.py" and "runserver" not in sys.argv
 LOG_LEVEL = env.choice(
     "LOG_LEVEL",
-    "WARNING" if _is_command else "INFO",
+    "WARNING" if is_command else "INFO",
     "DEBUG",
     "INFO",
     "WARNING",

@@ -1,5 +1,5 @@
-"""What a badge says: a model's standing in one region or in all, read in one query and shared for a
-few seconds.
+"""The content of a badge: a model's status in one region or in all, read in one query and cached
+for a few seconds.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from certification.reasons import Status
 
 UNKNOWN = "unknown"
 # An address is a model's id (200 characters at most), a slash and a region's code (32).
-LONGEST_ADDRESS = 240
+MAX_ADDRESS = 240
 
-# The first that is seen colours a badge for all regions.
+# The first status that a region has colours a badge for all regions.
 COLORS: Mapping[str, str] = {
     Status.FAILED: "red",
     Status.QUALITY_WARNING: "yellow",
@@ -36,7 +36,7 @@ COLORS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class RegionStatus:
     """A model in one region. Badges are in English wherever they are shown, so that one picture can
     be shared by all.
     """
@@ -52,39 +52,35 @@ class Standing:
     expired_at: datetime | None = None
 
     def is_expired(self, now: datetime) -> bool:
-        """Past its date, whether or not reconcile has taken the standing away already."""
+        """Return whether it is past its date, whether or not reconcile has expired it already."""
         return self.expired_at is not None or (
             self.expires_at is not None and self.expires_at <= now
         )
 
     def current(self, now: datetime) -> str:
-        """The status that holds now: an expired standing is none."""
+        """Return the status now; an expired one is not tested."""
         return str(Status.NOT_TESTED) if self.is_expired(now) else self.status
 
-    def words(self, now: datetime) -> str:
-        if self.is_expired(now):
-            words = ["expired"]
-        else:
-            words = [self.status.replace("_", " "), *self._grade]
-        return " · ".join([*words, "emulated"] if self.backend == Backend.EMULATOR else words)
-
-    @property
-    def _grade(self) -> list[str]:
-        if self.rating and self.score is not None:
-            return [f"{self.rating} {self.score}"]
-        return [self.rating] if self.rating else []
+    def message(self, now: datetime) -> str:
+        parts = ["expired"]
+        if not self.is_expired(now):
+            grade = f"{self.rating} {self.score}" if self.score is not None else self.rating
+            parts = [self.status.replace("_", " "), *([grade] if self.rating else [])]
+        if self.backend == Backend.EMULATOR:
+            parts.append("emulated")
+        return " · ".join(parts)
 
 
 @dataclass(frozen=True)
-class Known:
-    """A model that the catalogue knows, in one region or (`region` None) in all where it has a
-    route or was tested.
+class BadgeContent:
+    """A model of the catalogue, in one region or (`region` None) in all where it has a route or was
+    tested.
     """
 
     model_id: str
     name: str
     region: str | None
-    standings: tuple[Standing, ...]
+    regions: tuple[RegionStatus, ...]
     offered: bool
 
     @property
@@ -93,72 +89,65 @@ class Known:
         return f"{name} · {self.region}" if self.region else name
 
     def certified(self, now: datetime) -> int:
-        return sum(standing.current(now) == Status.CERTIFIED for standing in self.standings)
+        return sum(region.current(now) == Status.CERTIFIED for region in self.regions)
 
     def message(self, now: datetime) -> str:
         if self.region:
-            return self.standings[0].words(now)
-        total = len(self.standings)
+            return self.regions[0].message(now)
+        total = len(self.regions)
         if not total:
             return "not offered"
-        counted = f"{self.certified(now)}/{total} region{'s' * (total != 1)}"
-        source = {"emulator": ["emulated"], "mixed": ["partly emulated"]}.get(
-            self.backend or "", []
-        )
-        return " · ".join([counted, *source])
+        count = f"{self.certified(now)}/{total} region{'s' * (total != 1)}"
+        source = {"emulator": " · emulated", "mixed": " · partly emulated"}
+        return count + source.get(self.backend or "", "")
 
     def color(self, now: datetime) -> str:
-        """The colour of the standing; for all regions green when every one is certified, yellow
-        when some are, else the worst.
+        """Return the status's colour; for all regions green when each is certified, yellow when
+        some are, else the worst.
         """
-        seen = {standing.current(now) for standing in self.standings}
-        if Status.CERTIFIED in seen and len(seen) > 1:
+        statuses = {region.current(now) for region in self.regions}
+        if Status.CERTIFIED in statuses and len(statuses) > 1:
             return "yellow"
-        return next((color for status, color in COLORS.items() if status in seen), "grey")
+        return next((color for status, color in COLORS.items() if status in statuses), "grey")
 
     @property
     def backend(self) -> str | None:
-        """Where the calls behind these standings went: aws, emulator, mixed; None where nothing was
-        called.
-        """
-        seen = {standing.backend for standing in self.standings} - {""}
-        return "mixed" if len(seen) > 1 else next(iter(seen), None)
+        """Return where the calls behind this went: aws, emulator, mixed; None without any call."""
+        backends = {region.backend for region in self.regions} - {""}
+        return "mixed" if len(backends) > 1 else next(iter(backends), None)
 
-    def holds_s(self, now: datetime) -> float | None:
-        """Seconds until the next of these standings expires; None when none will."""
-        coming = [s.expires_at for s in self.standings if s.expires_at and not s.is_expired(now)]
-        return (min(coming) - now).total_seconds() if coming else None
+    def expires_in_s(self, now: datetime) -> float | None:
+        """Return the seconds until the next of the regions expires; None when none will."""
+        expiries = [r.expires_at for r in self.regions if r.expires_at and not r.is_expired(now)]
+        return (min(expiries) - now).total_seconds() if expiries else None
 
 
-def find(address: str) -> Known | None:
-    """What stands behind `<apiModelId>` or `<apiModelId>/<region>`; None when the model or the
-    region is not known.
+def find(address: str) -> BadgeContent | None:
+    """Return the content for `<apiModelId>` or `<apiModelId>/<region>`; None when the model or the
+    region is unknown.
     """
-    if len(address) > LONGEST_ADDRESS or any(
-        unicodedata.category(c) in ("Cc", "Cs") for c in address
+    if len(address) > MAX_ADDRESS or any(
+        unicodedata.category(character) in ("Cc", "Cs") for character in address
     ):
         return None
     if settings.BADGE_CACHE_SECONDS <= 0:
-        return _read(address)
+        return read(address)
     key = cache_key(address)
-    found = shared_cache.get(key)
-    if isinstance(found.value, Known):
-        return found.value
-    known = _read(address)
-    if known is not None:  # what is unknown is not kept: anybody can think of names without end
-        shared_cache.set(key, found.generation, known, settings.BADGE_CACHE_SECONDS)
-    return known
+    entry = shared_cache.get(key)
+    if isinstance(entry.value, BadgeContent):
+        return entry.value
+    badge = read(address)
+    if badge is not None:  # unknown names are not cached: anybody can invent them without end
+        shared_cache.set(key, entry.generation, badge, settings.BADGE_CACHE_SECONDS)
+    return badge
 
 
 def cache_key(address: str) -> str:
-    """Where the shared cache keeps what `find` read."""
-    return f"badge:2:{hashlib.sha256(address.encode()).hexdigest()[:40]}"
+    return f"badge:3:{hashlib.sha256(address.encode()).hexdigest()[:40]}"
 
 
-class _Row(NamedTuple):
-    """A model in a region, as SQL below says it; `region` is None for a model of which no region is
-    asked.
-    """
+class BadgeRow(NamedTuple):
+    """A model in a region, as SQL below selects it; without regions, `region` is None."""
 
     model_id: str
     name: str
@@ -175,10 +164,10 @@ class _Row(NamedTuple):
     expired_at: datetime | None
 
     @property
-    def standing(self) -> Standing:
+    def region_status(self) -> RegionStatus:
         if self.status is None:
-            return Standing(self.region or "")
-        return Standing(
+            return RegionStatus(self.region or "")
+        return RegionStatus(
             self.region or "",
             self.status,
             self.previous_status or "",
@@ -191,12 +180,14 @@ class _Row(NamedTuple):
         )
 
 
-# Written out: through the ORM the same question costs three milliseconds of Python, and a badge
-# should cost less than one.
+# Through the ORM the same query costs three milliseconds of Python, and a badge should cost less
+# than one.
 SQL = """
 SELECT m.api_model_id, m.name, r.code, r.enabled,
-       EXISTS (SELECT FROM certification_route t WHERE t.model_id = m.id AND t.region_id = r.code AND r.enabled),
-       c.status, c.previous_status, c.score, c.rating, c.backend, c.certified_at, c.expires_at, c.expired_at
+       EXISTS (SELECT FROM certification_route t
+               WHERE t.model_id = m.id AND t.region_id = r.code AND r.enabled),
+       c.status, c.previous_status, c.score, c.rating, c.backend, c.certified_at, c.expires_at,
+       c.expired_at
 FROM certification_aimodel m
 LEFT JOIN certification_region r ON m.api_model_id = %(address)s OR r.code = %(tail)s
 LEFT JOIN certification_modelcertification c ON c.model_id = m.id AND c.region_id = r.code
@@ -205,17 +196,20 @@ ORDER BY r.code
 """
 
 
-def _read(address: str) -> Known | None:
-    """One query, also for an id with slashes in it (an ARN), which looks like an id and a region."""
+def read(address: str) -> BadgeContent | None:
+    """Read in one query. An id with slashes (an ARN) looks like an id and a region."""
     head, slash, tail = address.rpartition("/")
     with connection.cursor() as cursor:
         cursor.execute(SQL, {"address": address, "head": head if slash else address, "tail": tail})
-        rows = [_Row(*row) for row in cursor.fetchall()]
+        rows = [BadgeRow(*row) for row in cursor.fetchall()]
     for row in rows:
         if slash and row.model_id == head and row.region == tail:
-            return Known(row.model_id, row.name, tail, (row.standing,), row.offered)
-    regions = [row for row in rows if row.model_id == address]
-    if not regions:
+            return BadgeContent(row.model_id, row.name, tail, (row.region_status,), row.offered)
+    of_model = [row for row in rows if row.model_id == address]
+    if not of_model:
         return None
-    counted = tuple(row.standing for row in regions if row.enabled and (row.offered or row.status))
-    return Known(address, regions[0].name, None, counted, any(row.offered for row in regions))
+    regions = tuple(
+        row.region_status for row in of_model if row.enabled and (row.offered or row.status)
+    )
+    offered = any(row.offered for row in of_model)
+    return BadgeContent(address, of_model[0].name, None, regions, offered)

@@ -1,6 +1,4 @@
-"""The picture of a badge: what fits, how wide it is, which colours can be read. No database and no
-request.
-"""
+"""The picture of a badge: its texts, widths and colours. No database and no request."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from django.template.loader import render_to_string
 
 STYLES = ("flat", "flat-square")
 FONT_PX, PADDING_PX = 11, 6
-LABEL_PX, MESSAGE_PX = 280, 240  # the most that either text may take
+LABEL_PX, MESSAGE_PX = 280, 240  # the maximum width of either text
 
 # Advance widths in thousandths of the font size, measured on DejaVu Sans, whose letters are as wide
 # as Verdana's. A font of other widths is stretched or squeezed to them by `textLength`.
@@ -84,7 +82,7 @@ UNMEASURED, FULL_WIDTH = 680, 1000
 
 @dataclass(frozen=True)
 class Paint:
-    """A background and the text colour that reads on it (4.5 : 1 or more, shading included)."""
+    """A background and a text colour with enough contrast (4.5 : 1 or more, shading included)."""
 
     fill: str
     text: str
@@ -121,61 +119,57 @@ class Part:
 
 
 def clean(text: str) -> str:
-    """One line without what XML forbids or what turns the order of letters round; normalized, so
-    that accents are measured.
+    """Return one line without what XML forbids or what changes the direction of text; normalized,
+    so that accents are measured.
     """
-    text = unicodedata.normalize("NFC", text)
-    kept = (
-        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if _is_drawable(c)
-    )
-    return " ".join("".join(kept).split())
-
-
-def _is_drawable(character: str) -> bool:
-    return (
-        unicodedata.category(character) not in ("Cf", "Cs", "Co")
-        and character not in "\ufffe\uffff"
-    )
+    characters = []
+    for character in unicodedata.normalize("NFC", text):
+        category = unicodedata.category(character)
+        if category in ("Cc", "Zl", "Zp"):
+            characters.append(" ")
+        elif category not in ("Cf", "Cs", "Co") and character not in "\ufffe\uffff":
+            characters.append(character)
+    return " ".join("".join(characters).split())
 
 
 def text_px(text: str) -> float:
-    """How wide a text is drawn, in px."""
-    return sum(map(_advance, text)) * FONT_PX / 1000
+    """Return how wide a text is drawn, in px."""
+    return sum(map(advance, text)) * FONT_PX / 1000
 
 
-def _advance(character: str) -> int:
-    known = ADVANCES.get(character)
-    if known is not None:
-        return known
+def advance(character: str) -> int:
+    """Return a character's width in thousandths of the font size."""
+    if character in ADVANCES:
+        return ADVANCES[character]
     if unicodedata.combining(character):
         return 0
     return FULL_WIDTH if unicodedata.east_asian_width(character) in "FW" else UNMEASURED
 
 
 def fit(text: str, width: float) -> str:
-    """The text, cut with an ellipsis where it is wider than so many px."""
+    """Return the text, with an ellipsis where it is wider than so many px."""
     if text_px(text) <= width:
         return text
     left = width - text_px("…")
     for end, character in enumerate(text):
-        left -= _advance(character) * FONT_PX / 1000
+        left -= advance(character) * FONT_PX / 1000
         if left < 0:
             return text[:end].rstrip() + "…"
     return text
 
 
-def shorten(label: str, keep: str = "") -> str:
-    """A label that fits its half; `keep`, its end, is never cut."""
-    return fit(label.removesuffix(keep), LABEL_PX - text_px(keep)) + keep
+def shorten(label: str, suffix: str = "") -> str:
+    """Return a label that fits its half; `suffix`, its end, is never cut."""
+    return fit(label.removesuffix(suffix), LABEL_PX - text_px(suffix)) + suffix
 
 
 @lru_cache(maxsize=2048)
 def draw(label: str, message: str, color: str, style: str, title: str) -> str:
-    """A badge as SVG. `color` is a key of PAINTS; texts are cleaned already; without a label there
-    is one half only.
+    """Return a badge as SVG. `color` is a key of PAINTS; the texts are clean already; without a
+    label there is one half only.
     """
-    left = _part(label, 0, LABEL)
-    right = _part(fit(message, MESSAGE_PX), left.end, PAINTS[color])
+    left = make_part(label, 0, LABEL)
+    right = make_part(fit(message, MESSAGE_PX), left.end, PAINTS[color])
     corner = 0 if style == "flat-square" else 3
     parts = [part for part in (left, right) if part.text]
     outline = {"width": right.end, "corner": corner, "inner": right.end - corner}
@@ -184,6 +178,6 @@ def draw(label: str, message: str, color: str, style: str, title: str) -> str:
     )
 
 
-def _part(text: str, x: int, paint: Paint) -> Part:
+def make_part(text: str, x: int, paint: Paint) -> Part:
     text_width = max(1, round(text_px(text)))
     return Part(text, x, text_width + 2 * PADDING_PX if text else 0, text_width, paint)

@@ -1,4 +1,4 @@
-"""The addresses below /badges/: a picture, its facts, and the same for shields.io. Public,
+"""The views below /badges/: a picture, its facts as JSON, and the same for shields.io. Public,
 cacheable, without cookies.
 """
 
@@ -18,26 +18,23 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from django.urls import Resolver404, resolve
 from django.utils import timezone
 from django.utils.cache import get_conditional_response
-from psycopg_pool import PoolTimeout
 
 from certification.badges import content, svg
-from certification.badges.content import Known, Standing
+from certification.badges.content import BadgeContent, RegionStatus
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "/badges/"
 SHIELDS, FACTS, PICTURE = ".shields.json", ".json", ".svg"  # the longer ending first
 METHODS = ("GET", "HEAD", "OPTIONS")
-LONGEST_LABEL = 200
+MAX_LABEL = 200
 UNKNOWN_MAX_AGE_S = 60
-SHIELDS_LEAST_CACHE_S = 300  # shields.io keeps an answer no shorter
+MIN_SHIELDS_CACHE_S = 300  # shields.io caches no shorter
 SHIELDS_COLORS = {"grey": "lightgrey"}  # its "grey" is that of the label
 
 
-class Shortcut:
-    """Middleware: answers badges before sessions, languages and CSRF are looked at, so that no
-    cookie can matter.
-    """
+class BadgeMiddleware:
+    """Respond to badge requests before sessions, languages and CSRF, so that no cookie matters."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
@@ -49,90 +46,81 @@ class Shortcut:
             request.resolver_match = match = resolve(request.path_info)
         except Resolver404:
             return self.get_response(request)
-        answer: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
-        return answer
+        response: HttpResponseBase = match.func(request, *match.args, **match.kwargs)
+        return response
 
 
 @login_not_required
 def badge(request: HttpRequest, address: str) -> HttpResponseBase:
     """`<apiModelId>[/<region>]` with the ending .svg, .json or .shields.json; `?label=` and
-    `?style=` change how it looks.
+    `?style=` change the picture.
     """
     if request.method == "OPTIONS":
-        return _public(HttpResponse(status=204, headers=PREFLIGHT))
+        return allow_everywhere(HttpResponse(status=204, headers=PREFLIGHT))
     if request.method not in METHODS:
-        return _public(HttpResponseNotAllowed(METHODS))
+        return allow_everywhere(HttpResponseNotAllowed(METHODS))
     now = timezone.now()
     ending = next((ending for ending in (SHIELDS, FACTS, PICTURE) if address.endswith(ending)), "")
-    name = address.removesuffix(ending)
     try:
-        known = content.find(name) if ending else None
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        model_badge = content.find(address.removesuffix(ending)) if ending else None
+    except (OperationalError, InterfaceError) as error:
         log.error("database_away", error=str(error).strip())
-        return _answer(request, ending, _nothing(name, "unavailable"), 503, max_age=0)
-    if known is None:
-        return _answer(
-            request,
-            ending,
-            _nothing(name, content.UNKNOWN),
-            404,
-            min(UNKNOWN_MAX_AGE_S, settings.BADGE_MAX_AGE),
-        )
-    return _answer(request, ending, _facts(known, now), 200, _max_age(known, now))
+        return respond(request, ending, placeholder("unavailable"), 503, max_age=0)
+    max_age = settings.BADGE_MAX_AGE
+    if model_badge is None:
+        max_age = min(UNKNOWN_MAX_AGE_S, max_age)
+        return respond(request, ending, placeholder(content.UNKNOWN), 404, max_age)
+    expires_in_s = model_badge.expires_in_s(now)
+    if expires_in_s is not None:  # never past the moment when the badge changes by itself
+        max_age = max(0, min(max_age, int(expires_in_s)))
+    return respond(request, ending, facts_of(model_badge, now), 200, max_age)
 
 
-def _max_age(known: Known, now: datetime) -> int:
-    """As long as configured, yet never past the moment when what the badge says expires."""
-    holds = known.holds_s(now)
-    return (
-        settings.BADGE_MAX_AGE if holds is None else max(0, min(settings.BADGE_MAX_AGE, int(holds)))
-    )
+# The facts
 
 
-# What it says
-
-
-def _facts(known: Known, now: datetime) -> dict[str, Any]:
-    said = {"label": known.label, "message": known.message(now), "color": known.color(now)}
-    about = {
-        "modelId": known.model_id,
-        "modelName": known.name,
-        "region": known.region,
-        "offered": known.offered,
+def facts_of(badge: BadgeContent, now: datetime) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "modelId": badge.model_id,
+        "modelName": badge.name,
+        "region": badge.region,
+        "offered": badge.offered,
     }
-    if known.region:
-        return {**about, **_standing_facts(known.standings[0], now), **said}
-    regions = [_standing_facts(each, now) for each in known.standings]
-    counts = {
-        "regionsCertified": known.certified(now),
-        "regionsTotal": len(regions),
-        "backend": known.backend,
-    }
-    return {**about, **counts, "regions": regions, **said}
+    if badge.region:
+        facts |= region_facts(badge.regions[0], now)
+    else:
+        facts |= {
+            "regionsCertified": badge.certified(now),
+            "regionsTotal": len(badge.regions),
+            "backend": badge.backend,
+            "regions": [region_facts(region, now) for region in badge.regions],
+        }
+    shown = {"label": badge.label, "message": badge.message(now), "color": badge.color(now)}
+    return {**facts, **shown}
 
 
-def _standing_facts(row: Standing, now: datetime) -> dict[str, Any]:
+def iso(at: datetime | None) -> str | None:
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def region_facts(region: RegionStatus, now: datetime) -> dict[str, Any]:
     return {
-        "region": row.region,
-        "status": row.current(now),
-        "score": row.score,
-        "rating": row.rating or None,
-        "certifiedAt": _iso(row.certified_at),
-        "expiresAt": _iso(row.expires_at),
-        "isExpired": row.is_expired(now),
-        "backend": row.backend or None,
+        "region": region.region,
+        "status": region.current(now),
+        "score": region.score,
+        "rating": region.rating or None,
+        "certifiedAt": iso(region.certified_at),
+        "expiresAt": iso(region.expires_at),
+        "isExpired": region.is_expired(now),
+        "backend": region.backend or None,
     }
 
 
-def _iso(at: datetime | None) -> str | None:
-    return (
-        at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
-    )
-
-
-def _nothing(name: str, status: str) -> dict[str, Any]:
-    """A grey badge that says `status`. It does not repeat the name asked for: a picture of ours
-    says nothing of others' making.
+def placeholder(status: str) -> dict[str, Any]:
+    """Return the facts of a grey badge with only a status. It does not repeat the requested name:
+    our picture shows nothing that others made up.
     """
     return {
         "modelId": None,
@@ -144,64 +132,49 @@ def _nothing(name: str, status: str) -> dict[str, Any]:
     }
 
 
-# How it is said
+# The response
 
 
-def _answer(
+def respond(
     request: HttpRequest, ending: str, facts: dict[str, Any], status: int, max_age: int
 ) -> HttpResponse:
-    asked = request.GET.get("label")
-    if asked is not None:
-        facts = {**facts, "label": svg.clean(asked[:LONGEST_LABEL])}
-    region = facts["region"] if asked is None else None
-    short = svg.shorten(facts["label"], keep=f" · {region}" if region else "")
-    if ending == SHIELDS:
-        body, kind = (
-            _json(_for_shields({**facts, "label": short}, status, max_age)),
-            "application/json",
-        )
+    """Respond with the facts in the form that the ending asks for."""
+    label, suffix = facts["label"], f" · {facts['region']}" if facts["region"] else ""
+    if "label" in request.GET:
+        label, suffix = svg.clean(request.GET["label"][:MAX_LABEL]), ""
+    facts = {**facts, "label": label}
+    short = svg.shorten(label, suffix)
+    content_type = "application/json"
+    if ending == SHIELDS:  # the endpoint schema of shields.io, version 1
+        shields = {
+            "schemaVersion": 1,
+            "label": short,
+            "message": facts["message"],
+            "color": SHIELDS_COLORS.get(facts["color"], facts["color"]),
+            "isError": status >= 400,
+            "cacheSeconds": max(MIN_SHIELDS_CACHE_S, max_age),
+        }
+        body = json.dumps(shields, ensure_ascii=False)
     elif ending == FACTS:
-        body, kind = _json(facts), "application/json"
+        body = json.dumps(facts, ensure_ascii=False)
     else:
-        body, kind = (
-            _picture(facts, short, request.GET.get("style", "")),
-            "image/svg+xml; charset=utf-8",
-        )
-    content = body.encode()
+        content_type = "image/svg+xml; charset=utf-8"
+        style = request.GET.get("style", "")
+        style = style if style in svg.STYLES else "flat"
+        title = ": ".join(filter(None, (label, facts["message"])))  # with the whole label
+        body = svg.draw(short, facts["message"], facts["color"], style, title)
+    data = body.encode()
     response = HttpResponse(
-        content if request.method == "GET" else b"", content_type=kind, status=status
+        data if request.method == "GET" else b"", content_type=content_type, status=status
     )
-    response["Content-Length"] = str(len(content))
+    response["Content-Length"] = str(len(data))
     if status >= 500:
         response["Cache-Control"] = "no-store"
-        return _public(response)
+        return allow_everywhere(response)
     response["Cache-Control"] = f"public, max-age={max_age}"
-    response["ETag"] = etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    return _public(get_conditional_response(request, etag, response=response) or response)
-
-
-def _json(facts: dict[str, Any]) -> str:
-    return json.dumps(facts, ensure_ascii=False)
-
-
-def _picture(facts: dict[str, Any], label: str, style: str) -> str:
-    """The drawing. Its title has the whole label where the picture has a shorter one."""
-    title = ": ".join(filter(None, (facts["label"], facts["message"])))
-    return svg.draw(
-        label, facts["message"], facts["color"], style if style in svg.STYLES else "flat", title
-    )
-
-
-def _for_shields(facts: dict[str, Any], status: int, max_age: int) -> dict[str, Any]:
-    """The endpoint schema of shields.io, version 1."""
-    return {
-        "schemaVersion": 1,
-        "label": facts["label"],
-        "message": facts["message"],
-        "color": SHIELDS_COLORS.get(facts["color"], facts["color"]),
-        "isError": status >= 400,
-        "cacheSeconds": max(SHIELDS_LEAST_CACHE_S, max_age),
-    }
+    response["ETag"] = etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    conditional = get_conditional_response(request, etag, response=response)
+    return allow_everywhere(conditional or response)
 
 
 PREFLIGHT = {
@@ -212,8 +185,8 @@ PREFLIGHT = {
 }
 
 
-def _public(response: HttpResponse) -> HttpResponse:
-    """Any page may show and read it; opened by itself, the picture may load and run nothing."""
+def allow_everywhere(response: HttpResponse) -> HttpResponse:
+    """Let any page show and read it; opened by itself, the picture may load and run nothing."""
     response["Access-Control-Allow-Origin"] = "*"
     response["Access-Control-Expose-Headers"] = "ETag"
     response["Cross-Origin-Resource-Policy"] = "cross-origin"

@@ -1,5 +1,5 @@
-"""Notify whoever watches a job that it changed, through Redis pub/sub. A message is a hint: the rows
-are the truth.
+"""Notify whoever follows a job that it changed, through Redis pub/sub. A message is a hint: the
+rows are the truth.
 
 A change costs its caller microseconds: one thread of the process sends the messages, many changes
 in one, so that a run neither waits for Redis nor fails without it. Subscribers read the rows every
@@ -91,7 +91,7 @@ atexit.register(_outbox.close)
 
 
 class Subscription:
-    """Notifications of one job's changes, from now on. Close it after use: it holds a connection."""
+    """Notifications of one job's changes from now on. Close it: it holds a connection."""
 
     def __init__(self, job_id: uuid.UUID) -> None:
         self._channel = channel(job_id)

@@ -1,5 +1,5 @@
-"""One POST to an address that somebody entered: over the public network only, to exactly the
-address that was checked.
+"""POST to an address that a user entered: over the public network only, to exactly the address that
+was checked.
 """
 
 from __future__ import annotations
@@ -21,24 +21,22 @@ from certification.lib import url_safety
 from certification.lib.deadlines import Cutoff
 from certification.lib.url_safety import BadAddress, Target
 
-CONNECT_S = 5.0
-ADDRESSES_TRIED = 3
-BODY_READ = 4_096  # bytes of an answer; the rest is not read
+CONNECT_TIMEOUT_S = 5.0
+MAX_ADDRESSES = 3
+MAX_BODY = 4_096  # bytes of a response; the rest is not read
 # what a connection raises, also when it is cut
-TROUBLE = (HTTPError, http.client.HTTPException, OSError, ValueError)
+NETWORK_ERRORS = (HTTPError, http.client.HTTPException, OSError, ValueError)
 
 _cutoff = Cutoff()
 
 
 class Unreachable(Exception):
-    """No answer came. The text is a sentence for people and names neither path nor query."""
+    """There was no response. The text is a sentence for people, without path and query."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the receiver said: its status and the first BODY_READ bytes, as text without control
-    characters.
-    """
+class ReceiverResponse:
+    """The status and the first MAX_BODY bytes, as text without control characters."""
 
     status: int
     body: str
@@ -48,40 +46,38 @@ class Answer:
         return 200 <= self.status < 300
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+def post(url: str, body: bytes, headers: Mapping[str, str]) -> ReceiverResponse:
     """POST once, within WEBHOOK_TIMEOUT seconds from the first connection on. Follows no redirect
     and uses no proxy.
 
-    BadAddress where the URL or an address of its host must not be called; Unreachable where no
-    answer came.
+    Raises BadAddress when the URL or an address of its host must not be called, Unreachable when
+    there is no response.
     """
     target = url_safety.parse(url, allow_http=settings.WEBHOOK_ALLOW_HTTP)
-    found = permitted(target)
+    addresses = permitted(target)
     deadline = time.perf_counter() + settings.WEBHOOK_TIMEOUT
-    for address in found[:-1]:
-        with contextlib.suppress(_NotConnected):
-            return _post(target, address, deadline, body, headers)
-    return _post(target, found[-1], deadline, body, headers)
+    for address in addresses[:-1]:
+        with contextlib.suppress(NotConnected):
+            return post_to(target, address, deadline, body, headers)
+    return post_to(target, addresses[-1], deadline, body, headers)
 
 
 def permitted(target: Target) -> list[str]:
-    """The addresses of the target's host, looked up once. One forbidden address among them forbids
-    the host.
-    """
+    """Resolve the target's host once. Raises BadAddress when one of its addresses is forbidden."""
     ip = url_safety.literal(target.host)
-    found = [ip] if ip else resolve(target.host, target.port)
-    for address in found:
+    addresses = [ip] if ip else resolve(target.host, target.port)
+    for address in addresses:
         if not url_safety.is_permitted(address, settings.WEBHOOK_ALLOWED_NETWORKS):
             raise BadAddress(
-                f"{target.host} is at {address}, which is not a public address. "
-                "WEBHOOK_ALLOWED_NETWORKS can allow networks of your own."
+                f"{target.host} resolves to {address}, which is not a public address. "
+                "Allow your own networks with WEBHOOK_ALLOWED_NETWORKS."
             )
-    return found[:ADDRESSES_TRIED]
+    return addresses[:MAX_ADDRESSES]
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses that the system's resolver knows for a name, at least one. Unreachable where it
-    knows none.
+    """Return a name's addresses by the system's resolver, at least one. Raises Unreachable without
+    any.
     """
     try:
         rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -90,16 +86,31 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(row[4][0]) for row in rows))
 
 
-class _NotConnected(Unreachable):
-    """Nothing was sent, so that another address may be tried."""
+class NotConnected(Unreachable):
+    """Nothing was sent: another address may be tried."""
 
 
-def _post(
+def post_to(
     target: Target, address: str, deadline: float, body: bytes, headers: Mapping[str, str]
-) -> Answer:
-    connection = _connection(target, address, deadline)
-    failure: type[Unreachable] = _NotConnected
-    with contextlib.closing(connection), _cutoff.at(deadline, lambda: _cut(connection)) as watched:
+) -> ReceiverResponse:
+    """POST to one address of the target, which proves itself by the target's name."""
+    timeout = min(CONNECT_TIMEOUT_S, max(0.1, deadline - time.perf_counter()))
+    if target.scheme == "http":
+        connection = HTTPConnection(address, target.port, timeout=timeout)
+    else:
+        connection = HTTPSConnection(
+            address,
+            target.port,
+            timeout=timeout,
+            ssl_context=tls_context(settings.WEBHOOK_CA_BUNDLE),
+            server_hostname=target.host.rstrip("."),
+        )
+
+    failure: type[Unreachable] = NotConnected
+    with (
+        contextlib.closing(connection),
+        _cutoff.at(deadline, lambda: shut_down(connection)) as watched,
+    ):
         try:
             connection.connect()
             failure = Unreachable
@@ -115,56 +126,41 @@ def _post(
             response = connection.getresponse()
             if watched.fired:  # headers that were cut off look like headers that ended
                 raise TimeoutError
-        except TROUBLE as error:
-            raise failure(_sentence(TimeoutError() if watched.fired else error)) from None
-        seen = b""
-        with contextlib.suppress(*TROUBLE):  # the status is what counts
-            seen = response.read(BODY_READ, decode_content=False)
-        return Answer(response.status, _text(seen))
+        except NETWORK_ERRORS as error:
+            raise failure(sentence_for(TimeoutError() if watched.fired else error)) from None
+        data = b""
+        with contextlib.suppress(*NETWORK_ERRORS):  # the status is what counts
+            data = response.read(MAX_BODY, decode_content=False)
+        text = data.decode("utf-8", "replace")
+        printable = "".join(c for c in text if c.isprintable() or c in "\n\t")
+        return ReceiverResponse(response.status, printable)
 
 
-def _connection(target: Target, address: str, deadline: float) -> HTTPConnection:
-    """A connection to this very address that proves itself by the target's name."""
-    timeout = min(CONNECT_S, max(0.1, deadline - time.perf_counter()))
-    if target.scheme == "http":
-        return HTTPConnection(address, target.port, timeout=timeout)
-    context = _tls(settings.WEBHOOK_CA_BUNDLE)
-    return HTTPSConnection(
-        address,
-        target.port,
-        timeout=timeout,
-        ssl_context=context,
-        server_hostname=target.host.rstrip("."),
-    )
-
-
-@cache
-def _tls(ca_bundle: str) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_bundle or None)
-
-
-def _cut(connection: HTTPConnection) -> None:
+def shut_down(connection: HTTPConnection) -> None:
+    """End a connection that another thread reads from; TLS's own shutdown would read too."""
     if connection.sock is not None:
-        # not TLS's own: another thread reads through it
         socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
 
-def _sentence(error: Exception) -> str:
+@cache
+def tls_context(ca_bundle: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_bundle or None)
+
+
+def sentence_for(error: Exception) -> str:
+    """Return what went wrong, as a sentence for people."""
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     match cause:
         case ssl.SSLCertVerificationError():
             return f"The receiver's certificate was not accepted: {cause.verify_message}."
         case ssl.SSLError() | SSLError():
-            return f"The TLS connection failed: {getattr(cause, 'reason', None) or type(cause).__name__}."
+            reason = getattr(cause, "reason", None) or type(cause).__name__
+            return f"The TLS connection failed: {reason}."
         case ConnectTimeoutError():
-            return f"The receiver did not take the connection within {CONNECT_S:g} s."
+            return f"The receiver did not accept the connection within {CONNECT_TIMEOUT_S:g} s."
         case TimeoutError():
             return f"The receiver did not answer within {settings.WEBHOOK_TIMEOUT} s."
         case OSError(strerror=str(text)):
             return f"The connection failed: {text}."
         case _:
-            return f"The receiver's answer was not HTTP ({type(cause).__name__})."
-
-
-def _text(body: bytes) -> str:
-    return "".join(c for c in body.decode("utf-8", "replace") if c.isprintable() or c in "\n\t")
+            return f"The receiver's response was not HTTP ({type(cause).__name__})."

@@ -1,4 +1,4 @@
-"""Whether Bedrock can be reached with what is configured: one real call, remembered for a minute."""
+"""Check whether Bedrock answers as configured: one real call, cached for a minute."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def queue_counts() -> QueueCounts:
 
 @dataclass(frozen=True)
 class History:
-    """Runs that finished before a moment, by state: they never change, and there may be a million."""
+    """Runs that finished before a moment, by state: they never change, and may be a million."""
 
     before: datetime
     runs: Mapping[str, int]

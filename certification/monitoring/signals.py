@@ -15,8 +15,8 @@ log = structlog.get_logger(__name__)
 
 @worker_ready.connect
 def serve_health(**_kwargs: Any) -> None:
-    """Serve the health pages once the worker takes messages. A port in use is logged, and the worker
-    goes on without them.
+    """Serve the health pages once the worker takes messages. A port in use is logged, and the
+    worker goes on without them.
     """
     if not settings.WORKER_HEALTH_PORT:
         return

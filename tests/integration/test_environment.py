@@ -32,7 +32,7 @@ def test_what_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, text: str) -
     with pytest.raises(
         ImproperlyConfigured, match=r"SCALE is .* it must be a number of at least 0."
     ):
-        env.float("SCALE", 1.0, least=0)
+        env.float("SCALE", 1.0, minimum=0)
 
 
 def test_a_switch_is_on_or_off_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,9 @@ def test_an_address_whose_port_is_none_is_told_without_its_password(
 ) -> None:
     for port in ("abc", "99999"):
         monkeypatch.setenv("DATABASE_URL", f"postgres://me:hidden@host:{port}/name")
-        with pytest.raises(ImproperlyConfigured, match=r"DATABASE_URL is no address") as caught:
+        with pytest.raises(
+            ImproperlyConfigured, match=r"DATABASE_URL is not a valid address"
+        ) as caught:
             env.address("DATABASE_URL")
         assert "hidden" not in str(caught.value)
 
@@ -97,7 +99,7 @@ def test_an_address_whose_port_is_none_is_told_without_its_password(
         (
             "LOG_DIR",
             "/dev/null/logs",
-            "LOG_DIR is '/dev/null/logs', which cannot be made: Not a directory.",
+            "LOG_DIR is '/dev/null/logs', and this folder cannot be created: Not a directory.",
         ),
     ],
 )

@@ -500,7 +500,7 @@ class TestSending:
         subscribe(receiver.url).send_test()
         webhooks.deliver()
         assert the_only().status == "delivered"
-        assert len(the_only().response_body) == safe_http.BODY_READ
+        assert len(the_only().response_body) == safe_http.MAX_BODY
 
     def test_an_answer_s_control_characters_are_dropped(self, receiver: Receiver) -> None:
         receiver.answers = [(500, {}, b"a\x00b\x1b[31m\xff")]
@@ -927,7 +927,7 @@ class TestReaching:
         subscribe(f"http://public.example:{receiver.port}/").send_test()
         webhooks.deliver()
         assert the_only().error.startswith(
-            f"public.example is at {found[-1]}, which is not a public address."
+            f"public.example resolves to {found[-1]}, which is not a public address."
         )
         assert receiver.asked == []
 

@@ -356,12 +356,12 @@ def test_many_streams_are_cut_each_at_its_own_deadline(wire, bedrock):
 
     own.append(wire(stall))
     client = bedrock(own[0].url)
-    watching = sum(t.name == "bedrock-cutoff" for t in threading.enumerate())
+    watching = sum(t.name == "read-deadlines" for t in threading.enumerate())
     ask = lambda left: error_of(client.stream, "us-east-1", MODEL, HELLO, remaining_s=left)  # noqa: E731
     with ThreadPoolExecutor(12) as pool:
         found = list(pool.map(ask, [1.8, 0.6, 1.2] * 4))
     assert {error.reason for error in found} == {Reason.READ_TIMEOUT}
-    assert sum(t.name == "bedrock-cutoff" for t in threading.enumerate()) <= watching + 1
+    assert sum(t.name == "read-deadlines" for t in threading.enumerate()) <= watching + 1
     assert not client._cutoff._watched
 
 
