@@ -57,7 +57,7 @@ words: ## names that the glossary replaces
 types: $(VENV)/dev.stamp ## static types
 	$(BIN)/mypy
 
-bench: $(VENV)/dev.stamp ## the measured claims, as ratios against a floor in the same run
+bench: $(VENV)/dev.stamp ## the measured claims, compared with a baseline of the same run
 	$(BIN)/python -m bench
 
 versions: $(VENV)/dev.stamp ## write the versions of suite and policy after a change of their meaning

@@ -22,7 +22,7 @@ from certification.stack.supervisor import StackError
 
 def programs() -> list[Program]:
     """Return every program of the stack under the current settings."""
-    flower_port: int = getattr(settings, "FLOWER_PORT", 5555)
+    flower_port: int = settings.FLOWER_PORT
     table = [
         *workers(settings.WORKER_HEALTH_PORT),
         web(settings.PORT),
@@ -178,8 +178,8 @@ def flower_login() -> str:
     """Return `user:password` for Flower: FLOWER_BASIC_AUTH, else one generated at the first call
     and stored in `secrets_file()`.
     """
-    if configured := getattr(settings, "FLOWER_BASIC_AUTH", ""):
-        return str(configured)
+    if settings.FLOWER_BASIC_AUTH:
+        return str(settings.FLOWER_BASIC_AUTH)
     path = secrets_file()
     with contextlib.suppress(FileNotFoundError):
         for line in path.read_text().splitlines():

@@ -288,6 +288,12 @@ def test_only_one_worker_takes_bulk_runs() -> None:
     }
 
 
+def test_workers_without_a_health_port_have_no_health_server(settings: LazySettings) -> None:
+    settings.WORKER_HEALTH_PORT = 0
+    for worker in programs.select(programs.programs(), ["worker"]):
+        assert (worker.port, worker.env["WORKER_HEALTH_PORT"]) == (None, "0")
+
+
 def procfile() -> dict[str, str]:
     return dict(line.split(": ", 1) for line in (PROJECT / "Procfile").read_text().splitlines())
 

@@ -28,7 +28,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no process {options['process']!r}: {', '.join(sorted(table))}."
             )
-        if program.name == "flower" and not getattr(settings, "FLOWER_BASIC_AUTH", ""):
+        if program.name == "flower" and not settings.FLOWER_BASIC_AUTH:
             raise CommandError(
                 "Flower does not start without a password. Set FLOWER_BASIC_AUTH=user:password"
             )

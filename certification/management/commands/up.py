@@ -116,9 +116,13 @@ class Command(BaseCommand):
             raise StackError(f"Not everything came up. The logs are in {log.parent}")
 
     def welcome(self, table: list[Program]) -> list[str]:
-        lines = [f"{program.name:<11}   {program.url}" for program in table if program.page]
+        lines = [
+            f"{program.name:<11}   {program.url}"
+            for program in table
+            if program.port and program.page
+        ]
         has_flower = any(program.name == "flower" for program in table)
-        if has_flower and not getattr(settings, "FLOWER_BASIC_AUTH", ""):
+        if has_flower and not settings.FLOWER_BASIC_AUTH:
             lines.append(f"flower's user and password: {programs.secrets_file()}")
         return [*lines, f"logs: {control.files().logs}"]
 
