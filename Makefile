@@ -46,9 +46,10 @@ down: $(VENV)/base.stamp ## stop the stack and its servers
 status: $(VENV)/base.stamp ## what runs
 	$(BIN)/python manage.py status
 
-lint: $(VENV)/dev.stamp ## style, import directions
+lint: $(VENV)/dev.stamp ## style of code, templates and names, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/djhtml --tabwidth 2 --check templates
 	$(BIN)/lint-imports
 
 words: ## names that the glossary replaces

@@ -1,6 +1,4 @@
-"""What one call to a model asks and what comes back: the plain types that suite, bedrock and engine
-share.
-"""
+"""The plain types of one model call, request and outcome, that suite, bedrock and engine share."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from certification.reasons import Reason
 
 
 class Operation(StrEnum):
-    """The Bedrock runtime operations we call, by their wire names."""
+    """The operations of the Bedrock runtime that we call, by their wire names."""
 
     CONVERSE = "Converse"
     STREAM = "ConverseStream"
@@ -40,8 +38,9 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool call of the model. `input` is None when the streamed deltas did not form valid JSON;
-    `raw_input` keeps them.
+    """A tool call of the model.
+
+    `input` is None when the streamed deltas, which `raw_input` holds, are not valid JSON.
     """
 
     id: str
@@ -74,12 +73,12 @@ class Message:
 
 
 def user(*content: Block | str) -> Message:
-    """A user message; plain strings become text blocks."""
+    """Return a user message; plain strings become text blocks."""
     return Message("user", tuple(Text(b) if isinstance(b, str) else b for b in content))
 
 
 def assistant(*content: Block | str) -> Message:
-    """An assistant message; plain strings become text blocks."""
+    """Return an assistant message; plain strings become text blocks."""
     return Message("assistant", tuple(Text(b) if isinstance(b, str) else b for b in content))
 
 
@@ -92,15 +91,14 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One Converse or ConverseStream call, without model or region: those are the runner's
-    business.
+    """One Converse or ConverseStream call, without model and region, which the runner decides.
 
     `tool_choice` is "" (the model decides), "any", or the name of the tool that must be called.
     `temperature` and `top_p` stay None unless the model is known to accept them. `output_schema`
-    asks for structured output. `thinking_tokens` asks for reasoning that is shown, with that budget
-    (Claude: 1024 or more, and `max_tokens` above it, the tool choice left to the model);
-    `thinking_effort` ("low", "medium", "high") leaves the length to the model, which is how Claude
-    is asked from 4.6 on. Vendors without a known way to ask are called as if neither were set.
+    requests structured output. `thinking_tokens` requests reasoning that is shown, with that budget
+    (Claude: 1024 or more, with a larger `max_tokens`, and no forced tool). `thinking_effort`
+    ("low", "medium", "high") leaves the length to the model, as Claude requires from 4.6 on. For
+    vendors without a known way to request reasoning both are ignored.
     """
 
     messages: tuple[Message, ...]
@@ -119,8 +117,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """One InvokeModel call of an embedding model: texts in, one vector per text out. `dimensions`
-    None = the model's default.
+    """One InvokeModel call of an embedding model: texts in, one vector per text out.
+
+    `dimensions` None is the model's default.
     """
 
     texts: tuple[str, ...]
@@ -141,8 +140,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds. `ttft_ms` (to the first content) and `max_gap_ms` (between events) only for
-    streams; `server_ms` as the service said.
+    """Times of a call in milliseconds.
+
+    `ttft_ms` (until the first content) and `max_gap_ms` (between events) are set only for streams;
+    `server_ms` is the service's own figure.
     """
 
     total_ms: float
@@ -153,8 +154,10 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a Request. `events` are the stream's event names in order; `complete` is False
-    for a stream without messageStop and metadata.
+    """The response to a Request.
+
+    `events` are the stream's event names in order; `complete` is False for a stream without
+    messageStop and metadata.
     """
 
     content: tuple[Block, ...]
@@ -168,7 +171,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The answer's text; reasoning is never part of it."""
+        """The text of the response, without reasoning."""
         return "".join(b.text for b in self.content if isinstance(b, Text))
 
     @property
@@ -182,8 +185,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class EmbedReply:
-    """The answer to an EmbedRequest: one vector per text, in order. `usage` is None where the
-    vendor's body tells no token count.
+    """The response to an EmbedRequest: one vector per text, in order.
+
+    `usage` is None where the vendor reports no token count.
     """
 
     vectors: tuple[tuple[float, ...], ...]
@@ -195,8 +199,9 @@ class EmbedReply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A call that brought no usable answer, diagnosed. `partial` is what a broken stream had
-    delivered.
+    """A call without a usable response, diagnosed.
+
+    `partial` is what a broken stream had delivered.
     """
 
     reason: Reason
@@ -209,7 +214,7 @@ class Failure:
     partial: Reply | None = None
 
     def after(self, total_ms: float) -> Failure:
-        """The same failure with the time it took."""
+        """Return the same failure with the time it took."""
         return replace(self, timing=replace(self.timing, total_ms=total_ms))
 
 

@@ -1,6 +1,4 @@
-"""How the closed vocabularies are shown to people: a sign and words for each status, words for
-states, reasons and owners.
-"""
+"""Labels for people: a symbol, a colour and a label for each status, labels for all else."""
 
 from __future__ import annotations
 
@@ -14,33 +12,37 @@ from certification.reasons import ErrorCategory, Owner, Reason, Status
 
 
 @dataclass(frozen=True)
-class Look:
-    """The sign and the words of a status. Colour comes from the stylesheet and is never the only
-    sign.
+class Sign:
+    """How a status is shown: on pages, on badges, in the terminal.
+
+    `colour` is one of `badges.svg.PAINTS`. It is never the only sign: the symbol alone must do.
     """
 
     symbol: str
+    colour: str
     label: str | Promise
 
 
-STATUSES: dict[str, Look] = {
-    Status.CERTIFIED: Look("✓", pgettext_lazy("status", "certified")),
-    Status.QUALITY_WARNING: Look("!", pgettext_lazy("status", "quality warning")),
-    Status.FAILED: Look("✕", pgettext_lazy("status", "failed")),
-    Status.PERMISSION_REQUIRED: Look("⊘", pgettext_lazy("status", "permission required")),
-    Status.CONFIGURATION_REQUIRED: Look("◇", pgettext_lazy("status", "configuration required")),
-    Status.PENDING: Look("…", pgettext_lazy("status", "pending")),
-    Status.NOT_TESTED: Look("○", pgettext_lazy("status", "not tested")),
+STATUSES: dict[str, Sign] = {
+    Status.CERTIFIED: Sign("✓", "green", pgettext_lazy("status", "certified")),
+    Status.QUALITY_WARNING: Sign("!", "yellow", pgettext_lazy("status", "quality warning")),
+    Status.FAILED: Sign("✕", "red", pgettext_lazy("status", "failed")),
+    Status.PERMISSION_REQUIRED: Sign("⊘", "orange", pgettext_lazy("status", "permission required")),
+    Status.CONFIGURATION_REQUIRED: Sign(
+        "◇", "orange", pgettext_lazy("status", "configuration required")
+    ),
+    Status.PENDING: Sign("…", "blue", pgettext_lazy("status", "pending")),
+    Status.NOT_TESTED: Sign("○", "grey", pgettext_lazy("status", "not tested")),
 }
-RUNNING = Look("↻", pgettext_lazy("status", "running"))
-EXPIRED = Look("◷", pgettext_lazy("status", "expired"))
+RUNNING = Sign("↻", "blue", pgettext_lazy("status", "running"))
+EXPIRED = Sign("◷", "grey", pgettext_lazy("status", "expired"))
 
-CASE_VERDICTS: dict[str, Look] = {
-    "passed": Look("✓", pgettext_lazy("case", "passed")),
-    "failed": Look("✕", pgettext_lazy("case", "failed")),
-    "flaky": Look("!", pgettext_lazy("case", "flaky")),
-    "invalid": Look("…", pgettext_lazy("case", "invalid")),
-    "skipped": Look("○", pgettext_lazy("case", "skipped")),
+CASE_VERDICTS: dict[str, Sign] = {
+    "passed": Sign("✓", "green", pgettext_lazy("case", "passed")),
+    "failed": Sign("✕", "red", pgettext_lazy("case", "failed")),
+    "flaky": Sign("!", "yellow", pgettext_lazy("case", "flaky")),
+    "invalid": Sign("…", "grey", pgettext_lazy("case", "invalid")),
+    "skipped": Sign("○", "grey", pgettext_lazy("case", "skipped")),
 }
 
 OWNERS: dict[str, str | Promise] = {
@@ -50,7 +52,7 @@ OWNERS: dict[str, str | Promise] = {
     Owner.MODEL: _("the model"),
 }
 
-# Who can do what a fix says, by the word that is stored with it (`bedrock.fixes`).
+# Who must act on a fix, by the word that is stored with it (see `bedrock.fixes`).
 DOERS: dict[str, str | Promise] = {
     "operator": _("operator"),
     "AWS account administrator": _("AWS account administrator"),
@@ -109,16 +111,16 @@ REASONS: dict[str, str | Promise] = {
     Reason.CREDENTIALS_MISSING: _("AWS credentials missing"),
     Reason.CREDENTIALS_INVALID: _("AWS credentials invalid"),
     Reason.CREDENTIALS_EXPIRED: _("AWS credentials expired"),
-    Reason.CLOCK_SKEW: _("clock is wrong"),
+    Reason.CLOCK_SKEW: _("wrong system clock"),
     Reason.READ_TIMEOUT: _("no answer in time"),
     Reason.CONNECT_TIMEOUT: _("no connection in time"),
     Reason.MODEL_TIMEOUT: _("model took too long"),
-    Reason.DEADLINE: _("the run's time was over"),
+    Reason.DEADLINE: _("the run's time limit was reached"),
     Reason.DNS: _("host name not found"),
     Reason.CONNECTION_REFUSED: _("connection refused"),
     Reason.TLS: _("TLS failure"),
     Reason.PROXY: _("proxy failure"),
-    Reason.INTERNAL_ERROR: _("internal error of AWS"),
+    Reason.INTERNAL_ERROR: _("internal AWS error"),
     Reason.SERVICE_UNAVAILABLE: _("service unavailable"),
     Reason.MODEL_NOT_READY: _("model not ready"),
     Reason.MODEL_ERROR: _("model error"),
@@ -129,7 +131,7 @@ REASONS: dict[str, str | Promise] = {
     Reason.GUARDRAIL: _("blocked by a guardrail"),
     Reason.CONTENT_FILTER: _("blocked by a content filter"),
     Reason.CONTEXT_TOO_LONG: _("context too long"),
-    Reason.GATE_FAILED: _("a gate was not passed"),
-    Reason.QUALITY_BELOW_LINE: _("quality below the line"),
+    Reason.GATE_FAILED: _("a gate failed"),
+    Reason.QUALITY_BELOW_LINE: _("quality below the requirement"),
     Reason.UNKNOWN: _("unknown cause"),
 }

@@ -1,5 +1,5 @@
-"""The closed vocabulary of causes: what can be wrong, whose problem it is, whether a retry helps,
-which status follows.
+"""The closed vocabulary of causes: what can be wrong, who must act, whether a retry helps, and the
+status that follows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class ErrorCategory(StrEnum):
-    """The coarse kind of a failure: what the frontends colour by."""
+    """The coarse kind of a failure, by which frontends choose colours."""
 
     UNAVAILABLE = "UNAVAILABLE"
     PERMISSION_ERROR = "PERMISSION_ERROR"
@@ -28,7 +28,7 @@ class ErrorCategory(StrEnum):
 
 
 class Owner(StrEnum):
-    """Whose problem it is, hence who must act."""
+    """Who must act."""
 
     OURS = "ours"
     ACCOUNT = "account"
@@ -37,7 +37,7 @@ class Owner(StrEnum):
 
 
 class Status(StrEnum):
-    """The certification statuses, which are the verdicts of a run."""
+    """The certification statuses, which are also the verdicts of a run."""
 
     NOT_TESTED = "not_tested"
     PENDING = "pending"
@@ -50,8 +50,9 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class ReasonFacts:
-    """What is fixed for a reason. `status` is what a refused access gate leads to; PENDING means no
-    verdict about the model.
+    """What follows from a reason.
+
+    `status` is the verdict when an access gate ends so; PENDING means no verdict about the model.
     """
 
     category: ErrorCategory
@@ -61,12 +62,12 @@ class ReasonFacts:
 
     @property
     def is_infrastructure(self) -> bool:
-        """A trial that ended so says nothing about the model."""
+        """Tell whether a trial that ended so is no evidence about the model."""
         return self.status == Status.PENDING
 
 
 class Reason(StrEnum):
-    """Why a call brought no usable answer."""
+    """Why a call brought no usable response."""
 
     IAM_DENIED = "iam_denied"
     SCP_DENIED = "scp_denied"
@@ -134,110 +135,101 @@ class Reason(StrEnum):
         return FACTS[self].retryable
 
 
-def _facts() -> dict[Reason, ReasonFacts]:
-    c, s, o, r = ErrorCategory, Status, Owner, Reason
-    table: dict[Reason, ReasonFacts] = {}
+_ROWS: tuple[tuple[ErrorCategory, Owner, Status, bool, tuple[Reason, ...]], ...] = (
+    (
+        ErrorCategory.PERMISSION_ERROR, Owner.ACCOUNT, Status.PERMISSION_REQUIRED, False,
+        (Reason.IAM_DENIED, Reason.SCP_DENIED, Reason.API_KEY_DENIED),
+    ),
+    (
+        ErrorCategory.MODEL_ACCESS, Owner.ACCOUNT, Status.PERMISSION_REQUIRED, False,
+        (
+            Reason.MARKETPLACE_SUBSCRIPTION, Reason.PAYMENT_INSTRUMENT, Reason.USE_CASE_FORM,
+            Reason.MODEL_ACCESS_NOT_GRANTED, Reason.ENTITLEMENT_MISMATCH, Reason.ACCOUNT_BLOCKED,
+            Reason.COUNTRY_NOT_SUPPORTED,
+        ),
+    ),
+    (
+        ErrorCategory.UNAVAILABLE, Owner.AWS, Status.CONFIGURATION_REQUIRED, False,
+        (
+            Reason.LEGACY_BLOCKED, Reason.END_OF_LIFE, Reason.NOT_IN_REGION, Reason.UNKNOWN_MODEL,
+            Reason.NOT_ON_BEDROCK_RUNTIME,
+        ),
+    ),
+    (
+        ErrorCategory.UNAVAILABLE, Owner.ACCOUNT, Status.CONFIGURATION_REQUIRED, False,
+        (Reason.REGION_NOT_ENABLED,),
+    ),
+    (
+        ErrorCategory.CONFIGURATION_ERROR, Owner.OURS, Status.CONFIGURATION_REQUIRED, False,
+        (
+            Reason.NEEDS_INFERENCE_PROFILE, Reason.PARAMETER_NOT_SUPPORTED,
+            Reason.MODALITY_NOT_SUPPORTED, Reason.MALFORMED_REQUEST,
+        ),
+    ),
+    (  # our own configuration: no verdict about the model
+        ErrorCategory.CONFIGURATION_ERROR, Owner.OURS, Status.PENDING, False,
+        (Reason.CLIENT_MISCONFIGURED,),
+    ),
+    (
+        ErrorCategory.PROVISIONING_REQUIRED, Owner.ACCOUNT, Status.CONFIGURATION_REQUIRED, False,
+        (Reason.NEEDS_PROVISIONED_THROUGHPUT,),
+    ),
+    (
+        ErrorCategory.RATE_LIMIT, Owner.ACCOUNT, Status.PENDING, True,
+        (Reason.THROTTLED_REQUESTS, Reason.THROTTLED_TOKENS),
+    ),
+    (
+        ErrorCategory.QUOTA_EXCEEDED, Owner.ACCOUNT, Status.PENDING, False,
+        (Reason.DAILY_TOKENS, Reason.ZERO_QUOTA),
+    ),
+    (
+        ErrorCategory.AUTHENTICATION_ERROR, Owner.OURS, Status.PENDING, False,
+        (
+            Reason.CREDENTIALS_MISSING, Reason.CREDENTIALS_INVALID, Reason.CREDENTIALS_EXPIRED,
+            Reason.CLOCK_SKEW,
+        ),
+    ),
+    (
+        ErrorCategory.TIMEOUT, Owner.AWS, Status.PENDING, True,
+        (Reason.READ_TIMEOUT, Reason.MODEL_TIMEOUT),
+    ),
+    (ErrorCategory.TIMEOUT, Owner.OURS, Status.PENDING, False, (Reason.DEADLINE,)),
+    (
+        ErrorCategory.NETWORK_ERROR, Owner.OURS, Status.PENDING, True,
+        (Reason.CONNECT_TIMEOUT, Reason.CONNECTION_REFUSED),
+    ),
+    (
+        ErrorCategory.NETWORK_ERROR, Owner.OURS, Status.PENDING, False,
+        (Reason.DNS, Reason.TLS, Reason.PROXY),
+    ),
+    (  # BAD_RESPONSE is mostly a proxy's page: no verdict about the model
+        ErrorCategory.SERVICE_ERROR, Owner.AWS, Status.PENDING, True,
+        (
+            Reason.INTERNAL_ERROR, Reason.SERVICE_UNAVAILABLE, Reason.MODEL_NOT_READY,
+            Reason.BAD_RESPONSE,
+        ),
+    ),
+    (
+        ErrorCategory.SERVICE_ERROR, Owner.AWS, Status.FAILED, True,
+        (
+            Reason.MODEL_ERROR, Reason.STREAM_ERROR, Reason.STREAM_TRUNCATED,
+            Reason.STREAM_CORRUPT,
+        ),
+    ),
+    (
+        ErrorCategory.CONTENT_BLOCKED, Owner.MODEL, Status.FAILED, False,
+        (Reason.GUARDRAIL, Reason.CONTENT_FILTER, Reason.CONTEXT_TOO_LONG),
+    ),
+    (ErrorCategory.QUALITY_ISSUE, Owner.MODEL, Status.FAILED, False, (Reason.GATE_FAILED,)),
+    (
+        ErrorCategory.QUALITY_ISSUE, Owner.MODEL, Status.QUALITY_WARNING, False,
+        (Reason.QUALITY_BELOW_LINE,),
+    ),
+    (ErrorCategory.UNKNOWN_ERROR, Owner.OURS, Status.PENDING, False, (Reason.UNKNOWN,)),
+)  # fmt: skip
 
-    def put(
-        category: ErrorCategory,
-        owner: Owner,
-        status: Status,
-        *reasons: Reason,
-        retryable: bool = False,
-    ) -> None:
-        table.update(
-            {reason: ReasonFacts(category, retryable, owner, status) for reason in reasons}
-        )
-
-    put(
-        c.PERMISSION_ERROR,
-        o.ACCOUNT,
-        s.PERMISSION_REQUIRED,
-        r.IAM_DENIED,
-        r.SCP_DENIED,
-        r.API_KEY_DENIED,
-    )
-    put(
-        c.MODEL_ACCESS,
-        o.ACCOUNT,
-        s.PERMISSION_REQUIRED,
-        r.MARKETPLACE_SUBSCRIPTION,
-        r.PAYMENT_INSTRUMENT,
-        r.USE_CASE_FORM,
-        r.MODEL_ACCESS_NOT_GRANTED,
-        r.ENTITLEMENT_MISMATCH,
-        r.ACCOUNT_BLOCKED,
-        r.COUNTRY_NOT_SUPPORTED,
-    )
-    put(
-        c.UNAVAILABLE,
-        o.AWS,
-        s.CONFIGURATION_REQUIRED,
-        r.LEGACY_BLOCKED,
-        r.END_OF_LIFE,
-        r.NOT_IN_REGION,
-        r.UNKNOWN_MODEL,
-        r.NOT_ON_BEDROCK_RUNTIME,
-    )
-    put(c.UNAVAILABLE, o.ACCOUNT, s.CONFIGURATION_REQUIRED, r.REGION_NOT_ENABLED)
-    put(
-        c.CONFIGURATION_ERROR,
-        o.OURS,
-        s.CONFIGURATION_REQUIRED,
-        r.NEEDS_INFERENCE_PROFILE,
-        r.PARAMETER_NOT_SUPPORTED,
-        r.MODALITY_NOT_SUPPORTED,
-        r.MALFORMED_REQUEST,
-    )
-    # our own set-up: no word about the model
-    put(c.CONFIGURATION_ERROR, o.OURS, s.PENDING, r.CLIENT_MISCONFIGURED)
-    put(
-        c.PROVISIONING_REQUIRED, o.ACCOUNT, s.CONFIGURATION_REQUIRED, r.NEEDS_PROVISIONED_THROUGHPUT
-    )
-    put(
-        c.RATE_LIMIT, o.ACCOUNT, s.PENDING, r.THROTTLED_REQUESTS, r.THROTTLED_TOKENS, retryable=True
-    )
-    put(c.QUOTA_EXCEEDED, o.ACCOUNT, s.PENDING, r.DAILY_TOKENS, r.ZERO_QUOTA)
-    put(
-        c.AUTHENTICATION_ERROR,
-        o.OURS,
-        s.PENDING,
-        r.CREDENTIALS_MISSING,
-        r.CREDENTIALS_INVALID,
-        r.CREDENTIALS_EXPIRED,
-        r.CLOCK_SKEW,
-    )
-    put(c.TIMEOUT, o.AWS, s.PENDING, r.READ_TIMEOUT, r.MODEL_TIMEOUT, retryable=True)
-    put(c.TIMEOUT, o.OURS, s.PENDING, r.DEADLINE)
-    put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.CONNECT_TIMEOUT, r.CONNECTION_REFUSED, retryable=True)
-    put(c.NETWORK_ERROR, o.OURS, s.PENDING, r.DNS, r.TLS, r.PROXY)
-    put(
-        c.SERVICE_ERROR,
-        o.AWS,
-        s.PENDING,
-        r.INTERNAL_ERROR,
-        r.SERVICE_UNAVAILABLE,
-        r.MODEL_NOT_READY,
-        retryable=True,
-    )
-    put(
-        c.SERVICE_ERROR, o.AWS, s.PENDING, r.BAD_RESPONSE, retryable=True
-    )  # mostly a proxy's page: no word about the model
-    put(
-        c.SERVICE_ERROR,
-        o.AWS,
-        s.FAILED,
-        r.MODEL_ERROR,
-        r.STREAM_ERROR,
-        r.STREAM_TRUNCATED,
-        r.STREAM_CORRUPT,
-        retryable=True,
-    )
-    put(c.CONTENT_BLOCKED, o.MODEL, s.FAILED, r.GUARDRAIL, r.CONTENT_FILTER, r.CONTEXT_TOO_LONG)
-    put(c.QUALITY_ISSUE, o.MODEL, s.FAILED, r.GATE_FAILED)
-    put(c.QUALITY_ISSUE, o.MODEL, s.QUALITY_WARNING, r.QUALITY_BELOW_LINE)
-    put(c.UNKNOWN_ERROR, o.OURS, s.PENDING, r.UNKNOWN)
-    return table
-
-
-FACTS = _facts()
+FACTS: dict[Reason, ReasonFacts] = {
+    reason: ReasonFacts(category, retryable, owner, status)
+    for category, owner, status, retryable, reasons in _ROWS
+    for reason in reasons
+}

@@ -204,7 +204,7 @@ def filter_models(params: Mapping[str, Any], now: datetime) -> QuerySet[AIModel]
             Q(name__icontains=word) | Q(api_model_id__icontains=word) | Q(vendor__icontains=word)
         )
     routes = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
-    live = ModelCertification.objects.live(now)
+    live = ModelCertification.objects.valid(now)
     certifications = live.filter(model=OuterRef("pk"), region__enabled=True)
     if "region" in params:
         region = filters.find_region(params["region"])
@@ -222,7 +222,7 @@ def filter_models(params: Mapping[str, Any], now: datetime) -> QuerySet[AIModel]
 def with_regions(rows: Any, now: datetime) -> Any:
     """Add `offered_in` and `certified_in` to the models, in the same query."""
     offered = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
-    certified = ModelCertification.objects.live(now).filter(
+    certified = ModelCertification.objects.valid(now).filter(
         model=OuterRef("pk"), region__enabled=True, status=Status.CERTIFIED
     )
     return rows.annotate(

@@ -21,7 +21,11 @@ from certification.api import caching, filters, representations, views
 from certification.api.caching import CacheableResponse
 from certification.api.envelope import not_found_error
 from certification.api.filters import ChoiceListField, Paged
-from certification.api.representations import CertificationDetail, CertificationPage, ModelRegion
+from certification.api.representations import (
+    CertificationDetail,
+    CertificationPage,
+    ModelRegion,
+)
 from certification.api.views import View
 from certification.models import (
     AIModel,
@@ -163,7 +167,7 @@ def rows_for(selection: Filters, now: datetime) -> ModelCertificationQuerySet:
     if selection.region:
         rows = rows.filter(region=selection.region)
     if selection.statuses is not None:
-        with_status = rows.standing(selection.statuses, now)
+        with_status = rows.with_current_status(selection.statuses, now)
         rows = (
             with_status | rows.with_active_run(selection.run_states)
             if selection.run_states
@@ -180,7 +184,7 @@ def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[ModelRe
     """Read a slice of these certifications with all their details, in two queries."""
     # first which rows, then their details
     page = ModelCertification.objects.filter(pk__in=rows.values("pk")[start:end])
-    certifications: list[Any] = list(page.told().order_by(*rows.query.order_by))
+    certifications: list[Any] = list(page.with_details().order_by(*rows.query.order_by))
     tallies = TestResult.objects.tallies(row.run_id for row in certifications if row.run_id)
     return [
         ModelRegion(

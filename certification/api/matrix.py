@@ -19,7 +19,7 @@ from certification.api import caching, filters, views
 from certification.api.caching import CacheableResponse
 from certification.api.representations import RegionName
 from certification.api.views import View
-from certification.models import AIModel, Backend, ModelCertification, Region, Route
+from certification.models import AIModel, Backend, ModelCertification, Region, Route, validity
 from certification.reasons import Status
 
 STATUSES = [status.value for status in Status]
@@ -164,9 +164,8 @@ def read(params: Mapping[str, Any], now: datetime) -> CacheableResponse:
 def cell(row: CertificationRow | None, offered: bool, now: datetime) -> Cell | None:
     if row is None:
         return [STATUS_INDEX[Status.NOT_TESTED], None, None, 0] if offered else None
-    past = row.expires_at is not None and row.expires_at <= now
-    expired = row.expired_at is not None if row.status == Status.NOT_TESTED else past
-    status = Status.NOT_TESTED if expired else row.status
+    expired = validity.is_expired(row, now)
+    status = validity.current_status(row, now)
     flags = (
         EXPIRED * expired
         | EMULATED * (row.backend == Backend.EMULATOR)

@@ -32,6 +32,7 @@ from certification.models import (
     Tier,
     User,
 )
+from certification.models.jobs import SUMMARY_FIELDS
 from certification.reasons import Reason, Status
 from certification.suite import registry
 
@@ -56,7 +57,8 @@ VerdictName = Annotated[
         "not_tested",
     ),
 ]
-RatingName = Annotated[str, OneOf(*"ABCDEF")]
+RATINGS = ("A", "B", "C", "D", "F")  # those of the scoring policy
+RatingName = Annotated[str, OneOf(*RATINGS)]
 TierName = Annotated[str, OneOf(*Tier.values)]
 BackendName = Annotated[str, OneOf(*Backend.values)]
 
@@ -199,86 +201,32 @@ def fix(stored: Mapping[str, Any]) -> FixJSON | None:
 
 def job_summary(job: CertificationJob) -> JobSummary:
     """Represent a job whose `created_by` is loaded, without its runs."""
-    return {
-        "id": job.pk,
-        "type": job.type,
-        "status": job.status,
-        "regions": job.regions,
-        "modelIds": job.model_ids,
-        "totalModels": job.total_runs,
-        "processedModels": job.processed_runs,
-        "successCount": job.succeeded_runs,
-        "failureCount": job.failed_runs,
-        "progress": job.progress,
-        "tier": job.tier,
-        "priority": job.priority,
-        "backend": job.backend,
-        "startedAt": job.started_at,
-        "completedAt": job.completed_at,
-        "duration": None if job.duration is None else round(job.duration.total_seconds() * 1000),
-        "createdAt": job.created_at,
-        "updatedAt": job.updated_at,
-        "createdBy": job.created_by.email if job.created_by else None,
-        "estimatedCostUsd": None
-        if job.estimated_cost_usd is None
-        else float(job.estimated_cost_usd),
-        "costUsd": float(job.cost_usd),
-    }
+    author = job.created_by.email if job.created_by else None
+    return cast("JobSummary", {**job.to_dict(), "createdBy": author})
 
 
 def progress(job: CertificationJob, counts: Mapping[str, int]) -> Progress:
     """Represent how far a job is; `counts` are its runs per state (`CertificationJob.counts`)."""
-    return {
-        "id": job.pk,
-        "status": job.status,
-        "totalModels": job.total_runs,
-        "processedModels": job.processed_runs,
-        "successCount": job.succeeded_runs,
-        "failureCount": job.failed_runs,
-        "progress": job.progress,
-        "costUsd": float(job.cost_usd),
-        "startedAt": job.started_at,
-        "completedAt": job.completed_at,
-        "updatedAt": job.updated_at,
-        "runs": cast("Counts", dict(counts)),
-    }
+    values = {**job.to_dict(), "runs": dict(counts)}
+    return cast("Progress", {name: values[name] for name in Progress.__annotations__})
 
 
-# The columns that `run` reads: a sweep has thousands of runs, and the rest of a run is large.
-# fmt: off
-RUN_FIELDS = (
-    "job_id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "route",
-    "started_at", "completed_at", "error_message", "error_category", "error_reason", "fix",
-    "attempt", "model__name", "model__api_model_id",
-)
-# fmt: on
+# The columns that `run` reads.
+RUN_FIELDS = (*SUMMARY_FIELDS, "model__name", "model__api_model_id")
 
 
 def run(row: CertificationRun) -> RunJSON:
     """Represent a run whose model is loaded."""
-    finished, duration, message = row.is_finished, row.duration, None
-    if finished and not row.passed:
-        message = row.error_message or _("The run ended without an error message.")
-    return {
-        "id": row.pk,
-        "modelId": row.model_id,
-        "region": row.region_id,
-        "status": row.status,
-        "verdict": row.verdict or None,
-        "passed": row.passed if finished else None,
-        "score": row.score,
-        "rating": row.rating or None,
-        "route": row.route or None,
-        "duration": None if duration is None else round(duration.total_seconds() * 1000),
-        "startedAt": row.started_at,
-        "completedAt": row.completed_at,
-        "errorMessage": message,
-        "errorCategory": row.error_category or None,
-        "errorReason": row.error_reason or None,
+    values: dict[str, Any] = {
+        **row.to_dict(),
         "fix": fix(row.fix),
-        "attempts": row.attempt,
         "model": {"id": row.model_id, "name": row.model.name, "apiModelId": row.model.api_model_id},
     }
+    if not row.is_finished or row.passed:
+        values["errorMessage"] = None
+    elif not row.error_message:
+        values["errorMessage"] = _("The run ended without an error message.")
+    return cast("RunJSON", values)
 
 
 def runs(rows: Iterable[CertificationRun]) -> list[RunJSON]:
@@ -352,8 +300,8 @@ class CertificationPage(TypedDict):
 
 @dataclass(frozen=True)
 class ModelRegion:
-    """A model in a region, with its certification, if any, as `ModelCertificationQuerySet` reads it
-    with details.
+    """A model in a region, with its certification, if any, as
+    `ModelCertificationQuerySet.with_details` reads it.
 
     `tally` counts the cases of the certification's run that passed and failed.
     """
@@ -541,21 +489,10 @@ def certification(pair: ModelRegion, now: datetime) -> Certification:
     status, expired = row.current(now), row.is_expired(now)
     reason, category, message = ("", "", "") if expired else cause_of_status(row)
     passed = status == Status.CERTIFIED
-    return {
-        "id": str(row.pk or f"{model.pk}:{region.pk}"),
-        "modelId": model.api_model_id,
-        "modelUuid": model.pk,
-        "modelName": model.name,
-        "vendor": model.vendor,
+    values: dict[str, Any] = {
+        **row.to_dict(now),
         "providerId": model.provider_id,
-        "region": region.pk,
-        "regionName": region.name,
         "offered": pair.offered,
-        "status": status,
-        "previousStatus": row.before(now) or None,
-        "passed": passed,
-        "score": row.score,
-        "rating": row.rating or None,
         "badge": f"/badges/{quote(model.api_model_id, safe=':/')}/{region.pk}.svg",
         "successRate": rounded(row.success_rate),
         "testsPassed": pair.tally[0],
@@ -570,18 +507,12 @@ def certification(pair: ModelRegion, now: datetime) -> Certification:
         "fix": fix(run.fix) if run and not passed and not expired else None,
         "heldBack": row.held_back or None,
         "confirmAfter": row.confirm_after,
-        "certifiedAt": row.certified_at,
-        "expiresAt": row.expires_at,
         "isExpired": expired,
-        "lastTestedAt": row.last_tested_at,
-        "tier": row.tier or None,
-        "backend": row.backend or None,
-        "runId": row.run_id,
-        "jobId": run.job_id if run else None,
-        "activeRun": cast("ActiveRun | None", pair.active_run),
+        "activeRun": pair.active_run,
         "createdAt": row.created_at,
         "updatedAt": row.updated_at,
     }
+    return cast("Certification", values)
 
 
 def cause_of_status(row: ModelCertification) -> tuple[str, str, str]:

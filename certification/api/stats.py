@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
-from django.db.models import Case, CharField, Count, F, Q, Value, When
+from django.db.models import Count, F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
@@ -16,10 +16,9 @@ from certification.api import certifications, representations
 from certification.api.representations import AwsStatus, Certification, QueueStats, Stats
 from certification.api.views import View
 from certification.bedrock import fixes
-from certification.models import Backend, ModelCertification, State
+from certification.models import Backend, ModelCertification, State, validity
 from certification.monitoring import queue_stats
 from certification.monitoring.bedrock_status import BedrockStatus, bedrock_status
-from certification.reasons import Status
 
 RECENT = 10
 
@@ -74,11 +73,9 @@ def queue_figures(totals: queue_stats.Totals) -> QueueStats:
 
 def count_by_region(now: datetime) -> Counter[tuple[str, str]]:
     """Return {(region, status): pairs}; what has expired is `not_tested`."""
-    expired = When(Q(expires_at__lte=now), then=Value(Status.NOT_TESTED.value))
-    current = Case(expired, default=F("status"), output_field=CharField())
     rows = (
         ModelCertification.objects.order_by()
-        .values(at=F("region"), current=current)
+        .values(at=F("region"), current=validity.current_status_expression(now))
         .annotate(n=Count("pk"))
     )
     return Counter(

@@ -269,7 +269,7 @@ def find_alternatives(
     in the region (without one: anywhere).
     """
     model, capability, now = requirements.model, requirements.capability, requirements.now
-    rows = ModelCertification.objects.live(now).filter(
+    rows = ModelCertification.objects.valid(now).filter(
         status=Status.CERTIFIED, model__kind=model.kind
     )
     if region_code is not None:

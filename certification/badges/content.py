@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -14,25 +13,21 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import connection
 
+from certification import labels
 from certification.badges import svg
 from certification.lib import shared_cache
-from certification.models import Backend
+from certification.models import Backend, validity
 from certification.reasons import Status
 
 UNKNOWN = "unknown"
 # An address is a model's id (200 characters at most), a slash and a region's code (32).
 MAX_ADDRESS = 240
 
-# The first status that a region has colours a badge for all regions.
-COLORS: Mapping[str, str] = {
-    Status.FAILED: "red",
-    Status.QUALITY_WARNING: "yellow",
-    Status.PERMISSION_REQUIRED: "orange",
-    Status.CONFIGURATION_REQUIRED: "orange",
-    Status.PENDING: "blue",
-    Status.CERTIFIED: "green",
-    Status.NOT_TESTED: "grey",
-}
+# The worst status decides the colour of a badge for all regions.
+WORST_FIRST = (
+    Status.FAILED, Status.QUALITY_WARNING, Status.PERMISSION_REQUIRED,
+    Status.CONFIGURATION_REQUIRED, Status.PENDING, Status.CERTIFIED, Status.NOT_TESTED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,13 +48,11 @@ class RegionStatus:
 
     def is_expired(self, now: datetime) -> bool:
         """Return whether it is past its date, whether or not reconcile has expired it already."""
-        return self.expired_at is not None or (
-            self.expires_at is not None and self.expires_at <= now
-        )
+        return validity.is_expired(self, now)
 
     def current(self, now: datetime) -> str:
         """Return the status now; an expired one is not tested."""
-        return str(Status.NOT_TESTED) if self.is_expired(now) else self.status
+        return validity.current_status(self, now)
 
     def message(self, now: datetime) -> str:
         parts = ["expired"]
@@ -108,7 +101,8 @@ class BadgeContent:
         statuses = {region.current(now) for region in self.regions}
         if Status.CERTIFIED in statuses and len(statuses) > 1:
             return "yellow"
-        return next((color for status, color in COLORS.items() if status in statuses), "grey")
+        worst = next((status for status in WORST_FIRST if status in statuses), Status.NOT_TESTED)
+        return labels.STATUSES[worst].colour
 
     @property
     def backend(self) -> str | None:

@@ -19,21 +19,23 @@ from certification.reasons import Reason as R
 class Rule:
     """A text that matches `pattern`, and not `unless`, means `reason`.
 
-    `hint` names a special fix where the reason's own would mislead (see `fixes.HINTS`).
+    `hint` names a special fix where the reason's own would mislead (see `fixes.HINTS`). The rule
+    decides its `example` in every family; a test checks that.
     """
 
     reason: R
     pattern: re.Pattern[str]
     unless: re.Pattern[str] | None = None
     hint: str = ""
+    example: str = ""
 
     def matches(self, text: str) -> bool:
         return bool(self.pattern.search(text)) and not (self.unless and self.unless.search(text))
 
 
-def _rule(reason: R, *alternatives: str, unless: str = "", hint: str = "") -> Rule:
+def _rule(reason: R, *alternatives: str, example: str, unless: str = "", hint: str = "") -> Rule:
     pattern = re.compile("|".join(f"(?:{a})" for a in alternatives))
-    return Rule(reason, pattern, re.compile(unless) if unless else None, hint)
+    return Rule(reason, pattern, re.compile(unless) if unless else None, hint, example)
 
 
 # Who is calling. First, because an identity problem can be wrapped in any code and its words are
@@ -47,8 +49,13 @@ _IDENTITY = (
         r"difference between the request time and the (?:current|server) time",
         r"is now (?:earlier|later) than",
         r"clock (?:skew|is skewed)",
+        example="The difference between the request time and the current time is too large.",
     ),
-    _rule(R.API_KEY_DENIED, r"bedrock(?:-mantle)?:callwithbearertoken"),
+    _rule(
+        R.API_KEY_DENIED,
+        r"bedrock(?:-mantle)?:callwithbearertoken",
+        example="User: x is not authorized to perform: bedrock:CallWithBearerToken on resource: *",
+    ),
     _rule(
         R.CREDENTIALS_EXPIRED,
         r"(?:token|session|credentials?|api[ -]?key|access key|certificate of the "
@@ -61,6 +68,7 @@ _IDENTITY = (
         r"refreshed credentials are still expired",
         r"(?:credentials|token) were refreshed, but .{0,40}still expired",
         unless=r"is not authorized to perform",
+        example="The security token included in the request is expired",
     ),
     _rule(
         R.CREDENTIALS_MISSING,
@@ -83,6 +91,7 @@ _IDENTITY = (
         r"(?:error loading|unable to load) sso token",
         r"did not (?:load|provide) (?:any )?credentials",
         r"resolved credential object is not valid",
+        example="Unable to locate credentials",
     ),
     _rule(
         R.CREDENTIALS_INVALID,
@@ -105,6 +114,7 @@ _IDENTITY = (
         r"^\W*(?:401 )?unauthorized\W*$",
         r"error when retrieving (?:credentials|token) from",
         unless=r"parameter validation failed",
+        example="The security token included in the request is invalid.",
     ),
 )
 
@@ -118,6 +128,7 @@ _OURS = (
         r"operation is not recognized by the service",
         r"unknown service: '?bedrock",
         r"unsupported signature version",
+        example="You must specify a region.",
     ),
 )
 
@@ -128,6 +139,8 @@ _ACCESS = (
         r"invalid_?payment_?instrument",
         r"payment (?:instrument|method)",
         r"(?:credit|debit) card",
+        example="Model access is denied due to INVALID_PAYMENT_INSTRUMENT:A valid payment "
+        "instrument must be provided.",
     ),
     _rule(
         R.USE_CASE_FORM,
@@ -136,6 +149,7 @@ _ACCESS = (
         r"(?:filled?|fill(?:ed)? out|submit(?:ted)?) (?:out |in )?the "
         r"(?:request |anthropic |use[ -]case )?form",
         r"request form",
+        example="Model use case details have not been submitted for this account.",
     ),
     _rule(
         R.SCP_DENIED,
@@ -144,8 +158,16 @@ _ACCESS = (
         r"\bscps?\b.{0,40}den(?:y|ied)",
         r"den(?:y|ied) .{0,30}\bscps?\b",
         r"organizations? polic(?:y|ies).{0,40}den",
+        example="User: x is not authorized to perform: bedrock:InvokeModel with an explicit deny "
+        "in a service control policy",
     ),
-    _rule(R.MARKETPLACE_SUBSCRIPTION, r"aws-marketplace:", hint="marketplace_actions"),
+    _rule(
+        R.MARKETPLACE_SUBSCRIPTION,
+        r"aws-marketplace:",
+        hint="marketplace_actions",
+        example="User is not authorized to perform the required actions "
+        "(aws-marketplace:Subscribe).",
+    ),
     _rule(
         R.MARKETPLACE_SUBSCRIPTION,
         r"marketplace (?:subscription|agreement|action|permission|offer)",
@@ -154,6 +176,7 @@ _ACCESS = (
         r"no (?:valid |active )?agreement (?:for|with|to)",
         r"agreement .{0,40}(?:not (?:been )?accepted|is (?:missing|pending)|required)",
         r"model access is denied due to",
+        example="Your account does not have an agreement to this model.",
     ),
     _rule(
         R.COUNTRY_NOT_SUPPORTED,
@@ -162,6 +185,8 @@ _ACCESS = (
         r"(?:not (?:available|supported|allowed|offered)|unavailable) (?:in|from|for) "
         r"(?:your|this|the) (?:country|territory|location)",
         r"countr(?:y|ies)[^.]{0,40} not (?:supported|allowed)",
+        example="Access to Anthropic models is not allowed from unsupported countries, regions, "
+        "or territories.",
     ),
     _rule(
         R.IAM_DENIED,
@@ -175,18 +200,21 @@ _ACCESS = (
         r"not authorized to (?:perform this|access this|call)",
         r"(?:vpc endpoint|session) policy",
         unless=r"account is not authorized",
+        example="User: x is not authorized to perform: bedrock:InvokeModel on resource: y",
     ),
     _rule(
         R.ENTITLEMENT_MISMATCH,
         r"(?:not|n't) entitled",
         r"entitlement",
+        example="Your account is not entitled to use this model.",
     ),
     _rule(
         R.REGION_NOT_ENABLED,
-        r"region (?:is )?(?:not|n't) (?:been )?(?:enabled|opted)",
+        r"region (?:[\w-]+ )?(?:is )?(?:not|n't) (?:been )?(?:enabled|opted)",
         r"region[^.]{0,30}(?:is disabled|opt[ -]in)",
         r"opt(?:ed)?[ -]in[^.]{0,30}region",
         r"enable (?:the |this )?region",
+        example="The region ap-east-2 is not enabled for your account.",
     ),
     _rule(
         R.ACCOUNT_BLOCKED,
@@ -208,6 +236,7 @@ _ACCESS = (
         r"not signed up for (?:this|the) service",
         r"account is not authorized to",
         unless=r"account is not authorized to invoke",
+        example="Operation not allowed",
     ),
     _rule(
         R.MODEL_ACCESS_NOT_GRANTED,
@@ -220,6 +249,7 @@ _ACCESS = (
         r"access denied to (?:the )?model",
         r"allow-?list",
         r"no access to (?:the )?model",
+        example="You don't have access to the model with the specified model ID.",
     ),
 )
 
@@ -230,6 +260,7 @@ _MODEL_STATE = (
         r"marked (?:by (?:the )?provider )?as legacy",
         r"legacy (?:model|and you have not)",
         r"(?:model|version) is (?:in )?legacy",
+        example="Access denied. This Model is marked by provider as Legacy.",
     ),
     _rule(
         R.END_OF_LIFE,
@@ -241,6 +272,7 @@ _MODEL_STATE = (
         r"no longer supports? (?:the |this )?model",
         unless=r"`?(?:temperature|top_?p|top_?k|max_?tokens|parameter|field|thinking)\w*`? "
         r"(?:is|are|has been) deprecated|deprecated for this model",
+        example="This model version has reached the end of its life.",
     ),
 )
 
@@ -256,6 +288,7 @@ _ROUTE = (
         r"(?:purchase|buy|create) (?:a )?provisioned (?:throughput|model)",
         r"provisioned model .{0,40}(?:not found|does not exist|doesn't exist|not (?:yet )?ready"
         r"|in ?service)",
+        example="Custom models require provisioned throughput.",
     ),
     _rule(
         R.NEEDS_INFERENCE_PROFILE,
@@ -266,6 +299,8 @@ _ROUTE = (
         r"(?:requires?|needs?|must (?:use|be (?:called|invoked) (?:with|through|via))|only "
         r"[^.]{0,30}(?:through|via|with|using)) "
         r"[^.]{0,30}inference[ -]profile",
+        example="Retry your request with the ID or ARN of an inference profile that contains this "
+        "model.",
     ),
 )
 
@@ -280,6 +315,7 @@ _NETWORK = (
         r"tunnel connection failed",
         r"\bproxy\b.{0,40}(?:refused|required|unreachable|407)",
         r"407 proxy",
+        example='Failed to connect to proxy URL: "http://proxy:8080"',
     ),
     _rule(
         R.DNS,
@@ -295,6 +331,7 @@ _NETWORK = (
         r"unknown host",
         r"dns (?:error|lookup|resolution|failure)",
         r"failed to lookup address",
+        example="getaddrinfo ENOTFOUND bedrock-runtime.ap-south-1.amazonaws.com",
     ),
     _rule(
         R.TLS,
@@ -311,6 +348,7 @@ _NETWORK = (
         r"wrong version number",
         r"sslhandshakeexception|pkix path building",
         r"invalid peer certificate",
+        example="SSL validation failed: self-signed certificate in certificate chain",
     ),
     _rule(
         R.CONNECT_TIMEOUT,
@@ -323,6 +361,7 @@ _NETWORK = (
         r"dial tcp[^.]{0,60}i/o timeout",
         r"\bconnect etimedout\b",
         unless=r"read time(?:d )?out|timeout passed",
+        example="connect ETIMEDOUT 3.5.4.2:443",
     ),
     _rule(
         R.READ_TIMEOUT,
@@ -336,6 +375,7 @@ _NETWORK = (
         r"timeout passed",  # LiteLLM says "connection timed out" for every timeout
         r"(?:did not complete|took longer) (?:with)?in .{0,40}(?:client|configured|timeout)",
         unless=r"model has timed out|model timed out",
+        example="java.net.SocketTimeoutException: Read timed out",
     ),
     _rule(
         R.CONNECTION_REFUSED,
@@ -364,6 +404,7 @@ _NETWORK = (
         r"error sending request for url",
         r"http/?2 (?:stream|connection|session) (?:was )?(?:closed|error|reset)",
         unless=r"incomplete ?read|(?:un)?expected (?:eof|end)|more expected",
+        example="socket hang up",
     ),
 )
 
@@ -375,6 +416,7 @@ _LIMITS = (
         r"\bdaily\b[^.]{0,40}(?:limit|quota|tokens?|requests?|usage|allowance)",
         r"(?:limit|quota)[^.]{0,30}(?:for )?today",
         r"\b(?:tpd|rpd)\b",
+        example="Too many tokens per day, please wait before trying again.",
     ),
     _rule(
         R.ZERO_QUOTA,
@@ -382,6 +424,7 @@ _LIMITS = (
         r"(?:currently )?0(?:[.·]0+)?(?![\d,])",
         r"\bzero (?:quota|limit)",
         r"(?:quota|limit) (?:is |of )?zero",
+        example="The quota for on-demand requests per minute for this model is 0.",
     ),
     _rule(
         R.THROTTLED_TOKENS,
@@ -392,6 +435,7 @@ _LIMITS = (
         r"rate of tokens",
         unless=r"input tokens|maximum (?:context|length)|exceeds? (?:the )?(?:model|context)|too "
         r"many tokens in",
+        example="Too many tokens, please wait before trying again.",
     ),
     _rule(
         R.THROTTLED_REQUESTS,
@@ -407,6 +451,7 @@ _LIMITS = (
         r"(?:requests?|invocations?)[ -]per[ -](?:minute|second)",
         r"\brpm\b",
         r"concurren(?:t|cy)[^.]{0,40}(?:limit|exceed|quota|too many)",
+        example="Too many requests, please wait before trying again.",
     ),
 )
 
@@ -422,6 +467,7 @@ _CUT = (
         r"took too long to (?:process|respond|generate|complete)",
         r"did not respond (?:in|within)",
         r"model ?timeout",
+        example="Model has timed out in processing the request.",
     ),
     _rule(
         R.STREAM_CORRUPT,
@@ -430,6 +476,7 @@ _CUT = (
         r"(?:header|payload) length of \d+ exceed",
         r"invalid event ?stream",
         r"first event was not of the correct type",
+        example="Checksum mismatch: expected 0x0a1b2c3d, calculated 0x00000000",
     ),
     _rule(
         R.STREAM_TRUNCATED,
@@ -443,6 +490,7 @@ _CUT = (
         r"unexpected (?:eof|end of (?:stream|file|json|data))",
         r"invalidchunklength|incomplete chunked read",
         r"(?:without|missing|no|before) (?:a )?(?:messagestop|message_stop|metadata event)",
+        example="IncompleteRead(0 bytes read, 21 more expected)",
     ),
 )
 
@@ -453,6 +501,7 @@ _QUOTA = (
         r"service ?quota ?exceeded",
         r"exceed(?:s|ed|ing)? (?:the |your |this )?(?:account'?s? )?service quotas?",
         r"exceed(?:s|ed|ing)? (?:the |your )?(?:account'?s? )(?:quota|limit)",
+        example="Your request exceeds your account's service quota.",
     ),
 )
 
@@ -465,6 +514,7 @@ _SERVICE = (
         r"model is (?:still )?(?:loading|warming|being (?:loaded|copied|imported|prepared))",
         r"modelnotready",
         r"cold start",
+        example="Model is not ready for inference. Wait and try your request again.",
     ),
     _rule(
         R.MODEL_ERROR,
@@ -474,6 +524,7 @@ _SERVICE = (
         r"model (?:encountered|returned|failed with) an? (?:unexpected |internal )?error",
         r"(?:unexpected|internal) error[^.]{0,40}(?:processing|from|by|in) the model",
         r"received (?:server|client) error \(\d+\) from (?:the )?(?:primary|model)",
+        example="Model produced invalid sequence as part of ToolUse.",
     ),
     _rule(
         R.SERVICE_UNAVAILABLE,
@@ -489,6 +540,7 @@ _SERVICE = (
         r"bad gateway|gateway time-?out",
         r"upstream connect error",
         r"temporarily unable",
+        example="Bedrock is unable to process your request.",
     ),
     _rule(
         R.INTERNAL_ERROR,
@@ -499,6 +551,8 @@ _SERVICE = (
         r"error (?:occurred )?(?:while|during) processing (?:your|the) request",
         r"try your request again",
         unless=r"validation|malformed|invalid|not supported|n't support|conversation",
+        example="The system encountered an unexpected error during processing. Try your request "
+        "again.",
     ),
 )
 
@@ -508,6 +562,7 @@ _UNREADABLE = (
         r"unable to parse response",
         r"invalid (?:json|xml) received",
         r"^\W*expecting value: line",
+        example="Unable to parse response (no element found: line 1, column 0)",
     ),
 )
 
@@ -517,6 +572,7 @@ _CONTENT = (
         R.CONTEXT_TOO_LONG,
         r"input length and \W?max_tokens\W? exceed",
         r"too many total text bytes",
+        example="Input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000",
     ),
     _rule(
         R.CONTEXT_TOO_LONG,
@@ -544,6 +600,7 @@ _CONTENT = (
         r"(?:exceed|is too|must|cannot|larger|greater)"
         r"|maximum tokens you requested|image|document size|"
         r"(?:toolconfig|tools|name|stop_?sequences)[^ ]*: expected maxlength",
+        example="prompt is too long: 227255 tokens > 200000 maximum",
     ),
     _rule(
         R.CONTENT_FILTER,
@@ -555,6 +612,7 @@ _CONTENT = (
         r"violat\w+ [^.]{0,60}polic",
         r"safety (?:filter|system|reasons)",
         unless=r"guardrail|not authorized|permission|access",
+        example="Output blocked by content filtering policy",
     ),
     _rule(
         R.GUARDRAIL,
@@ -562,6 +620,7 @@ _CONTENT = (
         r"(?:blocked|intervened|stopped|denied|rejected) (?:by|due to) (?:the |a |your |an )?"
         r"(?:\w+ )?guardrail",
         r"guardrail[^.]{0,30} (?:blocked|intervened|stopped|rejected)",
+        example="The request was blocked by a guardrail.",
     ),
 )
 
@@ -572,6 +631,7 @@ _REQUEST = (
         R.PARAMETER_NOT_SUPPORTED,
         r"data retention",
         hint="data_retention",
+        example="data retention mode 'default' is not available for this model",
     ),
     _rule(
         R.NOT_ON_BEDROCK_RUNTIME,
@@ -579,6 +639,7 @@ _REQUEST = (
         r"(?:not (?:available|supported|served)|isn't (?:available|supported)) "
         r"(?:on|through|via|by|with|in) (?:the )?(?:bedrock[ -]runtime|this endpoint)",
         unless=r"invalid_api_key|https?://bedrock-mantle",
+        example="This model is served on the bedrock-mantle endpoint.",
     ),
     _rule(
         R.MODALITY_NOT_SUPPORTED,
@@ -592,6 +653,7 @@ _REQUEST = (
         r"(?:model|operation|action|api)[^.]{0,40}(?:n't|not) support(?:ed)?[^.]{0,20}"
         r"(?:converse|invoke ?model|count ?tokens|counting tokens|async|the model)",
         unless=r"(?:image|document|file)\w* (?:format|type)|s3uri|format of the",
+        example="This model doesn't support the image content block that you provided.",
     ),
     _rule(
         R.NOT_IN_REGION,
@@ -606,12 +668,14 @@ _REQUEST = (
         r"arn is invalid for the service region",
         r"unable to construct an endpoint for",
         r"service \S+ not available in region",
+        example="Bedrock is not supported in this region.",
     ),
     _rule(
         R.UNKNOWN_MODEL,
         r"at 'modelid(?:entifier)?' failed to satisfy",
         r"provided model identifier is (?:invalid|not valid)",
         r"from the provided model identifier",
+        example="The provided model identifier is invalid.",
     ),
     _rule(
         R.UNKNOWN_MODEL,
@@ -629,6 +693,7 @@ _REQUEST = (
         r"the requested (?:model|resource)[^.]{0,30} "
         r"(?:not found|does not exist|could not be found)",
         unless=r"guardrail|knowledge base|tool",
+        example="Model not found",
     ),
     _rule(
         R.PARAMETER_NOT_SUPPORTED,
@@ -653,6 +718,7 @@ _REQUEST = (
         r"did not allow prompt caching",
         r"pre-?fill\w* (?:the|is|not)",
         unless=r"region|format (?:of|is)",
+        example="This model doesn't support the stopSequences field.",
     ),
 )
 
@@ -686,6 +752,7 @@ _SHAPE = (
         r"number of \w+ blocks",
         r"the model returned the following errors",
         r"serializationexception",
+        example="Malformed input request: #: required key [messages] not found",
     ),
 )
 

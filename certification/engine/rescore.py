@@ -91,7 +91,7 @@ def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]
     if job_id is not None:
         runs = runs.filter(job_id=job_id)
     else:
-        runs = runs.filter(pk__in=ModelCertification.objects.live().values("run_id"))
+        runs = runs.filter(pk__in=ModelCertification.objects.valid().values("run_id"))
     ids = list(runs.order_by("completed_at").values_list("pk", flat=True))
     chunks = [ids[i : i + BATCH] for i in range(0, len(ids), BATCH)]
     related = CertificationRun.objects.select_related("model", "region").prefetch_related("results")

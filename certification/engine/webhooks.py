@@ -1,6 +1,4 @@
-"""Sending what the outbox holds: signed, one attempt at a time, to each receiver by one worker at a
-time.
-"""
+"""Send the webhook deliveries that are due: signed, and to each receiver by one worker at a time."""
 
 from __future__ import annotations
 
@@ -14,124 +12,122 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 
-from certification.lib import safe_http
+from certification.lib import safe_http, task_signal
 from certification.lib.database import returning_connection
 from certification.lib.safe_http import Unreachable
 from certification.lib.url_safety import BadAddress
 from certification.models import WebhookDelivery, WebhookSubscription
-from certification.models.webhooks import SecretLost, announce, begin_delivering
+from certification.models.webhooks import DELIVER, AttemptResult, SecretLost, request_delivery
 
 log = structlog.get_logger(__name__)
 
 SLOTS = 4  # threads of a worker that may wait for receivers; the others are for runs
-BUDGET_S = 20.0  # one task's; what is left is another task's
+BUDGET_S = 20.0  # of one task; another task goes on with the rest
 RESOLVER_S = 40.0  # the system's resolver knows no time limit but its own
 
 _slots = threading.BoundedSemaphore(SLOTS)
 
 
 def deliver() -> int:
-    """Send what is due, for BUDGET_S at most. The number of attempts made.
+    """Send what is due, for BUDGET_S at most, and return the number of attempts.
 
     Safe to call from anywhere at any time: a receiver that another call serves is left to it.
     """
-    begin_delivering()
+    task_signal.begin(DELIVER)
     if not _slots.acquire(blocking=False):
         return 0
     try:
-        return _deliver(time.monotonic() + BUDGET_S)
+        attempts, ends = 0, time.monotonic() + BUDGET_S
+        while time.monotonic() < ends:
+            with returning_connection():
+                subscription = WebhookSubscription.objects.claim_next_due(
+                    attempt_lease() + timedelta(seconds=BUDGET_S)
+                )
+            if subscription is None:
+                return attempts
+            try:
+                attempts += serve(subscription, ends)
+            finally:
+                with returning_connection():
+                    subscription.release()
+        request_delivery()
+        return attempts
     finally:
         _slots.release()
 
 
-def _deliver(ends: float) -> int:
-    attempts = 0
-    while time.monotonic() < ends:
-        with returning_connection():
-            subscription = WebhookSubscription.objects.claim_next_due(
-                _lease() + timedelta(seconds=BUDGET_S)
-            )
-        if subscription is None:
-            return attempts
-        try:
-            attempts += _serve(subscription, ends)
-        finally:
-            with returning_connection():
-                subscription.release()
-    announce()
-    return attempts
-
-
-def _lease() -> timedelta:
-    """Longer than any attempt takes."""
+def attempt_lease() -> timedelta:
+    """Return a time that is longer than any attempt takes."""
     return timedelta(seconds=settings.WEBHOOK_TIMEOUT + RESOLVER_S)
 
 
-def _serve(subscription: WebhookSubscription, ends: float) -> int:
-    """Send to one receiver until nothing is due, it is given a rest, or time is up."""
+def serve(subscription: WebhookSubscription, ends: float) -> int:
+    """Send to one receiver until nothing is due, it is paused, or the time `ends` (monotonic) has
+    come. Return the number of attempts.
+    """
     attempts = 0
     while time.monotonic() < ends:
         with returning_connection():
             delivery = subscription.next_due()
             if delivery is None:
                 break
-            won = delivery.claim(_lease())
+            won = delivery.claim(attempt_lease())
         if won and delivery.is_spent:
             with returning_connection():
-                delivery.mark_failed(0, "Every attempt broke off.")
+                delivery.mark_failed(AttemptResult(0, "Every attempt was cut off."))
         elif won:
-            _attempt(subscription, delivery)
+            attempt(subscription, delivery)
             attempts += 1
     return attempts
 
 
-def _attempt(subscription: WebhookSubscription, delivery: WebhookDelivery) -> None:
+def attempt(subscription: WebhookSubscription, delivery: WebhookDelivery) -> None:
+    """Send a claimed delivery once and record how it went."""
     started = time.perf_counter()
-    answer, error = None, ""
+    response, error = None, ""
     try:
         body = encode(delivery)
-        answer = safe_http.post(
+        response = safe_http.post(
             subscription.url, body, headers(delivery, body, subscription.secret, int(time.time()))
         )
-        error = "" if answer.is_success else _refusal(answer.status)
+        if not response.is_success:
+            error = f"The receiver answered {response.status}."
+            if 300 <= response.status < 400:
+                error += " Redirects are not followed: enter the final address."
     except (BadAddress, Unreachable, SecretLost) as problem:
         error = str(problem)
-    took = round((time.perf_counter() - started) * 1000)
-    status, text = (answer.status, answer.body) if answer else (None, "")
+    result = AttemptResult(
+        duration_ms=round((time.perf_counter() - started) * 1000),
+        error=error,
+        response_status=response.status if response else None,
+        response_body=response.body if response else "",
+    )
     with returning_connection():
-        if answer and not error:
-            delivery.mark_delivered(took, answer.status, text)
-            subscription.note_success()
+        if error:
+            delivery.mark_failed(result)
+            subscription.record_failure()
         else:
-            delivery.mark_failed(took, error, status, text)
-            subscription.note_failure()
+            delivery.mark_delivered(result)
+            subscription.record_success()
     log.info(
-        "webhook_sent" if not error else "webhook_failed",
+        "webhook_failed" if error else "webhook_sent",
         subscription=str(subscription.pk),
         delivery=str(delivery.pk),
         webhook_event=delivery.event,
         attempt=delivery.attempts,
-        status=status,
-        ms=took,
+        status=result.response_status,
+        ms=result.duration_ms,
         error=error,
     )
 
 
-def _refusal(status: int) -> str:
-    if 300 <= status < 400:
-        return (
-            f"The receiver answered {status}. Redirects are not followed: enter the final address."
-        )
-    return f"The receiver answered {status}."
-
-
 def encode(delivery: WebhookDelivery) -> bytes:
-    """The body of a delivery's requests, the same in every attempt."""
+    """Return the body of a delivery's requests, the same in every attempt."""
     return json.dumps(delivery.payload, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def headers(delivery: WebhookDelivery, body: bytes, secret: str, timestamp: int) -> dict[str, str]:
-    """The headers of one attempt at `timestamp`, in seconds since 1970."""
+    """Return the headers of one attempt at `timestamp`, in seconds since 1970."""
     return {
         "Content-Type": "application/json",
         "User-Agent": "MyIA-Certification-Webhook/1",
@@ -143,5 +139,5 @@ def headers(delivery: WebhookDelivery, body: bytes, secret: str, timestamp: int)
 
 
 def sign(body: bytes, secret: str, timestamp: int) -> str:
-    """`v1=` and the hexadecimal HMAC-SHA256 of "<timestamp>.<body>"."""
+    """Return `v1=` and the hexadecimal HMAC-SHA256 of "<timestamp>.<body>"."""
     return "v1=" + hmac.new(secret.encode(), b"%d." % timestamp + body, hashlib.sha256).hexdigest()

@@ -186,19 +186,12 @@ def summary(job: CertificationJob) -> dict[str, Any]:
 
 def run_summary(run: CertificationRun) -> dict[str, Any]:
     """Return one run as the commands print it with --json."""
-    return {
-        "model": run.model.api_model_id,
-        "region": run.region_id,
-        "status": run.status,
-        "verdict": run.verdict or None,
-        "score": run.score,
-        "rating": run.rating or None,
-        "route": run.route or None,
-        "errorCategory": run.error_category or None,
-        "errorReason": run.error_reason or None,
-        "errorMessage": run.error_message or None,
-        "fix": run.fix or None,
-    }
+    values = run.to_dict()
+    names = (
+        "region", "status", "verdict", "score", "rating", "route",
+        "errorCategory", "errorReason", "errorMessage", "fix",
+    )  # fmt: skip
+    return {"model": run.model.api_model_id, **{name: values[name] for name in names}}
 
 
 def unmet(job: CertificationJob, required: str) -> list[CertificationRun]:

@@ -16,17 +16,8 @@ from rich.text import Text
 
 from certification import labels
 from certification.models import CertificationJob, CertificationRun, ModelCertification, State
-from certification.reasons import Status
 
-COLOURS = {
-    Status.CERTIFIED: "green",
-    Status.QUALITY_WARNING: "yellow",
-    Status.FAILED: "red",
-    Status.PENDING: "blue",
-    Status.PERMISSION_REQUIRED: "magenta",
-    Status.CONFIGURATION_REQUIRED: "dark_orange",
-    Status.NOT_TESTED: "bright_black",
-}
+RICH_COLOURS = {"orange": "dark_orange", "grey": "bright_black"}
 WIDTH_OF_FILES = 160
 
 
@@ -56,9 +47,8 @@ def pluralize(n: int, noun: str) -> str:
 
 def symbol(verdict: str) -> tuple[str, str]:
     """Return the symbol and the colour of a verdict; the symbol alone must be enough."""
-    if verdict not in COLOURS:
-        return "?", "red"
-    return labels.STATUSES[verdict].symbol, COLOURS[Status(verdict)]
+    sign = labels.STATUSES.get(verdict)
+    return (sign.symbol, RICH_COLOURS.get(sign.colour, sign.colour)) if sign else ("?", "red")
 
 
 def runs_table(runs: Iterable[CertificationRun]) -> Table:
@@ -115,7 +105,7 @@ def matrix(runs: Sequence[CertificationRun]) -> Table:
 def legend() -> Text:
     """Say what the symbols mean."""
     text = Text()
-    for verdict in COLOURS:
+    for verdict in labels.STATUSES:
         sign, colour = symbol(verdict)
         text.append(f"{sign} ", colour)
         text.append(f"{verdict.replace('_', ' ')}   ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from certification.lib import shared_cache
-from certification.models import sql, webhooks
+from certification.models import sql, validity, webhooks
 from certification.models.catalogue import AIModel, Region, Route
 from certification.models.jobs import (
     VERDICTS,
@@ -31,17 +31,16 @@ from certification.suite.publication_policy import Decision
 def active_run(model: Any, region: Any) -> Subquery:
     """{id, jobId, status} of the run that works on a pair; an expression that is null without one."""
     runs = CertificationRun.objects.active().filter(model=model, region=region).order_by()
-    return Subquery(runs.values(told=JSONObject(id="id", jobId="job_id", status="status"))[:1])
+    return Subquery(runs.values(json=JSONObject(id="id", jobId="job_id", status="status"))[:1])
 
 
 class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
     def expired(self, now: datetime | None = None) -> ModelCertificationQuerySet:
-        return self.filter(expires_at__lte=now or timezone.now())
+        return self.filter(validity.expired(now or timezone.now()))
 
-    def live(self, now: datetime | None = None) -> ModelCertificationQuerySet:
-        """Those that say something now: tested, and not past their date."""
-        believed = Q(expires_at__isnull=True) | Q(expires_at__gt=now or timezone.now())
-        return self.filter(believed).exclude(status=Status.NOT_TESTED)
+    def valid(self, now: datetime | None = None) -> ModelCertificationQuerySet:
+        """Certifications whose status holds: tested and not expired."""
+        return self.filter(validity.valid(now or timezone.now()))
 
     def in_regions(self, regions: Iterable[Region]) -> ModelCertificationQuerySet:
         return self.filter(region__in=regions)
@@ -69,13 +68,13 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
         """Last tested before then, or expired."""
         return self.filter(Q(last_tested_at__lt=before) | Q(expires_at__lte=timezone.now()))
 
-    def standing(self, statuses: Collection[str], now: datetime) -> ModelCertificationQuerySet:
-        """Pairs that stand so now. One past its date is not tested, whether or not reconcile was
-        there already.
-        """
-        over = Q(expires_at__lte=now)
-        wanted = Q(status__in=statuses) & ~over
-        return self.filter(wanted | over if Status.NOT_TESTED in statuses else wanted)
+    def with_current_status(
+        self, statuses: Collection[str], now: datetime
+    ) -> ModelCertificationQuerySet:
+        """Certifications whose current status is one of these."""
+        expired = validity.expired(now)
+        matches = Q(status__in=statuses) & ~expired
+        return self.filter(matches | expired if Status.NOT_TESTED in statuses else matches)
 
     def with_active_run(self, states: Collection[str]) -> ModelCertificationQuerySet:
         """Pairs that a run in one of these (active) states is for."""
@@ -84,8 +83,8 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
             Exists(CertificationRun.objects.active().filter(**pair, status__in=states))
         )
 
-    def told(self) -> ModelCertificationQuerySet:
-        """With all that is told of a pair, in one query: model, region, run without its
+    def with_details(self) -> ModelCertificationQuerySet:
+        """With all that is published of a pair, in one query: model, region, run without its
         environment, and three annotations.
 
         `offered`: whether a route is known. `active_run` {id, jobId, status}: what works on it now.
@@ -104,7 +103,7 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
                 rejudged=Subquery(
                     judgements.exclude(verdict=OuterRef("run__verdict"))
                     .order_by("-judged_at")
-                    .values(told=JSONObject(message="message", reason="reason"))[:1]
+                    .values(json=JSONObject(message="message", reason="reason"))[:1]
                 ),
             )
         )
@@ -117,10 +116,34 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
             expired = due.update(
                 previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now()
             )
-            webhooks.certifications_changed(due.select_related("model", "region", "run"), "expired")
+            enqueue_changed_events(due.select_related("model", "region", "run"), "expired")
         if expired:
             shared_cache.invalidate()
         return expired
+
+
+def enqueue_changed_events(rows: Iterable[ModelCertification], cause: str) -> None:
+    """Write the webhook events of certifications whose status changed, because of a `run`, because
+    they were `rejudged`, or because they `expired`.
+    """
+
+    def payloads() -> Iterator[webhooks.Payload]:
+        for row in rows:
+            # the run that the status rests on; an expired one explains nothing
+            run = row.run if row.run and row.run.verdict == row.status else None
+            yield {
+                "cause": cause,
+                "certification": {
+                    **row.to_dict(timezone.now()),
+                    "previousStatus": row.previous_status or Status.NOT_TESTED,
+                    "errorMessage": run.error_message or None if run else None,
+                    "errorCategory": run.error_category or None if run else None,
+                    "errorReason": run.error_reason or None if run else None,
+                    "fix": run.fix or None if run else None,
+                },
+            }
+
+    webhooks.enqueue(webhooks.WebhookEvent.CERTIFICATION_CHANGED, payloads)
 
 
 class ModelCertification(models.Model):
@@ -180,14 +203,10 @@ class ModelCertification(models.Model):
         return f"{self.model} @ {self.region_id}: {self.status}"
 
     def is_expired(self, now: datetime) -> bool:
-        """Past its date, whether or not `expire` has taken the standing away already."""
-        if self.status == Status.NOT_TESTED:
-            return self.expired_at is not None
-        return self.expires_at is not None and self.expires_at <= now
+        return validity.is_expired(self, now)
 
     def current(self, now: datetime) -> str:
-        """The status that holds now: an expired one is none."""
-        return Status.NOT_TESTED if self.is_expired(now) else self.status
+        return validity.current_status(self, now)
 
     @property
     def success_rate(self) -> float | None:
@@ -198,13 +217,33 @@ class ModelCertification(models.Model):
             else None
         )
 
-    def before(self, now: datetime) -> str:
-        """The status before the last change; '' without one. For an expired standing: what it was."""
-        return (
-            self.status
-            if self.is_expired(now) and self.status != Status.NOT_TESTED
-            else self.previous_status
-        )
+    def to_dict(self, now: datetime) -> dict[str, Any]:
+        """Return the certification at `now` as API, webhooks and commands publish it, without why.
+
+        Reads model, region and run.
+        """
+        status = self.current(now)
+        return {
+            "id": str(self.pk or f"{self.model_id}:{self.region_id}"),
+            "modelId": self.model.api_model_id,
+            "modelUuid": self.model_id,
+            "modelName": self.model.name,
+            "vendor": self.model.vendor,
+            "region": self.region_id,
+            "regionName": self.region.name,
+            "status": status,
+            "previousStatus": validity.previous_status(self, now) or None,
+            "passed": status == Status.CERTIFIED,
+            "score": self.score,
+            "rating": self.rating or None,
+            "tier": self.tier or None,
+            "backend": self.backend or None,
+            "certifiedAt": self.certified_at,
+            "expiresAt": self.expires_at,
+            "lastTestedAt": self.last_tested_at,
+            "runId": self.run_id,
+            "jobId": self.run.job_id if self.run else None,
+        }
 
     @classmethod
     def lock(cls, run: CertificationRun) -> ModelCertification:
@@ -259,7 +298,7 @@ class ModelCertification(models.Model):
             setattr(self, name, value)
         type(self).objects.filter(pk=self.pk).update(**values, updated_at=timezone.now())
         if self.status != before:
-            webhooks.certifications_changed([self], "run")
+            enqueue_changed_events([self], "run")
         shared_cache.invalidate()
         return self.status != before
 
@@ -286,7 +325,7 @@ class ModelCertification(models.Model):
         True if the certification still rested on that run. An expired one stays what it was.
         """
         with transaction.atomic():
-            row = cls.objects.live().filter(run=run).select_for_update(of=("self",)).first()
+            row = cls.objects.valid().filter(run=run).select_for_update(of=("self",)).first()
             if row is None:
                 return False
             values: dict[str, Any] = {"status": verdict, "score": score, "rating": rating}
@@ -294,7 +333,7 @@ class ModelCertification(models.Model):
                 values["previous_status"] = row.status
             cls.objects.filter(pk=row.pk).update(**values, updated_at=timezone.now())
             if row.status != verdict:
-                webhooks.certifications_changed(
+                enqueue_changed_events(
                     cls.objects.filter(pk=row.pk).select_related("model", "region", "run"),
                     "rejudged",
                 )

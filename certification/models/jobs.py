@@ -191,7 +191,7 @@ class CertificationJob(models.Model):
             == 1
         )
         if closed:
-            webhooks.job_closed(self)
+            self.enqueue_completed_event()
         return closed
 
     def cancel(self, message: str = "The job was cancelled.") -> int | None:
@@ -220,10 +220,45 @@ class CertificationJob(models.Model):
                 )
             )
             if won:
-                webhooks.job_closed(self)
+                self.enqueue_completed_event()
             shared_cache.invalidate()
             pubsub.notify(self.pk)
             return len(runs) if won else None
+
+    def enqueue_completed_event(self) -> None:
+        """Write the webhook event of a job that completed, failed or was cancelled."""
+        fresh = type(self).objects.filter(pk=self.pk)
+        webhooks.enqueue(
+            webhooks.WebhookEvent.JOB_COMPLETED, lambda: ({"job": job.to_dict()} for job in fresh)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the job as API, webhooks and commands publish it: times are aware, amounts in USD,
+        the duration in milliseconds.
+        """
+        duration, estimate = self.duration, self.estimated_cost_usd
+        return {
+            "id": self.pk,
+            "type": self.type,
+            "status": self.status,
+            "regions": self.regions,
+            "modelIds": self.model_ids,
+            "totalModels": self.total_runs,
+            "processedModels": self.processed_runs,
+            "successCount": self.succeeded_runs,
+            "failureCount": self.failed_runs,
+            "progress": self.progress,
+            "tier": self.tier,
+            "priority": self.priority,
+            "backend": self.backend,
+            "createdAt": self.created_at,
+            "updatedAt": self.updated_at,
+            "startedAt": self.started_at,
+            "completedAt": self.completed_at,
+            "duration": None if duration is None else round(duration.total_seconds() * 1000),
+            "estimatedCostUsd": None if estimate is None else float(estimate),
+            "costUsd": float(self.cost_usd),
+        }
 
     def counts(self) -> dict[str, int]:
         """How many runs stand in each state."""
@@ -393,9 +428,16 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         return self.filter(pk__in=list(ids)).order_by("pk").select_for_update(of=("self",))
 
 
+# What `CertificationRun.to_dict` reads: a sweep has thousands of runs, and the rest of one is large.
+SUMMARY_FIELDS = (
+    "job_id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "route",
+    "started_at", "completed_at", "error_message", "error_category", "error_reason", "fix", "attempt",
+)  # fmt: skip
+
+
 class CertificationRun(models.Model):
-    """One model in one region of a job. The database also keeps `changed_in`, a column for
-    models/changes.py alone.
+    """One model in one region of a job. The database also has `changed_in`, a column for
+    models/change_feed.py alone.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -516,6 +558,31 @@ class CertificationRun(models.Model):
     @property
     def is_finished(self) -> bool:
         return self.status in TERMINAL
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the run as API and commands publish it: times are aware, the duration in
+        milliseconds. Reads the columns of SUMMARY_FIELDS only.
+        """
+        duration = self.duration
+        return {
+            "id": self.pk,
+            "modelId": self.model_id,
+            "region": self.region_id,
+            "status": self.status,
+            "verdict": self.verdict or None,
+            "passed": self.passed if self.is_finished else None,
+            "score": self.score,
+            "rating": self.rating or None,
+            "route": self.route or None,
+            "duration": None if duration is None else round(duration.total_seconds() * 1000),
+            "startedAt": self.started_at,
+            "completedAt": self.completed_at,
+            "errorMessage": self.error_message or None,
+            "errorCategory": self.error_category or None,
+            "errorReason": self.error_reason or None,
+            "fix": self.fix or None,
+            "attempts": self.attempt,
+        }
 
     def finish(self, outcome: RunOutcome, results: Sequence[TestResult] = ()) -> bool:
         """Move PROCESSING to a terminal state, with the run's outcome and its results.

@@ -1,13 +1,12 @@
-"""Telling others: who wants to hear of what, and every message with what became of it.
+"""Webhooks: subscriptions, and an outbox with every message and its attempts.
 
-A transactional outbox: `tell` writes deliveries in the transaction of the change they tell of, so
-that both are kept or neither is; sending them is the engine's work (`engine.webhooks`).
+A transactional outbox: `enqueue` writes deliveries in the transaction of the change itself, so that
+both are stored or neither is. `engine.webhooks` sends them.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import json
@@ -15,13 +14,15 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import structlog
-from celery import current_app
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
@@ -29,31 +30,24 @@ from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
-from kombu.exceptions import OperationalError
 
-from certification.lib import redis_client, url_safety
-from certification.lib.redis_client import UNAVAILABLE, Purpose
-from certification.reasons import Status
-
-if TYPE_CHECKING:
-    from certification.models.certifications import ModelCertification
-    from certification.models.jobs import CertificationJob
+from certification.lib import task_signal, url_safety
 
 log = structlog.get_logger(__name__)
 
 DELIVER = "certification.tasks.deliver_webhooks"
 # after the 1st, 2nd... failed attempt
 BACKOFF = tuple(timedelta(seconds=s) for s in (10, 60, 300, 1800, 7200, 21_600))
-# failures in a row after which a subscription is tried once per BREATHER instead of once per
-# delivery
+# failures in a row after which a subscription is tried once per BACKOFF_INTERVAL instead of once
+# per delivery
 BACKOFF_AFTER_FAILURES = 5
 BACKOFF_INTERVAL = timedelta(minutes=1)
 # failures in a row without which nothing is switched off, however long ago the first of them was
 DISABLE_AFTER_FAILURES = 10
-NO_SUBSCRIBERS_TTL_S = 1.0  # how long a process believes that nobody listens
-# how long a message to the workers that none has taken makes another one superfluous; beat's
-# interval
-ANNOUNCED_S = 10
+# how long a process remembers that an event has no subscribers: a new subscription misses up to a
+# second of the events of other processes
+NO_SUBSCRIBERS_TTL_S = 1.0
+REQUEST_EXPIRES_S = 10  # beat's interval
 
 
 class WebhookEvent(models.TextChoices):
@@ -62,11 +56,12 @@ class WebhookEvent(models.TextChoices):
     ALERT_RAISED = "alert.raised", _("an alert was raised")
 
 
-TEST_EVENT = "webhook.test"  # sent on request, whatever a subscription listens to
+TEST_EVENT = "webhook.test"  # sent on request, to any subscription
+Payload = Mapping[str, Any]
 
 
 class SecretLost(Exception):
-    """The key that a subscription's secret was drawn under is no longer known."""
+    """The SECRET_KEY that a subscription's secret was derived from is no longer known."""
 
 
 def validate_url(url: str) -> None:
@@ -86,15 +81,13 @@ def validate_events(events: Any) -> None:
 
 class WebhookSubscriptionQuerySet(models.QuerySet["WebhookSubscription"]):
     def listening_to(self, event: str) -> list[WebhookSubscription]:
-        """Active subscriptions to an event, held against deletion until the transaction ends. Call
-        inside one.
+        """Return the active subscriptions to an event, locked against deletion until the
+        transaction ends. Call inside one.
         """
         return list(self.raw(LISTENING, [json.dumps([event])]))
 
     def claim_next_due(self, lease: timedelta) -> WebhookSubscription | None:
-        """Take one subscription that has something to send and that nobody else is sending for.
-        None when there is none.
-        """
+        """Claim a subscription with due deliveries that no other worker serves; None without one."""
         while True:
             now = timezone.now()
             free = Q(subscription__busy_until__isnull=True) | Q(subscription__busy_until__lt=now)
@@ -116,9 +109,7 @@ SELECT id FROM certification_webhooksubscription WHERE is_active AND events @> %
 
 
 class WebhookSubscription(models.Model):
-    """Somebody who is told. The secret is not stored: it is derived from SECRET_KEY and the row's
-    salt whenever needed.
-    """
+    """A receiver of events. Its secret is not stored but derived from SECRET_KEY and the row's salt."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     url = models.CharField(_("address"), max_length=500, validators=[validate_url])
@@ -165,14 +156,14 @@ class WebhookSubscription(models.Model):
         clear_no_subscribers_cache()
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Delete it with its deliveries, after the transactions that are writing some have ended."""
+        """Delete it with its deliveries, once no open transaction is writing one."""
         with transaction.atomic():
             type(self).objects.select_for_update().filter(pk=self.pk).first()
             return super().delete(*args, **kwargs)
 
     @property
     def host(self) -> str:
-        """Where it is, without what may be secret in a path."""
+        """The receiver's host and port, without the path, which may hold a secret."""
         try:
             return url_safety.parse(self.url, allow_http=True).authority
         except url_safety.BadAddress:
@@ -180,47 +171,48 @@ class WebhookSubscription(models.Model):
 
     @property
     def secret(self) -> str:
-        """What requests are signed with. SecretLost when SECRET_KEY changed and
-        SECRET_KEY_FALLBACKS does not know the old one.
+        """The key that requests are signed with. SecretLost when SECRET_KEY was changed and the old
+        one is not among SECRET_KEY_FALLBACKS.
         """
         for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS):
-            secret = _derived(self.secret_salt, key)
-            if hmac.compare_digest(_check(secret), self.secret_check):
+            secret = derive_secret(self.secret_salt, key)
+            if hmac.compare_digest(fingerprint(secret), self.secret_check):
                 return secret
         raise SecretLost(
-            "SECRET_KEY was changed. Draw a new secret for this subscription and give it to the receiver."
+            "SECRET_KEY was changed. Generate a new secret for this subscription and give it to the "
+            "receiver."
         )
 
     def rotate_secret(self) -> str:
-        """Draw a new secret, which the next request is signed with; it is shown nowhere but here."""
+        """Generate the secret that the next request is signed with. It is returned here only."""
         secret = self._generate_secret()
         self.save(update_fields=["secret_salt", "secret_check", "updated_at"])
         return secret
 
     def _generate_secret(self) -> str:
         self.secret_salt = secrets.token_urlsafe(32)
-        secret = _derived(self.secret_salt, settings.SECRET_KEY)
-        self.secret_check = _check(secret)
+        secret = derive_secret(self.secret_salt, settings.SECRET_KEY)
+        self.secret_check = fingerprint(secret)
         return secret
 
     def send_test(self) -> WebhookDelivery:
-        """Have a test message sent."""
+        """Enqueue a test message."""
+        event_id = uuid.uuid4()
         with transaction.atomic():
-            message = _message(
-                TEST_EVENT, uuid.uuid4(), {"message": "This is a test of your webhook."}
-            )
             delivery = WebhookDelivery.objects.create(
                 subscription=self,
                 event=TEST_EVENT,
-                event_id=message["id"],
-                payload=message,
+                event_id=event_id,
+                payload=message(
+                    TEST_EVENT, event_id, {"message": "This is a test of your webhook."}
+                ),
                 next_attempt_at=timezone.now(),
             )
-            transaction.on_commit(announce)
+            transaction.on_commit(request_delivery)
         return delivery
 
     def next_due(self) -> WebhookDelivery | None:
-        """The oldest delivery to send now, or None."""
+        """Return the oldest delivery that is due, or None."""
         return (
             WebhookDelivery.objects.due()
             .filter(subscription=self)
@@ -229,16 +221,15 @@ class WebhookSubscription(models.Model):
         )
 
     def release(self) -> None:
-        """Let others send for it."""
+        """Let another worker serve it."""
         type(self).objects.filter(pk=self.pk).update(busy_until=None)
 
-    def note_success(self) -> None:
-        """The receiver took a message."""
+    def record_success(self) -> None:
         values = {"consecutive_failures": 0, "failing_since": None, "paused_until": None}
         type(self).objects.filter(pk=self.pk).update(last_success_at=timezone.now(), **values)
 
-    def note_failure(self) -> None:
-        """The receiver took a message not. One that fails for days is switched off."""
+    def record_failure(self) -> None:
+        """Count a message that was not accepted; disable a receiver that fails for days."""
         now = timezone.now()
         mine = type(self).objects.filter(pk=self.pk)
         mine.update(
@@ -257,7 +248,7 @@ class WebhookSubscription(models.Model):
             self.switch_off(f"No message was accepted for {days} days.")
 
     def switch_off(self, reason: str) -> bool:
-        """Stop telling it; what waits is given up. True if this call won."""
+        """Disable it and give up its pending deliveries. True if this call won."""
         with transaction.atomic():
             won = (
                 type(self)
@@ -282,7 +273,7 @@ class WebhookSubscription(models.Model):
         return True
 
     def switch_on(self) -> bool:
-        """Tell it again, from now on. True if this call won."""
+        """Enable it again. True if this call won."""
         off = type(self).objects.filter(pk=self.pk, is_active=False)
         values = {
             "consecutive_failures": 0,
@@ -295,15 +286,16 @@ class WebhookSubscription(models.Model):
         return won
 
 
-def _derived(salt: str, key: str | bytes) -> str:
+def derive_secret(salt: str, key: str | bytes) -> str:
+    """Return the secret of a subscription with this salt under a SECRET_KEY."""
     digest = salted_hmac(
         "certification.webhooks.secret", salt, secret=key, algorithm="sha256"
     ).digest()
     return "whsec_" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def _check(secret: str) -> str:
-    """Tells whether a derived secret is the one that was handed out, and nothing about it."""
+def fingerprint(secret: str) -> str:
+    """Return what tells whether a derived secret is the one handed out, and reveals nothing else."""
     return hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
@@ -315,21 +307,33 @@ class DeliveryStatus(models.TextChoices):
 
 class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
     def due(self, now: datetime | None = None) -> WebhookDeliveryQuerySet:
-        """To be sent now, to subscriptions that are neither switched off nor given a rest."""
+        """Deliveries to send now: those of subscriptions that are neither disabled nor paused."""
         now = now or timezone.now()
-        rested = Q(subscription__paused_until__isnull=True) | Q(subscription__paused_until__lte=now)
+        not_paused = Q(subscription__paused_until__isnull=True) | Q(
+            subscription__paused_until__lte=now
+        )
         active = Q(subscription__is_active=True) | Q(event=TEST_EVENT)
-        return self.filter(rested, active, status=DeliveryStatus.PENDING, next_attempt_at__lte=now)
+        return self.filter(
+            not_paused, active, status=DeliveryStatus.PENDING, next_attempt_at__lte=now
+        )
 
     def ended_before(self, before: datetime) -> WebhookDeliveryQuerySet:
-        """Delivered or given up before then."""
+        """Delivered or given up before this time."""
         return self.filter(finished_at__lt=before)
 
 
+@dataclass(frozen=True)
+class AttemptResult:
+    """The outcome of one attempt; the columns of a delivery by the same names."""
+
+    duration_ms: int
+    error: str = ""
+    response_status: int | None = None
+    response_body: str = ""
+
+
 class WebhookDelivery(models.Model):
-    """One message to one subscription. `pk` is its stable id for the receiver, however often it is
-    sent.
-    """
+    """One message to one subscription. `pk` identifies it to the receiver in every attempt."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     subscription = models.ForeignKey(
@@ -390,41 +394,29 @@ class WebhookDelivery(models.Model):
         call won.
         """
         now = timezone.now()
-        values = {
-            "attempts": self.attempts + 1,
-            "next_attempt_at": now + lease,
-            "attempted_at": now,
-        }
-        if not self._if_unchanged().filter(next_attempt_at__lte=now).update(**values):
-            return False
-        self.attempts += 1
-        return True
-
-    def mark_delivered(self, duration_ms: int, response_status: int, response_body: str) -> bool:
-        """The receiver has it. True if the attempt was still ours."""
-        return self._end(DeliveryStatus.DELIVERED, duration_ms, response_status, response_body, "")
-
-    def mark_failed(
-        self,
-        duration_ms: int,
-        error: str,
-        response_status: int | None = None,
-        response_body: str = "",
-    ) -> bool:
-        """The receiver has it not: due again after a while, or given up after the last attempt.
-        True if it was still ours.
-        """
-        if self.attempts > len(BACKOFF):
-            return self._end(
-                DeliveryStatus.GIVEN_UP, duration_ms, response_status, response_body, error
-            )
-        values = self._seen(duration_ms, response_status, response_body, error)
-        return (
-            self._if_unchanged().update(
-                next_attempt_at=timezone.now() + BACKOFF[self.attempts - 1], **values
-            )
-            == 1
+        won = (
+            self.unchanged()
+            .filter(next_attempt_at__lte=now)
+            .update(attempts=self.attempts + 1, next_attempt_at=now + lease, attempted_at=now)
         )
+        self.attempts += won
+        return won == 1
+
+    def mark_delivered(self, result: AttemptResult) -> bool:
+        """End it as delivered. True if the attempt was still ours."""
+        return self.end(DeliveryStatus.DELIVERED, result)
+
+    def mark_failed(self, result: AttemptResult) -> bool:
+        """Schedule the next attempt, or give up after the last one. True if it was still ours."""
+        if self.attempts > len(BACKOFF):
+            return self.end(DeliveryStatus.GIVEN_UP, result)
+        next_attempt_at = timezone.now() + BACKOFF[self.attempts - 1]
+        return self.unchanged().update(next_attempt_at=next_attempt_at, **asdict(result)) == 1
+
+    def end(self, status: DeliveryStatus, result: AttemptResult) -> bool:
+        """End it with this status. True if the attempt was still ours."""
+        values = {"status": status, "next_attempt_at": None, "finished_at": timezone.now()}
+        return self.unchanged().update(**values, **asdict(result)) == 1
 
     def send_again(self) -> bool:
         """Send an ended delivery once more, under the same id. True if this call won."""
@@ -436,221 +428,103 @@ class WebhookDelivery(models.Model):
                 next_attempt_at=timezone.now(),
                 finished_at=None,
             )
-            transaction.on_commit(announce)
+            transaction.on_commit(request_delivery)
         return won == 1
 
     @property
     def is_spent(self) -> bool:
-        """Whether this attempt is one more than there should be: the attempts before it broke off."""
+        """Whether this attempt is one too many: the attempts before it were cut off."""
         return self.attempts > len(BACKOFF) + 1
 
-    def _if_unchanged(self) -> WebhookDeliveryQuerySet:
+    def unchanged(self) -> WebhookDeliveryQuerySet:
+        """This delivery's row, unless another worker has claimed or ended it meanwhile."""
         return type(self).objects.filter(
             pk=self.pk, status=DeliveryStatus.PENDING, attempts=self.attempts
         )
 
-    def _end(self, status: DeliveryStatus, *seen: Any) -> bool:
-        values = self._seen(*seen)
-        return (
-            self._if_unchanged().update(
-                status=status, next_attempt_at=None, finished_at=timezone.now(), **values
-            )
-            == 1
-        )
 
-    @staticmethod
-    def _seen(
-        duration_ms: int, response_status: int | None, response_body: str, error: str
-    ) -> dict[str, Any]:
-        return {
-            "duration_ms": duration_ms,
-            "response_status": response_status,
-            "response_body": response_body,
-            "error": error,
-        }
+class PayloadEncoder(DjangoJSONEncoder):
+    """Write times as the JSON API does, always with milliseconds."""
+
+    def default(self, o: Any) -> Any:
+        if isinstance(o, datetime):
+            text = o.astimezone(UTC).isoformat(timespec="milliseconds")
+            return text.replace("+00:00", "Z")
+        return super().default(o)
 
 
-# Writing the outbox
+def message(event: str, event_id: uuid.UUID, data: Payload) -> dict[str, Any]:
+    """Return the body of an event's requests, in JSON's own types."""
+    body = {"id": event_id, "event": event, "createdAt": timezone.now(), "data": data}
+    plain: dict[str, Any] = json.loads(json.dumps(body, cls=PayloadEncoder))
+    return plain
 
-_no_subscribers_until: dict[str, float] = {}  # by event; nobody listened when we last looked
+
+_no_subscribers_until: dict[str, float] = {}  # by event
 
 
 def clear_no_subscribers_cache() -> None:
-    """Look again whether somebody listens."""
+    """Query for subscribers at the next event."""
     _no_subscribers_until.clear()
 
 
-Facts = Mapping[str, Any]
-
-
-def enqueue_event(
-    event: WebhookEvent, events: Callable[[], Iterable[tuple[uuid.UUID, Facts]]]
+def enqueue(
+    event: WebhookEvent,
+    payloads: Callable[[], Iterable[Payload]],
+    *,
+    event_id: uuid.UUID | None = None,
 ) -> None:
-    """Write an event's deliveries; `events` gives (event id, data) and is asked only when somebody
-    listens.
+    """Write the deliveries of an event for each of its payloads.
 
-    Call inside the transaction of the change. An event id that was told before is not told again.
-    Where nobody listens this costs a query per event, second and process.
+    `payloads` is called only when the event has subscribers. Call inside the transaction of the
+    change. Events with the same `event_id` are one event. Without subscribers this costs one query
+    per event, second and process.
     """
     if time.monotonic() < _no_subscribers_until.get(event, 0.0):
         return
     with transaction.atomic(savepoint=False):
-        listeners = WebhookSubscription.objects.listening_to(event)
-        if not listeners:
+        subscriptions = WebhookSubscription.objects.listening_to(event)
+        if not subscriptions:
             _no_subscribers_until[event] = time.monotonic() + NO_SUBSCRIBERS_TTL_S
             return
         now = timezone.now()
-        rows = [
-            WebhookDelivery(
-                subscription=one,
-                event=event,
-                event_id=event_id,
-                payload=message,
-                next_attempt_at=now,
-            )
-            for event_id, data in events()
-            for message in [_message(event, event_id, data)]
-            for one in listeners
-        ]
+        rows = []
+        for payload in payloads():
+            this_id = event_id or uuid.uuid4()
+            body = message(event, this_id, payload)
+            rows += [
+                WebhookDelivery(
+                    subscription=subscription,
+                    event=event,
+                    event_id=this_id,
+                    payload=body,
+                    next_attempt_at=now,
+                )
+                for subscription in subscriptions
+            ]
         WebhookDelivery.objects.bulk_create(rows, ignore_conflicts=True, batch_size=500)
-        transaction.on_commit(announce)
+        transaction.on_commit(request_delivery)
 
 
-def certifications_changed(rows: Iterable[ModelCertification], cause: str) -> None:
-    """The status of these certifications changed: by a `run`, by being judged again (`rejudged`),
-    or they `expired`.
-    """
-    enqueue_event(
-        WebhookEvent.CERTIFICATION_CHANGED,
-        lambda: (
-            (uuid.uuid4(), {"cause": cause, "certification": _certification(row)}) for row in rows
-        ),
-    )
-
-
-def job_closed(job: CertificationJob) -> None:
-    """A job completed, failed or was cancelled."""
-    fresh = type(job).objects.filter(pk=job.pk)
-    enqueue_event(
-        WebhookEvent.JOB_COMPLETED, lambda: ((uuid.uuid4(), {"job": _job(one)}) for one in fresh)
-    )
-
-
-def raise_alert(name: str, severity: str, message: str, *, subject: Facts, once: str = "") -> None:
-    """Something that people should look at: the one way in for alerts.
+def raise_alert(
+    name: str, severity: str, message: str, *, subject: Payload, once: str = ""
+) -> None:
+    """Enqueue an alert for people: the only way to raise one.
 
     `name` is a stable word, `severity` is info, warning or critical, `message` a sentence. Alerts
-    with the same `once` are one alert, told once.
+    with the same `once` are one alert, sent once.
     """
     alert_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{name}:{once}") if once else uuid.uuid4()
-    data = {
-        "id": str(alert_id),
+    alert = {
+        "id": alert_id,
         "name": name,
         "severity": severity,
         "message": message,
-        "subject": dict(subject),
-        "raisedAt": _iso(timezone.now()),
+        "subject": subject,
+        "raisedAt": timezone.now(),
     }
-    enqueue_event(WebhookEvent.ALERT_RAISED, lambda: [(alert_id, {"alert": data})])
+    enqueue(WebhookEvent.ALERT_RAISED, lambda: [{"alert": alert}], event_id=alert_id)
 
 
-def _announced() -> str:
-    return f"{settings.CERTIFICATION_QUEUE_NAME}.webhooks"
-
-
-def announce() -> None:
-    """Have a worker send what is due. One message is out at a time; where the broker is away,
-    beat's next round does it.
-    """
-    # the broker is asked first, which tells at once that it is away: kombu would try for seconds
-    try:
-        if redis_client.client(Purpose.BROKER).set(_announced(), 1, nx=True, ex=ANNOUNCED_S):
-            current_app.send_task(DELIVER, retry=False, expires=ANNOUNCED_S)
-    except (OperationalError, *UNAVAILABLE) as error:
-        log.warning("broker_unreachable", error=str(error))
-
-
-def begin_delivering() -> None:
-    """What is announced from now on needs a message of its own. Call before looking for what is
-    due.
-    """
-    with contextlib.suppress(*UNAVAILABLE):  # it expires by itself
-        redis_client.client(Purpose.BROKER).delete(_announced())
-
-
-# What is told, in the words of the JSON API
-
-
-def _message(event: str, event_id: uuid.UUID, data: Facts) -> dict[str, Any]:
-    return {
-        "id": str(event_id),
-        "event": event,
-        "createdAt": _iso(timezone.now()),
-        "data": dict(data),
-    }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return (
-        moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        if moment
-        else None
-    )
-
-
-def _certification(row: ModelCertification) -> dict[str, Any]:
-    # the run that the status rests on
-    run = row.run if row.run and row.run.verdict == row.status else None
-    return {
-        "id": str(row.pk),
-        "modelId": row.model.api_model_id,
-        "modelUuid": str(row.model_id),
-        "modelName": row.model.name,
-        "vendor": row.model.vendor,
-        "region": row.region_id,
-        "regionName": row.region.name,
-        "status": row.status,
-        "previousStatus": row.previous_status or Status.NOT_TESTED,
-        "passed": row.status == Status.CERTIFIED,
-        "score": row.score,
-        "rating": row.rating or None,
-        "tier": row.tier or None,
-        "backend": row.backend or None,
-        "errorMessage": run.error_message or None if run else None,
-        "errorCategory": run.error_category or None if run else None,
-        "errorReason": run.error_reason or None if run else None,
-        "fix": run.fix or None if run else None,
-        "certifiedAt": _iso(row.certified_at),
-        "expiresAt": _iso(row.expires_at),
-        "lastTestedAt": _iso(row.last_tested_at),
-        "runId": str(row.run_id) if row.run_id else None,
-        "jobId": str(row.run.job_id) if row.run else None,
-    }
-
-
-def _job(job: CertificationJob) -> dict[str, Any]:
-    taken = job.duration
-    return {
-        "id": str(job.pk),
-        "type": job.type,
-        "status": job.status,
-        "regions": job.regions,
-        "modelIds": job.model_ids,
-        "totalModels": job.total_runs,
-        "processedModels": job.processed_runs,
-        "successCount": job.succeeded_runs,
-        "failureCount": job.failed_runs,
-        "progress": job.progress,
-        "tier": job.tier,
-        "priority": job.priority,
-        "backend": job.backend,
-        "createdAt": _iso(job.created_at),
-        "updatedAt": _iso(job.updated_at),
-        "startedAt": _iso(job.started_at),
-        "completedAt": _iso(job.completed_at),
-        "duration": round(taken.total_seconds() * 1000) if taken else None,
-        "estimatedCostUsd": None
-        if job.estimated_cost_usd is None
-        else float(job.estimated_cost_usd),
-        "costUsd": float(job.cost_usd),
-    }
+# Have a worker send what is due.
+request_delivery = partial(task_signal.request, DELIVER, REQUEST_EXPIRES_S)

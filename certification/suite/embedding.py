@@ -1,22 +1,22 @@
-"""The short suite of embedding models: is the vector right, in the right place, and near to what
-means the same?
+"""The short suite of embedding models: is the vector right, in the right place, and near to texts
+of the same meaning?
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from certification.inference import EmbedReply, EmbedRequest, Failure, Outcome
 from certification.reasons import Reason
 from certification.suite import graders
 from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step
-from certification.suite.graders import is_refusal, is_validation
+from certification.suite.cases.builders import Outcomes, always, at, variant_of
 from certification.suite.text import truncate
 
 Vector = tuple[float, ...]
-_Outcomes = tuple[Outcome, ...]
 
 # Groups of texts that mean the same, in Brazilian Portuguese. No two groups are about the same
 # thing.
@@ -75,66 +75,54 @@ def norm(vector: Sequence[float]) -> float:
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    """The cosine of two vectors; 0 where one is zero or their lengths differ."""
+    """Return the cosine of two vectors; 0 where one is zero or their lengths differ."""
     lengths = norm(a) * norm(b)
     if len(a) != len(b) or not lengths or not math.isfinite(lengths):
         return 0.0
     return math.fsum(x * y for x, y in zip(a, b, strict=True)) / lengths
 
 
-def vectors(outcome: Outcome | None, count: int, dimensions: int | None = None) -> Grade:
-    """There are `count` vectors, of one length (the catalogue's where known), of finite numbers and
-    not zero.
+@graders.on_answer
+def vectors(reply: graders.AnyReply, count: int, dimensions: int | None = None) -> Grade:
+    """Pass if there are `count` vectors, of one length (the catalogue's where known), of finite
+    numbers and not zero.
     """
-    grade = graders.usable(outcome)
-    if not grade.passed:
-        return grade
-    found = _vectors(outcome)
-    lengths = sorted({len(v) for v in found})
-    evidence = {"vectors": len(found), "lengths": lengths, "expected_length": dimensions}
-    if len(found) != count:
-        return graders.failed(f"{len(found)} vectors came back for {count} texts.", **evidence)
+    rows = read_vectors(reply)
+    lengths = sorted({len(row) for row in rows})
+    evidence = {"vectors": len(rows), "lengths": lengths, "expected_length": dimensions}
+    if len(rows) != count:
+        sentence = f"The service returned {len(rows)} vectors for {count} texts."
+        return graders.failed(sentence, **evidence)
     if len(lengths) != 1 or not lengths[0]:
-        return graders.failed("The vectors are empty or not of one length.", **evidence)
+        sentence = "The vectors are empty or differ in length."
+        return graders.failed(sentence, **evidence)
     if dimensions is not None and lengths[0] != dimensions:
-        return graders.failed(
-            f"The vectors have {lengths[0]} numbers instead of {dimensions}.", **evidence
-        )
-    if any(not math.isfinite(norm(v)) or not norm(v) for v in found):
-        return graders.failed(
-            "A vector is zero or has something in it that is not a number.", **evidence
-        )
+        sentence = f"The vectors have {lengths[0]} numbers instead of {dimensions}."
+        return graders.failed(sentence, **evidence)
+    if any(not math.isfinite(norm(row)) or not norm(row) for row in rows):
+        sentence = "A vector is zero or contains something that is not a number."
+        return graders.failed(sentence, **evidence)
     return graders.passed(f"{count} vectors of {lengths[0]} numbers.", **evidence)
 
 
-def _vectors(outcome: Outcome | None) -> tuple[Vector, ...]:
-    """The vectors of a reply in which every element is a number; one that is not becomes ()."""
-    found: object = outcome.vectors if isinstance(outcome, EmbedReply) else ()
-    if not isinstance(found, tuple | list):
-        return ()
-    return tuple(_numbers(v) for v in found)
+def read_vectors(outcome: Outcome | None) -> tuple[Vector, ...]:
+    """Return the vectors of a reply; one that holds anything but numbers becomes ()."""
+    rows: object = outcome.vectors if isinstance(outcome, EmbedReply) else ()
+    result: list[Vector] = []
+    for row in rows if isinstance(rows, tuple | list) else ():
+        try:
+            result.append(tuple(float(x) for x in row) if isinstance(row, tuple | list) else ())
+        except (TypeError, ValueError, OverflowError):
+            result.append(())
+    return tuple(result)
 
 
-def _numbers(vector: object) -> Vector:
-    if not isinstance(vector, tuple | list):
-        return ()
-    try:
-        return tuple(float(x) for x in vector)
-    except (TypeError, ValueError, OverflowError):
-        return ()
+def embed_step(*texts: str) -> Step:
+    return Step(always(EmbedRequest(texts)))
 
 
-def _at(outcomes: _Outcomes, index: int) -> Outcome | None:
-    return outcomes[index] if index < len(outcomes) else None
-
-
-def _embed(*texts: str) -> Step:
-    request = EmbedRequest(texts)
-    return Step(lambda outcomes: request)
-
-
-def _drawn(ref: Ref, count: int) -> list[str]:
-    """Sentences of different concepts, with a number in each that no other run asks for."""
+def draw_texts(ref: Ref, count: int) -> list[str]:
+    """Draw sentences of different concepts, with a number in each that no other run uses."""
     rng = ref.rng()
     return [
         f"{rng.choice(group)} Protocolo {rng.randrange(10_000, 100_000)}."
@@ -142,137 +130,127 @@ def _drawn(ref: Ref, count: int) -> list[str]:
     ]
 
 
-def _script(
-    ref: Ref, steps: Sequence[Step], grade: Callable[[_Outcomes, Context], Grade]
+def embedding_script(
+    ref: Ref, steps: Sequence[Step], grade: Callable[[Outcomes, Context], Grade]
 ) -> Script:
-    return Script(ref, (ref.seed + ref.trial) % len(CONCEPTS), tuple(steps), grade)
+    return Script(ref, variant_of(ref, len(CONCEPTS)), tuple(steps), grade)
 
 
-def _dimension(ref: Ref) -> Script:
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
-        found = vectors(outcome, 1, context.dimensions)
-        # Who cannot even ask has learnt nothing about the model.
-        return Grade(
-            found.passed,
-            found.sentence,
-            found.evidence,
-            found.valid and not is_refusal(outcome),
-            cause=found.cause,
-        )
+def access_and_dimension(ref: Ref) -> Script:
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
+        verdict = vectors(outcome, 1, context.dimensions)
+        # Refused access says nothing about the model.
+        return replace(verdict, valid=verdict.valid and not graders.is_refusal(outcome))
 
-    return _script(ref, [_embed(*_drawn(ref, 1))], grade)
+    return embedding_script(ref, [embed_step(*draw_texts(ref, 1))], grade)
 
 
-def _norm(ref: Ref) -> Script:
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
-        found = vectors(outcome, 3, context.dimensions)
-        if not found.passed:
-            return found
-        norms = [norm(v) for v in _vectors(outcome)]
-        evidence = {**found.evidence, "norms": [round(n, 4) for n in norms]}
+def vector_norm(ref: Ref) -> Script:
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
+        verdict = vectors(outcome, 3, context.dimensions)
+        if not verdict.passed:
+            return verdict
+        norms = [norm(vector) for vector in read_vectors(outcome)]
+        evidence = {**verdict.evidence, "norms": [round(n, 4) for n in norms]}
         if all(abs(n - 1.0) <= UNIT for n in norms):
             return graders.passed("The vectors have length 1.", **evidence)
         if max(norms) / min(norms) <= MAX_SPREAD:
-            return graders.passed(
-                "The vectors are not normalised; their lengths are alike.", **evidence
-            )
+            sentence = "The vectors are not normalised, but their lengths are similar."
+            return graders.passed(sentence, **evidence)
         return graders.failed("The vectors' lengths differ too much to compare them.", **evidence)
 
-    return _script(ref, [_embed(*_drawn(ref, 3))], grade)
+    return embedding_script(ref, [embed_step(*draw_texts(ref, 3))], grade)
 
 
-def _batch_order(ref: Ref) -> Script:
-    """The same three texts in two orders; models without batches are called once per text by the
-    client.
+def batch_order(ref: Ref) -> Script:
+    """Embed the same three texts in two orders; the client calls models without batches once per
+    text.
     """
-    a, b, c = _drawn(ref, 3)
+    a, b, c = draw_texts(ref, 3)
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        for outcome in (_at(outcomes, 0), _at(outcomes, 1)):
-            found = vectors(outcome, 3, context.dimensions)
-            if not found.passed:
-                return found
-        first, second = _vectors(outcomes[0]), _vectors(outcomes[1])
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        for outcome in (at(outcomes, 0), at(outcomes, 1)):
+            verdict = vectors(outcome, 3, context.dimensions)
+            if not verdict.passed:
+                return verdict
+        first, second = read_vectors(outcomes[0]), read_vectors(outcomes[1])
         same = [cosine(first[i], second[j]) for i, j in ((0, 1), (1, 2), (2, 0))]
         other = [cosine(x, y) for x, y in pairwise(first)]
         evidence = {"same": [round(x, 4) for x in same], "other": [round(x, 4) for x in other]}
         if min(same) < SAME:
-            return graders.failed(
-                "A text's vector is not the same in another order of the texts.", **evidence
-            )
+            sentence = "A text's vector changes with the order of the texts."
+            return graders.failed(sentence, **evidence)
         if max(other) >= SAME:
             return graders.failed("Different texts have the same vector.", **evidence)
-        return graders.passed("Every vector belongs to its text, whatever the order.", **evidence)
+        return graders.passed("Every vector belongs to its text, in either order.", **evidence)
 
-    return _script(ref, [_embed(a, b, c), _embed(c, a, b)], grade)
+    return embedding_script(ref, [embed_step(a, b, c), embed_step(c, a, b)], grade)
 
 
-def _neighbours(ref: Ref) -> Script:
+def nearest_neighbours(ref: Ref) -> Script:
     rng = ref.rng()
     groups = rng.sample(CONCEPTS, QUERIES)
     pairs = [rng.sample(group, 2) for group in groups]
-    queries = [p[0] for p in pairs]
     texts = rng.sample([text for pair in pairs for text in pair], 2 * QUERIES)
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
-        found = vectors(outcome, 2 * QUERIES, context.dimensions)
-        if not found.passed:
-            return found
-        by_text = dict(zip(texts, _vectors(outcome), strict=True))
-        asked, offered = [by_text[p[0]] for p in pairs], [by_text[p[1]] for p in pairs]
-        nearest = [max(range(QUERIES), key=lambda j: cosine(query, offered[j])) for query in asked]
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
+        verdict = vectors(outcome, 2 * QUERIES, context.dimensions)
+        if not verdict.passed:
+            return verdict
+        by_text = dict(zip(texts, read_vectors(outcome), strict=True))
+        candidates = [by_text[other] for _, other in pairs]
+        nearest = [
+            max(range(QUERIES), key=lambda j: cosine(by_text[query], candidates[j]))
+            for query, _ in pairs
+        ]
         right = sum(j == i for i, j in enumerate(nearest))
-        evidence = {
-            "right": right,
-            "of": QUERIES,
-            "missed": [queries[i] for i, j in enumerate(nearest) if i != j],
-        }
+        missed = [pairs[i][0] for i, j in enumerate(nearest) if i != j]
+        evidence = {"right": right, "of": QUERIES, "missed": missed}
         sentence = (
-            f"{right} of {QUERIES} Portuguese sentences are nearest to the one that means the same"
+            f"{right} of {QUERIES} Portuguese sentences are nearest to the one with the same "
+            "meaning."
         )
         if right >= MIN_NEAREST:
-            return graders.passed(f"{sentence}.", **evidence)
-        return graders.failed(f"Only {sentence}.", **evidence)
+            return graders.passed(sentence, **evidence)
+        return graders.failed(f"Only {sentence}", **evidence)
 
-    return _script(ref, [_embed(*texts)], grade)
-
-
-_CLEAR = {Reason.CONTEXT_TOO_LONG, Reason.MALFORMED_REQUEST}
+    return embedding_script(ref, [embed_step(*texts)], grade)
 
 
-def _truncation(ref: Ref) -> Script:
-    sentences = _drawn(ref, len(CONCEPTS))
-    text = " ".join(sentences)
+CLEAR_REFUSALS = {Reason.CONTEXT_TOO_LONG, Reason.MALFORMED_REQUEST}
+
+
+def truncation_rule(ref: Ref) -> Script:
+    text = " ".join(draw_texts(ref, len(CONCEPTS)))
     text = " ".join([text] * (LONG // len(text) + 1))
 
-    def grade(outcomes: _Outcomes, context: Context) -> Grade:
-        outcome = _at(outcomes, 0)
-        if isinstance(outcome, Failure) and (is_validation(outcome) or outcome.reason in _CLEAR):
-            return graders.passed(
-                "A text that is too long is refused clearly.",
-                message=truncate(outcome.message),
-            )
-        found = vectors(outcome, 1, context.dimensions)
-        if not found.passed:
-            return found
-        return graders.passed(
-            "A text that is too long is cut or taken whole, without an error.", **found.evidence
-        )
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = at(outcomes, 0)
+        if isinstance(outcome, Failure) and (
+            graders.is_validation(outcome) or outcome.reason in CLEAR_REFUSALS
+        ):
+            sentence = "A text that is too long is refused clearly."
+            return graders.passed(sentence, message=truncate(outcome.message))
+        verdict = vectors(outcome, 1, context.dimensions)
+        if not verdict.passed:
+            return verdict
+        sentence = "A text that is too long is cut or accepted whole, without an error."
+        return graders.passed(sentence, **verdict.evidence)
 
-    return _script(ref, [_embed(text)], grade)
+    return embedding_script(ref, [embed_step(text)], grade)
 
 
-def _gate(number: int, title: str, script: Callable[[Ref], Script]) -> Case:
+def gate(number: int, title: str, script: Callable[[Ref], Script]) -> Case:
     return Case(f"E{number:02}", title, Kind.GATE, Category.EMBEDDING, script)
 
 
 CASES = (
-    _gate(1, "Access and dimension", _dimension),
-    _gate(2, "Norm", _norm),
-    _gate(3, "Order of a batch", _batch_order),
-    _gate(4, "Portuguese neighbours", _neighbours),
-    _gate(5, "Truncation rule", _truncation),
+    gate(1, "Access and dimension", access_and_dimension),
+    gate(2, "Norm", vector_norm),
+    gate(3, "Order of a batch", batch_order),
+    gate(4, "Portuguese neighbours", nearest_neighbours),
+    gate(5, "Truncation rule", truncation_rule),
 )

@@ -222,7 +222,7 @@ def is_refusal(outcome: Outcome | None) -> bool:
 
 
 def is_validation(failure: Failure) -> bool:
-    """Tell whether the code is ValidationException, in either of the spellings that the wire has."""
+    """Tell whether the code is ValidationException, in either of the wire's spellings."""
     return (failure.code or "").rpartition("#")[2].lower() == "validationexception"
 
 

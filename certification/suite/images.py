@@ -1,4 +1,4 @@
-"""Pictures and documents drawn in memory for the vision cases: the same bytes for the same
+"""Draw pictures and documents in memory for the vision cases: the same bytes for the same
 arguments.
 """
 
@@ -25,7 +25,9 @@ class Shape:
 
 
 def poster_png(code: str, shapes: Sequence[Shape]) -> bytes:
-    """A white picture with a code in large letters and shapes in rows of five below it, as PNG."""
+    """Return a white picture as PNG, with a code in large letters and shapes in rows of five below
+    it.
+    """
     # Loaded here, so that whoever only answers (the emulator) never needs it.
     from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415
 
@@ -48,15 +50,17 @@ def poster_png(code: str, shapes: Sequence[Shape]) -> bytes:
 
 
 def table_pdf(title: str, rows: Sequence[Sequence[str]]) -> bytes:
-    """A page (A4) with a title and a ruled table, as a PDF of plain text operators. Latin-1 texts
-    only.
+    """Return a page (A4) with a title and a ruled table, as a PDF of plain text operators. Latin-1
+    texts only.
     """
     left, top, width, height = 60, 720, 95, 28
     columns = len(rows[0])
-    marks = [_words(16, left, top + 30, title)]
+    marks = [text_operator(16, left, top + 30, title)]
     for i, row in enumerate(rows):
         y = top - i * height
-        marks += [_words(12, left + j * width + 8, y - 19, cell) for j, cell in enumerate(row)]
+        marks += [
+            text_operator(12, left + j * width + 8, y - 19, cell) for j, cell in enumerate(row)
+        ]
     right, bottom = left + columns * width, top - len(rows) * height
     marks += [
         f"{left} {top - i * height} m {right} {top - i * height} l S" for i in range(len(rows) + 1)
@@ -65,7 +69,7 @@ def table_pdf(title: str, rows: Sequence[Sequence[str]]) -> bytes:
         f"{left + j * width} {top} m {left + j * width} {bottom} l S" for j in range(columns + 1)
     ]
     page = "\n".join(marks).encode("latin-1")
-    return _pdf(
+    return pdf_file(
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R "
@@ -75,13 +79,13 @@ def table_pdf(title: str, rows: Sequence[Sequence[str]]) -> bytes:
     )
 
 
-def _words(size: int, x: int, y: int, text: str) -> str:
+def text_operator(size: int, x: int, y: int, text: str) -> str:
     escaped = text.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
     return f"BT /F1 {size} Tf {x} {y} Td ({escaped}) Tj ET"
 
 
-def _pdf(*objects: bytes) -> bytes:
-    """A PDF file of these objects, numbered from 1, the first being its catalogue."""
+def pdf_file(*objects: bytes) -> bytes:
+    """Return a PDF file of these objects, numbered from 1, the first being its catalogue."""
     data = b"%PDF-1.4\n"
     offsets = []
     for number, body in enumerate(objects, 1):
@@ -90,6 +94,6 @@ def _pdf(*objects: bytes) -> bytes:
     table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
     count = len(objects) + 1
     return data + (
-        b"xref\n0 %d\n0000000000 65535 f \n%strailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n"
-        % (count, table, count, len(data))
+        b"xref\n0 %d\n0000000000 65535 f \n%strailer\n<< /Size %d /Root 1 0 R >>\n"
+        b"startxref\n%d\n%%%%EOF\n" % (count, table, count, len(data))
     )

@@ -15,6 +15,7 @@ from certification.models import (
     Route,
     RunJudgement,
     TestResult,
+    validity,
 )
 from certification.reasons import Status
 
@@ -45,18 +46,11 @@ class Detail:
         row = self.certification
         if row is None:
             return Status.NOT_TESTED
-        return (
-            row.previous_status
-            if row.status == Status.NOT_TESTED and row.expired_at
-            else row.status
-        )
+        return validity.shown_status(row, self.now)
 
     @property
     def expired(self) -> bool:
-        row = self.certification
-        if row is None:
-            return False
-        return bool(row.expired_at) or (row.expires_at is not None and row.expires_at <= self.now)
+        return self.certification is not None and self.certification.is_expired(self.now)
 
     @property
     def active(self) -> CertificationRun | None:

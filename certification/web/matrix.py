@@ -33,6 +33,7 @@ from certification.models import (
     ModelKind,
     Region,
     Route,
+    validity,
 )
 from certification.reasons import Status
 
@@ -92,21 +93,6 @@ class CertificationRow(NamedTuple):
     expires_at: datetime | None
     expired_at: datetime | None
     held_back: str
-
-    def is_expired(self, now: datetime) -> bool:
-        """Return whether it is past its date, whether or not reconcile has expired it already."""
-        if self.status == Status.NOT_TESTED:
-            return self.expired_at is not None
-        return self.expires_at is not None and self.expires_at <= now
-
-    @property
-    def displayed_status(self) -> str:
-        """The status to show: an expired one keeps showing what it was."""
-        return (
-            self.previous_status
-            if self.status == Status.NOT_TESTED and self.expired_at
-            else self.status
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +253,12 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
             return Cell(pair[1], status, running=is_running)
         return Cell(
             region=pair[1],
-            status=row.displayed_status or Status.NOT_TESTED,
+            status=validity.shown_status(row, now) or Status.NOT_TESTED,
             rating=row.rating,
             score=row.score,
             backend=row.backend,
             running=is_running,
-            expired=row.is_expired(now),
+            expired=validity.is_expired(row, now),
             held_back=bool(row.held_back),
         )
 

@@ -19,6 +19,7 @@ from certification.models import (
     User,
 )
 from certification.reasons import Reason, Status
+from certification.suite.scoring import POLICY
 from tests.api import Api
 from tests.factories import ask, certify, finish
 
@@ -282,6 +283,7 @@ def test_a_standing_whose_run_is_gone_still_says_something(api: Api, standings: 
         ("limit=x", "query.limit"),
         ("status=DONE", "query.status"),
         ("rating=G", "query.rating"),
+        ("rating=E", "query.rating"),
         ("region=mars-1", "query.region"),
         ("vendor=%00", "query.vendor"),
         ("modelId=a%00", "query.modelId"),
@@ -457,3 +459,7 @@ def test_a_page_of_certifications_costs_few_queries(
         api.get(LIST)
     with django_assert_num_queries(7):  # and the model, and the regions where it was never tested
         api.get(f"{LIST}?modelId={NOVA}&limit=100")
+
+
+def test_the_api_offers_exactly_the_ratings_that_the_policy_gives() -> None:
+    assert [letter for _floor, letter in POLICY.ratings] == list(representations.RATINGS)

@@ -18,6 +18,7 @@ from django.utils import timezone, translation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certification import labels
 from certification.badges import content, svg
 from certification.lib import shared_cache
 from certification.models import AIModel, ModelCertification, Region, Route
@@ -90,8 +91,8 @@ def test_every_status_has_its_words_and_colour(
 
 
 def test_every_status_is_known_to_the_colours() -> None:
-    assert set(content.COLORS) == set(Status)
-    assert set(content.COLORS.values()) == set(svg.PAINTS)
+    assert set(content.WORST_FIRST) == set(labels.STATUSES) == set(Status)
+    assert {sign.colour for sign in labels.STATUSES.values()} == set(svg.PAINTS)
 
 
 def test_the_facts_are_camel_case_and_dated_in_utc(model: AIModel, client: Client) -> None:

@@ -23,7 +23,9 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 
+from certification.emulator import http2
 from tests.emulators import KEY, MICRO, Probe, ask, say
 from tests.paths import PROJECT
 
@@ -596,3 +598,15 @@ def test_sigterm_ends_a_process_with_idle_connections(tmp_path: Path) -> None:
         assert client.ended is not None
         assert client.ended.error_code == ErrorCodes.NO_ERROR
         assert running.wait(10) == 0
+
+
+def test_h2_still_has_the_private_methods_that_we_override_or_call() -> None:
+    frame = GoAwayFrame(last_stream_id=0)
+    for name in http2.H2_PRIVATE_METHODS:
+        assert callable(getattr(H2Connection, name, None)), f"h2 no longer has {name}"
+    connection = http2.GracefulH2Connection()
+    overridden = connection._frame_dispatch_table[GoAwayFrame]
+    assert overridden == connection._receive_goaway_frame, "h2 no longer dispatches GOAWAY to it"
+    connection.data_to_send()
+    connection._prepare_for_sending([frame])
+    assert connection.data_to_send() == frame.serialize(), "h2 no longer sends what it is given"

@@ -38,7 +38,7 @@ from certification import tasks
 from certification.engine import parity, queue, runner, webhooks
 from certification.engine.worker import get_worker
 from certification.inference import Failure
-from certification.lib import safe_http, url_safety
+from certification.lib import safe_http, task_signal, url_safety
 from certification.models import (
     AIModel,
     CertificationJob,
@@ -341,11 +341,11 @@ class TestWhatIsTold:
         monkeypatch.setattr(outbox, "NO_SUBSCRIBERS_TTL_S", 3600)  # this machine may be slow
         job = ask([model], ["us-east-1"])
         with django_assert_num_queries(1):
-            outbox.job_closed(job)
+            job.enqueue_completed_event()
         with django_assert_num_queries(0):
-            outbox.job_closed(job)
+            job.enqueue_completed_event()
         subscribe("https://hooks.example/x")
-        outbox.job_closed(job)
+        job.enqueue_completed_event()
         assert WebhookDelivery.objects.count() == 1
 
     @committed
@@ -542,7 +542,7 @@ class TestSending:
         assert webhooks.deliver() == 0
         later(monkeypatch, minutes=3)
         assert webhooks.deliver() == 1
-        assert not delivery.mark_failed(1, "Too late: the lease is over.")
+        assert not delivery.mark_failed(outbox.AttemptResult(1, "Too late: the lease is over."))
         assert the_only().status == DeliveryStatus.DELIVERED
 
     def test_a_message_that_breaks_its_worker_is_given_up_in_the_end(
@@ -551,7 +551,7 @@ class TestSending:
         subscribe(receiver.url).send_test()
         WebhookDelivery.objects.update(attempts=7)
         assert webhooks.deliver() == 0
-        assert (the_only().status, the_only().error) == ("given_up", "Every attempt broke off.")
+        assert (the_only().status, the_only().error) == ("given_up", "Every attempt was cut off.")
 
     def test_the_task_survives_a_defect(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken() -> int:
@@ -566,9 +566,9 @@ class TestSending:
     ) -> None:
         messages: list[str] = []
         monkeypatch.setattr(
-            outbox.current_app, "send_task", lambda name, **_: messages.append(name)
+            task_signal.current_app, "send_task", lambda name, **_: messages.append(name)
         )
-        outbox.begin_delivering()
+        task_signal.begin(outbox.DELIVER)
         with transaction.atomic():
             subscribe(receiver.url).send_test()
             assert messages == []
@@ -578,7 +578,7 @@ class TestSending:
         webhooks.deliver()
         WebhookSubscription.objects.get().send_test()
         assert len(messages) == 2
-        assert messages[0] in outbox.current_app.tasks
+        assert messages[0] in task_signal.current_app.tasks
 
     @committed
     def test_a_broker_that_is_away_costs_nothing(self, receiver: Receiver, settings: Any) -> None:

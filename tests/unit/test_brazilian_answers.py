@@ -1,5 +1,5 @@
-"""What a Brazilian would write is accepted: spellings of dates and amounts, list marks, letters,
-and terse Portuguese.
+"""Answers as Brazilians write them are accepted: spellings of dates and amounts, list marks,
+letters, and terse Portuguese.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ def passes(made: Script, text: str) -> bool:
     return made.grade((reply(text),), Context()).passed
 
 
-def said(made: Script) -> str:
-    """The ideal answer."""
+def expected_text(made: Script) -> str:
     expected = made.steps[0].expected
     assert expected
     [block] = expected.content
@@ -80,7 +79,7 @@ def test_an_amount_may_be_written_as_brazilians_write_it(written: str) -> None:
 def test_a_summary_in_any_of_these_ways_passes() -> None:
     for trial in range(6):
         made = script("P5", trial)
-        text = said(made)
+        text = expected_text(made)
         assert passes(made, text)
         assert passes(made, "\n".join(f"• {line}" for line in text.splitlines()))
         assert passes(made, text.replace("R$ ", "R$\u00a0"))
@@ -94,12 +93,12 @@ def test_a_summary_in_any_of_these_ways_passes() -> None:
 )
 def test_letters_may_be_set_in_any_row(form: str) -> None:
     made = script("P3")
-    assert passes(made, form.format(*re.findall("[A-D]", said(made))))
+    assert passes(made, form.format(*re.findall("[A-D]", expected_text(made))))
 
 
-def test_small_letters_are_letters_in_the_form_that_was_asked_for() -> None:
+def test_small_letters_are_accepted_in_the_requested_form() -> None:
     made = script("P1")
-    assert passes(made, said(made).lower())
+    assert passes(made, expected_text(made).lower())
     assert not graders.choices(reply("As questões de 1 a 2: 1) a resposta certa"), ["A"]).passed
 
 
@@ -126,7 +125,7 @@ def test_three_terse_items_are_portuguese_and_three(answer: str) -> None:
         "- Reduz custos, sempre\n- Promove bem-estar\n- Fortalece amizades",
     ],
 )
-def test_what_breaks_the_order_still_does(answer: str) -> None:
+def test_items_that_break_the_instructions_fail(answer: str) -> None:
     assert not passes(script("I1"), answer)
 
 
@@ -135,8 +134,8 @@ def test_what_breaks_the_order_still_does(answer: str) -> None:
 )
 def test_relations_may_be_set_in_any_row(form: str) -> None:
     made = script("P2")
-    assert passes(made, form.format(*said(made).split(", ")))
-    assert passes(made, form.format(*said(made).title().split(", ")))
+    assert passes(made, form.format(*expected_text(made).split(", ")))
+    assert passes(made, form.format(*expected_text(made).title().split(", ")))
 
 
 def test_every_bank_has_its_right_option_first_and_no_option_twice() -> None:

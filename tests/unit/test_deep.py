@@ -29,7 +29,7 @@ from certification.suite.case import Case, Context, Grade, Kind, Ref
 from certification.suite.cases import deep
 from certification.suite.scoring import CaseOutcome, CaseStatus, Run
 from tests.emulators import Probe
-from tests.unit.test_graders import OUTCOMES, judge_sound
+from tests.unit.test_graders import OUTCOMES, assert_sound
 from tests.unit.test_suite_full import expected, graded, model, near_at, requests
 from tests.unit.test_suite_full import run as ask
 
@@ -54,7 +54,7 @@ class TestCases:
         grade = ask(case, expected, seed, trial)
         assert grade.passed, grade
         assert not grade.lacks
-        judge_sound(grade)
+        assert_sound(grade)
 
     @pytest.mark.parametrize(("case", "seed", "trial"), [p for p in EACH if p.values[0] is not F1])
     def test_the_near_answer_fails(self, case: Case, seed: int, trial: int) -> None:
@@ -76,7 +76,7 @@ class TestCases:
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_any_outcomes_give_a_grade(self, case: Case, outcomes: tuple[Outcome, ...]) -> None:
         for window in (None, 8_000):
-            judge_sound(
+            assert_sound(
                 case.script(Ref(7, case.id, 0)).grade(outcomes, Context(context_window=window))
             )
 
@@ -168,7 +168,7 @@ class TestFingerprint:
         ],
     )
     def test_what_is_compared_is_the_first_three_words(self, said: str, kept: str) -> None:
-        assert deep.short(said) == kept
+        assert deep.shorten(said) == kept
 
     def test_trials_in_place_of_throttled_ones_ask_known_prompts(self) -> None:
         assert ask(F1, expected, 41, 201).evidence["prompt"] == 0
@@ -335,7 +335,7 @@ class TestDeepJobs:
         result = TestResult.objects.get(run__job=certify(MODEL, ["us-east-1"]), case_id="B1")
         assert (result.trials_valid, len(result.trials), result.verdict) == (0, 7, "invalid")
         assert all(len(trial["calls"]) == 1 for trial in result.trials)
-        assert "not the model's doing" in result.sentence
+        assert "says nothing about the model" in result.sentence
         assert result.trials[0]["cause"]["reason"] == Reason.THROTTLED_REQUESTS
 
 

@@ -85,6 +85,19 @@ def test_the_collection_says_where_each_message_comes_from_and_names_no_account(
         assert set(re.findall(r"(?<!\d)\d{12}(?!\d)", row["message"])) <= {"123456789012"}
 
 
+def test_every_rule_decides_the_example_beside_it_in_every_family():
+    for family, rules in RULES.items():
+        for rule in rules:
+            assert rule.example, rule
+            text = normalise(rule.example)
+            assert next(r for r in rules if r.matches(text)) is rule, (family, rule.example)
+
+
+def test_a_region_that_is_not_enabled_is_not_taken_for_a_blocked_account():
+    message = "The region ap-east-2 is not enabled for your account."
+    assert diagnose(message, "AccessDeniedException").reason is Reason.REGION_NOT_ENABLED
+
+
 @pytest.mark.parametrize("wrapping", WRAPPINGS.values(), ids=WRAPPINGS.keys())
 @pytest.mark.parametrize("reason", SENTENCES)
 def test_a_wrapping_does_not_hide_the_cause(reason, wrapping):

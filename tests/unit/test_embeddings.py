@@ -31,12 +31,12 @@ FAMILIES = (V1, V2, IMAGE, COHERE_3, COHERE_4, NOVA, MARENGO_2, MARENGO_3)
 
 
 def nova(text: str, **size: int) -> dict[str, Any]:
-    asked = {
+    params = {
         "embeddingPurpose": "GENERIC_INDEX",
         "text": {"truncationMode": "END", "value": text},
         **size,
     }
-    return {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": asked}
+    return {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": params}
 
 
 def cohere(*texts: str, **more: Any) -> dict[str, Any]:
@@ -91,15 +91,15 @@ def answer(body: Any, **headers: str) -> Recorded:
         ),
     ],
 )
-def test_each_vendor_is_asked_in_its_own_words(
+def test_each_vendor_gets_its_own_request_body(
     server: Replay, bedrock: Bedrock, model: str, dimensions: int | None, body: dict[str, Any]
 ) -> None:
     vectors = {"embedding": [1.0], "embeddings": [[1.0]], "data": [{"embedding": [1.0]}]}
     server.answer(answer(vectors))
     bedrock.embed("us-east-1", model, EmbedRequest(("Hi",), dimensions))
-    (asked,) = server.asked
-    assert json.loads(asked.body) == body
-    assert asked.headers["content-type"] == asked.headers["accept"] == "application/json"
+    (request,) = server.asked
+    assert json.loads(request.body) == body
+    assert request.headers["content-type"] == request.headers["accept"] == "application/json"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_each_vendor_is_asked_in_its_own_words(
         (MARENGO_3, {"data": {"embedding": [0.5]}}, (0.5,)),
     ],
 )
-def test_each_vendors_answer_is_read(
+def test_each_vendors_response_is_read(
     server: Replay, bedrock: Bedrock, model: str, body: dict[str, Any], vector: tuple[float, ...]
 ) -> None:
     server.answer(answer(body, x_amzn_bedrock_input_token_count="3"))
@@ -203,7 +203,7 @@ def test_each_vendors_answer_is_read(
     ids=str,
 )
 @pytest.mark.parametrize("model", [V2, COHERE_4])
-def test_an_answer_without_the_vectors_asked_for_is_a_bad_response(
+def test_a_response_without_the_requested_vectors_is_a_bad_response(
     server: Replay, bedrock: Bedrock, model: str, body: Any
 ) -> None:
     server.answer(answer(body))
@@ -213,23 +213,23 @@ def test_an_answer_without_the_vectors_asked_for_is_a_bad_response(
     assert (error.reason, error.http_status, error.request_id) == (Reason.BAD_RESPONSE, 200, "r-1")
 
 
-def test_texts_go_one_by_one_where_the_vendor_takes_no_batches(
+def test_texts_go_one_by_one_where_the_vendor_accepts_no_batches(
     server: Replay, bedrock: Bedrock
 ) -> None:
     server.answer(*(answer({"embedding": [n], "inputTextTokenCount": n}) for n in (1, 2, 3)))
     reply = bedrock.embed("us-east-1", V2, EmbedRequest(("a", "b", "c")))
     assert reply.vectors == ((1.0,), (2.0,), (3.0,))
     assert reply.usage == Usage(6, 0, 6)
-    assert [json.loads(asked.body)["inputText"] for asked in server.asked] == ["a", "b", "c"]
+    assert [json.loads(request.body)["inputText"] for request in server.asked] == ["a", "b", "c"]
 
 
-def test_a_batch_is_no_larger_than_the_vendor_takes(server: Replay, bedrock: Bedrock) -> None:
+def test_a_batch_is_no_larger_than_the_vendor_accepts(server: Replay, bedrock: Bedrock) -> None:
     texts = tuple(str(n) for n in range(100))
     parts = [texts[:96], texts[96:]]
     server.answer(*(answer({"embeddings": [[int(t)] for t in part]}) for part in parts))
     reply = bedrock.embed("us-east-1", COHERE_3, EmbedRequest(texts))
     assert reply.vectors == tuple((float(t),) for t in texts)
-    assert [json.loads(asked.body)["texts"] for asked in server.asked] == [
+    assert [json.loads(request.body)["texts"] for request in server.asked] == [
         list(part) for part in parts
     ]
 
@@ -251,7 +251,7 @@ def test_without_a_count_there_is_no_usage(
 @pytest.mark.parametrize(
     "model", ["vendor.new-embedding-v1:0", "amazon.nova-micro-v1:0", "anthropic.claude-sonnet-5"]
 )
-def test_a_family_we_do_not_know_is_not_asked(server: Replay, bedrock: Bedrock, model: str) -> None:
+def test_an_unknown_family_is_never_called(server: Replay, bedrock: Bedrock, model: str) -> None:
     server.answer(answer({}))
     with pytest.raises(errors.Misconfigured, match=model) as caught:
         bedrock.embed("us-east-1", model, EmbedRequest(("Hi",)))

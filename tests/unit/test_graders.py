@@ -1,4 +1,4 @@
-"""Graders as tables, and fuzzed: any reply, however broken, gives a grade and never an exception."""
+"""Graders as tables, and fuzzed: any reply, however broken, gives a grade and never raises."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_matches() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "numbers"),
     [
         ("1234", [{"1234"}]),
         ("R$ 1.234,56", [{"1234.56"}]),
@@ -124,8 +124,8 @@ def test_matches() -> None:
         ("none", []),
     ],
 )
-def test_numbers_are_read_in_both_notations(text: str, found: list[set[str]]) -> None:
-    assert find_numbers(text) == [{Decimal(x) for x in readings} for readings in found]
+def test_numbers_are_read_in_both_notations(text: str, numbers: list[set[str]]) -> None:
+    assert find_numbers(text) == [{Decimal(x) for x in values} for values in numbers]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_tool_call(uses: list[ToolUse], passes: bool) -> None:
     )
 
 
-def test_a_schema_that_is_none_is_no_exception() -> None:
+def test_an_invalid_schema_raises_nothing() -> None:
     assert "cannot be checked" in graders.schema_problem({}, {"type": "nonsense"})
     assert (
         graders.schema_problem({"a": 1}, {"properties": {"a": {"type": "string"}}})
@@ -219,9 +219,9 @@ def test_language(text: str, language: str) -> None:
     assert graders.language(reply(text), "pt").passed is (language == "pt")
 
 
-@pytest.mark.parametrize("text", [t for group in embedding.CONCEPTS for t in group])
-def test_short_portuguese_sentences_are_told_from_english(text: str) -> None:
-    assert detect_language(text) == "pt"
+def test_short_portuguese_sentences_are_not_taken_for_english() -> None:
+    for text in (text for group in embedding.CONCEPTS for text in group):
+        assert detect_language(text) == "pt", text
 
 
 def test_nfc_contains() -> None:
@@ -449,8 +449,8 @@ NOTE = Tool("note", "Keeps a note.", {"type": "object", "properties": {"text": {
     ],
 )
 def test_tool_calls_in_any_order(uses: list[ToolUse], passes: bool) -> None:
-    wanted = [(TRIP, {"city": "Rio", "days": 3}), (TRIP, {"city": "Itú", "days": 1})]
-    assert graders.tool_calls(reply("", *uses), *wanted).passed is passes
+    expected = [(TRIP, {"city": "Rio", "days": 3}), (TRIP, {"city": "Itú", "days": 1})]
+    assert graders.tool_calls(reply("", *uses), *expected).passed is passes
 
 
 @pytest.mark.parametrize(
@@ -481,7 +481,7 @@ def test_the_end_of_a_stream() -> None:
     assert not graders.stream_ends(reply("a")).passed
 
 
-def test_what_was_lacking_is_noted_only_on_a_pass() -> None:
+def test_a_missing_capability_is_noted_only_on_a_pass() -> None:
     failure = Failure(Reason.PARAMETER_NOT_SUPPORTED, "no temperature")
     assert (
         graders.passed_without(graders.passed("Good."), "temperature", failure).lacks
@@ -496,7 +496,7 @@ def test_reasoning_is_never_the_answer() -> None:
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_what_infrastructure_and_access_ended_is_not_valid(reason: Reason) -> None:
+def test_only_failures_that_concern_the_model_are_valid(reason: Reason) -> None:
     grade = graders.usable(Failure(reason, "x"))
     says_something = {
         Reason.MODEL_ERROR,
@@ -515,14 +515,14 @@ def test_what_infrastructure_and_access_ended_is_not_valid(reason: Reason) -> No
     assert not grade.passed
 
 
-def test_refusals_are_known_by_code_or_reason_and_words() -> None:
-    said = "This model doesn't support the stopSequences field."
-    assert graders.refuses(Failure(Reason.UNKNOWN, said, "validationException"), "stopsequences")
-    assert graders.refuses(Failure(Reason.PARAMETER_NOT_SUPPORTED, said), "stopsequences")
+def test_refusals_are_recognised_by_code_or_reason_and_message() -> None:
+    message = "This model doesn't support the stopSequences field."
+    assert graders.refuses(Failure(Reason.UNKNOWN, message, "validationException"), "stopsequences")
+    assert graders.refuses(Failure(Reason.PARAMETER_NOT_SUPPORTED, message), "stopsequences")
     assert not graders.refuses(
-        Failure(Reason.THROTTLED_TOKENS, said, "ThrottlingException"), "stopsequences"
+        Failure(Reason.THROTTLED_TOKENS, message, "ThrottlingException"), "stopsequences"
     )
-    assert not graders.refuses(reply(said), "stopsequences")
+    assert not graders.refuses(reply(message), "stopsequences")
 
 
 def test_evidence_is_short_and_fit_for_a_database() -> None:
@@ -650,7 +650,7 @@ FUZZED: list[Callable[[Outcome | None], Grade]] = [
 ]
 
 
-def judge_sound(grade: Grade) -> None:
+def assert_sound(grade: Grade) -> None:
     assert isinstance(grade, Grade)
     assert grade.sentence
     assert grade.valid or not grade.passed
@@ -664,7 +664,7 @@ def judge_sound(grade: Grade) -> None:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_outcome_gives_a_grade(outcome: Outcome | None) -> None:
     for grader in FUZZED:
-        judge_sound(grader(outcome))
+        assert_sound(grader(outcome))
 
 
 @given(
@@ -678,4 +678,4 @@ def test_any_outcomes_give_every_case_a_grade(
 ) -> None:
     context = Context(reference_input_tokens=10, texts=texts, dimensions=2)
     for case in registry.BY_ID.values():
-        judge_sound(case.script(Ref(7, case.id, trial)).grade(outcomes, context))
+        assert_sound(case.script(Ref(7, case.id, trial)).grade(outcomes, context))

@@ -1,5 +1,5 @@
-"""The scored, performance and information cases: ideal answers pass, near ones do not, broken ones
-are graded all the same.
+"""The scored, performance and information cases: expected answers pass, near misses fail, broken
+ones are graded all the same.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from certification.suite.case import (
     Grade,
     Kind,
     Ref,
+    Step,
     execute,
     says,
 )
@@ -56,24 +57,25 @@ from certification.suite.cases.gates import GATES
 from certification.suite.images import Shape
 from certification.suite.scoring import CaseStatus
 from tests.paths import PROJECT
-from tests.unit.test_graders import OUTCOMES, judge_sound
+from tests.unit.test_graders import OUTCOMES, assert_sound
 
 SEEDS = (41, 2**31 + 7)
 TRIALS = range(6)
 EVERYTHING = frozenset({*ALL_CAPABILITIES, "reasoning"})
 CASES = [case for case in registry.cases("text", "full", EVERYTHING) if case not in GATES]
-EACH = [pytest.param(c, s, t, id=f"{c.id}-{s}-{t}") for c in CASES for s in SEEDS for t in TRIALS]
+DRAWS = [(seed, trial) for seed in SEEDS for trial in TRIALS]
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 Choose = Callable[[Request, Ref, int], Answer | Failure | None]
 
 
 def model(choose: Choose) -> Callable[[AnyRequest], Outcome]:
-    """A model behind the wire: finds the reference and the turn in the conversation and answers as
+    """Call a model that finds the reference and the turn in the conversation and answers as
     `choose` says.
     """
 
     def call(request: AnyRequest) -> Outcome:
         assert isinstance(request, Request)
-        ref, step = find_ref([(m.role, _text(m.content)) for m in request.messages])
+        ref, step = reference_in(request)
         assert ref is not None
         answer = choose(request, ref, step)
         assert answer is not None
@@ -86,27 +88,36 @@ def model(choose: Choose) -> Callable[[AnyRequest], Outcome]:
     return call
 
 
-def _text(content: tuple[Any, ...]) -> str:
-    return "\n".join(b.text for b in content if isinstance(b, Text | ToolResult))
+def reference_in(request: Request) -> tuple[Ref | None, int]:
+    """Return the reference in a conversation, and the step that it has reached."""
+    return find_ref(
+        [
+            (m.role, "\n".join(b.text for b in m.content if isinstance(b, Text | ToolResult)))
+            for m in request.messages
+        ]
+    )
+
+
+def key(ref: Ref, step: int) -> Step:
+    entry = answer_key.answer(ref, step)
+    assert entry is not None, (ref, step)
+    return entry
 
 
 def expected(request: Request, ref: Ref, step: int) -> Answer | None:
-    found = answer_key.answer(ref, step)
-    assert found is not None
-    return found.expected
+    return key(ref, step).expected
 
 
-def near_at(wrong: int) -> Choose:
+def near_miss_at(wrong: int) -> Choose:
     def choose(request: Request, ref: Ref, step: int) -> Answer | None:
-        found = answer_key.answer(ref, step)
-        assert found is not None
-        return found.near_miss if step == wrong else found.expected
+        entry = key(ref, step)
+        return entry.near_miss if step == wrong else entry.expected
 
     return choose
 
 
 def refusing(message: str, when: Callable[[Request], bool]) -> Choose:
-    """The ideal model, which refuses some requests as invalid."""
+    """Answer as expected, but refuse some requests as invalid."""
 
     def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
         if when(request):
@@ -122,133 +133,143 @@ def refusing(message: str, when: Callable[[Request], bool]) -> Choose:
     return choose
 
 
-def run(case: Case, choose: Choose, seed: int = SEEDS[0], trial: int = 0, **known: Any) -> Grade:
-    return graded(case, model(choose), seed, trial, **known)
+def run(case: Case, choose: Choose, seed: int = SEEDS[0], trial: int = 0, **context: Any) -> Grade:
+    return grade_trial(case, model(choose), seed, trial, **context)
 
 
-def graded(
-    case: Case, call: Callable[[AnyRequest], Outcome], seed: int, trial: int, **known: Any
+def grade_trial(
+    case: Case, call: Callable[[AnyRequest], Outcome], seed: int, trial: int, **context: Any
 ) -> Grade:
     script = case.script(Ref(seed, case.id, trial))
-    return script.grade(execute(script, call), Context(**known))
+    return script.grade(execute(script, call), Context(**context))
 
 
 def requests(
     case: Case, seed: int, trial: int, capabilities: frozenset[str] = ALL_CAPABILITIES
 ) -> list[Request]:
-    seen: list[Request] = []
+    """Return the requests of a trial with a faultless model."""
+    _grade, made = grade_and_requests(case, expected, seed, trial, capabilities)
+    return made
+
+
+def grade_and_requests(
+    case: Case,
+    choose: Choose,
+    seed: int = SEEDS[0],
+    trial: int = 0,
+    capabilities: frozenset[str] = ALL_CAPABILITIES,
+) -> tuple[Grade, list[Request]]:
+    """Return the grade and the requests of a trial."""
+    made: list[Request] = []
 
     def call(request: AnyRequest) -> Outcome:
         assert isinstance(request, Request)
-        seen.append(request)
-        return model(expected)(request)
+        made.append(request)
+        return model(choose)(request)
 
-    execute(case.script(Ref(seed, case.id, trial)), call, capabilities)
-    return seen
+    script = case.script(Ref(seed, case.id, trial))
+    return script.grade(execute(script, call, capabilities), Context()), made
 
 
 def case_of(case_id: str) -> Case:
     return registry.BY_ID[case_id]
 
 
-@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
-def test_the_ideal_answer_passes(case: Case, seed: int, trial: int) -> None:
-    grade = run(case, expected, seed, trial)
-    assert grade.passed, grade
-    assert grade.valid
-    assert not grade.lacks
-    judge_sound(grade)
+@each_case
+def test_the_expected_answer_passes(case: Case) -> None:
+    for seed, trial in DRAWS:
+        grade = run(case, expected, seed, trial)
+        assert grade.passed, (case.id, seed, trial, grade)
+        assert grade.valid, (case.id, seed, trial, grade)
+        assert not grade.lacks, (case.id, seed, trial, grade)
+        assert_sound(grade)
 
 
-@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
-def test_the_near_answer_fails_at_every_step(case: Case, seed: int, trial: int) -> None:
-    for i in range(len(requests(case, seed, trial))):
-        step = _step_asked(case, seed, trial, i)
-        grade = run(case, near_at(step), seed, trial)
-        assert not grade.passed, (i, grade)
-        assert grade.valid
-        assert not grade.lacks
-        judge_sound(grade)
+@each_case
+def test_a_near_miss_fails_at_every_step(case: Case) -> None:
+    for seed, trial in DRAWS:
+        for request in requests(case, seed, trial):
+            _ref, step = reference_in(request)
+            grade = run(case, near_miss_at(step), seed, trial)
+            assert not grade.passed, (case.id, seed, trial, step, grade)
+            assert grade.valid, (case.id, seed, trial, step, grade)
+            assert not grade.lacks, (case.id, seed, trial, step, grade)
+            assert_sound(grade)
 
 
-def _step_asked(case: Case, seed: int, trial: int, call: int) -> int:
-    request = requests(case, seed, trial)[call]
-    return find_ref([(m.role, _text(m.content)) for m in request.messages])[1]
-
-
-@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
-def test_a_truncated_stream_fails(case: Case, seed: int, trial: int) -> None:
+@each_case
+def test_a_truncated_stream_fails(case: Case) -> None:
     def cut(request: AnyRequest) -> Outcome:
         whole = model(expected)(request)
         if not (isinstance(whole, Reply) and whole.operation == Operation.STREAM):
             return whole
         return replace(whole, events=whole.events[:-2], complete=False, stop_reason="", usage=None)
 
-    def found_cut(request: AnyRequest) -> Outcome:
+    def seen_cut(request: AnyRequest) -> Outcome:
         if request.operation == Operation.STREAM:
             return Failure(
                 Reason.STREAM_TRUNCATED, "The stream ended early.", operation=Operation.STREAM
             )
         return model(expected)(request)
 
-    streams = Operation.STREAM in {r.operation for r in requests(case, seed, trial)}
-    for call in (cut, found_cut):
-        grade = graded(case, call, seed, trial)
-        assert grade.passed is not streams
-        assert grade.valid
+    for seed, trial in DRAWS:
+        streams = Operation.STREAM in {r.operation for r in requests(case, seed, trial)}
+        for call in (cut, seen_cut):
+            grade = grade_trial(case, call, seed, trial)
+            assert grade.passed is not streams, (case.id, seed, trial, grade)
+            assert grade.valid, (case.id, seed, trial, grade)
 
 
-@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
-def test_a_prompts_reference_leads_back_to_its_step(case: Case, seed: int, trial: int) -> None:
-    script = case.script(Ref(seed, case.id, trial))
-    for request in requests(case, seed, trial):
-        ref, step = find_ref([(m.role, _text(m.content)) for m in request.messages])
-        assert ref is not None
-        assert replace(ref, step=0) == script.ref
-        found = answer_key.answer(ref, step)
-        assert found is not None
-        assert found.expected in [s.expected for s in script.steps]
+@each_case
+def test_the_reference_in_a_prompt_leads_back_to_its_step(case: Case) -> None:
+    for seed, trial in DRAWS:
+        script = case.script(Ref(seed, case.id, trial))
+        for request in requests(case, seed, trial):
+            ref, step = reference_in(request)
+            assert ref is not None, (case.id, seed, trial)
+            assert replace(ref, step=0) == script.ref
+            assert key(ref, step).expected in [s.expected for s in script.steps], (ref, step)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+@each_case
 def test_there_are_at_least_three_variants_and_they_rotate(case: Case) -> None:
     first = [case.script(Ref(41, case.id, t)).variant for t in range(3)]
     assert len(set(first)) == 3
     assert case.script(Ref(42, case.id, 0)).variant == case.script(Ref(41, case.id, 1)).variant
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
-def test_the_same_seed_asks_the_same_and_another_does_not(case: Case) -> None:
+@each_case
+def test_the_same_seed_gives_the_same_requests_and_another_does_not(case: Case) -> None:
+    def messages(seed: int) -> str:
+        text = repr([request.messages for request in requests(case, seed, 2)])
+        return Ref.PATTERN.sub("", text.replace("tooluse_", ""))
+
     assert requests(case, 41, 2) == requests(case, 41, 2)
     assert requests(case, 41, 2) != requests(case, 41, 3)
-    bare = [_without_reference(requests(case, 41 + 840 * n, 2)) for n in range(8)]
-    assert len(set(bare)) > 3, "the same variant must not ask the same for every seed"
-
-
-def _without_reference(asked: list[Request]) -> str:
-    return Ref.PATTERN.sub("", repr([r.messages for r in asked]).replace("tooluse_", ""))
+    drawn = {messages(41 + 840 * n) for n in range(8)}
+    assert len(drawn) > 3, "the same variant must not draw the same prompt for every seed"
 
 
 @cache
 def input_shape(operation: Operation) -> Any:
-    """What botocore knows of an operation's input."""
+    """Return what botocore knows of an operation's input."""
     service = botocore.session.get_session().get_service_model("bedrock-runtime")
     return service.operation_model(str(operation)).input_shape
 
 
-@pytest.mark.parametrize(("case", "seed", "trial"), EACH)
-def test_requests_are_sparing_and_known_to_the_service(case: Case, seed: int, trial: int) -> None:
-    for request in requests(case, seed, trial):
-        assert request.temperature is None or case.id == "D1"
-        assert request.top_p is None
-        assert 64 <= request.max_tokens <= 1500
-        report = ParamValidator().validate(
-            converse.to_wire(request, "m"), input_shape(request.operation)
-        )
-        assert not report.has_errors(), report.generate_report()
+@each_case
+def test_requests_are_sparing_and_known_to_the_service(case: Case) -> None:
+    for seed, trial in DRAWS:
+        for request in requests(case, seed, trial):
+            assert request.temperature is None or case.id == "D1", (case.id, seed, trial)
+            assert request.top_p is None, (case.id, seed, trial)
+            assert 64 <= request.max_tokens <= 1500, (case.id, seed, trial)
+            wire = converse.to_wire(request, "m")
+            report = ParamValidator().validate(wire, input_shape(request.operation))
+            assert not report.has_errors(), (case.id, seed, trial, report.generate_report())
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+@each_case
 def test_models_that_reason_get_room_except_where_the_limit_is_tested(case: Case) -> None:
     plain = [r.max_tokens for r in requests(case, 41, 0)]
     roomy = [r.max_tokens for r in requests(case, 41, 0, EVERYTHING)]
@@ -256,29 +277,29 @@ def test_models_that_reason_get_room_except_where_the_limit_is_tested(case: Case
     assert roomy == (plain if fixed else [n + REASONING_ROOM for n in plain])
 
 
-@pytest.mark.parametrize(
-    "reason", [Reason.THROTTLED_TOKENS, Reason.READ_TIMEOUT, Reason.CREDENTIALS_EXPIRED]
-)
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
-def test_a_trial_that_infrastructure_ended_is_not_valid(case: Case, reason: Reason) -> None:
-    failure = Failure(reason, "wait", "ThrottlingException", 429)
-    grade = graded(case, lambda request: replace(failure, operation=request.operation), 41, 0)
-    assert not grade.passed
-    assert not grade.valid
-    assert grade.cause is not None
-    assert grade.cause.reason == reason
+@each_case
+def test_a_trial_that_infrastructure_ended_is_not_valid(case: Case) -> None:
+    for reason in (Reason.THROTTLED_TOKENS, Reason.READ_TIMEOUT, Reason.CREDENTIALS_EXPIRED):
+        failure = Failure(reason, "wait", "ThrottlingException", 429)
+        grade = grade_trial(
+            case, lambda request, f=failure: replace(f, operation=request.operation), 41, 0
+        )
+        assert not grade.passed, (case.id, reason)
+        assert not grade.valid, (case.id, reason)
+        assert grade.cause is not None, (case.id, reason)
+        assert grade.cause.reason == reason, (case.id, reason)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+@each_case
 @given(outcomes=st.lists(OUTCOMES, max_size=3).map(tuple), trial=st.integers(0, 5))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_outcomes_give_a_grade_and_never_an_exception(
     case: Case, outcomes: tuple[Outcome, ...], trial: int
 ) -> None:
     script = case.script(Ref(7, case.id, trial))
-    judge_sound(script.grade(outcomes, Context()))
+    assert_sound(script.grade(outcomes, Context()))
     left: Iterator[Outcome] = iter(outcomes)
-    judge_sound(
+    assert_sound(
         script.grade(
             execute(script, lambda request: next(left, Failure(Reason.UNKNOWN, "?"))), Context()
         )
@@ -286,17 +307,20 @@ def test_any_outcomes_give_a_grade_and_never_an_exception(
 
 
 def test_ids_are_those_of_the_specification() -> None:
-    wanted = "T1 T2 T3 T4 T5 J1 J2 J3 S1 S2 S3 I1 I2 I3 I4 I5 P1 P2 P3 P4 P5 R1 R2 R3 N1 N2 V1 V2 L1 L2 D1"
-    assert [c.id for c in CASES] == wanted.split()
+    ids = (
+        "T1 T2 T3 T4 T5 J1 J2 J3 S1 S2 S3 I1 I2 I3 I4 I5 P1 P2 P3 P4 P5 R1 R2 R3 N1 N2 V1 V2 "
+        "L1 L2 D1"
+    )
+    assert [c.id for c in CASES] == ids.split()
     assert all(c.repeats == 3 for c in CASES if c.kind == Kind.SCORED)
 
 
 class TestTools:
     def test_the_round_trip_gives_the_result_back_in_two_turns(self) -> None:
-        asked = requests(case_of("T5"), 41, 0)
-        assert [m.role for m in asked[1].messages] == ["user", "assistant", "user"]
-        use = next(b for b in asked[1].messages[1].content if isinstance(b, ToolUse))
-        result = asked[1].messages[2].content[0]
+        _first, second = requests(case_of("T5"), 41, 0)
+        assert [m.role for m in second.messages] == ["user", "assistant", "user"]
+        use = next(b for b in second.messages[1].content if isinstance(b, ToolUse))
+        result = second.messages[2].content[0]
         assert isinstance(result, ToolResult)
         assert result.tool_use_id == use.id
 
@@ -307,19 +331,13 @@ class TestTools:
             thoughts = (Reasoning("Signed.", "c2ln"), Reasoning("Not signed."))
             return replace(answer, content=(*thoughts, *answer.content)) if step == 0 else answer
 
-        seen: list[Request] = []
-
-        def call(request: AnyRequest) -> Outcome:
-            assert isinstance(request, Request)
-            seen.append(request)
-            return model(thinks)(request)
-
-        assert graded(case_of("T5"), call, 41, 0).passed
-        back = [b for b in seen[1].messages[1].content if isinstance(b, Reasoning)]
+        grade, made = grade_and_requests(case_of("T5"), thinks)
+        assert grade.passed
+        back = [b for b in made[1].messages[1].content if isinstance(b, Reasoning)]
         assert back == [Reasoning("Signed.", "c2ln")]
 
     @pytest.mark.parametrize("case_id", ["T1", "T2", "T3", "T4", "T5"])
-    def test_a_refusal_of_tools_is_learnt(self, case_id: str) -> None:
+    def test_a_refusal_of_tools_is_recognised(self, case_id: str) -> None:
         grade = run(
             case_of(case_id),
             refusing("This model doesn't support tool use.", lambda r: bool(r.tools)),
@@ -327,9 +345,9 @@ class TestTools:
         assert grade.lacks == "tools"
         assert not grade.passed
 
-    def test_a_refusal_of_streaming_tools_is_learnt(self) -> None:
-        said = "This model doesn't support tool use in streaming mode."
-        assert run(case_of("T4"), refusing(said, lambda r: True)).lacks == "streaming_tools"
+    def test_a_refusal_of_streaming_tools_is_recognised(self) -> None:
+        message = "This model doesn't support tool use in streaming mode."
+        assert run(case_of("T4"), refusing(message, lambda r: True)).lacks == "streaming_tools"
 
     def test_deltas_that_form_no_json_fail(self) -> None:
         def call(request: AnyRequest) -> Outcome:
@@ -338,15 +356,15 @@ class TestTools:
             use = reply.tool_uses[0]
             return replace(reply, content=(ToolUse(use.id, use.name, None, '{"customer": {"na'),))
 
-        assert "JSON object" in graded(case_of("T4"), call, 41, 0).sentence
+        assert "JSON object" in grade_trial(case_of("T4"), call, 41, 0).sentence
 
 
 class TestStructured:
     def test_what_the_service_does_not_offer_is_asked_of_a_tool(self) -> None:
-        said = (
+        message = (
             "This model doesn't support the outputConfig field. Remove outputConfig and try again."
         )
-        choose = refusing(said, lambda r: r.output_schema is not None)
+        choose = refusing(message, lambda r: r.output_schema is not None)
         for trial in TRIALS:
             grade = run(case_of("J2"), choose, 41, trial)
             assert grade.passed, grade
@@ -354,21 +372,19 @@ class TestStructured:
 
     def test_a_wrong_answer_of_the_tool_is_a_failure_and_not_a_lack(self) -> None:
         def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
-            found = answer_key.answer(ref, step)
-            assert found
             if request.output_schema is not None:
                 return Failure(
                     Reason.PARAMETER_NOT_SUPPORTED, "outputConfig", "ValidationException", 400
                 )
-            return found.near_miss
+            return key(ref, step).near_miss
 
         grade = run(case_of("J2"), choose)
         assert not grade.passed
         assert not grade.lacks
 
     def test_a_tool_that_cannot_be_forced_is_asked_for_in_words(self) -> None:
-        said = "This model doesn't support the toolConfig.toolChoice.tool field or outputConfig."
-        choose = refusing(said, lambda r: r.output_schema is not None or bool(r.tool_choice))
+        message = "This model doesn't support the toolConfig.toolChoice.tool field or outputConfig."
+        choose = refusing(message, lambda r: r.output_schema is not None or bool(r.tool_choice))
         assert run(case_of("J2"), choose).passed
 
     def test_a_model_without_either_skips_it(self) -> None:
@@ -380,8 +396,8 @@ class TestStructured:
 
     def test_so_does_one_that_turns_out_to_take_no_tools(self) -> None:
         def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
-            said = "tool use" if request.tools else "the outputConfig field"
-            return refusing(f"This model doesn't support {said}.", lambda r: True)(
+            message = "tool use" if request.tools else "the outputConfig field"
+            return refusing(f"This model doesn't support {message}.", lambda r: True)(
                 request, ref, step
             )
 
@@ -394,9 +410,8 @@ class TestStructured:
             def choose(request: Request, ref: Ref, step: int) -> Answer | None:
                 answer = expected(request, ref, step)
                 assert answer
-                return says(
-                    f"{before}```json\n{graders.text_of(synthetic_replies.reply(request, answer))}\n```"
-                )
+                text = graders.text_of(synthetic_replies.reply(request, answer))
+                return says(f"{before}```json\n{text}\n```")
 
             return choose
 
@@ -407,7 +422,7 @@ class TestStructured:
 def changed(
     change: Callable[[Reply], Reply], when: Operation | None = None
 ) -> Callable[[AnyRequest], Outcome]:
-    """The ideal model, its replies changed (of one operation alone, if given)."""
+    """Answer as expected, with changed replies (of one operation alone, if given)."""
 
     def call(request: AnyRequest) -> Outcome:
         reply = model(expected)(request)
@@ -422,13 +437,13 @@ class TestStreaming:
         def other(reply: Reply) -> Reply:
             return replace(reply, content=(Text(f"{reply.text}, zebra"),))
 
-        assert not graded(case_of("S1"), changed(other, Operation.STREAM), 41, 0).passed
+        assert not grade_trial(case_of("S1"), changed(other, Operation.STREAM), 41, 0).passed
 
     def test_case_and_punctuation_may_differ(self) -> None:
         def other(reply: Reply) -> Reply:
             return replace(reply, content=(Text(f"{reply.text.upper()}."),))
 
-        assert graded(case_of("S1"), changed(other, Operation.STREAM), 41, 0).passed
+        assert grade_trial(case_of("S1"), changed(other, Operation.STREAM), 41, 0).passed
 
     @pytest.mark.parametrize(
         ("gap", "passes"), [(0.0, True), (10_000.0, True), (10_001.0, False), (None, False)]
@@ -439,10 +454,10 @@ class TestStreaming:
         def silent(reply: Reply) -> Reply:
             return replace(reply, timing=replace(reply.timing, max_gap_ms=gap))
 
-        assert graded(case_of("S2"), changed(silent), 41, 0).passed is passes
+        assert grade_trial(case_of("S2"), changed(silent), 41, 0).passed is passes
 
     def test_a_cut_stream_without_its_counts_fails(self) -> None:
-        assert not graded(
+        assert not grade_trial(
             case_of("S3"), changed(lambda reply: replace(reply, usage=None)), 41, 0
         ).passed
 
@@ -450,14 +465,16 @@ class TestStreaming:
         def silent(reply: Reply) -> Reply:
             return replace(reply, content=(), events=("messageStart", "messageStop", "metadata"))
 
-        assert graded(case_of("S3"), changed(silent), 41, 0, reasoning=True).passed
-        assert not graded(case_of("S3"), changed(silent), 41, 0).passed
+        assert grade_trial(case_of("S3"), changed(silent), 41, 0, reasoning=True).passed
+        assert not grade_trial(case_of("S3"), changed(silent), 41, 0).passed
 
     @pytest.mark.parametrize("case_id", ["S1", "S2", "S3", "L1", "L2"])
     def test_a_model_that_cannot_stream_skips_them(self, case_id: str) -> None:
-        said = "The model is unsupported for streaming."
+        message = "The model is unsupported for streaming."
         assert (
-            run(case_of(case_id), refusing(said, lambda r: r.operation == Operation.STREAM)).lacks
+            run(
+                case_of(case_id), refusing(message, lambda r: r.operation == Operation.STREAM)
+            ).lacks
             == "streaming"
         )
 
@@ -483,7 +500,7 @@ class TestPortuguese:
         )
 
     def test_no_right_option_stands_more_often_in_one_place(self) -> None:
-        letters = [_said("P1", seed)[2] for seed in range(60)]
+        letters = [expected_text("P1", seed)[2] for seed in range(60)]
         assert {letters.count(letter) > 5 for letter in "ABCD"} == {True}
 
     @pytest.mark.parametrize(
@@ -491,37 +508,36 @@ class TestPortuguese:
         [(5, "R$ 0,05"), (123456, "R$ 1.234,56"), (100000000, "R$ 1.000.000,00")],
     )
     def test_amounts_are_written_as_in_brazil(self, amount: int, text: str) -> None:
-        assert portuguese.reais(amount) == text
+        assert portuguese.format_reais(amount) == text
 
     def test_every_spelling_of_the_contracts_date_will_do(self) -> None:
         for seed in range(20):
-            summary = _said("P5", seed)
-            assert _graded_text("P5", seed, summary).passed
-            assert _graded_text("P5", seed, f"Resumo do contrato:\n{summary}").passed
-            assert not _graded_text("P5", seed, f"{summary}\nHá 12.345 cláusulas.").passed
+            summary = expected_text("P5", seed)
+            assert grade_text("P5", seed, summary).passed
+            assert grade_text("P5", seed, f"Resumo do contrato:\n{summary}").passed
+            assert not grade_text("P5", seed, f"{summary}\nHá 12.345 cláusulas.").passed
 
     def test_brazilian_dates_are_read_day_first(self) -> None:
         for seed in range(20):
-            right = _said("P4", seed).splitlines()
+            right = expected_text("P4", seed).splitlines()
             year, month, day = right[0].split("-")
             swapped = "\n".join([f"{year}-{day}-{month}", *right[1:]])
-            assert not _graded_text("P4", seed, swapped).passed
-            assert _graded_text("P4", seed, "\n".join(f"- `{line}`" for line in right)).passed
+            assert not grade_text("P4", seed, swapped).passed
+            assert grade_text("P4", seed, "\n".join(f"- `{line}`" for line in right)).passed
 
 
-def _said(case_id: str, seed: int) -> str:
-    found = answer_key.answer(Ref(seed, case_id, 0), 0)
-    assert found
-    assert found.expected
-    return "".join(block.text for block in found.expected.content if isinstance(block, Text))
+def expected_text(case_id: str, seed: int) -> str:
+    answer = key(Ref(seed, case_id, 0), 0).expected
+    assert answer
+    return "".join(block.text for block in answer.content if isinstance(block, Text))
 
 
-def _graded_text(case_id: str, seed: int, text: str) -> Grade:
+def grade_text(case_id: str, seed: int, text: str) -> Grade:
     return run(case_of(case_id), lambda request, ref, step: says(text), seed)
 
 
 class TestReasoning:
-    @pytest.mark.parametrize("setting", reasoning._SETTINGS, ids=lambda s: s.names[0])
+    @pytest.mark.parametrize("setting", reasoning.SETTINGS, ids=lambda s: s.names[0])
     def test_every_puzzle_has_one_answer_and_no_needless_clue(self, setting: Any) -> None:
         for seed in range(60):
             order, clues = reasoning.draw_puzzle(Ref(seed, "R2", 0).rng(), setting)
@@ -532,7 +548,7 @@ class TestReasoning:
 
     def test_a_word_problem_is_never_solved_by_its_first_two_steps(self) -> None:
         for seed in range(200):
-            for draw in reasoning._PROBLEMS:
+            for draw in reasoning.PROBLEMS:
                 problem = draw(Ref(seed, "R1", 0).rng())
                 assert problem.answer > 0
                 assert problem.answer != problem.near_miss
@@ -544,15 +560,9 @@ class TestReasoning:
             thought = Reasoning("I need the tool.", "c2lnbmF0dXJl")
             return replace(answer, content=(thought, *answer.content[1:])) if step == 2 else answer
 
-        seen: list[Request] = []
-
-        def call(request: AnyRequest) -> Outcome:
-            assert isinstance(request, Request)
-            seen.append(request)
-            return model(signed)(request)
-
-        assert graded(case_of("R3"), call, 41, 0).passed
-        assert seen[1].messages[1].content[0] == Reasoning("I need the tool.", "c2lnbmF0dXJl")
+        grade, made = grade_and_requests(case_of("R3"), signed)
+        assert grade.passed
+        assert made[1].messages[1].content[0] == Reasoning("I need the tool.", "c2lnbmF0dXJl")
 
     def test_a_model_that_hides_its_thoughts_skips_it(self) -> None:
         def hidden(reply: Reply) -> Reply:
@@ -560,18 +570,18 @@ class TestReasoning:
                 reply, content=tuple(b for b in reply.content if not isinstance(b, Reasoning))
             )
 
-        grade = graded(case_of("R3"), changed(hidden), 41, 0)
+        grade = grade_trial(case_of("R3"), changed(hidden), 41, 0)
         assert grade.lacks == "shown_reasoning"
         assert not grade.passed
 
     def test_a_model_that_does_not_take_its_thoughts_back_is_asked_without_them(self) -> None:
-        said = "This model doesn't support the reasoningContent field in messages."
+        message = "This model doesn't support the reasoningContent field in messages."
 
         def has_thoughts(request: Request) -> bool:
             return any(isinstance(b, Reasoning) for m in request.messages for b in m.content)
 
         for trial in TRIALS:
-            grade = run(case_of("R3"), refusing(said, has_thoughts), 41, trial)
+            grade = run(case_of("R3"), refusing(message, has_thoughts), 41, trial)
             assert grade.passed, grade
             assert grade.lacks == "reasoning_history"
 
@@ -594,7 +604,9 @@ class TestContext:
     def test_the_facts_are_not_all_in_one_place(self) -> None:
         request = requests(case_of("N2"), 41, 0)[0]
         text = "".join(b.text for b in request.messages[0].content if isinstance(b, Text))
-        places = sorted(text.index(code) / len(text) for code in _said("N2", 41).splitlines())
+        places = sorted(
+            text.index(code) / len(text) for code in expected_text("N2", 41).splitlines()
+        )
         assert places[0] < 0.35 < places[1] < 0.68 < places[2]
 
     @pytest.mark.parametrize(("window", "lacks"), [(8_000, True), (None, True), (128_000, False)])
@@ -602,7 +614,7 @@ class TestContext:
         self, window: int | None, lacks: bool
     ) -> None:
         failure = Failure(Reason.CONTEXT_TOO_LONG, "prompt is too long", "ValidationException", 400)
-        grade = graded(case_of("N2"), lambda request: failure, 41, 0, context_window=window)
+        grade = grade_trial(case_of("N2"), lambda request: failure, 41, 0, context_window=window)
         assert bool(grade.lacks) is lacks
         assert grade.valid
         assert not grade.passed
@@ -637,7 +649,7 @@ class TestVision:
         assert shown == [rb"A \(small\) table", b"", b"April", b"Museum", b"4321"]
 
     @pytest.mark.parametrize(
-        ("case_id", "capability", "said"),
+        ("case_id", "capability", "message"),
         [
             (
                 "V1",
@@ -647,19 +659,21 @@ class TestVision:
             ("V2", "documents", "This model doesn't support documents."),
         ],
     )
-    def test_a_refusal_of_what_is_shown_is_learnt(
-        self, case_id: str, capability: str, said: str
+    def test_a_refusal_of_what_is_shown_is_recognised(
+        self, case_id: str, capability: str, message: str
     ) -> None:
-        assert run(case_of(case_id), refusing(said, lambda r: True)).lacks == capability
+        assert run(case_of(case_id), refusing(message, lambda r: True)).lacks == capability
 
     def test_who_only_answers_needs_no_drawing(self) -> None:
         code = (
-            "import sys; from certification.suite import answer_key as key; from certification.suite.case import Ref; "
-            "assert key.answer(Ref(1, 'V1', 0), 0).expected; assert key.answer(Ref(1, 'V2', 0), 0).expected; "
+            "import sys; from certification.suite.answer_key import answer; "
+            "from certification.suite.case import Ref; "
+            "assert answer(Ref(1, 'V1', 0), 0).expected; "
+            "assert answer(Ref(1, 'V2', 0), 0).expected; "
             "sys.exit('PIL' in sys.modules)"
         )
-        root = PROJECT
-        assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+        ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False)
+        assert ended.returncode == 0
 
 
 class TestPerformance:
@@ -667,7 +681,7 @@ class TestPerformance:
         def timed(reply: Reply) -> Reply:
             return replace(reply, timing=Timing(2000.0, 500.0, 20.0))
 
-        evidence = graded(case_of("L1"), changed(timed), 41, 0).evidence
+        evidence = grade_trial(case_of("L1"), changed(timed), 41, 0).evidence
         assert evidence["ttft_ms"] == 500.0
         assert evidence["output_tokens"] == 64
         assert evidence["tokens_per_second"] == pytest.approx(64 / 1.5, abs=0.01)
@@ -676,7 +690,7 @@ class TestPerformance:
         def buffered(reply: Reply) -> Reply:
             return replace(reply, timing=Timing(510.0, 500.0, 1.0))
 
-        grade = graded(case_of("L2"), changed(buffered), 41, 0)
+        grade = grade_trial(case_of("L2"), changed(buffered), 41, 0)
         assert grade.passed
         assert grade.evidence["tokens_per_second"] is None
 
@@ -684,7 +698,7 @@ class TestPerformance:
         def thinks(reply: Reply) -> Reply:
             return replace(reply, content=(Reasoning(reply.text),))
 
-        assert graded(case_of("L1"), changed(thinks), 41, 0).passed
+        assert grade_trial(case_of("L1"), changed(thinks), 41, 0).passed
 
     def test_inputs_and_outputs_have_the_planned_size(self) -> None:
         for trial in TRIALS:
@@ -702,23 +716,18 @@ class TestDeterminism:
         assert first.temperature == 0.0
 
     @pytest.mark.parametrize(
-        "said",
+        "message",
         [
             "This model doesn't support the temperature field.",
             "`temperature` is deprecated for this model.",
         ],
     )
-    def test_a_model_that_takes_no_temperature_is_asked_without(self, said: str) -> None:
-        seen: list[float | None] = []
-
-        def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
-            seen.append(request.temperature)
-            return refusing(said, lambda r: r.temperature is not None)(request, ref, step)
-
-        grade = run(case_of("D1"), choose)
+    def test_a_model_that_takes_no_temperature_is_asked_without(self, message: str) -> None:
+        choose = refusing(message, lambda r: r.temperature is not None)
+        grade, made = grade_and_requests(case_of("D1"), choose)
         assert grade.passed
         assert grade.lacks == "temperature"
-        assert seen == [0.0, None, None]
+        assert [request.temperature for request in made] == [0.0, None, None]
 
     def test_two_different_answers_fail(self) -> None:
         answers = iter(("One.", "Another."))
@@ -746,7 +755,9 @@ SONNET = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 
 
 def sweep(url: str, model_id: str, region: str) -> tuple[dict[str, list[Grade]], int]:
-    """Every trial that the plan wants of a model in a region, by case, and the number of calls."""
+    """Run every trial that is planned for a model in a region; return the grades by case, and the
+    number of calls.
+    """
     known = catalogue.load().models[model_id]
     routes = known.routes[region]
     target = model_id if catalogue.ON_DEMAND in routes else next(r for r in routes if "." in r)
@@ -778,7 +789,7 @@ def sweep(url: str, model_id: str, region: str) -> tuple[dict[str, list[Grade]],
                 context_window=known.context_window,
             )
             grade = script.grade(execute(script, call, known.capabilities), facts)
-            judge_sound(grade)
+            assert_sound(grade)
             grades.setdefault(trial.case.id, []).append(grade)
     bedrock.close()
     return grades, len(outcomes)

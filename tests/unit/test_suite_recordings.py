@@ -1,6 +1,4 @@
-"""Real replies of Bedrock, recorded by others, through the graders that fit them: they give the
-obvious answer.
-"""
+"""Real replies of Bedrock, recorded by others: fitting graders give the obvious verdict."""
 
 from __future__ import annotations
 
@@ -32,55 +30,37 @@ pytestmark = pytest.mark.skipif(
 @dataclass(frozen=True)
 class Recorded:
     name: str
-    asked: dict[str, Any]
+    request: dict[str, Any]
     reply: Reply
 
 
-def _documents(path: Path) -> Iterator[tuple[str, Any, int, Any, bool]]:
-    """(uri, request body, status, response body, whether it is base64) of every interaction in a
-    file, in three dialects.
+def interactions(path: Path) -> Iterator[tuple[str, Any, int, bytes]]:
+    """Yield (uri, request body, status, response body) of every interaction in a file, in three
+    dialects.
     """
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     for document in yaml.safe_load_all(raw):
-        if "interactions" in document:
-            for i in document["interactions"]:
-                yield (
-                    i["request"]["uri"],
-                    i["request"]["body"],
-                    i["response"]["status"]["code"],
-                    i["response"]["body"],
-                    False,
+        if "request" in document:
+            request, response = document["request"], document["response"]
+            patterns = request.get("bodyPatterns") or [{}]
+            encoded = response.get("base64Body")
+            body = base64.b64decode(encoded) if encoded else response.get("body") or ""
+            pairs = [(request["url"], patterns[0].get("equalToJson"), response["status"], body)]
+        else:
+            pairs = [
+                (request["uri"], request["body"], response["status"]["code"], response["body"])
+                for request, response in (
+                    [(i["request"], i["response"]) for i in document["interactions"]]
+                    if "interactions" in document
+                    else zip(document["requests"], document["responses"], strict=True)
                 )
-        elif "requests" in document:
-            for asked, answered in zip(document["requests"], document["responses"], strict=True):
-                yield (
-                    asked["uri"],
-                    asked["body"],
-                    answered["status"]["code"],
-                    answered["body"],
-                    False,
-                )
-        elif "request" in document:
-            patterns = document["request"].get("bodyPatterns") or [{}]
-            answer = document["response"]
-            body = answer.get("base64Body") or answer.get("body") or ""
-            yield (
-                document["request"]["url"],
-                patterns[0].get("equalToJson"),
-                answer["status"],
-                body,
-                "base64Body" in answer,
-            )
+            ]
+        for uri, request_body, status, body in pairs:
+            data = body["string"] if isinstance(body, dict) else body
+            yield uri, request_body, status, data if isinstance(data, bytes) else str(data).encode()
 
 
-def _bytes(body: Any, encoded: bool) -> bytes:
-    body = body["string"] if isinstance(body, dict) else body
-    if encoded:
-        return base64.b64decode(body)
-    return body if isinstance(body, bytes) else str(body).encode()
-
-
-def _stream(data: bytes) -> Reply:
+def read_stream(data: bytes) -> Reply:
     reader = converse.StreamReader(0.0)
     buffer = EventStreamBuffer()
     buffer.add_data(data)
@@ -98,20 +78,19 @@ def replies() -> tuple[Recorded, ...]:
         for i in index
         if i["op"] in ("Converse", "ConverseStream") and i["real"] == "REAL" and i["status"] == 200
     }
-    found = []
+    recorded = []
     for path in sorted(real):
-        for uri, asked, status, body, encoded in _documents(RECORDINGS / path):
+        for uri, request, status, data in interactions(RECORDINGS / path):
             if status != 200 or not uri.endswith(("/converse", "/converse-stream")):
                 continue
-            data = _bytes(body, encoded)
             reply = (
-                _stream(data)
+                read_stream(data)
                 if uri.endswith("-stream")
                 else converse.reply_from(json.loads(data), 1.0)
             )
             assert reply is not None
-            found.append(Recorded(path, json.loads(asked) if asked else {}, reply))
-    return tuple(found)
+            recorded.append(Recorded(path, json.loads(request) if request else {}, reply))
+    return tuple(recorded)
 
 
 def test_there_are_recordings_of_both_operations() -> None:
@@ -120,7 +99,7 @@ def test_there_are_recordings_of_both_operations() -> None:
     assert len(replies()) - len(streamed) >= 15
 
 
-def test_every_reply_tells_its_tokens_and_why_it_stopped() -> None:
+def test_every_reply_reports_its_tokens_and_its_stop_reason() -> None:
     for recorded in replies():
         assert graders.has_usage(recorded.reply).passed, recorded.name
         grade = graders.stop_reason(
@@ -140,7 +119,7 @@ def test_a_reply_cut_by_max_tokens_stays_within_them() -> None:
     cut = [r for r in replies() if r.reply.stop_reason == "max_tokens"]
     assert len(cut) >= 5
     for recorded in cut:
-        limit = recorded.asked["inferenceConfig"]["maxTokens"]
+        limit = recorded.request["inferenceConfig"]["maxTokens"]
         assert graders.output_tokens(recorded.reply, limit).passed, recorded.name
         assert not graders.output_tokens(recorded.reply, limit - 1).passed, recorded.name
 
@@ -148,10 +127,12 @@ def test_a_reply_cut_by_max_tokens_stays_within_them() -> None:
 def test_recorded_tool_calls_fit_their_schemas() -> None:
     checked = 0
     for recorded in replies():
-        tools = {
-            t["toolSpec"]["name"]: t["toolSpec"]["inputSchema"]["json"]
-            for t in _tools(recorded.asked)
-        }
+        specs = [
+            tool["toolSpec"]
+            for tool in (recorded.request.get("toolConfig") or {}).get("tools", [])
+            if "toolSpec" in tool
+        ]
+        tools = {spec["name"]: spec["inputSchema"]["json"] for spec in specs}
         uses = graders.tool_uses(recorded.reply)
         for use in uses:
             assert use.name in tools, recorded.name
@@ -161,10 +142,6 @@ def test_recorded_tool_calls_fit_their_schemas() -> None:
             assert graders.tool_call(recorded.reply, uses[0].name, tools[uses[0].name]).passed
             assert not graders.tool_call(recorded.reply, "another_tool", tools[uses[0].name]).passed
     assert checked >= 8
-
-
-def _tools(asked: dict[str, Any]) -> list[dict[str, Any]]:
-    return [t for t in (asked.get("toolConfig") or {}).get("tools", []) if "toolSpec" in t]
 
 
 def test_a_tool_answer_is_no_text_answer_and_the_reverse() -> None:

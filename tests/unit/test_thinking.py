@@ -1,4 +1,4 @@
-"""Reasoning on request: each vendor's form on the wire, what the emulator makes of it, and what R3
+"""Reasoning on request: each vendor's form on the wire, how the emulator answers it, and what R3
 does when it is refused.
 """
 
@@ -29,7 +29,15 @@ from certification.inference import (
 from certification.suite import registry
 from certification.suite.case import ALL_CAPABILITIES, Answer, Context, Grade, Ref, execute
 from tests.emulators import MICRO, US_SONNET, Probe, ask, stream
-from tests.unit.test_suite_full import Choose, expected, graded, model, near_at, run
+from tests.unit.test_suite_full import (
+    Choose,
+    expected,
+    grade_and_requests,
+    grade_trial,
+    model,
+    near_miss_at,
+    run,
+)
 
 R3 = registry.BY_ID["R3"]
 ASKING = Request((user("Hello"),), 1500, thinking_tokens=1024, temperature=0.5, top_p=0.9)
@@ -43,8 +51,8 @@ ADAPTIVE = {
 }
 LOW = {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}
 NOT_THIS_FORM = (
-    'The model returned the following errors: "thinking.type.enabled" is not supported for this model. Use '
-    '"thinking.type.adaptive" and "output_config.effort" to control thinking behavior.'
+    'The model returned the following errors: "thinking.type.enabled" is not supported for this '
+    'model. Use "thinking.type.adaptive" and "output_config.effort" to control thinking behavior.'
 )
 
 
@@ -59,14 +67,14 @@ class TestWire:
             (NOVA_2, LOW),
         ],
     )
-    def test_each_vendor_is_asked_in_its_own_way_and_never_with_a_temperature(
+    def test_each_vendor_gets_its_own_form_and_never_a_temperature(
         self, target: str, form: dict[str, Any]
     ) -> None:
         wire = converse.to_wire(ASKING, target)
         assert wire["additionalModelRequestFields"] == form
         assert wire["inferenceConfig"] == {"maxTokens": 1500}
 
-    def test_claude_may_be_left_to_choose_how_long_it_thinks(self) -> None:
+    def test_claude_may_choose_how_long_it_thinks(self) -> None:
         wire = converse.to_wire(replace(ASKING, thinking_tokens=None, thinking_effort="high"), OPUS)
         assert wire["additionalModelRequestFields"] == ADAPTIVE
         assert wire["inferenceConfig"] == {"maxTokens": 1500}
@@ -78,7 +86,9 @@ class TestWire:
         "target",
         [MICRO, "us.amazon.nova-pro-v1:0", "openai.gpt-oss-120b-1:0", "us.deepseek.r1-v1:0"],
     )
-    def test_others_are_called_as_if_nothing_was_asked(self, target: str, asking: Request) -> None:
+    def test_other_vendors_get_a_request_without_reasoning(
+        self, target: str, asking: Request
+    ) -> None:
         wire = converse.to_wire(asking, target)
         assert "additionalModelRequestFields" not in wire
         assert wire["inferenceConfig"] == {"maxTokens": 1500, "temperature": 0.5, "topP": 0.9}
@@ -90,7 +100,7 @@ class TestWire:
             == "medium"
         )
 
-    def test_who_does_not_ask_sends_nothing(self) -> None:
+    def test_a_request_without_reasoning_sends_no_field(self) -> None:
         assert "additionalModelRequestFields" not in converse.to_wire(
             replace(ASKING, thinking_tokens=None), US_SONNET
         )
@@ -100,13 +110,15 @@ class TestWire:
         assert "thinking_tokens" not in evidence.request(replace(ASKING, thinking_tokens=None))
 
 
-def refusing_to_think(said: str) -> Choose:
-    """A model that refuses to be asked for its thoughts."""
+def refusing_to_think(message: str) -> Choose:
+    """Refuse every request for reasoning within a budget."""
 
     def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
         if request.thinking_tokens is None:
             return expected(request, ref, step)
-        error = ClientError({"Error": {"Code": "ValidationException", "Message": said}}, "Converse")
+        error = ClientError(
+            {"Error": {"Code": "ValidationException", "Message": message}}, "Converse"
+        )
         return translate(error, "Converse").to_failure(Timing(9.0))
 
     return choose
@@ -115,36 +127,37 @@ def refusing_to_think(said: str) -> Choose:
 class TestFallback:
     def test_the_budget_leaves_room_for_the_answer(self) -> None:
         for trial in range(3):
-            for request in _asked(expected, trial):
+            for request in grade_and_requests(R3, expected, trial=trial)[1]:
                 assert request.thinking_tokens
                 assert request.max_tokens > request.thinking_tokens >= 1024
                 assert not request.tool_choice
                 assert request.temperature is None
 
     @pytest.mark.parametrize(
-        "said",
+        "message",
         [
             NOT_THIS_FORM,
             "The model returned the following errors: thinking: Extra inputs are not permitted",
-            "Malformed input request: #: extraneous key [reasoningConfig] is not permitted, please reformat your input and try again.",
-            "The model returned the following errors: Malformed input request: the provided reasoning config value is invalid, "
-            "please reformat your input and try again.",
+            "Malformed input request: #: extraneous key [reasoningConfig] is not permitted, please "
+            "reformat your input and try again.",
+            "The model returned the following errors: Malformed input request: the provided "
+            "reasoning config value is invalid, please reformat your input and try again.",
         ],
     )
-    def test_a_model_that_refuses_to_be_asked_is_asked_without(self, said: str) -> None:
-        first, *later = _asked(refusing_to_think(said), 0)
+    def test_a_model_that_refuses_the_budget_gets_a_request_without_it(self, message: str) -> None:
+        _grade, (first, *later) = grade_and_requests(R3, refusing_to_think(message))
         assert first.thinking_tokens == 1024
         assert len(later) == 2
         assert all(request.thinking_tokens is None for request in later)
-        asked_otherwise = "high" if "adaptive" in said else ""
-        assert later[0] == replace(first, thinking_tokens=None, thinking_effort=asked_otherwise)
+        effort = "high" if "adaptive" in message else ""
+        assert later[0] == replace(first, thinking_tokens=None, thinking_effort=effort)
 
-    def test_and_passes_where_it_shows_its_thoughts_all_the_same(self) -> None:
+    def test_a_model_that_refuses_the_budget_passes_if_it_shows_its_reasoning(self) -> None:
         grade = run(R3, refusing_to_think(NOT_THIS_FORM))
         assert grade.passed
         assert grade.lacks == "thinking_budget"
 
-    def test_and_lacks_shown_reasoning_where_it_does_not(self) -> None:
+    def test_a_model_that_refuses_the_budget_and_hides_its_reasoning_lacks_it(self) -> None:
         def call(request: AnyRequest) -> Outcome:
             reply = model(refusing_to_think(NOT_THIS_FORM))(request)
             if not isinstance(reply, Reply):
@@ -153,13 +166,13 @@ class TestFallback:
                 reply, content=tuple(b for b in reply.content if not isinstance(b, Reasoning))
             )
 
-        grade = graded(R3, call, 41, 0)
+        grade = grade_trial(R3, call, 41, 0)
         assert not grade.passed
         assert grade.lacks == "shown_reasoning"
 
-    def test_a_model_that_refuses_to_choose_its_length_too_is_asked_as_it_is(self) -> None:
+    def test_a_model_that_refuses_both_forms_gets_a_plain_request(self) -> None:
         def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
-            said = (
+            message = (
                 "thinking.adaptive.display: Extra inputs are not permitted"
                 if request.thinking_effort
                 else NOT_THIS_FORM
@@ -167,46 +180,32 @@ class TestFallback:
             if not request.thinking_effort and request.thinking_tokens is None:
                 return expected(request, ref, step)
             error = ClientError(
-                {"Error": {"Code": "ValidationException", "Message": said}}, "Converse"
+                {"Error": {"Code": "ValidationException", "Message": message}}, "Converse"
             )
             return translate(error, "Converse").to_failure(Timing(9.0))
 
-        forms = [
-            (request.thinking_tokens, request.thinking_effort) for request in _asked(choose, 0)
-        ]
+        grade, made = grade_and_requests(R3, choose)
+        forms = [(request.thinking_tokens, request.thinking_effort) for request in made]
         assert forms == [(1024, ""), (None, "high"), (None, ""), (None, "")]
-        grade = run(R3, choose)
         assert grade.passed
         assert grade.lacks == "thinking_budget"
         assert "display" in grade.evidence["refused"]
 
-    def test_what_it_answers_then_is_judged_like_any_answer(self) -> None:
+    def test_an_answer_to_the_fallback_is_graded_like_any_answer(self) -> None:
         def choose(request: Request, ref: Ref, step: int) -> Answer | Failure | None:
             refusal = refusing_to_think(NOT_THIS_FORM)(request, ref, step)
-            return refusal if isinstance(refusal, Failure) else near_at(2)(request, ref, step)
+            return refusal if isinstance(refusal, Failure) else near_miss_at(2)(request, ref, step)
 
         grade = run(R3, choose)
         assert not grade.passed
         assert not grade.lacks
 
 
-def _asked(choose: Choose, trial: int) -> list[Request]:
-    seen: list[Request] = []
-
-    def call(request: AnyRequest) -> Outcome:
-        assert isinstance(request, Request)
-        seen.append(request)
-        return model(choose)(request)
-
-    execute(R3.script(Ref(41, "R3", trial)), call)
-    return seen
-
-
 @pytest.fixture
 def probe(emulator_url: str) -> Iterator[Probe]:
-    found = Probe(emulator_url)
-    yield found
-    found.close()
+    probe = Probe(emulator_url)
+    yield probe
+    probe.close()
 
 
 def first_block(answer: dict[str, Any]) -> dict[str, Any]:
@@ -218,7 +217,7 @@ class TestEmulator:
     @pytest.mark.parametrize(
         ("target", "form"), [(US_SONNET, ENABLED), (NOVA_2, LOW), (OPUS, ADAPTIVE)]
     )
-    def test_thoughts_are_shown_to_those_who_ask(
+    def test_reasoning_is_shown_on_request(
         self, probe: Probe, target: str, form: dict[str, Any]
     ) -> None:
         assert "reasoningContent" in first_block(
@@ -231,7 +230,7 @@ class TestEmulator:
         )
 
     @pytest.mark.parametrize(
-        ("target", "form", "said"),
+        ("target", "form", "message"),
         [
             (OPUS, ENABLED, "thinking.type.adaptive"),
             (OLD_CLAUDE, ENABLED, "thinking: Extra inputs are not permitted"),
@@ -257,20 +256,20 @@ class TestEmulator:
             (OPUS, ADAPTIVE | {"output_config": {"effort": "enormous"}}, "output_config.effort"),
         ],
     )
-    def test_models_refuse_what_they_do_not_take(
-        self, probe: Probe, target: str, form: dict[str, Any], said: str
+    def test_models_refuse_forms_that_they_do_not_support(
+        self, probe: Probe, target: str, form: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(ClientError, match="ValidationException") as raised:
             ask(probe, model=target, additionalModelRequestFields=form)
-        assert said in str(raised.value)
+        assert message in str(raised.value)
 
-    def test_adaptive_thoughts_want_an_effort_and_are_told_only_when_a_summary_is_wanted(
+    def test_adaptive_reasoning_needs_an_effort_and_shows_text_only_as_a_summary(
         self, probe: Probe
     ) -> None:
-        unasked = ask(
+        without_effort = ask(
             probe, model=OPUS, additionalModelRequestFields={"thinking": {"type": "adaptive"}}
         )
-        assert "text" in first_block(unasked)
+        assert "text" in first_block(without_effort)
         quiet = {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}
         thought = first_block(ask(probe, model=OPUS, additionalModelRequestFields=quiet))[
             "reasoningContent"
@@ -278,7 +277,7 @@ class TestEmulator:
         assert thought["reasoningText"]["text"] == ""
         assert thought["reasoningText"]["signature"]
 
-    def test_novas_high_effort_wants_no_inference_config(self, probe: Probe) -> None:
+    def test_novas_high_effort_refuses_an_inference_config(self, probe: Probe) -> None:
         high = {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}}
         assert ask(probe, model=NOVA_2, additionalModelRequestFields=high)
         with pytest.raises(ClientError, match="reasoning config"):
@@ -303,7 +302,7 @@ class TestEmulator:
     def test_r3_against_every_kind_of_model(
         self, emulator_url: str, target: str, passes: bool, lacks: str
     ) -> None:
-        grade, outcomes = _play(emulator_url, target)
+        grade, outcomes = play_r3(emulator_url, target)
         assert grade.passed is passes, grade
         assert grade.lacks == lacks
         if target == US_SONNET:
@@ -314,7 +313,7 @@ class TestEmulator:
         )
 
 
-def _play(url: str, target: str) -> tuple[Grade, list[Reply]]:
+def play_r3(url: str, target: str) -> tuple[Grade, list[Reply]]:
     bedrock = Bedrock(Connection(EMULATOR, url))
     replies: list[Reply] = []
 

@@ -190,7 +190,7 @@ class TestWhatChangesTheSuite:
 
     def test_another_parameter_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = suite_of("G07")
-        monkeypatch.setattr(gates, "ROOM", builders.ROOM + 1)
+        monkeypatch.setattr(gates, "DEFAULT_MAX_TOKENS", builders.DEFAULT_MAX_TOKENS + 1)
         assert suite_of("G07") != before
 
     def test_a_variant_is_seen_wherever_it_stands(self) -> None:

@@ -1,5 +1,5 @@
-"""How cases put their questions: the reference in every prompt, one call or several, what a refusal
-means.
+"""Build the requests and scripts of cases: the reference in every prompt, one call or several, and
+what a refusal means.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from certification.suite.case import (
     Step,
 )
 
-# maxTokens of a short answer: never a probe of one token, and little enough to reserve no quota in
-# earnest
-ROOM = 300
+# maxTokens of a short answer: never a probe of one token, and so little that it reserves hardly any
+# quota
+DEFAULT_MAX_TOKENS = 300
 
 NO_TOOL_CHOICE = r"tool[\s_]*choice"
 NO_STREAMING_TOOLS = r"tool\w*( use)? (in|with|when|while)\b.*stream|stream\w*( mode)?.*\btool"
@@ -40,46 +40,44 @@ T = TypeVar("T")
 
 
 def variant_of(ref: Ref, count: int) -> int:
-    """Which of `count` variants a trial asks: they rotate from a start that the seed picks."""
+    """Return which of `count` variants a trial uses; they rotate, starting where the seed says."""
     return (ref.seed + ref.trial) % count
 
 
-def nonce(ref: Ref, text: str, step: int = 0) -> str:
-    """The text with the reference of its trial and step behind it."""
+def with_reference(ref: Ref, text: str, step: int = 0) -> str:
+    """Append the reference of the trial and step to a text."""
     return f"{text}\n{replace(ref, step=step)}"
 
 
 def always(request: AnyRequest) -> Callable[[Outcomes], AnyRequest]:
-    """The request of a step that does not depend on what came before."""
+    """Build a step's request that does not depend on earlier outcomes."""
     return lambda outcomes: request
 
 
 def at(outcomes: Sequence[T], index: int) -> T | None:
-    """The outcome of a call, or None when it was not made."""
+    """Return the outcome of a call, or None when it was not made."""
     return outcomes[index] if index < len(outcomes) else None
 
 
-def ask(
+def single_turn(
     ref: Ref,
     prompt: str,
     operation: Operation = Operation.CONVERSE,
     *,
     step: int = 0,
-    room: int = ROOM,
+    max_tokens: int = DEFAULT_MAX_TOKENS,
     **more: Any,
 ) -> Request:
-    """One user message with its reference, and nothing that is not needed; `more` are members of
-    Request.
-    """
-    return Request((user(nonce(ref, prompt, step)),), room, operation, **more)
+    """Build a request of one user message with its reference; `more` are fields of Request."""
+    return Request((user(with_reference(ref, prompt, step)),), max_tokens, operation, **more)
 
 
-def cannot_force(outcome: Outcome | None) -> bool:
-    """Whether a call was refused because the model cannot be made to call one tool."""
+def refuses_forced_call(outcome: Outcome | None) -> bool:
+    """Tell whether a call was refused because the model cannot be forced to call a tool."""
     return graders.refuses(outcome, NO_TOOL_CHOICE)
 
 
-TOOL_CHOICE = Probe("tool_choice", cannot_force)
+TOOL_CHOICE_PROBE = Probe("tool_choice", refuses_forced_call)
 
 
 def one_call(
@@ -90,13 +88,16 @@ def one_call(
     *,
     expected: Answer,
     near_miss: Answer,
-    room: bool = True,
+    fixed_limit: bool = False,
 ) -> Script:
-    """The trial of one call, graded with the run's context."""
+    """Build the trial of one call, graded with the run's context.
+
+    `fixed_limit` leaves maxTokens as it is for models that reason.
+    """
     return Script(
         ref,
         variant_of(ref, variants),
-        (Step(always(request), expected, near_miss, room=room),),
+        (Step(always(request), expected, near_miss, room=not fixed_limit),),
         grade,
     )
 
@@ -109,23 +110,29 @@ def one_answer(
     *,
     expected: Answer,
     near_miss: Answer,
-    room: bool = True,
+    fixed_limit: bool = False,
 ) -> Script:
-    """The trial of one call whose answer alone decides. A refusal of what the case is about is a
-    lack, no failure.
+    """Build the trial of one call whose answer alone decides. If what the case tests is refused,
+    the model lacks it and does not fail.
     """
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
-        return lacking(request, outcome) or check(outcome)
+        return missing_capability(request, outcome) or check(outcome)
 
     return one_call(
-        ref, variants, request, grade, expected=expected, near_miss=near_miss, room=room
+        ref,
+        variants,
+        request,
+        grade,
+        expected=expected,
+        near_miss=near_miss,
+        fixed_limit=fixed_limit,
     )
 
 
-def lacking(request: Request, outcome: Outcome | None) -> Grade | None:
-    """The grade of a call that was refused because the model cannot stream or takes no tools; None
+def missing_capability(request: Request, outcome: Outcome | None) -> Grade | None:
+    """Grade a call that was refused because the model cannot stream or does not support tools; None
     for all others.
     """
     if not isinstance(outcome, Failure):
@@ -141,8 +148,18 @@ def lacking(request: Request, outcome: Outcome | None) -> Grade | None:
     return None
 
 
+def object_schema(**properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of an object with these properties, all required, and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
 def tool(name: str, description: str, **properties: Mapping[str, Any]) -> Tool:
-    """A tool whose properties are all required."""
+    """Return a tool whose properties are all required."""
     return Tool(
         name,
         description,
@@ -150,8 +167,8 @@ def tool(name: str, description: str, **properties: Mapping[str, Any]) -> Tool:
     )
 
 
-def scored(
+def scored_case(
     case_id: str, title: str, category: Category, script: Callable[[Ref], Script], *needs: str
 ) -> Case:
-    """A case of three repeats that counts in the quality figure."""
+    """Return a case of three repeats that counts in the quality figure."""
     return Case(case_id, title, Kind.SCORED, category, script, frozenset(needs), repeats=3)

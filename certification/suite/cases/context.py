@@ -9,24 +9,35 @@ from certification.inference import Failure, Outcome, Request
 from certification.reasons import Reason
 from certification.suite import graders
 from certification.suite.case import Category, Context, Grade, Ref, Script, Step, says
-from certification.suite.cases.builders import Check, Outcomes, ask, at, scored, variant_of
+from certification.suite.cases.builders import (
+    Check,
+    Outcomes,
+    at,
+    scored_case,
+    single_turn,
+    variant_of,
+)
 
 CHARACTERS_PER_TOKEN = 4
 _PEOPLE = (
-    "the gardener", "an old sailor", "the baker's daughter", "a young clerk", "the night watchman", "a student of law",
-    "the schoolmaster", "a travelling salesman", "the mayor's wife", "a tired fisherman", "the chemist", "a quiet lodger",
+    "the gardener", "an old sailor", "the baker's daughter", "a young clerk", "the night watchman",
+    "a student of law", "the schoolmaster", "a travelling salesman", "the mayor's wife",
+    "a tired fisherman", "the chemist", "a quiet lodger",
 )  # fmt: skip
 _PLACES = (
-    "at the harbour", "behind the town hall", "in the upper market", "near the old mill", "on the road to the hills",
-    "by the long bridge", "in the reading room", "at the edge of the wood", "in the yard of the inn", "under the arcade",
+    "at the harbour", "behind the town hall", "in the upper market", "near the old mill",
+    "on the road to the hills", "by the long bridge", "in the reading room",
+    "at the edge of the wood", "in the yard of the inn", "under the arcade",
 )  # fmt: skip
 _TIMES = (
-    "On a Monday in spring", "Shortly before noon", "When the rain had stopped", "In the second week of the fair",
-    "Late in the evening", "On the day of the regatta", "After the harvest", "While the bells were ringing",
+    "On a Monday in spring", "Shortly before noon", "When the rain had stopped",
+    "In the second week of the fair", "Late in the evening", "On the day of the regatta",
+    "After the harvest", "While the bells were ringing",
 )  # fmt: skip
 _OBJECTS = (
-    "a crate of oranges", "an unsigned letter", "a broken clock", "a bundle of maps", "a blue umbrella", "a pair of boots",
-    "a basket of eggs", "a brass key", "an empty birdcage", "a roll of canvas", "a faded photograph", "a sack of flour",
+    "a crate of oranges", "an unsigned letter", "a broken clock", "a bundle of maps",
+    "a blue umbrella", "a pair of boots", "a basket of eggs", "a brass key", "an empty birdcage",
+    "a roll of canvas", "a faded photograph", "a sack of flour",
 )  # fmt: skip
 _FILLERS = (
     "{time}, {who} was seen {where} with {what}, and nobody could say why.",
@@ -35,7 +46,8 @@ _FILLERS = (
     "There was a rule that {what} must not be kept {where}, but {who} did not care much for rules.",
     "Nothing was more common in those years than to find {who} asleep {where}.",
     "{time}, the newspaper reported that {what} had been found {where}.",
-    "Some said that {who} had bought {what} for far too much money; others said it had been a present.",
+    "Some said that {who} had bought {what} for far too much money; others said it had "
+    "been a present.",
     "The way from there is not long, and whoever walks it slowly will pass {who} {where}.",
     "{time}, the weather changed, and {who} carried {what} into the house.",
     "It took a whole afternoon to bring {what} up the stairs, and {who} had to help.",
@@ -45,8 +57,8 @@ _FILLERS = (
 
 
 def filler(rng: random.Random, characters: int) -> list[str]:
-    """Paragraphs of ordinary sentences, about so many characters in all, the same for the same
-    dice.
+    """Return paragraphs of ordinary sentences, about so many characters in all, the same for the
+    same dice.
     """
     paragraphs: list[str] = []
     left = characters
@@ -103,16 +115,16 @@ _OWNERS = (
 )
 
 
-def _codes(rng: random.Random, count: int) -> list[str]:
-    """Different codes that no filler sentence can hold."""
+def draw_codes(rng: random.Random, count: int) -> list[str]:
+    """Draw different codes that no filler sentence can contain."""
     return [
         f"{rng.choice('BDFGKMPRTVX')}{number}"
         for number in rng.sample(range(10_000, 99_999), count)
     ]
 
 
-def _hide(ref: Ref, facts: list[str], tokens: int) -> str:
-    """The facts in paragraphs of their own, each somewhere in its share of the filler."""
+def hide_facts(ref: Ref, facts: list[str], tokens: int) -> str:
+    """Hide each fact, as a paragraph of its own, somewhere in its share of the filler."""
     rng = random.Random(f"{ref.rng().random()}/filler")
     paragraphs = filler(rng, tokens * CHARACTERS_PER_TOKEN)
     share = len(paragraphs) // len(facts)
@@ -121,20 +133,20 @@ def _hide(ref: Ref, facts: list[str], tokens: int) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _needle(ref: Ref) -> Script:
-    return _one_fact(ref, 4_000)
+def one_needle(ref: Ref) -> Script:
+    return needle_script(ref, 4_000)
 
 
 def long_needle(ref: Ref) -> Script:
-    """One fact in about 100,000 tokens, for the deep tier."""
-    return _one_fact(ref, 100_000)
+    """Hide one fact in about 100,000 tokens, for the deep tier."""
+    return needle_script(ref, 100_000)
 
 
-def _one_fact(ref: Ref, tokens: int) -> Script:
+def needle_script(ref: Ref, tokens: int) -> Script:
     rng = ref.rng()
     secret = _SECRETS[variant_of(ref, len(_SECRETS))]
     owner, other = rng.sample(_OWNERS, 2)
-    code, decoy = _codes(rng, 2)
+    code, decoy = draw_codes(rng, 2)
     facts = [secret.fact.format(owner, code), secret.fact.format(other, decoy)]
     if rng.random() < 0.5:
         facts.reverse()
@@ -145,28 +157,31 @@ def _one_fact(ref: Ref, tokens: int) -> Script:
         )
 
     question = f"{secret.question.format(owner)} Answer with it alone."
-    return _search(ref, facts, tokens, question, check=check, expected=code, near_miss=decoy)
+    return search_script(ref, facts, tokens, question, check=check, expected=code, near_miss=decoy)
 
 
-def _three_needles(ref: Ref) -> Script:
+def three_needles(ref: Ref) -> Script:
     rng = ref.rng()
     secret = _SECRETS[variant_of(ref, len(_SECRETS))]
-    owners, codes = rng.sample(_OWNERS, 3), _codes(rng, 3)
+    owners, codes = rng.sample(_OWNERS, 3), draw_codes(rng, 3)
     facts = [secret.fact.format(owner, code) for owner, code in zip(owners, codes, strict=True)]
-    asked = rng.sample(range(3), 3)
-    right = [codes[i] for i in asked]
+    order = rng.sample(range(3), 3)
+    right = [codes[i] for i in order]
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.in_order(outcome, *right)
 
-    question = f"{secret.many.format(*(owners[i] for i in asked))} Answer with the three alone, in this order, one per line."
+    question = (
+        f"{secret.many.format(*(owners[i] for i in order))} Answer with the three alone, in this "
+        "order, one per line."
+    )
     near_miss = rng.choice(
         (
             [right[1], right[0], right[2]],
             [*right[:2], f"{right[2][:-1]}{(int(right[2][-1]) + 1) % 10}"],
         )
     )
-    return _search(
+    return search_script(
         ref,
         facts,
         16_000,
@@ -177,7 +192,7 @@ def _three_needles(ref: Ref) -> Script:
     )
 
 
-def _search(
+def search_script(
     ref: Ref,
     facts: list[str],
     tokens: int,
@@ -187,37 +202,32 @@ def _search(
     expected: str,
     near_miss: str,
 ) -> Script:
-    """A trial of one call that looks for facts. The long text is written for the call alone, so
-    that the key stays quick.
+    """Build a trial of one call that looks for facts.
+
+    The long text is written only for the call, so that the answer key stays fast.
     """
 
     def request(outcomes: Outcomes) -> Request:
-        return ask(
+        return single_turn(
             ref,
-            f"Read this text and then answer the question below it.\n\n{_hide(ref, facts, tokens)}\n\n{question}",
+            "Read this text and then answer the question below "
+            f"it.\n\n{hide_facts(ref, facts, tokens)}\n\n{question}",
         )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
-        outcome = at(outcomes, 0)
+        outcome, window = at(outcomes, 0), context.context_window
         capability = f"context_of_{tokens // 1000}k_tokens"
         # A model whose window is known to be large enough has no excuse.
-        may_be_short = (context.context_window or 0) < tokens * 1.25
-        if (
-            may_be_short
-            and isinstance(outcome, Failure)
-            and outcome.reason == Reason.CONTEXT_TOO_LONG
-        ):
-            return graders.lacks(capability, outcome)
-        judged = check(outcome)
-        if (
-            judged.valid
-            and not judged.passed
-            and context.context_window
-            and context.context_window < tokens
-        ):
-            said = f"The model reads {context.context_window:,} tokens at most, too few for this text. {judged.sentence}"
-            return replace(judged, sentence=said, lacks=capability)
-        return judged
+        may_be_short = (window or 0) < tokens * 1.25
+        refusal = outcome if isinstance(outcome, Failure) else None
+        if may_be_short and refusal and refusal.reason == Reason.CONTEXT_TOO_LONG:
+            return graders.lacks(capability, refusal)
+        verdict = check(outcome)
+        if verdict.valid and not verdict.passed and window and window < tokens:
+            sentence = f"The context window of {window:,} tokens is too small for this text."
+            sentence = f"{sentence} {verdict.sentence}"
+            return replace(verdict, sentence=sentence, lacks=capability)
+        return verdict
 
     return Script(
         ref,
@@ -228,6 +238,6 @@ def _search(
 
 
 CONTEXT = (
-    scored("N1", "One fact in 4,000 tokens", Category.CONTEXT, _needle),
-    scored("N2", "Three facts in 16,000 tokens", Category.CONTEXT, _three_needles),
+    scored_case("N1", "One fact in 4,000 tokens", Category.CONTEXT, one_needle),
+    scored_case("N2", "Three facts in 16,000 tokens", Category.CONTEXT, three_needles),
 )

@@ -1,4 +1,4 @@
-"""The twelve gates of a text model: each asks for one thing that every user of a model relies on."""
+"""The twelve gates of a text model: each tests one thing that every user of a model relies on."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from certification.suite.case import (
     says,
 )
 from certification.suite.cases.builders import (
+    DEFAULT_MAX_TOKENS,
     NO_STREAMING,
     NO_STREAMING_TOOLS,
     NO_TOOLS,
-    ROOM,
-    TOOL_CHOICE,
+    TOOL_CHOICE_PROBE,
     Outcomes,
     always,
-    ask,
     at,
-    cannot_force,
-    nonce,
     one_call,
+    refuses_forced_call,
+    single_turn,
     tool,
     variant_of,
+    with_reference,
 )
 from certification.suite.text import truncate
 
@@ -67,7 +67,7 @@ _ACCESS = (
 )
 
 
-def _access(ref: Ref) -> Script:
+def access(ref: Ref) -> Script:
     prompt, answer = _ACCESS[variant_of(ref, len(_ACCESS))]
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
@@ -75,35 +75,41 @@ def _access(ref: Ref) -> Script:
         grade = graders.all_of(
             lambda: graders.not_empty(outcome), lambda: graders.has_usage(outcome)
         )
-        # Who cannot even ask has learnt nothing about the model, whatever the service finds wrong
-        # with the request.
+        # A refusal of access says nothing about the model, whatever its message.
         return replace(grade, valid=grade.valid and not graders.is_refusal(outcome))
 
     near_miss = Answer((), "end_turn")
     return one_call(
-        ref, len(_ACCESS), ask(ref, prompt), grade, expected=says(answer), near_miss=near_miss
+        ref,
+        len(_ACCESS),
+        single_turn(ref, prompt),
+        grade,
+        expected=says(answer),
+        near_miss=near_miss,
     )
 
 
 # G02 streaming
 
 _LISTS = (
-    ("the seven days of the week, starting with Monday", "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
-    ("the first eight letters of the NATO alphabet", "Alfa Bravo Charlie Delta Echo Foxtrot Golf Hotel"),
+    ("the seven days of the week, starting with Monday",
+     "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+    ("the first eight letters of the NATO alphabet",
+     "Alfa Bravo Charlie Delta Echo Foxtrot Golf Hotel"),
     ("the numbers from twenty to thirty, in digits", "20 21 22 23 24 25 26 27 28 29 30"),
     ("the twelve months of the year, in English, starting with January",
      "January February March April May June July August September October November December"),
 )  # fmt: skip
 
 
-def _streaming(ref: Ref) -> Script:
+def streaming(ref: Ref) -> Script:
     what, items = _LISTS[variant_of(ref, len(_LISTS))]
     names = items.split()
-    request = ask(
+    request = single_turn(
         ref, f"Write {what}, in one line, separated by commas, and nothing else.", Operation.STREAM
     )
     # Alpha is as common a spelling of the first letter as Alfa.
-    wanted = tuple(n for n in names if n != "Alfa")
+    required = tuple(n for n in names if n != "Alfa")
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
@@ -112,7 +118,7 @@ def _streaming(ref: Ref) -> Script:
         return graders.all_of(
             lambda: graders.event_order(outcome),
             lambda: graders.has_usage(outcome),
-            lambda: graders.in_order(outcome, *wanted),
+            lambda: graders.in_order(outcome, *required),
         )
 
     expected, near_miss = says(", ".join(names)), says(", ".join(names[:-1]))
@@ -128,7 +134,7 @@ _SHORT = (
 )
 
 
-def _stop_reason(ref: Ref) -> Script:
+def stop_reason(ref: Ref) -> Script:
     prompt, answer = _SHORT[variant_of(ref, len(_SHORT))]
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
@@ -139,7 +145,12 @@ def _stop_reason(ref: Ref) -> Script:
 
     near_miss = Answer((Text(answer),), "max_tokens")
     return one_call(
-        ref, len(_SHORT), ask(ref, prompt), grade, expected=says(answer), near_miss=near_miss
+        ref,
+        len(_SHORT),
+        single_turn(ref, prompt),
+        grade,
+        expected=says(answer),
+        near_miss=near_miss,
     )
 
 
@@ -151,13 +162,16 @@ _LONG = (
     ("a ship that is lost at sea", 128),
     ("two children who find an old map", 144),
 )
-_TALE = "The evening was calm and the wind came slowly from the west, and everyone in the house was waiting for news. "
+_TALE = (
+    "The evening was calm and the wind came slowly from the west, and everyone in the house was "
+    "waiting for news. "
+)
 
 
-def _max_tokens(ref: Ref) -> Script:
+def max_tokens(ref: Ref) -> Script:
     subject, limit = _LONG[variant_of(ref, len(_LONG))]
     prompt = f"Write a story of at least 800 words about {subject}. Start with the story at once."
-    request = Request((user(nonce(ref, prompt)),), limit)
+    request = Request((user(with_reference(ref, prompt)),), limit)
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
@@ -165,7 +179,7 @@ def _max_tokens(ref: Ref) -> Script:
             lambda: graders.stop_reason(outcome, "max_tokens"),
             lambda: graders.output_tokens(outcome, limit),
         ]
-        # A model that reasons may spend all it was given before its first word.
+        # A model that reasons may spend the whole limit before its first word.
         if not context.reasoning and not graders.has_reasoning(outcome):
             checks.insert(1, lambda: graders.not_empty(outcome))
         return graders.all_of(*checks)
@@ -173,7 +187,7 @@ def _max_tokens(ref: Ref) -> Script:
     expected = says((_TALE * 40).strip())  # whoever serves it cuts it at the limit
     near_miss = Answer((Text(f"This is a story about {subject}. All ended well."),), "end_turn")
     return one_call(
-        ref, len(_LONG), request, grade, expected=expected, near_miss=near_miss, room=False
+        ref, len(_LONG), request, grade, expected=expected, near_miss=near_miss, fixed_limit=True
     )
 
 
@@ -186,20 +200,20 @@ _COPIES = (
 )
 
 
-def _stop_sequence(ref: Ref) -> Script:
+def stop_sequence(ref: Ref) -> Script:
     words, marker = _COPIES[variant_of(ref, len(_COPIES))]
     before, after = words[: words.index(marker)], words[words.index(marker) + 1 :]
     prompt = (
         "Copy these seven words in this order, one per line, and write nothing else:\n"
         + "\n".join(words)
     )
-    request = replace(ask(ref, prompt), stop_sequences=(marker,))
+    request = replace(single_turn(ref, prompt), stop_sequences=(marker,))
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
         if isinstance(outcome, Failure) and graders.refuses(outcome, r"stop[\s_]*sequence"):
             return graders.lacks("stop_sequences", outcome)
-        # Several models end at the sequence and call that end_turn: it is honoured all the same.
+        # Several models stop at the sequence and report end_turn: it is honoured all the same.
         return graders.all_of(
             lambda: graders.stop_reason(outcome, "stop_sequence", "end_turn"),
             lambda: graders.in_order(outcome, *before),
@@ -220,13 +234,16 @@ _TOPICS = (
 )
 
 
-def _system_prompt(ref: Ref) -> Script:
+def system_prompt(ref: Ref) -> Script:
     prompt, answer = _TOPICS[variant_of(ref, len(_TOPICS))]
     rng = ref.rng()
     code = f"{rng.choice('KMRTX')}{rng.choice('BDFGH')}-{rng.randrange(2000, 9000)}"
     wrong = f"{code[:3]}{int(code[3:]) + 7}"
-    system = f"End every answer with the code {code}, as its very last characters. Write nothing after the code."
-    request = replace(ask(ref, f"{prompt} Answer in one short sentence."), system=system)
+    system = (
+        f"End every answer with the code {code}, as its very last characters. Write nothing after "
+        "the code."
+    )
+    request = replace(single_turn(ref, f"{prompt} Answer in one short sentence."), system=system)
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
@@ -261,7 +278,7 @@ _MEMORIES = (
 )
 
 
-def _memory(ref: Ref) -> Script:
+def memory(ref: Ref) -> Script:
     fact, question, names = _MEMORIES[variant_of(ref, len(_MEMORIES))]
     mine, other = ref.rng().sample(names, 2)
     history = (
@@ -269,7 +286,7 @@ def _memory(ref: Ref) -> Script:
         assistant("Thank you, I will keep that in mind."),
         user("What is two plus two? Answer with the number only."),
         assistant("4"),
-        user(nonce(ref, question)),
+        user(with_reference(ref, question)),
     )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
@@ -278,7 +295,7 @@ def _memory(ref: Ref) -> Script:
             lambda: graders.mentions(outcome, mine), lambda: graders.without(outcome, other)
         )
 
-    request = Request(history, ROOM)
+    request = Request(history, DEFAULT_MAX_TOKENS)
     return one_call(ref, len(_MEMORIES), request, grade, expected=says(mine), near_miss=says(other))
 
 
@@ -292,11 +309,14 @@ _LINES = (
 )
 
 
-def _encoding(ref: Ref) -> Script:
+def encoding(ref: Ref) -> Script:
     line = _LINES[variant_of(ref, len(_LINES))]
     number = ref.rng().randrange(100, 1000)
     line = f"{line} nº {number}"
-    prompt = f"Repeat the following line exactly, character by character, and write nothing else:\n{line}"
+    prompt = (
+        "Repeat the following line exactly, character by character, and write nothing "
+        f"else:\n{line}"
+    )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         return graders.nfc_contains(at(outcomes, 0), line)
@@ -304,30 +324,38 @@ def _encoding(ref: Ref) -> Script:
     # What comes back when one side reads UTF-8 as Latin-1.
     garbled = line.encode().decode("latin-1")
     return one_call(
-        ref, len(_LINES), ask(ref, prompt), grade, expected=says(line), near_miss=says(garbled)
+        ref,
+        len(_LINES),
+        single_turn(ref, prompt),
+        grade,
+        expected=says(line),
+        near_miss=says(garbled),
     )
 
 
 # G09 input tokens
 
 _PASSAGES = (
-    "The library opens at nine in the morning and closes at seven in the evening from Monday to Friday. On Saturdays it "
-    "opens at ten and closes at two. Books may be kept for three weeks and renewed twice, unless another reader has asked "
-    "for them. Films and records may be kept for one week. Whoever returns a book late pays a small sum for each day. The "
-    "reading room on the second floor is for quiet work, and the tables on the ground floor are for groups.",
-    "The ferry leaves the harbour every forty minutes and needs about a quarter of an hour to reach the island. Tickets "
-    "are sold at the small office beside the pier and on board, where they cost a little more. Bicycles travel free of "
-    "charge outside the busy hours. In strong wind the ferry may be cancelled at short notice, and a bus then takes the "
-    "passengers over the northern bridge. Dogs are welcome on the open deck if they are kept on a lead.",
-    "The workshop makes chairs and tables from oak and ash that grow in the hills nearby. Each piece takes between two "
-    "and five weeks, because the wood has to rest after it was cut. Visitors may watch the work on the first Thursday of "
-    "every month and are asked to wear firm shoes. Orders are taken by letter or at the door. A third of the price is "
-    "paid at once and the rest when the furniture is delivered, which the workshop does with its own cart.",
+    "The library opens at nine in the morning and closes at seven in the evening from Monday to "
+    "Friday. On Saturdays it opens at ten and closes at two. Books may be kept for three weeks "
+    "and renewed twice, unless another reader has asked for them. Films and records may be kept "
+    "for one week. Whoever returns a book late pays a small sum for each day. The reading room "
+    "on the second floor is for quiet work, and the tables on the ground floor are for groups.",
+    "The ferry leaves the harbour every forty minutes and needs about a quarter of an hour to "
+    "reach the island. Tickets are sold at the small office beside the pier and on board, where "
+    "they cost a little more. Bicycles travel free of charge outside the busy hours. In strong "
+    "wind the ferry may be cancelled at short notice, and a bus then takes the passengers over "
+    "the northern bridge. Dogs are welcome on the open deck if they are kept on a lead.",
+    "The workshop makes chairs and tables from oak and ash that grow in the hills nearby. Each "
+    "piece takes between two and five weeks, because the wood has to rest after it was cut. "
+    "Visitors may watch the work on the first Thursday of every month and are asked to wear firm "
+    "shoes. Orders are taken by letter or at the door. A third of the price is paid at once and "
+    "the rest when the furniture is delivered, which the workshop does with its own cart.",
 )
 REFERENCE_MARGIN = 3  # tokens that a region may count above the reference region
 
 
-def _input_tokens(ref: Ref) -> Script:
+def input_tokens(ref: Ref) -> Script:
     passage = _PASSAGES[variant_of(ref, len(_PASSAGES))]
     prompt = f"Read this text and then answer with the word OK.\n\n{passage}"
     # From one token per eight characters to one per two, and up to 300 for the template around the
@@ -345,7 +373,12 @@ def _input_tokens(ref: Ref) -> Script:
 
     near_miss = Answer((Text("OK"),), input_tokens=3)
     return one_call(
-        ref, len(_PASSAGES), ask(ref, prompt), grade, expected=says("OK"), near_miss=near_miss
+        ref,
+        len(_PASSAGES),
+        single_turn(ref, prompt),
+        grade,
+        expected=says("OK"),
+        near_miss=near_miss,
     )
 
 
@@ -354,38 +387,28 @@ def _input_tokens(ref: Ref) -> Script:
 REFUSAL_MS = 5000.0
 
 
-def _assistant_first(text: str) -> tuple[Message, ...]:
-    return (assistant("Good morning."), user(text))
-
-
-def _blank_text(text: str) -> tuple[Message, ...]:
-    return (user("", text),)
-
-
-def _empty_content(text: str) -> tuple[Message, ...]:
-    return (user(text), assistant(), user(text))
-
-
-def _orphan_tool_result(text: str) -> tuple[Message, ...]:
-    return (user(ToolResult("tooluse_unknown", "42"), text),)
-
-
 # All four pass botocore's own validation (which checks types, required members and minimum sizes
 # only) and are refused by the service before any model sees them.
 _INVALID: tuple[tuple[str, Callable[[str], tuple[Message, ...]]], ...] = (
-    ("a conversation that starts with the assistant", _assistant_first),
-    ("a blank text block", _blank_text),
-    ("a message without content", _empty_content),
-    ("a tool result without a tool call", _orphan_tool_result),
+    (
+        "a conversation that starts with the assistant",
+        lambda text: (assistant("Good morning."), user(text)),
+    ),
+    ("a blank text block", lambda text: (user("", text),)),
+    ("a message without content", lambda text: (user(text), assistant(), user(text))),
+    (
+        "a tool result without a tool call",
+        lambda text: (user(ToolResult("tooluse_unknown", "42"), text),),
+    ),
 )
 
 
-def _error_contract(ref: Ref) -> Script:
+def error_contract(ref: Ref) -> Script:
     left_out = variant_of(ref, len(_INVALID))
     chosen = [invalid for i, invalid in enumerate(_INVALID) if i != left_out]
     steps = tuple(
         Step(
-            always(Request(build(nonce(ref, "Say good morning.", i)), ROOM)),
+            always(Request(build(with_reference(ref, "Say good morning.", i)), DEFAULT_MAX_TOKENS)),
             None,
             says("Good morning!"),
         )
@@ -393,12 +416,15 @@ def _error_contract(ref: Ref) -> Script:
     )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
-        return _worst([_refused(name, at(outcomes, i)) for i, (name, _) in enumerate(chosen)])
+        grades = [grade_refusal(name, at(outcomes, i)) for i, (name, _) in enumerate(chosen)]
+        # A failure if there is one, else what could not be verdict, else the pass.
+        worst = min(grades, key=lambda g: (g.passed, not g.valid))
+        return replace(worst, evidence={"calls": [dict(g.evidence) for g in grades]})
 
     return Script(ref, left_out, steps, grade, continue_on_failure=True)
 
 
-def _refused(name: str, outcome: Outcome | None) -> Grade:
+def grade_refusal(name: str, outcome: Outcome | None) -> Grade:
     if outcome is None:
         return graders.usable(None)
     if not isinstance(outcome, Failure):
@@ -409,7 +435,7 @@ def _refused(name: str, outcome: Outcome | None) -> Grade:
     evidence = {**grade.evidence, "ms": outcome.timing.total_ms}
     if graders.is_validation(outcome):
         if outcome.timing.total_ms <= REFUSAL_MS:
-            return graders.passed("Invalid requests are refused as they should be.", **evidence)
+            return graders.passed("Invalid requests are refused correctly.", **evidence)
         seconds = outcome.timing.total_ms / 1000
         return graders.failed(f"The service took {seconds:.1f} s to refuse {name}.", **evidence)
     # A 5xx is what this gate is about; throttling, timeouts and refused access say nothing about
@@ -420,12 +446,6 @@ def _refused(name: str, outcome: Outcome | None) -> Grade:
             f"The service answered {name} with {code} instead of a refusal.", **evidence
         )
     return replace(grade, evidence=evidence)
-
-
-def _worst(grades: list[Grade]) -> Grade:
-    """A failure if there is one, else what could not be judged, else the pass; the evidence of all."""
-    by_weight = sorted(grades, key=lambda g: (g.passed, not g.valid))
-    return replace(by_weight[0], evidence={"calls": [dict(g.evidence) for g in grades]})
 
 
 # G11 tools
@@ -485,58 +505,61 @@ _ERRANDS = (
 )
 
 
-def _tools(ref: Ref) -> Script:
-    """A forced call, first without and then with streaming. Models that cannot be forced are asked
-    in words alone.
+def tools(ref: Ref) -> Script:
+    """Force a call, first without and then with streaming. Models that cannot be forced get the
+    prompt alone.
     """
     errand = _ERRANDS[variant_of(ref, len(_ERRANDS))]
 
-    def ask(step: int, operation: Operation, choice: str) -> Request:
-        prompt = user(nonce(ref, errand.prompt, step))
-        return Request((prompt,), ROOM, operation, tools=(errand.tool,), tool_choice=choice)
+    def request(step: int, operation: Operation, choice: str) -> Request:
+        prompt = user(with_reference(ref, errand.prompt, step))
+        return Request(
+            (prompt,), DEFAULT_MAX_TOKENS, operation, tools=(errand.tool,), tool_choice=choice
+        )
 
     def unforced(outcomes: Outcomes) -> Request | None:
-        return ask(1, Operation.CONVERSE, "") if cannot_force(at(outcomes, 0)) else None
+        return request(1, Operation.CONVERSE, "") if refuses_forced_call(at(outcomes, 0)) else None
 
     def streamed(outcomes: Outcomes) -> Request:
-        return ask(2, Operation.STREAM, "" if cannot_force(at(outcomes, 0)) else errand.tool.name)
+        return request(
+            2, Operation.STREAM, "" if refuses_forced_call(at(outcomes, 0)) else errand.tool.name
+        )
 
     call = ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", errand.tool.name, dict(errand.arguments))
     expected = Answer((call,), "tool_use")
     near_miss = Answer((replace(call, input=dict(errand.wrong)),), "tool_use")
     steps = (
         Step(
-            always(ask(0, Operation.CONVERSE, errand.tool.name)),
+            always(request(0, Operation.CONVERSE, errand.tool.name)),
             expected,
             near_miss,
-            probe=TOOL_CHOICE,
+            probe=TOOL_CHOICE_PROBE,
         ),
         Step(unforced, expected, near_miss),
         Step(streamed, expected, near_miss, needs=frozenset({"streaming_tools"})),
     )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
-        return _grade_tools(errand.tool, outcomes)
+        return grade_tools(errand.tool, outcomes)
 
     return Script(ref, variant_of(ref, len(_ERRANDS)), steps, grade, continue_on_failure=True)
 
 
-def _grade_tools(tool: Tool, outcomes: Outcomes) -> Grade:
-    plain = [o for o in outcomes if o.operation == Operation.CONVERSE]
+def grade_tools(tool: Tool, outcomes: Outcomes) -> Grade:
+    """Grade the call without streaming, the streamed one, or both together."""
+    unstreamed = [o for o in outcomes if o.operation == Operation.CONVERSE]
     streamed = [o for o in outcomes if o.operation == Operation.STREAM]
-    last = plain[-1] if plain else None
+    last = unstreamed[-1] if unstreamed else None
     if isinstance(last, Failure) and graders.refuses(last, NO_TOOLS):
         return graders.lacks("tools", last)
     first = graders.tool_call(last, tool.name, tool.schema)
-    return _both_halves(tool, first, streamed[-1]) if streamed else _half(first, "Tools")
-
-
-def _both_halves(tool: Tool, first: Grade, stream: Outcome) -> Grade:
+    if not streamed:
+        return about_half(first, "Tools")
+    stream = streamed[-1]
     if first.passed and isinstance(stream, Failure) and graders.refuses(stream, NO_STREAMING_TOOLS):
         refusal = graders.lacks("streaming_tools", stream)
-        return replace(
-            refusal, passed=True, sentence=f"Tools work, but not when streaming. {refusal.sentence}"
-        )
+        sentence = f"Tools work, but not when streaming. {refusal.sentence}"
+        return replace(refusal, passed=True, sentence=sentence)
     second = graders.all_of(
         lambda: graders.event_order(stream),
         lambda: graders.tool_call(stream, tool.name, tool.schema),
@@ -544,17 +567,16 @@ def _both_halves(tool: Tool, first: Grade, stream: Outcome) -> Grade:
     if first.passed and second.passed:
         grade = graders.passed("The tool was called with valid arguments, streaming and not.")
     elif first.passed:
-        grade = _half(second, "Streaming tools (without streaming they work)")
+        grade = about_half(second, "Streaming tools (without streaming they work)")
     elif second.passed:
-        grade = _half(first, "Tools without streaming (when streaming they work)")
+        grade = about_half(first, "Tools without streaming (when streaming they work)")
     else:
-        grade = _half(first if first.valid else second, "Tools, streaming and not")
-    return replace(
-        grade, evidence={"converse": dict(first.evidence), "stream": dict(second.evidence)}
-    )
+        grade = about_half(first if first.valid else second, "Tools, streaming and not")
+    evidence = {"converse": dict(first.evidence), "stream": dict(second.evidence)}
+    return replace(grade, evidence=evidence)
 
 
-def _half(grade: Grade, which: str) -> Grade:
+def about_half(grade: Grade, which: str) -> Grade:
     return replace(grade, sentence=f"{which}: {grade.sentence[:1].lower()}{grade.sentence[1:]}")
 
 
@@ -569,7 +591,7 @@ _TEMPLATE_TOKEN = re.compile(
 )
 
 
-def _leaks(ref: Ref) -> Script:
+def template_leaks(ref: Ref) -> Script:
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         texts = [t for t in context.texts if isinstance(t, str)]
         for text in texts:
@@ -585,7 +607,7 @@ def _leaks(ref: Ref) -> Script:
     return Script(ref, 0, (), grade)
 
 
-def _gate(
+def gate(
     number: int, title: str, script: Callable[[Ref], Script], *needs: str, whole_run: bool = False
 ) -> Case:
     return Case(
@@ -600,16 +622,16 @@ def _gate(
 
 
 GATES = (
-    _gate(1, "Access", _access),
-    _gate(2, "Streaming", _streaming),
-    _gate(3, "Stop reason", _stop_reason),
-    _gate(4, "maxTokens", _max_tokens),
-    _gate(5, "Stop sequence", _stop_sequence),
-    _gate(6, "System prompt", _system_prompt, "system"),
-    _gate(7, "Memory over turns", _memory),
-    _gate(8, "Encoding", _encoding),
-    _gate(9, "Input tokens", _input_tokens),
-    _gate(10, "Error contract", _error_contract),
-    _gate(11, "Tools", _tools, "tools"),
-    _gate(12, "No template leaks", _leaks, whole_run=True),
+    gate(1, "Access", access),
+    gate(2, "Streaming", streaming),
+    gate(3, "Stop reason", stop_reason),
+    gate(4, "maxTokens", max_tokens),
+    gate(5, "Stop sequence", stop_sequence),
+    gate(6, "System prompt", system_prompt, "system"),
+    gate(7, "Memory over turns", memory),
+    gate(8, "Encoding", encoding),
+    gate(9, "Input tokens", input_tokens),
+    gate(10, "Error contract", error_contract),
+    gate(11, "Tools", tools, "tools"),
+    gate(12, "No template leaks", template_leaks, whole_run=True),
 )

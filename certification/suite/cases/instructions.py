@@ -1,5 +1,5 @@
-"""Instructions that a program can check: counts, capitals, endings, forbidden words, titles, the
-language asked for.
+"""Instructions that a program can check: counts, capitals, endings, forbidden words, titles, and
+the language of the answer.
 """
 
 from __future__ import annotations
@@ -7,21 +7,22 @@ from __future__ import annotations
 from certification.inference import Outcome
 from certification.suite import graders
 from certification.suite.case import Category, Grade, Ref, Script, says
-from certification.suite.cases.builders import ask, one_answer, scored, variant_of
+from certification.suite.cases.builders import one_answer, scored_case, single_turn, variant_of
 
 # I1 three bullets and no comma, in Portuguese
 
 _ORDERS = (
-    "Liste exatamente três vantagens de {} para {}. Escreva uma vantagem por linha e comece cada linha com um hífen. Não "
-    "use nenhuma vírgula e não escreva nada além das três linhas.",
-    "Quais são os benefícios de {} para {}? Responda em exatamente três itens, um por linha, cada um iniciado por hífen, "
-    "sem nenhuma vírgula e sem introdução nem conclusão.",
-    "Dê três bons motivos para {} do ponto de vista de {}. Escreva exatamente três linhas iniciadas por hífen, sem "
-    "título, sem vírgulas e sem nenhum outro texto.",
+    "Liste exatamente três vantagens de {} para {}. Escreva uma vantagem por linha e comece cada "
+    "linha com um hífen. Não use nenhuma vírgula e não escreva nada além das três linhas.",
+    "Quais são os benefícios de {} para {}? Responda em exatamente três itens, um por linha, "
+    "cada um iniciado por hífen, sem nenhuma vírgula e sem introdução nem conclusão.",
+    "Dê três bons motivos para {} do ponto de vista de {}. Escreva exatamente três linhas "
+    "iniciadas por hífen, sem título, sem vírgulas e sem nenhum outro texto.",
 )
 _HABITS = (
-    "andar de bicicleta", "cozinhar em casa", "aprender um idioma", "cultivar uma horta", "usar o transporte público",
-    "ler antes de dormir", "morar perto do trabalho", "economizar água", "adotar um cachorro", "caminhar todos os dias",
+    "andar de bicicleta", "cozinhar em casa", "aprender um idioma", "cultivar uma horta",
+    "usar o transporte público", "ler antes de dormir", "morar perto do trabalho",
+    "economizar água", "adotar um cachorro", "caminhar todos os dias",
 )  # fmt: skip
 _WHOM = (
     "uma família com crianças",
@@ -39,7 +40,7 @@ _GAINS = (
 )
 
 
-def _three_bullets(ref: Ref) -> Script:
+def three_bullets(ref: Ref) -> Script:
     rng = ref.rng()
     order = _ORDERS[variant_of(ref, len(_ORDERS))]
     prompt = order.format(rng.choice(_HABITS), rng.choice(_WHOM))
@@ -62,25 +63,31 @@ def _three_bullets(ref: Ref) -> Script:
         )
     )
     return one_answer(
-        ref, len(_ORDERS), ask(ref, prompt), check, expected=says(three), near_miss=says(near_miss)
+        ref,
+        len(_ORDERS),
+        single_turn(ref, prompt),
+        check,
+        expected=says(three),
+        near_miss=says(near_miss),
     )
 
 
 # I2 few words, one of them twice
 
-MOST_WORDS = 50
+MAX_WORDS = 50
 _SHORT_TEXTS = (
     "Write a short text about {} in at most 50 words.",
     "In no more than 50 words, tell a tiny story about {}.",
     "Describe {} to a child, in 50 words at the very most.",
 )
 _SUBJECTS = (
-    "a night at sea", "an old house", "a walk in the snow", "the first day of spring", "a busy market", "a long journey",
+    "a night at sea", "an old house", "a walk in the snow", "the first day of spring",
+    "a busy market", "a long journey",
 )  # fmt: skip
 _TWICE = ("lantern", "orange", "window", "pocket", "silver", "whisper", "ladder", "garden")
 
 
-def _exactly_twice(ref: Ref) -> Script:
+def exactly_twice(ref: Ref) -> Script:
     rng = ref.rng()
     word = rng.choice(_TWICE)
     order = _SHORT_TEXTS[variant_of(ref, len(_SHORT_TEXTS))].format(rng.choice(_SUBJECTS))
@@ -90,11 +97,14 @@ def _exactly_twice(ref: Ref) -> Script:
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
-            lambda: graders.words(outcome, 8, MOST_WORDS),
+            lambda: graders.words(outcome, 8, MAX_WORDS),
             lambda: graders.occurrences(outcome, word, 2),
         )
 
-    good = f"Nobody had seen the {word} before. It was old and bright, and that {word} was all they spoke of that night."
+    good = (
+        f"Nobody had seen the {word} before. It was old and bright, and that {word} was all they "
+        "spoke of that night."
+    )
     once_more = f"{good} Even the moon loved the {word}."
     once = good.replace(f"that {word}", "that thing")
     rambling = f"{good} {'And the wind went on and on through the trees behind the house. ' * 3}"
@@ -102,7 +112,7 @@ def _exactly_twice(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_SHORT_TEXTS),
-        ask(ref, prompt),
+        single_turn(ref, prompt),
         check,
         expected=says(good),
         near_miss=says(near_miss),
@@ -120,7 +130,7 @@ _ANIMALS = ("tiger", "parrot", "camel", "lynx", "falcon", "turtle", "zebra", "ba
 _CITIES = ("Recife", "Lisbon", "Oslo", "Cairo", "Quito", "Dublin", "Nairobi", "Helsinki")
 
 
-def _capitals(ref: Ref) -> Script:
+def capitals(ref: Ref) -> Script:
     rng = ref.rng()
     animal, city = rng.choice(_ANIMALS), rng.choice(_CITIES)
     order = _SENTENCES[variant_of(ref, len(_SENTENCES))].format(animal, city)
@@ -144,7 +154,7 @@ def _capitals(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_SENTENCES),
-        ask(ref, prompt),
+        single_turn(ref, prompt),
         check,
         expected=says(sentence.upper()),
         near_miss=says(near_miss),
@@ -154,13 +164,15 @@ def _capitals(ref: Ref) -> Script:
 # I4 a required ending and a forbidden word
 
 _DESCRIBED = (
-    ("an umbrella", "rain", "It keeps people dry on wet days and folds away when the sky is clear.",
+    ("an umbrella", "rain",
+     "It keeps people dry on wet days and folds away when the sky is clear.",
      "It keeps the rain off people and folds away when the sky is clear."),
     ("a refrigerator", "cold", "It holds food at a low temperature so that it lasts for days.",
      "It keeps food cold so that it lasts for days."),
     ("a bicycle", "wheels", "It is driven by the legs of its rider and steered with two hands.",
      "It has two wheels and is driven by the legs of its rider."),
-    ("a library", "books", "People go there to read, to learn and to borrow what others have written.",
+    ("a library", "books",
+     "People go there to read, to learn and to borrow what others have written.",
      "People go there to read and to borrow books."),
     ("the sun", "light", "It warms the earth by day, and without it nothing would grow.",
      "It gives light and warmth, and without it nothing would grow."),
@@ -168,15 +180,15 @@ _DESCRIBED = (
 _ENDINGS = ("This note has the number {}.", "File {} is closed now.", "End of card {}.")
 
 
-def _ending(ref: Ref) -> Script:
+def ending_and_forbidden_word(ref: Ref) -> Script:
     rng = ref.rng()
     thing, forbidden, good, bad = _DESCRIBED[variant_of(ref, len(_DESCRIBED))]
     number = rng.randrange(1200, 9800)
     sentence = rng.choice(_ENDINGS)
     ending = sentence.format(number)
     prompt = (
-        f'Describe {thing} in two or three sentences without using the word "{forbidden}". Your answer must end with exactly '
-        f"this sentence: {ending}"
+        f'Describe {thing} in two or three sentences without using the word "{forbidden}". Your '
+        f"answer must end with exactly this sentence: {ending}"
     )
 
     def check(outcome: Outcome | None) -> Grade:
@@ -194,7 +206,7 @@ def _ending(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_DESCRIBED),
-        ask(ref, prompt),
+        single_turn(ref, prompt),
         check,
         expected=says(f"{good} {ending}"),
         near_miss=says(near_miss),
@@ -210,12 +222,13 @@ _TITLES = (
     ("Antes", "Depois"),
 )
 _MATTERS = (
-    "working from home", "living in a big city", "buying a used car", "paying by card", "travelling by train",
-    "keeping a pet in a flat", "learning to swim as an adult",
+    "working from home", "living in a big city", "buying a used car", "paying by card",
+    "travelling by train", "keeping a pet in a flat", "learning to swim as an adult",
 )  # fmt: skip
 _PT = (
     "É uma escolha que muita gente faz porque ela facilita a vida de todos os dias.",
-    "Mesmo assim, é preciso pensar bem antes de decidir, pois nem tudo é tão simples quanto parece.",
+    "Mesmo assim, é preciso pensar bem antes de decidir, pois nem tudo é tão simples quanto "
+    "parece.",
 )
 _EN = (
     "It is a choice that many people make because it makes their daily life easier.",
@@ -223,13 +236,14 @@ _EN = (
 )
 
 
-def _two_sections(ref: Ref) -> Script:
+def two_sections(ref: Ref) -> Script:
     rng = ref.rng()
     first, second = _TITLES[variant_of(ref, len(_TITLES))]
     prompt = (
-        f"What should somebody know about {rng.choice(_MATTERS)}? Answer in Brazilian Portuguese, in two sections. Put the "
-        f'title "{first}" alone on the line above the first section and the title "{second}" alone on the line above the '
-        "second, and write one or two sentences in each. Write nothing before the first title."
+        f"What should somebody know about {rng.choice(_MATTERS)}? Answer in Brazilian Portuguese, "
+        f'in two sections. Put the title "{first}" alone on the line above the first section and '
+        f'the title "{second}" alone on the line above the second, and write one or two sentences '
+        "in each. Write nothing before the first title."
     )
 
     def check(outcome: Outcome | None) -> Grade:
@@ -250,7 +264,7 @@ def _two_sections(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_TITLES),
-        ask(ref, prompt, room=400),
+        single_turn(ref, prompt, max_tokens=400),
         check,
         expected=says(good),
         near_miss=says(near_miss),
@@ -258,9 +272,11 @@ def _two_sections(ref: Ref) -> Script:
 
 
 INSTRUCTIONS = (
-    scored("I1", "Three bullets, no commas (pt)", Category.INSTRUCTIONS, _three_bullets),
-    scored("I2", "One word exactly twice", Category.INSTRUCTIONS, _exactly_twice),
-    scored("I3", "Capital letters only", Category.INSTRUCTIONS, _capitals),
-    scored("I4", "Required ending, forbidden word", Category.INSTRUCTIONS, _ending),
-    scored("I5", "Portuguese in two sections", Category.INSTRUCTIONS, _two_sections),
+    scored_case("I1", "Three bullets, no commas (pt)", Category.INSTRUCTIONS, three_bullets),
+    scored_case("I2", "One word exactly twice", Category.INSTRUCTIONS, exactly_twice),
+    scored_case("I3", "Capital letters only", Category.INSTRUCTIONS, capitals),
+    scored_case(
+        "I4", "Required ending, forbidden word", Category.INSTRUCTIONS, ending_and_forbidden_word
+    ),
+    scored_case("I5", "Portuguese in two sections", Category.INSTRUCTIONS, two_sections),
 )

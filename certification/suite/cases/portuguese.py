@@ -1,5 +1,5 @@
-"""Brazilian Portuguese: facts of the country, what follows from what, grammar, dates and money, a
-contract in short.
+"""Brazilian Portuguese: facts about the country, entailment, grammar, dates and money, a contract
+in short.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from certification.inference import Outcome
 from certification.suite import graders
 from certification.suite.case import Category, Grade, Ref, Script, says
-from certification.suite.cases.builders import ask, one_answer, scored, variant_of
+from certification.suite.cases.builders import one_answer, scored_case, single_turn, variant_of
 
 LETTERS = "ABCD"
 
 
 @dataclass(frozen=True)
 class Item:
-    """A question or a sentence with a gap, its right option first."""
+    """A question or a sentence with a gap; its first option is the right one."""
 
     stem: str
     options: tuple[str, ...]
 
 
-def _lettered(rng: random.Random, items: Sequence[Item]) -> tuple[str, list[str], list[str]]:
-    """The items with shuffled options as they are printed, the right letters, and letters with one
+def multiple_choice(rng: random.Random, items: Sequence[Item]) -> tuple[str, list[str], list[str]]:
+    """Return the items as printed with shuffled options, the right letters, and letters with one
     wrong.
     """
     blocks, right = [], []
@@ -41,7 +41,7 @@ def _lettered(rng: random.Random, items: Sequence[Item]) -> tuple[str, list[str]
     return "\n\n".join(blocks), right, wrong
 
 
-def _row(letters: Sequence[str]) -> str:
+def format_row(letters: Sequence[str]) -> str:
     return " ".join(f"{number}-{letter}" for number, letter in enumerate(letters, 1))
 
 
@@ -49,25 +49,32 @@ def _row(letters: Sequence[str]) -> str:
 
 _QUIZ_ORDERS = (
     "Responda às quatro questões abaixo. Cada uma tem uma única alternativa correta.",
-    "Seguem quatro questões de múltipla escolha. Escolha, em cada uma, a única alternativa correta.",
+    "Seguem quatro questões de múltipla escolha. Escolha, em cada uma, a única alternativa "
+    "correta.",
     "Leia as quatro perguntas a seguir e marque a alternativa certa de cada uma.",
 )
 _ROW_OF_FOUR = (
-    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X 4-X, substituindo cada X pela letra da alternativa "
-    "escolhida, e não escreva mais nada."
+    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X 4-X, substituindo cada X pela "
+    "letra da alternativa escolhida, e não escreva mais nada."
 )
 QUIZ: tuple[Item, ...] = (
     Item("Qual é a capital do Ceará?", ("Fortaleza", "Natal", "Teresina", "São Luís")),
     Item("Em que região do Brasil fica Goiás?", ("Centro-Oeste", "Norte", "Nordeste", "Sudeste")),
     Item("Qual destes estados não tem litoral?", ("Minas Gerais", "Sergipe", "Paraná", "Paraíba")),
-    Item("Qual cidade é a capital do Brasil desde 1960?", ("Brasília", "Rio de Janeiro", "Salvador", "São Paulo")),
-    Item("Qual destes países não faz fronteira com o Brasil?", ("Chile", "Peru", "Uruguai", "Guiana")),
+    Item(
+        "Qual cidade é a capital do Brasil desde 1960?",
+        ("Brasília", "Rio de Janeiro", "Salvador", "São Paulo"),
+    ),
+    Item(
+        "Qual destes países não faz fronteira com o Brasil?", ("Chile", "Peru", "Uruguai", "Guiana")
+    ),
     Item(
         "Em que estado fica o lado brasileiro das Cataratas do Iguaçu?",
         ("Paraná", "Santa Catarina", "São Paulo", "Mato Grosso do Sul"),
     ),
     Item(
-        "Qual bioma ocupa a maior parte do sertão nordestino?", ("Caatinga", "Pampa", "Pantanal", "Mata Atlântica")
+        "Qual bioma ocupa a maior parte do sertão nordestino?",
+        ("Caatinga", "Pampa", "Pantanal", "Mata Atlântica"),
     ),
     Item(
         "A que estado pertence o arquipélago de Fernando de Noronha?",
@@ -87,7 +94,10 @@ QUIZ: tuple[Item, ...] = (
         "Quem comandava a frota portuguesa que chegou ao litoral da Bahia em abril de 1500?",
         ("Pedro Álvares Cabral", "Vasco da Gama", "Martim Afonso de Sousa", "Tomé de Sousa"),
     ),
-    Item("De que quilombo Zumbi foi um dos líderes?", ("Palmares", "Ambrósio", "Campo Grande", "Jabaquara")),
+    Item(
+        "De que quilombo Zumbi foi um dos líderes?",
+        ("Palmares", "Ambrósio", "Campo Grande", "Jabaquara"),
+    ),
     Item(
         "Quem escreveu o romance “Dom Casmurro”?",
         ("Machado de Assis", "José de Alencar", "Jorge Amado", "Graciliano Ramos"),
@@ -112,54 +122,87 @@ QUIZ: tuple[Item, ...] = (
         "Que arquiteto projetou o Palácio da Alvorada?",
         ("Oscar Niemeyer", "Lina Bo Bardi", "Paulo Mendes da Rocha", "Vilanova Artigas"),
     ),
-    Item("Em que estado nasceu o frevo?", ("Pernambuco", "Bahia", "Rio de Janeiro", "Minas Gerais")),
+    Item(
+        "Em que estado nasceu o frevo?", ("Pernambuco", "Bahia", "Rio de Janeiro", "Minas Gerais")
+    ),
     Item("De que planta se extrai o tucupi?", ("Mandioca-brava", "Milho", "Coqueiro", "Açaizeiro")),
     Item("Qual é o plural de “cidadão”?", ("Cidadãos", "Cidadões", "Cidadães", "Cidadãoes")),
-    Item("Qual destas palavras é o antônimo de “prolixo”?", ("Conciso", "Extenso", "Detalhado", "Cansativo")),
+    Item(
+        "Qual destas palavras é o antônimo de “prolixo”?",
+        ("Conciso", "Extenso", "Detalhado", "Cansativo"),
+    ),
     Item("Qual é o coletivo de lobos?", ("Alcateia", "Cardume", "Enxame", "Arquipélago")),
     Item(
         "O que significa a expressão “pisar em ovos”?",
-        ("Agir com muito cuidado", "Gastar mais do que se tem", "Andar depressa", "Mentir sem querer"),
+        (
+            "Agir com muito cuidado",
+            "Gastar mais do que se tem",
+            "Andar depressa",
+            "Mentir sem querer",
+        ),
     ),
     Item(
         "O que significa a expressão “ficar a ver navios”?",
-        ("Não conseguir o que se esperava", "Viajar para muito longe", "Descansar à beira-mar", "Trabalhar no porto"),
+        (
+            "Não conseguir o que se esperava",
+            "Viajar para muito longe",
+            "Descansar à beira-mar",
+            "Trabalhar no porto",
+        ),
     ),
     Item(
         "A partir de que idade o voto é obrigatório para o brasileiro alfabetizado?",
         ("18 anos", "16 anos", "17 anos", "21 anos"),
     ),
-    Item("Quantos senadores representam cada estado no Senado Federal?", ("Três", "Um", "Dois", "Oito")),
+    Item(
+        "Quantos senadores representam cada estado no Senado Federal?",
+        ("Três", "Um", "Dois", "Oito"),
+    ),
     Item(
         "O que significa a sigla SUS?",
-        ("Sistema Único de Saúde", "Serviço Universal de Saúde", "Sistema Unificado de Segurança",
-         "Serviço Único Social"),
+        (
+            "Sistema Único de Saúde",
+            "Serviço Universal de Saúde",
+            "Sistema Unificado de Segurança",
+            "Serviço Único Social",
+        ),
     ),
     Item(
-        "Segundo o Código de Defesa do Consumidor, até quantos dias depois de receber o produto é possível desistir de uma "
-        "compra feita pela internet?",
+        "Segundo o Código de Defesa do Consumidor, até quantos dias depois de receber o produto "
+        "é possível desistir de uma compra feita pela internet?",
         ("Sete", "Dois", "Vinte", "Noventa"),
     ),
-    Item("Que sigla identifica o cadastro das pessoas físicas na Receita Federal?", ("CPF", "CNPJ", "CNH", "CTPS")),
+    Item(
+        "Que sigla identifica o cadastro das pessoas físicas na Receita Federal?",
+        ("CPF", "CNPJ", "CNH", "CTPS"),
+    ),
     Item(
         "O que se comemora no Brasil em 7 de setembro?",
-        ("A Independência", "A Proclamação da República", "O Dia do Trabalhador", "O Dia de Tiradentes"),
+        (
+            "A Independência",
+            "A Proclamação da República",
+            "O Dia do Trabalhador",
+            "O Dia de Tiradentes",
+        ),
     ),
     Item(
         "Em que dia se comemora o feriado nacional de Tiradentes?",
         ("21 de abril", "1º de maio", "15 de novembro", "12 de outubro"),
     ),
-    Item("Em que ano foi promulgada a Constituição Federal em vigor no Brasil?", ("1988", "1946", "1967", "1934")),
+    Item(
+        "Em que ano foi promulgada a Constituição Federal em vigor no Brasil?",
+        ("1988", "1946", "1967", "1934"),
+    ),
     Item(
         "A quem cabe cobrar o IPVA?",
         ("Aos estados e ao Distrito Federal", "À União", "Aos municípios", "Aos cartórios"),
     ),
-)  # fmt: skip
+)
 
 
-def _quiz(ref: Ref) -> Script:
+def quiz(ref: Ref) -> Script:
     rng = ref.rng()
-    printed, right, wrong = _lettered(rng, rng.sample(QUIZ, 4))
+    printed, right, wrong = multiple_choice(rng, rng.sample(QUIZ, 4))
     prompt = f"{_QUIZ_ORDERS[variant_of(ref, len(_QUIZ_ORDERS))]} {_ROW_OF_FOUR}\n\n{printed}"
 
     def check(outcome: Outcome | None) -> Grade:
@@ -168,10 +211,10 @@ def _quiz(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_QUIZ_ORDERS),
-        ask(ref, prompt),
+        single_turn(ref, prompt),
         check,
-        expected=says(_row(right)),
-        near_miss=says(_row(wrong)),
+        expected=says(format_row(right)),
+        near_miss=says(format_row(wrong)),
     )
 
 
@@ -183,8 +226,8 @@ RELATIONS = (FOLLOWS, CONTRADICTS, OPEN)
 
 @dataclass(frozen=True)
 class Premise:
-    """A sentence, and three others: one that follows from it, one that contradicts it, one that it
-    leaves open.
+    """A sentence, and three others: one that follows from it, one that contradicts it, and one that
+    it leaves open.
     """
 
     text: str
@@ -243,7 +286,8 @@ PREMISES: tuple[Premise, ...] = (
         "{b} foi a Belém a trabalho.",
     ),
     Premise(
-        "A biblioteca só empresta livros a quem tem carteirinha, e ontem ela emprestou um livro a {a}.",
+        "A biblioteca só empresta livros a quem tem carteirinha, e ontem ela emprestou um livro "
+        "a {a}.",
         "Ontem {a} tinha a carteirinha da biblioteca.",
         "{a} nunca pegou um livro emprestado nessa biblioteca.",
         "O livro que {a} pegou é um romance.",
@@ -287,13 +331,14 @@ _PAIR_ORDERS = (
     "Em cada par abaixo, tome a primeira frase como verdadeira e avalie a segunda.",
 )
 _RELATION_ORDER = (
-    "Se a segunda frase é necessariamente verdadeira quando a primeira é verdadeira, a resposta é “decorre”. Se ela é "
-    "necessariamente falsa nesse caso, a resposta é “contradiz”. Se a primeira frase não permite saber, a resposta é “indefinido”. "
-    "Escreva apenas as duas respostas, na ordem dos pares, em uma única linha e separadas por vírgula."
+    "Se a segunda frase é necessariamente verdadeira quando a primeira é verdadeira, a resposta "
+    "é “decorre”. Se ela é necessariamente falsa nesse caso, a resposta é “contradiz”. Se a "
+    "primeira frase não permite saber, a resposta é “indefinido”. Escreva apenas as duas "
+    "respostas, na ordem dos pares, em uma única linha e separadas por vírgula."
 )
 
 
-def _entailment(ref: Ref) -> Script:
+def entailment(ref: Ref) -> Script:
     rng = ref.rng()
     pairs, right = [], []
     for number, premise in enumerate(rng.sample(PREMISES, 2), 1):
@@ -303,7 +348,8 @@ def _entailment(ref: Ref) -> Script:
             ((FOLLOWS, premise.follows), (CONTRADICTS, premise.contradicts), (OPEN, premise.open))
         )
         pairs.append(
-            f"Par {number}\nPrimeira: {premise.text.format(**names)}\nSegunda: {second.format(**names)}"
+            f"Par {number}\nPrimeira: {premise.text.format(**names)}\nSegunda: "
+            f"{second.format(**names)}"
         )
         right.append(relation)
     wrong, place = list(right), rng.randrange(2)
@@ -317,7 +363,7 @@ def _entailment(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_PAIR_ORDERS),
-        ask(ref, prompt),
+        single_turn(ref, prompt),
         check,
         expected=says(", ".join(right)),
         near_miss=says(", ".join(wrong)),
@@ -370,19 +416,21 @@ REGENCIA: tuple[Item, ...] = (
 )
 _GRAMMAR_ORDERS = (
     "Escolha a opção que completa cada frase de acordo com a norma-padrão da língua portuguesa.",
-    "Escolha a opção que preenche cada uma das três lacunas segundo a norma-padrão do português escrito.",
-    "Cada frase abaixo tem uma lacuna. Indique a opção recomendada pela gramática normativa para cada uma.",
+    "Escolha a opção que preenche cada uma das três lacunas segundo a norma-padrão do português "
+    "escrito.",
+    "Cada frase abaixo tem uma lacuna. Indique a opção recomendada pela gramática normativa para "
+    "cada uma.",
 )
 _ROW_OF_THREE = (
-    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X, substituindo cada X pela letra da opção escolhida, e não "
-    "escreva mais nada."
+    "Dê as respostas em uma única linha, no formato 1-X 2-X 3-X, substituindo cada X pela letra "
+    "da opção escolhida, e não escreva mais nada."
 )
 
 
-def _grammar(ref: Ref) -> Script:
+def grammar(ref: Ref) -> Script:
     rng = ref.rng()
     items = [rng.choice(bank) for bank in (CRASE, CONCORDANCIA, REGENCIA)]
-    printed, right, wrong = _lettered(rng, rng.sample(items, 3))
+    printed, right, wrong = multiple_choice(rng, rng.sample(items, 3))
     prompt = (
         f"{_GRAMMAR_ORDERS[variant_of(ref, len(_GRAMMAR_ORDERS))]} {_ROW_OF_THREE}\n\n{printed}"
     )
@@ -393,18 +441,29 @@ def _grammar(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_GRAMMAR_ORDERS),
-        ask(ref, prompt),
+        single_turn(ref, prompt),
         check,
-        expected=says(_row(right)),
-        near_miss=says(_row(wrong)),
+        expected=says(format_row(right)),
+        near_miss=says(format_row(wrong)),
     )
 
 
 # P4 dates and amounts
 
-MONTHS = (
-    ["janeiro", "fevereiro", "março", "abril", "maio", "junho", "julho", "agosto", "setembro", "outubro", "novembro", "dezembro"]
-)  # fmt: skip
+MONTHS = [
+    "janeiro",
+    "fevereiro",
+    "março",
+    "abril",
+    "maio",
+    "junho",
+    "julho",
+    "agosto",
+    "setembro",
+    "outubro",
+    "novembro",
+    "dezembro",
+]
 
 
 @dataclass(frozen=True, order=True)
@@ -427,7 +486,7 @@ class Day:
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """The ways in which a Brazilian text may write this day."""
+        """Return the ways in which a Brazilian text may write this day."""
         ordinals = ("1.º", "primeiro") if self.day == 1 else ()
         days, months = (self.day, f"{self.day:02}"), (self.month, f"{self.month:02}")
         spoken = (f"{day} de {MONTHS[self.month - 1]} de {self.year}" for day in (*days, *ordinals))
@@ -440,20 +499,20 @@ class Day:
 
 
 def draw_day(rng: random.Random) -> Day:
-    """A day that tells day and month apart only for who reads the Brazilian way round."""
+    """Draw a day whose day and month can be swapped, so that only a Brazilian reading is right."""
     month = rng.randrange(1, 13)
     return Day(
         rng.randrange(2019, 2028), month, rng.choice([d for d in range(1, 13) if d != month])
     )
 
 
-def reais(cents: int) -> str:
-    """1234567 -> R$ 12.345,67"""
+def format_reais(cents: int) -> str:
+    """Format cents as Brazilian money: 1234567 -> R$ 12.345,67."""
     return f"R$ {cents // 100:,}".replace(",", ".") + f",{cents % 100:02}"
 
 
-def _draw_amount(rng: random.Random) -> tuple[str, str]:
-    """An amount as a text writes it, and as a decimal."""
+def draw_amount(rng: random.Random) -> tuple[str, str]:
+    """Draw an amount; return it as a text writes it, and as a decimal."""
     kind = rng.randrange(4)
     if kind == 0:
         tenths = rng.choice([n for n in range(105, 980) if n % 10])
@@ -462,31 +521,35 @@ def _draw_amount(rng: random.Random) -> tuple[str, str]:
         tenths = rng.choice([n for n in range(21, 98) if n % 10])
         return f"R$ {tenths // 10},{tenths % 10} milhões", f"{tenths * 100_000}.00"
     cents = rng.randrange(110_001, 99_999_999) if kind == 2 else rng.randrange(1_005, 99_990)
-    return reais(cents), f"{cents // 100}.{cents % 100:02}"
+    return format_reais(cents), f"{cents // 100}.{cents % 100:02}"
 
 
 _NOTES = (
     (
-        "O contrato foi assinado em {d1}. A primeira parcela, de {m1}, vence em {d2}, e o valor total é de {m2}.",
-        "a data da assinatura, a data de vencimento da primeira parcela, o valor da primeira parcela e o valor total",
+        "O contrato foi assinado em {d1}. A primeira parcela, de {m1}, vence em {d2}, e o valor "
+        "total é de {m2}.",
+        "a data da assinatura, a data de vencimento da primeira parcela, o valor da primeira "
+        "parcela e o valor total",
     ),
     (
-        "A obra começou em {d1}, com orçamento de {m1}, e foi entregue em {d2}, depois de consumir {m2}.",
+        "A obra começou em {d1}, com orçamento de {m1}, e foi entregue em {d2}, depois de "
+        "consumir {m2}.",
         "a data de início, a data de entrega, o orçamento e o custo final",
     ),
     (
-        "O leilão foi aberto em {d1}, com lance mínimo de {m1}. O terreno foi arrematado em {d2}, por {m2}.",
+        "O leilão foi aberto em {d1}, com lance mínimo de {m1}. O terreno foi arrematado em "
+        "{d2}, por {m2}.",
         "a data de abertura, a data da arrematação, o lance mínimo e o preço final",
     ),
 )
 
 
-def _dates_and_money(ref: Ref) -> Script:
+def dates_and_money(ref: Ref) -> Script:
     rng = ref.rng()
     note, fields = _NOTES[variant_of(ref, len(_NOTES))]
     first, second = sorted((draw_day(rng), draw_day(rng)))
     (said1, amount1), (said2, amount2) = sorted(
-        (_draw_amount(rng), _draw_amount(rng)), key=lambda x: float(x[1])
+        (draw_amount(rng), draw_amount(rng)), key=lambda x: float(x[1])
     )
     text = note.format(
         d1=rng.choice((first.spoken, first.short)),
@@ -495,9 +558,10 @@ def _dates_and_money(ref: Ref) -> Script:
         m2=said2,
     )
     prompt = (
-        f"Leia o texto e escreva, em quatro linhas e nesta ordem, {fields}. Escreva as datas no formato AAAA-MM-DD e os "
-        "valores em reais apenas com algarismos, sem o símbolo da moeda nem separador de milhar, com ponto decimal e duas "
-        f"casas decimais (por exemplo, 1500.00). Não escreva rótulos nem qualquer outro texto.\n\n{text}"
+        f"Leia o texto e escreva, em quatro linhas e nesta ordem, {fields}. Escreva as datas no "
+        "formato AAAA-MM-DD e os valores em reais apenas com algarismos, sem o símbolo da moeda "
+        "nem separador de milhar, com ponto decimal e duas casas decimais (por exemplo, "
+        f"1500.00). Não escreva rótulos nem qualquer outro texto.\n\n{text}"
     )
     right = [first.iso, second.iso, amount1, amount2]
     american = Day(first.year, first.day, first.month)
@@ -517,7 +581,7 @@ def _dates_and_money(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_NOTES),
-        ask(ref, prompt),
+        single_turn(ref, prompt),
         check,
         expected=says("\n".join(right)),
         near_miss=says("\n".join(near_miss)),
@@ -529,7 +593,7 @@ def _dates_and_money(ref: Ref) -> Script:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a contract is about; `amount` in cents, `fine` in per cent."""
+    """The terms of a contract; `amount` in cents, `fine` in per cent."""
 
     person: str
     firm: str
@@ -541,7 +605,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Contract:
-    """The text, the four facts that a summary must have, in words, and a summary that has them."""
+    """The text, the four facts that a summary must mention, in words, and such a summary."""
 
     text: str
     facts: str
@@ -549,25 +613,34 @@ class Contract:
 
 
 _FULL_NAMES = (
-    "Marina Alves Teixeira", "Otávio Ramos Leal", "Teresa Pinto Guedes", "Danilo Freitas Neves", "Lívia Castro Moura",
-    "Vicente Lopes Barreto", "Camila Dutra Farias", "Rafael Nunes Bastos",
-)  # fmt: skip
+    "Marina Alves Teixeira",
+    "Otávio Ramos Leal",
+    "Teresa Pinto Guedes",
+    "Danilo Freitas Neves",
+    "Lívia Castro Moura",
+    "Vicente Lopes Barreto",
+    "Camila Dutra Farias",
+    "Rafael Nunes Bastos",
+)
 _FIRMS = ("Horizonte Ltda.", "Pedra Azul Ltda.", "Ipê Ltda.", "Maré Alta Ltda.")
 
 
-def _lease(deal: Terms) -> Contract:
+def lease(deal: Terms) -> Contract:
     text = (
-        f"CONTRATO DE LOCAÇÃO. {deal.firm}, doravante denominada locadora, cede a {deal.person}, doravante denominada "
-        f"parte locatária, o uso do apartamento residencial descrito no anexo. A locação tem início em {deal.starts.spoken} e vigora por {deal.months} meses, "
-        f"ao fim dos quais o imóvel deverá ser devolvido no estado em que foi recebido. O aluguel mensal é de "
-        f"{reais(deal.amount)} e será pago até o 5º dia útil de cada mês, por meio de boleto bancário. O atraso no pagamento "
-        f"sujeita a parte locatária a multa de {deal.fine}% sobre o valor em aberto. É vedada a sublocação, no todo ou em parte, "
-        "sem autorização por escrito da locadora. As despesas de condomínio, água e energia elétrica correm por conta da "
-        "parte locatária."
+        f"CONTRATO DE LOCAÇÃO. {deal.firm}, doravante denominada locadora, cede a {deal.person}, "
+        "doravante denominada parte locatária, o uso do apartamento residencial descrito no "
+        f"anexo. A locação tem início em {deal.starts.spoken} e vigora por {deal.months} meses, "
+        "ao fim dos quais o imóvel deverá ser devolvido no estado em que foi recebido. O aluguel "
+        f"mensal é de {format_reais(deal.amount)} e será pago até o 5º dia útil de cada mês, por "
+        "meio de boleto bancário. O atraso no pagamento sujeita a parte locatária a multa de "
+        f"{deal.fine}% sobre o valor em aberto. É vedada a sublocação, no todo ou em parte, sem "
+        "autorização por escrito da locadora. As despesas de condomínio, água e energia elétrica "
+        "correm por conta da parte locatária."
     )
     summary = (
-        f"{deal.firm} aluga um apartamento a {deal.person}.\nA locação começa em {deal.starts.spoken} e dura {deal.months} meses.\n"
-        f"O aluguel mensal é de {reais(deal.amount)}."
+        f"{deal.firm} aluga um apartamento a {deal.person}.\nA locação começa em "
+        f"{deal.starts.spoken} e dura {deal.months} meses.\nO aluguel mensal é de "
+        f"{format_reais(deal.amount)}."
     )
     facts = (
         "o nome da parte locatária, o valor do aluguel mensal, a data de início e o prazo em meses"
@@ -575,45 +648,54 @@ def _lease(deal: Terms) -> Contract:
     return Contract(text, facts, summary)
 
 
-def _service(deal: Terms) -> Contract:
+def service(deal: Terms) -> Contract:
     text = (
-        f"CONTRATO DE PRESTAÇÃO DE SERVIÇOS. Pelo presente instrumento, {deal.person}, na qualidade de contratante, e {deal.firm}, na "
-        "qualidade de contratada, ajustam a manutenção dos jardins da residência indicada no anexo. Os serviços terão "
-        f"início em {deal.starts.spoken} e serão prestados pelo prazo de {deal.months} meses, com visitas semanais em dia e hora "
-        f"combinados entre as partes. O preço dos serviços é de {reais(deal.amount)} por mês e será pago mediante a "
-        f"apresentação de nota fiscal. A rescisão antes do prazo, por qualquer das partes, implica multa de {deal.fine}% sobre o "
-        "saldo do contrato. As ferramentas e os insumos são fornecidos pela contratada. Fica eleito o foro da comarca em "
-        "que se situa a residência."
+        f"CONTRATO DE PRESTAÇÃO DE SERVIÇOS. Pelo presente instrumento, {deal.person}, na "
+        f"qualidade de contratante, e {deal.firm}, na qualidade de contratada, ajustam a "
+        "manutenção dos jardins da residência indicada no anexo. Os serviços terão início em "
+        f"{deal.starts.spoken} e serão prestados pelo prazo de {deal.months} meses, com visitas "
+        "semanais em dia e hora combinados entre as partes. O preço dos serviços é de "
+        f"{format_reais(deal.amount)} por mês e será pago mediante a apresentação de nota fiscal. "
+        f"A rescisão antes do prazo, por qualquer das partes, implica multa de {deal.fine}% sobre "
+        "o saldo do contrato. As ferramentas e os insumos são fornecidos pela contratada. Fica "
+        "eleito o foro da comarca em que se situa a residência."
     )
     summary = (
-        f"{deal.person} contrata {deal.firm} para cuidar dos jardins de sua residência.\nO serviço começa em {deal.starts.short}, dura "
-        f"{deal.months} meses e custa {reais(deal.amount)} por mês."
+        f"{deal.person} contrata {deal.firm} para cuidar dos jardins de sua residência.\nO "
+        f"serviço começa em {deal.starts.short}, dura {deal.months} meses e custa "
+        f"{format_reais(deal.amount)} por mês."
     )
     facts = "o nome de quem contrata, o valor mensal, a data de início e o prazo em meses"
     return Contract(text, facts, summary)
 
 
-def _loan(deal: Terms) -> Contract:
+def loan(deal: Terms) -> Contract:
     text = (
-        f"CONTRATO DE COMODATO DE EQUIPAMENTOS. {deal.firm} entrega a {deal.person}, a título de empréstimo gratuito, os equipamentos "
-        f"de informática relacionados no anexo, avaliados em {reais(deal.amount)}. O empréstimo tem início em {deal.starts.spoken} e "
-        f"termina ao fim de {deal.months} meses, podendo ser renovado por acordo entre as partes. Quem recebe os equipamentos "
-        "se obriga a conservá-los como se fossem seus e a não os ceder a terceiros. Em caso de perda ou dano, responderá "
-        f"pelo valor da avaliação, acrescido de multa de {deal.fine}%. A devolução será feita na sede da empresa, contra recibo, "
-        "em perfeitas condições de uso."
+        f"CONTRATO DE COMODATO DE EQUIPAMENTOS. {deal.firm} entrega a {deal.person}, a título de "
+        "empréstimo gratuito, os equipamentos de informática relacionados no anexo, avaliados em "
+        f"{format_reais(deal.amount)}. O empréstimo tem início em {deal.starts.spoken} e termina "
+        f"ao fim de {deal.months} meses, podendo ser renovado por acordo entre as partes. Quem "
+        "recebe os equipamentos se obriga a conservá-los como se fossem seus e a não os ceder a "
+        "terceiros. Em caso de perda ou dano, responderá pelo valor da avaliação, acrescido de "
+        f"multa de {deal.fine}%. A devolução será feita na sede da empresa, contra recibo, em "
+        "perfeitas condições de uso."
     )
     summary = (
-        f"{deal.firm} empresta equipamentos de informática a {deal.person}.\nEles foram avaliados em {reais(deal.amount)}.\nO empréstimo "
-        f"começa em {deal.starts.spoken} e dura {deal.months} meses."
+        f"{deal.firm} empresta equipamentos de informática a {deal.person}.\nEles foram avaliados "
+        f"em {format_reais(deal.amount)}.\nO empréstimo começa em {deal.starts.spoken} e dura "
+        f"{deal.months} meses."
     )
-    facts = "o nome de quem recebe os equipamentos, o valor da avaliação, a data de início e o prazo em meses"
+    facts = (
+        "o nome de quem recebe os equipamentos, o valor da avaliação, a data de início e o prazo "
+        "em meses"
+    )
     return Contract(text, facts, summary)
 
 
-_CONTRACTS: tuple[Callable[[Terms], Contract], ...] = (_lease, _service, _loan)
+_CONTRACTS: tuple[Callable[[Terms], Contract], ...] = (lease, service, loan)
 
 
-def _contract(ref: Ref) -> Script:
+def contract_summary(ref: Ref) -> Script:
     rng = ref.rng()
     deal = Terms(
         rng.choice(_FULL_NAMES),
@@ -625,8 +707,9 @@ def _contract(ref: Ref) -> Script:
     )
     contract = _CONTRACTS[variant_of(ref, len(_CONTRACTS))](deal)
     prompt = (
-        f"Resuma o contrato abaixo em no máximo cinco linhas. O resumo deve informar {contract.facts}. Use algarismos e não "
-        f"inclua nenhum número que não esteja no contrato.\n\n{contract.text}"
+        "Resuma o contrato abaixo em no máximo cinco linhas. O resumo deve informar "
+        f"{contract.facts}. Use algarismos e não inclua nenhum número que não esteja no "
+        f"contrato.\n\n{contract.text}"
     )
 
     def check(outcome: Outcome | None) -> Grade:
@@ -644,7 +727,7 @@ def _contract(ref: Ref) -> Script:
     near_miss = rng.choice(
         (
             good.replace(f"{deal.months} meses", "alguns meses"),
-            f"{good}\nO total é de {reais(deal.amount * deal.months)}.",
+            f"{good}\nO total é de {format_reais(deal.amount * deal.months)}.",
             good.replace(deal.person, deal.person.split()[0]),
             "\n".join(good.split(" ", 6)),
         )
@@ -653,7 +736,7 @@ def _contract(ref: Ref) -> Script:
     return one_answer(
         ref,
         count,
-        ask(ref, prompt, room=500),
+        single_turn(ref, prompt, max_tokens=500),
         check,
         expected=says(good),
         near_miss=says(near_miss),
@@ -661,9 +744,9 @@ def _contract(ref: Ref) -> Script:
 
 
 PORTUGUESE = (
-    scored("P1", "Four multiple-choice items (pt)", Category.PORTUGUESE, _quiz),
-    scored("P2", "Entailment pair (pt)", Category.PORTUGUESE, _entailment),
-    scored("P3", "Grammar (pt)", Category.PORTUGUESE, _grammar),
-    scored("P4", "Dates and amounts (pt)", Category.PORTUGUESE, _dates_and_money),
-    scored("P5", "Contract in five lines (pt)", Category.PORTUGUESE, _contract),
+    scored_case("P1", "Four multiple-choice items (pt)", Category.PORTUGUESE, quiz),
+    scored_case("P2", "Entailment pair (pt)", Category.PORTUGUESE, entailment),
+    scored_case("P3", "Grammar (pt)", Category.PORTUGUESE, grammar),
+    scored_case("P4", "Dates and amounts (pt)", Category.PORTUGUESE, dates_and_money),
+    scored_case("P5", "Contract in five lines (pt)", Category.PORTUGUESE, contract_summary),
 )

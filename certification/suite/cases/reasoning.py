@@ -1,11 +1,11 @@
-"""Reasoning: word problems of three steps, puzzles with one answer, and thoughts that survive a
+"""Reasoning: word problems of three steps, puzzles with one answer, and reasoning that survives a
 tool call.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -25,32 +25,32 @@ from certification.suite.case import (
 from certification.suite.cases.builders import (
     Outcomes,
     always,
-    ask,
     at,
-    lacking,
+    missing_capability,
     one_answer,
-    scored,
+    scored_case,
+    single_turn,
     tool,
     variant_of,
 )
-from certification.suite.cases.tools import returned
+from certification.suite.cases.tools import tool_result_turns
 from certification.suite.graders import ExpectedCall
 
-_ROOM = 1500  # models without a reasoning block think in the answer
+_MAX_TOKENS = 1500  # models without a reasoning block think in the answer
 
 # R1 a word problem of three steps
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """A question, its answer, and what comes out when the last step is forgotten."""
+    """A question, its answer, and the result of forgetting the last step."""
 
     question: str
     answer: int
     near_miss: int
 
 
-def _boxes(rng: random.Random) -> _Problem:
+def boxes_problem(rng: random.Random) -> _Problem:
     boxes, each, broken, price = (
         rng.randrange(12, 30),
         rng.randrange(6, 15),
@@ -59,25 +59,27 @@ def _boxes(rng: random.Random) -> _Problem:
     )
     sold = boxes * each - broken
     question = (
-        f"A shop receives {boxes} boxes with {each} glasses in each. {broken} glasses arrive broken and are thrown away. All "
-        f"the others are sold at {price} dollars each. How many dollars does the shop take in?"
+        f"A shop receives {boxes} boxes with {each} glasses in each. {broken} glasses arrive "
+        f"broken and are thrown away. All the others are sold at {price} dollars each. How many "
+        "dollars does the shop take in?"
     )
     return _Problem(question, sold * price, sold)
 
 
-def _journey(rng: random.Random) -> _Problem:
+def journey_problem(rng: random.Random) -> _Problem:
     speed, hours = 2 * rng.randrange(28, 48), rng.randrange(3, 7)
     rest = 2 * rng.randrange(10, 30)  # even, as the speed is, so that the way has a half
     there = speed * hours + rest
     question = (
-        f"On the first day a lorry drives {hours} hours at {speed} kilometres an hour and then {rest} kilometres more. On the "
-        "second day it drives half as far as on the first, and on the third day as far as on the first. How many "
-        "kilometres does it drive on the three days together?"
+        f"On the first day a lorry drives {hours} hours at {speed} kilometres an hour and then "
+        f"{rest} kilometres more. On the second day it drives half as far as on the first, and on "
+        "the third day as far as on the first. How many kilometres does it drive on the three "
+        "days together?"
     )
     return _Problem(question, there + there // 2 + there, there + there // 2)
 
 
-def _savings(rng: random.Random) -> _Problem:
+def savings_problem(rng: random.Random) -> _Problem:
     start, weekly, weeks, people = (
         rng.randrange(40, 200),
         rng.randrange(12, 40),
@@ -87,13 +89,14 @@ def _savings(rng: random.Random) -> _Problem:
     saved = start + weekly * weeks
     spent = saved % people + people * rng.randrange(2, 8)
     question = (
-        f"A club has {start} dollars and puts aside {weekly} dollars a week for {weeks} weeks. It then spends {spent} dollars "
-        f"on a party and shares what is left equally among {people} members. How many dollars does each member get?"
+        f"A club has {start} dollars and puts aside {weekly} dollars a week for {weeks} weeks. It "
+        f"then spends {spent} dollars on a party and shares what is left equally among {people} "
+        "members. How many dollars does each member get?"
     )
     return _Problem(question, (saved - spent) // people, saved - spent)
 
 
-def _seats(rng: random.Random) -> _Problem:
+def seats_problem(rng: random.Random) -> _Problem:
     rows, seats, empty, late = (
         rng.randrange(14, 30),
         rng.randrange(11, 24),
@@ -102,18 +105,27 @@ def _seats(rng: random.Random) -> _Problem:
     )
     seated = rows * seats - empty
     question = (
-        f"A theatre has {rows} rows of {seats} seats. When the play begins, {empty} seats are empty. In the break {late} people "
-        "leave, and then three times as many come in and sit down. How many people are in the theatre then?"
+        f"A theatre has {rows} rows of {seats} seats. When the play begins, {empty} seats are "
+        f"empty. In the break {late} people leave, and then three times as many come in and sit "
+        "down. How many people are in the theatre then?"
     )
     return _Problem(question, seated - late + 3 * late, seated - late)
 
 
-_PROBLEMS: tuple[Callable[[random.Random], _Problem], ...] = (_boxes, _journey, _savings, _seats)
+PROBLEMS: tuple[Callable[[random.Random], _Problem], ...] = (
+    boxes_problem,
+    journey_problem,
+    savings_problem,
+    seats_problem,
+)
 
 
-def _word_problem(ref: Ref) -> Script:
-    problem = _PROBLEMS[variant_of(ref, len(_PROBLEMS))](ref.rng())
-    prompt = f"{problem.question} Work it out step by step and write the result, as a number alone, on the last line."
+def word_problem(ref: Ref) -> Script:
+    problem = PROBLEMS[variant_of(ref, len(PROBLEMS))](ref.rng())
+    prompt = (
+        f"{problem.question} Work it out step by step and write the result, as a number alone, on "
+        "the last line."
+    )
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.number(outcome, problem.answer)
@@ -122,8 +134,8 @@ def _word_problem(ref: Ref) -> Script:
     near_miss = says(f"Step by step, this gives the result.\n{problem.near_miss}")
     return one_answer(
         ref,
-        len(_PROBLEMS),
-        ask(ref, prompt, room=_ROOM),
+        len(PROBLEMS),
+        single_turn(ref, prompt, max_tokens=_MAX_TOKENS),
         check,
         expected=expected,
         near_miss=near_miss,
@@ -137,7 +149,7 @@ Order = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Clue:
-    """One sentence about an order and the test of whether an order agrees with it."""
+    """One sentence about an order, and the test of whether an order agrees with it."""
 
     words: str
     holds: Callable[[Order], bool]
@@ -145,7 +157,7 @@ class Clue:
 
 @dataclass(frozen=True)
 class _Setting:
-    """The same puzzle told in another place: who, what they do, and how "before" is said there."""
+    """The same puzzle in another setting: who, what they do, and how to say "before" there."""
 
     scene: str
     question: str
@@ -155,7 +167,7 @@ class _Setting:
     names: tuple[str, ...]
 
 
-_SETTINGS = (
+SETTINGS = (
     _Setting(
         "Four friends, {}, {}, {} and {}, stand in a row, seen from the front.",
         "Who stands where, from left to right?",
@@ -184,17 +196,28 @@ _SETTINGS = (
 
 
 def solutions(names: Sequence[str], clues: Sequence[Clue]) -> list[Order]:
-    """Every order of the names that agrees with all clues."""
+    """Return every order of the names that agrees with all clues."""
     return [order for order in permutations(names) if all(clue.holds(order) for clue in clues)]
 
 
+def clues_about(a: str, b: str, setting: _Setting) -> tuple[Clue, ...]:
+    return (
+        Clue(setting.before.format(a, b), lambda order: order.index(a) < order.index(b)),
+        Clue(setting.just_before.format(a, b), lambda order: order.index(a) + 1 == order.index(b)),
+        Clue(setting.at_an_end.format(a), lambda order: order.index(a) in (0, len(order) - 1)),
+    )
+
+
 def draw_puzzle(rng: random.Random, setting: _Setting) -> tuple[Order, list[Clue]]:
-    """An order of four names and clues that leave it alone possible, none of them needless."""
+    """Draw an order of four names and clues that allow no other order, none of them needless."""
     order = tuple(rng.sample(setting.names, 4))
     names = sorted(order)
+    true: list[Clue] = []
+    for a, b in permutations(order, 2):
+        true += (clue for clue in clues_about(a, b, setting) if clue.holds(order))
     clues: list[Clue] = []
     # All true clues together leave one order: those of the kind "before" alone do.
-    for clue in rng.sample(true := list(_true_clues(order, setting)), len(true)):
+    for clue in rng.sample(true, len(true)):
         clues.append(clue)
         if len(solutions(names, clues)) == 1:
             break
@@ -205,27 +228,14 @@ def draw_puzzle(rng: random.Random, setting: _Setting) -> tuple[Order, list[Clue
     return order, clues
 
 
-def _true_clues(order: Order, setting: _Setting) -> Iterator[Clue]:
-    for a, b in permutations(order, 2):
-        yield from (clue for clue in _clues(a, b, setting) if clue.holds(order))
-
-
-def _clues(a: str, b: str, setting: _Setting) -> tuple[Clue, ...]:
-    return (
-        Clue(setting.before.format(a, b), lambda order: order.index(a) < order.index(b)),
-        Clue(setting.just_before.format(a, b), lambda order: order.index(a) + 1 == order.index(b)),
-        Clue(setting.at_an_end.format(a), lambda order: order.index(a) in (0, len(order) - 1)),
-    )
-
-
-def _puzzle(ref: Ref) -> Script:
+def logic_puzzle(ref: Ref) -> Script:
     rng = ref.rng()
-    setting = _SETTINGS[variant_of(ref, len(_SETTINGS))]
+    setting = SETTINGS[variant_of(ref, len(SETTINGS))]
     order, clues = draw_puzzle(rng, setting)
-    told = " ".join(dict.fromkeys(clue.words for clue in clues))
+    clue_text = " ".join(dict.fromkeys(clue.words for clue in clues))
     prompt = (
-        f"{setting.scene.format(*sorted(order))} {told} {setting.question} Think it through and write the four names, in this "
-        "order and separated by commas, alone on the last line."
+        f"{setting.scene.format(*sorted(order))} {clue_text} {setting.question} Think it through "
+        "and write the four names, in this order and separated by commas, alone on the last line."
     )
     place = rng.randrange(3)
     swapped = [*order[:place], order[place + 1], order[place], *order[place + 2 :]]
@@ -239,8 +249,8 @@ def _puzzle(ref: Ref) -> Script:
     )
     return one_answer(
         ref,
-        len(_SETTINGS),
-        ask(ref, prompt, room=_ROOM),
+        len(SETTINGS),
+        single_turn(ref, prompt, max_tokens=_MAX_TOKENS),
         check,
         expected=expected,
         near_miss=near_miss,
@@ -256,14 +266,14 @@ _RAIN = tool(
 )
 
 
-def _stock(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
+def draw_stock(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
     article, boxes, each = rng.randrange(200, 900), rng.randrange(12, 40), rng.randrange(12, 60)
     question = f"How many pieces of article {article} are in stock?"
     result = f'{{"full_boxes": {boxes}, "pieces_per_box": {each}, "loose_pieces": 0}}'
     return question, (_STOCK, {"article": article}), result, boxes * each
 
 
-def _fare(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
+def draw_fare(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
     line, people, fare = rng.randrange(200, 900), rng.randrange(3, 9), rng.randrange(12, 60)
     question = (
         f"What do {people} people pay together, in dollars, for one ride each on bus line {line}?"
@@ -271,7 +281,7 @@ def _fare(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
     return question, (_FARE, {"line": line}), f'{{"fare_per_person_usd": {fare}}}', people * fare
 
 
-def _rain(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
+def draw_rain(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
     station, first, second = (
         rng.randrange(200, 900),
         rng.randrange(110, 480),
@@ -282,7 +292,7 @@ def _rain(rng: random.Random) -> tuple[str, ExpectedCall, str, int]:
     return question, (_RAIN, {"station": station}), result, first + second
 
 
-_QUESTIONS = (_stock, _fare, _rain)
+_QUESTIONS = (draw_stock, draw_fare, draw_rain)
 _BUDGET = 1024  # the least that Claude takes
 _EFFORT = "high"  # with less, Claude may answer a small question without a thought
 _NO_THINKING = r"thinking|reasoning|budget_tokens|effort|additional_?model"
@@ -290,31 +300,29 @@ _OWN_LENGTH = r"adaptive"
 _NO_REASONING_BACK = r"reasoning|thinking|thought|signature"
 
 
-def _thoughts_go_back(ref: Ref) -> Script:
-    """The reasoning block of the first answer goes back with the tool's result; where that is
-    refused, without it.
+def reasoning_over_tool_call(ref: Ref) -> Script:
+    """Return the reasoning block of the first answer with the tool's result; where that is refused,
+    without it.
 
-    Reasoning is asked for, within a budget and else, where the refusal says so, of a length that
-    the model chooses. A model that refuses to be asked is asked as it is, which some answer with
-    their thoughts too.
+    The first request sets a thinking budget; if that is refused, it leaves the length to the model
+    where the refusal says so. A model that refuses both gets a plain request, which some answer
+    with their reasoning too.
     """
     question, call, result, figure = _QUESTIONS[variant_of(ref, len(_QUESTIONS))](ref.rng())
     prompt = f"{question} Use the tool, then answer in one sentence with the figure in digits."
     # all openings lead to the same two next steps
-    plain = ask(ref, prompt, step=2, room=_ROOM, tools=(call[0],))
+    plain = single_turn(ref, prompt, step=2, max_tokens=_MAX_TOKENS, tools=(call[0],))
     thinking = replace(plain, thinking_tokens=_BUDGET)
     adaptive = replace(plain, thinking_effort=_EFFORT)
 
     def opened(outcomes: Outcomes) -> tuple[Request, Outcomes]:
-        """The opening that was taken, and the outcomes from it on."""
-        if not _refuses_to_think(at(outcomes, 0)):
+        """Return the opening that was accepted, and the outcomes from it on."""
+        if not refuses_thinking(at(outcomes, 0)):
             return thinking, outcomes
         if not graders.refuses(at(outcomes, 0), _OWN_LENGTH):
             return plain, outcomes[1:]
         return (
-            (plain, outcomes[2:])
-            if _refuses_to_think(at(outcomes, 1))
-            else (adaptive, outcomes[1:])
+            (plain, outcomes[2:]) if refuses_thinking(at(outcomes, 1)) else (adaptive, outcomes[1:])
         )
 
     def instead(form: Request) -> Callable[[Outcomes], Request | None]:
@@ -322,33 +330,33 @@ def _thoughts_go_back(ref: Ref) -> Script:
 
     def second(outcomes: Outcomes) -> Request | None:
         opening, since = opened(outcomes)
-        turns = returned(at(since, 0), result, unsigned_reasoning=True)
+        turns = tool_result_turns(at(since, 0), result, unsigned_reasoning=True)
         return replace(opening, messages=(*opening.messages, *turns)) if turns else None
 
     def third(outcomes: Outcomes) -> Request | None:
         _, since = opened(outcomes)
-        turns = returned(at(since, 0), result)
-        if not turns or not _refused_back(since):
+        turns = tool_result_turns(at(since, 0), result)
+        if not turns or not refuses_history(since):
             return None
-        return replace(plain, messages=(*ask(ref, prompt, step=3).messages, *turns))
+        return replace(plain, messages=(*single_turn(ref, prompt, step=3).messages, *turns))
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         opening, since = opened(outcomes)
-        asked, back = at(since, 0), at(since, 1)
+        first, back = at(since, 0), at(since, 1)
         refusal = at(outcomes, len(outcomes) - len(since) - 1) if opening is not thinking else None
-        if graders.usable(asked).passed and not graders.has_reasoning(asked):
+        if graders.usable(first).passed and not graders.has_reasoning(first):
             if opening is plain and isinstance(refusal, Failure):
                 return graders.lacks("shown_reasoning", refusal)
             return Grade(False, "The model shows no reasoning.", lacks="shown_reasoning")
-        answer = at(since, 2) if _refused_back(since) else back
-        judged = lacking(opening, asked) or graders.all_of(
-            lambda: graders.tool_calls(asked, call), lambda: graders.has_number(answer, figure)
+        answer = at(since, 2) if refuses_history(since) else back
+        verdict = missing_capability(opening, first) or graders.all_of(
+            lambda: graders.tool_calls(first, call), lambda: graders.has_number(answer, figure)
         )
-        if isinstance(back, Failure) and _refused_back(since):
-            return graders.passed_without(judged, "reasoning_history", back)
+        if isinstance(back, Failure) and refuses_history(since):
+            return graders.passed_without(verdict, "reasoning_history", back)
         if isinstance(refusal, Failure):
-            return graders.passed_without(judged, "thinking_budget", refusal)
-        return judged
+            return graders.passed_without(verdict, "thinking_budget", refusal)
+        return verdict
 
     def called(arguments: dict[str, int]) -> Answer:
         thought = Reasoning("The tool tells what I need, and then I only have to calculate.")
@@ -357,12 +365,12 @@ def _thoughts_go_back(ref: Ref) -> Script:
             "tool_use",
         )
 
-    wanted = dict(call[1])
+    arguments = dict(call[1])
     expected, near_miss = says(f"The figure is {figure}."), says(f"The figure is {figure + 10}.")
-    right, wrong = called(wanted), called({name: value + 1 for name, value in wanted.items()})
+    right, wrong = called(arguments), called({name: value + 1 for name, value in arguments.items()})
     steps = (
-        Step(always(thinking), right, wrong, probe=Probe("thinking_budget", _refuses_to_think)),
-        Step(instead(adaptive), right, wrong, probe=Probe("thinking_effort", _refuses_to_think)),
+        Step(always(thinking), right, wrong, probe=Probe("thinking_budget", refuses_thinking)),
+        Step(instead(adaptive), right, wrong, probe=Probe("thinking_effort", refuses_thinking)),
         Step(instead(plain), right, wrong),
         Step(second, expected, near_miss),
         Step(third, expected, near_miss),
@@ -370,24 +378,26 @@ def _thoughts_go_back(ref: Ref) -> Script:
     return Script(ref, variant_of(ref, len(_QUESTIONS)), steps, grade, continue_on_failure=True)
 
 
-def _refuses_to_think(outcome: Outcome | None) -> bool:
-    """Whether a call was refused for the way in which it asks for reasoning."""
+def refuses_thinking(outcome: Outcome | None) -> bool:
+    """Tell whether a call was refused for how it requests reasoning."""
     return graders.refuses(outcome, _NO_THINKING)
 
 
-def _refused_back(since: Outcomes) -> bool:
-    """Whether the second call since the opening was refused for the reasoning that it gave back."""
+def refuses_history(since: Outcomes) -> bool:
+    """Tell whether the second call since the opening was refused for the reasoning that it
+    returned.
+    """
     return graders.refuses(at(since, 1), _NO_REASONING_BACK)
 
 
 REASONING = (
-    scored("R1", "Word problem of three steps", Category.REASONING, _word_problem),
-    scored("R2", "Logic puzzle", Category.REASONING, _puzzle),
-    scored(
+    scored_case("R1", "Word problem of three steps", Category.REASONING, word_problem),
+    scored_case("R2", "Logic puzzle", Category.REASONING, logic_puzzle),
+    scored_case(
         "R3",
         "Reasoning kept over a tool call",
         Category.REASONING,
-        _thoughts_go_back,
+        reasoning_over_tool_call,
         "reasoning",
         "tools",
     ),

@@ -1,4 +1,4 @@
-"""Streams that carry what an unstreamed answer says, without long silences, and that end properly
+"""Streams with the same text as an unstreamed answer, without long silences, and with a proper end
 when cut.
 """
 
@@ -10,12 +10,12 @@ from certification.suite.case import Answer, Category, Context, Grade, Ref, Scri
 from certification.suite.cases.builders import (
     Outcomes,
     always,
-    ask,
     at,
-    lacking,
+    missing_capability,
     one_answer,
     one_call,
-    scored,
+    scored_case,
+    single_turn,
     variant_of,
 )
 
@@ -73,24 +73,24 @@ _WORDS = (
 )
 
 
-def _same_answer(ref: Ref) -> Script:
+def same_answer(ref: Ref) -> Script:
     rng = ref.rng()
     bank = _WORDS[variant_of(ref, len(_WORDS))]
     right = rng.sample(bank, 9)
     swapped = [*right[:4], right[5], right[4], *right[6:]]
     # A task that no model gets wrong, so that only the way the answer came can make a difference.
     prompt = (
-        "Copy these words in one line, in this order, separated by commas, and write nothing else:\n"
-        + "\n".join(right)
+        "Copy these words in one line, in this order, separated by commas, and write nothing "
+        "else:\n" + "\n".join(right)
     )
     requests = [
-        ask(ref, prompt, operation, step=step)
+        single_turn(ref, prompt, operation, step=step)
         for step, operation in enumerate((Operation.CONVERSE, Operation.STREAM))
     ]
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         whole, stream = at(outcomes, 0), at(outcomes, 1)
-        return lacking(requests[1], stream) or graders.all_of(
+        return missing_capability(requests[1], stream) or graders.all_of(
             lambda: graders.normalised(whole, ", ".join(right)),
             lambda: graders.event_order(stream),
             lambda: graders.normalised(stream, ", ".join(right)),
@@ -104,40 +104,43 @@ def _same_answer(ref: Ref) -> Script:
 
 # S2 no silence in a long stream
 
-MOST_SILENCE_MS = 10_000.0
+MAX_SILENCE_MS = 10_000.0
 _ESSAYS = (
     "the history of an old {}",
     "a morning beside a {}",
     "the work of somebody who looks after a {}",
 )
 _THINGS = (
-    "wooden boat", "stone bridge", "railway station", "botanical garden", "printing press", "clock tower", "fish market",
-    "paper mill", "lighthouse", "wind mill",
+    "wooden boat", "stone bridge", "railway station", "botanical garden", "printing press",
+    "clock tower", "fish market", "paper mill", "lighthouse", "wind mill",
 )  # fmt: skip
 _SENTENCES = (
     "It begins early in the morning, when the first people come and look at what there is to do. ",
-    "Some of them have done this for many years, and they know every corner and every tool by heart. ",
+    "Some of them have done this for many years, and they know every corner and every tool by "
+    "heart. ",
     "Others are new and ask a lot of questions, which is how most of the best ideas are found. ",
     "By noon the hardest part is done, and there is time to sit down and to talk for a while. ",
-    "In the afternoon the light changes, and with it the colours of the wood and of the old walls. ",
-    "Nothing is hurried, because a mistake that is made in haste costs more than an hour of patience. ",
+    "In the afternoon the light changes, and with it the colours of the wood and of the old "
+    "walls. ",
+    "Nothing is hurried, because a mistake that is made in haste costs more than an hour of "
+    "patience. ",
 )
 
 
-def _long_stream(ref: Ref) -> Script:
+def long_stream(ref: Ref) -> Script:
     rng = ref.rng()
     subject = _ESSAYS[variant_of(ref, len(_ESSAYS))].format(rng.choice(_THINGS))
     prompt = (
         f"Write about 300 words on this subject: {subject}. Write flowing text without a title."
     )
-    request = ask(ref, prompt, Operation.STREAM, room=1000)
+    request = single_turn(ref, prompt, Operation.STREAM, max_tokens=1000)
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
             lambda: graders.event_order(outcome),
             lambda: graders.stop_reason(outcome, "end_turn"),
             lambda: graders.words(outcome, 150, 600),
-            lambda: graders.no_gap_over(outcome, MOST_SILENCE_MS),
+            lambda: graders.no_gap_over(outcome, MAX_SILENCE_MS),
         )
 
     essay = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 3).strip()
@@ -150,12 +153,15 @@ def _long_stream(ref: Ref) -> Script:
 _LIMITS = (80, 100, 120)
 
 
-def _cut_stream(ref: Ref) -> Script:
+def cut_stream(ref: Ref) -> Script:
     rng = ref.rng()
     limit = _LIMITS[variant_of(ref, len(_LIMITS))] + rng.randrange(16)
     thing = rng.choice(_THINGS)
-    prompt = f"Write a story of at least 800 words that takes place around a {thing}. Start with the story at once."
-    request: Request = ask(ref, prompt, Operation.STREAM, room=limit)
+    prompt = (
+        f"Write a story of at least 800 words that takes place around a {thing}. Start with the "
+        "story at once."
+    )
+    request: Request = single_turn(ref, prompt, Operation.STREAM, max_tokens=limit)
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
@@ -166,7 +172,7 @@ def _cut_stream(ref: Ref) -> Script:
             and not graders.text_of(outcome)
             and not graders.has_reasoning(outcome)
         )
-        return lacking(request, outcome) or graders.all_of(
+        return missing_capability(request, outcome) or graders.all_of(
             lambda: graders.stream_ends(outcome) if silent else graders.event_order(outcome),
             lambda: graders.stop_reason(outcome, "max_tokens"),
             lambda: graders.output_tokens(outcome, limit),
@@ -176,12 +182,18 @@ def _cut_stream(ref: Ref) -> Script:
     tale = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 8).strip()
     near_miss = Answer((Text(f"This is the story of a {thing}. {tale[:200]}"),), "end_turn")
     return one_call(
-        ref, len(_LIMITS), request, grade, expected=says(tale), near_miss=near_miss, room=False
+        ref,
+        len(_LIMITS),
+        request,
+        grade,
+        expected=says(tale),
+        near_miss=near_miss,
+        fixed_limit=True,
     )
 
 
 STREAMING = (
-    scored("S1", "Same answer, streamed or not", Category.STREAMING, _same_answer),
-    scored("S2", "Long stream without silence", Category.STREAMING, _long_stream),
-    scored("S3", "Stream cut by maxTokens", Category.STREAMING, _cut_stream),
+    scored_case("S1", "Same answer, streamed or not", Category.STREAMING, same_answer),
+    scored_case("S2", "Long stream without silence", Category.STREAMING, long_stream),
+    scored_case("S3", "Stream cut by maxTokens", Category.STREAMING, cut_stream),
 )

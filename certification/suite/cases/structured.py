@@ -26,36 +26,28 @@ from certification.suite.case import (
 )
 from certification.suite.cases.builders import (
     NO_TOOLS,
-    TOOL_CHOICE,
+    TOOL_CHOICE_PROBE,
     Outcomes,
     always,
-    ask,
     at,
-    cannot_force,
+    object_schema,
     one_answer,
-    scored,
+    refuses_forced_call,
+    scored_case,
+    single_turn,
     variant_of,
 )
 
-_ROOM = 700
+_MAX_TOKENS = 700
 _TEXT = {"type": "string"}
 _WHOLE = {"type": "integer"}
 _NUMBER = {"type": "number"}
 
-
-def _object(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
 # J1 an invoice to JSON
 
 _MONTHS = (
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+    "January", "February", "March", "April", "May", "June", "July", "August", "September",
+    "October", "November", "December",
 )  # fmt: skip
 _CUSTOMERS = (
     "Aurora Foods",
@@ -74,13 +66,13 @@ _GOODS = (
     "cable drums",
     "wall clocks",
 )
-INVOICE = _object(
+INVOICE = object_schema(
     number=_TEXT,
     date={**_TEXT, "pattern": r"^\d{4}-\d{2}-\d{2}$"},
     customer=_TEXT,
     items={
         "type": "array",
-        "items": _object(description=_TEXT, quantity=_WHOLE, unit_price=_NUMBER),
+        "items": object_schema(description=_TEXT, quantity=_WHOLE, unit_price=_NUMBER),
     },
     total=_NUMBER,
 )
@@ -114,7 +106,7 @@ class _Invoice:
         }
 
 
-def _draw_invoice(rng: random.Random) -> _Invoice:
+def draw_invoice(rng: random.Random) -> _Invoice:
     lines = tuple(
         (goods, rng.randrange(2, 19), rng.randrange(1105, 9995)) for goods in rng.sample(_GOODS, 2)
     )
@@ -129,53 +121,57 @@ def _draw_invoice(rng: random.Random) -> _Invoice:
     )
 
 
-def _money(cents: int) -> str:
+def format_dollars(cents: int) -> str:
     return f"${cents / 100:,.2f}"
 
 
-def _letter(invoice: _Invoice) -> str:
+def letter_layout(invoice: _Invoice) -> str:
     (d1, q1, p1), (d2, q2, p2) = invoice.lines
     return (
-        f"Dear team at {invoice.customer}, please find below our invoice {invoice.number} of {invoice.spoken_date}. It "
-        f"covers {q1} {d1} at {_money(p1)} each and {q2} {d2} at {_money(p2)} each. The sum of {_money(invoice.cents)} is "
-        "due within a month. Thank you for your order."
+        f"Dear team at {invoice.customer}, please find below our invoice {invoice.number} of "
+        f"{invoice.spoken_date}. It covers {q1} {d1} at {format_dollars(p1)} each and {q2} {d2} "
+        f"at {format_dollars(p2)} each. The sum of {format_dollars(invoice.cents)} is due within "
+        "a month. Thank you for your order."
     )
 
 
-def _form(invoice: _Invoice) -> str:
-    rows = "\n".join(f"{q} x {d} @ {_money(p)}" for d, q, p in invoice.lines)
+def form_layout(invoice: _Invoice) -> str:
+    rows = "\n".join(f"{q} x {d} @ {format_dollars(p)}" for d, q, p in invoice.lines)
     return (
-        f"INVOICE No. {invoice.number}\nBilled to: {invoice.customer}\nIssued: {invoice.spoken_date}\n{rows}\n"
-        f"Amount due: {_money(invoice.cents)}"
+        f"INVOICE No. {invoice.number}\nBilled to: {invoice.customer}\nIssued: "
+        f"{invoice.spoken_date}\n{rows}\nAmount due: {format_dollars(invoice.cents)}"
     )
 
 
-def _memo(invoice: _Invoice) -> str:
+def memo_layout(invoice: _Invoice) -> str:
     (d1, q1, p1), (d2, q2, p2) = invoice.lines
     return (
-        f"For the books: on {invoice.spoken_date} we billed {invoice.customer} {_money(invoice.cents)} in all, under the "
-        f"number {invoice.number}. They took {q1} {d1} (unit price {_money(p1)}) and {q2} {d2} (unit price {_money(p2)})."
+        f"For the books: on {invoice.spoken_date} we billed {invoice.customer} "
+        f"{format_dollars(invoice.cents)} in all, under the number {invoice.number}. They took "
+        f"{q1} {d1} (unit price {format_dollars(p1)}) and {q2} {d2} (unit price "
+        f"{format_dollars(p2)})."
     )
 
 
-_LAYOUTS = (_letter, _form, _memo)
+_LAYOUTS = (letter_layout, form_layout, memo_layout)
 
 
-def _invoice(ref: Ref) -> Script:
+def invoice_to_json(ref: Ref) -> Script:
     rng = ref.rng()
-    invoice = _draw_invoice(rng)
+    invoice = draw_invoice(rng)
     prompt = (
-        "Turn this invoice into one JSON object and write nothing else. Its keys: number (text), date (text, "
-        "YYYY-MM-DD), customer (text), items (a list of objects with description (text), quantity (integer) and "
-        "unit_price (number), in the order given), total (number). Copy names as they are written. Amounts are plain "
-        f"numbers without currency or thousands separators.\n\n{_LAYOUTS[variant_of(ref, len(_LAYOUTS))](invoice)}"
+        "Turn this invoice into one JSON object and write nothing else. Its keys: number (text), "
+        "date (text, YYYY-MM-DD), customer (text), items (a list of objects with description "
+        "(text), quantity (integer) and unit_price (number), in the order given), total "
+        "(number). Copy names as they are written. Amounts are plain numbers without currency or "
+        f"thousands separators.\n\n{_LAYOUTS[variant_of(ref, len(_LAYOUTS))](invoice)}"
     )
     value = invoice.value()
     wrong = rng.choice(
         (
             {**value, "date": invoice.spoken_date},
             {**value, "total": value["items"][0]["unit_price"]},
-            {**value, "total": _money(invoice.cents)},
+            {**value, "total": format_dollars(invoice.cents)},
             {**value, "paid": False},
         )
     )
@@ -187,7 +183,7 @@ def _invoice(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_LAYOUTS),
-        ask(ref, prompt, room=_ROOM),
+        single_turn(ref, prompt, max_tokens=_MAX_TOKENS),
         check,
         expected=expected,
         near_miss=near_miss,
@@ -199,9 +195,7 @@ def _invoice(ref: Ref) -> Script:
 
 @dataclass(frozen=True)
 class _Form:
-    """A message to read, the schema of what to find in it, and what a right and a nearly right
-    reader finds.
-    """
+    """A message to read, the schema of its data, the right data, and data that are nearly right."""
 
     message: str
     schema: Mapping[str, Any]
@@ -221,12 +215,15 @@ _NAMES = (
 _TOWNS = ("Olinda", "Bergen", "Coimbra", "Cusco", "Galway", "Gramado", "Malmo")
 
 
-def _booking(rng: random.Random) -> _Form:
+def draw_booking(rng: random.Random) -> _Form:
     name, nights, guests = rng.choice(_NAMES), rng.randrange(2, 12), rng.randrange(2, 7)
     room = rng.choice(("single", "double", "suite"))
     value = {"guest": name, "nights": nights, "guests": guests, "room": room}
-    message = f"Hello, this is {name}. We are {guests} people and would like a {room} for {nights} nights, please."
-    schema = _object(
+    message = (
+        f"Hello, this is {name}. We are {guests} people and would like a {room} for {nights} "
+        "nights, please."
+    )
+    schema = object_schema(
         guest=_TEXT,
         nights=_WHOLE,
         guests=_WHOLE,
@@ -235,12 +232,15 @@ def _booking(rng: random.Random) -> _Form:
     return _Form(message, schema, value, {**value, "nights": nights + 1})
 
 
-def _repair(rng: random.Random) -> _Form:
+def draw_repair(rng: random.Random) -> _Form:
     name, flat, floor = rng.choice(_NAMES), rng.randrange(110, 980), rng.randrange(2, 20)
-    trouble = rng.choice(("heating", "lift", "lights"))
-    value = {"tenant": name, "flat": flat, "floor": floor, "trouble": trouble}
-    message = f"The {trouble} on floor {floor} does not work any more. I live in flat {flat}. Regards, {name}"
-    schema = _object(
+    fault = rng.choice(("heating", "lift", "lights"))
+    value = {"tenant": name, "flat": flat, "floor": floor, "trouble": fault}
+    message = (
+        f"The {fault} on floor {floor} does not work any more. I live in flat {flat}. Regards, "
+        f"{name}"
+    )
+    schema = object_schema(
         tenant=_TEXT,
         flat=_WHOLE,
         floor=_WHOLE,
@@ -249,75 +249,94 @@ def _repair(rng: random.Random) -> _Form:
     return _Form(message, schema, value, {**value, "flat": floor, "floor": flat})
 
 
-def _delivery(rng: random.Random) -> _Form:
+def draw_delivery(rng: random.Random) -> _Form:
     name, town, parcels = rng.choice(_NAMES), rng.choice(_TOWNS), rng.randrange(2, 40)
     fragile = rng.choice((True, False))
     care = "Handle them with care, they are fragile." if fragile else "Nothing in them is fragile."
     value = {"recipient": name, "town": town, "parcels": parcels, "fragile": fragile}
     message = f"Please send {parcels} parcels to {name} in {town}. {care}"
-    schema = _object(recipient=_TEXT, town=_TEXT, parcels=_WHOLE, fragile={"type": "boolean"})
+    schema = object_schema(recipient=_TEXT, town=_TEXT, parcels=_WHOLE, fragile={"type": "boolean"})
     return _Form(message, schema, value, {**value, "fragile": not fragile})
 
 
-_FORMS = (_booking, _repair, _delivery)
+_FORMS = (draw_booking, draw_repair, draw_delivery)
 _NO_STRUCTURE = r"output\W?(config|format)|structured|json\W?schema|text\W?format"
 
 
-def _held_to_schema(ref: Ref) -> Script:
-    """Structured output where the service offers it, else a tool whose input is the schema, forced
-    if that is taken.
+def json_for_schema(ref: Ref) -> Script:
+    """Request structured output where the service offers it, else a call of a tool whose input has
+    the schema, forced if the model allows.
     """
     form = _FORMS[variant_of(ref, len(_FORMS))](ref.rng())
-    prompt = f"Read this message and give what it says as JSON, names as they are written.\n\n{form.message}"
-    keep = Tool("keep_record", "Keeps what a message says.", form.schema)
+    prompt = (
+        "Read this message and give what it says as JSON, names as they are "
+        f"written.\n\n{form.message}"
+    )
+    record = Tool("keep_record", "Keeps what a message says.", form.schema)
 
     def as_tool(outcomes: Outcomes) -> Request | None:
         return (
-            ask(ref, prompt, step=1, room=_ROOM, tools=(keep,), tool_choice=keep.name)
-            if _not_offered(at(outcomes, 0))
+            single_turn(
+                ref,
+                prompt,
+                step=1,
+                max_tokens=_MAX_TOKENS,
+                tools=(record,),
+                tool_choice=record.name,
+            )
+            if refuses_structured_output(at(outcomes, 0))
             else None
         )
 
     def unforced(outcomes: Outcomes) -> Request | None:
-        if not cannot_force(at(outcomes, 1)):
+        if not refuses_forced_call(at(outcomes, 1)):
             return None
-        return ask(ref, f"{prompt}\nUse the tool {keep.name}.", step=2, room=_ROOM, tools=(keep,))
+        return single_turn(
+            ref,
+            f"{prompt}\nUse the tool {record.name}.",
+            step=2,
+            max_tokens=_MAX_TOKENS,
+            tools=(record,),
+        )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         first = at(outcomes, 0)
-        if not _not_offered(first):
+        if not refuses_structured_output(first):
             return graders.json_answer(first, form.schema, form.value)
         if isinstance(first, Failure) and (
             len(outcomes) < 2 or graders.refuses(outcomes[-1], NO_TOOLS)
         ):
             return graders.lacks("structured_output", first)
-        judged = graders.tool_calls(outcomes[-1], (keep, form.value))
+        verdict = graders.tool_calls(outcomes[-1], (record, form.value))
         return (
-            graders.passed_without(judged, "structured_output", first)
+            graders.passed_without(verdict, "structured_output", first)
             if isinstance(first, Failure)
-            else judged
+            else verdict
         )
 
     called, wrong = (
-        Answer((ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", keep.name, dict(given)),), "tool_use")
-        for given in (form.value, form.wrong)
+        Answer(
+            (ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", record.name, dict(arguments)),),
+            "tool_use",
+        )
+        for arguments in (form.value, form.wrong)
     )
-    structured = ask(ref, prompt, room=_ROOM, output_schema=form.schema)
+    structured = single_turn(ref, prompt, max_tokens=_MAX_TOKENS, output_schema=form.schema)
     needs = frozenset({"tools"})
     steps = (
         Step(
             always(structured),
             says(json.dumps(form.value)),
             says(json.dumps(form.wrong)),
-            probe=Probe("structured_output", _not_offered),
+            probe=Probe("structured_output", refuses_structured_output),
         ),
-        Step(as_tool, called, wrong, needs=needs, probe=TOOL_CHOICE),
+        Step(as_tool, called, wrong, needs=needs, probe=TOOL_CHOICE_PROBE),
         Step(unforced, called, wrong, needs=needs),
     )
     return Script(ref, variant_of(ref, len(_FORMS)), steps, grade, continue_on_failure=True)
 
 
-def _not_offered(first: Outcome | None) -> bool:
+def refuses_structured_output(first: Outcome | None) -> bool:
     unsupported = isinstance(first, Failure) and first.reason == Reason.PARAMETER_NOT_SUPPORTED
     return unsupported or graders.refuses(first, _NO_STRUCTURE)
 
@@ -325,28 +344,37 @@ def _not_offered(first: Outcome | None) -> bool:
 # J3 one label of five
 
 _MESSAGES = (
-    ("billing", "delivery", "I was charged {} dollars twice on the same card this month. Please give one of them back."),
-    ("billing", "account", "Where can I download the invoice number {} for my tax return?"),
-    ("delivery", "billing", "The tracking page of parcel {} has not changed for a week. When will it arrive?"),
-    ("delivery", "product", "Please bring parcel {} to my office and not to my home address."),
-    ("account", "billing", "I cannot log in any more: the code {} that you sent me is not accepted as my new password."),
-    ("account", "delivery", "Please change the e-mail address of my user profile; the old one ends in {}."),
-    ("product", "delivery", "Does the lamp with the item number {} also come in green, and which bulb fits it?"),
-    ("product", "account", "How many hours does the battery of model {} last on one charge?"),
+    ("billing", "delivery",
+     "I was charged {} dollars twice on the same card this month. Please give one of them back."),
+    ("billing", "account",
+     "Where can I download the invoice number {} for my tax return?"),
+    ("delivery", "billing",
+     "The tracking page of parcel {} has not changed for a week. When will it arrive?"),
+    ("delivery", "product",
+     "Please bring parcel {} to my office and not to my home address."),
+    ("account", "billing",
+     "I cannot log in any more: the code {} that you sent me is not accepted as my new password."),
+    ("account", "delivery",
+     "Please change the e-mail address of my user profile; the old one ends in {}."),
+    ("product", "delivery",
+     "Does the lamp with the item number {} also come in green, and which bulb fits it?"),
+    ("product", "account",
+     "How many hours does the battery of model {} last on one charge?"),
 )  # fmt: skip
 _MEANINGS = (
-    "billing (charges, invoices, refunds), delivery (parcels on their way), account (login, profile), "
-    "product (questions about goods), complaint (rude staff, general anger)"
+    "billing (charges, invoices, refunds), delivery (parcels on their way), account (login, "
+    "profile), product (questions about goods), complaint (rude staff, general anger)"
 )
 
 
-def _label(ref: Ref) -> Script:
+def one_label(ref: Ref) -> Script:
     rng = ref.rng()
     index = variant_of(ref, len(_MESSAGES))
     label, other, message = _MESSAGES[index]
     prompt = (
-        f"Sort this message of a customer into one of five classes: {_MEANINGS}. Answer with the name of the class in one "
-        f"word and nothing else.\n\n{message.format(rng.randrange(2000, 9000))}"
+        f"Sort this message of a customer into one of five classes: {_MEANINGS}. Answer with the "
+        "name of the class in one word and nothing "
+        f"else.\n\n{message.format(rng.randrange(2000, 9000))}"
     )
 
     def check(outcome: Outcome | None) -> Grade:
@@ -356,7 +384,7 @@ def _label(ref: Ref) -> Script:
     return one_answer(
         ref,
         len(_MESSAGES),
-        ask(ref, prompt),
+        single_turn(ref, prompt),
         check,
         expected=says(label),
         near_miss=says(near_miss),
@@ -364,7 +392,7 @@ def _label(ref: Ref) -> Script:
 
 
 STRUCTURED = (
-    scored("J1", "Invoice to JSON", Category.JSON, _invoice),
-    scored("J2", "JSON held to a schema", Category.JSON, _held_to_schema),
-    scored("J3", "One label of five", Category.JSON, _label),
+    scored_case("J1", "Invoice to JSON", Category.JSON, invoice_to_json),
+    scored_case("J2", "JSON held to a schema", Category.JSON, json_for_schema),
+    scored_case("J3", "One label of five", Category.JSON, one_label),
 )

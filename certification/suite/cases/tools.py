@@ -1,5 +1,5 @@
-"""Tool use: the right tool, none at all, two at once, nested arguments in a stream, and the way
-back.
+"""Tool use: the right tool, none at all, two at once, nested arguments in a stream, and a result
+that goes back.
 """
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from certification.inference import (
     Block,
@@ -25,14 +24,15 @@ from certification.inference import (
 from certification.suite import graders
 from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
 from certification.suite.cases.builders import (
-    ROOM,
+    DEFAULT_MAX_TOKENS,
     Outcomes,
     always,
-    ask,
     at,
-    lacking,
+    missing_capability,
+    object_schema,
     one_answer,
-    scored,
+    scored_case,
+    single_turn,
     tool,
     variant_of,
 )
@@ -104,14 +104,14 @@ ALARM = tool(
     repeat={"type": "string", "enum": ["once", "daily", "weekdays"]},
 )
 OFFERED = (WEATHER, CURRENCY, TRAINS, ALARM)
-_TOOL_ROOM = 500
+_MAX_TOKENS = 500
 
 
-def _called(*calls: ExpectedCall, ref: Ref) -> Answer:
-    """An answer that makes these calls."""
+def tool_answer(*calls: ExpectedCall, ref: Ref) -> Answer:
+    """Return an answer that makes these calls."""
     uses = tuple(
-        ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}{i}", t.name, dict(given))
-        for i, (t, given) in enumerate(calls)
+        ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}{i}", t.name, dict(arguments))
+        for i, (t, arguments) in enumerate(calls)
     )
     return Answer(uses, "tool_use")
 
@@ -121,14 +121,14 @@ def _called(*calls: ExpectedCall, ref: Ref) -> Answer:
 
 @dataclass(frozen=True)
 class _Errand:
-    """What somebody asks for, the call that answers it, and one that only looks right."""
+    """A request in words, the call that answers it, and one that only looks right."""
 
     prompt: str
     call: ExpectedCall
     wrong: ExpectedCall
 
 
-def _weather_errand(rng: random.Random) -> _Errand:
+def draw_weather(rng: random.Random) -> _Errand:
     city, other = rng.sample(_CITIES, 2)
     day = rng.choice(("today", "tomorrow"))
     return _Errand(
@@ -138,7 +138,7 @@ def _weather_errand(rng: random.Random) -> _Errand:
     )
 
 
-def _currency_errand(rng: random.Random) -> _Errand:
+def draw_conversion(rng: random.Random) -> _Errand:
     source, target = rng.sample(list(_CURRENCIES), 2)
     amount = rng.randrange(110, 990)
     return _Errand(
@@ -148,7 +148,7 @@ def _currency_errand(rng: random.Random) -> _Errand:
     )
 
 
-def _train_errand(rng: random.Random) -> _Errand:
+def draw_train(rng: random.Random) -> _Errand:
     origin, destination = rng.sample(_CITIES, 2)
     people = rng.randrange(2, 9)
     return _Errand(
@@ -158,7 +158,7 @@ def _train_errand(rng: random.Random) -> _Errand:
     )
 
 
-def _alarm_errand(rng: random.Random) -> _Errand:
+def draw_alarm(rng: random.Random) -> _Errand:
     hour, minute = rng.randrange(13, 23), rng.randrange(1, 60)
     return _Errand(
         f"Set an alarm for {hour}:{minute:02} on weekdays.",
@@ -168,34 +168,36 @@ def _alarm_errand(rng: random.Random) -> _Errand:
 
 
 _ERRANDS: tuple[Callable[[random.Random], _Errand], ...] = (
-    _weather_errand,
-    _currency_errand,
-    _train_errand,
-    _alarm_errand,
+    draw_weather,
+    draw_conversion,
+    draw_train,
+    draw_alarm,
 )
 
 
-def _right_tool(ref: Ref) -> Script:
+def right_tool(ref: Ref) -> Script:
     errand = _ERRANDS[variant_of(ref, len(_ERRANDS))](ref.rng())
-    request = ask(ref, f"{errand.prompt} Use the tool that fits.", room=_TOOL_ROOM, tools=OFFERED)
+    request = single_turn(
+        ref, f"{errand.prompt} Use the tool that fits.", max_tokens=_MAX_TOKENS, tools=OFFERED
+    )
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.tool_calls(outcome, errand.call)
 
-    expected, near_miss = _called(errand.call, ref=ref), _called(errand.wrong, ref=ref)
+    expected, near_miss = tool_answer(errand.call, ref=ref), tool_answer(errand.wrong, ref=ref)
     return one_answer(ref, len(_ERRANDS), request, check, expected=expected, near_miss=near_miss)
 
 
 # T2 no tool needed
 
 
-def _sum(rng: random.Random) -> tuple[str, str, ExpectedCall]:
+def draw_sum(rng: random.Random) -> tuple[str, str, ExpectedCall]:
     a, b = rng.randrange(120, 480), rng.randrange(120, 480)
     call = {"amount": a + b, "source": "USD", "target": "EUR"}
     return f"What is {a} plus {b}? Answer with the number only.", str(a + b), (CURRENCY, call)
 
 
-def _longest(rng: random.Random) -> tuple[str, str, ExpectedCall]:
+def draw_longest_word(rng: random.Random) -> tuple[str, str, ExpectedCall]:
     words = rng.sample(("ox", "goat", "tiger", "giraffe", "crocodile"), 4)
     question = (
         f"Which of these words has the most letters: {', '.join(words)}? Answer with the word only."
@@ -203,7 +205,7 @@ def _longest(rng: random.Random) -> tuple[str, str, ExpectedCall]:
     return question, max(words, key=len), (WEATHER, {"city": max(words, key=len), "day": "today"})
 
 
-def _reverse(rng: random.Random) -> tuple[str, str, ExpectedCall]:
+def draw_last_city(rng: random.Random) -> tuple[str, str, ExpectedCall]:
     cities = rng.sample(_CITIES, 3)
     question = (
         f"Which city comes last in this list: {', '.join(cities)}? Answer with its name only."
@@ -212,12 +214,12 @@ def _reverse(rng: random.Random) -> tuple[str, str, ExpectedCall]:
     return question, cities[2], (TRAINS, call)
 
 
-_PLAIN = (_sum, _longest, _reverse)
+_PLAIN = (draw_sum, draw_longest_word, draw_last_city)
 
 
-def _no_tool(ref: Ref) -> Script:
+def no_tool(ref: Ref) -> Script:
     question, answer, needless = _PLAIN[variant_of(ref, len(_PLAIN))](ref.rng())
-    request = ask(ref, question, room=_TOOL_ROOM, tools=OFFERED)
+    request = single_turn(ref, question, max_tokens=_MAX_TOKENS, tools=OFFERED)
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
@@ -230,14 +232,14 @@ def _no_tool(ref: Ref) -> Script:
         request,
         check,
         expected=says(answer),
-        near_miss=_called(needless, ref=ref),
+        near_miss=tool_answer(needless, ref=ref),
     )
 
 
 # T3 two calls in parallel
 
 
-def _two_cities(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
+def draw_two_cities(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
     one, two = rng.sample(_CITIES, 2)
     question = f"What will the weather be like tomorrow in {one} and in {two}?"
     return (
@@ -247,7 +249,7 @@ def _two_cities(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
     )
 
 
-def _two_sums(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
+def draw_two_amounts(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
     one, two = rng.sample(range(110, 990), 2)
     source, target = rng.sample(list(_CURRENCIES), 2)
     question = (
@@ -257,7 +259,7 @@ def _two_sums(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
     return question, calls[0], calls[1]
 
 
-def _two_errands(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
+def draw_two_errands(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
     city = rng.choice(_CITIES)
     hour, minute = rng.randrange(13, 23), rng.randrange(1, 60)
     question = f"Get today's weather in {city}, and set an alarm for {hour}:{minute:02}, once."
@@ -265,18 +267,18 @@ def _two_errands(rng: random.Random) -> tuple[str, ExpectedCall, ExpectedCall]:
     return question, (WEATHER, {"city": city, "day": "today"}), alarm
 
 
-_PAIRS = (_two_cities, _two_sums, _two_errands)
+_PAIRS = (draw_two_cities, draw_two_amounts, draw_two_errands)
 
 
-def _parallel(ref: Ref) -> Script:
+def parallel_calls(ref: Ref) -> Script:
     question, first, second = _PAIRS[variant_of(ref, len(_PAIRS))](ref.rng())
     prompt = f"{question} Make both tool calls now, in this one turn, each on its own."
-    request = ask(ref, prompt, room=_TOOL_ROOM, tools=OFFERED)
+    request = single_turn(ref, prompt, max_tokens=_MAX_TOKENS, tools=OFFERED)
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.tool_calls(outcome, first, second)
 
-    expected, near_miss = _called(first, second, ref=ref), _called(first, ref=ref)
+    expected, near_miss = tool_answer(first, second, ref=ref), tool_answer(first, ref=ref)
     return one_answer(ref, len(_PAIRS), request, check, expected=expected, near_miss=near_miss)
 
 
@@ -284,92 +286,97 @@ def _parallel(ref: Ref) -> Script:
 
 _INTEGERS = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
 
-
-def _object(**properties: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
 _TEXT = {"type": "string", "minLength": 1}
 _ORDER = tool(
     "place_order",
     "Places an order of a customer.",
-    customer=_object(name=_TEXT, city=_TEXT),
+    customer=object_schema(name=_TEXT, city=_TEXT),
     delivery={"type": "string", "enum": ["standard", "express", "pickup"]},
     items={**_INTEGERS, "description": "Item numbers, in the order given"},
 )
 _MEETING = tool(
     "plan_meeting",
     "Plans a meeting.",
-    organiser=_object(name=_TEXT, office=_TEXT),
+    organiser=object_schema(name=_TEXT, office=_TEXT),
     format={"type": "string", "enum": ["remote", "in_person", "hybrid"]},
     rooms={**_INTEGERS, "description": "Room numbers, in the order given"},
 )
 _READINGS = tool(
     "store_readings",
     "Stores the readings of a measuring station.",
-    station=_object(operator=_TEXT, city=_TEXT),
+    station=object_schema(operator=_TEXT, city=_TEXT),
     quality={"type": "string", "enum": ["good", "doubtful", "bad"]},
     values={**_INTEGERS, "description": "The readings, in the order given"},
 )
 
 
-def _order(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, ExpectedCall]:
+def draw_order(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, ExpectedCall]:
     delivery = ("standard", "express", "pickup")[choice]
     listed = ", ".join(map(str, numbers))
-    question = f"Place an order for {name} in {city}: the items {listed}, in this order, with {delivery} delivery."
+    question = (
+        f"Place an order for {name} in {city}: the items {listed}, in this order, with {delivery} "
+        "delivery."
+    )
     return question, (
         _ORDER,
         {"customer": {"name": name, "city": city}, "delivery": delivery, "items": numbers},
     )
 
 
-def _meeting(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, ExpectedCall]:
+def draw_meeting(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, ExpectedCall]:
     form = ("remote", "in_person", "hybrid")[choice]
     listed = ", ".join(map(str, numbers))
     spoken = form.replace("_", " ")
-    question = f"Plan a meeting, {spoken}, organised by {name} of the {city} office, in the rooms {listed}, in this order."
+    question = (
+        f"Plan a meeting, {spoken}, organised by {name} of the {city} office, in the rooms "
+        f"{listed}, in this order."
+    )
     return question, (
         _MEETING,
         {"organiser": {"name": name, "office": city}, "format": form, "rooms": numbers},
     )
 
 
-def _reading(name: str, city: str, choice: int, numbers: list[int]) -> tuple[str, ExpectedCall]:
+def draw_readings(
+    name: str, city: str, choice: int, numbers: list[int]
+) -> tuple[str, ExpectedCall]:
     quality = ("good", "doubtful", "bad")[choice]
     listed = ", ".join(map(str, numbers))
-    question = f"Store these readings of {name}'s station in {city}, of {quality} quality, in this order: {listed}."
+    question = (
+        f"Store these readings of {name}'s station in {city}, of {quality} quality, in this order: "
+        f"{listed}."
+    )
     return question, (
         _READINGS,
         {"station": {"operator": name, "city": city}, "quality": quality, "values": numbers},
     )
 
 
-_NESTED = (_order, _meeting, _reading)
+_NESTED = (draw_order, draw_meeting, draw_readings)
 
 
-def _nested(ref: Ref) -> Script:
+def nested_arguments(ref: Ref) -> Script:
     rng = ref.rng()
     build = _NESTED[variant_of(ref, len(_NESTED))]
     numbers = rng.sample(range(100, 999), 4)
-    question, wanted = build(rng.choice(_PEOPLE), rng.choice(_CITIES), rng.randrange(3), numbers)
-    request = ask(
-        ref, f"{question} Use the tool.", Operation.STREAM, room=_TOOL_ROOM, tools=(wanted[0],)
+    question, call = build(rng.choice(_PEOPLE), rng.choice(_CITIES), rng.randrange(3), numbers)
+    request = single_turn(
+        ref,
+        f"{question} Use the tool.",
+        Operation.STREAM,
+        max_tokens=_MAX_TOKENS,
+        tools=(call[0],),
     )
-    array = next(name for name, value in wanted[1].items() if value is numbers)
+    array = next(name for name, value in call[1].items() if value is numbers)
     # what a sloppy parser makes of the numbers
-    lost = {**wanted[1], array: [str(n) for n in numbers]}
+    lost = {**call[1], array: [str(n) for n in numbers]}
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
-            lambda: graders.event_order(outcome), lambda: graders.tool_calls(outcome, wanted)
+            lambda: graders.event_order(outcome), lambda: graders.tool_calls(outcome, call)
         )
 
-    expected, near_miss = _called(wanted, ref=ref), _called((wanted[0], lost), ref=ref)
+    expected, near_miss = tool_answer(call, ref=ref), tool_answer((call[0], lost), ref=ref)
     return one_answer(ref, len(_NESTED), request, check, expected=expected, near_miss=near_miss)
 
 
@@ -391,8 +398,8 @@ class _Trip:
     answer: str  # with a place for the figure
 
 
-def _degrees(rng: random.Random) -> _Trip:
-    errand = _weather_errand(rng)
+def draw_temperature(rng: random.Random) -> _Trip:
+    errand = draw_weather(rng)
     city, degrees = errand.call[1]["city"], rng.randrange(11, 39)
     return _Trip(
         f"What will the temperature be in {city} {errand.call[1]['day']}, in degrees Celsius?",
@@ -405,8 +412,8 @@ def _degrees(rng: random.Random) -> _Trip:
     )
 
 
-def _price(rng: random.Random) -> _Trip:
-    errand = _train_errand(rng)
+def draw_price(rng: random.Random) -> _Trip:
+    errand = draw_train(rng)
     price, number = rng.randrange(140, 480), rng.randrange(500, 990)
     return _Trip(
         f"{errand.prompt} What does the first one cost in all?",
@@ -419,12 +426,12 @@ def _price(rng: random.Random) -> _Trip:
     )
 
 
-def _money(rng: random.Random) -> _Trip:
-    errand = _currency_errand(rng)
-    asked = errand.call[1]
-    # Near the real rate, so that it is believed, but not what anybody could know.
+def draw_exchange(rng: random.Random) -> _Trip:
+    errand = draw_conversion(rng)
+    arguments = errand.call[1]
+    # Near the real rate, hence believable, but not a figure that anybody could know.
     result = round(
-        asked["amount"] * _DOLLARS[asked["source"]] / _DOLLARS[asked["target"]]
+        arguments["amount"] * _DOLLARS[arguments["source"]] / _DOLLARS[arguments["target"]]
     ) + rng.randrange(3, 20)
     return _Trip(
         errand.prompt,
@@ -437,29 +444,31 @@ def _money(rng: random.Random) -> _Trip:
     )
 
 
-_TRIPS = (_degrees, _price, _money)
+_TRIPS = (draw_temperature, draw_price, draw_exchange)
 
 
-def _round_trip(ref: Ref) -> Script:
+def round_trip(ref: Ref) -> Script:
     trip = _TRIPS[variant_of(ref, len(_TRIPS))](ref.rng())
     prompt = f"{trip.question} Use the tool, then answer in one sentence with the figure in digits."
-    first = ask(ref, prompt, room=_TOOL_ROOM, tools=OFFERED)
+    first = single_turn(ref, prompt, max_tokens=_MAX_TOKENS, tools=OFFERED)
 
     def second(outcomes: Outcomes) -> Request | None:
-        turns = returned(at(outcomes, 0), trip.result)
+        turns = tool_result_turns(at(outcomes, 0), trip.result)
         return (
-            replace(first, messages=(*first.messages, *turns), max_tokens=ROOM) if turns else None
+            replace(first, messages=(*first.messages, *turns), max_tokens=DEFAULT_MAX_TOKENS)
+            if turns
+            else None
         )
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
-        asked = at(outcomes, 0)
-        return lacking(first, asked) or graders.all_of(
-            lambda: graders.tool_calls(asked, trip.call),
+        first_reply = at(outcomes, 0)
+        return missing_capability(first, first_reply) or graders.all_of(
+            lambda: graders.tool_calls(first_reply, trip.call),
             lambda: graders.has_number(at(outcomes, 1), trip.figure),
         )
 
     steps = (
-        Step(always(first), _called(trip.call, ref=ref), _called(trip.wrong, ref=ref)),
+        Step(always(first), tool_answer(trip.call, ref=ref), tool_answer(trip.wrong, ref=ref)),
         Step(
             second, says(trip.answer.format(trip.figure)), says(trip.answer.format(trip.near_miss))
         ),
@@ -467,34 +476,39 @@ def _round_trip(ref: Ref) -> Script:
     return Script(ref, variant_of(ref, len(_TRIPS)), steps, grade)
 
 
-def returned(
+def tool_result_turns(
     outcome: Outcome | None, result: str, *, unsigned_reasoning: bool = False
 ) -> tuple[Message, ...] | None:
-    """The two turns that give a tool's result back; None when the reply made no single, readable
-    call.
+    """Return the two turns that give a tool's result back; None when the reply made no single,
+    readable call.
 
-    Signed reasoning goes back as it came, because its vendor asks for it; unsigned only where that
-    is wanted.
+    Signed reasoning goes back unchanged, because its vendor requires it; unsigned only on request.
     """
     uses = graders.tool_uses(outcome)
     if len(uses) != 1 or not isinstance(uses[0].input, Mapping) or not isinstance(outcome, Reply):
         return None
-    kept = tuple(block for block in outcome.content if _goes_back(block, unsigned_reasoning))
-    return Message("assistant", kept), user(ToolResult(uses[0].id, result))
-
-
-def _goes_back(block: Block, unsigned_reasoning: bool) -> bool:
-    if isinstance(block, Reasoning):
-        return bool(block.signature or block.redacted) or (
-            unsigned_reasoning and bool(block.text.strip())
-        )
-    return isinstance(block, ToolUse) or (isinstance(block, Text) and bool(block.text.strip()))
+    content: list[Block] = []
+    for block in outcome.content:
+        if isinstance(block, Reasoning):
+            signed = block.signature or block.redacted
+            if signed or (unsigned_reasoning and block.text.strip()):
+                content.append(block)
+        elif isinstance(block, ToolUse) or (isinstance(block, Text) and block.text.strip()):
+            content.append(block)
+    return Message("assistant", tuple(content)), user(ToolResult(uses[0].id, result))
 
 
 TOOLS = (
-    scored("T1", "Right tool of four", Category.TOOLS, _right_tool, "tools"),
-    scored("T2", "No tool needed", Category.TOOLS, _no_tool, "tools"),
-    scored("T3", "Two calls in parallel", Category.TOOLS, _parallel, "tools"),
-    scored("T4", "Nested arguments, streamed", Category.TOOLS, _nested, "tools", "streaming_tools"),
-    scored("T5", "Tool result used", Category.TOOLS, _round_trip, "tools"),
+    scored_case("T1", "Right tool of four", Category.TOOLS, right_tool, "tools"),
+    scored_case("T2", "No tool needed", Category.TOOLS, no_tool, "tools"),
+    scored_case("T3", "Two calls in parallel", Category.TOOLS, parallel_calls, "tools"),
+    scored_case(
+        "T4",
+        "Nested arguments, streamed",
+        Category.TOOLS,
+        nested_arguments,
+        "tools",
+        "streaming_tools",
+    ),
+    scored_case("T5", "Tool result used", Category.TOOLS, round_trip, "tools"),
 )

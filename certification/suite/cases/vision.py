@@ -1,5 +1,5 @@
-"""Seeing: a code and shapes in a picture, one cell of a table in a document, both drawn when they
-are asked about.
+"""Vision: a code and shapes in a picture, one cell of a table in a document, both drawn for the
+request.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from certification.inference import Document, Failure, Image, Outcome, Request, 
 from certification.reasons import Reason
 from certification.suite import graders, images
 from certification.suite.case import Category, Context, Grade, Ref, Script, Step, says
-from certification.suite.cases.builders import ROOM, Check, Outcomes, at, nonce, scored, variant_of
+from certification.suite.cases.builders import (
+    DEFAULT_MAX_TOKENS,
+    Check,
+    Outcomes,
+    at,
+    scored_case,
+    variant_of,
+    with_reference,
+)
 from certification.suite.images import COLOURS, SHAPES, Shape
 
 # V1 a code and shapes in a picture
@@ -23,26 +31,23 @@ _POSTER_QUESTIONS = (
 )
 
 
-def _poster(ref: Ref) -> Script:
+def code_and_shapes(ref: Ref) -> Script:
     rng = ref.rng()
-    code = f"{rng.choice(_LETTERS)}{rng.choice(_DIGITS)}{rng.choice(_LETTERS)}-{''.join(rng.choices(_DIGITS, k=3))}"
-    wanted = Shape(rng.choice(SHAPES), rng.choice(list(COLOURS)))
-    others = [
-        Shape(kind, colour)
-        for kind in SHAPES
-        for colour in COLOURS
-        if Shape(kind, colour) != wanted
-    ]
+    head = f"{rng.choice(_LETTERS)}{rng.choice(_DIGITS)}{rng.choice(_LETTERS)}"
+    code = f"{head}-{''.join(rng.choices(_DIGITS, k=3))}"
+    target = Shape(rng.choice(SHAPES), rng.choice(list(COLOURS)))
+    shapes = [Shape(kind, colour) for kind in SHAPES for colour in COLOURS]
+    others = [shape for shape in shapes if shape != target]
     count = rng.randrange(2, 6)
-    shapes = rng.sample([wanted] * count + rng.choices(others, k=10 - count), 10)
+    shapes = rng.sample([target] * count + rng.choices(others, k=10 - count), 10)
     question = _POSTER_QUESTIONS[variant_of(ref, len(_POSTER_QUESTIONS))].format(
-        wanted.colour, wanted.kind
+        target.colour, target.kind
     )
     prompt = f"{question} Answer with the code, a comma and the number, and nothing else."
 
     def request(outcomes: Outcomes) -> Request:
         picture = Image("png", images.poster_png(code, shapes))
-        return Request((user(picture, nonce(ref, prompt)),), ROOM)
+        return Request((user(picture, with_reference(ref, prompt)),), DEFAULT_MAX_TOKENS)
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
@@ -52,7 +57,7 @@ def _poster(ref: Ref) -> Script:
     near_miss = rng.choice(
         (f"{code}, {count + 1}", f"{code[:-1]}{_DIGITS[_DIGITS.index(code[-1]) - 1]}, {count}")
     )
-    return _look(
+    return visual_script(
         ref,
         len(_POSTER_QUESTIONS),
         request,
@@ -84,7 +89,7 @@ _TABLES = (
 )
 
 
-def _cell(ref: Ref) -> Script:
+def table_cell(ref: Ref) -> Script:
     rng = ref.rng()
     title, known, columns = _TABLES[variant_of(ref, len(_TABLES))]
     names = rng.sample(known, len(known))
@@ -93,8 +98,8 @@ def _cell(ref: Ref) -> Script:
     row, column = rng.randrange(5), rng.randrange(4)
     value, neighbour = cells[row][column], cells[(row + 1) % 5][column]
     prompt = (
-        f"In the table of this document, which number stands in the row {names[row]} and the column {columns[column]}? "
-        "Answer with the number only."
+        f"In the table of this document, which number stands in the row {names[row]} and the "
+        f"column {columns[column]}? Answer with the number only."
     )
 
     def request(outcomes: Outcomes) -> Request:
@@ -103,12 +108,12 @@ def _cell(ref: Ref) -> Script:
             *((name, *map(str, line)) for name, line in zip(names, cells, strict=True)),
         ]
         document = Document("pdf", "table", images.table_pdf(title, rows))
-        return Request((user(document, nonce(ref, prompt)),), ROOM)
+        return Request((user(document, with_reference(ref, prompt)),), DEFAULT_MAX_TOKENS)
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.number(outcome, value)
 
-    return _look(
+    return visual_script(
         ref,
         len(_TABLES),
         request,
@@ -119,7 +124,7 @@ def _cell(ref: Ref) -> Script:
     )
 
 
-def _look(
+def visual_script(
     ref: Ref,
     variants: int,
     request: Callable[[Outcomes], Request],
@@ -129,8 +134,8 @@ def _look(
     expected: str,
     near_miss: str,
 ) -> Script:
-    """A trial of one call with something to look at. It is drawn for the call alone, so that the
-    key stays quick.
+    """Build a trial of one call with a picture or document, which is drawn only for the call, so
+    that the answer key stays fast.
     """
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
@@ -148,6 +153,6 @@ def _look(
 
 
 VISION = (
-    scored("V1", "Code and shapes in a picture", Category.VISION, _poster, "vision"),
-    scored("V2", "One cell of a table (PDF)", Category.VISION, _cell, "documents"),
+    scored_case("V1", "Code and shapes in a picture", Category.VISION, code_and_shapes, "vision"),
+    scored_case("V2", "One cell of a table (PDF)", Category.VISION, table_cell, "documents"),
 )
