@@ -174,7 +174,7 @@ class TestTextCases:
         assert case.script(Ref(SEED + 1, case.id, 0)).variant == variants[1]
 
     @each_text_case
-    def test_the_same_seed_gives_the_samerequests_of(self, case: Case) -> None:
+    def test_the_same_seed_gives_the_same_requests(self, case: Case) -> None:
         assert requests_of(case, 2) == requests_of(case, 2)
         assert requests_of(case, 2) != requests_of(case, 3)
 
@@ -299,13 +299,13 @@ class TestStreaming:
 
 
 class TestMaxTokens:
-    def test_a_model_that_only_thought_within_the_limit_honours_it(self) -> None:
+    def test_a_model_that_spends_the_limit_on_reasoning_honours_it(self) -> None:
         thinking = model(lambda q, r: Answer((Reasoning("Hm. " * 2000),)))
         assert run(gate("G04"), thinking, reasoning=True).passed
         # the reply shows that it reasons, whatever the catalogue says
         assert run(gate("G04"), thinking).passed
 
-    def test_nothing_at_all_passes_only_where_the_thinking_may_be_hidden(self) -> None:
+    def test_an_empty_answer_passes_only_if_the_model_may_hide_its_reasoning(self) -> None:
         silent = model(lambda q, r: Answer((), "max_tokens"))
         assert run(gate("G04"), silent, reasoning=True).passed
         assert not run(gate("G04"), silent).passed
@@ -337,7 +337,7 @@ class TestStopSequence:
         assert not grade.passed
         assert grade.valid
 
-    def test_stopping_there_and_calling_it_end_turn_honours_it(self) -> None:
+    def test_stopping_at_the_sequence_with_end_turn_passes(self) -> None:
         def call(request: AnyRequest) -> Outcome:
             reply = model(expected)(request)
             assert isinstance(reply, Reply)
@@ -355,7 +355,7 @@ class TestStopSequence:
 
 
 class TestSystemPrompt:
-    def test_a_model_without_one_is_skipped(self) -> None:
+    def test_a_model_without_system_prompts_is_skipped(self) -> None:
         assert gate("G06").needs == {"system"}
         message = "This model doesn't support system messages. Try again without a system message."
         assert run(gate("G06"), model(lambda q, r: refused(message))).lacks == "system"
@@ -415,7 +415,7 @@ class TestErrorContract:
     def _answer(self, outcome: Outcome) -> Grade:
         return run(gate("G10"), lambda request: outcome)
 
-    def test_it_asks_three_invalidrequests_of(self) -> None:
+    def test_it_sends_three_invalid_requests(self) -> None:
         assert len(requests_of(gate("G10"), 0)) == 3
 
     @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ class TestErrorContract:
 
 
 class TestTools:
-    def test_a_model_that_cannot_be_forced_is_asked_in_words(self) -> None:
+    def test_a_model_that_cannot_be_forced_gets_the_prompt_alone(self) -> None:
         choices = []
 
         def choose(request: Request, ref: Ref) -> Answer | Failure | None:
@@ -480,7 +480,7 @@ class TestTools:
             (Operation.STREAM, False),
         ]
 
-    def test_the_unforced_call_is_judged_like_the_forced_one(self) -> None:
+    def test_the_unforced_call_is_graded_like_the_forced_one(self) -> None:
         def choose(request: Request, ref: Ref) -> Answer | Failure | None:
             if request.tool_choice:
                 return refused("This model doesn't support the toolConfig.toolChoice.tool field.")
@@ -488,13 +488,13 @@ class TestTools:
 
         assert not run(gate("G11"), model(choose)).passed
 
-    def test_a_model_without_streaming_tools_is_judged_on_the_other_half(self) -> None:
+    def test_a_model_without_streaming_tools_is_graded_on_the_unstreamed_call(self) -> None:
         script = gate("G11").script(Ref(SEED, "G11", 0))
         outcomes = execute(script, model(expected), {"tools"})
         assert [o.operation for o in outcomes] == [Operation.CONVERSE]
         assert script.grade(outcomes, Context()).passed
 
-    def test_a_failure_of_only_the_streamed_half_names_streaming_tools(self) -> None:
+    def test_a_failure_of_only_the_streamed_call_names_streaming_tools(self) -> None:
         def choose(request: Request, ref: Ref) -> Answer | None:
             return near_miss_at(2)(request, ref)
 
@@ -503,7 +503,7 @@ class TestTools:
         assert "streaming tools" in grade.sentence.lower()
         assert "without streaming they work" in grade.sentence
 
-    def test_deltas_that_form_no_json_fail_the_streamed_half(self) -> None:
+    def test_deltas_that_form_no_json_fail_the_streamed_call(self) -> None:
         def call(request: AnyRequest) -> Outcome:
             reply = model(expected)(request)
             if not isinstance(reply, Reply) or reply.operation != Operation.STREAM:
@@ -513,7 +513,7 @@ class TestTools:
 
         assert "streaming tools" in run(gate("G11"), call).sentence.lower()
 
-    def test_a_failure_of_only_the_other_half_says_so(self) -> None:
+    def test_a_failure_of_only_the_unstreamed_call_says_so(self) -> None:
         assert "without streaming" in run(gate("G11"), model(near_miss_at(0))).sentence
 
     def test_a_refusal_of_streaming_tools_is_recognised_and_the_rest_counts(self) -> None:
@@ -534,7 +534,7 @@ class TestTools:
         assert grade.lacks == "tools"
         assert not grade.passed
 
-    def test_a_throttled_half_makes_the_trial_invalid_unless_the_other_failed(self) -> None:
+    def test_a_throttled_call_makes_the_trial_invalid_unless_the_other_failed(self) -> None:
         def throttled_stream(request: AnyRequest) -> Outcome:
             if request.operation == Operation.STREAM:
                 return Failure(
@@ -601,7 +601,7 @@ class TestLeaks:
     def test_ordinary_text_passes(self, text: str) -> None:
         assert self._texts(text).passed
 
-    def test_no_answer_of_the_key_has_one(self) -> None:
+    def test_no_answer_of_the_key_has_a_control_token(self) -> None:
         texts = []
         for case in TEXT_CASES:
             for step in case.script(Ref(SEED, case.id, 0)).steps:
@@ -684,7 +684,7 @@ class TestEmbedding:
     def test_one_vector_for_everything_fails(self) -> None:
         assert not run(gate("E03"), changed(lambda rows: ((1.0, 2.0),) * len(rows))).passed
 
-    def test_vectors_of_any_common_length_pass_and_wild_ones_fail(self) -> None:
+    def test_vectors_of_any_similar_length_pass_and_others_fail(self) -> None:
         assert run(gate("E02"), Embedder(length=17.0)).passed
         wild = changed(
             lambda rows: tuple(tuple(x * 100**i for x in row) for i, row in enumerate(rows))
@@ -729,7 +729,7 @@ class TestEmbedding:
         assert not run(gate("E01"), lambda request: Failure(reason, "no")).valid
 
 
-def test_graders_and_cases_agree_that_nothing_is_no_answer() -> None:
+def test_a_trial_without_any_call_is_not_valid() -> None:
     for case in registry.BY_ID.values():
         if not case.whole_run:
             grade = case.script(Ref(SEED, case.id, 0)).grade((), Context())

@@ -21,6 +21,7 @@ from certification.suite.case import (
     Ref,
     Script,
     Step,
+    says,
 )
 
 # maxTokens of a short answer: never a probe of one token, and so little that it reserves hardly any
@@ -86,20 +87,19 @@ def one_call(
     request: Request,
     grade: Judge,
     *,
-    expected: Answer,
-    near_miss: Answer,
+    expected: Answer | str,
+    near_miss: Answer | str,
     fixed_limit: bool = False,
 ) -> Script:
     """Build the trial of one call, graded with the run's context.
 
-    `fixed_limit` leaves maxTokens as it is for models that reason.
+    A text is an answer of one text block. `fixed_limit` leaves maxTokens as it is for models that
+    reason.
     """
-    return Script(
-        ref,
-        variant_of(ref, variants),
-        (Step(always(request), expected, near_miss, room=not fixed_limit),),
-        grade,
-    )
+    right = says(expected) if isinstance(expected, str) else expected
+    wrong = says(near_miss) if isinstance(near_miss, str) else near_miss
+    step = Step(always(request), right, wrong, room=not fixed_limit)
+    return Script(ref, variant_of(ref, variants), (step,), grade)
 
 
 def one_answer(
@@ -108,8 +108,8 @@ def one_answer(
     request: Request,
     check: Check,
     *,
-    expected: Answer,
-    near_miss: Answer,
+    expected: Answer | str,
+    near_miss: Answer | str,
     fixed_limit: bool = False,
 ) -> Script:
     """Build the trial of one call whose answer alone decides. If what the case tests is refused,

@@ -80,12 +80,7 @@ def access(ref: Ref) -> Script:
 
     near_miss = Answer((), "end_turn")
     return one_call(
-        ref,
-        len(_ACCESS),
-        single_turn(ref, prompt),
-        grade,
-        expected=says(answer),
-        near_miss=near_miss,
+        ref, len(_ACCESS), single_turn(ref, prompt), grade, expected=answer, near_miss=near_miss
     )
 
 
@@ -121,7 +116,7 @@ def streaming(ref: Ref) -> Script:
             lambda: graders.in_order(outcome, *required),
         )
 
-    expected, near_miss = says(", ".join(names)), says(", ".join(names[:-1]))
+    expected, near_miss = ", ".join(names), ", ".join(names[:-1])
     return one_call(ref, len(_LISTS), request, grade, expected=expected, near_miss=near_miss)
 
 
@@ -145,12 +140,7 @@ def stop_reason(ref: Ref) -> Script:
 
     near_miss = Answer((Text(answer),), "max_tokens")
     return one_call(
-        ref,
-        len(_SHORT),
-        single_turn(ref, prompt),
-        grade,
-        expected=says(answer),
-        near_miss=near_miss,
+        ref, len(_SHORT), single_turn(ref, prompt), grade, expected=answer, near_miss=near_miss
     )
 
 
@@ -184,7 +174,7 @@ def max_tokens(ref: Ref) -> Script:
             checks.insert(1, lambda: graders.not_empty(outcome))
         return graders.all_of(*checks)
 
-    expected = says((_TALE * 40).strip())  # whoever serves it cuts it at the limit
+    expected = (_TALE * 40).strip()  # whoever serves it cuts it at the limit
     near_miss = Answer((Text(f"This is a story about {subject}. All ended well."),), "end_turn")
     return one_call(
         ref, len(_LONG), request, grade, expected=expected, near_miss=near_miss, fixed_limit=True
@@ -220,7 +210,7 @@ def stop_sequence(ref: Ref) -> Script:
             lambda: graders.without(outcome, marker, *after),
         )
 
-    expected = says("\n".join(words))  # whoever serves it stops at the marker
+    expected = "\n".join(words)  # whoever serves it stops at the marker
     near_miss = Answer((Text("\n".join((*before, *after))),), "end_turn")
     return one_call(ref, len(_COPIES), request, grade, expected=expected, near_miss=near_miss)
 
@@ -253,7 +243,7 @@ def system_prompt(ref: Ref) -> Script:
             return graders.lacks("system", outcome)
         return graders.ends_with(outcome, code)
 
-    expected, near_miss = says(f"{answer} {code}"), says(f"{answer} {wrong}")
+    expected, near_miss = f"{answer} {code}", f"{answer} {wrong}"
     return one_call(ref, len(_TOPICS), request, grade, expected=expected, near_miss=near_miss)
 
 
@@ -296,7 +286,7 @@ def memory(ref: Ref) -> Script:
         )
 
     request = Request(history, DEFAULT_MAX_TOKENS)
-    return one_call(ref, len(_MEMORIES), request, grade, expected=says(mine), near_miss=says(other))
+    return one_call(ref, len(_MEMORIES), request, grade, expected=mine, near_miss=other)
 
 
 # G08 encoding
@@ -324,12 +314,7 @@ def encoding(ref: Ref) -> Script:
     # What comes back when one side reads UTF-8 as Latin-1.
     garbled = line.encode().decode("latin-1")
     return one_call(
-        ref,
-        len(_LINES),
-        single_turn(ref, prompt),
-        grade,
-        expected=says(line),
-        near_miss=says(garbled),
+        ref, len(_LINES), single_turn(ref, prompt), grade, expected=line, near_miss=garbled
     )
 
 
@@ -373,12 +358,7 @@ def input_tokens(ref: Ref) -> Script:
 
     near_miss = Answer((Text("OK"),), input_tokens=3)
     return one_call(
-        ref,
-        len(_PASSAGES),
-        single_turn(ref, prompt),
-        grade,
-        expected=says("OK"),
-        near_miss=near_miss,
+        ref, len(_PASSAGES), single_turn(ref, prompt), grade, expected="OK", near_miss=near_miss
     )
 
 

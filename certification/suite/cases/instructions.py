@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from certification.inference import Outcome
 from certification.suite import graders
-from certification.suite.case import Category, Grade, Ref, Script, says
+from certification.suite.case import Category, Grade, Ref, Script
 from certification.suite.cases.builders import one_answer, scored_case, single_turn, variant_of
 
 # I1 three bullets and no comma, in Portuguese
@@ -63,12 +63,7 @@ def three_bullets(ref: Ref) -> Script:
         )
     )
     return one_answer(
-        ref,
-        len(_ORDERS),
-        single_turn(ref, prompt),
-        check,
-        expected=says(three),
-        near_miss=says(near_miss),
+        ref, len(_ORDERS), single_turn(ref, prompt), check, expected=three, near_miss=near_miss
     )
 
 
@@ -110,12 +105,7 @@ def exactly_twice(ref: Ref) -> Script:
     rambling = f"{good} {'And the wind went on and on through the trees behind the house. ' * 3}"
     near_miss = rng.choice((once_more, once, rambling))
     return one_answer(
-        ref,
-        len(_SHORT_TEXTS),
-        single_turn(ref, prompt),
-        check,
-        expected=says(good),
-        near_miss=says(near_miss),
+        ref, len(_SHORT_TEXTS), single_turn(ref, prompt), check, expected=good, near_miss=near_miss
     )
 
 
@@ -156,8 +146,8 @@ def capitals(ref: Ref) -> Script:
         len(_SENTENCES),
         single_turn(ref, prompt),
         check,
-        expected=says(sentence.upper()),
-        near_miss=says(near_miss),
+        expected=sentence.upper(),
+        near_miss=near_miss,
     )
 
 
@@ -208,8 +198,8 @@ def ending_and_forbidden_word(ref: Ref) -> Script:
         len(_DESCRIBED),
         single_turn(ref, prompt),
         check,
-        expected=says(f"{good} {ending}"),
-        near_miss=says(near_miss),
+        expected=f"{good} {ending}",
+        near_miss=near_miss,
     )
 
 
@@ -266,8 +256,8 @@ def two_sections(ref: Ref) -> Script:
         len(_TITLES),
         single_turn(ref, prompt, max_tokens=400),
         check,
-        expected=says(good),
-        near_miss=says(near_miss),
+        expected=good,
+        near_miss=near_miss,
     )
 
 

@@ -92,8 +92,8 @@ def timed_script(ref: Ref, variants: int, request: Request, at_least: int) -> Sc
     def check(outcome: Outcome | None) -> Grade:
         return graders.speed(outcome, at_least)
 
-    expected = says((_PROSE * 8).strip())  # whoever serves it cuts it at the limit
-    near_miss = says("Of course! Here is the text that you asked for.")
+    expected = (_PROSE * 8).strip()  # whoever serves it cuts it at the limit
+    near_miss = "Of course! Here is the text that you asked for."
     return one_answer(
         ref, variants, request, check, expected=expected, near_miss=near_miss, fixed_limit=True
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from certification.inference import Outcome
 from certification.suite import graders
-from certification.suite.case import Category, Grade, Ref, Script, says
+from certification.suite.case import Category, Grade, Ref, Script
 from certification.suite.cases.builders import one_answer, scored_case, single_turn, variant_of
 
 LETTERS = "ABCD"
@@ -213,8 +213,8 @@ def quiz(ref: Ref) -> Script:
         len(_QUIZ_ORDERS),
         single_turn(ref, prompt),
         check,
-        expected=says(format_row(right)),
-        near_miss=says(format_row(wrong)),
+        expected=format_row(right),
+        near_miss=format_row(wrong),
     )
 
 
@@ -365,8 +365,8 @@ def entailment(ref: Ref) -> Script:
         len(_PAIR_ORDERS),
         single_turn(ref, prompt),
         check,
-        expected=says(", ".join(right)),
-        near_miss=says(", ".join(wrong)),
+        expected=", ".join(right),
+        near_miss=", ".join(wrong),
     )
 
 
@@ -443,8 +443,8 @@ def grammar(ref: Ref) -> Script:
         len(_GRAMMAR_ORDERS),
         single_turn(ref, prompt),
         check,
-        expected=says(format_row(right)),
-        near_miss=says(format_row(wrong)),
+        expected=format_row(right),
+        near_miss=format_row(wrong),
     )
 
 
@@ -583,8 +583,8 @@ def dates_and_money(ref: Ref) -> Script:
         len(_NOTES),
         single_turn(ref, prompt),
         check,
-        expected=says("\n".join(right)),
-        near_miss=says("\n".join(near_miss)),
+        expected="\n".join(right),
+        near_miss="\n".join(near_miss),
     )
 
 
@@ -738,8 +738,8 @@ def contract_summary(ref: Ref) -> Script:
         count,
         single_turn(ref, prompt, max_tokens=500),
         check,
-        expected=says(good),
-        near_miss=says(near_miss),
+        expected=good,
+        near_miss=near_miss,
     )
 
 

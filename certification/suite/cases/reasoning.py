@@ -130,8 +130,8 @@ def word_problem(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.number(outcome, problem.answer)
 
-    expected = says(f"The first two steps give {problem.near_miss}.\n{problem.answer}")
-    near_miss = says(f"Step by step, this gives the result.\n{problem.near_miss}")
+    expected = f"The first two steps give {problem.near_miss}.\n{problem.answer}"
+    near_miss = f"Step by step, this gives the result.\n{problem.near_miss}"
     return one_answer(
         ref,
         len(PROBLEMS),
@@ -243,10 +243,8 @@ def logic_puzzle(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.last_line(outcome, *order)
 
-    expected, near_miss = (
-        says(f"There is one solution.\n{', '.join(order)}"),
-        says(f"There is one solution.\n{', '.join(swapped)}"),
-    )
+    expected = f"There is one solution.\n{', '.join(order)}"
+    near_miss = f"There is one solution.\n{', '.join(swapped)}"
     return one_answer(
         ref,
         len(SETTINGS),
@@ -296,8 +294,8 @@ _QUESTIONS = (draw_stock, draw_fare, draw_rain)
 _BUDGET = 1024  # the least that Claude takes
 _EFFORT = "high"  # with less, Claude may answer a small question without a thought
 _NO_THINKING = r"thinking|reasoning|budget_tokens|effort|additional_?model"
-_OWN_LENGTH = r"adaptive"
-_NO_REASONING_BACK = r"reasoning|thinking|thought|signature"
+_ADAPTIVE_HINT = r"adaptive"
+_NO_HISTORY = r"reasoning|thinking|thought|signature"
 
 
 def reasoning_over_tool_call(ref: Ref) -> Script:
@@ -310,70 +308,71 @@ def reasoning_over_tool_call(ref: Ref) -> Script:
     """
     question, call, result, figure = _QUESTIONS[variant_of(ref, len(_QUESTIONS))](ref.rng())
     prompt = f"{question} Use the tool, then answer in one sentence with the figure in digits."
-    # all openings lead to the same two next steps
+    # Three ways to open the conversation; all lead to the same two next steps.
     plain = single_turn(ref, prompt, step=2, max_tokens=_MAX_TOKENS, tools=(call[0],))
     thinking = replace(plain, thinking_tokens=_BUDGET)
     adaptive = replace(plain, thinking_effort=_EFFORT)
 
-    def opened(outcomes: Outcomes) -> tuple[Request, Outcomes]:
+    def accepted_opening(outcomes: Outcomes) -> tuple[Request, Outcomes]:
         """Return the opening that was accepted, and the outcomes from it on."""
         if not refuses_thinking(at(outcomes, 0)):
             return thinking, outcomes
-        if not graders.refuses(at(outcomes, 0), _OWN_LENGTH):
+        if not graders.refuses(at(outcomes, 0), _ADAPTIVE_HINT):
             return plain, outcomes[1:]
-        return (
-            (plain, outcomes[2:]) if refuses_thinking(at(outcomes, 1)) else (adaptive, outcomes[1:])
-        )
+        if not refuses_thinking(at(outcomes, 1)):
+            return adaptive, outcomes[1:]
+        return plain, outcomes[2:]
 
-    def instead(form: Request) -> Callable[[Outcomes], Request | None]:
-        return lambda outcomes: form if opened(outcomes)[0] is form else None
+    def fallback(form: Request) -> Callable[[Outcomes], Request | None]:
+        return lambda outcomes: form if accepted_opening(outcomes)[0] is form else None
 
-    def second(outcomes: Outcomes) -> Request | None:
-        opening, since = opened(outcomes)
+    def give_result_back(outcomes: Outcomes) -> Request | None:
+        opening, since = accepted_opening(outcomes)
         turns = tool_result_turns(at(since, 0), result, unsigned_reasoning=True)
         return replace(opening, messages=(*opening.messages, *turns)) if turns else None
 
-    def third(outcomes: Outcomes) -> Request | None:
-        _, since = opened(outcomes)
+    def give_result_back_alone(outcomes: Outcomes) -> Request | None:
+        _, since = accepted_opening(outcomes)
         turns = tool_result_turns(at(since, 0), result)
         if not turns or not refuses_history(since):
             return None
         return replace(plain, messages=(*single_turn(ref, prompt, step=3).messages, *turns))
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
-        opening, since = opened(outcomes)
-        first, back = at(since, 0), at(since, 1)
+        opening, since = accepted_opening(outcomes)
+        first, second = at(since, 0), at(since, 1)
         refusal = at(outcomes, len(outcomes) - len(since) - 1) if opening is not thinking else None
         if graders.usable(first).passed and not graders.has_reasoning(first):
             if opening is plain and isinstance(refusal, Failure):
                 return graders.lacks("shown_reasoning", refusal)
             return Grade(False, "The model shows no reasoning.", lacks="shown_reasoning")
-        answer = at(since, 2) if refuses_history(since) else back
+        answer = at(since, 2) if refuses_history(since) else second
         verdict = missing_capability(opening, first) or graders.all_of(
             lambda: graders.tool_calls(first, call), lambda: graders.has_number(answer, figure)
         )
-        if isinstance(back, Failure) and refuses_history(since):
-            return graders.passed_without(verdict, "reasoning_history", back)
+        if isinstance(second, Failure) and refuses_history(since):
+            return graders.passed_without(verdict, "reasoning_history", second)
         if isinstance(refusal, Failure):
             return graders.passed_without(verdict, "thinking_budget", refusal)
         return verdict
 
-    def called(arguments: dict[str, int]) -> Answer:
+    def calling(arguments: dict[str, int]) -> Answer:
         thought = Reasoning("The tool tells what I need, and then I only have to calculate.")
-        return Answer(
-            (thought, ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", call[0].name, arguments)),
-            "tool_use",
-        )
+        use = ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", call[0].name, arguments)
+        return Answer((thought, use), "tool_use")
 
     arguments = dict(call[1])
     expected, near_miss = says(f"The figure is {figure}."), says(f"The figure is {figure + 10}.")
-    right, wrong = called(arguments), called({name: value + 1 for name, value in arguments.items()})
+    right, wrong = (
+        calling(arguments),
+        calling({name: value + 1 for name, value in arguments.items()}),
+    )
     steps = (
         Step(always(thinking), right, wrong, probe=Probe("thinking_budget", refuses_thinking)),
-        Step(instead(adaptive), right, wrong, probe=Probe("thinking_effort", refuses_thinking)),
-        Step(instead(plain), right, wrong),
-        Step(second, expected, near_miss),
-        Step(third, expected, near_miss),
+        Step(fallback(adaptive), right, wrong, probe=Probe("thinking_effort", refuses_thinking)),
+        Step(fallback(plain), right, wrong),
+        Step(give_result_back, expected, near_miss),
+        Step(give_result_back_alone, expected, near_miss),
     )
     return Script(ref, variant_of(ref, len(_QUESTIONS)), steps, grade, continue_on_failure=True)
 
@@ -387,7 +386,7 @@ def refuses_history(since: Outcomes) -> bool:
     """Tell whether the second call since the opening was refused for the reasoning that it
     returned.
     """
-    return graders.refuses(at(since, 1), _NO_REASONING_BACK)
+    return graders.refuses(at(since, 1), _NO_HISTORY)
 
 
 REASONING = (

@@ -145,7 +145,7 @@ def long_stream(ref: Ref) -> Script:
 
     essay = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 3).strip()
     near_miss = rng.choice((Answer((Text(essay),), "max_tokens"), says(essay[:400])))
-    return one_answer(ref, len(_ESSAYS), request, check, expected=says(essay), near_miss=near_miss)
+    return one_answer(ref, len(_ESSAYS), request, check, expected=essay, near_miss=near_miss)
 
 
 # S3 a stream cut by maxTokens
@@ -182,13 +182,7 @@ def cut_stream(ref: Ref) -> Script:
     tale = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 8).strip()
     near_miss = Answer((Text(f"This is the story of a {thing}. {tale[:200]}"),), "end_turn")
     return one_call(
-        ref,
-        len(_LIMITS),
-        request,
-        grade,
-        expected=says(tale),
-        near_miss=near_miss,
-        fixed_limit=True,
+        ref, len(_LIMITS), request, grade, expected=tale, near_miss=near_miss, fixed_limit=True
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from certification.inference import Failure, Outcome, Request, Tool, ToolUse
@@ -179,7 +179,7 @@ def invoice_to_json(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.json_answer(outcome, INVOICE, value)
 
-    expected, near_miss = says(json.dumps(value)), says(json.dumps(wrong))
+    expected, near_miss = json.dumps(value), json.dumps(wrong)
     return one_answer(
         ref,
         len(_LAYOUTS),
@@ -274,19 +274,12 @@ def json_for_schema(ref: Ref) -> Script:
     )
     record = Tool("keep_record", "Keeps what a message says.", form.schema)
 
+    forced = single_turn(
+        ref, prompt, step=1, max_tokens=_MAX_TOKENS, tools=(record,), tool_choice=record.name
+    )
+
     def as_tool(outcomes: Outcomes) -> Request | None:
-        return (
-            single_turn(
-                ref,
-                prompt,
-                step=1,
-                max_tokens=_MAX_TOKENS,
-                tools=(record,),
-                tool_choice=record.name,
-            )
-            if refuses_structured_output(at(outcomes, 0))
-            else None
-        )
+        return forced if refuses_structured_output(at(outcomes, 0)) else None
 
     def unforced(outcomes: Outcomes) -> Request | None:
         if not refuses_forced_call(at(outcomes, 1)):
@@ -303,24 +296,15 @@ def json_for_schema(ref: Ref) -> Script:
         first = at(outcomes, 0)
         if not refuses_structured_output(first):
             return graders.json_answer(first, form.schema, form.value)
-        if isinstance(first, Failure) and (
-            len(outcomes) < 2 or graders.refuses(outcomes[-1], NO_TOOLS)
-        ):
-            return graders.lacks("structured_output", first)
+        refusal = first if isinstance(first, Failure) else None
+        if refusal and (len(outcomes) < 2 or graders.refuses(outcomes[-1], NO_TOOLS)):
+            return graders.lacks("structured_output", refusal)
         verdict = graders.tool_calls(outcomes[-1], (record, form.value))
-        return (
-            graders.passed_without(verdict, "structured_output", first)
-            if isinstance(first, Failure)
-            else verdict
-        )
+        return graders.passed_without(verdict, "structured_output", refusal) if refusal else verdict
 
-    called, wrong = (
-        Answer(
-            (ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", record.name, dict(arguments)),),
-            "tool_use",
-        )
-        for arguments in (form.value, form.wrong)
-    )
+    use = ToolUse(f"tooluse_{ref.seed:08x}{ref.trial}", record.name, dict(form.value))
+    called = Answer((use,), "tool_use")
+    wrong = Answer((replace(use, input=dict(form.wrong)),), "tool_use")
     structured = single_turn(ref, prompt, max_tokens=_MAX_TOKENS, output_schema=form.schema)
     needs = frozenset({"tools"})
     steps = (
@@ -382,12 +366,7 @@ def one_label(ref: Ref) -> Script:
 
     near_miss = rng.choice((other, f"{label}, because it is about {label}", f"{label} or {other}"))
     return one_answer(
-        ref,
-        len(_MESSAGES),
-        single_turn(ref, prompt),
-        check,
-        expected=says(label),
-        near_miss=says(near_miss),
+        ref, len(_MESSAGES), single_turn(ref, prompt), check, expected=label, near_miss=near_miss
     )
 
 

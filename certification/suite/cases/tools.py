@@ -227,12 +227,7 @@ def no_tool(ref: Ref) -> Script:
         )
 
     return one_answer(
-        ref,
-        len(_PLAIN),
-        request,
-        check,
-        expected=says(answer),
-        near_miss=tool_answer(needless, ref=ref),
+        ref, len(_PLAIN), request, check, expected=answer, near_miss=tool_answer(needless, ref=ref)
     )
 
 
@@ -452,13 +447,12 @@ def round_trip(ref: Ref) -> Script:
     prompt = f"{trip.question} Use the tool, then answer in one sentence with the figure in digits."
     first = single_turn(ref, prompt, max_tokens=_MAX_TOKENS, tools=OFFERED)
 
-    def second(outcomes: Outcomes) -> Request | None:
+    def give_result_back(outcomes: Outcomes) -> Request | None:
         turns = tool_result_turns(at(outcomes, 0), trip.result)
-        return (
-            replace(first, messages=(*first.messages, *turns), max_tokens=DEFAULT_MAX_TOKENS)
-            if turns
-            else None
-        )
+        if not turns:
+            return None
+        messages = (*first.messages, *turns)
+        return replace(first, messages=messages, max_tokens=DEFAULT_MAX_TOKENS)
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         first_reply = at(outcomes, 0)
@@ -470,7 +464,9 @@ def round_trip(ref: Ref) -> Script:
     steps = (
         Step(always(first), tool_answer(trip.call, ref=ref), tool_answer(trip.wrong, ref=ref)),
         Step(
-            second, says(trip.answer.format(trip.figure)), says(trip.answer.format(trip.near_miss))
+            give_result_back,
+            says(trip.answer.format(trip.figure)),
+            says(trip.answer.format(trip.near_miss)),
         ),
     )
     return Script(ref, variant_of(ref, len(_TRIPS)), steps, grade)
