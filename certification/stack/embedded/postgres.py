@@ -10,11 +10,11 @@ from pathlib import Path
 from certification.stack.embedded.errors import EmbeddedError, explain
 from certification.stack.embedded.privileges import run, server_folder, write_config
 from certification.stack.embedded.probes import (
-    exchange,
     find_program,
     read_log,
     read_pid,
     rotate,
+    send_and_receive,
     wait_until,
 )
 from certification.stack.embedded.state import (
@@ -167,7 +167,7 @@ def postmaster_field(root: Path, line: int) -> str:
 
 def answers(port: int) -> bool:
     """Ask for TLS, which every PostgreSQL answers with one byte and none logs."""
-    return exchange(port, struct.pack("!ii", 8, 80877103)) in {b"N", b"S"}
+    return send_and_receive(port, struct.pack("!ii", 8, 80877103)) in {b"N", b"S"}
 
 
 def program(name: str) -> str:

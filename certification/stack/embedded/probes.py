@@ -28,7 +28,7 @@ def find_program(package: str, path: str, server: str, variable: str) -> str:
     return str((folder / path).resolve())
 
 
-def exchange(port: int, request: bytes, replies: int = 1) -> bytes:
+def send_and_receive(port: int, request: bytes, replies: int = 1) -> bytes:
     """Send a request and return the response: one byte, or `replies` lines. Empty when nothing
     answers within 1 s.
     """

@@ -9,10 +9,10 @@ from pathlib import Path
 from certification.stack.embedded.errors import EmbeddedError, explain
 from certification.stack.embedded.privileges import run, server_folder, write_config
 from certification.stack.embedded.probes import (
-    exchange,
     find_program,
     read_log,
     rotate,
+    send_and_receive,
     wait_until,
 )
 from certification.stack.embedded.state import State, home, settle_port
@@ -85,7 +85,7 @@ def send(state: State, command: str) -> bytes:
     """Log in and send a command; return both replies."""
     access = state["valkey"]
     request = f"AUTH {access['password']}\r\n{command}\r\n"
-    return exchange(access["port"], request.encode(), replies=2)
+    return send_and_receive(access["port"], request.encode(), replies=2)
 
 
 def program() -> str:
