@@ -58,18 +58,18 @@ class Probe:
             client.close()
 
     def page(self, path: str, body: bytes | None = None) -> dict[str, Any]:
-        """One of the emulator's own pages, as JSON."""
+        """Return one of the emulator's own pages, as JSON."""
         with urllib.request.urlopen(
             urllib.request.Request(self.url + path, data=body), timeout=10
         ) as answer:
             return json.loads(answer.read())
 
     def scenario(self, toml: str) -> None:
-        """From now on another scenario; counts start over."""
+        """Use another scenario from now on; counts start over."""
         self.page("/_emulator/scenario", toml.encode())
 
     def raw(self, data: bytes, timeout: float = 5.0) -> bytes:
-        """What comes back for raw bytes until the connection closes or falls silent for a moment."""
+        """Send raw bytes; return what comes until the connection closes or is silent a moment."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
             connection.sendall(data)
             connection.settimeout(0.5)
@@ -82,21 +82,23 @@ class Probe:
             return received
 
 
-def say(text: str) -> list[dict[str, Any]]:
+def user_messages(text: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [{"text": text}]}]
 
 
-def ask(
+def call_converse(
     probe: Probe, text: str = "Hello", model: str = MICRO, region: str = "us-east-1", **more: Any
 ) -> dict[str, Any]:
-    return probe.client(region=region).converse(modelId=model, messages=say(text), **more)
+    return probe.client(region=region).converse(modelId=model, messages=user_messages(text), **more)
 
 
 def stream(
     probe: Probe, text: str = "Hello", model: str = MICRO, region: str = "us-east-1", **more: Any
 ) -> list[Any]:
-    """Every event of a ConverseStream call."""
-    answer = probe.client(region=region).converse_stream(modelId=model, messages=say(text), **more)
+    """Return every event of a ConverseStream call."""
+    answer = probe.client(region=region).converse_stream(
+        modelId=model, messages=user_messages(text), **more
+    )
     return list(answer["stream"])
 
 
@@ -114,10 +116,15 @@ def streamed_text(events: list[Any]) -> str:
 def post(
     body: bytes, path: str = "/model/amazon.nova-micro-v1%3A0/converse", headers: str = ""
 ) -> bytes:
-    """A raw signed POST with a length."""
+    """Return a raw signed POST with a length."""
     return head(path, f"Content-Length: {len(body)}\r\n{headers}") + body
 
 
 def head(path: str, headers: str = "", region: str = "us-east-1") -> bytes:
-    credential = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/{region}/bedrock/aws4_request, SignedHeaders=host, Signature=0"
-    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {credential}\r\n{headers}\r\n".encode()
+    credential = (
+        f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/{region}/bedrock/aws4_request, "
+        "SignedHeaders=host, Signature=0"
+    )
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {credential}\r\n{headers}\r\n"
+    ).encode()

@@ -69,13 +69,13 @@ class Recorded:
 
 @cache
 def index() -> list[dict[str, Any]]:
-    """What shall be in the files, as the collection's own index says; empty without the recordings."""
+    """Return the collection's own index of what is in the files; empty without the recordings."""
     file = RECORDINGS / "index.json"
     listed = json.loads(file.read_text()) if file.is_file() else []
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for entry in listed:  # its own "n" starts again with every document of a file
-        entry["n"] = seen[entry["path"]]
-        seen[entry["path"]] += 1
+        entry["n"] = counts[entry["path"]]
+        counts[entry["path"]] += 1
     return listed
 
 
@@ -87,42 +87,42 @@ def interactions(path: str) -> tuple[Recorded, ...]:
     raw = (RECORDINGS / path).read_bytes()
     if path.endswith(".gz"):
         raw = gzip.decompress(raw)
-    return tuple(found for document in yaml.load_all(raw, LOADER) for found in _read(document))
+    return tuple(r for document in yaml.load_all(raw, LOADER) for r in recorded_in(document))
 
 
-def _read(document: dict[str, Any]) -> Iterator[Recorded]:
+def recorded_in(document: dict[str, Any]) -> Iterator[Recorded]:
     if "interactions" in document:
         for both in document["interactions"]:
-            yield _vcr(both["request"], both["response"])
+            yield from_vcr(both["request"], both["response"])
     elif "requests" in document:
-        for asked, answered in zip(document["requests"], document["responses"], strict=True):
-            yield _vcr(asked, answered)
+        for request, response in zip(document["requests"], document["responses"], strict=True):
+            yield from_vcr(request, response)
     else:
         for mapping in document.get("mappings", [document]):
-            yield _wiremock(mapping["request"], mapping["response"])
+            yield from_wiremock(mapping["request"], mapping["response"])
 
 
-def _vcr(asked: dict[str, Any], answered: dict[str, Any]) -> Recorded:
-    body = answered["body"]
+def from_vcr(request: dict[str, Any], response: dict[str, Any]) -> Recorded:
+    body = response["body"]
     if isinstance(body, dict):
         body = (
             base64.b64decode(body["base64_string"])
             if "base64_string" in body
             else body.get("string", "")
         )
-    return _recorded(asked["uri"], answered["status"]["code"], answered["headers"], body or "")
+    return recorded_of(request["uri"], response["status"]["code"], response["headers"], body or "")
 
 
-def _wiremock(asked: dict[str, Any], answered: dict[str, Any]) -> Recorded:
-    if "base64Body" in answered:
-        body: Any = base64.b64decode(answered["base64Body"])
+def from_wiremock(request: dict[str, Any], response: dict[str, Any]) -> Recorded:
+    if "base64Body" in response:
+        body: Any = base64.b64decode(response["base64Body"])
     else:
-        body = answered["body"] if "body" in answered else json.dumps(answered.get("jsonBody"))
-    url = asked.get("url") or asked.get("urlPath") or asked["urlPattern"]
-    return _recorded(url, answered["status"], answered.get("headers") or {}, body)
+        body = response["body"] if "body" in response else json.dumps(response.get("jsonBody"))
+    url = request.get("url") or request.get("urlPath") or request["urlPattern"]
+    return recorded_of(url, response["status"], response.get("headers") or {}, body)
 
 
-def _recorded(url: str, status: int, headers: dict[str, Any], body: str | bytes) -> Recorded:
+def recorded_of(url: str, status: int, headers: dict[str, Any], body: str | bytes) -> Recorded:
     data = body.encode() if isinstance(body, str) else body
     if data[:2] == b"\x1f\x8b":  # boto3 asks for no encoding and undoes none
         data = gzip.decompress(data)
@@ -130,13 +130,13 @@ def _recorded(url: str, status: int, headers: dict[str, Any], body: str | bytes)
         name.lower(): value[0] if isinstance(value, list) else str(value)
         for name, value in headers.items()
     }
-    kept = {name: value for name, value in plain.items() if name not in OF_THE_CONNECTION}
-    found = Recorded(urlsplit(url).path, status, kept, data)
-    if kept.get("content-type", REDACTED) == REDACTED:
-        kept["content-type"] = (
-            "application/vnd.amazon.eventstream" if found.streams else "application/json"
+    own_headers = {name: value for name, value in plain.items() if name not in OF_THE_CONNECTION}
+    recorded = Recorded(urlsplit(url).path, status, own_headers, data)
+    if own_headers.get("content-type", REDACTED) == REDACTED:
+        own_headers["content-type"] = (
+            "application/vnd.amazon.eventstream" if recorded.streams else "application/json"
         )
-    return found
+    return recorded
 
 
 # Event streams, read on our own: the expected values must not come from the code under test.
@@ -234,11 +234,11 @@ class Replay:
 
     url: str = ""
     answers: list[Recorded] = field(default_factory=list)
-    asked: list[ParsedRequest] = field(default_factory=list)
+    request: list[ParsedRequest] = field(default_factory=list)
     chunk: int = 1000
 
     def answer(self, *answers: Recorded) -> None:
-        self.answers, self.asked = list(answers), []
+        self.answers, self.requests = list(answers), []
 
     def next(self) -> Recorded:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -252,7 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.replay.asked.append(ParsedRequest(self.path, headers, body))
+        self.replay.requests.append(ParsedRequest(self.path, headers, body))
         recorded = self.replay.next()
         self.send_response_only(recorded.status)
         for name, value in recorded.headers.items():

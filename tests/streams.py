@@ -1,4 +1,4 @@
-"""A listener to server-sent events over a real socket, and the web server as it runs in production."""
+"""A listener to server-sent events over a real socket, and the web server as in production."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ class Listener:
 
     def until(self, name: str) -> list[Event]:
         """The events up to the first of this name."""
-        seen: list[Event] = []
-        while not seen or seen[-1].name != name:
+        events: list[Event] = []
+        while not events or events[-1].name != name:
             event = self.next()
-            assert event is not None, f"The stream ended before {name}: {seen}"
-            seen.append(event)
-        return seen
+            assert event is not None, f"The stream ended before {name}: {events}"
+            events.append(event)
+        return events
 
     def rest(self) -> list[Event]:
-        seen = []
+        events = []
         while event := self.next():
-            seen.append(event)
-        return seen
+            events.append(event)
+        return events
 
     def close(self) -> None:
         self.response.close()

@@ -22,6 +22,7 @@ from certification.api.caching import CacheableResponse
 from certification.api.envelope import not_found_error
 from certification.api.filters import ChoiceListField, Paged
 from certification.api.representations import (
+    RATINGS,
     CertificationDetail,
     CertificationPage,
     ModelRegion,
@@ -77,7 +78,7 @@ class CertificationFilters(Paged):
     )
     region = serializers.CharField(max_length=32, required=False)
     status = ChoiceListField([*(s.value for s in Status), *RUN_STATES], help_text=STATUS_HELP)
-    rating = ChoiceListField("ABCDEF", help_text="Letters, separated by commas.")
+    rating = ChoiceListField(RATINGS, help_text="Letters, separated by commas.")
     vendor = serializers.CharField(max_length=100, required=False, help_text="In any case.")
 
 

@@ -41,7 +41,8 @@ def test_it_takes_missing_null_and_extra_fields_and_an_error_body_pasted_as_an_o
     text = "\n".join(
         [
             '{"message": null, "code": null, "http_status": null, "operation": null, "more": [1]}',
-            '{"message": {"Message": "Bearer Token has expired"}, "code": 403, "http_status": 1e999}',
+            '{"message": {"Message": "Bearer Token has expired"}, "code": 403, "http_status": '
+            "1e999}",
             "",
         ]
     )
@@ -55,7 +56,8 @@ def test_it_fills_the_commands_with_the_model_and_region_asked_for(monkeypatch):
         monkeypatch, line, "--model", "amazon.nova-pro-v1:0", "--region", "sa-east-1"
     )
     assert answer["command"] == (
-        "aws bedrock get-foundation-model-availability --region sa-east-1 --model-id amazon.nova-pro-v1:0"
+        "aws bedrock get-foundation-model-availability --region sa-east-1 --model-id "
+        "amazon.nova-pro-v1:0"
     )
 
 
@@ -74,7 +76,8 @@ def test_a_malformed_line_says_what_to_do_and_the_rest_goes_on(monkeypatch):
 def test_a_bare_line_is_the_message_itself(monkeypatch):
     text = "\n".join(
         [
-            "An error occurred (ExpiredTokenException) when calling the Converse operation: The security token is expired",
+            "An error occurred (ExpiredTokenException) when calling the Converse operation: The "
+            "security token is expired",
             '"You don\'t have access to the model with the specified model ID."',
             "[ERROR] Too many tokens per day, please wait before trying again.",
         ]

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from certification.bedrock import catalogue
 from certification.stack import processes
-from tests.emulators import MICRO, US_SONNET, Probe, ask
+from tests.emulators import MICRO, US_SONNET, Probe, call_converse
 
 AWS = Path(sys.executable).parent / "aws"
 
@@ -35,8 +35,8 @@ def _healthy(probe: Probe) -> None:
 
 
 def models(probe: Probe, region: str = "us-east-1", **filters: str) -> dict[str, dict[str, Any]]:
-    found = probe.client("bedrock", region).list_foundation_models(**filters)["modelSummaries"]
-    return {model["modelId"]: model for model in found}
+    actual = probe.client("bedrock", region).list_foundation_models(**filters)["modelSummaries"]
+    return {model["modelId"]: model for model in actual}
 
 
 def test_a_region_lists_what_the_catalogue_knows_there(probe: Probe) -> None:
@@ -84,15 +84,15 @@ def test_profiles_come_page_by_page_and_all_of_them(probe: Probe) -> None:
         client.get_paginator("list_inference_profiles").paginate(PaginationConfig={"PageSize": 7})
     )
     assert all(len(page["inferenceProfileSummaries"]) == 7 for page in pages[:-1])
-    found = [p["inferenceProfileId"] for page in pages for p in page["inferenceProfileSummaries"]]
-    wanted = {
+    actual = [p["inferenceProfileId"] for page in pages for p in page["inferenceProfileSummaries"]]
+    expected = {
         r
         for m in catalogue.load().models.values()
         for r in m.routes.get("us-east-1", ())
         if "." in r
     }
-    assert len(found) == len(wanted)
-    assert set(found) == wanted
+    assert len(actual) == len(expected)
+    assert set(actual) == expected
     first = client.list_inference_profiles()
     assert first["nextToken"]
     assert (
@@ -123,8 +123,10 @@ def test_a_profile_by_id_and_arn_names_its_destinations(probe: Probe) -> None:
 
 def test_a_global_profile_has_one_destination_without_a_region(probe: Probe) -> None:
     name = "global.anthropic.claude-sonnet-4-6"
-    found = probe.client("bedrock").get_inference_profile(inferenceProfileIdentifier=name)["models"]
-    assert [model["modelArn"].split(":")[3] for model in found] == ["us-east-1", ""]
+    actual = probe.client("bedrock").get_inference_profile(inferenceProfileIdentifier=name)[
+        "models"
+    ]
+    assert [model["modelArn"].split(":")[3] for model in actual] == ["us-east-1", ""]
 
 
 def test_availability_gives_four_verdicts(probe: Probe) -> None:
@@ -156,7 +158,7 @@ def test_a_scenario_can_throttle_the_listing_itself(probe: Probe) -> None:
     probe.scenario('[[rule]]\noperation = "List*"\nthrottle = "requests"')
     with pytest.raises(ClientError, match="ThrottlingException"):
         models(probe)
-    assert ask(probe)["stopReason"] == "end_turn"
+    assert call_converse(probe)["stopReason"] == "end_turn"
 
 
 def test_sts_tells_who_calls(probe: Probe) -> None:
@@ -184,10 +186,10 @@ def test_the_front_page_says_what_this_is(probe: Probe) -> None:
 
 def test_statistics_count_by_operation_model_region_and_outcome(probe: Probe) -> None:
     probe.page("/_emulator/reset", b"")
-    ask(probe, model=US_SONNET)
-    ask(probe, model=US_SONNET)
+    call_converse(probe, model=US_SONNET)
+    call_converse(probe, model=US_SONNET)
     with pytest.raises(ClientError):
-        ask(probe, model="no-such-model")
+        call_converse(probe, model="no-such-model")
     calls = probe.page("/_emulator/stats")
     assert calls["total"] == 3
     assert calls["byOutcome"] == {"ok": 2, "ValidationException": 1}

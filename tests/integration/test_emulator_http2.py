@@ -26,11 +26,11 @@ from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
 from certification.emulator import http2
-from tests.emulators import KEY, MICRO, Probe, ask, say
+from tests.emulators import KEY, MICRO, Probe, call_converse, user_messages
 from tests.paths import PROJECT
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-BODY = json.dumps({"messages": say("Hello")}).encode()
+BODY = json.dumps({"messages": user_messages("Hello")}).encode()
 CREDENTIAL = f"Credential={KEY}/20260101/us-east-1/bedrock/aws4_request"
 STREAM = "converse-stream"
 
@@ -99,7 +99,7 @@ class Client:
         self.answers[number] = Answer()
         return number
 
-    def ask(self, verb: str = "converse", body: bytes = BODY, model: str = MICRO) -> int:
+    def start_call(self, verb: str = "converse", body: bytes = BODY, model: str = MICRO) -> int:
         """A whole small call."""
         number = self.open(verb, model)
         self.wire.send_data(number, body, end_stream=True)
@@ -160,10 +160,10 @@ class Client:
         """Returns once the emulator has read everything sent so far, and we what it wrote before
         it.
         """
-        wanted = self.pongs + 1
+        expected = self.pongs + 1
         self.wire.ping(b"12345678")
         self.flush()
-        self.until(lambda: self.pongs == wanted)
+        self.until(lambda: self.pongs == expected)
 
 
 @contextmanager
@@ -181,28 +181,28 @@ def emulator(directory: Path, *arguments: str) -> Iterator[tuple[Probe, subproce
         "healthy",
         *arguments,
     ]
-    said = directory / "stderr"
+    log_path = directory / "stderr"
     with (
-        said.open("w") as errors,
+        log_path.open("w") as errors,
         subprocess.Popen(
             command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=errors, text=True
         ) as running,
     ):
         assert running.stdout is not None
         try:
-            found = Probe(running.stdout.readline().split()[3])
-            yield found, running
-            found.close()
+            own_probe = Probe(running.stdout.readline().split()[3])
+            yield own_probe, running
+            own_probe.close()
         finally:
             running.terminate()
         assert running.wait(10) == 0
-    assert said.read_text() == ""
+    assert log_path.read_text() == ""
 
 
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probe]:
-    with emulator(tmp_path_factory.mktemp("emulator"), "--time-scale", "0") as (found, _):
-        yield found
+    with emulator(tmp_path_factory.mktemp("emulator"), "--time-scale", "0") as (own_probe, _):
+        yield own_probe
 
 
 @contextmanager
@@ -217,13 +217,13 @@ def connected(
 @pytest.fixture
 def client(probe: Probe) -> Iterator[Client]:
     probe.scenario("")
-    with connected(probe) as found:
-        yield found
+    with connected(probe) as connection:
+        yield connection
 
 
 def frames(data: bytes) -> list[tuple[str, dict[str, Any]]]:
     """The events of a stream, by name, with every checksum verified."""
-    found = []
+    parsed = []
     while data:
         total, ahead = int.from_bytes(data[:4]), int.from_bytes(data[4:8])
         frame, data = data[:total], data[total:]
@@ -234,25 +234,25 @@ def frames(data: bytes) -> list[tuple[str, dict[str, Any]]]:
         assert headers[1 : size + 1] in (b":event-type", b":exception-type")
         start = size + 4
         name = headers[start : start + int.from_bytes(headers[start - 2 : start])].decode()
-        found.append((name, json.loads(frame[12 + ahead : -4])))
-    return found
+        parsed.append((name, json.loads(frame[12 + ahead : -4])))
+    return parsed
 
 
 def kinds_of(data: bytes) -> list[tuple[int, int]]:
     """Type and stream of every frame."""
-    found = []
+    kinds = []
     while data:
-        found.append((data[3], int.from_bytes(data[5:9])))
+        kinds.append((data[3], int.from_bytes(data[5:9])))
         data = data[9 + int.from_bytes(data[:3]) :]
-    return found
+    return kinds
 
 
 def long(words: int) -> bytes:
-    return json.dumps({"messages": say("word " * words)}).encode()
+    return json.dumps({"messages": user_messages("word " * words)}).encode()
 
 
 def test_converse_is_answered(client: Client) -> None:
-    answer = client.answer(client.ask())
+    answer = client.answer(client.start_call())
     assert answer.status == 200
     assert answer.json["stopReason"] == "end_turn"
     assert answer.headers[b"content-type"] == b"application/json"
@@ -262,13 +262,13 @@ def test_converse_is_answered(client: Client) -> None:
 
 
 def test_the_answer_is_the_one_that_http_1_gives(probe: Probe, client: Client) -> None:
-    answer = client.answer(client.ask()).json
-    expected = ask(probe)
+    answer = client.answer(client.start_call()).json
+    expected = call_converse(probe)
     assert (answer["output"], answer["usage"]) == (expected["output"], expected["usage"])
 
 
 def test_converse_stream_sends_whole_frames(client: Client) -> None:
-    answer = client.answer(client.ask(STREAM))
+    answer = client.answer(client.start_call(STREAM))
     names = [name for name, _ in frames(answer.body)]
     assert answer.headers[b"content-type"] == b"application/vnd.amazon.eventstream"
     assert b"content-length" not in answer.headers
@@ -278,7 +278,7 @@ def test_converse_stream_sends_whole_frames(client: Client) -> None:
 
 
 def test_an_error_comes_with_its_headers(client: Client) -> None:
-    answer = client.answer(client.ask(model="no.such"))
+    answer = client.answer(client.start_call(model="no.such"))
     assert answer.status == 400
     assert answer.headers[b"x-amzn-errortype"].startswith(b"ValidationException")
     assert len(answer.headers[b"x-amzn-requestid"]) == 36
@@ -320,7 +320,7 @@ def test_head_gets_the_length_and_no_body(client: Client) -> None:
 
 
 def test_fifty_calls_at_a_time_on_one_connection_get_their_own_answers(client: Client) -> None:
-    numbers = [client.ask(STREAM if i % 2 else "converse", long(i)) for i in range(1, 51)]
+    numbers = [client.start_call(STREAM if i % 2 else "converse", long(i)) for i in range(1, 51)]
     client.until(lambda: all(answer.over for answer in client.answers.values()))
     counts = []
     for i, number in enumerate(numbers, 1):
@@ -343,10 +343,10 @@ def test_streams_opened_before_the_settings_are_read_are_taken(probe: Probe) -> 
 
 def test_a_slow_call_does_not_hold_the_one_after_it(probe: Probe, client: Client) -> None:
     probe.scenario('[[rule]]\noperation = "ConverseStream"\nhang = true\n')
-    hung = client.ask(STREAM)
-    assert client.answer(client.ask()).status == 200
+    hung = client.start_call(STREAM)
+    assert client.answer(client.start_call()).status == 200
     client.wire.reset_stream(hung, ErrorCodes.CANCEL)
-    assert client.answer(client.ask()).status == 200
+    assert client.answer(client.start_call()).status == 200
 
 
 def test_a_request_may_come_byte_by_byte(probe: Probe) -> None:
@@ -375,7 +375,7 @@ def test_what_only_begins_like_the_preface_is_http_1(probe: Probe, first: bytes)
 
 
 def test_a_body_of_several_megabytes_is_taken(client: Client) -> None:
-    body = json.dumps({"messages": say("a" * 8_000_000)}).encode()
+    body = json.dumps({"messages": user_messages("a" * 8_000_000)}).encode()
     number = client.open()
     client.upload(number, body)
     answer = client.answer(number)
@@ -386,7 +386,7 @@ def test_a_body_of_several_megabytes_is_taken(client: Client) -> None:
 def test_small_windows_of_the_client_are_respected(probe: Probe) -> None:
     probe.scenario("")
     with connected(probe, {SettingCodes.INITIAL_WINDOW_SIZE: 50}) as client:
-        numbers = [client.ask(STREAM), client.ask(), client.ask(STREAM)]
+        numbers = [client.start_call(STREAM), client.start_call(), client.start_call(STREAM)]
         answers = [client.answer(number) for number in numbers]
         assert answers[1].json["stopReason"] == "end_turn"
         assert frames(answers[0].body) == frames(answers[2].body)
@@ -395,7 +395,7 @@ def test_small_windows_of_the_client_are_respected(probe: Probe) -> None:
 def test_a_client_that_gives_no_window_back_gets_what_fits_and_then_the_rest(probe: Probe) -> None:
     with connected(probe, {SettingCodes.INITIAL_WINDOW_SIZE: 50}) as client:
         client.acknowledges = False
-        number = client.ask()
+        number = client.start_call()
         client.ping()
         assert len(client.answers[number].body) == 50
         client.wire.increment_flow_control_window(1 << 20, number)
@@ -405,10 +405,10 @@ def test_a_client_that_gives_no_window_back_gets_what_fits_and_then_the_rest(pro
 
 def test_a_stalled_reader_does_not_hold_its_neighbours(probe: Probe) -> None:
     with connected(probe, {SettingCodes.INITIAL_WINDOW_SIZE: 0}) as client:
-        blocked, wanted = client.ask(), client.ask()
-        client.wire.increment_flow_control_window(1 << 20, wanted)
+        blocked, free = client.start_call(), client.start_call()
+        client.wire.increment_flow_control_window(1 << 20, free)
         client.flush()
-        assert client.answer(wanted).json["stopReason"] == "end_turn"
+        assert client.answer(free).json["stopReason"] == "end_turn"
         assert client.answers[blocked].body == b""
 
 
@@ -422,7 +422,7 @@ def test_a_large_answer_crosses_the_connection_window(client: Client) -> None:
 
 def test_a_truncated_stream_ends_well_but_too_early(probe: Probe, client: Client) -> None:
     probe.scenario('[[rule]]\nstream = "truncated"\n')
-    answer = client.answer(client.ask(STREAM))
+    answer = client.answer(client.start_call(STREAM))
     names = [name for name, _ in frames(answer.body)]
     assert answer.ended
     assert names[0] == "messageStart"
@@ -431,7 +431,7 @@ def test_a_truncated_stream_ends_well_but_too_early(probe: Probe, client: Client
 
 def test_a_corrupted_frame_reaches_the_client_as_it_is(probe: Probe, client: Client) -> None:
     probe.scenario('[[rule]]\nstream = "corrupted_frame"\n')
-    answer = client.answer(client.ask(STREAM))
+    answer = client.answer(client.start_call(STREAM))
     assert answer.ended
     with pytest.raises(AssertionError):
         frames(answer.body)
@@ -439,14 +439,14 @@ def test_a_corrupted_frame_reaches_the_client_as_it_is(probe: Probe, client: Cli
 
 def test_a_stream_may_end_with_an_exception(probe: Probe, client: Client) -> None:
     probe.scenario('[[rule]]\nstream = "mid_stream_error"\nstream_error = "throttlingException"\n')
-    answer = client.answer(client.ask(STREAM))
+    answer = client.answer(client.start_call(STREAM))
     assert answer.ended
     assert frames(answer.body)[-1][0] == "throttlingException"
 
 
 def test_a_stalled_stream_stays_open(probe: Probe, client: Client) -> None:
     probe.scenario('[[rule]]\nstream = "stall"\n')
-    number = client.ask(STREAM)
+    number = client.start_call(STREAM)
     client.until(lambda: client.answers[number].body)
     client.ping()
     assert frames(client.answers[number].body)[0][0] == "messageStart"
@@ -455,7 +455,7 @@ def test_a_stalled_stream_stays_open(probe: Probe, client: Client) -> None:
 
 def test_a_reset_ends_the_connection_of_a_call_that_is_alone(probe: Probe, client: Client) -> None:
     probe.scenario("[[rule]]\nreset = true\n")
-    client.ask()
+    client.start_call()
     with pytest.raises(ConnectionResetError):
         client.until(lambda: False)
 
@@ -464,12 +464,12 @@ def test_a_reset_leaves_the_neighbours_of_a_call_alone(probe: Probe, client: Cli
     probe.scenario('[[rule]]\noperation = "ConverseStream"\nreset = true\n')
     dropped = client.open(STREAM)
     client.wire.send_data(dropped, BODY, end_stream=True)
-    kept = client.open()
+    neighbour = client.open()
     client.flush()
     assert client.answer(dropped).reset == ErrorCodes.INTERNAL_ERROR
-    client.wire.send_data(kept, BODY, end_stream=True)
+    client.wire.send_data(neighbour, BODY, end_stream=True)
     client.flush()
-    assert client.answer(kept).status == 200
+    assert client.answer(neighbour).status == 200
 
 
 @pytest.mark.parametrize("head_first", [True, False])
@@ -481,21 +481,21 @@ def test_a_call_that_is_reset_at_once_is_not_answered(client: Client, head_first
     client.wire.send_data(number, BODY, end_stream=True)
     client.wire.reset_stream(number, ErrorCodes.CANCEL)
     client.flush()
-    assert client.answer(client.ask()).status == 200
+    assert client.answer(client.start_call()).status == 200
     assert client.answers[number] == Answer()
 
 
 def test_a_stream_reset_in_the_middle_stops(tmp_path: Path) -> None:
     with emulator(tmp_path, "--time-scale", "0.5") as (probe, _), connected(probe) as client:
-        cancelled, kept = client.ask(STREAM), client.ask(STREAM)
+        cancelled, other = client.start_call(STREAM), client.start_call(STREAM)
         client.until(lambda: client.answers[cancelled].body)
         client.wire.reset_stream(cancelled, ErrorCodes.CANCEL)
         client.ping()
-        assert frames(client.answer(kept).body)[-1][0] == "metadata"
+        assert frames(client.answer(other).body)[-1][0] == "metadata"
         kinds = kinds_of(client.raw)
         pong = kinds.index((6, 0))
         assert (0, cancelled) in kinds[:pong]
-        assert (0, kept) in kinds[pong:]
+        assert (0, other) in kinds[pong:]
         assert (0, cancelled) not in kinds[pong:]
 
 
@@ -508,7 +508,7 @@ def test_a_body_over_25_mb_gets_413_and_the_connection_goes_on(
     answer = client.answer(number)
     assert answer.status == 413
     assert answer.headers[b"x-myia-backend"] == b"emulator"
-    assert client.answer(client.ask()).status == 200
+    assert client.answer(client.start_call()).status == 200
 
 
 def test_a_client_that_expects_100_continue_gets_it(client: Client) -> None:
@@ -543,7 +543,7 @@ def test_what_is_not_http_2_ends_the_connection_and_nothing_else(
 ) -> None:
     received = probe.raw(PREFACE + garbage)
     assert received[3] == 4  # our SETTINGS
-    assert ask(probe)["stopReason"] == "end_turn"
+    assert call_converse(probe)["stopReason"] == "end_turn"
 
 
 def test_a_protocol_error_is_told_in_a_goaway(client: Client) -> None:
@@ -558,7 +558,7 @@ def test_a_protocol_error_is_told_in_a_goaway(client: Client) -> None:
 
 def test_a_client_that_says_goaway_still_reads_its_stream(tmp_path: Path) -> None:
     with emulator(tmp_path, "--time-scale", "0.2") as (probe, _), connected(probe) as client:
-        number = client.ask(STREAM)
+        number = client.start_call(STREAM)
         client.until(lambda: client.answers[number].headers)
         # Not h2's own: it closes its side for reading, the SDK for JavaScript does not.
         client.socket.sendall(b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + b"\x00" * 8)
@@ -573,7 +573,7 @@ def test_sigterm_says_goaway_and_lets_running_calls_end(tmp_path: Path) -> None:
         emulator(tmp_path, "--fixed-latency-ms", "400") as (probe, running),
         connected(probe) as client,
     ):
-        number = client.ask()
+        number = client.start_call()
         for _ in range(500):
             if probe.page("/_emulator/stats")["total"]:
                 break
@@ -592,7 +592,7 @@ def test_sigterm_ends_a_process_with_idle_connections(tmp_path: Path) -> None:
         connected(probe) as client,
         socket.create_connection(("127.0.0.1", probe.port)),
     ):
-        assert client.answer(client.ask()).status == 200
+        assert client.answer(client.start_call()).status == 200
         running.send_signal(signal.SIGTERM)
         client.until(lambda: client.ended)
         assert client.ended is not None

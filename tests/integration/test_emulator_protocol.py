@@ -19,10 +19,10 @@ import pytest
 
 from certification.emulator import wire
 from certification.stack import processes
-from tests.emulators import MICRO, Probe, ask, head, post, say, stream, text_of
+from tests.emulators import MICRO, Probe, call_converse, head, post, stream, text_of, user_messages
 from tests.paths import PROJECT
 
-BODY = json.dumps({"messages": say("Hello")}).encode()
+BODY = json.dumps({"messages": user_messages("Hello")}).encode()
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +36,19 @@ def probe() -> Iterator[Probe]:
 
 def bodies(received: bytes) -> list[bytes]:
     """The bodies of the answers in a byte stream, in order."""
-    found = []
+    parsed = []
     while received:
         first, _, received = received.partition(b"\r\n\r\n")
         length = int(first.split(b"Content-Length: ")[1].split(b"\r\n")[0])
-        found.append(received[:length])
+        parsed.append(received[:length])
         received = received[length:]
-    return found
+    return parsed
 
 
 def test_pipelined_requests_are_answered_in_order(probe: Probe) -> None:
     texts = [f"number {i} " * (i + 1) for i in range(20)]
     received = probe.raw(
-        b"".join(post(json.dumps({"messages": say(text)}).encode()) for text in texts)
+        b"".join(post(json.dumps({"messages": user_messages(text)}).encode()) for text in texts)
     )
     counts = [json.loads(body)["usage"]["inputTokens"] for body in bodies(received)]
     assert len(counts) == 20
@@ -94,7 +94,7 @@ def test_what_is_not_http_gets_400_and_the_connection_closes(probe: Probe, garba
     received = probe.raw(garbage)
     assert received.startswith(b"HTTP/1.1 400 Bad Request")
     assert b"Connection: close" in received
-    assert ask(probe)["stopReason"] == "end_turn"
+    assert call_converse(probe)["stopReason"] == "end_turn"
 
 
 def test_a_bad_content_length_gets_400(probe: Probe) -> None:
@@ -121,7 +121,7 @@ def test_a_chunked_body_over_25_mb_gets_413(probe: Probe) -> None:
 
 
 def test_a_large_body_is_taken(probe: Probe) -> None:
-    answer = ask(probe, "word " * 100_000)
+    answer = call_converse(probe, "word " * 100_000)
     assert answer["usage"]["inputTokens"] > 100_000
 
 
@@ -134,7 +134,7 @@ def test_a_client_that_leaves_in_the_middle_disturbs_nobody(probe: Probe) -> Non
     for _ in range(20):
         with socket.create_connection(("127.0.0.1", probe.port), timeout=5) as connection:
             connection.sendall(post(BODY)[:-5])
-    assert ask(probe)["stopReason"] == "end_turn"
+    assert call_converse(probe)["stopReason"] == "end_turn"
 
 
 @pytest.mark.parametrize("effect", ['stream = "stall"', "hang = true"])
@@ -162,13 +162,13 @@ def test_every_answer_says_that_it_comes_from_the_emulator(probe: Probe) -> None
 
 
 def test_every_service_answer_has_a_request_id_of_its_own(probe: Probe) -> None:
-    ids = {ask(probe)["ResponseMetadata"]["RequestId"] for _ in range(10)}
+    ids = {call_converse(probe)["ResponseMetadata"]["RequestId"] for _ in range(10)}
     assert len(ids) == 10
 
 
 def test_many_threads_get_their_own_answers(probe: Probe) -> None:
     def one(i: int) -> int:
-        return int(ask(probe, "word " * i)["usage"]["inputTokens"])
+        return int(call_converse(probe, "word " * i)["usage"]["inputTokens"])
 
     probe.client()
     with ThreadPoolExecutor(16) as pool:
@@ -208,7 +208,7 @@ def test_sigterm_lets_a_running_call_end() -> None:
         ThreadPoolExecutor(1) as pool,
     ):
         probe = Probe(url)
-        call = pool.submit(ask, probe)
+        call = pool.submit(call_converse, probe)
         for _ in range(500):
             if probe.page("/_emulator/stats")["total"]:
                 break
@@ -222,7 +222,7 @@ def test_sigterm_lets_a_running_call_end() -> None:
 def test_sigterm_ends_a_process_with_idle_connections() -> None:
     with processes.emulator() as (url, process):
         probe = Probe(url)
-        ask(probe)
+        call_converse(probe)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         probe.close()
@@ -257,7 +257,7 @@ def test_both_commands_print_how_to_point_an_sdk_at_them(command: list[str]) -> 
         assert lines[0].startswith("Emulator ready at http://127.0.0.1:")
         assert f"export AWS_ENDPOINT_URL={url}\n" in lines[2]
         probe = Probe(url)
-        ask(probe)
+        call_converse(probe)
         probe.close()
         assert running.stdout.readline() == f"Converse {MICRO} us-east-1 ok\n"
         running.terminate()
@@ -271,6 +271,6 @@ def test_recorded_speed_is_kept_and_scaled() -> None:
         events = stream(probe)
         latency = events[-1]["metadata"]["metrics"]["latencyMs"]
         assert 1 < latency < 1000
-        first = ask(probe)["metrics"]["latencyMs"]
-        assert first == ask(probe)["metrics"]["latencyMs"]
+        first = call_converse(probe)["metrics"]["latencyMs"]
+        assert first == call_converse(probe)["metrics"]["latencyMs"]
         probe.close()

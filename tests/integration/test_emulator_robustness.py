@@ -14,10 +14,11 @@ from certification.emulator import scenario
 from certification.emulator.__main__ import main as emulator_main
 from certification.emulator.http import FullResponse, HttpRequest, StreamResponse
 from certification.emulator.server import Emulator
-from tests.emulators import MICRO, SONNET, US_SONNET, say
+from tests.emulators import MICRO, SONNET, US_SONNET, user_messages
 
 AUTHORISED = {
-    b"authorization": b"AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/bedrock/aws4_request, SignedHeaders=h, Signature=0"
+    b"authorization": b"AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/bedrock/aws4_request, "
+    b"SignedHeaders=h, Signature=0"
 }
 SCHEMA = {
     "type": "object",
@@ -28,10 +29,10 @@ TOOLS = {
     "tools": [{"toolSpec": {"name": "f", "description": "d", "inputSchema": {"json": SCHEMA}}}],
     "toolChoice": {"any": {}},
 }
-TOLD = {"toolUseId": "t", "content": [{"text": "x"}]}
+TOOL_RESULT = {"toolUseId": "t", "content": [{"text": "x"}]}
 CONVERSE = {
     "messages": [
-        *say("hi (ref 0000002a-G03-0-0)"),
+        *user_messages("hi (ref 0000002a-G03-0-0)"),
         {
             "role": "assistant",
             "content": [{"toolUse": {"toolUseId": "t", "name": "f", "input": {}}}],
@@ -39,7 +40,7 @@ CONVERSE = {
         {
             "role": "user",
             "content": [
-                {"toolResult": TOLD},
+                {"toolResult": TOOL_RESULT},
                 {"image": {"format": "png", "source": {"bytes": "aaaa"}}},
             ],
         },
@@ -51,12 +52,13 @@ CONVERSE = {
     "outputConfig": {"textFormat": {"structure": {"jsonSchema": {"schema": "{}"}}}},
 }
 CLAUDE = {
-    "anthropic_version": "x", "max_tokens": 9, "messages": say("hi"), "system": "s", "thinking": {"type": "enabled"},
+    "anthropic_version": "x", "max_tokens": 9, "messages": user_messages("hi"), "system": "s",
+    "thinking": {"type": "enabled"},
     "tools": [{"name": "f", "input_schema": SCHEMA}], "tool_choice": {"type": "tool", "name": "f"},
     "stop_sequences": ["x"],
 }  # fmt: skip
 NOVA = {
-    "messages": say("hi"),
+    "messages": user_messages("hi"),
     "system": [{"text": "a"}],
     "inferenceConfig": {"max_new_tokens": 9},
     "toolConfig": TOOLS,
@@ -168,7 +170,7 @@ def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
         (
             SONNET,
             "count-tokens",
-            {"input": {"converse": {"messages": say("a"), "toolConfig": TOOLS}}},
+            {"input": {"converse": {"messages": user_messages("a"), "toolConfig": TOOLS}}},
         ),
         (SONNET, "count-tokens", {"input": {"invokeModel": {"body": "e30="}}}),
     ],
@@ -228,7 +230,7 @@ def test_odd_paths_are_no_fault(emulator: Emulator, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "sentence"),
     [
         (
             ("--port", "99999"),
@@ -240,9 +242,9 @@ def test_odd_paths_are_no_fault(emulator: Emulator, target: str) -> None:
         (("--host", "nowhere.invalid"), "Cannot listen at port 4599 of nowhere.invalid"),
     ],
 )
-def test_an_option_that_cannot_work_is_told_in_a_sentence(arguments, told, capfd):
+def test_an_option_that_cannot_work_is_refused_in_a_sentence(arguments, sentence, capfd):
     with contextlib.suppress(SystemExit):  # as argparse ends
         assert emulator_main(list(arguments)) == 2
-    said = capfd.readouterr().err
-    assert told in said
-    assert "Traceback" not in said
+    stderr = capfd.readouterr().err
+    assert sentence in stderr
+    assert "Traceback" not in stderr

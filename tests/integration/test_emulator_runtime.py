@@ -1,4 +1,4 @@
-"""The emulator's runtime operations, called with real boto3: what they answer and what they refuse."""
+"""The emulator's runtime operations, called with real boto3: what they answer and refuse."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.emulators import (
     SONNET,
     US_SONNET,
     Probe,
-    ask,
+    call_converse,
     post,
-    say,
     stream,
     streamed_text,
     text_of,
+    user_messages,
 )
 
 PNG = base64.b64decode(
@@ -84,7 +84,7 @@ def message(error: ClientError) -> str:
 
 
 def test_converse_answers_the_suites_question_from_the_suites_key(probe: Probe) -> None:
-    answer = ask(probe, "What is the capital of Portugal? (ref 0000002a-G03-0-0)")
+    answer = call_converse(probe, "What is the capital of Portugal? (ref 0000002a-G03-0-0)")
     assert text_of(answer) == "Lisbon"
     assert answer["stopReason"] == "end_turn"
     assert (
@@ -95,37 +95,41 @@ def test_converse_answers_the_suites_question_from_the_suites_key(probe: Probe) 
 
 
 def test_the_last_reference_counts_and_later_assistant_turns_step_on(probe: Probe) -> None:
-    first = say("Old question (ref 0000002b-G01-0-0)")
+    first = user_messages("Old question (ref 0000002b-G01-0-0)")
     old = {"role": "assistant", "content": [{"text": "An answer."}]}
-    messages = [*first, old, *say("What is the capital of Portugal? (ref 0000002a-G03-0-0)")]
+    messages = [
+        *first,
+        old,
+        *user_messages("What is the capital of Portugal? (ref 0000002a-G03-0-0)"),
+    ]
     assert text_of(probe.client().converse(modelId=MICRO, messages=messages)) == "Lisbon"
-    beyond = [*messages, old, *say("And now?")]
+    beyond = [*messages, old, *user_messages("And now?")]
     assert "emulator" in text_of(probe.client().converse(modelId=MICRO, messages=beyond))
 
 
 def test_a_question_of_nobody_gets_an_answer_that_says_where_it_comes_from(probe: Probe) -> None:
-    assert "emulator of MyIA Certification" in text_of(ask(probe, "What is love?"))
+    assert "emulator of MyIA Certification" in text_of(call_converse(probe, "What is love?"))
 
 
 def test_a_reference_the_suite_does_not_know_is_no_error(probe: Probe) -> None:
-    assert "emulator" in text_of(ask(probe, "Hm (ref 0000002a-Z99-0-0)"))
-    assert "emulator" in text_of(ask(probe, "Hm (ref 0000002a-G03-0-99)"))
+    assert "emulator" in text_of(call_converse(probe, "Hm (ref 0000002a-Z99-0-0)"))
+    assert "emulator" in text_of(call_converse(probe, "Hm (ref 0000002a-G03-0-99)"))
 
 
 def test_max_tokens_cuts_where_it_says(probe: Probe) -> None:
-    answer = ask(probe, inferenceConfig={"maxTokens": 7})
+    answer = call_converse(probe, inferenceConfig={"maxTokens": 7})
     assert answer["stopReason"] == "max_tokens"
     assert answer["usage"]["outputTokens"] == tokens.count(text_of(answer)) == 7
 
 
 def test_a_stop_sequence_ends_the_answer_before_it(probe: Probe) -> None:
-    answer = ask(probe, inferenceConfig={"stopSequences": ["zebra", "Bedrock"]})
+    answer = call_converse(probe, inferenceConfig={"stopSequences": ["zebra", "Bedrock"]})
     assert text_of(answer) == "This answer comes from the local "
     assert answer["stopReason"] == "stop_sequence"
 
 
 def test_a_forced_tool_is_called_with_input_that_fits_its_schema(probe: Probe) -> None:
-    answer = ask(probe, toolConfig=FORCED)
+    answer = call_converse(probe, toolConfig=FORCED)
     call = answer["output"]["message"]["content"][0]["toolUse"]
     assert call["name"] == "get_weather"
     assert call["input"] == {"city": "emulator", "days": 1}
@@ -134,7 +138,7 @@ def test_a_forced_tool_is_called_with_input_that_fits_its_schema(probe: Probe) -
 
 
 def test_any_tool_choice_calls_the_first_tool(probe: Probe) -> None:
-    answer = ask(probe, toolConfig={"tools": [TOOL], "toolChoice": {"any": {}}})
+    answer = call_converse(probe, toolConfig={"tools": [TOOL], "toolChoice": {"any": {}}})
     assert answer["stopReason"] == "tool_use"
 
 
@@ -145,9 +149,11 @@ def test_structured_output_follows_its_schema(probe: Probe) -> None:
     output = {
         "textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": schema}}}
     }
-    assert json.loads(text_of(ask(probe, model=US_SONNET, outputConfig=output))) == {"label": "a"}
+    assert json.loads(text_of(call_converse(probe, model=US_SONNET, outputConfig=output))) == {
+        "label": "a"
+    }
     assert "doesn't support the outputConfig field" in message(
-        refusal(ask, probe, outputConfig=output)
+        refusal(call_converse, probe, outputConfig=output)
     )
 
 
@@ -155,29 +161,32 @@ def test_reasoning_comes_first_when_asked_for_and_always_from_models_that_always
     probe: Probe,
 ) -> None:
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
-    content = ask(probe, model=US_SONNET, additionalModelRequestFields=thinking)["output"][
-        "message"
-    ]["content"]
+    content = call_converse(probe, model=US_SONNET, additionalModelRequestFields=thinking)[
+        "output"
+    ]["message"]["content"]
     assert content[0]["reasoningContent"]["reasoningText"]["signature"]
     assert content[1]["text"]
-    always = ask(probe, model="us.deepseek.r1-v1:0")["output"]["message"]["content"]
+    always = call_converse(probe, model="us.deepseek.r1-v1:0")["output"]["message"]["content"]
     assert "reasoningContent" in always[0]
-    assert len(ask(probe, model=US_SONNET)["output"]["message"]["content"]) == 1
+    assert len(call_converse(probe, model=US_SONNET)["output"]["message"]["content"]) == 1
 
 
 def test_input_tokens_do_not_depend_on_the_region(probe: Probe) -> None:
     regions = ("us-east-1", "eu-west-1", "sa-east-1")
     counts = {
-        ask(probe, "Count me", f"global.{SONNET}", region)["usage"]["inputTokens"]
+        call_converse(probe, "Count me", f"global.{SONNET}", region)["usage"]["inputTokens"]
         for region in regions
     }
     assert len(counts) == 1
 
 
 def test_the_region_is_the_one_the_request_is_signed_for(probe: Probe) -> None:
-    assert ask(probe, model=f"jp.{SONNET}", region="ap-northeast-1")["stopReason"] == "end_turn"
     assert (
-        message(refusal(ask, probe, model=f"jp.{SONNET}"))
+        call_converse(probe, model=f"jp.{SONNET}", region="ap-northeast-1")["stopReason"]
+        == "end_turn"
+    )
+    assert (
+        message(refusal(call_converse, probe, model=f"jp.{SONNET}"))
         == "The provided model identifier is invalid."
     )
 
@@ -191,7 +200,7 @@ def test_the_region_is_the_one_the_request_is_signed_for(probe: Probe) -> None:
     ],
 )
 def test_arns_and_profiles_reach_their_model(probe: Probe, called: str) -> None:
-    assert ask(probe, model=called)["stopReason"] == "end_turn"
+    assert call_converse(probe, model=called)["stopReason"] == "end_turn"
 
 
 # ConverseStream
@@ -207,7 +216,7 @@ def test_a_stream_has_the_services_events_in_order(probe: Probe) -> None:
 
 def test_a_stream_says_what_converse_says(probe: Probe) -> None:
     text = "Write the days of the week (ref 0000002a-G02-1-0)"
-    assert streamed_text(stream(probe, text)) == text_of(ask(probe, text))
+    assert streamed_text(stream(probe, text)) == text_of(call_converse(probe, text))
 
 
 def test_streamed_tool_input_comes_in_pieces_that_form_the_json(probe: Probe) -> None:
@@ -248,7 +257,7 @@ def test_a_stream_cut_by_max_tokens_still_sends_stop_and_metadata(probe: Probe) 
 
 
 @pytest.mark.parametrize(
-    ("model", "region", "code", "said"),
+    ("model", "region", "code", "expected"),
     [
         (
             "does-not-exist",
@@ -309,17 +318,20 @@ def test_a_stream_cut_by_max_tokens_still_sends_stop_and_metadata(probe: Probe) 
     ],
 )
 def test_what_cannot_be_called_is_refused_in_the_services_words(
-    probe: Probe, model: str, region: str, code: str, said: str
+    probe: Probe, model: str, region: str, code: str, expected: str
 ) -> None:
-    error = refusal(ask, probe, model=model, region=region)
+    error = refusal(call_converse, probe, model=model, region=region)
     assert error.response["Error"]["Code"] == code
-    assert message(error).startswith(said)
+    assert message(error).startswith(expected)
     tail = error.response["ResponseMetadata"]["HTTPHeaders"]["x-amzn-errortype"]
     assert tail == f"{code}:http://internal.amazon.com/coral/com.amazon.bedrock/"
 
 
 def test_a_legacy_model_works(probe: Probe) -> None:
-    assert ask(probe, model="anthropic.claude-3-haiku-20240307-v1:0")["stopReason"] == "end_turn"
+    assert (
+        call_converse(probe, model="anthropic.claude-3-haiku-20240307-v1:0")["stopReason"]
+        == "end_turn"
+    )
 
 
 # Refusals of the request
@@ -349,12 +361,12 @@ LLAMA = "us.meta.llama3-1-8b-instruct-v1:0"
 
 
 @pytest.mark.parametrize(
-    ("request_body", "said"),
+    ("request_body", "expected"),
     [
         ({"messages": []}, "A conversation must start with a user message."),
         ({"messages": [ASSISTANT]}, "A conversation must start with a user message."),
         (
-            {"messages": say("a") + say("b")},
+            {"messages": user_messages("a") + user_messages("b")},
             "A conversation must alternate between user and assistant roles.",
         ),
         (
@@ -362,7 +374,7 @@ LLAMA = "us.meta.llama3-1-8b-instruct-v1:0"
             "The content field in the Message object at messages.0 is empty.",
         ),
         (
-            {"messages": say(" ")},
+            {"messages": user_messages(" ")},
             "The text field in the ContentBlock object at messages.0.content.0 is blank.",
         ),
         (
@@ -386,11 +398,11 @@ LLAMA = "us.meta.llama3-1-8b-instruct-v1:0"
             "1 validation error detected: Value '-1.0' at 'inferenceConfig.topP'",
         ),
         (
-            {"messages": [*say("a"), USE, *say("b")], "toolConfig": FORCED},
+            {"messages": [*user_messages("a"), USE, *user_messages("b")], "toolConfig": FORCED},
             "Expected toolResult blocks at messages.2.content",
         ),
         (
-            {"messages": [*say("a"), USE, STRAY], "toolConfig": FORCED},
+            {"messages": [*user_messages("a"), USE, STRAY], "toolConfig": FORCED},
             "The number of toolResult blocks at messages.2.",
         ),
         (
@@ -398,7 +410,7 @@ LLAMA = "us.meta.llama3-1-8b-instruct-v1:0"
             "The number of toolResult blocks at messages.0.content exceeds",
         ),
         (
-            {"messages": [*say("a"), USE, RESULT]},
+            {"messages": [*user_messages("a"), USE, RESULT]},
             "The toolConfig field must be defined when using toolUse and toolResult",
         ),
         (
@@ -434,7 +446,7 @@ LLAMA = "us.meta.llama3-1-8b-instruct-v1:0"
             "The model returned the following",
         ),
         (
-            {"modelId": OPUS_5, "messages": [*say("a"), ASSISTANT]},
+            {"modelId": OPUS_5, "messages": [*user_messages("a"), ASSISTANT]},
             "The model returned the following errors: This model do",
         ),
         (
@@ -460,25 +472,26 @@ LLAMA = "us.meta.llama3-1-8b-instruct-v1:0"
     ],
 )
 def test_a_request_that_the_model_would_not_take_is_refused(
-    probe: Probe, request_body: dict[str, Any], said: str
+    probe: Probe, request_body: dict[str, Any], expected: str
 ) -> None:
     error = refusal(
-        probe.client().converse, **{"modelId": MICRO, "messages": say("Hello"), **request_body}
+        probe.client().converse,
+        **{"modelId": MICRO, "messages": user_messages("Hello"), **request_body},
     )
     assert error.response["Error"]["Code"] == "ValidationException"
     assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-    assert message(error).startswith(said)
+    assert message(error).startswith(expected)
 
 
 def test_tools_may_be_refused_only_in_streaming(probe: Probe) -> None:
     open_choice = {"tools": [TOOL]}
-    assert ask(probe, model=LLAMA, toolConfig=open_choice)["stopReason"] == "end_turn"
+    assert call_converse(probe, model=LLAMA, toolConfig=open_choice)["stopReason"] == "end_turn"
     error = refusal(stream, probe, model=LLAMA, toolConfig=open_choice)
     assert message(error) == "This model doesn't support tool use in streaming mode."
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         (b"{", "Malformed input request, please reformat your input and try again."),
         (b"[]", "Malformed input request: #: expected type: JSONObject, found: JSONArray"),
@@ -522,11 +535,11 @@ def test_tools_may_be_refused_only_in_streaming(probe: Probe) -> None:
     ],
 )
 def test_bodies_of_the_wrong_shape_are_a_400_and_never_a_fault(
-    probe: Probe, body: bytes, said: str
+    probe: Probe, body: bytes, expected: str
 ) -> None:
     status, _, rest = probe.raw(post(body)).partition(b"\r\n")
     assert status == b"HTTP/1.1 400 Bad Request"
-    assert json.loads(rest.partition(b"\r\n\r\n")[2])["message"].startswith(said)
+    assert json.loads(rest.partition(b"\r\n\r\n")[2])["message"].startswith(expected)
 
 
 def test_hostile_nesting_is_answered(probe: Probe) -> None:
@@ -537,7 +550,7 @@ def test_hostile_nesting_is_answered(probe: Probe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "code", "said"),
+    ("key", "code", "expected"),
     [
         (
             "ASIAEXPIRED1",
@@ -552,21 +565,21 @@ def test_hostile_nesting_is_answered(probe: Probe) -> None:
     ],
 )
 def test_bad_access_keys_are_refused_at_the_front_door(
-    probe: Probe, key: str, code: str, said: str
+    probe: Probe, key: str, code: str, expected: str
 ) -> None:
     error = refusal(probe.client("bedrock", key=key).list_foundation_models)
     assert error.response["Error"]["Code"] == code
     error = refusal(probe.client("sts", key=key).get_caller_identity)
     assert error.response["Error"]["Code"] in ("ExpiredToken", "InvalidClientTokenId")
-    assert message(error) == said
-    error = refusal(probe.client(key=key).converse, modelId=MICRO, messages=say("Hello"))
-    assert (error.response["Error"]["Code"], message(error)) == (code, said)
+    assert message(error) == expected
+    error = refusal(probe.client(key=key).converse, modelId=MICRO, messages=user_messages("Hello"))
+    assert (error.response["Error"]["Code"], message(error)) == (code, expected)
     tail = error.response["ResponseMetadata"]["HTTPHeaders"]["x-amzn-errortype"]
     assert tail.endswith("com.amazon.coral.service/")
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "expected"),
     [
         ("", b"Missing Authentication Token"),
         ("Authorization: AWS4-HMAC-SHA256 nonsense\r\n", b"requires 'Credential' parameter"),
@@ -579,16 +592,19 @@ def test_bad_access_keys_are_refused_at_the_front_door(
     ],
 )
 def test_requests_without_usable_credentials_get_403(
-    probe: Probe, header: str, said: bytes
+    probe: Probe, header: str, expected: bytes
 ) -> None:
     received = probe.raw(f"GET /foundation-models HTTP/1.1\r\nHost: x\r\n{header}\r\n".encode())
     assert received.startswith(b"HTTP/1.1 403 Forbidden")
-    assert said in received
+    assert expected in received
 
 
 def test_a_bearer_token_is_accepted_and_takes_its_region_from_the_host(probe: Probe) -> None:
     target = "/inference-profiles/jp.anthropic.claude-sonnet-4-6"
-    request = f"GET {target} HTTP/1.1\r\nHost: bedrock.ap-northeast-1.localhost\r\nAuthorization: Bearer bedrock-key\r\n\r\n"
+    request = (
+        f"GET {target} HTTP/1.1\r\nHost: bedrock.ap-northeast-1.localhost\r\n"
+        "Authorization: Bearer bedrock-key\r\n\r\n"
+    )
     assert probe.raw(request.encode()).startswith(b"HTTP/1.1 200 OK")
 
 
@@ -600,13 +616,17 @@ def test_a_bearer_token_is_accepted_and_takes_its_region_from_the_host(probe: Pr
     [
         (
             US_SONNET,
-            {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": say("Hi")},
+            {
+                "anthropic_version": "bedrock-2023-05-31",
+                "max_tokens": 9,
+                "messages": user_messages("Hi"),
+            },
             lambda a: a["content"][0]["text"],
             lambda a: a["stop_reason"] == "max_tokens",
         ),
         (
             MICRO,
-            {"messages": say("Hi"), "inferenceConfig": {"max_new_tokens": 9}},
+            {"messages": user_messages("Hi"), "inferenceConfig": {"max_new_tokens": 9}},
             lambda a: a["output"]["message"]["content"][0]["text"],
             lambda a: a["stopReason"] == "max_tokens",
         ),
@@ -650,12 +670,12 @@ def test_invoke_answers_in_the_vendors_own_shape(
 
 
 def test_invoke_finds_the_suites_answer_too(probe: Probe) -> None:
-    body = {"messages": say("What is the capital of Portugal? (ref 0000002a-G03-0-0)")}
+    body = {"messages": user_messages("What is the capital of Portugal? (ref 0000002a-G03-0-0)")}
     assert invoke(probe, MICRO, body)["output"]["message"]["content"][0]["text"] == "Lisbon"
 
 
 @pytest.mark.parametrize(
-    ("model", "body", "said"),
+    ("model", "body", "expected"),
     [
         (
             MICRO,
@@ -663,7 +683,7 @@ def test_invoke_finds_the_suites_answer_too(probe: Probe) -> None:
             "Malformed input request: #: extraneous key [inputText] is not permitted",
         ),
         (MICRO, {}, "Malformed input request: #: required key [messages] not found"),
-        (US_SONNET, {"messages": say("Hi")}, "anthropic_version: Field required"),
+        (US_SONNET, {"messages": user_messages("Hi")}, "anthropic_version: Field required"),
         (LLAMA, {"text": "Hi"}, "Malformed input request: #: required key [prompt] not found"),
         (
             MICRO,
@@ -673,9 +693,9 @@ def test_invoke_finds_the_suites_answer_too(probe: Probe) -> None:
     ],
 )
 def test_invoke_refuses_another_vendors_body(
-    probe: Probe, model: str, body: Any, said: str
+    probe: Probe, model: str, body: Any, expected: str
 ) -> None:
-    assert message(refusal(invoke, probe, model, body)).startswith(said)
+    assert message(refusal(invoke, probe, model, body)).startswith(expected)
 
 
 def chunks(probe: Probe, model: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -685,7 +705,11 @@ def chunks(probe: Probe, model: str, body: Mapping[str, Any]) -> list[dict[str, 
 
 
 def test_claudes_own_stream_comes_as_chunks_and_ends_with_the_metrics(probe: Probe) -> None:
-    body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 50, "messages": say("Hi")}
+    body = {
+        "anthropic_version": "bedrock-2023-05-31",
+        "max_tokens": 50,
+        "messages": user_messages("Hi"),
+    }
     events = chunks(probe, US_SONNET, body)
     kinds = [event["type"] for event in events]
     assert kinds[:3] == ["message_start", "content_block_start", "content_block_delta"]
@@ -700,7 +724,7 @@ def test_claudes_own_stream_comes_as_chunks_and_ends_with_the_metrics(probe: Pro
 
 
 def test_novas_own_stream_comes_as_chunks_and_ends_with_the_metrics(probe: Probe) -> None:
-    events = chunks(probe, MICRO, {"messages": say("Hi")})
+    events = chunks(probe, MICRO, {"messages": user_messages("Hi")})
     assert "messageStart" in events[0]
     assert {"messageStop": {"stopReason": "end_turn"}} in events
     assert events[-1]["amazon-bedrock-invocationMetrics"]["outputTokenCount"] > 10
@@ -764,7 +788,7 @@ def test_cohere_gives_the_types_asked_for(probe: Probe) -> None:
         "embedding_types": ["float", "int8", "binary"],
     }
     answer = invoke(probe, "cohere.embed-v4:0", {**body, "output_dimension": 512})
-    assert {kind: len(found[0]) for kind, found in answer["embeddings"].items()} == {
+    assert {kind: len(vectors[0]) for kind, vectors in answer["embeddings"].items()} == {
         "float": 512,
         "int8": 512,
         "binary": 64,
@@ -800,7 +824,7 @@ def test_texts_that_share_words_are_closer_than_texts_that_do_not(probe: Probe) 
 
 
 @pytest.mark.parametrize(
-    ("model", "body", "said"),
+    ("model", "body", "expected"),
     [
         (TITAN, {"texts": ["a"]}, "Malformed input request: #: required key [inputText] not found"),
         (TITAN, {"inputText": ""}, "Malformed input request: #/inputText: expected minLength: 1"),
@@ -832,9 +856,9 @@ def test_texts_that_share_words_are_closer_than_texts_that_do_not(probe: Probe) 
     ],
 )
 def test_embedding_requests_of_the_wrong_shape_are_refused(
-    probe: Probe, model: str, body: Any, said: str
+    probe: Probe, model: str, body: Any, expected: str
 ) -> None:
-    assert message(refusal(invoke, probe, model, body)).startswith(said)
+    assert message(refusal(invoke, probe, model, body)).startswith(expected)
 
 
 # CountTokens
@@ -842,11 +866,18 @@ def test_embedding_requests_of_the_wrong_shape_are_refused(
 
 def test_count_tokens_counts_what_converse_reports(probe: Probe) -> None:
     counted = probe.client().count_tokens(
-        modelId=SONNET, input={"converse": {"messages": say("Hello there")}}
+        modelId=SONNET, input={"converse": {"messages": user_messages("Hello there")}}
     )
-    assert counted["inputTokens"] == ask(probe, "Hello there", US_SONNET)["usage"]["inputTokens"]
+    assert (
+        counted["inputTokens"]
+        == call_converse(probe, "Hello there", US_SONNET)["usage"]["inputTokens"]
+    )
     body = json.dumps(
-        {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 9, "messages": say("Hello there")}
+        {
+            "anthropic_version": "bedrock-2023-05-31",
+            "max_tokens": 9,
+            "messages": user_messages("Hello there"),
+        }
     )
     invoked = probe.client().count_tokens(modelId=SONNET, input={"invokeModel": {"body": body}})
     assert invoked["inputTokens"] == counted["inputTokens"]
@@ -855,7 +886,9 @@ def test_count_tokens_counts_what_converse_reports(probe: Probe) -> None:
 @pytest.mark.parametrize("model", [US_SONNET, MICRO, "anthropic.claude-opus-5"])
 def test_count_tokens_takes_bare_ids_of_models_that_count(probe: Probe, model: str) -> None:
     error = refusal(
-        probe.client().count_tokens, modelId=model, input={"converse": {"messages": say("Hi")}}
+        probe.client().count_tokens,
+        modelId=model,
+        input={"converse": {"messages": user_messages("Hi")}},
     )
     assert message(error) == "The provided model doesn't support counting tokens."
 
@@ -864,7 +897,7 @@ def test_count_tokens_takes_bare_ids_of_models_that_count(probe: Probe, model: s
 
 
 def test_every_model_of_the_catalogue_passes_its_quick_suite_when_healthy(probe: Probe) -> None:
-    """The key, the emulator and our own client together: a healthy service must not fail anybody."""
+    """The key, the emulator and our own client together: a healthy service must fail nobody."""
     bedrock = Bedrock(Connection(EMULATOR, probe.url))
     failures = []
     for number, model in enumerate(catalogue.load().models.values()):

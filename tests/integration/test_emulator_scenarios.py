@@ -34,12 +34,12 @@ from tests.emulators import (
     SONNET,
     US_SONNET,
     Probe,
-    ask,
+    call_converse,
     post,
-    say,
     stream,
     streamed_text,
     text_of,
+    user_messages,
 )
 
 LITE = "amazon.nova-lite-v1:0"
@@ -82,7 +82,7 @@ def rule(probe: Probe, effect: str, model: str = MICRO) -> None:
 
 def refused(probe: Probe, **more: Any) -> tuple[str, int, str]:
     with pytest.raises(ClientError) as caught:
-        ask(probe, **more)
+        call_converse(probe, **more)
     response = caught.value.response
     return (
         response["Error"]["Code"],
@@ -95,7 +95,7 @@ def refused(probe: Probe, **more: Any) -> tuple[str, int, str]:
 
 
 @pytest.mark.parametrize(
-    ("effect", "code", "status", "said"),
+    ("effect", "code", "status", "expected"),
     [
         (
             'access = "iam"',
@@ -199,14 +199,14 @@ def refused(probe: Probe, **more: Any) -> tuple[str, int, str]:
     ],
 )
 def test_an_effect_refuses_as_the_service_does_and_only_where_it_applies(
-    probe: Probe, effect: str, code: str, status: int, said: str
+    probe: Probe, effect: str, code: str, status: int, expected: str
 ) -> None:
     rule(probe, effect)
-    found = refused(probe)
-    assert found[:2] == (code, status)
-    assert said in found[2]
+    refusal = refused(probe)
+    assert refusal[:2] == (code, status)
+    assert expected in refusal[2]
     if "credentials" not in effect and "clock" not in effect:
-        assert ask(probe, model=LITE)["stopReason"] == "end_turn"
+        assert call_converse(probe, model=LITE)["stopReason"] == "end_turn"
     assert probe.page("/_emulator/stats")["byOutcome"].keys() >= {
         code if "html" not in effect else "html_503"
     }
@@ -218,13 +218,13 @@ def test_the_authorisation_layer_writes_message_with_a_capital(probe: Probe) -> 
         ('access = "agreement"', b'{"message":'),
     ):
         rule(probe, effect)
-        body = json.dumps({"messages": say("Hi")}).encode()
+        body = json.dumps({"messages": user_messages("Hi")}).encode()
         assert probe.raw(post(body)).partition(b"\r\n\r\n")[2].startswith(member)
 
 
 def test_a_profile_still_works_where_on_demand_was_withdrawn(probe: Probe) -> None:
     rule(probe, "needs_profile = true")
-    assert ask(probe, model=f"us.{MICRO}")["stopReason"] == "end_turn"
+    assert call_converse(probe, model=f"us.{MICRO}")["stopReason"] == "end_turn"
 
 
 def test_a_denied_stream_names_the_streaming_action(probe: Probe) -> None:
@@ -250,7 +250,7 @@ def test_expired_credentials_hit_the_listings_too(probe: Probe) -> None:
 
 def test_an_empty_200_is_a_success_without_content(probe: Probe) -> None:
     rule(probe, "empty_200 = true")
-    answer = ask(probe)
+    answer = call_converse(probe)
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
     assert "output" not in answer
 
@@ -258,21 +258,24 @@ def test_an_empty_200_is_a_success_without_content(probe: Probe) -> None:
 def test_a_reset_connection_brings_no_byte(probe: Probe) -> None:
     rule(probe, "reset = true")
     with pytest.raises(ConnectionClosedError):
-        ask(probe)
+        call_converse(probe)
 
 
 def test_a_hung_call_ends_by_the_clients_own_timeout(probe: Probe) -> None:
     rule(probe, "hang = true")
     with pytest.raises(ReadTimeoutError):
-        probe.client(read_timeout=0.3).converse(modelId=MICRO, messages=say("Hi"))
+        probe.client(read_timeout=0.3).converse(modelId=MICRO, messages=user_messages("Hi"))
 
 
 def test_hung_calls_do_not_keep_others_waiting(probe: Probe) -> None:
     rule(probe, "hang = true")
     client = probe.client(read_timeout=1)
     with ThreadPoolExecutor(8) as pool:
-        hung = [pool.submit(client.converse, modelId=MICRO, messages=say("Hi")) for _ in range(8)]
-        assert ask(probe, model=LITE)["stopReason"] == "end_turn"
+        hung = [
+            pool.submit(client.converse, modelId=MICRO, messages=user_messages("Hi"))
+            for _ in range(8)
+        ]
+        assert call_converse(probe, model=LITE)["stopReason"] == "end_turn"
         assert all(isinstance(call.exception(), ReadTimeoutError) for call in hung)
 
 
@@ -289,26 +292,26 @@ def test_a_truncated_stream_just_ends(probe: Probe) -> None:
 @pytest.mark.parametrize("code", scenario.STREAM_ERRORS)
 def test_an_error_in_the_middle_comes_as_an_event(probe: Probe, code: str) -> None:
     rule(probe, f'stream = "mid_stream_error"\nstream_error = "{code}"')
-    events = probe.client().converse_stream(modelId=MICRO, messages=say("Hi"))["stream"]
-    seen = []
+    events = probe.client().converse_stream(modelId=MICRO, messages=user_messages("Hi"))["stream"]
+    replies = []
     with closing(events), pytest.raises(EventStreamError) as caught:
-        seen.extend(events)
-    assert seen
+        replies.extend(events)
+    assert replies
     assert caught.value.response["Error"]["Code"] == code
 
 
 def test_a_corrupted_frame_fails_its_checksum(probe: Probe) -> None:
     rule(probe, 'stream = "corrupted_frame"')
-    events = probe.client().converse_stream(modelId=MICRO, messages=say("Hi"))["stream"]
+    events = probe.client().converse_stream(modelId=MICRO, messages=user_messages("Hi"))["stream"]
     with closing(events), pytest.raises(ChecksumMismatch):
         list(events)
 
 
 def test_a_stalled_stream_falls_silent(probe: Probe) -> None:
     rule(probe, 'stream = "stall"')
-    events = probe.client(read_timeout=0.3).converse_stream(modelId=MICRO, messages=say("Hi"))[
-        "stream"
-    ]
+    events = probe.client(read_timeout=0.3).converse_stream(
+        modelId=MICRO, messages=user_messages("Hi")
+    )["stream"]
     # botocore lets urllib3's own error through once a stream has begun.
     with closing(events), pytest.raises(urllib3.exceptions.ReadTimeoutError):
         list(events)
@@ -316,7 +319,7 @@ def test_a_stalled_stream_falls_silent(probe: Probe) -> None:
 
 def test_stream_troubles_leave_whole_answers_alone(probe: Probe) -> None:
     rule(probe, 'stream = "truncated"')
-    assert ask(probe)["stopReason"] == "end_turn"
+    assert call_converse(probe)["stopReason"] == "end_turn"
 
 
 # Models that misbehave
@@ -329,9 +332,9 @@ def tool_input(events: list[Any]) -> str:
 
 def test_tools_break_only_when_streamed(probe: Probe) -> None:
     rule(probe, "tools_broken_streaming = true")
-    assert ask(probe, toolConfig=TOOLS)["output"]["message"]["content"][0]["toolUse"]["input"] == {
-        "a": 1
-    }
+    assert call_converse(probe, toolConfig=TOOLS)["output"]["message"]["content"][0]["toolUse"][
+        "input"
+    ] == {"a": 1}
     raw = tool_input(stream(probe, toolConfig=TOOLS))
     assert raw
     with pytest.raises(ValueError):
@@ -351,37 +354,39 @@ def test_stop_sequences_may_be_refused_or_ignored(probe: Probe) -> None:
     rule(probe, "no_stop_sequences = true")
     assert "doesn't support the stopSequences field" in refused(probe, inferenceConfig=stops)[2]
     rule(probe, "ignores_stop_sequences = true")
-    assert "Bedrock" in text_of(ask(probe, inferenceConfig=stops))
+    assert "Bedrock" in text_of(call_converse(probe, inferenceConfig=stops))
 
 
 def test_template_tokens_leak_into_the_text(probe: Probe) -> None:
     rule(probe, "leaks_template_tokens = true")
-    assert text_of(ask(probe)).startswith("<|im_start|>assistant\n")
+    assert text_of(call_converse(probe)).startswith("<|im_start|>assistant\n")
 
 
 def test_max_tokens_may_be_ignored(probe: Probe) -> None:
     rule(probe, "ignores_max_tokens = true")
-    answer = ask(probe, inferenceConfig={"maxTokens": 5})
+    answer = call_converse(probe, inferenceConfig={"maxTokens": 5})
     assert answer["usage"]["outputTokens"] > 5
     assert answer["stopReason"] == "end_turn"
-    story = ask(probe, "Write a story (ref 0000002a-G04-0-0)", inferenceConfig={"maxTokens": 96})
+    story = call_converse(
+        probe, "Write a story (ref 0000002a-G04-0-0)", inferenceConfig={"maxTokens": 96}
+    )
     assert story["usage"]["outputTokens"] > 150
 
 
 def test_a_system_prompt_may_be_ignored(probe: Probe) -> None:
     prompt = "Name a fruit (ref 0000002a-G06-0-0)"
     system = [{"text": "End with the code."}]
-    good = text_of(ask(probe, prompt, system=system))
+    good = text_of(call_converse(probe, prompt, system=system))
     rule(probe, "ignores_system = true")
-    assert text_of(ask(probe, prompt, system=system)) != good
+    assert text_of(call_converse(probe, prompt, system=system)) != good
 
 
 def test_slowness_multiplies_what_a_model_takes() -> None:
     with processes.emulator(time_scale=0.02) as (url, _process):
         probe = Probe(url)
-        normal = ask(probe)["metrics"]["latencyMs"]
+        normal = call_converse(probe)["metrics"]["latencyMs"]
         rule(probe, "slow = 20")
-        assert ask(probe)["metrics"]["latencyMs"] > 10 * normal
+        assert call_converse(probe)["metrics"]["latencyMs"] > 10 * normal
         probe.close()
 
 
@@ -394,7 +399,8 @@ def verdicts(
     """Which of many trials a model gets right: near answers of G03 stop for another reason."""
     prompts = [f"Question (ref 0000{i:04x}-{case}-0-0)" for i in range(count)]
     return [
-        ask(probe, prompt, model=f"global.{SONNET}", region=region)["stopReason"] == "end_turn"
+        call_converse(probe, prompt, model=f"global.{SONNET}", region=region)["stopReason"]
+        == "end_turn"
         for prompt in prompts
     ]
 
@@ -443,10 +449,16 @@ def test_regions_and_seeds_draw_on_their_own(probe: Probe) -> None:
 
 def test_the_whole_answer_is_the_same_again(probe: Probe) -> None:
     def everything() -> tuple[Any, ...]:
-        answers = [ask(probe, CAPITAL), ask(probe, toolConfig=TOOLS), ask(probe, model=US_SONNET)]
+        answers = [
+            call_converse(probe, CAPITAL),
+            call_converse(probe, toolConfig=TOOLS),
+            call_converse(probe, model=US_SONNET),
+        ]
         streams = [stream(probe, CAPITAL), stream(probe, toolConfig=TOOLS)]
-        kept = [{k: v for k, v in answer.items() if k != "ResponseMetadata"} for answer in answers]
-        return kept, streams
+        bodies = [
+            {k: v for k, v in answer.items() if k != "ResponseMetadata"} for answer in answers
+        ]
+        return bodies, streams
 
     assert everything() == everything()
 
@@ -459,7 +471,7 @@ def test_times_and_after_count_the_calls_of_a_model_in_a_region(probe: Probe) ->
 
     def outcome(**more: Any) -> str:
         try:
-            return str(ask(probe, **more)["stopReason"])
+            return str(call_converse(probe, **more)["stopReason"])
         except ClientError as error:
             return str(error.response["Error"]["Code"])
 
@@ -481,7 +493,7 @@ def test_a_failure_by_chance_may_pass_when_tried_again(probe: Probe) -> None:
 
     def attempt() -> bool:
         try:
-            return bool(ask(probe))
+            return bool(call_converse(probe))
         except ClientError:
             return False
 
@@ -496,11 +508,11 @@ def test_routes_and_regions_are_matched_by_globs(probe: Probe) -> None:
         '[[rule]]\nroute = "global.*"\naccess = "scp"\n[[rule]]\nregion = "eu-*"\nerror = 500'
     )
     assert refused(probe, model=f"global.{SONNET}")[0] == "AccessDeniedException"
-    assert ask(probe, model=US_SONNET)["stopReason"] == "end_turn"
+    assert call_converse(probe, model=US_SONNET)["stopReason"] == "end_turn"
     assert refused(probe, model=f"eu.{SONNET}", region="eu-west-1")[0] == "InternalServerException"
     probe.scenario('[[rule]]\nroute = "ON_DEMAND"\nerror = 500')
     assert refused(probe)[0] == "InternalServerException"
-    assert ask(probe, model=US_SONNET)["stopReason"] == "end_turn"
+    assert call_converse(probe, model=US_SONNET)["stopReason"] == "end_turn"
 
 
 def test_the_first_rule_that_ends_a_call_decides(probe: Probe) -> None:
@@ -526,7 +538,7 @@ def test_a_token_bucket_empties_and_fills_up_again_for_each_route() -> None:
 
 def test_a_token_bucket_reserves_max_tokens(probe: Probe) -> None:
     probe.scenario("[[rule]]\ntokens_per_minute = 5000")
-    ask(probe, inferenceConfig={"maxTokens": 3000})
+    call_converse(probe, inferenceConfig={"maxTokens": 3000})
     assert refused(probe, inferenceConfig={"maxTokens": 3000})[2].startswith(
         "Too many tokens, please wait"
     )
@@ -539,7 +551,7 @@ def test_keys_named_in_the_scenario_are_refused(probe: Probe) -> None:
         ("AKIAWRONG", "UnrecognizedClientException"),
     ):
         with pytest.raises(ClientError) as caught:
-            probe.client(key=key).converse(modelId=MICRO, messages=say("Hi"))
+            probe.client(key=key).converse(modelId=MICRO, messages=user_messages("Hi"))
         assert caught.value.response["Error"]["Code"] == code
 
 
@@ -550,9 +562,9 @@ def test_keys_named_in_the_scenario_are_refused(probe: Probe) -> None:
     "path", sorted(scenario.SCENARIOS.glob("*.toml")), ids=lambda path: path.stem
 )
 def test_every_shipped_scenario_is_valid_and_described(path: Any) -> None:
-    found = scenario.load(path.stem)
-    assert found.name == path.stem
-    assert found.description
+    shipped = scenario.load(path.stem)
+    assert shipped.name == path.stem
+    assert shipped.description
 
 
 def test_the_default_scenario_only_names_what_exists() -> None:
@@ -568,12 +580,13 @@ def test_the_default_scenario_only_names_what_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("[[rule]", "f.toml: not valid TOML"),
         (
             "banana = 1",
-            "f.toml: unknown key `banana` in the file; allowed: name, description, credentials, rule.",
+            "f.toml: unknown key `banana` in the file; allowed: name, description, credentials, "
+            "rule.",
         ),
         (
             "[[rule]]\nbanana = 1",
@@ -620,10 +633,12 @@ def test_the_default_scenario_only_names_what_exists() -> None:
         ("rule = [3]", "f.toml: `rule 1` is 3; allowed: a table."),
     ],
 )
-def test_a_file_that_is_wrong_is_told_file_key_and_what_is_allowed(text: str, said: str) -> None:
+def test_a_file_that_is_wrong_is_told_file_key_and_what_is_allowed(
+    text: str, expected: str
+) -> None:
     with pytest.raises(ScenarioError) as caught:
         scenario.parse(text, "f.toml")
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(expected)
 
 
 def test_a_scenario_may_be_a_path(tmp_path: Any) -> None:
@@ -636,7 +651,7 @@ def test_a_scenario_may_be_a_path(tmp_path: Any) -> None:
 
 def test_every_refused_access_is_diagnosed_as_what_it_is(probe: Probe) -> None:
     """The emulator's words and our own diagnosis agree."""
-    wanted = {
+    expected = {
         "iam": Reason.IAM_DENIED,
         "iam_deny": Reason.IAM_DENIED,
         "scp": Reason.SCP_DENIED,
@@ -650,11 +665,11 @@ def test_every_refused_access_is_diagnosed_as_what_it_is(probe: Probe) -> None:
         "country": Reason.COUNTRY_NOT_SUPPORTED,
     }
     bedrock = Bedrock(Connection(EMULATOR, probe.url))
-    found = {}
-    for kind in wanted:
+    diagnosed = {}
+    for kind in expected:
         rule(probe, f'access = "{kind}"')
         with pytest.raises(BedrockError) as caught:
             bedrock.converse("us-east-1", MICRO, Request((user("Hi"),), 50))
-        found[kind] = caught.value.reason
+        diagnosed[kind] = caught.value.reason
     bedrock.close()
-    assert found == wanted
+    assert diagnosed == expected

@@ -96,7 +96,7 @@ class Wire:
 
     def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
         self.answer, self.tls = answer, tls
-        self.asked: list[replay.ParsedRequest] = []
+        self.requests: list[replay.ParsedRequest] = []
         self.accepted = 0
         self.gone = threading.Semaphore(0)  # counts the connections that were closed
         self.over = threading.Event()  # what a hanging answer waits for
@@ -117,9 +117,9 @@ class Wire:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             talk = self.tls.wrap_socket(connection, server_side=True) if self.tls else connection
             with talk, talk.makefile("rb") as reader:
-                while asked := _read(reader):
-                    self.asked.append(asked)
-                    if not self.answer(talk, asked):
+                while request := _read(reader):
+                    self.requests.append(request)
+                    if not self.answer(talk, request):
                         break
         self.gone.release()
 
@@ -155,7 +155,7 @@ def wire() -> Iterator[Callable[..., Wire]]:
 
 
 @pytest.fixture(scope="module")
-def kept() -> Iterator[tuple[Wire, Bedrock]]:
+def shared_server() -> Iterator[tuple[Wire, Bedrock]]:
     server = Wire(saying(b""))
     client = Bedrock(Connection(EMULATOR, server.url))
     yield server, client
@@ -164,15 +164,15 @@ def kept() -> Iterator[tuple[Wire, Bedrock]]:
 
 
 @pytest.fixture
-def answered(kept: tuple[Wire, Bedrock]) -> Callable[[bytes], tuple[Wire, Bedrock]]:
+def answered(shared_server: tuple[Wire, Bedrock]) -> Callable[[bytes], tuple[Wire, Bedrock]]:
     """A server that always gives this answer, and a client of it: the same for many tests, which is
     quick.
     """
 
     def make(data: bytes) -> tuple[Wire, Bedrock]:
-        kept[0].answer = saying(data)
-        kept[0].asked.clear()
-        return kept
+        shared_server[0].answer = saying(data)
+        shared_server[0].requests.clear()
+        return shared_server
 
     return make
 
@@ -193,7 +193,7 @@ def bedrock() -> Iterator[Callable[..., Bedrock]]:
 def saying(data: bytes) -> Answer:
     """Send these bytes, and hang up where they do not say how long they are."""
 
-    def answer(connection: socket.socket, asked: replay.ParsedRequest) -> bool:
+    def answer(connection: socket.socket, request: replay.ParsedRequest) -> bool:
         connection.sendall(data)
         return b"content-length" in data.lower() or b"chunked" in data.lower()
 
@@ -219,7 +219,8 @@ def http(status: int, body: bytes | str | Any, *headers: str) -> bytes:
 
 
 STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nx-amzn-RequestId: r-1\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.amazon.eventstream\r\nx-amzn-RequestId: "
+    b"r-1\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
 
@@ -249,7 +250,7 @@ def free_port() -> int:
 
 
 def hang(server: list[Wire]) -> Answer:
-    def answer(connection: socket.socket, asked: replay.ParsedRequest) -> None:
+    def answer(connection: socket.socket, request: replay.ParsedRequest) -> None:
         server[0].over.wait(30)
 
     return answer
@@ -260,11 +261,11 @@ def test_a_server_that_says_nothing_is_left_when_the_time_is_up(wire, bedrock, o
     own: list[Wire] = []
     own.append(wire(hang(own)))
     client = bedrock(own[0].url, read_timeout_s=60)
-    asked = (TITAN, TEXTS) if operation == "embed" else (MODEL, HELLO)
-    error = error_of(getattr(client, operation), "us-east-1", *asked, remaining_s=0.3)
+    args = (TITAN, TEXTS) if operation == "embed" else (MODEL, HELLO)
+    error = error_of(getattr(client, operation), "us-east-1", *args, remaining_s=0.3)
     assert error.reason is Reason.READ_TIMEOUT
     assert error.retryable
-    assert len(own[0].asked) == 1
+    assert len(own[0].requests) == 1
     assert not own[0].over.is_set()
 
 
@@ -281,23 +282,21 @@ def test_silence_is_bounded_where_much_time_is_left(wire, bedrock):
 def test_nothing_is_sent_when_no_time_is_left(wire, bedrock, remaining_s):
     server = wire(http(200, ANSWER))
     client = bedrock(server.url)
-    for call, *asked in (
+    for call, *args in (
         (client.converse, MODEL, HELLO),
         (client.stream, MODEL, HELLO),
         (client.embed, TITAN, TEXTS),
         (client.foundation_models,),
         (client.inference_profiles,),
     ):
-        assert (
-            error_of(call, "us-east-1", *asked, remaining_s=remaining_s).reason is Reason.DEADLINE
-        )
+        assert error_of(call, "us-east-1", *args, remaining_s=remaining_s).reason is Reason.DEADLINE
     assert server.accepted == 0
 
 
 def test_a_stream_that_stalls_is_a_read_timeout_and_keeps_what_had_arrived(wire, bedrock):
     own: list[Wire] = []
 
-    def stall(connection, asked):
+    def stall(connection, request):
         connection.sendall(STREAM_HEAD + b"".join(map(chunk, BEGIN)))
         own[0].over.wait(30)
 
@@ -313,7 +312,7 @@ def test_a_stream_that_trickles_past_its_deadline_is_cut(wire, bedrock, framed):
     own: list[Wire] = []
     delta = replay.event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "x"}})
 
-    def trickle(connection, asked):
+    def trickle(connection, request):
         head = (
             STREAM_HEAD if framed else STREAM_HEAD.replace(b"Transfer-Encoding: chunked\r\n", b"")
         )
@@ -334,7 +333,7 @@ def test_bytes_that_never_form_an_event_are_cut_at_the_deadline_too(wire, bedroc
         "contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "x" * 5000}}
     )
 
-    def drip(connection, asked):
+    def drip(connection, request):
         connection.sendall(STREAM_HEAD + b"%x\r\n" % len(endless))
         for byte in endless:
             connection.sendall(bytes([byte]))
@@ -350,17 +349,17 @@ def test_bytes_that_never_form_an_event_are_cut_at_the_deadline_too(wire, bedroc
 def test_many_streams_are_cut_each_at_its_own_deadline(wire, bedrock):
     own: list[Wire] = []
 
-    def stall(connection, asked):
+    def stall(connection, request):
         connection.sendall(STREAM_HEAD + chunk(BEGIN[0]))
         own[0].over.wait(30)
 
     own.append(wire(stall))
     client = bedrock(own[0].url)
     watching = sum(t.name == "read-deadlines" for t in threading.enumerate())
-    ask = lambda left: error_of(client.stream, "us-east-1", MODEL, HELLO, remaining_s=left)  # noqa: E731
+    call = lambda left: error_of(client.stream, "us-east-1", MODEL, HELLO, remaining_s=left)  # noqa: E731
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(ask, [1.8, 0.6, 1.2] * 4))
-    assert {error.reason for error in found} == {Reason.READ_TIMEOUT}
+        failures = list(pool.map(call, [1.8, 0.6, 1.2] * 4))
+    assert {error.reason for error in failures} == {Reason.READ_TIMEOUT}
     assert sum(t.name == "read-deadlines" for t in threading.enumerate()) <= watching + 1
     assert not client._cutoff._watched
 
@@ -403,17 +402,17 @@ ODD_ANSWERS = [
 )
 def test_an_odd_answer_is_an_error_and_asked_for_once(answered, data, reason, status):
     server, client = answered(data)
-    for n, (call, *asked) in enumerate(
+    for n, (call, *args) in enumerate(
         [
             (client.converse, MODEL, HELLO),
             (client.stream, MODEL, HELLO),
             (client.embed, TITAN, TEXTS),
         ]
     ):
-        error = error_of(call, "us-east-1", *asked)
+        error = error_of(call, "us-east-1", *args)
         assert error.reason is reason
         assert error.http_status == status or (error.http_status == 200 and status is None)
-        assert len(server.asked) == n + 1
+        assert len(server.requests) == n + 1
 
 
 @pytest.mark.parametrize(
@@ -526,7 +525,7 @@ def test_a_huge_answer_is_read_whole(wire, bedrock):
 
 def test_a_body_shorter_than_it_said_is_an_error(wire, bedrock):
     server = wire(
-        lambda c, asked: c.sendall(
+        lambda c, request: c.sendall(
             http(200, ANSWER).replace(b"Content-Length: ", b"Content-Length: 9")
         )
     )
@@ -540,7 +539,8 @@ def test_the_code_and_the_capital_message_of_the_front_door_are_read(wire, bedro
     denied = http(
         403,
         {"Message": "User: x is not authorized to perform: bedrock:InvokeModel"},
-        "x-amzn-ErrorType: AccessDeniedException:http://internal.amazon.com/coral/com.amazon.coral.service/",
+        "x-amzn-ErrorType: "
+        "AccessDeniedException:http://internal.amazon.com/coral/com.amazon.coral.service/",
     )
     error = error_of(bedrock(wire(denied).url).converse, "us-east-1", MODEL, HELLO)
     assert (error.reason, error.code, error.http_status) == (
@@ -554,14 +554,14 @@ def test_the_code_and_the_capital_message_of_the_front_door_are_read(wire, bedro
 
 @pytest.mark.parametrize("operation", ["converse", "stream"])
 def test_a_connection_reset_before_any_byte_is_a_network_error(wire, bedrock, operation):
-    def reset(connection, asked):
+    def reset(connection, request):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
     server = wire(reset)
     error = error_of(getattr(bedrock(server.url), operation), "us-east-1", MODEL, HELLO)
     assert error.reason is Reason.CONNECTION_REFUSED
     assert isinstance(error, errors.Unreachable)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -736,9 +736,9 @@ def test_a_header_of_no_known_type_is_corruption(answered):
 
 
 def test_connections_are_reused(wire, bedrock):
-    def answer(connection, asked):
+    def answer(connection, request):
         connection.sendall(
-            streaming(*BEGIN, *END) if asked.path.endswith("stream") else http(200, ANSWER)
+            streaming(*BEGIN, *END) if request.path.endswith("stream") else http(200, ANSWER)
         )
         return True
 
@@ -747,11 +747,11 @@ def test_connections_are_reused(wire, bedrock):
     for _ in range(5):
         client.converse("us-east-1", MODEL, HELLO)
         client.stream("us-east-1", MODEL, HELLO)
-    assert (len(server.asked), server.accepted) == (10, 1)
+    assert (len(server.requests), server.accepted) == (10, 1)
 
 
 def test_a_connection_closed_in_between_is_no_error(wire, bedrock):
-    def answer(connection, asked):
+    def answer(connection, request):
         connection.sendall(http(200, ANSWER))
 
     server = wire(answer)
@@ -780,23 +780,23 @@ def test_many_threads_may_make_the_first_call_at_once(wire, bedrock, monkeypatch
     client = bedrock(server.url, max_connections=32)
     together = threading.Barrier(32)
 
-    def ask(n: int) -> str:
+    def call(n: int) -> str:
         together.wait(10)
         return client.converse(
             ("us-east-1", "us-west-2")[n % 2], MODEL, HELLO, remaining_s=20 + n
         ).text
 
     with ThreadPoolExecutor(32) as pool:
-        assert list(pool.map(ask, range(32))) == ["Hi"] * 32
+        assert list(pool.map(call, range(32))) == ["Hi"] * 32
     assert len(made) == 2
-    assert len(server.asked) == 32
+    assert len(server.requests) == 32
 
 
 def test_each_thread_waits_as_long_as_its_own_call_may(wire, bedrock):
     own: list[Wire] = []
 
-    def answer(connection, asked):
-        if b"Hurry" in asked.body:
+    def answer(connection, request):
+        if b"Hurry" in request.body:
             own[0].over.wait(30)
         else:
             threading.Event().wait(0.8)
@@ -818,7 +818,7 @@ def test_each_thread_waits_as_long_as_its_own_call_may(wire, bedrock):
 def test_no_more_connections_are_kept_than_allowed(wire, bedrock):
     together = threading.Barrier(6)
 
-    def answer(connection, asked):
+    def answer(connection, request):
         together.wait(10)
         connection.sendall(http(200, ANSWER))
         return True
@@ -840,14 +840,15 @@ def test_a_request_says_who_asks_and_is_signed_for_the_region(wire, bedrock):
     server = wire(http(200, ANSWER))
     arn = "arn:aws:bedrock:sa-east-1:123456789012:inference-profile/us.amazon.nova-micro-v1:0"
     bedrock(server.url).converse("sa-east-1", arn, HELLO)
-    (asked,) = server.asked
-    assert "myia-certification" in asked.headers["user-agent"]
+    (request,) = server.requests
+    assert "myia-certification" in request.headers["user-agent"]
     assert re.search(
-        r"Credential=EMULATOR/\d{8}/sa-east-1/bedrock/aws4_request", asked.headers["authorization"]
+        r"Credential=EMULATOR/\d{8}/sa-east-1/bedrock/aws4_request",
+        request.headers["authorization"],
     )
-    assert asked.headers["amz-sdk-request"] == "attempt=1; max=1"
-    assert asked.path == f"/model/{arn.replace(':', '%3A').replace('/', '%2F')}/converse"
-    assert json.loads(asked.body) == {
+    assert request.headers["amz-sdk-request"] == "attempt=1; max=1"
+    assert request.path == f"/model/{arn.replace(':', '%3A').replace('/', '%2F')}/converse"
+    assert json.loads(request.body) == {
         "messages": [{"role": "user", "content": [{"text": "Hello"}]}],
         "inferenceConfig": {"maxTokens": 10},
     }
@@ -876,7 +877,7 @@ def test_odd_requests_reach_the_service_which_says_what_it_thinks(answered, requ
     for call in (client.converse, client.stream):
         error = error_of(call, "us-east-1", MODEL, request_)
         assert (error.reason, error.message) == (Reason.MALFORMED_REQUEST, "Nonsense.")
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("target", ["", " ", "a/../b", "ü?#%", "x" * 3000])
@@ -886,7 +887,7 @@ def test_odd_model_ids_reach_the_service_or_are_malformed(answered, target):
     )
     error = error_of(client.converse, "us-east-1", target, HELLO)
     assert error.reason in {Reason.UNKNOWN_MODEL, Reason.MALFORMED_REQUEST}
-    assert all(asked.path.startswith("/model/") for asked in server.asked)
+    assert all(request.path.startswith("/model/") for request in server.requests)
 
 
 def test_what_cannot_be_written_as_json_is_malformed(wire, bedrock):
@@ -896,7 +897,7 @@ def test_what_cannot_be_written_as_json_is_malformed(wire, bedrock):
         error_of(bedrock(server.url).converse, "us-east-1", MODEL, request).reason
         is Reason.MALFORMED_REQUEST
     )
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_defect_of_our_own_stays_what_it_is(wire, bedrock, monkeypatch):
@@ -934,8 +935,8 @@ def own_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_aws_gets_the_keys_of_the_environment(wire, bedrock, own_keys):
     server = wire(http(200, ANSWER))
     bedrock(server.url, AWS).converse("us-east-1", MODEL, HELLO)
-    assert "Credential=AKIAUSERSOWN/" in server.asked[0].headers["authorization"]
-    assert server.asked[0].headers["x-amz-security-token"] == "session"
+    assert "Credential=AKIAUSERSOWN/" in server.requests[0].headers["authorization"]
+    assert server.requests[0].headers["x-amz-security-token"] == "session"
 
 
 def test_aws_gets_the_keys_of_the_profile(wire, bedrock, monkeypatch, tmp_path):
@@ -946,7 +947,7 @@ def test_aws_gets_the_keys_of_the_profile(wire, bedrock, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_PROFILE", "work")
     server = wire(http(200, ANSWER))
     bedrock(server.url, AWS).converse("us-east-1", MODEL, HELLO)
-    assert "Credential=AKIAPROFILE/" in server.asked[0].headers["authorization"]
+    assert "Credential=AKIAPROFILE/" in server.requests[0].headers["authorization"]
     assert find_credentials() == client_module.Identity(True, "shared-credentials-file", "AKIA")
 
 
@@ -959,11 +960,11 @@ def test_the_emulator_gets_nothing_of_the_users(wire, bedrock, own_keys, monkeyp
     client = bedrock(server.url)
     client.converse("us-east-1", MODEL, HELLO)
     error_of(client.foundation_models, "us-east-1")
-    for asked in server.asked:
-        sent = json.dumps(asked.headers)
+    for request in server.requests:
+        sent = json.dumps(request.headers)
         assert "Credential=EMULATOR/" in sent
         assert not [own for own in ("AKIAUSERSOWN", "users-own-token", "session") if own in sent]
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 def test_without_credentials_nothing_is_sent(wire, bedrock):
@@ -972,7 +973,7 @@ def test_without_credentials_nothing_is_sent(wire, bedrock):
         error_of(bedrock(server.url, AWS).converse, "us-east-1", MODEL, HELLO).reason
         is Reason.CREDENTIALS_MISSING
     )
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_half_a_key_and_an_unknown_profile_are_told(wire, bedrock, monkeypatch):
@@ -994,7 +995,7 @@ def test_expired_credentials_are_told(wire, bedrock, own_keys):
     server = wire(http(403, message, "x-amzn-ErrorType: ExpiredTokenException"))
     error = error_of(bedrock(server.url, AWS).converse, "us-east-1", MODEL, HELLO)
     assert (error.reason, error.code) == (Reason.CREDENTIALS_EXPIRED, "ExpiredTokenException")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_renewed_credentials_are_read_without_a_restart(wire, bedrock, monkeypatch, tmp_path):
@@ -1006,9 +1007,9 @@ def test_renewed_credentials_are_read_without_a_restart(wire, bedrock, monkeypat
         "x-amzn-ErrorType: ExpiredTokenException",
     )
 
-    def answer(connection, asked):
+    def answer(connection, request):
         connection.sendall(
-            http(200, ANSWER) if "AKIANEW" in asked.headers["authorization"] else refused
+            http(200, ANSWER) if "AKIANEW" in request.headers["authorization"] else refused
         )
         return True
 
@@ -1054,7 +1055,7 @@ def test_an_instance_service_that_says_nothing_is_asked_twice_at_most(wire, monk
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", own[0].url)
     assert find_credentials() == client_module.Identity(False)
-    assert len(own[0].asked) <= 2
+    assert len(own[0].requests) <= 2
 
 
 def test_a_bearer_token_never_goes_over_plain_http(wire, bedrock, own_keys, monkeypatch):
@@ -1063,7 +1064,7 @@ def test_a_bearer_token_never_goes_over_plain_http(wire, bedrock, own_keys, monk
     error = error_of(bedrock(server.url, AWS).converse, "us-east-1", MODEL, HELLO)
     assert error.reason is Reason.CLIENT_MISCONFIGURED
     assert "bearer" in error.message.lower()
-    assert server.asked == []
+    assert server.requests == []
 
 
 # TLS and proxies
@@ -1117,7 +1118,7 @@ def test_a_bearer_token_goes_over_tls(wire, bedrock, monkeypatch, tls):
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "users-own-token")
     server = wire(http(200, ANSWER), tls)
     assert bedrock(server.url, AWS).converse("us-east-1", MODEL, HELLO).text == "Hi"
-    assert server.asked[0].headers["authorization"] == "Bearer users-own-token"
+    assert server.requests[0].headers["authorization"] == "Bearer users-own-token"
 
 
 def test_a_certificate_nobody_vouches_for_is_a_tls_problem(
@@ -1128,13 +1129,13 @@ def test_a_certificate_nobody_vouches_for_is_a_tls_problem(
     assert (
         error_of(bedrock(server.url, AWS).converse, "us-east-1", MODEL, HELLO).reason is Reason.TLS
     )
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_stream_over_tls_is_cut_at_its_deadline(wire, bedrock, own_keys, tls):
     own: list[Wire] = []
 
-    def trickle(connection, asked):
+    def trickle(connection, request):
         connection.sendall(STREAM_HEAD)
         while not own[0].over.wait(0.02):
             connection.sendall(chunk(BEGIN[1]))
@@ -1148,7 +1149,7 @@ def test_a_stream_over_tls_is_cut_at_its_deadline(wire, bedrock, own_keys, tls):
 def tunnelling(to: Wire) -> Answer:
     """A proxy that connects through to one server, whatever host was asked for."""
 
-    def answer(connection: socket.socket, asked: replay.ParsedRequest) -> None:
+    def answer(connection: socket.socket, request: replay.ParsedRequest) -> None:
         connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         with socket.create_connection(("127.0.0.1", to.port)) as onward:
             back = threading.Thread(target=pump, args=(onward, connection), daemon=True)
@@ -1171,15 +1172,15 @@ def test_an_https_proxy_is_used(wire, bedrock, own_keys, monkeypatch, tls):
     proxy = wire(tunnelling(server))
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     assert bedrock("https://bedrock.example", AWS).converse("us-east-1", MODEL, HELLO).text == "Hi"
-    assert [asked.path for asked in proxy.asked] == ["bedrock.example:443"]
-    assert server.asked[0].headers["host"] == "bedrock.example"
+    assert [request.path for request in proxy.requests] == ["bedrock.example:443"]
+    assert server.requests[0].headers["host"] == "bedrock.example"
 
 
 def test_an_http_proxy_is_used(wire, bedrock, own_keys, monkeypatch):
     proxy = wire(http(200, ANSWER))
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
     bedrock("http://bedrock.example", AWS).converse("us-east-1", MODEL, HELLO)
-    assert proxy.asked[0].path.startswith("http://bedrock.example/model/")
+    assert proxy.requests[0].path.startswith("http://bedrock.example/model/")
 
 
 def test_a_proxy_that_refuses_is_a_proxy_problem(wire, bedrock, own_keys, monkeypatch):
@@ -1201,7 +1202,7 @@ def test_no_proxy_stands_before_this_machine(wire, bedrock, monkeypatch, backend
     server = wire(http(200, ANSWER))
     for host in ("127.0.0.1", "localhost"):
         bedrock(f"http://{host}:{server.port}", backend).converse("us-east-1", MODEL, HELLO)
-    assert (len(server.asked), len(proxy.asked)) == (2, 0)
+    assert (len(server.requests), len(proxy.requests)) == (2, 0)
 
 
 # The emulator, as a process of its own

@@ -97,7 +97,7 @@ def test_each_vendor_gets_its_own_request_body(
     vectors = {"embedding": [1.0], "embeddings": [[1.0]], "data": [{"embedding": [1.0]}]}
     server.answer(answer(vectors))
     bedrock.embed("us-east-1", model, EmbedRequest(("Hi",), dimensions))
-    (request,) = server.asked
+    (request,) = server.requests
     assert json.loads(request.body) == body
     assert request.headers["content-type"] == request.headers["accept"] == "application/json"
 
@@ -220,7 +220,7 @@ def test_texts_go_one_by_one_where_the_vendor_accepts_no_batches(
     reply = bedrock.embed("us-east-1", V2, EmbedRequest(("a", "b", "c")))
     assert reply.vectors == ((1.0,), (2.0,), (3.0,))
     assert reply.usage == Usage(6, 0, 6)
-    assert [json.loads(request.body)["inputText"] for request in server.asked] == ["a", "b", "c"]
+    assert [json.loads(request.body)["inputText"] for request in server.requests] == ["a", "b", "c"]
 
 
 def test_a_batch_is_no_larger_than_the_vendor_accepts(server: Replay, bedrock: Bedrock) -> None:
@@ -229,7 +229,7 @@ def test_a_batch_is_no_larger_than_the_vendor_accepts(server: Replay, bedrock: B
     server.answer(*(answer({"embeddings": [[int(t)] for t in part]}) for part in parts))
     reply = bedrock.embed("us-east-1", COHERE_3, EmbedRequest(texts))
     assert reply.vectors == tuple((float(t),) for t in texts)
-    assert [json.loads(request.body)["texts"] for request in server.asked] == [
+    assert [json.loads(request.body)["texts"] for request in server.requests] == [
         list(part) for part in parts
     ]
 
@@ -237,7 +237,7 @@ def test_a_batch_is_no_larger_than_the_vendor_accepts(server: Replay, bedrock: B
 def test_no_texts_need_no_call(server: Replay, bedrock: Bedrock) -> None:
     server.answer(answer({}))
     assert bedrock.embed("us-east-1", V2, EmbedRequest(())).vectors == ()
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("headers", [{}, {"x_amzn_bedrock_input_token_count": "many"}])
@@ -256,7 +256,7 @@ def test_an_unknown_family_is_never_called(server: Replay, bedrock: Bedrock, mod
     with pytest.raises(errors.Misconfigured, match=model) as caught:
         bedrock.embed("us-east-1", model, EmbedRequest(("Hi",)))
     assert caught.value.reason is Reason.CLIENT_MISCONFIGURED
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_every_family_works_against_the_emulator() -> None:

@@ -84,13 +84,13 @@ def usage_of(raw: dict[str, Any]) -> Usage:
 
 def test_the_files_hold_what_their_index_lists() -> None:
     listed = Counter((i["path"], i["n"], i["op"], i["model"], i["status"]) for i in replay.index())
-    found = Counter(
+    stored = Counter(
         (path, n, recorded.operation, recorded.model, recorded.status)
         for path in {i["path"] for i in replay.index()}
         for n, recorded in enumerate(replay.interactions(path))
     )
-    assert found == listed
-    assert len(replay.index()) == sum(found.values())
+    assert stored == listed
+    assert len(replay.index()) == sum(stored.values())
 
 
 @pytest.mark.parametrize(("path", "n", "region"), recordings("Converse"))
@@ -120,7 +120,7 @@ def test_a_recorded_answer_is_read_whole(
     assert reply.timing.server_ms == body["metrics"]["latencyMs"]
     assert reply.request_id == recorded.request_id
     assert (reply.complete, reply.events) == (True, ())
-    assert [asked.path for asked in server.asked] == [recorded.path]
+    assert [request.path for request in server.requests] == [recorded.path]
 
 
 def texts_of(block: dict[str, Any]) -> list[str]:
@@ -142,13 +142,13 @@ def reasoning(reply: Reply) -> list[tuple[str, str]]:
 
 def deltas(frames: list[Frame], member: str) -> dict[int, list[Any]]:
     """What the deltas carry under `member`, by content block."""
-    found: dict[int, list[Any]] = {}
+    by_block: dict[int, list[Any]] = {}
     for frame in frames:
         if frame.name == "contentBlockDelta" and member in frame.json["delta"]:
-            found.setdefault(frame.json["contentBlockIndex"], []).append(
+            by_block.setdefault(frame.json["contentBlockIndex"], []).append(
                 frame.json["delta"][member]
             )
-    return found
+    return by_block
 
 
 def started_tools(frames: list[Frame]) -> dict[int, dict[str, Any]]:
@@ -213,7 +213,7 @@ def test_a_recorded_stream_is_read_event_by_event(
     assert reply.timing.max_gap_ms is not None
     assert 0 < reply.timing.ttft_ms < reply.timing.total_ms
     assert reply.request_id == recorded.request_id
-    assert [asked.path for asked in server.asked] == [recorded.path]
+    assert [request.path for request in server.requests] == [recorded.path]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_recorded_refusal_is_the_same_error_in_every_operation(
             reason for start, reason in REASONS.items() if message.startswith(start)
         ]
         assert error.partial is None
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
 
 def call(bedrock: Bedrock, operation: str, region: str = "us-east-1") -> Any:
@@ -265,7 +265,7 @@ def test_a_recorded_answer_in_a_vendors_own_words_holds_no_vectors(
 def test_a_recorded_stream_in_a_vendors_own_words_gives_its_chunks_or_its_failure(
     server: Replay, bedrock: Bedrock, path: str, n: int, region: str
 ) -> None:
-    """The client itself never calls this operation: its kept boto3 client and our translation do."""
+    """The client never calls this operation: its cached boto3 client and our translation do."""
     recorded = take(path, n)
     frames = replay.frames(recorded.body)
     broken = [f for f in frames if f.headers[":message-type"] == "exception"]
@@ -297,9 +297,9 @@ def the_recorded_mid_stream_failure() -> tuple[Recorded, Frame, bytes]:
         for recorded in replay.interactions(path):
             if recorded.streams:
                 last = replay.split_frames(recorded.body)[-1]
-                found = replay.frames(last)[0]
-                if found.headers[":message-type"] == "exception":
-                    return recorded, found, last
+                frame = replay.frames(last)[0]
+                if frame.headers[":message-type"] == "exception":
+                    return recorded, frame, last
     pytest.fail("no recording ends in an exception")
 
 
@@ -332,16 +332,16 @@ def test_a_stream_that_fails_in_the_middle_keeps_what_had_arrived(
     _, failure, raw = the_recorded_mid_stream_failure()
     recorded = a_recorded_stream("amazon.nova-micro-v1:0")
     parts = replay.split_frames(recorded.body)
-    for kept in (0, 1, 5, len(parts)):
-        server.answer(replace(recorded, body=b"".join(parts[:kept]) + raw))
+    for count in (0, 1, 5, len(parts)):
+        server.answer(replace(recorded, body=b"".join(parts[:count]) + raw))
         with pytest.raises(errors.BedrockError) as caught:
             bedrock.stream("us-east-1", recorded.model, HELLO)
         assert (caught.value.code, caught.value.request_id) == (failure.name, recorded.request_id)
         partial = caught.value.partial
-        if kept:
+        if count:
             assert partial is not None
-            check_streamed(partial, replay.frames(b"".join(parts[:kept])))
-            assert partial.complete is (kept == len(parts))
+            check_streamed(partial, replay.frames(b"".join(parts[:count])))
+            assert partial.complete is (count == len(parts))
         else:
             assert partial is None
 
@@ -351,15 +351,15 @@ def test_a_stream_cut_anywhere_is_truncated_and_keeps_what_had_arrived(
 ) -> None:
     recorded = a_recorded_stream("amazon.nova-micro-v1:0")
     parts = replay.split_frames(recorded.body)
-    for kept in (0, 1, 2, len(parts) // 2, len(parts) - 2, len(parts) - 1):
-        whole = b"".join(parts[:kept])
-        for cut in (whole, whole + parts[kept][:5], whole + parts[kept][:-1]):
+    for count in (0, 1, 2, len(parts) // 2, len(parts) - 2, len(parts) - 1):
+        whole = b"".join(parts[:count])
+        for cut in (whole, whole + parts[count][:5], whole + parts[count][:-1]):
             server.answer(replace(recorded, body=cut))
             with pytest.raises(errors.StreamBroken) as caught:
                 bedrock.stream("us-east-1", recorded.model, HELLO)
             assert caught.value.reason is Reason.STREAM_TRUNCATED
             assert caught.value.request_id == recorded.request_id
-            assert (caught.value.partial is None) is (kept == 0)
+            assert (caught.value.partial is None) is (count == 0)
             if caught.value.partial:
                 assert not caught.value.partial.complete
                 check_streamed(caught.value.partial, replay.frames(whole))
@@ -435,7 +435,7 @@ def test_a_recorded_listing_of_models_is_read_entry_by_entry(
         assert model.streaming is raw.get("responseStreamingSupported", False)
         assert list(model.inference_types) == raw["inferenceTypesSupported"]
         assert model.lifecycle == raw["modelLifecycle"]["status"]
-    assert [asked.path for asked in server.asked] == ["/foundation-models"]
+    assert [request.path for request in server.requests] == ["/foundation-models"]
 
 
 def test_recorded_inference_profiles_are_read_from_every_page(
@@ -461,7 +461,7 @@ def test_recorded_inference_profiles_are_read_from_every_page(
         assert profile.status == entry["status"]
         arns = [m["modelArn"] for m in entry["models"]]
         assert list(profile.model_ids) == sorted({a.split("foundation-model/")[1] for a in arns})
-    assert [asked.path for asked in server.asked] == [
+    assert [request.path for request in server.requests] == [
         "/inference-profiles?maxResults=100",
         "/inference-profiles?maxResults=100&nextToken=page%2B2%2F%3D",
         "/inference-profiles?maxResults=100&nextToken=page%203",
@@ -474,7 +474,7 @@ def test_a_page_token_that_comes_again_ends_the_listing(server: Replay, bedrock:
     with pytest.raises(errors.BedrockError) as caught:
         bedrock.inference_profiles("us-east-2")
     assert caught.value.reason is Reason.BAD_RESPONSE
-    assert len(server.asked) == 2
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("body", [{}, {"message": "hello"}, {"modelSummaries": None}])
@@ -482,7 +482,7 @@ def test_an_answer_without_a_list_is_not_an_empty_listing(
     server: Replay, bedrock: Bedrock, body: dict[str, Any]
 ) -> None:
     server.answer(page(body))
-    for ask in (bedrock.foundation_models, bedrock.inference_profiles):
+    for call in (bedrock.foundation_models, bedrock.inference_profiles):
         with pytest.raises(errors.BedrockError) as caught:
-            ask("us-east-1")
+            call("us-east-1")
         assert caught.value.reason is Reason.BAD_RESPONSE

@@ -28,7 +28,7 @@ from certification.inference import (
 )
 from certification.suite import registry
 from certification.suite.case import ALL_CAPABILITIES, Answer, Context, Grade, Ref, execute
-from tests.emulators import MICRO, US_SONNET, Probe, ask, stream
+from tests.emulators import MICRO, US_SONNET, Probe, call_converse, stream
 from tests.unit.test_suite_full import (
     Choose,
     expected,
@@ -221,9 +221,9 @@ class TestEmulator:
         self, probe: Probe, target: str, form: dict[str, Any]
     ) -> None:
         assert "reasoningContent" in first_block(
-            ask(probe, model=target, additionalModelRequestFields=form)
+            call_converse(probe, model=target, additionalModelRequestFields=form)
         )
-        assert "text" in first_block(ask(probe, model=target))
+        assert "text" in first_block(call_converse(probe, model=target))
         events = stream(probe, model=target, additionalModelRequestFields=form)
         assert any(
             "reasoningContent" in e.get("contentBlockDelta", {}).get("delta", {}) for e in events
@@ -260,18 +260,18 @@ class TestEmulator:
         self, probe: Probe, target: str, form: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(ClientError, match="ValidationException") as raised:
-            ask(probe, model=target, additionalModelRequestFields=form)
+            call_converse(probe, model=target, additionalModelRequestFields=form)
         assert message in str(raised.value)
 
     def test_adaptive_reasoning_needs_an_effort_and_shows_text_only_as_a_summary(
         self, probe: Probe
     ) -> None:
-        without_effort = ask(
+        without_effort = call_converse(
             probe, model=OPUS, additionalModelRequestFields={"thinking": {"type": "adaptive"}}
         )
         assert "text" in first_block(without_effort)
         quiet = {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}
-        thought = first_block(ask(probe, model=OPUS, additionalModelRequestFields=quiet))[
+        thought = first_block(call_converse(probe, model=OPUS, additionalModelRequestFields=quiet))[
             "reasoningContent"
         ]
         assert thought["reasoningText"]["text"] == ""
@@ -279,9 +279,9 @@ class TestEmulator:
 
     def test_novas_high_effort_refuses_an_inference_config(self, probe: Probe) -> None:
         high = {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}}
-        assert ask(probe, model=NOVA_2, additionalModelRequestFields=high)
+        assert call_converse(probe, model=NOVA_2, additionalModelRequestFields=high)
         with pytest.raises(ClientError, match="reasoning config"):
-            ask(
+            call_converse(
                 probe,
                 model=NOVA_2,
                 additionalModelRequestFields=high,
