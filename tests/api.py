@@ -57,19 +57,19 @@ def enveloped(response: Any) -> Any:
     if response.status_code == 304:
         return None
     assert response["Content-Type"] == "application/json"
-    found = response.json()
+    body = response.json()
     if response.status_code < 400:
-        assert found.keys() == {"status", "data"}
-        assert found["status"] == "success"
-        return found["data"]
-    assert found["code"] == response.status_code
-    assert found["message"].strip().endswith((".", ")", "…")) or ": " in found["message"]
+        assert body.keys() == {"status", "data"}
+        assert body["status"] == "success"
+        return body["data"]
+    assert body["code"] == response.status_code
+    assert body["message"].strip().endswith((".", ")", "…")) or ": " in body["message"]
     if response.status_code < 500:
-        assert found.keys() == {"status", "message", "code", "errorCode", "data"}
-        assert found["status"] == "fail"
-        assert found["errorCode"].replace("_", "").isalnum()
+        assert body.keys() == {"status", "message", "code", "errorCode", "data"}
+        assert body["status"] == "fail"
+        assert body["errorCode"].replace("_", "").isalnum()
     else:
-        assert found.keys() == {"status", "message", "code", "requestId"}
-        assert found["status"] == "error"
-        assert found["requestId"] == response["X-Request-Id"]
-    return found
+        assert body.keys() == {"status", "message", "code", "requestId"}
+        assert body["status"] == "error"
+        assert body["requestId"] == response["X-Request-Id"]
+    return body

@@ -30,11 +30,11 @@ def ana(live_stack: LiveStack) -> User:
 def poll(api: Api, job_id: str) -> Any:
     """As the console does, only more often than every three seconds."""
     deadline = time.monotonic() + PATIENCE_S
-    seen = []
+    progress = []
     while time.monotonic() < deadline:
         job = api.get(f"certification-queue/jobs/{job_id}")
-        seen.append(job["progress"])
-        assert seen == sorted(seen), "progress never goes back"
+        progress.append(job["progress"])
+        assert progress == sorted(progress), "progress never goes back"
         if job["status"] in ("COMPLETED", "FAILED", "CANCELLED"):
             return job
         time.sleep(0.3)
@@ -108,10 +108,10 @@ def certify_everything(api: Api) -> Any:
 def read_the_history(api: Api, job: Any) -> None:
     page = api.get("certification-queue/history?page=1&limit=20")
     assert page["pagination"] == {"page": 1, "limit": 20, "total": 1, "totalPages": 1}
-    [found] = page["jobs"]
-    assert found["id"] == job["id"]
-    assert "certifications" not in found
-    expanded = api.get(f"certification-queue/jobs/{found['id']}")
+    [entry] = page["jobs"]
+    assert entry["id"] == job["id"]
+    assert "certifications" not in entry
+    expanded = api.get(f"certification-queue/jobs/{entry['id']}")
     assert {run["model"]["apiModelId"] for run in expanded["certifications"]} >= {
         NOVA,
         "amazon.nova-micro-v1:0",
@@ -140,16 +140,16 @@ def ask_as_the_chat_product(api: Api) -> None:
     page = api.get(
         f"certification-queue/certifications?modelId={NOVA}&limit=100&_t={now}&providerId=bedrock"
     )
-    found = {entry["region"]: entry for entry in page["certifications"]}
-    assert found["us-east-1"]["status"] == "certified"
+    by_region = {entry["region"]: entry for entry in page["certifications"]}
+    assert by_region["us-east-1"]["status"] == "certified"
     assert (
-        found["us-east-1"].items()
+        by_region["us-east-1"].items()
         >= {"modelId": NOVA, "passed": True, "isExpired": False, "backend": "emulator"}.items()
     )
-    assert 0 <= found["us-east-1"]["score"] <= 100
-    assert found["us-east-1"]["rating"] in "ABCDF"
-    assert found["us-east-1"]["avgLatencyMs"] > 0
-    assert found["sa-east-1"]["status"] == "not_tested"
+    assert 0 <= by_region["us-east-1"]["score"] <= 100
+    assert by_region["us-east-1"]["rating"] in "ABCDF"
+    assert by_region["us-east-1"]["avgLatencyMs"] > 0
+    assert by_region["sa-east-1"]["status"] == "not_tested"
     certified = api.get(f"certification-queue/certifications?status=CERTIFIED&limit=100&_t={now}")[
         "certifications"
     ]

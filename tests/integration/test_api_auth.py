@@ -57,8 +57,8 @@ def test_login_says_the_same_of_an_unknown_email_and_a_wrong_password(ana: User)
 
 
 def test_login_names_each_missing_field() -> None:
-    said = Api().post("auth/login", {}, status=400)
-    assert [entry["path"] for entry in said["data"]["validation"]] == [
+    refusal = Api().post("auth/login", {}, status=400)
+    assert [entry["path"] for entry in refusal["data"]["validation"]] == [
         "body.email",
         "body.password",
     ]
@@ -66,8 +66,8 @@ def test_login_names_each_missing_field() -> None:
 
 def test_an_email_that_grows_in_lower_case_is_too_long_and_no_defect() -> None:
     assert "\u0130".lower() != "\u0130".lower()[0]
-    said = login(email="\u0130" * 254, status=400)
-    assert said["data"]["validation"] == [
+    refusal = login(email="\u0130" * 254, status=400)
+    assert refusal["data"]["validation"] == [
         {
             "path": "body.email",
             "message": "Ensure this field has no more than 254 characters.",
@@ -76,14 +76,14 @@ def test_an_email_that_grows_in_lower_case_is_too_long_and_no_defect() -> None:
     ]
 
 
-def test_nobody_keeps_a_token(ana: User) -> None:
+def test_responses_with_a_token_are_not_cached(ana: User) -> None:
     api = Api()
     for password, status in ((PASSWORD, 200), ("wrong", 401)):
         api.post("auth/login", {"email": ana.email, "password": password}, status=status)
         assert api.response["Cache-Control"] == "no-store"
 
 
-def test_a_disabled_user_is_told_nothing_else(ana: User) -> None:
+def test_a_disabled_user_gets_the_same_response_as_a_wrong_password(ana: User) -> None:
     User.objects.filter(pk=ana.pk).update(is_active=False)
     assert login(status=401)["errorCode"] == "invalid_credentials"
 
@@ -92,8 +92,8 @@ def test_too_many_failures_lock_the_login_out(ana: User, settings: Any) -> None:
     for _ in range(settings.AXES_FAILURE_LIMIT - 1):
         login(password="wrong", status=401)
     api = Api()
-    said = api.post("auth/login", {"email": ana.email, "password": "wrong"}, status=429)
-    assert said["errorCode"] == "locked_out"
+    refusal = api.post("auth/login", {"email": ana.email, "password": "wrong"}, status=429)
+    assert refusal["errorCode"] == "locked_out"
     assert int(api.response["Retry-After"]) == 900
     assert login(status=429)["errorCode"] == "locked_out"
 
@@ -179,10 +179,10 @@ def test_a_new_password_ends_every_other_login(ana: User) -> None:
 def test_a_password_is_not_changed_without_the_old_or_for_a_weak_one(
     ana: User, old: str, new: str, code: str
 ) -> None:
-    said = Api(ana).post(
+    refusal = Api(ana).post(
         "auth/change-password", {"oldPassword": old, "newPassword": new}, status=400
     )
-    assert said["data"]["validation"][0]["code"] == code
+    assert refusal["data"]["validation"][0]["code"] == code
     login()
 
 
@@ -196,7 +196,7 @@ def test_anything_else_is_not_a_token(credential: str) -> None:
     )
 
 
-def test_nobody_is_told_to_log_in() -> None:
+def test_without_a_token_a_bearer_challenge_is_sent() -> None:
     api = Api()
     assert api.get("auth/me", status=401)["errorCode"] == "not_authenticated"
     assert api.response["WWW-Authenticate"].startswith("Bearer")
@@ -241,14 +241,14 @@ def test_a_token_signed_by_somebody_else_is_refused(
 def test_every_refusal_hashes_one_password(
     ana: User, email: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same work for a wrong password, an unknown e-mail and a disabled user: so the same time."""
+    """A wrong password, an unknown e-mail and a disabled user take the same work and time."""
     User.objects.create_user("off@example.org", PASSWORD, Role.VIEWER, is_active=False)
     hashed = []
     encode = MD5PasswordHasher.encode
     monkeypatch.setattr(
         MD5PasswordHasher,
         "encode",
-        lambda *given, **named: hashed.append(1) or encode(*given, **named),
+        lambda *args, **named: hashed.append(1) or encode(*args, **named),
     )
     login(email, "wrong", status=401)
     assert len(hashed) == 1

@@ -59,7 +59,7 @@ PATHS = ["matrix", "certification-queue/certifications", LIST]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_kept_answer_costs_one_query_which_says_who_asks(
+def test_a_cached_response_costs_one_query_for_the_user(
     api: Api, path: str, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     first, tag = api.get(path), api.response["ETag"]
@@ -96,7 +96,7 @@ def test_others_get_the_same_and_the_disabled_nothing(
     Api(nobody).get(path, status=403, If_None_Match=tag)
 
 
-def change_standing(nova: AIModel) -> None:
+def change_certification(nova: AIModel) -> None:
     certify(nova, "us-east-1")
 
 
@@ -111,7 +111,7 @@ def change_model(nova: AIModel) -> None:
         .form
     )
     fields = {name: "" if value is None else value for name, value in page.initial.items()}
-    said = {
+    formset = {
         f"{inline}-{count}_FORMS": 0
         for inline in ("routes", "acceptances")
         for count in ("TOTAL", "INITIAL")
@@ -120,7 +120,7 @@ def change_model(nova: AIModel) -> None:
         fields[name] = "[]"
     response = administrator.post(
         f"/admin/certification/aimodel/{nova.pk}/change/",
-        {**fields, **said, "name": "Renamed", "is_active": "on"},
+        {**fields, **formset, "name": "Renamed", "is_active": "on"},
     )
     assert response.status_code == 302, response.context["adminform"].form.errors
 
@@ -152,7 +152,7 @@ def load_catalogue(nova: AIModel) -> None:
     call_command("load_catalogue", verbosity=0)
 
 
-CHANGES = [change_standing, change_model, disable_region, delete_routes, load_catalogue]
+CHANGES = [change_certification, change_model, disable_region, delete_routes, load_catalogue]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -189,22 +189,22 @@ def test_later_judgements_and_expiry_begin_a_generation(
     nova: AIModel, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     run = certify(nova, "us-east-1")
-    seen = {shared_cache.get("x").generation}
+    generations = {shared_cache.get("x").generation}
     with django_capture_on_commit_callbacks(execute=True):
         assert ModelCertification.rejudge(run, "failed", 10, "F")
-    seen.add(shared_cache.get("x").generation)
+    generations.add(shared_cache.get("x").generation)
     ModelCertification.objects.update(expires_at=timezone.now() - timedelta(days=1))
     with django_capture_on_commit_callbacks(execute=True):
         assert ModelCertification.objects.expire() == 1
-    seen.add(shared_cache.get("x").generation)
+    generations.add(shared_cache.get("x").generation)
     with django_capture_on_commit_callbacks(execute=True):
         assert ModelCertification.objects.expire() == 0
         sync.apply([])
-    seen.add(shared_cache.get("x").generation)
-    assert len(seen) == 4
+    generations.add(shared_cache.get("x").generation)
+    assert len(generations) == 4
 
 
-def test_a_change_outdates_badges_too(
+def test_a_change_invalidates_badges_too(
     nova: AIModel,
     client: Client,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
@@ -216,7 +216,7 @@ def test_a_change_outdates_badges_too(
     assert (before["status"], after["status"]) == ("not_tested", "certified")
 
 
-def test_nothing_is_kept_past_the_next_expiry(api: Api, nova: AIModel) -> None:
+def test_nothing_is_cached_past_the_next_expiry(api: Api, nova: AIModel) -> None:
     certify(nova, "us-east-1")
     ModelCertification.objects.update(expires_at=timezone.now() + timedelta(seconds=0.5))
     api.get("matrix")
@@ -252,9 +252,9 @@ def test_without_valkey_the_database_answers(
 
 
 def test_a_value_read_in_an_older_generation_is_not_believed(db: None) -> None:
-    found = shared_cache.get("key")
+    entry = shared_cache.get("key")
     shared_cache.begin_generation()
-    shared_cache.set("key", found.generation, "old", 15)
+    shared_cache.set("key", entry.generation, "old", 15)
     assert shared_cache.get("key").value is None
     now = shared_cache.get("key")
     shared_cache.set("key", now.generation, "new", 15)
@@ -263,7 +263,7 @@ def test_a_value_read_in_an_older_generation_is_not_believed(db: None) -> None:
     assert shared_cache.get("key").value is None
 
 
-def test_what_is_asked_is_what_is_kept(api: Api) -> None:
+def test_each_set_of_parameters_has_its_own_cached_response(api: Api) -> None:
     whole = etag(api, "matrix")
     assert etag(api, "matrix?_t=1&vendor=") == whole
     column = etag(api, "matrix?region=us-east-1")

@@ -51,13 +51,13 @@ def test_models_come_in_pages_ordered_by_vendor(api: Api) -> None:
 
 def test_a_model_says_what_it_is_and_where_it_works(api: Api) -> None:
     certify(row(), "us-east-1")
-    [found] = api.get("models?search=amazon nova-lite-v1")["models"]
-    assert found["apiModelId"] == NOVA
-    assert found["certifiedIn"] == ["us-east-1"]
-    assert {"us-east-1", "us-west-2"} <= set(found["regions"])
-    assert (found["kind"], found["providerId"], found["isActive"]) == ("text", "bedrock", True)
-    assert found["inputPrice"] > 0
-    assert "tools" in found["capabilities"]
+    [model] = api.get("models?search=amazon nova-lite-v1")["models"]
+    assert model["apiModelId"] == NOVA
+    assert model["certifiedIn"] == ["us-east-1"]
+    assert {"us-east-1", "us-west-2"} <= set(model["regions"])
+    assert (model["kind"], model["providerId"], model["isActive"]) == ("text", "bedrock", True)
+    assert model["inputPrice"] > 0
+    assert "tools" in model["capabilities"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_filters_narrow_the_list(api: Api, query: str, expected: dict[str, Any])
     assert sorted(ids(api, query)) == sorted(model.api_model_id for model in known)
 
 
-def test_models_are_found_by_their_standing(api: Api) -> None:
+def test_models_are_filtered_by_status(api: Api) -> None:
     certify(row(), "us-east-1")
     certify(row(CLAUDE), "us-east-1", Status.FAILED)
     assert ids(api, "status=certified") == [NOVA]
@@ -94,45 +94,45 @@ def test_models_are_found_by_their_standing(api: Api) -> None:
     assert NOVA in ids(api, "status=not_tested&region=us-east-1")
 
 
-def test_a_model_is_known_by_both_its_names_with_routes_and_standings(api: Api) -> None:
+def test_a_model_has_its_routes_and_certifications_under_both_its_names(api: Api) -> None:
     run = certify(row(), "us-east-1")
     data = api.get(f"models/{NOVA}")
     assert data == api.get(f"models/{row().pk}")
     assert {route["region"] for route in data["routes"]} == set(data["regions"])
     assert data["routes"][0]["regionName"]
-    [standing] = data["certifications"]
-    assert (standing["region"], standing["status"], standing["score"], standing["passed"]) == (
+    [entry] = data["certifications"]
+    assert (entry["region"], entry["status"], entry["score"], entry["passed"]) == (
         "us-east-1",
         "certified",
         89,
         True,
     )
-    assert (standing["runId"], standing["backend"], standing["isExpired"]) == (
+    assert (entry["runId"], entry["backend"], entry["isExpired"]) == (
         str(run.pk),
         "emulator",
         False,
     )
 
 
-def test_an_expired_standing_is_not_tested(api: Api) -> None:
+def test_an_expired_certification_is_not_tested(api: Api) -> None:
     certify(row(), "us-east-1")
     for _ in range(2):
-        [standing] = api.get(f"models/{NOVA}")["certifications"]
-        assert (standing["status"], standing["isExpired"], standing["score"]) == (
+        [entry] = api.get(f"models/{NOVA}")["certifications"]
+        assert (entry["status"], entry["isExpired"], entry["score"]) == (
             "certified",
             False,
             89,
         )
         ModelCertification.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-        [standing] = api.get(f"models/{NOVA}")["certifications"]
-        assert (standing["status"], standing["isExpired"], standing["score"]) == (
+        [entry] = api.get(f"models/{NOVA}")["certifications"]
+        assert (entry["status"], entry["isExpired"], entry["score"]) == (
             "not_tested",
             True,
             89,
         )
         assert ModelCertification.objects.expire() == 1
-        [standing] = api.get(f"models/{NOVA}")["certifications"]
-        assert (standing["status"], standing["isExpired"]) == ("not_tested", True)
+        [entry] = api.get(f"models/{NOVA}")["certifications"]
+        assert (entry["status"], entry["isExpired"]) == ("not_tested", True)
         certify(row(), "us-east-1")
 
 
@@ -164,11 +164,11 @@ def test_an_unknown_model_is_not_found(api: Api, name: str) -> None:
     ],
 )
 def test_what_cannot_be_filtered_by_is_named(api: Api, query: str, path: str) -> None:
-    said = api.get(f"models?{query}", status=400)
-    assert [entry["path"] for entry in said["data"]["validation"]] == [path]
+    refusal = api.get(f"models?{query}", status=400)
+    assert [entry["path"] for entry in refusal["data"]["validation"]] == [path]
 
 
-def test_a_disabled_region_is_no_filter_and_is_not_told(api: Api) -> None:
+def test_a_disabled_region_is_not_shown(api: Api) -> None:
     Region.objects.filter(pk="us-east-1").update(enabled=False)
     assert ids(api, "region=us-east-1") == []
     assert "us-east-1" not in {route["region"] for route in api.get(f"models/{NOVA}")["routes"]}
@@ -207,14 +207,14 @@ AUTHENTICATION = 1
         ("vendors", 1),
     ],
 )
-def test_few_queries_are_asked(
+def test_it_takes_few_queries(
     api: Api, path: str, queries: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     with django_assert_num_queries(AUTHENTICATION + queries):
         api.get(path)
 
 
-def test_an_api_key_is_looked_up_in_one_query_too(
+def test_an_api_key_takes_one_query_too(
     api: Api, viewer: User, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     caller = Api(credential=ApiKey(user=viewer, name="router").issue())

@@ -44,7 +44,7 @@ def row(region: str, name: str = NOVA) -> ModelCertification:
 
 
 @pytest.fixture
-def standings(api: Api) -> None:
+def certifications(api: Api) -> None:
     """Nova certified, refused and expired; Claude failed."""
     certify(
         model(),
@@ -76,8 +76,8 @@ def standings(api: Api) -> None:
 
 
 def listed(api: Api, query: str = "") -> list[tuple[str, str, str]]:
-    found = api.get(f"{LIST}?{query}")["certifications"]
-    return [(entry["modelName"], entry["region"], entry["status"]) for entry in found]
+    entries = api.get(f"{LIST}?{query}")["certifications"]
+    return [(entry["modelName"], entry["region"], entry["status"]) for entry in entries]
 
 
 NOVA_EAST, NOVA_WEST = (
@@ -88,8 +88,8 @@ NOVA_EU = ("Nova Lite", "eu-west-1", "not_tested")
 CLAUDE_EAST = ("Claude Haiku 4.5", "us-east-1", "failed")
 
 
-def test_a_certification_tells_everything_that_the_frontends_read(
-    api: Api, standings: None
+def test_a_certification_has_every_field_that_the_frontends_read(
+    api: Api, certifications: None
 ) -> None:
     [entry] = api.get(f"{LIST}?modelId={NOVA}&region=us-east-1")["certifications"]
     nova, stored = model(), row("us-east-1")
@@ -137,7 +137,7 @@ def test_a_certification_tells_everything_that_the_frontends_read(
     )
 
 
-def test_what_is_not_certified_says_why_and_what_to_do(api: Api, standings: None) -> None:
+def test_what_is_not_certified_has_a_reason_and_a_fix(api: Api, certifications: None) -> None:
     [entry] = api.get(f"{LIST}?modelId={NOVA}&region=us-west-2")["certifications"]
     assert (entry["passed"], entry["errorMessage"]) == (False, "No access.")
     assert (entry["errorCategory"], entry["errorReason"]) == (
@@ -150,7 +150,7 @@ def test_what_is_not_certified_says_why_and_what_to_do(api: Api, standings: None
 
 @pytest.mark.parametrize("reconciled", [False, True])
 def test_an_expired_one_is_not_tested_and_keeps_what_it_was(
-    api: Api, standings: None, reconciled: bool
+    api: Api, certifications: None, reconciled: bool
 ) -> None:
     if reconciled:
         assert ModelCertification.objects.all().expire() == 1
@@ -160,9 +160,7 @@ def test_an_expired_one_is_not_tested_and_keeps_what_it_was(
     assert "expired" in entry["errorMessage"]
 
 
-def test_with_a_model_regions_that_were_never_tested_are_told_too(
-    api: Api, standings: None
-) -> None:
+def test_with_a_model_its_untested_regions_are_listed_too(api: Api, certifications: None) -> None:
     data = api.get(f"{LIST}?modelId={model().pk}&limit=100&_t=1700000000&providerId=whatever")
     by_region = {entry["region"]: entry for entry in data["certifications"]}
     assert by_region.keys() == set(Region.objects.enabled().values_list("code", flat=True))
@@ -183,12 +181,12 @@ def test_with_a_model_regions_that_were_never_tested_are_told_too(
     assert all(entry["errorMessage"] for entry in by_region.values() if not entry["passed"])
 
 
-def test_without_a_model_only_what_was_tested_is_listed(api: Api, standings: None) -> None:
+def test_without_a_model_only_what_was_tested_is_listed(api: Api, certifications: None) -> None:
     assert listed(api) == [NOVA_EU, NOVA_EAST, NOVA_WEST, CLAUDE_EAST]
 
 
-def test_certifications_are_filtered(api: Api, standings: None) -> None:
-    wanted = {
+def test_certifications_are_filtered(api: Api, certifications: None) -> None:
+    expected = {
         "status=CERTIFIED": [NOVA_EAST],
         "status=certified": [NOVA_EAST],
         "status=FAILED": [CLAUDE_EAST],
@@ -209,17 +207,17 @@ def test_certifications_are_filtered(api: Api, standings: None) -> None:
         f"modelId={NOVA}&vendor=amazon&region=us-west-2": [NOVA_WEST],
         f"modelId={CLAUDE}&status=queued": [],
     }
-    assert {query: listed(api, query) for query in wanted} == wanted
+    assert {query: listed(api, query) for query in expected} == expected
 
 
-def test_words_of_runs_list_what_waits_and_what_is_under_way(api: Api, standings: None) -> None:
+def test_states_of_runs_select_pairs_with_active_runs(api: Api, certifications: None) -> None:
     waiting, working = (
         ask([model()], ["us-east-1"]).runs.get(),
         ask([model(CLAUDE)], ["sa-east-1"]).runs.get(),
     )
     CertificationRun.objects.claim(working.pk, "a test")
     first_run = ("Claude Haiku 4.5", "sa-east-1", "not_tested")
-    wanted = {
+    expected = {
         "status=QUEUED": [NOVA_EAST],
         "status=PROCESSING": [first_run],
         f"modelId={CLAUDE}&status=PROCESSING": [first_run],
@@ -228,7 +226,7 @@ def test_words_of_runs_list_what_waits_and_what_is_under_way(api: Api, standings
         "status=PROCESSING&region=us-east-1": [],
         "status=PROCESSING&rating=A": [],
     }
-    assert {query: listed(api, query) for query in wanted} == wanted
+    assert {query: listed(api, query) for query in expected} == expected
     [entry] = api.get(f"{LIST}?status=QUEUED")["certifications"]
     assert entry["activeRun"] == {
         "id": str(waiting.pk),
@@ -237,7 +235,9 @@ def test_words_of_runs_list_what_waits_and_what_is_under_way(api: Api, standings
     }
 
 
-def test_pages_hold_each_pair_once_across_tested_and_untested(api: Api, standings: None) -> None:
+def test_pages_hold_each_pair_once_across_tested_and_untested(
+    api: Api, certifications: None
+) -> None:
     whole = listed(api, f"modelId={NOVA}&limit=100")
     pages = [
         listed(api, f"modelId={NOVA}&limit=2&page={page}") for page in range(1, len(whole) // 2 + 3)
@@ -247,7 +247,7 @@ def test_pages_hold_each_pair_once_across_tested_and_untested(api: Api, standing
     assert whole[:3] == [NOVA_EU, NOVA_EAST, NOVA_WEST]
 
 
-def test_a_later_judgement_says_why(api: Api, standings: None) -> None:
+def test_a_later_judgement_gives_the_reason(api: Api, certifications: None) -> None:
     stored = row("us-east-1")
     assert stored.run is not None
     RunJudgement.objects.create(
@@ -268,7 +268,9 @@ def test_a_later_judgement_says_why(api: Api, standings: None) -> None:
     assert entry["errorCategory"] == "QUALITY_ISSUE"
 
 
-def test_a_standing_whose_run_is_gone_still_says_something(api: Api, standings: None) -> None:
+def test_a_certification_whose_run_was_deleted_has_a_message(
+    api: Api, certifications: None
+) -> None:
     ModelCertification.objects.filter(pk=row("us-west-2").pk).update(run=None)
     [entry] = api.get(f"{LIST}?modelId={NOVA}&region=us-west-2")["certifications"]
     assert (entry["passed"], entry["runId"]) == (False, None)
@@ -290,8 +292,8 @@ def test_a_standing_whose_run_is_gone_still_says_something(api: Api, standings: 
     ],
 )
 def test_a_bad_question_is_refused_with_its_path(api: Api, query: str, path: str) -> None:
-    said = api.get(f"{LIST}?{query}", status=400)
-    assert [entry["path"] for entry in said["data"]["validation"]] == [path]
+    refusal = api.get(f"{LIST}?{query}", status=400)
+    assert [entry["path"] for entry in refusal["data"]["validation"]] == [path]
 
 
 def test_an_unknown_model_is_not_found(api: Api) -> None:
@@ -326,7 +328,7 @@ def trial(number: int, *, passed: bool, text: str) -> dict[str, Any]:
 
 @pytest.fixture
 def proved(api: Api) -> CertificationRun:
-    """Nova certified in us-east-1 by a run with trials, after a run that ended without a verdict."""
+    """Nova certified in us-east-1 by a run with trials, after a run without a verdict."""
     certify(
         model(), "us-east-1", Status.PENDING, reason=Reason.THROTTLED_REQUESTS, message="Throttled."
     )
@@ -368,16 +370,14 @@ def test_history_has_pages_and_starts_with_what_runs_now(
     api: Api, proved: CertificationRun
 ) -> None:
     active = ask([model()], ["us-east-1"]).runs.get()
-    seen = [
+    run_ids = [
         api.get(f"{LIST}/{NOVA}:us-east-1?limit=1&page={page}")["history"][0]["id"]
         for page in (1, 2)
     ]
-    assert seen == [str(active.pk), str(proved.pk)]
+    assert run_ids == [str(active.pk), str(proved.pk)]
 
 
-def test_trials_are_told_with_transcripts_only_when_asked(
-    api: Api, proved: CertificationRun
-) -> None:
+def test_trials_have_transcripts_only_on_request(api: Api, proved: CertificationRun) -> None:
     good, bad = api.get(f"{LIST}/{NOVA}:us-east-1")["results"][0]["trials"]
     assert (good["passed"], good["evidence"], good["hasTranscript"], good["calls"]) == (
         True,
@@ -406,7 +406,7 @@ def test_a_pair_that_was_never_tested_has_an_address_too(api: Api) -> None:
     assert (data["run"], data["results"], data["history"]) == (None, [], [])
 
 
-def test_a_warning_that_waits_for_a_second_run_is_told(api: Api, proved: CertificationRun) -> None:
+def test_a_held_back_warning_is_shown(api: Api, proved: CertificationRun) -> None:
     later = timezone.now() + timedelta(hours=1)
     ModelCertification.objects.filter(run=proved).update(
         held_back="One run may be luck.", confirm_after=later
@@ -419,13 +419,13 @@ def test_a_warning_that_waits_for_a_second_run_is_told(api: Api, proved: Certifi
 @pytest.mark.parametrize(
     "name", ["0", "9" * 30, "nobody:us-east-1", f"{NOVA}:mars-1", NOVA, "a%00:us-east-1", "-1", ":"]
 )
-def test_a_certification_that_nobody_knows_is_not_found(api: Api, name: str) -> None:
+def test_an_unknown_certification_is_not_found(api: Api, name: str) -> None:
     assert api.get(f"{LIST}/{name}", status=404)["errorCode"] == "certification_not_found"
 
 
 def test_bad_options_of_one_certification_are_refused(api: Api) -> None:
-    said = api.get(f"{LIST}/{NOVA}:us-east-1?transcripts=perhaps&page=0", status=400)
-    assert sorted(entry["path"] for entry in said["data"]["validation"]) == [
+    refusal = api.get(f"{LIST}/{NOVA}:us-east-1?transcripts=perhaps&page=0", status=400)
+    assert sorted(entry["path"] for entry in refusal["data"]["validation"]) == [
         "query.page",
         "query.transcripts",
     ]
@@ -441,7 +441,7 @@ def test_one_certification_costs_few_queries(
 
 
 @pytest.mark.parametrize("path", [LIST, f"{LIST}/{NOVA}:us-east-1"])
-def test_reading_takes_a_login_with_a_role_and_get(
+def test_reading_requires_a_login_with_a_role_and_get(
     operator: User, catalogue: None, path: str
 ) -> None:
     Api().get(path, status=401)
@@ -453,7 +453,7 @@ def test_reading_takes_a_login_with_a_role_and_get(
 
 
 def test_a_page_of_certifications_costs_few_queries(
-    api: Api, standings: None, django_assert_num_queries: Any
+    api: Api, certifications: None, django_assert_num_queries: Any
 ) -> None:
     with django_assert_num_queries(4):  # user, how many, certifications, cases passed
         api.get(LIST)

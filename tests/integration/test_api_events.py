@@ -97,8 +97,8 @@ def runs(job: CertificationJob) -> list[CertificationRun]:
     return list(job.runs.select_related("model", "job").order_by("pk"))
 
 
-def names(seen: list[Event]) -> list[str]:
-    return [event.name for event in seen]
+def names(received: list[Event]) -> list[str]:
+    return [event.name for event in received]
 
 
 def settled(condition: Callable[[], bool]) -> None:
@@ -144,12 +144,12 @@ def test_a_job_is_followed_to_its_end(web: Web, job: CertificationJob, token: st
     two.mark_failed(Reason.DEADLINE, "The time was over.")
     for other in others:
         finish(other, Status.FAILED, message="It answered with nothing.")
-    seen = listener.until("done")
-    assert {e.data["id"] for e in seen if e.name == "run" and e.data["completedAt"]} == {
+    received = listener.until("done")
+    assert {e.data["id"] for e in received if e.name == "run" and e.data["completedAt"]} == {
         str(r.pk) for r in [two, *others]
     }
-    assert names(seen)[-2:] == ["progress", "done"]
-    assert (seen[-1].data["status"], seen[-1].data["processedModels"], seen[-1].id) == (
+    assert names(received)[-2:] == ["progress", "done"]
+    assert (received[-1].data["status"], received[-1].data["processedModels"], received[-1].id) == (
         "COMPLETED",
         4,
         "done",
@@ -165,7 +165,7 @@ def test_a_cancelled_job_is_done(web: Web, job: CertificationJob, token: str) ->
     assert names(listener.rest()) == ["run"] * 4 + ["progress", "done"]
 
 
-def test_a_finished_job_is_told_at_once_and_once(
+def test_a_finished_job_is_sent_at_once_and_once(
     web: Web, job: CertificationJob, token: str
 ) -> None:
     job.cancel()
@@ -180,18 +180,18 @@ def test_every_id_resumes_where_it_stood(web: Web, job: CertificationJob, token:
     one, *_others = runs(job)
     finish(one, Status.CERTIFIED)
     while True:
-        seen = listener.until("progress")
-        if seen[-1].data["successCount"]:
+        received = listener.until("progress")
+        if received[-1].data["successCount"]:
             break
     job.cancel()
-    seen += listener.rest()
-    told = [event for event in seen if event.name == "run" and event.data["completedAt"]]
-    assert len(told) == 4
-    for i, event in enumerate(told):
+    received += listener.rest()
+    finished = [event for event in received if event.name == "run" and event.data["completedAt"]]
+    assert len(finished) == 4
+    for i, event in enumerate(finished):
         rest = Listener(web.port, address(job), token, Last_Event_ID=event.id).rest()
-        assert [e.data for e in rest if e.name == "run"] == [e.data for e in told[i + 1 :]]
+        assert [e.data for e in rest if e.name == "run"] == [e.data for e in finished[i + 1 :]]
     everything = Listener(web.port, f"{address(job)}?lastEventId={start.id}", token).rest()
-    assert [e.data for e in everything][1:-1] == [e.data for e in told]
+    assert [e.data for e in everything][1:-1] == [e.data for e in finished]
     assert names(everything) == ["progress", *["run"] * 4, "done"]
 
 
@@ -228,7 +228,7 @@ def test_an_id_of_a_database_that_was_replaced_starts_over(
     assert names(rest) == ["progress", *["run"] * 4, "done"]
 
 
-def test_without_redis_the_database_is_asked(
+def test_without_redis_the_database_is_polled(
     start: Callable[..., Web], job: CertificationJob, token: str
 ) -> None:
     web = start(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
@@ -255,7 +255,7 @@ def test_a_change_wakes_who_watches(
 # Who may listen
 
 
-def test_the_token_may_stand_in_the_address_and_in_no_log(
+def test_a_token_in_the_address_works_and_is_never_logged(
     web: Web, job: CertificationJob, token: str, viewer: User
 ) -> None:
     key = ApiKey(user=viewer, name="ci").issue()
@@ -328,14 +328,12 @@ def test_refusals_come_in_the_envelope(job: CertificationJob, viewer: User) -> N
     )
     nobody = User.objects.create_user("none@example.org", "a-long-test-password", role="")
     assert Api(nobody).get(path, status=403)["errorCode"] == "not_allowed"
-    said = Api(viewer).get(path, status=400, Last_Event_ID="5:3:")
-    assert said["data"]["validation"][0]["path"] == "header.Last-Event-ID"
+    refusal = Api(viewer).get(path, status=400, Last_Event_ID="5:3:")
+    assert refusal["data"]["validation"][0]["path"] == "header.Last-Event-ID"
     assert Api(viewer).post(path, status=405)["errorCode"] == "method_not_allowed"
 
 
-def test_nobody_streams_to_a_question_about_the_headers(
-    job: CertificationJob, viewer: User
-) -> None:
+def test_head_opens_no_stream(job: CertificationJob, viewer: User) -> None:
     caller = Api(viewer)
     response = caller.client.head(address(job), headers=caller.headers)
     assert (response.status_code, response["Content-Type"]) == (200, "text/event-stream")
@@ -376,8 +374,8 @@ def test_one_user_does_not_take_every_place(
     web = start(workers=1, EVENT_STREAMS_PER_USER="2")
     listeners = [Listener(web.port, address(job), token) for _each in range(3)]
     assert [each.status for each in listeners] == [200, 200, 429]
-    status, said = web.get(address(job), token)
-    assert (status, said["status"], said["errorCode"]) == (429, "fail", "too_many_streams")
+    status, refusal = web.get(address(job), token)
+    assert (status, refusal["status"], refusal["errorCode"]) == (429, "fail", "too_many_streams")
     # a page that is left gives its place back within seconds, without an event
     listeners[0].close()
     settled(lambda: Listener(web.port, address(job), token).status == 200)
@@ -387,11 +385,11 @@ def test_a_full_process_says_so(
     start: Callable[..., Web], job: CertificationJob, token: str
 ) -> None:
     web = start(workers=1, EVENT_STREAMS_PER_PROCESS="1")
-    kept = Listener(web.port, address(job), token)
-    status, said = web.get(address(job), token)
-    assert (status, said["status"], said["code"]) == (503, "error", 503)
-    assert "GET /jobs" in said["message"]
-    kept.close()
+    listener = Listener(web.port, address(job), token)
+    status, refusal = web.get(address(job), token)
+    assert (status, refusal["status"], refusal["code"]) == (503, "error", 503)
+    assert "GET /jobs" in refusal["message"]
+    listener.close()
 
 
 def test_a_stream_that_waits_holds_no_database_connection(
@@ -453,7 +451,7 @@ def test_the_web_server_stops_at_once_with_streams_open(
 # Waking
 
 
-def test_a_change_is_told_once_it_is_committed_and_never_hurts(
+def test_a_change_notifies_once_it_is_committed_and_never_fails(
     job: CertificationJob, monkeypatch: Any
 ) -> None:
     watch = pubsub.Subscription(job.pk)
@@ -466,18 +464,18 @@ def test_a_change_is_told_once_it_is_committed_and_never_hurts(
 
 def test_a_hundred_changes_are_a_few_messages(job: CertificationJob) -> None:
     client = redis.Redis.from_url(django_settings.REDIS_URL)
-    heard = client.pubsub()
-    heard.subscribe(f"myia:job:{job.pk}")
-    assert heard.get_message(timeout=5)
+    subscription = client.pubsub()
+    subscription.subscribe(f"myia:job:{job.pk}")
+    assert subscription.get_message(timeout=5)
     for _each in range(1000):
         pubsub.notify(job.pk)
-    assert heard.get_message(timeout=5)
+    assert subscription.get_message(timeout=5)
     time.sleep(0.5)
     messages = 1
-    while heard.get_message(timeout=0):
+    while subscription.get_message(timeout=0):
         messages += 1
     assert messages < 10
-    heard.close()
+    subscription.close()
     client.close()
 
 

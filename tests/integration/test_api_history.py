@@ -89,7 +89,7 @@ def test_jobs_are_filtered(api: Api, jobs: list[CertificationJob]) -> None:
     old, new = ([str(job.pk)] for job in jobs)
     both = new + old
     midnight = timezone.now().replace(microsecond=0) - timedelta(hours=12)
-    wanted = {
+    expected = {
         "status=cancelled": old,
         "status=PENDING,cancelled": both,
         "status=COMPLETED": [],
@@ -107,7 +107,7 @@ def test_jobs_are_filtered(api: Api, jobs: list[CertificationJob]) -> None:
         f"from={timezone.now() - timedelta(days=2):%Y-%m-%d}": both,
         "status=&type=&_t=1700000000&providerId=bedrock": both,
     }
-    assert {query: listed(api, query) for query in wanted} == wanted
+    assert {query: listed(api, query) for query in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_jobs_are_filtered(api: Api, jobs: list[CertificationJob]) -> None:
     ],
 )
 def test_a_bad_question_is_refused_with_its_path(api: Api, query: str, path: str) -> None:
-    said = api.get(f"{HISTORY}?{query}", status=400)
-    assert [entry["path"] for entry in said["data"]["validation"]] == [path]
+    refusal = api.get(f"{HISTORY}?{query}", status=400)
+    assert [entry["path"] for entry in refusal["data"]["validation"]] == [path]
 
 
 def test_an_unknown_model_is_not_found(api: Api) -> None:
@@ -144,7 +144,7 @@ def test_an_unknown_model_is_not_found(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", [HISTORY, REGIONS])
-def test_reading_takes_a_login_with_a_role_and_get(path: str) -> None:
+def test_reading_requires_a_login_with_a_role_and_get(path: str) -> None:
     Api().get(path, status=401)
     Api(User.objects.create_user("nobody@example.org", "a-long-test-password")).get(
         path, status=403

@@ -29,8 +29,8 @@ def start(
     return api.post("certification-queue/certify-model", body, status=status)
 
 
-def paths(said: Any) -> list[str]:
-    return [entry["path"] for entry in said["data"]["validation"]]
+def paths(refusal: Any) -> list[str]:
+    return [entry["path"] for entry in refusal["data"]["validation"]]
 
 
 def test_one_model_in_one_region_is_queued_as_a_job(api: Api) -> None:
@@ -49,8 +49,8 @@ def test_one_model_in_one_region_is_queued_as_a_job(api: Api) -> None:
 
 def test_a_model_is_known_by_our_uuid_too(api: Api) -> None:
     first = start(api)
-    found = api.get(f"certification-queue/jobs/{first['jobId']}")["modelIds"][0]
-    assert start(api, found, "us-west-2")["modelId"] == found
+    model_id = api.get(f"certification-queue/jobs/{first['jobId']}")["modelIds"][0]
+    assert start(api, model_id, "us-west-2")["modelId"] == model_id
 
 
 def test_many_pairs_become_one_job_and_running_ones_are_skipped(api: Api) -> None:
@@ -62,11 +62,11 @@ def test_many_pairs_become_one_job_and_running_ones_are_skipped(api: Api) -> Non
     assert (data["modelIds"], data["regions"]) == (body["modelIds"], body["regions"])
 
 
-def test_a_pair_that_runs_already_is_told_with_its_job(api: Api) -> None:
+def test_a_pair_that_already_runs_is_refused_with_its_job(api: Api) -> None:
     first = start(api)
-    said = start(api, status=409)
-    assert said["errorCode"] == "already_running"
-    assert said["data"] == {"jobId": first["jobId"]}
+    refusal = start(api, status=409)
+    assert refusal["errorCode"] == "already_running"
+    assert refusal["data"] == {"jobId": first["jobId"]}
 
 
 def test_everything_is_each_active_model_where_it_has_a_route(api: Api) -> None:
@@ -117,10 +117,10 @@ def test_failed_runs_are_retried_in_a_new_job(api: Api) -> None:
 
 
 @pytest.mark.parametrize("what", ["", "/retry"])
-def test_a_job_that_nobody_knows_is_not_found(api: Api, what: str) -> None:
+def test_an_unknown_job_is_not_found(api: Api, what: str) -> None:
     method = "POST" if what else "GET"
-    said = api.call(method, f"certification-queue/jobs/{uuid.uuid4()}{what}", status=404)
-    assert said["errorCode"] == "job_not_found"
+    refusal = api.call(method, f"certification-queue/jobs/{uuid.uuid4()}{what}", status=404)
+    assert refusal["errorCode"] == "job_not_found"
 
 
 @pytest.mark.parametrize(
@@ -163,22 +163,22 @@ def test_a_bad_body_is_refused_with_paths(
     assert not CertificationJob.objects.exists()
 
 
-def test_a_model_under_two_of_its_names_stands_twice_in_the_list(api: Api) -> None:
+def test_a_model_listed_under_two_names_is_a_duplicate(api: Api) -> None:
     nova = AIModel.objects.get(api_model_id=NOVA)
     for names in ([NOVA, str(nova.pk)], [str(nova.pk), nova.pk.hex]):
-        said = api.post(
+        refusal = api.post(
             "certification-queue/certify-multiple",
             {"modelIds": names, "regions": ["us-east-1"]},
             400,
         )
-        assert paths(said) == ["body.modelIds"]
+        assert paths(refusal) == ["body.modelIds"]
     assert not CertificationJob.objects.exists()
 
 
 def test_an_unknown_model_is_not_found(api: Api) -> None:
-    said = start(api, "nobody.knows-this-v1:0", status=404)
-    assert said["errorCode"] == "model_not_found"
-    assert "nobody.knows-this-v1:0" in said["message"]
+    refusal = start(api, "nobody.knows-this-v1:0", status=404)
+    assert refusal["errorCode"] == "model_not_found"
+    assert "nobody.knows-this-v1:0" in refusal["message"]
 
 
 def test_too_expensive_a_job_is_refused(api: Api) -> None:
@@ -196,8 +196,8 @@ def test_a_cost_limit_takes_models_without_a_known_price_only_when_allowed(api: 
 
 @pytest.mark.parametrize("call", ["certify-model", "certify-multiple", "certify-all"])
 def test_a_viewer_may_not_start(viewer: User, call: str) -> None:
-    said = Api(viewer).post(f"certification-queue/{call}", {}, status=403)
-    assert "operator" in said["message"]
+    refusal = Api(viewer).post(f"certification-queue/{call}", {}, status=403)
+    assert "operator" in refusal["message"]
     Api().post(f"certification-queue/{call}", {}, status=401)
 
 
@@ -257,6 +257,6 @@ def test_a_job_of_many_runs_costs_few_queries(api: Api, django_assert_max_num_qu
     body = {"modelIds": [NOVA, CLAUDE], "regions": ["us-east-1", "us-west-2", "eu-west-1"]}
     job = api.post("certification-queue/certify-multiple", body, status=201)["jobId"]
     with django_assert_max_num_queries(4):  # user, groups, job, runs
-        found = api.get(f"certification-queue/jobs/{job}")
-    assert len(found["certifications"]) == 6
-    assert {run["status"] for run in found["certifications"]} <= {State.PENDING, State.QUEUED}
+        detail = api.get(f"certification-queue/jobs/{job}")
+    assert len(detail["certifications"]) == 6
+    assert {run["status"] for run in detail["certifications"]} <= {State.PENDING, State.QUEUED}

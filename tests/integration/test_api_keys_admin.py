@@ -20,18 +20,18 @@ LIST, ADD = (
 
 
 def issue(client: Client, user: User) -> str:
-    given = {
+    form = {
         "name": "router <b>",
         "user": user.pk,
         "role": "viewer",
         "expires_at_0": "",
         "expires_at_1": "",
     }
-    page = client.post(ADD, given, follow=True).content.decode()
+    page = client.post(ADD, form, follow=True).content.decode()
     assert "router <b>" not in page
-    found = re.search(r"<code>(myia_[\w-]+)</code>", page)
-    assert found
-    return found[1]
+    match = re.search(r"<code>(myia_[\w-]+)</code>", page)
+    assert match
+    return match[1]
 
 
 def test_a_key_is_shown_once_and_works(as_administrator: Client, operator: User) -> None:

@@ -32,10 +32,10 @@ def cell(data: Any, model: str, region: str) -> Any:
     """A cell in words: status, score, rating and the names of its flags."""
     column = [entry["id"] for entry in data["regions"]].index(region)
     row = next(row for row in data["models"] if row["apiModelId"] == model)
-    found = row["cells"][column]
-    if found is None:
+    values = row["cells"][column]
+    if values is None:
         return None
-    status, score, rating, flags = found
+    status, score, rating, flags = values
     legend = data["legend"]
     return (
         legend["statuses"][status],
@@ -53,7 +53,7 @@ def test_it_has_every_active_model_and_each_region_that_offers_something(api: Ap
         {"id": region.code, "name": region.name} for region in offering.order_by("code")
     ]
     assert {len(row["cells"]) for row in data["models"]} == {len(data["regions"])}
-    offered = sum(found is not None for row in data["models"] for found in row["cells"])
+    offered = sum(values is not None for row in data["models"] for values in row["cells"])
     routes = (
         Route.objects.filter(model__is_active=True).order_by().values("model", "region").distinct()
     )
@@ -61,7 +61,7 @@ def test_it_has_every_active_model_and_each_region_that_offers_something(api: Ap
     assert cell(data, NOVA, "us-east-1") == ("not_tested", None, None, set())
 
 
-def test_cells_say_where_a_model_stands(api: Api) -> None:
+def test_cells_show_status_score_and_rating(api: Api) -> None:
     certify(named(NOVA), "us-east-1")
     certify(named(CLAUDE), "us-east-1", Status.FAILED, score=12, rating="F")
     Route.objects.filter(model__api_model_id=CLAUDE, region="us-east-1").delete()
@@ -103,9 +103,9 @@ def test_a_disabled_region_is_no_column(api: Api) -> None:
         (f"region={'x' * 33}", "query.region"),
     ],
 )
-def test_what_cannot_be_asked_is_named(api: Api, query: str, path: str) -> None:
-    said = api.get(f"matrix?{query}", status=400)
-    assert [entry["path"] for entry in said["data"]["validation"]] == [path]
+def test_invalid_parameters_are_named(api: Api, query: str, path: str) -> None:
+    refusal = api.get(f"matrix?{query}", status=400)
+    assert [entry["path"] for entry in refusal["data"]["validation"]] == [path]
 
 
 def test_it_is_for_those_who_may_read(operator: User, catalogue: None) -> None:

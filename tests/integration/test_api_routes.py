@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import uuid
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg_pool import PoolTimeout
 
 from certification.api import tokens
 from certification.models import CertificationJob, User
@@ -28,14 +30,14 @@ WRITES = ("certify-model", "certify-multiple", "certify-all")
 
 
 def _routes(resolver: URLResolver, prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
+    routes = []
     for entry in resolver.url_patterns:
         path = prefix + str(entry.pattern)
         if isinstance(entry, URLPattern):
-            found.append((path, entry.callback))
+            routes.append((path, entry.callback))
         else:
-            found += _routes(entry, path)
-    return found
+            routes += _routes(entry, path)
+    return routes
 
 
 VIEWS = [
@@ -71,7 +73,7 @@ def call(method: str, path: str, user: User | None = None, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize(("path", "method"), CALLS)
-def test_nobody_is_asked_to_log_in(path: str, method: str) -> None:
+def test_every_address_requires_a_login(path: str, method: str) -> None:
     if path in OPEN:
         return
     answer = call(method, path)
@@ -99,7 +101,7 @@ def test_other_methods_are_not_allowed(administrator: User, path: str, method: s
 
 @pytest.mark.parametrize("path", sorted({path for path, method in CALLS if method == "POST"}))
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("{", "line 1, column 2"),
         ("[]", "object"),
@@ -112,15 +114,15 @@ def test_other_methods_are_not_allowed(administrator: User, path: str, method: s
     ],
 )
 def test_a_body_that_is_not_json_is_refused(
-    administrator: User, path: str, body: Any, said: str
+    administrator: User, path: str, body: Any, message: str
 ) -> None:
     if path.endswith(("/retry", "/refresh", "/logout")):  # they take no body, and read none
         return
     answer = call("POST", path, administrator, body=body)
-    found = enveloped(answer)
+    refusal = enveloped(answer)
     assert answer.status_code == 400
-    assert found["errorCode"] == "malformed_json"
-    assert said in found["message"]
+    assert refusal["errorCode"] == "malformed_json"
+    assert message in refusal["message"]
 
 
 @pytest.mark.parametrize("path", sorted({path for path, method in CALLS if method == "POST"}))
@@ -143,17 +145,17 @@ def test_what_is_only_read_says_so_in_the_envelope(path: str, method: str) -> No
     assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
 
 
-def test_a_key_that_stands_twice_among_many_is_found_in_one_pass() -> None:
+def test_a_duplicate_key_among_many_is_found_in_one_pass() -> None:
     # comparing all of them takes minutes
     body = "{" + ",".join(f'"k{i}":1' for i in range(60_000)) + ',"k59999":2}'
-    found = enveloped(call("POST", "api/auth/login", body=body))
-    assert '"k59999"' in found["message"]
+    refusal = enveloped(call("POST", "api/auth/login", body=body))
+    assert '"k59999"' in refusal["message"]
 
 
 @pytest.mark.parametrize(
     "path", ["api/", "api/nothing", "api/certification-queue/jobs/7", "api/auth/login/x"]
 )
-def test_an_address_that_nobody_knows_is_not_found(path: str) -> None:
+def test_an_unknown_address_is_not_found(path: str) -> None:
     answer = call("GET", path)
     assert (answer.status_code, enveloped(answer)["errorCode"]) == (404, "not_found")
 
@@ -166,7 +168,7 @@ def test_a_host_that_is_not_ours_is_a_bad_request() -> None:
 
 
 @pytest.mark.parametrize("path", sorted({path for path, method in CALLS if method == "GET"}))
-def test_too_many_requests_are_told_when_to_come_back(
+def test_too_many_requests_are_refused_with_retry_after(
     viewer: User, path: str, settings: Any
 ) -> None:
     settings.API_RATES = dict.fromkeys(settings.API_RATES, 1)
@@ -176,7 +178,7 @@ def test_too_many_requests_are_told_when_to_come_back(
     assert 0 < int(answer["Retry-After"]) <= 61
 
 
-def test_a_defect_of_ours_tells_nothing_but_the_request_id(
+def test_a_bug_shows_nothing_but_the_request_id(
     viewer: User, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     def broken(*_: Any) -> None:
@@ -185,13 +187,13 @@ def test_a_defect_of_ours_tells_nothing_but_the_request_id(
     monkeypatch.setattr("certification.api.representations.account", broken)
     answer = call("GET", "api/auth/me", viewer)
     assert answer.status_code == 500
-    found = enveloped(answer)
-    assert found["requestId"] == answer["X-Request-Id"]
+    refusal = enveloped(answer)
+    assert refusal["requestId"] == answer["X-Request-Id"]
     assert "password" not in answer.content.decode()
     assert "select password" in caplog.text
 
 
-def test_a_database_that_is_away_is_told_with_when_to_come_back(
+def test_a_database_that_does_not_answer_is_a_503_with_retry_after(
     viewer: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any) -> None:
@@ -204,7 +206,7 @@ def test_a_database_that_is_away_is_told_with_when_to_come_back(
     enveloped(answer)
 
 
-def test_a_callers_request_id_is_kept_when_it_is_plain() -> None:
+def test_a_callers_request_id_is_used_when_it_is_plain() -> None:
     client = Client()
     assert client.get("/api/auth/me", headers={"X-Request-Id": "abc-1"})["X-Request-Id"] == "abc-1"
     for bad in ("x" * 65, "a b", "é"):
@@ -212,12 +214,12 @@ def test_a_callers_request_id_is_kept_when_it_is_plain() -> None:
 
 
 def test_the_frontends_origins_are_let_in_and_others_are_not() -> None:
-    asked = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
-    answer = Client().options("/api/certification-queue/certify-all", headers=asked)
+    headers = {"Origin": "http://localhost:3000", "Access-Control-Request-Method": "POST"}
+    answer = Client().options("/api/certification-queue/certify-all", headers=headers)
     assert answer["Access-Control-Allow-Origin"] == "http://localhost:3000"
     assert "authorization" in answer["Access-Control-Allow-Headers"]
     evil = Client().options(
-        "/api/certification-queue/certify-all", headers={**asked, "Origin": "http://evil.example"}
+        "/api/certification-queue/certify-all", headers={**headers, "Origin": "http://evil.example"}
     )
     assert "Access-Control-Allow-Origin" not in evil
 
@@ -273,7 +275,34 @@ def test_no_body_breaks_a_start(operator: User, unlimited: None, body: Any, whic
     ],
 )
 def test_large_and_odd_bodies_are_refused_with_a_sentence(operator: User, body: Any) -> None:
-    found = Api(operator).post("certification-queue/certify-multiple", body, status=400)
-    assert found["errorCode"] == "invalid_request"
-    assert len(found["message"]) < 2000
-    assert len(found["data"]["validation"]) <= 50
+    refusal = Api(operator).post("certification-queue/certify-multiple", body, status=400)
+    assert refusal["errorCode"] == "invalid_request"
+    assert len(refusal["message"]) < 2000
+    assert len(refusal["data"]["validation"]) <= 50
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_full_connection_pool_is_an_operational_error() -> None:
+    """Django translates psycopg's PoolTimeout: nobody has to catch it besides OperationalError."""
+    connection.ensure_connection()
+    pool, timeout = connection.pool, connection.pool.timeout
+    borrowed, errors = [], []
+
+    def connect() -> None:
+        try:
+            connection.ensure_connection()
+        except OperationalError as error:
+            errors.append(type(error.__cause__))
+
+    try:
+        while len(borrowed) < pool.max_size - 1:  # this thread has one
+            borrowed.append(pool.getconn())
+        pool.timeout = 0.1
+        thread = threading.Thread(target=connect)
+        thread.start()
+        thread.join()
+    finally:
+        pool.timeout = timeout
+        for one in borrowed:
+            pool.putconn(one)
+    assert errors == [PoolTimeout]

@@ -52,7 +52,7 @@ def model() -> AIModel:
     return AIModel.objects.get(api_model_id=NOVA)
 
 
-def test_stats_tell_of_queue_jobs_and_standings(api: Api) -> None:
+def test_stats_count_the_queue_jobs_and_certifications(api: Api) -> None:
     certify(model(), "us-east-1")
     certify(
         model(), "us-west-2", Status.FAILED, reason=Reason.GATE_FAILED, message="A gate failed."
@@ -70,8 +70,8 @@ def test_stats_tell_of_queue_jobs_and_standings(api: Api) -> None:
     CertificationRun.objects.claim(ask([model()], ["us-west-2"]).runs.get().pk, "a test")
 
     data = api.get(STATS)
-    told = data["queue"]
-    counts = told["queue"]
+    queue = data["queue"]
+    counts = queue["queue"]
     assert counts["waiting"] + counts["delayed"] == 1
     assert {name: counts[name] for name in ("active", "completed", "failed", "paused")} == {
         "active": 1,
@@ -79,15 +79,15 @@ def test_stats_tell_of_queue_jobs_and_standings(api: Api) -> None:
         "failed": 1,
         "paused": 0,
     }
-    jobs = {entry["status"]: entry["count"] for entry in told["database"]}
+    jobs = {entry["status"]: entry["count"] for entry in queue["database"]}
     assert (jobs["COMPLETED"], jobs["FAILED"], jobs["CANCELLED"], jobs["PROCESSING"]) == (
         3,
         1,
         1,
         1,
     )
-    assert (told["workers"], told["note"]) == (0, None)
-    assert 120 <= told["oldestWaitingSeconds"] < 200
+    assert (queue["workers"], queue["note"]) == (0, None)
+    assert 120 <= queue["oldestWaitingSeconds"] < 200
     assert data["certificationsByStatus"] == [
         {"status": "certified", "count": 1},
         {"status": "failed", "count": 1},
@@ -170,10 +170,10 @@ def _redis_away(settings: Any) -> Iterator[None]:
 @pytest.mark.usefixtures("_redis_away")
 def test_stats_answer_without_redis_and_say_what_is_not_known(api: Api) -> None:
     certify(model(), "us-east-1")
-    told = api.get(STATS)["queue"]
-    assert told["workers"] is None
-    assert "does not answer" in told["note"]
-    assert told["queue"]["completed"] == 1
+    queue = api.get(STATS)["queue"]
+    assert queue["workers"] is None
+    assert "does not answer" in queue["note"]
+    assert queue["queue"]["completed"] == 1
 
 
 def test_the_emulator_is_called_what_it_is(api: Api, emulator: str) -> None:
@@ -189,7 +189,7 @@ def test_the_emulator_is_called_what_it_is(api: Api, emulator: str) -> None:
     assert "emulator" in data["message"]
 
 
-def test_an_emulator_that_is_away_is_told(api: Api, settings: Any) -> None:
+def test_an_emulator_that_does_not_answer_is_reported(api: Api, settings: Any) -> None:
     settings.BEDROCK_ENDPOINT_URL = "http://127.0.0.1:9"
     data = api.get(AWS)
     assert (data["valid"], data["modelsAvailable"], data["errorReason"]) == (
@@ -200,7 +200,9 @@ def test_an_emulator_that_is_away_is_told(api: Api, settings: Any) -> None:
     assert "manage.py up" in data["message"]
 
 
-def test_many_who_ask_at_once_make_one_call(emulator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_requests_at_once_make_one_call(
+    emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
 
     def counted(*args: Any, **kwargs: Any) -> Any:
@@ -209,11 +211,11 @@ def test_many_who_ask_at_once_make_one_call(emulator: str, monkeypatch: pytest.M
 
     listing = client.Bedrock.foundation_models
     monkeypatch.setattr(client.Bedrock, "foundation_models", counted)
-    ready, seen = threading.Barrier(16), []
+    ready, statuses = threading.Barrier(16), []
 
     def ask_once() -> None:
         ready.wait()
-        seen.append(bedrock_status.bedrock_status.get())
+        statuses.append(bedrock_status.bedrock_status.get())
 
     threads = [threading.Thread(target=ask_once) for _ in range(16)]
     for thread in threads:
@@ -221,7 +223,7 @@ def test_many_who_ask_at_once_make_one_call(emulator: str, monkeypatch: pytest.M
     for thread in threads:
         thread.join()
     assert len(calls) == 1
-    assert len(set(seen)) == 1
+    assert len(set(statuses)) == 1
     assert bedrock_status.bedrock_status.get().valid
     assert len(calls) == 1
 
@@ -235,7 +237,9 @@ def on_aws(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.Mo
     backend.name.cache_clear()
 
 
-def test_missing_credentials_are_told_with_what_to_do(api: Api, on_aws: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported_with_what_to_do(
+    api: Api, on_aws: pytest.MonkeyPatch
+) -> None:
     data = api.get(AWS)
     assert (data["backend"], data["configured"], data["valid"]) == ("aws", False, False)
     assert (data["errorReason"], data["accessKeyPreview"]) == ("credentials_missing", None)
@@ -270,7 +274,7 @@ def test_account_ids_in_an_error_are_hidden(on_aws: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("path", [STATS, AWS])
-def test_reading_takes_a_login_with_a_role_and_get(
+def test_reading_requires_a_login_with_a_role_and_get(
     operator: User, emulator: str, path: str
 ) -> None:
     Api().get(path, status=401)

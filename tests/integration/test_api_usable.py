@@ -29,7 +29,7 @@ def model(name: str = NOVA) -> AIModel:
     return AIModel.objects.get(api_model_id=name)
 
 
-def ask(api: Api, **question: Any) -> Any:
+def usable(api: Api, **question: Any) -> Any:
     query = "&".join(f"{name}={value}" for name, value in {"model": NOVA, **question}.items())
     return api.get(f"usable?{query}")
 
@@ -47,34 +47,34 @@ def lacking(row: AIModel, region: str, *lacks: str, **outcome: Any) -> Certifica
 
 def test_a_certified_pair_is_usable_with_the_route_that_proved_it(api: Api) -> None:
     run = certify(model(), "us-east-1")
-    said = ask(api, region="us-east-1", capability="tools", maxAgeDays=1)
-    assert (said["usable"], said["status"], said["score"], said["rating"]) == (
+    answer = usable(api, region="us-east-1", capability="tools", maxAgeDays=1)
+    assert (answer["usable"], answer["status"], answer["score"], answer["rating"]) == (
         True,
         "certified",
         89,
         "B",
     )
-    assert said["route"] == {"kind": "ON_DEMAND", "targetId": NOVA}
-    assert (said["model"], said["region"], said["backend"]) == (NOVA, "us-east-1", "emulator")
-    assert "against the emulator with score 89 (B)" in said["reason"]
-    assert (said["errorReason"], said["fix"]) == (None, None)
+    assert answer["route"] == {"kind": "ON_DEMAND", "targetId": NOVA}
+    assert (answer["model"], answer["region"], answer["backend"]) == (NOVA, "us-east-1", "emulator")
+    assert "against the emulator with score 89 (B)" in answer["reason"]
+    assert (answer["errorReason"], answer["fix"]) == (None, None)
     assert run.completed_at is not None
     tomorrow = (run.completed_at + timedelta(days=1)).isoformat()[:16]
-    assert said["validUntil"].startswith(tomorrow)
+    assert answer["validUntil"].startswith(tomorrow)
     stands(run, backend="aws")
-    assert "emulator" not in ask(api, region="us-east-1")["reason"]
+    assert "emulator" not in usable(api, region="us-east-1")["reason"]
 
 
 def test_a_model_is_known_by_our_uuid_too(api: Api) -> None:
-    assert ask(api, model=model().pk)["model"] == NOVA
+    assert usable(api, model=model().pk)["model"] == NOVA
 
 
-def test_what_was_never_tested_is_not_usable_and_told_how_it_would_be_called(api: Api) -> None:
-    said = ask(api, region="us-east-1")
-    assert (said["usable"], said["status"], said["validUntil"]) == (False, "not_tested", None)
-    assert said["reason"] == "The model was never tested in us-east-1."
-    assert said["route"] == {"kind": "ON_DEMAND", "targetId": NOVA}
-    anywhere = ask(api)
+def test_what_was_never_tested_is_not_usable_and_has_a_route(api: Api) -> None:
+    answer = usable(api, region="us-east-1")
+    assert (answer["usable"], answer["status"], answer["validUntil"]) == (False, "not_tested", None)
+    assert answer["reason"] == "The model was never tested in us-east-1."
+    assert answer["route"] == {"kind": "ON_DEMAND", "targetId": NOVA}
+    anywhere = usable(api)
     assert (anywhere["region"], anywhere["route"]) == (None, None)
     assert anywhere["reason"] == "The model was never tested in any region."
 
@@ -93,55 +93,55 @@ def test_only_a_certificate_makes_usable(api: Api, status: Status) -> None:
         fix=fix,
         score=60,
     )
-    said = ask(api, region="us-east-1")
-    assert (said["usable"], said["status"], said["reason"]) == (False, status, "No access.")
-    assert said["errorReason"] == "model_access_not_granted"
-    assert said["fix"]["text"] == "Ask for access."
-    assert said["route"]["targetId"] == NOVA
+    answer = usable(api, region="us-east-1")
+    assert (answer["usable"], answer["status"], answer["reason"]) == (False, status, "No access.")
+    assert answer["errorReason"] == "model_access_not_granted"
+    assert answer["fix"]["text"] == "Ask for access."
+    assert answer["route"]["targetId"] == NOVA
 
 
-def test_an_expired_certificate_is_none(api: Api) -> None:
+def test_an_expired_certificate_is_not_usable(api: Api) -> None:
     run = certify(model(), "us-east-1")
     stands(run, expires_at=timezone.now() - timedelta(seconds=1))
-    said = ask(api, region="us-east-1")
-    assert (said["usable"], said["status"]) == (False, "not_tested")
-    assert "expired" in said["reason"]
+    answer = usable(api, region="us-east-1")
+    assert (answer["usable"], answer["status"]) == (False, "not_tested")
+    assert "expired" in answer["reason"]
     ModelCertification.objects.expire()
-    assert "expired" in ask(api, region="us-east-1")["reason"]
+    assert "expired" in usable(api, region="us-east-1")["reason"]
 
 
 def test_a_certificate_may_be_too_old_for_the_one_who_asks(api: Api) -> None:
     run = certify(model(), "us-east-1")
     stands(run, certified_at=timezone.now() - timedelta(days=3))
-    assert ask(api, region="us-east-1", maxAgeDays=4)["usable"]
-    said = ask(api, region="us-east-1", maxAgeDays=2)
-    assert (said["usable"], said["status"]) == (False, "certified")
-    assert "older than the requested" in said["reason"]
-    assert not ask(api, region="us-east-1", maxAgeDays=0)["usable"]
+    assert usable(api, region="us-east-1", maxAgeDays=4)["usable"]
+    answer = usable(api, region="us-east-1", maxAgeDays=2)
+    assert (answer["usable"], answer["status"]) == (False, "certified")
+    assert "older than the requested" in answer["reason"]
+    assert not usable(api, region="us-east-1", maxAgeDays=0)["usable"]
 
 
 def test_a_capability_must_be_declared_and_not_proved_absent(api: Api) -> None:
     certify(model(), "us-east-1")
-    assert ask(api, region="us-east-1", capability="streaming")["usable"]
-    assert ask(api, region="us-east-1", capability="structured_output")["usable"]
-    said = ask(api, region="us-east-1", capability="embeddings")
-    assert not said["usable"]
-    assert "does not list embeddings" in said["reason"]
+    assert usable(api, region="us-east-1", capability="streaming")["usable"]
+    assert usable(api, region="us-east-1", capability="structured_output")["usable"]
+    answer = usable(api, region="us-east-1", capability="embeddings")
+    assert not answer["usable"]
+    assert "does not list embeddings" in answer["reason"]
     lacking(model(), "us-east-1", "tools", "structured_output")
     for capability in ("tools", "structured_output"):
-        said = ask(api, region="us-east-1", capability=capability)
-        assert (said["usable"], said["status"]) == (False, "certified")
-        assert f"{capability} does not work" in said["reason"]
-    assert ask(api, region="us-east-1", capability="vision")["usable"]
+        answer = usable(api, region="us-east-1", capability=capability)
+        assert (answer["usable"], answer["status"]) == (False, "certified")
+        assert f"{capability} does not work" in answer["reason"]
+    assert usable(api, region="us-east-1", capability="vision")["usable"]
 
 
-def test_without_a_region_the_best_one_is_told(api: Api) -> None:
+def test_without_a_region_the_best_one_is_used(api: Api) -> None:
     certify(model(), "us-east-1", score=80)
     certify(model(), "us-west-2", score=95, rating="A")
     certify(model(), "eu-west-1", Status.FAILED, score=99)
-    said = ask(api)
-    assert (said["usable"], said["region"], said["score"]) == (True, "us-west-2", 95)
-    assert [(other["model"], other["region"]) for other in said["alternatives"]] == [
+    answer = usable(api)
+    assert (answer["usable"], answer["region"], answer["score"]) == (True, "us-west-2", 95)
+    assert [(other["model"], other["region"]) for other in answer["alternatives"]] == [
         (NOVA, "us-east-1")
     ]
 
@@ -158,9 +158,11 @@ def test_alternatives_are_other_regions_and_other_models_best_first(api: Api) ->
     certify(embedding, "us-east-1", score=99)
 
     def others(**question: Any) -> list[tuple[str, str, int]]:
-        said = ask(api, region="us-east-1", **question)
-        assert not said["usable"]
-        return [(other["model"], other["region"], other["score"]) for other in said["alternatives"]]
+        answer = usable(api, region="us-east-1", **question)
+        assert not answer["usable"]
+        return [
+            (other["model"], other["region"], other["score"]) for other in answer["alternatives"]
+        ]
 
     nova_west, nova_pro, claude = (
         (NOVA, "us-west-2", 80),
@@ -178,7 +180,7 @@ def test_alternatives_are_other_regions_and_other_models_best_first(api: Api) ->
     assert others(maxAgeDays=4) == [claude, nova_west]
     ModelCertification.objects.filter(model=model(), region="us-west-2").update(backend="aws")
     assert others()[0] == nova_west  # what really was called, before the emulator
-    [first, *_rest] = ask(api, region="us-east-1")["alternatives"]
+    [first, *_rest] = usable(api, region="us-east-1")["alternatives"]
     assert (first["backend"], first["route"]["targetId"], first["modelName"]) == (
         "aws",
         NOVA,
@@ -187,7 +189,7 @@ def test_alternatives_are_other_regions_and_other_models_best_first(api: Api) ->
     assert first["validUntil"]
 
 
-def test_at_most_ten_alternatives_are_told(api: Api) -> None:
+def test_at_most_ten_alternatives_are_listed(api: Api) -> None:
     offered = (
         AIModel.objects.active()
         .filter(kind="text", routes__region="us-east-1")
@@ -195,19 +197,21 @@ def test_at_most_ten_alternatives_are_told(api: Api) -> None:
     )
     for row in offered.distinct()[:12]:
         certify(row, "us-east-1")
-    assert len(ask(api, region="us-east-1")["alternatives"]) == 10
+    assert len(usable(api, region="us-east-1")["alternatives"]) == 10
 
 
 def test_the_route_is_one_that_is_there(api: Api) -> None:
     run = certify(model(), "us-east-1")
     Route.objects.filter(model=model(), region="us-east-1").delete()
-    assert ask(api, region="us-east-1")["route"]["targetId"] == run.route  # only the call proved it
+    assert (
+        usable(api, region="us-east-1")["route"]["targetId"] == run.route
+    )  # only the call proved it
     Route.objects.create(model=model(), region_id="us-east-1", kind="MANTLE", target_id="other")
-    assert ask(api, region="us-east-1")["route"]["targetId"] == run.route
+    assert usable(api, region="us-east-1")["route"]["targetId"] == run.route
     Route.objects.create(
         model=model(), region_id="us-east-1", kind="INFERENCE_PROFILE", target_id="us.nova"
     )
-    assert ask(api, region="us-east-1")["route"] == {
+    assert usable(api, region="us-east-1")["route"] == {
         "kind": "INFERENCE_PROFILE",
         "targetId": "us.nova",
     }
@@ -216,9 +220,9 @@ def test_the_route_is_one_that_is_there(api: Api) -> None:
 def test_a_region_that_is_switched_off_is_not_usable(api: Api) -> None:
     certify(model(), "us-east-1")
     Region.objects.filter(pk="us-east-1").update(enabled=False)
-    said = ask(api, region="us-east-1")
-    assert (said["usable"], said["reason"]) == (False, "Region us-east-1 is disabled.")
-    assert not ask(api)["usable"]
+    answer = usable(api, region="us-east-1")
+    assert (answer["usable"], answer["reason"]) == (False, "Region us-east-1 is disabled.")
+    assert not usable(api)["usable"]
 
 
 @pytest.mark.parametrize(
@@ -234,9 +238,9 @@ def test_a_region_that_is_switched_off_is_not_usable(api: Api) -> None:
         (f"model={NOVA}&capability={'x' * 41}", ["query.capability"]),
     ],
 )
-def test_what_cannot_be_asked_is_named(api: Api, query: str, paths: list[str]) -> None:
-    said = api.get(f"usable?{query}", status=400)
-    assert [entry["path"] for entry in said["data"]["validation"]] == paths
+def test_invalid_parameters_are_named(api: Api, query: str, paths: list[str]) -> None:
+    answer = api.get(f"usable?{query}", status=400)
+    assert [entry["path"] for entry in answer["data"]["validation"]] == paths
 
 
 def test_an_unknown_model_is_not_found(api: Api) -> None:
@@ -250,9 +254,9 @@ def test_it_is_for_those_who_may_read(operator: User, catalogue: None) -> None:
     Api(operator).post("usable", {}, status=405)
 
 
-def test_few_queries_are_asked(api: Api, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+def test_it_takes_few_queries(api: Api, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     for region in ("us-east-1", "us-west-2", "eu-west-1"):
         certify(model(), region)
     certify(model(CLAUDE), "us-east-1")
     with django_assert_num_queries(6):  # who asks, model, region, standings, routes, other models
-        ask(api, region="us-east-1", capability="tools", maxAgeDays=3)
+        usable(api, region="us-east-1", capability="tools", maxAgeDays=3)

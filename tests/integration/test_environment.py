@@ -17,7 +17,7 @@ env = Environment()
 
 
 @pytest.mark.parametrize("text", ["abc", "1.5", "1e5", "-1", "65536", "99999999999", "0x10"])
-def test_what_is_no_port_is_told(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_an_invalid_port_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("PORT", text)
     with pytest.raises(
         ImproperlyConfigured,
@@ -27,7 +27,7 @@ def test_what_is_no_port_is_told(monkeypatch: pytest.MonkeyPatch, text: str) -> 
 
 
 @pytest.mark.parametrize("text", ["fast", "nan", "inf", "-0.5"])
-def test_what_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_an_invalid_number_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("SCALE", text)
     with pytest.raises(
         ImproperlyConfigured, match=r"SCALE is .* it must be a number of at least 0."
@@ -65,7 +65,7 @@ def test_an_empty_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
-def test_an_address_whose_port_is_none_is_told_without_its_password(
+def test_an_invalid_address_is_refused_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for port in ("abc", "99999"):

@@ -61,7 +61,7 @@ def test_what_was_typed_is_escaped(client: Client, db: None) -> None:
     assert "<script>alert" not in html
 
 
-def test_login_leads_back_to_the_page_asked_for(client: Client, viewer: User) -> None:
+def test_login_redirects_to_the_requested_page(client: Client, viewer: User) -> None:
     assert (
         log_in(client, viewer.email, next_page="/jobs/recent/").headers["Location"]
         == "/jobs/recent/"
@@ -83,7 +83,7 @@ def test_logging_out_needs_a_post_and_ends_the_session(as_viewer: Client) -> Non
 @pytest.mark.parametrize(
     "path", ["/", "/jobs/recent/", "/jobs/00000000-0000-0000-0000-000000000000/", "/admin/"]
 )
-def test_every_page_wants_a_login(client: Client, db: None, path: str) -> None:
+def test_every_page_requires_a_login(client: Client, db: None, path: str) -> None:
     response = client.get(path, follow=True)
     assert response.resolver_match.view_name == "login"
 
@@ -98,7 +98,7 @@ def test_the_admin_has_no_login_page_of_its_own(client: Client, db: None) -> Non
     assert client.get("/admin/login/?next=/admin/").headers["Location"] == "/login/?next=/admin/"
 
 
-def test_a_viewer_who_opens_the_admin_is_told_why_not(as_viewer: Client) -> None:
+def test_a_viewer_who_opens_the_admin_sees_why_not(as_viewer: Client) -> None:
     html = as_viewer.get("/admin/", follow=True).content.decode()
     assert "viewer@example.org, who may not open that page" in html
 

@@ -63,8 +63,12 @@ def test_what_is_counted_is_no_secret(fields: dict[str, Any]) -> None:
 
 
 def test_account_ids_are_hidden_in_arns_only() -> None:
-    told = logged(event="x", arn="arn:aws:iam::123456789012:user/me", run="123456789012")
-    assert told == {"event": "x", "arn": "arn:aws:iam::************:user/me", "run": "123456789012"}
+    entry = logged(event="x", arn="arn:aws:iam::123456789012:user/me", run="123456789012")
+    assert entry == {
+        "event": "x",
+        "arn": "arn:aws:iam::************:user/me",
+        "run": "123456789012",
+    }
 
 
 @pytest.mark.parametrize(
@@ -75,12 +79,12 @@ def test_account_ids_are_hidden_in_arns_only() -> None:
         "myia_" + "aB3-_" * 9,
     ],
 )
-def test_our_credentials_are_hidden_wherever_they_stand(credential: str) -> None:
-    told = logged(
+def test_our_credentials_are_hidden_wherever_they_are(credential: str) -> None:
+    entry = logged(
         event=f"Invalid HTTP request line: 'GET /events?TOKEN={credential}&x=1 HTTP/9'",
         request=[credential],
     )
-    assert told == {
+    assert entry == {
         "event": f"Invalid HTTP request line: 'GET /events?TOKEN={logs.HIDDEN}&x=1 HTTP/9'",
         "request": [logs.HIDDEN],
     }
