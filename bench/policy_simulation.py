@@ -49,7 +49,7 @@ CASES = registry.cases("text", "full")
 
 
 class Rates(NamedTuple):
-    """Shares of passed trials. `gate` holds per try and for the gates that make calls of their own."""
+    """Shares of passed trials. `gate` holds per try, for the gates that make calls of their own."""
 
     case: float = 0.97
     gate: float = 0.995
@@ -121,18 +121,18 @@ class Simulated:
 
 
 def simulate(situation: Situation, rng: random.Random, cases: Sequence[Case] = CASES) -> Simulated:
-    """One full run of the real plan and the real judgement over drawn grades."""
+    """Simulate one full run of the real plan and the real judgement over drawn grades."""
     graded: dict[str, list[Grade]] = {case.id: [] for case in cases}
-    troubles: Counter[str] = Counter()
+    outages: Counter[str] = Counter()
 
-    def seen(outcomes: tuple[CaseOutcome, ...]) -> Run:
-        calls = Calls(sum(map(len, graded.values())), server_errors=troubles["outage"])
+    def run_of(outcomes: tuple[CaseOutcome, ...]) -> Run:
+        calls = Calls(sum(map(len, graded.values())), server_errors=outages["outage"])
         return Run("full", outcomes, calls=calls, declared=registry.ALL_CAPABILITIES)
 
-    while due := plan.next_trials(cases, graded, tier="full", seen=seen):
+    while due := plan.next_trials(cases, graded, tier="full", run_of=run_of):
         for trial in due:
-            graded[trial.case.id].append(draw(situation, trial.case, rng, troubles))
-    judgement = scoring.judge(seen(plan.outcomes_of(cases, graded)))
+            graded[trial.case.id].append(draw(situation, trial.case, rng, outages))
+    judgement = scoring.judge(run_of(plan.outcomes_of(cases, graded)))
     first = [
         g.passed for c in cases if c.kind in _PLAIN for g in graded[c.id][: c.repeats] if g.valid
     ]
@@ -145,12 +145,12 @@ def simulate(situation: Situation, rng: random.Random, cases: Sequence[Case] = C
 _PLAIN = (Kind.GATE, Kind.SCORED)
 
 
-def draw(situation: Situation, case: Case, rng: random.Random, troubles: Counter[str]) -> Grade:
-    """The grade of one trial."""
+def draw(situation: Situation, case: Case, rng: random.Random, outages: Counter[str]) -> Grade:
+    """Draw the grade of one trial."""
     luck = rng.random()
     if luck < situation.throttled + situation.outage and not case.whole_run:
         outage = luck < situation.outage
-        troubles["outage" if outage else "throttled"] += 1
+        outages["outage" if outage else "throttled"] += 1
         return OUTAGE if outage else THROTTLED
     if case.kind == Kind.PERFORMANCE:
         ttft, tps = situation.ttft_ms, situation.tokens_per_second
@@ -215,18 +215,20 @@ class Tally:
         )
 
 
-HEAD = ("situation", "should be certified", "certified %", "95 % interval", "warning %", "failed %", "pending %",
-        "plain average certifies %", "ping certifies %", "trials")  # fmt: skip
+HEAD = (
+    "situation", "should be certified", "certified %", "95 % interval", "warning %", "failed %",
+    "pending %", "plain average certifies %", "ping certifies %", "trials",
+)  # fmt: skip
 
 
 def tally(situation: Situation, runs: int, seed: int) -> Tally:
-    """`runs` simulated runs of a situation; the same seed gives the same tally, whatever else is
+    """Simulate `runs` runs of a situation; the same seed gives the same tally, whatever else is
     simulated.
     """
-    rng, found = random.Random(f"{seed}/{situation.name}"), Tally(situation)
+    rng, result = random.Random(f"{seed}/{situation.name}"), Tally(situation)
     for _ in range(runs):
-        found.add(simulate(situation, rng))
-    return found
+        result.add(simulate(situation, rng))
+    return result
 
 
 # What one run can and cannot tell: runs of a model that got worse, beside a certified run of
@@ -316,16 +318,16 @@ def violations(tallies: Sequence[Tally]) -> list[str]:
 
 
 def plots(tallies: Sequence[Tally], powers: Mapping[str, Sequence[Power]]) -> dict[str, str]:
-    """The figures as SVG texts, by file name."""
+    """Draw the figures as SVG texts, by file name."""
     bars = [(t.situation.name, (100 * t.share, 100 * t.plain / t.runs)) for t in tallies]
     everywhere = powers[""]
-    seen = [("the run is not certified", [100 * p.uncertified for p in everywhere])]
-    seen += [("paired test, p < 0.05", [100 * p.at_05 for p in everywhere])]
-    seen += [("paired test, p < 0.01", [100 * p.at_01 for p in everywhere])]
+    detected = [("the run is not certified", [100 * p.uncertified for p in everywhere])]
+    detected += [("paired test, p < 0.05", [100 * p.at_05 for p in everywhere])]
+    detected += [("paired test, p < 0.01", [100 * p.at_01 for p in everywhere])]
     levels = [100 * p.level for p in everywhere]
     one = [
-        (f"{name} alone", [100 * (1 - p.uncertified) for p in found])
-        for name, found in powers.items()
+        (f"{name} alone", [100 * (1 - p.uncertified) for p in levels_of_drop])
+        for name, levels_of_drop in powers.items()
         if name
     ]
     one += [("all cases", [100 * (1 - p.uncertified) for p in everywhere])]
@@ -337,22 +339,23 @@ def plots(tallies: Sequence[Tally], powers: Mapping[str, Sequence[Power]]) -> di
             "Certified, by what really passes", "true pass rate, %", levels, one
         ),
         "policy-power.svg": svg.curves(
-            "A drop from 97 % everywhere is seen", "pass rate after it, %", levels, seen
+            "A drop from 97 % everywhere is seen", "pass rate after it, %", levels, detected
         ),
     }
 
 
 def main() -> int:
-    options = _options()
+    options = parse_options()
     judge_by(dict(pair.split("=") for pair in options.policy))
     started = time.perf_counter()
     tallies = [tally(situation, options.runs, options.seed) for situation in SITUATIONS]
     print(
-        f"{options.runs} runs per situation, seed {options.seed}, {len(CASES)} cases, policy {versions.POLICY_VERSION}\n"
+        f"{options.runs} runs per situation, seed {options.seed}, {len(CASES)} cases, "
+        f"policy {versions.POLICY_VERSION}\n"
     )
     print("\n".join(lines(HEAD, [t.row() for t in tallies], options.markdown)))
     if options.power_runs:
-        found = {
+        powers = {
             c: [power(level, options.power_runs, options.seed, c) for level in LEVELS]
             for c in CATEGORIES
         }
@@ -361,19 +364,18 @@ def main() -> int:
             "\n".join(
                 lines(
                     POWER_HEAD,
-                    [row for c in CATEGORIES for row in power_rows(c, found[c])],
+                    [row for c in CATEGORIES for row in power_rows(c, powers[c])],
                     options.markdown,
                 )
             )
         )
         if options.plots:
             options.plots.mkdir(parents=True, exist_ok=True)
-            for name, text in plots(tallies, found).items():
+            for name, text in plots(tallies, powers).items():
                 (options.plots / name).write_text(text, encoding="utf-8")
     broken = violations(tallies)
-    print(
-        f"\n{time.perf_counter() - started:.0f} s. {'Both promises hold.' if not broken else 'BROKEN: ' + '; '.join(broken)}"
-    )
+    outcome = f"BROKEN: {'; '.join(broken)}" if broken else "Both promises hold."
+    print(f"\n{time.perf_counter() - started:.0f} s. {outcome}")
     return 1 if broken else 0
 
 
@@ -381,8 +383,8 @@ CATEGORIES = ("", "tools", "json")
 POWER_HEAD = ("drop", "to %", "not certified %", "paired p < 0.05 %", "paired p < 0.01 %")
 
 
-def power_rows(category: str, found: Sequence[Power]) -> list[tuple[str, ...]]:
-    """The power table's cells for drops in one category, or everywhere for ""."""
+def power_rows(category: str, powers: Sequence[Power]) -> list[tuple[str, ...]]:
+    """Return the power table's cells for drops in one category, or everywhere for ""."""
     where = f"{category} alone" if category else "all cases"
     return [
         (
@@ -390,7 +392,7 @@ def power_rows(category: str, found: Sequence[Power]) -> list[tuple[str, ...]]:
             f"{100 * p.level:.0f}",
             *(f"{100 * v:.1f}" for v in (p.uncertified, p.at_05, p.at_01)),
         )
-        for p in found
+        for p in powers
     ]
 
 
@@ -403,7 +405,7 @@ def judge_by(changes: Mapping[str, str]) -> None:
         vars(module)["POLICY"] = changed
 
 
-def _options() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -184,7 +184,7 @@ def observed_support(
     for case_id, records in trials.items():
         for _script, grade, attempts, probes in records:
             operation = str(attempts[-1].request.operation) if attempts else ""
-            probed = {feature for _operation, feature in (*probes.seen, *probes.skipped)}
+            probed = {feature for _operation, feature in (*probes.observed, *probes.skipped)}
             if grade.lacks and grade.lacks not in probed:
                 support[operation, grade.lacks] = (
                     evidence.failure(grade.cause) if grade.cause else {}
@@ -193,7 +193,7 @@ def observed_support(
                 support.setdefault((operation, registry.PROBES[case_id]), None)
             support |= {
                 feature: evidence.failure(refusal) if refusal else None
-                for feature, refusal in probes.seen.items()
+                for feature, refusal in probes.observed.items()
             }
     return support
 

@@ -28,7 +28,7 @@ def publish(run: CertificationRun, ttl: timedelta) -> bool:
     certificate = _certificate(row, compared=doubtful)
     since = _since(row, certificate) if certificate and doubtful else []
     this = _finished(run, compared=certificate is not None and doubtful)
-    decision = publication_policy.publish(certificate, since, this, timezone.now())
+    decision = publication_policy.decide(certificate, since, this, timezone.now())
     assert run.completed_at is not None  # noqa: S101 - as above
     expires_at = publication_policy.expires_at(
         run.completed_at,

@@ -11,20 +11,19 @@ from certification.suite.registry import BY_ID
 
 
 def answer(ref: Ref, step: int) -> Step | None:
-    """The step of the trial that `ref` names, with its `ideal` and `near` answers; None for what
-    was never asked.
-    """
-    script = _script(ref.seed, ref.case_id, ref.trial)
+    """Return a step of the trial that `ref` names; None where no trial has it."""
+    script = script_of(ref.seed, ref.case_id, ref.trial)
     return script.steps[step] if script and 0 <= step < len(script.steps) else None
 
 
 def category(case_id: str) -> Category | None:
-    """What a case is about; None for an unknown case."""
+    """Return what a case is about; None for an unknown case."""
     case = BY_ID.get(case_id)
     return case.category if case else None
 
 
 @lru_cache(maxsize=8192)
-def _script(seed: int, case_id: str, trial: int) -> Script | None:
+def script_of(seed: int, case_id: str, trial: int) -> Script | None:
+    """Return a trial's script; None for an unknown case."""
     case = BY_ID.get(case_id)
     return case.script(Ref(seed, case_id, trial)) if case else None

@@ -57,8 +57,8 @@ class Answer:
     input_tokens: int | None = None
 
 
-def says(text: str) -> Answer:
-    """An answer of one text block."""
+def text_answer(text: str) -> Answer:
+    """Return an answer of one text block."""
     return Answer((Text(text),))
 
 
@@ -98,8 +98,8 @@ class Context:
 
 @dataclass(frozen=True)
 class Probe:
-    """A feature that a call tries and that its script can do without. `refused` tells the refusal
-    of it from other ends.
+    """A feature that a call tries and that its script can do without. `refused` recognises
+    the refusal of it.
     """
 
     feature: str
@@ -113,19 +113,19 @@ Feature = tuple[str, str]  # an operation's wire name and what it takes or refus
 class ProbeCache:
     """What the model is known to refuse before a trial, and what the trial's probes add.
 
-    `refused` holds the refusals of before: each stands in for a call that would only bring it
-    again. `skipped` are those that did, `seen` what calls showed, a refusal or None for a feature
+    `refused` holds earlier refusals: each replaces a call that would only bring it again.
+    `skipped` are those that did, `observed` what calls showed: a refusal, or None for a feature
     that was taken.
     """
 
     refused: Mapping[Feature, Failure] = field(default_factory=dict)
     skipped: set[Feature] = field(default_factory=set)
-    seen: dict[Feature, Failure | None] = field(default_factory=dict)
+    observed: dict[Feature, Failure | None] = field(default_factory=dict)
 
-    def ask(
+    def outcome_of(
         self, probe: Probe | None, request: AnyRequest, call: Callable[[AnyRequest], Outcome]
     ) -> Outcome:
-        """The outcome of a request: of a call, or as it is remembered."""
+        """Return the outcome of a request: of a call, or as it is remembered."""
         if probe is None:
             return call(request)
         feature = (str(request.operation), probe.feature)
@@ -135,15 +135,15 @@ class ProbeCache:
             return known
         outcome = call(request)
         if not isinstance(outcome, Failure):
-            self.seen[feature] = None
+            self.observed[feature] = None
         elif probe.refused(outcome):
-            self.seen[feature] = outcome
+            self.observed[feature] = outcome
         return outcome
 
 
 @dataclass(frozen=True)
 class Step:
-    """One call of a trial. `ideal` passes, `near` looks right and must not pass.
+    """One call of a trial. `expected` passes, `near_miss` looks right and must not.
 
     `request` is built from the outcomes so far; None = this call is not needed (a fallback that
     nothing called for) and leaves no outcome. A model without one of `needs` gets the trial without
@@ -163,7 +163,7 @@ class Step:
 class Script:
     """One trial, ready to run: its steps in order and the grade of their outcomes.
 
-    A failed step ends the trial unless `go_on`.
+    A failed step ends the trial unless `continue_on_failure`.
     """
 
     ref: Ref
@@ -176,7 +176,7 @@ class Script:
 @dataclass(frozen=True)
 class Ref:
     """Which trial of which run a prompt belongs to: printed into the prompt as its nonce, read back
-    by the key.
+    by the answer key.
     """
 
     seed: int
@@ -191,14 +191,14 @@ class Ref:
 
     @classmethod
     def find(cls, text: str) -> Ref | None:
-        """The last reference in a text, or None."""
-        found = None
+        """Return the last reference in a text, or None."""
+        last = None
         for match in cls.PATTERN.finditer(text):
-            found = match
-        return found and cls(int(found[1], 16), found[2], int(found[3]), int(found[4]))
+            last = match
+        return last and cls(int(last[1], 16), last[2], int(last[3]), int(last[4]))
 
     def rng(self) -> random.Random:
-        """The trial's own dice: the same for the same seed, case and trial, whatever ran before."""
+        """Return the trial's own generator: the same for the same seed, case and trial."""
         return random.Random(f"{self.seed}/{self.case_id}/{self.trial}")
 
 
@@ -208,10 +208,10 @@ class Case:
     them skips the case.
 
     `script` gives the trial that a Ref names, the same one for the same Ref. `repeats` is how many
-    trials are planned at first, `weight` what the case counts within its category. A case
-    `whole_run` makes no calls: it is graded after all others, over every text of the run
-    (Context.texts). The trials of a case that goes `together` start at the same moment, each call
-    tried once, while nothing else of the run is in flight.
+    trials are planned at first, `weight` what the case counts within its category. A
+    `whole_run` case makes no calls: it is graded after all others, over every text of the run
+    (Context.texts). The trials of a `concurrent` case start at the same moment, each call tried
+    once, while nothing else of the run is in flight.
     """
 
     id: str
@@ -230,16 +230,16 @@ def execute(
     script: Script,
     call: Callable[[AnyRequest], Outcome],
     capabilities: Collection[str] = ALL_CAPABILITIES,
-    memory: ProbeCache | None = None,
+    probes: ProbeCache | None = None,
 ) -> tuple[Outcome, ...]:
     """Run one trial: each request goes through `call`, in order; the outcomes come back for
     `script.grade`.
 
     Calls for which the model lacks a capability are left out; models with "reasoning" get
-    REASONING_ROOM more tokens. What `memory` knows to be refused is not called again; what the
+    REASONING_ROOM more tokens. What `probes` knows to be refused is not called again; what the
     trial finds out is added to it.
     """
-    memory = memory or ProbeCache()
+    probes = probes or ProbeCache()
     outcomes: tuple[Outcome, ...] = ()
     for step in script.steps:
         request = step.request(outcomes) if step.needs <= set(capabilities) else None
@@ -247,7 +247,7 @@ def execute(
             continue
         if step.room and isinstance(request, Request) and "reasoning" in capabilities:
             request = replace(request, max_tokens=request.max_tokens + REASONING_ROOM)
-        outcomes += (memory.ask(step.probe, request, call),)
+        outcomes += (probes.outcome_of(step.probe, request, call),)
         if isinstance(outcomes[-1], Failure) and not script.continue_on_failure:
             break
     return outcomes

@@ -4,7 +4,7 @@ flips between them.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from certification.suite import statistics
@@ -39,13 +39,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Parity:
-    """How a region stands beside its reference. `flips` passed there and failed here, `gains` the
+    """How a region compares with its reference. `flips` passed there and failed here, `gains` the
     other way round.
 
     `p_value` is the one-sided exact test's, `adjusted` the same after Benjamini-Hochberg over the
     cells of the job. `losses` are capabilities that the reference has and this region lacks.
     `counted` says that the same prompt counts other tokens here, which no luck explains. `sentence`
-    is for people; "" without alarm.
+    is for people; empty without alarm.
     """
 
     model: str
@@ -62,41 +62,41 @@ class Parity:
 
     @property
     def alarm(self) -> bool:
-        """Whether more trials flipped than luck explains, or the same prompt counts other tokens."""
+        """Whether more trials flipped than luck explains, or a prompt counts other tokens."""
         return bool(self.sentence)
 
 
 def trials_of(outcomes: Iterable[CaseOutcome]) -> dict[tuple[str, int], bool]:
-    """The valid trials of gates and scored cases by (case id, trial), as `Cell.trials` and the
-    paired tests take them.
+    """Return the valid trials of gates and scored cases by (case id, trial), as `Cell.trials` and
+    the paired tests take them.
 
     A trial's number is its place in the case, which is what its prompt was drawn from; throttled
     trials leave a hole. Retries of gates are left out: they happen only after a failure, so that
     they would count a failure twice.
     """
-    found = {}
+    trials = {}
     for outcome in outcomes:
-        if (
-            outcome.case.kind not in (Kind.GATE, Kind.SCORED)
-            or outcome.status == CaseStatus.SKIPPED
-        ):
+        gate = outcome.case.kind == Kind.GATE
+        if outcome.status == CaseStatus.SKIPPED or not (gate or outcome.case.kind == Kind.SCORED):
             continue
         valid = [(i, t.passed) for i, t in enumerate(outcome.trials) if t.valid]
-        kept = valid[:1] if outcome.case.kind == Kind.GATE else valid
-        found.update({(outcome.case.id, i): passed for i, passed in kept})
-    return found
+        for i, passed in valid[:1] if gate else valid:
+            trials[outcome.case.id, i] = passed
+    return trials
 
 
 def proved_capabilities(outcomes: Iterable[CaseOutcome]) -> frozenset[str]:
-    """The capabilities that a passed trial needed and that no trial of the run proved absent."""
+    """Return the capabilities that a passed trial needed and that no trial of the run proved
+    absent.
+    """
     outcomes = list(outcomes)
     needed = {name for o in outcomes if o.passes for name in o.case.needs}
     return frozenset(needed - {o.lacks for o in outcomes})
 
 
 def reference_of(cells: Sequence[Cell]) -> Cell | None:
-    """The cell that the others are compared with: the first certified one in the order of the job's
-    regions, else None.
+    """Return the cell that the others are compared with: the first certified one in the order of
+    the job's regions, else None.
 
     Choosing the one with the most passes instead would make every other region look worse than it
     is.
@@ -105,18 +105,34 @@ def reference_of(cells: Sequence[Cell]) -> Cell | None:
 
 
 def compare(reference: Cell, cells: Iterable[Cell]) -> tuple[Parity, ...]:
-    """Each cell beside its reference, p values adjusted over all of them. The reference itself is
-    left out.
+    """Compare each cell with its reference, p values adjusted over all of them. The reference
+    itself is left out.
 
-    ValueError for a cell of another model, seed or suite: it was not asked the same.
+    ValueError for a cell of another model, seed or suite: its requests were others.
     """
-    return adjust([_beside(reference, cell) for cell in cells if cell.region != reference.region])
+    return adjust(
+        [compare_one(reference, cell) for cell in cells if cell.region != reference.region]
+    )
 
 
-def _beside(reference: Cell, cell: Cell) -> Parity:
-    if _asked(cell) != _asked(reference):
-        raise ValueError(f"{cell.region} was not asked the same as {reference.region}.")
+def compare_one(reference: Cell, cell: Cell) -> Parity:
+    """Compare one cell with its reference, before the adjustment. ValueError as for `compare`."""
+    if (cell.model, cell.seed, cell.suite_version) != (
+        reference.model,
+        reference.seed,
+        reference.suite_version,
+    ):
+        raise ValueError(f"{cell.region} was not sent the same requests as {reference.region}.")
     pairs = statistics.pair(reference.trials, cell.trials)
+    counted = ""
+    for trial in sorted(reference.tokens.keys() & cell.tokens.keys()):
+        theirs, ours = reference.tokens[trial], cell.tokens[trial]
+        if not theirs <= ours <= theirs + REFERENCE_MARGIN:
+            counted = (
+                f"the same prompt counts {ours} input tokens here and {theirs} in "
+                f"{reference.region} ({TOKENS_COMPARED_BY}): another model or another template"
+            )
+            break
     return Parity(
         model=cell.model,
         region=cell.region,
@@ -127,47 +143,28 @@ def _beside(reference: Cell, cell: Cell) -> Parity:
         p_value=pairs.p_value,
         adjusted=pairs.p_value,
         losses=reference.proved & cell.lacks,
-        counted=_counted(reference, cell),
+        counted=counted,
     )
 
 
-def _counted(reference: Cell, cell: Cell) -> str:
-    """What is to be said where the same prompt counts fewer tokens than in the reference, or over
-    REFERENCE_MARGIN more.
-    """
-    for trial in sorted(reference.tokens.keys() & cell.tokens.keys()):
-        theirs, ours = reference.tokens[trial], cell.tokens[trial]
-        if not theirs <= ours <= theirs + REFERENCE_MARGIN:
-            return (
-                f"the same prompt counts {ours} input tokens here and {theirs} in {reference.region} "
-                f"({TOKENS_COMPARED_BY}): another model or another template"
-            )
-    return ""
-
-
-def _asked(cell: Cell) -> tuple[Hashable, ...]:
-    return cell.model, cell.seed, cell.suite_version
-
-
-def adjust(found: Sequence[Parity], alarm: float = ALARM) -> tuple[Parity, ...]:
-    """Correct over the cells of a job, all models together, and say where there is an alarm:
-    adjusted p <= `alarm`.
+def adjust(comparisons: Sequence[Parity], alarm: float = ALARM) -> tuple[Parity, ...]:
+    """Correct over the cells of a job, all models together, and write the sentence of each alarm:
+    adjusted p <= `alarm`, or other token counts.
 
     Call it once with every comparison of the job; comparisons that were adjusted before are
     adjusted anew.
     """
-    adjusted = statistics.benjamini_hochberg([p.p_value for p in found])
-    return tuple(_said(p, q, alarm) for p, q in zip(found, adjusted, strict=True))
-
-
-def _said(parity: Parity, adjusted: float, alarm: float) -> Parity:
-    said = ""
-    if adjusted <= alarm:
-        cases = ", ".join(dict.fromkeys(case for case, _trial in parity.flips))
-        said = (
-            f"{len(parity.flips)} of {parity.compared} trials passed in {parity.reference} and failed here "
-            f"({cases}), {len(parity.gains)} the other way round (p = {adjusted:.2g})"
-        )
-    return replace(
-        parity, adjusted=adjusted, sentence="; ".join(filter(None, (said, parity.counted)))
-    )
+    p_values = statistics.benjamini_hochberg([parity.p_value for parity in comparisons])
+    adjusted = []
+    for parity, p_value in zip(comparisons, p_values, strict=True):
+        flips = ""
+        if p_value <= alarm:
+            cases = ", ".join(dict.fromkeys(case for case, _trial in parity.flips))
+            flips = (
+                f"{len(parity.flips)} of {parity.compared} trials passed in {parity.reference} "
+                f"and failed here ({cases}), {len(parity.gains)} the other way round "
+                f"(p = {p_value:.2g})"
+            )
+        sentence = "; ".join(filter(None, (flips, parity.counted)))
+        adjusted.append(replace(parity, adjusted=p_value, sentence=sentence))
+    return tuple(adjusted)

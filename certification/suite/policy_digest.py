@@ -289,7 +289,7 @@ def publication_rows() -> Iterator[Any]:
             for verdict in Status:
                 for tier, failures in (("quick", 0), ("full", 6), ("full", 7), ("deep", 8)):
                     run = finished(verdict, tier, timedelta(minutes=90), failures)
-                    decision = publication_policy.publish(
+                    decision = publication_policy.decide(
                         before, since, run, NOON + timedelta(minutes=95)
                     )
                     yield [decision.publish, decision.confirm_after]

@@ -15,8 +15,7 @@ from certification.suite.case import (
     Case,
     Ref,
     Script,
-    Step,
-    says,
+    text_answer,
 )
 from certification.suite.cases.context import CONTEXT
 from certification.suite.cases.deep import DEEP
@@ -35,8 +34,8 @@ TEXT = "text"
 EMBEDDING = "embedding"
 
 _FULL = (
-    *GATES, *TOOLS, *STRUCTURED, *STREAMING, *INSTRUCTIONS, *PORTUGUESE, *REASONING, *CONTEXT, *VISION, *PERFORMANCE,
-    *INFORMATION,
+    *GATES, *TOOLS, *STRUCTURED, *STREAMING, *INSTRUCTIONS, *PORTUGUESE, *REASONING, *CONTEXT,
+    *VISION, *PERFORMANCE, *INFORMATION,
 )  # fmt: skip
 _DEEP = tuple(c for c in _FULL if not c.whole_run) + DEEP + tuple(c for c in _FULL if c.whole_run)
 
@@ -48,12 +47,12 @@ _SUITES: dict[str, dict[str, tuple[Case, ...]]] = {
 BY_ID: dict[str, Case] = {case.id: case for tiers in _SUITES.values() for case in tiers["deep"]}
 
 # Cases whose passing shows that the model takes a feature on the operation of the last call. What
-# single calls find out beside that, their steps say (case.Probe).
+# single calls find out besides, their steps name (case.Probe).
 PROBES = {"G05": "stop_sequences", "G06": "system", "G11": "tools"}
 
 
 def has_suite(kind: str) -> bool:
-    """Whether models of this kind ("text", "embedding", "image"...) can be tested at all."""
+    """Check whether models of this kind ("text", "embedding", "image"...) can be tested at all."""
     return kind in _SUITES
 
 
@@ -63,14 +62,15 @@ def cases(
     capabilities: Collection[str] = ALL_CAPABILITIES,
     own: Iterable[custom.Spec] = (),
 ) -> tuple[Case, ...]:
-    """The cases that a model of this kind gets, in running order; empty for a kind without a suite.
+    """Return the cases that a model of this kind gets, in running order; empty for a kind without a
+    suite.
 
     `capabilities` are those the model has or may have: a name that is missing here is known to be
     missing in the model. `own` are operators' cases, which text models get beyond the quick tier,
-    before the cases over the whole run. KeyError for an unknown tier; custom.BadSpec for a case of
-    one's own that cannot work.
+    before the cases over the whole run. KeyError for an unknown tier; custom.BadSpec for an
+    operator's case that cannot work.
     """
-    shipped = _all(kind, tier)
+    shipped = all_cases(kind, tier)
     mine = tuple(custom.case(spec) for spec in own) if kind == TEXT and tier != "quick" else ()
     last = tuple(case for case in shipped if case.whole_run)
     ordered = (*(case for case in shipped if not case.whole_run), *mine, *last)
@@ -78,17 +78,18 @@ def cases(
 
 
 def skipped(kind: str, tier: str, capabilities: Collection[str]) -> tuple[CaseOutcome, ...]:
-    """The cases that do not apply to a model, each with the reason."""
-    found = []
-    for case in _all(kind, tier):
+    """Return the cases that do not apply to a model, each with the reason."""
+    outcomes = []
+    for case in all_cases(kind, tier):
         missing = sorted(case.needs - set(capabilities))
         if missing:
             names = ", ".join(name.replace("_", " ") for name in missing)
-            found.append(CaseOutcome(case, skipped=f"The model has no {names}."))
-    return tuple(found)
+            outcomes.append(CaseOutcome(case, skipped=f"The model has no {names}."))
+    return tuple(outcomes)
 
 
-def _all(kind: str, tier: str) -> tuple[Case, ...]:
+def all_cases(kind: str, tier: str) -> tuple[Case, ...]:
+    """Return the shipped cases of a tier, whatever a model can do."""
     return _SUITES[kind][tier] if kind in _SUITES else ()
 
 
@@ -122,37 +123,31 @@ def estimate(
     capabilities: Collection[str] = ALL_CAPABILITIES,
     own: Iterable[custom.Spec] = (),
 ) -> Estimate:
-    """What a run without retries takes, by rehearsing every case with its ideal answers; of `own`
-    cases, a full answer.
-    """
+    """Estimate a run without retries from the expected answers; of `own` cases, from full ones."""
     known = frozenset(capabilities) & {*ALL_CAPABILITIES, "reasoning"}
-    size = sum(
-        (_estimate_case(case, known) for case in cases(kind, tier, capabilities)), Estimate()
-    )
+    size = sum((estimate_case(case, known) for case in cases(kind, tier, capabilities)), Estimate())
     if kind != TEXT or tier == "quick":
         return size
-    return sum(
-        (_estimate_own(spec, known) for spec in own if not spec.system or "system" in known), size
-    )
-
-
-def _estimate_own(spec: custom.Spec, capabilities: Collection[str]) -> Estimate:
-    asked = synthetic_replies.tokens(spec.prompt) + synthetic_replies.tokens(spec.system)
-    room = REASONING_ROOM if "reasoning" in capabilities else 0
-    n, thought = spec.repeats, REASONING_TOKENS if room else 0
-    return Estimate(
-        n, n * asked, n * (spec.max_tokens + thought), n * (asked + spec.max_tokens + room)
-    )
+    reasons = "reasoning" in known
+    for spec in own:
+        if spec.system and "system" not in known:
+            continue
+        prompt = synthetic_replies.tokens(spec.prompt) + synthetic_replies.tokens(spec.system)
+        output = spec.max_tokens + (REASONING_TOKENS if reasons else 0)
+        reserved = prompt + spec.max_tokens + (REASONING_ROOM if reasons else 0)
+        n = spec.repeats
+        size += Estimate(n, n * prompt, n * output, n * reserved)
+    return size
 
 
 @lru_cache(maxsize=8192)
-def _estimate_case(case: Case, capabilities: frozenset[str]) -> Estimate:
+def estimate_case(case: Case, capabilities: frozenset[str]) -> Estimate:
     scripts = (case.script(Ref(0, case.id, trial)) for trial in range(case.repeats))
     return sum((estimate_script(script, capabilities) for script in scripts), Estimate())
 
 
 def estimate_script(script: Script, capabilities: Collection[str] = ALL_CAPABILITIES) -> Estimate:
-    """What one trial takes when every answer is the ideal one."""
+    """Estimate what one trial takes when every answer is the expected one."""
     total = Estimate()
     outcomes: tuple[Outcome, ...] = ()
     for step in script.steps:
@@ -161,24 +156,16 @@ def estimate_script(script: Script, capabilities: Collection[str] = ALL_CAPABILI
             tokens = sum(synthetic_replies.tokens(text) for text in request.texts)
             total += Estimate(len(request.texts), tokens, 0, tokens)
         elif isinstance(request, Request):
-            answer, outcomes = _rehearse(step, request, outcomes)
-            total += (
-                answer if "reasoning" not in capabilities or not step.room else answer + _THINKING
-            )
+            if step.expected is None:  # refused before a model sees it: a call that costs nothing
+                total += Estimate(1)
+                reply = synthetic_replies.reply(request, text_answer(""))
+            else:
+                answer = Answer(step.expected.content, step.expected.stop_reason)
+                reply = synthetic_replies.reply(request, answer)
+                tokens = synthetic_replies.request_tokens(request)
+                output = reply.usage.output_tokens if reply.usage else 0
+                total += Estimate(1, tokens, output, tokens + request.max_tokens)
+            outcomes = (*outcomes, reply)
+            if "reasoning" in capabilities and step.room:
+                total += Estimate(output_tokens=REASONING_TOKENS, reserved_tokens=REASONING_ROOM)
     return total
-
-
-_THINKING = Estimate(output_tokens=REASONING_TOKENS, reserved_tokens=REASONING_ROOM)
-
-
-def _rehearse(
-    step: Step, request: Request, outcomes: tuple[Outcome, ...]
-) -> tuple[Estimate, tuple[Outcome, ...]]:
-    if step.expected is None:  # refused before a model sees it: a call that costs nothing
-        return Estimate(1), (*outcomes, synthetic_replies.reply(request, says("")))
-    reply = synthetic_replies.reply(
-        request, Answer(step.expected.content, step.expected.stop_reason)
-    )
-    asked = synthetic_replies.request_tokens(request)
-    said = reply.usage.output_tokens if reply.usage else 0
-    return Estimate(1, asked, said, asked + request.max_tokens), (*outcomes, reply)

@@ -45,8 +45,8 @@ def is_measurement(value: object) -> TypeGuard[float]:
 def performance(
     model_class: str, ttft_ms: float | None, tokens_per_second: float | None
 ) -> float | None:
-    """Compute P: half time to first token, half output tokens per second, against the targets of the
-    model's class.
+    """Compute P: half time to first token, half output tokens per second, against the targets of
+    the model's class.
 
     None where both were not measured; one of them alone counts whole. KeyError for an unknown
     class.
@@ -146,7 +146,7 @@ class CaseOutcome:
 
     @property
     def planned(self) -> int:
-        """How many valid trials the case was to have so far: its repeats, or the rung it has begun."""
+        """How many valid trials are planned so far: the repeats, or the rung that was begun."""
         if self.case.kind == Kind.GATE:
             return 1
         done = len(self.valid)
@@ -154,7 +154,9 @@ class CaseOutcome:
 
     @cached_property
     def status(self) -> CaseStatus:
-        """How far the case is. A gate that failed once is open until it passes or uses up its retries."""
+        """How far the case is. A gate that failed once is open until it passes or uses up its
+        retries.
+        """
         if self.skipped or any(t.lacks and not t.passed for t in self.trials):
             return CaseStatus.SKIPPED
         if not self.valid:
@@ -190,7 +192,7 @@ class CaseOutcome:
 
 
 def rung_from(done: int) -> int:
-    """Return the lowest rung with room for so many valid trials; beyond the ladder, their number."""
+    """Return the lowest rung with room for so many valid trials; beyond the last, their number."""
     return next((rung for rung in POLICY.ladder if rung >= done), done)
 
 
@@ -230,7 +232,7 @@ class Judgement:
 
 
 def category_scores(outcomes: Iterable[CaseOutcome]) -> dict[Category, float]:
-    """Return the mean case score, by case weight, of each category with weight and a valid trial."""
+    """Return the weighted mean case score of each category with weight and a valid trial."""
     scored = weighted_outcomes(outcomes)
     totals = weights_of(scored)
     scores = dict.fromkeys(totals, 0.0)
@@ -247,8 +249,8 @@ def quality(outcomes: Iterable[CaseOutcome]) -> float | None:
 
 
 def lower_bound(outcomes: Iterable[CaseOutcome]) -> float | None:
-    """Compute Q less 1.645 standard errors (one-sided 95 %), each case's share of success drawn half a
-    trial to the middle.
+    """Compute Q less 1.645 standard errors (one-sided 95 %), each case's share of success drawn
+    half a trial to the middle.
     """
     scored = weighted_outcomes(outcomes)
     q = quality(scored)
@@ -274,8 +276,8 @@ def weights_of(scored: Iterable[CaseOutcome]) -> dict[Category, float]:
 
 
 def contract(outcomes: Iterable[CaseOutcome]) -> float | None:
-    """Compute C, the mean of the gates: first try 1, passed on a retry 0.5, failed 0. Open and skipped
-    gates are left out.
+    """Compute C, the mean of the gates: first try 1, passed on a retry 0.5, failed 0. Open and
+    skipped gates are left out.
     """
     worth = {
         CaseStatus.PASSED: 1.0,
@@ -295,7 +297,9 @@ def quick_score(c: float, r: float) -> float:
 
 
 def full_score(q: float | None, c: float | None, p: float | None, r: float | None) -> float:
-    """Compute 100 (0.45 Q + 0.25 C + 0.15 P + 0.15 R), renormalised over the figures that there are."""
+    """Compute 100 (0.45 Q + 0.25 C + 0.15 P + 0.15 R), renormalised over the figures that there
+    are.
+    """
     parts = [
         (POLICY.share_quality, q),
         (POLICY.share_contract, c),

@@ -1,6 +1,4 @@
-"""The few statistics that verdicts, parity and latency figures rest on: exact arithmetic on small
-numbers.
-"""
+"""The few statistics that verdicts, parity and latency figures rest on, in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ class Interval:
 
 
 def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval | None:
-    """A distribution-free interval for the median: the order statistics x(r) and x(n+1-r).
+    """Return a distribution-free interval for the median: the order statistics x(r) and x(n+1-r).
 
     Its coverage is 1 - 2 P(B <= r - 1) with B binomial(n, 1/2), whatever the distribution; r is the
     largest that keeps `level`. None where even the smallest and the largest sample do not (fewer
@@ -50,8 +48,8 @@ def median_interval(samples: Sequence[float], level: float = 0.95) -> Interval |
 
 
 def percentile(samples: Sequence[float], share: float) -> float | None:
-    """The smallest sample that at least `share` (0..1) of the samples do not exceed; None without
-    samples.
+    """Return the smallest sample that at least `share` (0..1) of the samples do not exceed; None
+    without samples.
 
     The inverse of the empirical distribution: definition 1 of Hyndman and Fan, Sample Quantiles in
     Statistical Packages, 1996. It is always a value that was measured.
@@ -73,8 +71,8 @@ class Summary:
 
 
 def summarise(samples: Sequence[float]) -> Summary | None:
-    """The median with its 95 % interval; p90 from 50 samples on, p95 from 100 on. None without
-    samples.
+    """Summarise by the median with its 95 % interval; p90 from 50 samples on, p95 from 100 on. None
+    without samples.
     """
     if not samples:
         return None
@@ -92,8 +90,8 @@ def summarise(samples: Sequence[float]) -> Summary | None:
 
 
 def sign_test(losses: int, gains: int) -> float:
-    """The one-sided exact p of at least so many losses among the pairs that differ, if losing and
-    gaining were as likely.
+    """Return the one-sided exact p of at least so many losses among the pairs that differ, if
+    losing and gaining were as likely.
 
     p = sum over i >= losses of C(n, i) / 2^n with n = losses + gains: the exact sign test, which is
     McNemar's test for paired proportions. 1 where nothing differs. Source: McNemar, Psychometrika
@@ -133,7 +131,7 @@ def pair(first: Mapping[K, bool], second: Mapping[K, bool]) -> Pairs[K]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
-    """The p values adjusted for being many, in their order: those at or below q are a set with a
+    """Adjust p values for being many, in their order: those at or below q are a set with a
     false share of q.
 
     adjusted(i) = min over j >= i of p(j) m / j, p(1) <= ... <= p(m), at most 1. Holds for
@@ -151,8 +149,8 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share, 95 % at z = 1.96; (0, 1) without trials. Source: Wilson, JASA 22,
-    1927.
+    """Return the interval of a share, 95 % at z = 1.96; (0, 1) without trials. Source: Wilson, JASA
+    22, 1927.
     """
     if not n:
         return 0.0, 1.0
@@ -182,8 +180,8 @@ def fingerprint(
     permutations: int = 1999,
     seed: int = 0,
 ) -> Fingerprint:
-    """Whether two endpoints draw their answers from the same distributions: one inner sequence of
-    answers per prompt.
+    """Test whether two endpoints draw their answers from the same distributions: one inner sequence
+    of answers per prompt.
 
     The distance is the mean over prompts of the squared distance between the answers' relative
     frequencies, sum over answers of (a / n - b / m)^2: a maximum mean discrepancy with equality as
@@ -201,10 +199,10 @@ def fingerprint(
     rng = random.Random(seed)
     scale = math.lcm(*(len(a) * len(b) for a, b in zip(first, second, strict=True)))
     prompts = [_Prompt(a, b, scale) for a, b in zip(first, second, strict=True)]
-    seen = sum(p.far(p.answers) for p in prompts)
-    as_far = sum(sum(p.shuffled(rng) for p in prompts) >= seen for _ in range(permutations))
+    observed = sum(p.far(p.answers) for p in prompts)
+    as_far = sum(sum(p.shuffled(rng) for p in prompts) >= observed for _ in range(permutations))
     return Fingerprint(
-        seen / scale**2 / len(prompts), (1 + as_far) / (1 + permutations), permutations
+        observed / scale**2 / len(prompts), (1 + as_far) / (1 + permutations), permutations
     )
 
 

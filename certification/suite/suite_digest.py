@@ -206,7 +206,7 @@ def script_rows(script: Script, edits: bool = False, breaks: bool = False) -> It
         grades = [verdict(script.grade(outcomes, context)) for context in contexts]
         features = sorted(
             (*feature, failure.reason.value if failure else "")
-            for feature, failure in probes.seen.items()
+            for feature, failure in probes.observed.items()
         )
         return [requests, grades, features]
 

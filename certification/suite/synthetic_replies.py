@@ -1,6 +1,4 @@
-"""Answers as a faultless service would carry them, without a service: for estimates, samples and
-tests.
-"""
+"""Build the replies of a faultless service, without a service: for estimates, samples and tests."""
 
 from __future__ import annotations
 
@@ -20,17 +18,17 @@ from certification.inference import (
 )
 from certification.suite.case import Answer
 
-CHARACTERS_PER_TOKEN = 4  # of English prose; Portuguese and JSON come a little dearer
+CHARACTERS_PER_TOKEN = 4  # of English prose; Portuguese and JSON take a little more
 TEMPLATE_TOKENS = 12  # what a chat template adds around a prompt
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a text has; 0 for none."""
+    """Estimate how many tokens a text has; 0 for none."""
     return -(-len(text) // CHARACTERS_PER_TOKEN)
 
 
 def request_tokens(request: Request) -> int:
-    """About how many input tokens a request has; images and documents count as 1,000 each."""
+    """Estimate how many input tokens a request has; images and documents count as 1,000 each."""
     total = TEMPLATE_TOKENS + tokens(request.system)
     for message in request.messages:
         for block in message.content:
@@ -44,23 +42,30 @@ def request_tokens(request: Request) -> int:
 
 
 def reply(request: Request, answer: Answer) -> Reply:
-    """The reply that carries this answer, cut at the stop sequences and at maxTokens as asked."""
-    content, stop = _stopped(answer, request.stop_sequences)
+    """Return the reply that carries this answer, cut at stop sequences and at maxTokens."""
+    content, stop = list(answer.content), answer.stop_reason
+    for index, block in enumerate(content):
+        if isinstance(block, Text):
+            ends = [block.text.find(s) for s in request.stop_sequences if s in block.text]
+            if ends:
+                content[index:] = [Text(block.text[: min(ends)])]
+                stop = "stop_sequence"
+                break
     room = request.max_tokens
-    kept: list[Block] = []
+    blocks: list[Block] = []
     for block in content:
         size = tokens(block.text if isinstance(block, Text | Reasoning) else repr(block))
         if isinstance(block, Text | Reasoning) and size > room:
-            kept.append(replace(block, text=block.text[: room * CHARACTERS_PER_TOKEN]))
+            blocks.append(replace(block, text=block.text[: room * CHARACTERS_PER_TOKEN]))
             stop, room = "max_tokens", 0
             break
-        kept.append(block)
+        blocks.append(block)
         room -= size
-    called = any(isinstance(b, ToolUse) for b in kept)
+    called = any(isinstance(block, ToolUse) for block in blocks)
     spent = max(1, request.max_tokens - max(0, room))
     counted = request_tokens(request) if answer.input_tokens is None else answer.input_tokens
     whole = Reply(
-        tuple(kept),
+        tuple(blocks),
         stop or ("tool_use" if called else "end_turn"),
         Usage(counted, spent, counted + spent),
         Timing(100.0),
@@ -69,22 +74,8 @@ def reply(request: Request, answer: Answer) -> Reply:
     return streamed(whole) if request.operation == Operation.STREAM else whole
 
 
-def _stopped(answer: Answer, sequences: tuple[str, ...]) -> tuple[list[Block], str]:
-    kept: list[Block] = []
-    for block in answer.content:
-        ends = (
-            [block.text.find(s) for s in sequences if s in block.text]
-            if isinstance(block, Text)
-            else []
-        )
-        if ends and isinstance(block, Text):
-            return [*kept, Text(block.text[: min(ends)])], "stop_sequence"
-        kept.append(block)
-    return kept, answer.stop_reason
-
-
 def streamed(whole: Reply) -> Reply:
-    """The same reply with the events of a stream."""
+    """Return the same reply with the events of a stream."""
     events = ["messageStart"]
     for block in whole.content:
         events += ["contentBlockStart"] if isinstance(block, ToolUse) else []

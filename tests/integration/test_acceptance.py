@@ -221,4 +221,4 @@ def test_the_probe_cache_returns_the_stored_refusal_without_a_call() -> None:
     assert outcomes[0] is refusal
     assert len(outcomes) == 3
     assert memory.skipped == {("Converse", "temperature")}
-    assert memory.seen == {}
+    assert memory.observed == {}

@@ -95,7 +95,7 @@ class TestCompare:
 
     @pytest.mark.parametrize("other", [{"seed": 8}, {"suite_version": "2-b"}, {"model": "n"}])
     def test_what_was_not_asked_the_same_is_not_compared(self, other: dict[str, object]) -> None:
-        with pytest.raises(ValueError, match="not asked the same"):
+        with pytest.raises(ValueError, match="not sent the same requests"):
             parity.compare(cell("r"), [cell("x", **other)])
 
     def test_a_capability_that_only_the_reference_has_is_lost(self) -> None:

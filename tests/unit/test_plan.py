@@ -113,7 +113,7 @@ class TestLadder:
         def unreliable(outcomes: tuple[CaseOutcome, ...]) -> Run:
             return Run("full", outcomes, calls=Calls(150, server_errors=150), model_class="small")
 
-        found = next_trials(CASES, grades(R1=[FAIL, PASS, PASS]), tier="full", seen=unreliable)
+        found = next_trials(CASES, grades(R1=[FAIL, PASS, PASS]), tier="full", run_of=unreliable)
         assert {t.case.category.value for t in found} == {"reasoning"}
         declared = frozenset({"tools"})
         lacking = [Grade(True, "Half.", lacks="tools"), PASS, PASS]
@@ -121,7 +121,7 @@ class TestLadder:
             CASES,
             grades(T1=lacking, J1=[FAIL, PASS, PASS]),
             tier="full",
-            seen=lambda o: Run("full", o, declared=declared),
+            run_of=lambda o: Run("full", o, declared=declared),
         )
         assert [t.case.id for t in found] == ["G12"]
 

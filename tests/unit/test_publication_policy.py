@@ -28,7 +28,7 @@ WARNING = finished(Status.QUALITY_WARNING, 0, failed=4)
 
 
 def decide(run: Finished, *since: Finished, certified: Finished | None = CERTIFIED) -> Decision:
-    return publication_policy.publish(
+    return publication_policy.decide(
         certified, [*since, run], run, run.completed_at + timedelta(minutes=1)
     )
 

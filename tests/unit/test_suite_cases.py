@@ -38,7 +38,7 @@ from certification.suite.case import (
     Grade,
     Ref,
     execute,
-    says,
+    text_answer,
 )
 from certification.suite.cases.gates import GATES
 
@@ -374,7 +374,7 @@ class TestEncoding:
         def choose(request: Request, ref: Ref) -> Answer:
             answer = expected(request, ref)
             assert answer
-            return says(
+            return text_answer(
                 unicodedata.normalize(
                     "NFD", "".join(b.text for b in answer.content if isinstance(b, Text))
                 )
@@ -387,7 +387,7 @@ class TestEncoding:
             answer = expected(request, ref)
             assert answer
             text = "".join(b.text for b in answer.content if isinstance(b, Text))
-            return says(text.encode("ascii", "replace").decode())
+            return text_answer(text.encode("ascii", "replace").decode())
 
         assert all(not run(gate("G08"), model(choose), t).passed for t in TRIALS)
 

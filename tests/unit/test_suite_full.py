@@ -50,7 +50,7 @@ from certification.suite.case import (
     Ref,
     Step,
     execute,
-    says,
+    text_answer,
 )
 from certification.suite.cases import context, performance, portuguese, reasoning
 from certification.suite.cases.gates import GATES
@@ -411,7 +411,7 @@ class TestStructured:
                 answer = expected(request, ref, step)
                 assert answer
                 text = graders.text_of(synthetic_replies.reply(request, answer))
-                return says(f"{before}```json\n{text}\n```")
+                return text_answer(f"{before}```json\n{text}\n```")
 
             return choose
 
@@ -533,7 +533,7 @@ def expected_text(case_id: str, seed: int) -> str:
 
 
 def grade_text(case_id: str, seed: int, text: str) -> Grade:
-    return run(case_of(case_id), lambda request, ref, step: says(text), seed)
+    return run(case_of(case_id), lambda request, ref, step: text_answer(text), seed)
 
 
 class TestReasoning:
@@ -733,7 +733,7 @@ class TestDeterminism:
 
     def test_two_different_answers_fail(self) -> None:
         answers = iter(("One.", "Another."))
-        grade = run(case_of("D1"), lambda request, ref, step: says(next(answers)))
+        grade = run(case_of("D1"), lambda request, ref, step: text_answer(next(answers)))
         assert not grade.passed
         assert "differ" in grade.sentence
 
@@ -746,9 +746,9 @@ class TestEstimate:
 
     def test_an_estimate_is_computed_once_for_the_same_capabilities(self) -> None:
         registry.estimate("text", "full", EVERYTHING)
-        before = registry._estimate_case.cache_info().misses
+        before = registry.estimate_case.cache_info().misses
         registry.estimate("text", "full", {*EVERYTHING, "chat", "prompt_caching"})
-        assert registry._estimate_case.cache_info().misses == before
+        assert registry.estimate_case.cache_info().misses == before
 
 
 # Against the emulator, over real sockets and boto3.

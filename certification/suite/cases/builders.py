@@ -21,7 +21,7 @@ from certification.suite.case import (
     Ref,
     Script,
     Step,
-    says,
+    text_answer,
 )
 
 # maxTokens of a short answer: never a probe of one token, and so little that it reserves hardly any
@@ -96,8 +96,8 @@ def one_call(
     A text is an answer of one text block. `fixed_limit` leaves maxTokens as it is for models that
     reason.
     """
-    right = says(expected) if isinstance(expected, str) else expected
-    wrong = says(near_miss) if isinstance(near_miss, str) else near_miss
+    right = text_answer(expected) if isinstance(expected, str) else expected
+    wrong = text_answer(near_miss) if isinstance(near_miss, str) else near_miss
     step = Step(always(request), right, wrong, room=not fixed_limit)
     return Script(ref, variant_of(ref, variants), (step,), grade)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from certification.inference import Failure, Outcome, Request
 from certification.reasons import Reason
 from certification.suite import graders
-from certification.suite.case import Category, Context, Grade, Ref, Script, Step, says
+from certification.suite.case import Category, Context, Grade, Ref, Script, Step, text_answer
 from certification.suite.cases.builders import (
     Check,
     Outcomes,
@@ -232,7 +232,7 @@ def search_script(
     return Script(
         ref,
         variant_of(ref, len(_SECRETS)),
-        (Step(request, says(expected), says(near_miss)),),
+        (Step(request, text_answer(expected), text_answer(near_miss)),),
         grade,
     )
 

@@ -9,7 +9,17 @@ from dataclasses import dataclass, replace
 
 from certification.inference import Failure, Outcome
 from certification.suite import graders
-from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step, says
+from certification.suite.case import (
+    Case,
+    Category,
+    Context,
+    Grade,
+    Kind,
+    Ref,
+    Script,
+    Step,
+    text_answer,
+)
 from certification.suite.cases.builders import (
     Outcomes,
     always,
@@ -123,7 +133,9 @@ def preferred_words(ref: Ref) -> Script:
             f"The model answered {truncate(answer)}.", prompt=number, answer=answer
         )
 
-    return Script(ref, number, (Step(always(request), says(expected), says(near_miss)),), grade)
+    return Script(
+        ref, number, (Step(always(request), text_answer(expected), text_answer(near_miss)),), grade
+    )
 
 
 def shorten(text: str) -> str:

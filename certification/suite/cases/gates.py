@@ -31,7 +31,7 @@ from certification.suite.case import (
     Ref,
     Script,
     Step,
-    says,
+    text_answer,
 )
 from certification.suite.cases.builders import (
     DEFAULT_MAX_TOKENS,
@@ -390,7 +390,7 @@ def error_contract(ref: Ref) -> Script:
         Step(
             always(Request(build(with_reference(ref, "Say good morning.", i)), DEFAULT_MAX_TOKENS)),
             None,
-            says("Good morning!"),
+            text_answer("Good morning!"),
         )
         for i, (_, build) in enumerate(chosen)
     )

@@ -18,7 +18,7 @@ from certification.suite.case import (
     Ref,
     Script,
     Step,
-    says,
+    text_answer,
 )
 from certification.suite.cases.builders import (
     Outcomes,
@@ -144,7 +144,7 @@ def same_answer_twice(ref: Ref) -> Script:
         return verdict
 
     text = _PROSE.strip()
-    expected, near_miss = says(text), Answer((Text(text[:-60]),), "max_tokens")
+    expected, near_miss = text_answer(text), Answer((Text(text[:-60]),), "max_tokens")
     steps = (
         Step(always(coldest), expected, near_miss, probe=Probe("temperature", refuses_temperature)),
         Step(without_temperature, expected, near_miss),

@@ -20,7 +20,7 @@ from certification.suite.case import (
     Ref,
     Script,
     Step,
-    says,
+    text_answer,
 )
 from certification.suite.cases.builders import (
     Outcomes,
@@ -362,7 +362,10 @@ def reasoning_over_tool_call(ref: Ref) -> Script:
         return Answer((thought, use), "tool_use")
 
     arguments = dict(call[1])
-    expected, near_miss = says(f"The figure is {figure}."), says(f"The figure is {figure + 10}.")
+    expected, near_miss = (
+        text_answer(f"The figure is {figure}."),
+        text_answer(f"The figure is {figure + 10}."),
+    )
     right, wrong = (
         calling(arguments),
         calling({name: value + 1 for name, value in arguments.items()}),

@@ -6,7 +6,16 @@ from __future__ import annotations
 
 from certification.inference import Operation, Outcome, Request, Text
 from certification.suite import graders
-from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
+from certification.suite.case import (
+    Answer,
+    Category,
+    Context,
+    Grade,
+    Ref,
+    Script,
+    Step,
+    text_answer,
+)
 from certification.suite.cases.builders import (
     Outcomes,
     always,
@@ -97,7 +106,7 @@ def same_answer(ref: Ref) -> Script:
             lambda: graders.same_text(whole, stream),
         )
 
-    expected, near_miss = says(", ".join(right)), says(", ".join(swapped))
+    expected, near_miss = text_answer(", ".join(right)), text_answer(", ".join(swapped))
     steps = tuple(Step(always(request), expected, near_miss) for request in requests)
     return Script(ref, variant_of(ref, len(_WORDS)), steps, grade)
 
@@ -144,7 +153,7 @@ def long_stream(ref: Ref) -> Script:
         )
 
     essay = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 3).strip()
-    near_miss = rng.choice((Answer((Text(essay),), "max_tokens"), says(essay[:400])))
+    near_miss = rng.choice((Answer((Text(essay),), "max_tokens"), text_answer(essay[:400])))
     return one_answer(ref, len(_ESSAYS), request, check, expected=essay, near_miss=near_miss)
 
 

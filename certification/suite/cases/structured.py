@@ -22,7 +22,7 @@ from certification.suite.case import (
     Ref,
     Script,
     Step,
-    says,
+    text_answer,
 )
 from certification.suite.cases.builders import (
     NO_TOOLS,
@@ -310,8 +310,8 @@ def json_for_schema(ref: Ref) -> Script:
     steps = (
         Step(
             always(structured),
-            says(json.dumps(form.value)),
-            says(json.dumps(form.wrong)),
+            text_answer(json.dumps(form.value)),
+            text_answer(json.dumps(form.wrong)),
             probe=Probe("structured_output", refuses_structured_output),
         ),
         Step(as_tool, called, wrong, needs=needs, probe=TOOL_CHOICE_PROBE),

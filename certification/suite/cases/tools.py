@@ -22,7 +22,16 @@ from certification.inference import (
     user,
 )
 from certification.suite import graders
-from certification.suite.case import Answer, Category, Context, Grade, Ref, Script, Step, says
+from certification.suite.case import (
+    Answer,
+    Category,
+    Context,
+    Grade,
+    Ref,
+    Script,
+    Step,
+    text_answer,
+)
 from certification.suite.cases.builders import (
     DEFAULT_MAX_TOKENS,
     Outcomes,
@@ -465,8 +474,8 @@ def round_trip(ref: Ref) -> Script:
         Step(always(first), tool_answer(trip.call, ref=ref), tool_answer(trip.wrong, ref=ref)),
         Step(
             give_result_back,
-            says(trip.answer.format(trip.figure)),
-            says(trip.answer.format(trip.near_miss)),
+            text_answer(trip.answer.format(trip.figure)),
+            text_answer(trip.answer.format(trip.near_miss)),
         ),
     )
     return Script(ref, variant_of(ref, len(_TRIPS)), steps, grade)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from certification.inference import Document, Failure, Image, Outcome, Request, user
 from certification.reasons import Reason
 from certification.suite import graders, images
-from certification.suite.case import Category, Context, Grade, Ref, Script, Step, says
+from certification.suite.case import Category, Context, Grade, Ref, Script, Step, text_answer
 from certification.suite.cases.builders import (
     DEFAULT_MAX_TOKENS,
     Check,
@@ -148,7 +148,10 @@ def visual_script(
         return check(outcome)
 
     return Script(
-        ref, variant_of(ref, variants), (Step(request, says(expected), says(near_miss)),), grade
+        ref,
+        variant_of(ref, variants),
+        (Step(request, text_answer(expected), text_answer(near_miss)),),
+        grade,
     )
 
 
