@@ -11,7 +11,7 @@
       Interrupted             nothing lasting: most are worth a retry
         Throttled             RATE_LIMIT
         TimedOut              TIMEOUT
-        Unreachable           NETWORK_ERROR
+        NetworkFailed         NETWORK_ERROR
         ServiceFailed         SERVICE_ERROR
           StreamBroken        SERVICE_ERROR: a response that had begun did not arrive whole
       Unknown                 UNKNOWN_ERROR: nothing matched, the raw text is in the message
@@ -156,7 +156,7 @@ class TimedOut(Interrupted):
     categories = frozenset({ErrorCategory.TIMEOUT})
 
 
-class Unreachable(Interrupted):
+class NetworkFailed(Interrupted):
     categories = frozenset({ErrorCategory.NETWORK_ERROR})
 
 
@@ -174,7 +174,7 @@ class Unknown(BedrockError):
 
 LEAVES = (
     NotAuthenticated, AccessRefused, Unavailable, Misconfigured, QuotaExhausted, Blocked,
-    Throttled, TimedOut, Unreachable, ServiceFailed, Unknown,
+    Throttled, TimedOut, NetworkFailed, ServiceFailed, Unknown,
 )  # fmt: skip
 BY_CATEGORY = {category: leaf for leaf in LEAVES for category in leaf.categories}
 

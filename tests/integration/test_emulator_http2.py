@@ -546,7 +546,7 @@ def test_what_is_not_http_2_ends_the_connection_and_nothing_else(
     assert call_converse(probe)["stopReason"] == "end_turn"
 
 
-def test_a_protocol_error_is_told_in_a_goaway(client: Client) -> None:
+def test_a_protocol_error_ends_in_a_goaway(client: Client) -> None:
     client.ping()
     client.socket.sendall(b"\x00\x00\x04\x01\x05\x00\x00\x00\x01\xff\xff\xff\xff")
     client.until(lambda: client.ended)

@@ -265,7 +265,7 @@ def test_both_commands_print_how_to_point_an_sdk_at_them(command: list[str]) -> 
     killer.cancel()
 
 
-def test_recorded_speed_is_kept_and_scaled() -> None:
+def test_recorded_speed_is_used_and_scaled() -> None:
     with processes.emulator(time_scale=0.05) as (url, _process):
         probe = Probe(url)
         events = stream(probe)

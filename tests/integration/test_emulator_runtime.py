@@ -157,7 +157,7 @@ def test_structured_output_follows_its_schema(probe: Probe) -> None:
     )
 
 
-def test_reasoning_comes_first_when_asked_for_and_always_from_models_that_always_reason(
+def test_reasoning_comes_first_on_request_and_always_from_models_that_always_reason(
     probe: Probe,
 ) -> None:
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
@@ -781,7 +781,7 @@ def test_cohere_embeds_a_batch_in_order(probe: Probe) -> None:
     assert {len(v) for v in both} == {1024}
 
 
-def test_cohere_gives_the_types_asked_for(probe: Probe) -> None:
+def test_cohere_gives_the_requested_types(probe: Probe) -> None:
     body = {
         "texts": ["um"],
         "input_type": "search_query",

@@ -233,7 +233,7 @@ def test_a_denied_stream_names_the_streaming_action(probe: Probe) -> None:
         stream(probe)
 
 
-def test_an_invalid_request_is_found_before_the_service_fails(probe: Probe) -> None:
+def test_an_invalid_request_is_refused_before_the_service_fails(probe: Probe) -> None:
     rule(probe, "error = 500")
     assert refused(probe, inferenceConfig={"maxTokens": 0})[0] == "ValidationException"
 
@@ -633,9 +633,7 @@ def test_the_default_scenario_only_names_what_exists() -> None:
         ("rule = [3]", "f.toml: `rule 1` is 3; allowed: a table."),
     ],
 )
-def test_a_file_that_is_wrong_is_told_file_key_and_what_is_allowed(
-    text: str, expected: str
-) -> None:
+def test_an_error_names_file_key_and_what_is_allowed(text: str, expected: str) -> None:
     with pytest.raises(ScenarioError) as caught:
         scenario.parse(text, "f.toml")
     assert str(caught.value).startswith(expected)

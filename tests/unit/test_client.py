@@ -400,7 +400,7 @@ ODD_ANSWERS = [
 @pytest.mark.parametrize(
     ("data", "reason", "status"), [c[1:] for c in ODD_ANSWERS], ids=[c[0] for c in ODD_ANSWERS]
 )
-def test_an_odd_answer_is_an_error_and_asked_for_once(answered, data, reason, status):
+def test_an_odd_response_is_an_error_and_not_requested_again(answered, data, reason, status):
     server, client = answered(data)
     for n, (call, *args) in enumerate(
         [
@@ -523,7 +523,7 @@ def test_a_huge_answer_is_read_whole(wire, bedrock):
     assert len(reply.text) == 8_000_000
 
 
-def test_a_body_shorter_than_it_said_is_an_error(wire, bedrock):
+def test_a_body_shorter_than_its_content_length_is_an_error(wire, bedrock):
     server = wire(
         lambda c, request: c.sendall(
             http(200, ANSWER).replace(b"Content-Length: ", b"Content-Length: 9")
@@ -560,7 +560,7 @@ def test_a_connection_reset_before_any_byte_is_a_network_error(wire, bedrock, op
     server = wire(reset)
     error = error_of(getattr(bedrock(server.url), operation), "us-east-1", MODEL, HELLO)
     assert error.reason is Reason.CONNECTION_REFUSED
-    assert isinstance(error, errors.Unreachable)
+    assert isinstance(error, errors.NetworkFailed)
     assert len(server.requests) == 1
 
 
@@ -815,7 +815,7 @@ def test_each_thread_waits_as_long_as_its_own_call_may(wire, bedrock):
         assert [f.result().text for f in patient] == ["Hi", "Hi"]
 
 
-def test_no_more_connections_are_kept_than_allowed(wire, bedrock):
+def test_no_more_connections_stay_open_than_allowed(wire, bedrock):
     together = threading.Barrier(6)
 
     def answer(connection, request):
@@ -976,7 +976,7 @@ def test_without_credentials_nothing_is_sent(wire, bedrock):
     assert server.requests == []
 
 
-def test_half_a_key_and_an_unknown_profile_are_told(wire, bedrock, monkeypatch):
+def test_half_a_key_and_an_unknown_profile_are_missing_credentials(wire, bedrock, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHALF")
     url = wire(http(200, ANSWER)).url
     assert (
@@ -990,7 +990,7 @@ def test_half_a_key_and_an_unknown_profile_are_told(wire, bedrock, monkeypatch):
     assert "a-profile-that-does-not-exist" in error.message
 
 
-def test_expired_credentials_are_told(wire, bedrock, own_keys):
+def test_expired_credentials_are_named(wire, bedrock, own_keys):
     message = {"message": "The security token included in the request is expired"}
     server = wire(http(403, message, "x-amzn-ErrorType: ExpiredTokenException"))
     error = error_of(bedrock(server.url, AWS).converse, "us-east-1", MODEL, HELLO)
@@ -1048,7 +1048,7 @@ def test_what_the_chain_finds_is_named_without_calling_anybody(own_keys, monkeyp
     assert find_credentials() == client_module.Identity(False)
 
 
-def test_an_instance_service_that_says_nothing_is_asked_twice_at_most(wire, monkeypatch):
+def test_a_silent_instance_service_is_called_twice_at_most(wire, monkeypatch):
     """Each time botocore waits a second, so finding nothing takes two at the worst."""
     own: list[Wire] = []
     own.append(wire(hang(own)))
@@ -1195,7 +1195,7 @@ def test_a_proxy_that_refuses_is_a_proxy_problem(wire, bedrock, own_keys, monkey
 
 @pytest.mark.parametrize("backend", [AWS, EMULATOR])
 @pytest.mark.usefixtures("own_keys")
-def test_no_proxy_stands_before_this_machine(wire, bedrock, monkeypatch, backend):
+def test_no_proxy_is_used_for_this_machine(wire, bedrock, monkeypatch, backend):
     proxy = wire(http(200, ANSWER))
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.setenv(name, proxy.url)

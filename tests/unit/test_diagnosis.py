@@ -97,7 +97,7 @@ def test_the_collection_says_where_each_message_comes_from_and_names_no_account(
         assert set(re.findall(r"(?<!\d)\d{12}(?!\d)", row["message"])) <= {"123456789012"}
 
 
-def test_every_rule_decides_the_example_beside_it_in_every_family():
+def test_every_rule_decides_its_example_in_every_family():
     for family, rules in RULES.items():
         for rule in rules:
             assert rule.example, rule
@@ -187,7 +187,7 @@ def test_strange_text_is_no_trouble(strange):
     assert diagnose(strange, strange, strange, strange).category is ErrorCategory.UNKNOWN_ERROR
 
 
-def test_normalising_undoes_quotes_escapes_and_spaces_but_keeps_sentences_apart():
+def test_normalising_undoes_quotes_escapes_and_spaces_but_not_the_ends_of_sentences():
     assert (
         normalise('{\\"message\\":\\"It isn\\u2019t\\n here. See a.b-v1:0.\\"}')
         == '{"message":"it isn\'t here. see a·b-v1:0."}'
@@ -223,7 +223,7 @@ def test_every_reason_that_a_call_can_have_is_reached_by_a_rule_or_a_code():
     assert set(Reason) - reached == judged_or_measured_by_us
 
 
-def test_no_code_stands_in_two_tables():
+def test_no_code_is_in_two_tables():
     assert not set(codes.AWS) & set(codes.CLIENT)
     assert not set(codes.WRAPPERS) & (set(codes.AWS) | set(codes.CLIENT))
 

@@ -464,14 +464,14 @@ def pour(body: bytes, announced: int | None = None) -> Callable[[BaseHTTPRequest
 
 
 def test_a_port_where_nobody_listens_is_a_refused_connection():
-    with pytest.raises(errors.Unreachable) as caught:
+    with pytest.raises(errors.NetworkFailed) as caught:
         converse(runtime(f"http://127.0.0.1:{free_port()}"))
     assert caught.value.reason is Reason.CONNECTION_REFUSED
     assert caught.value.retryable
 
 
 def test_a_host_that_does_not_exist_is_a_name_problem():
-    with pytest.raises(errors.Unreachable) as caught:
+    with pytest.raises(errors.NetworkFailed) as caught:
         converse(runtime("http://bedrock-runtime.xx-nowhere-9.invalid"))
     assert caught.value.reason is Reason.DNS
 
@@ -495,14 +495,14 @@ def _force_kill(silent: socket.socket) -> Any:
 
 
 def test_a_server_that_hangs_up_is_a_cut_connection(answering):
-    with pytest.raises(errors.Unreachable) as caught:
+    with pytest.raises(errors.NetworkFailed) as caught:
         converse(runtime(answering(lambda handler: handler.connection.shutdown(socket.SHUT_RDWR))))
     assert caught.value.reason is Reason.CONNECTION_REFUSED
 
 
 def test_a_server_without_tls_is_a_tls_problem(answering):
     url = answering(refuse(200, "", b"{}")).replace("http://", "https://")
-    with pytest.raises(errors.Unreachable) as caught:
+    with pytest.raises(errors.NetworkFailed) as caught:
         converse(runtime(url))
     assert caught.value.reason is Reason.TLS
     assert not caught.value.retryable
@@ -510,7 +510,7 @@ def test_a_server_without_tls_is_a_tls_problem(answering):
 
 def test_a_proxy_that_is_not_there_is_a_proxy_problem():
     proxies = {"https": f"http://127.0.0.1:{free_port()}"}
-    with pytest.raises(errors.Unreachable) as caught:
+    with pytest.raises(errors.NetworkFailed) as caught:
         converse(runtime("https://bedrock-runtime.us-east-1.amazonaws.com", proxies=proxies))
     assert caught.value.reason is Reason.PROXY
 
