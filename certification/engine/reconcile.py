@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import structlog
 from django.conf import settings
-from django.db import connection
 from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -28,6 +27,7 @@ from certification.models import (
     Priority,
     QueuePause,
     State,
+    sql,
 )
 from certification.reasons import ErrorCategory, Reason
 
@@ -96,15 +96,13 @@ def reconcile() -> Reconciled:
 @contextmanager
 def exclusive() -> Iterator[bool]:
     """Hold the reconciliation's lock in the database; yields False when somebody else holds it."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
-        locked = bool(cursor.fetchone()[0])
+    row = sql.fetch_one(sql.TRY_ADVISORY_LOCK, key=ADVISORY_LOCK)
+    locked = row is not None and bool(row["locked"])
     try:
         yield locked
     finally:
         if locked:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [ADVISORY_LOCK])
+            sql.fetch_one(sql.ADVISORY_UNLOCK, key=ADVISORY_LOCK)
 
 
 def retry_stalled_runs() -> tuple[int, int]:

@@ -10,16 +10,18 @@ import uuid
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import connection, models
+from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from certification.models import sql
 from certification.models.accounts import Role, User, group_names
 
 KEY_PREFIX = "myia_"
 SHOWN = len(KEY_PREFIX) + 8  # characters of a key that stay readable
 USE_NOTED_EVERY = timedelta(minutes=1)
+USER_COLUMNS = sql.Columns(User, "holder")
 
 
 class ApiKey(models.Model):
@@ -108,16 +110,6 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 
-HOLDER = """
-SELECT {columns}, ARRAY(
-    SELECT name FROM auth_group JOIN certification_user_groups AS member ON member.group_id = auth_group.id
-    WHERE member.user_id = certification_user.id
-)
-FROM certification_user
-WHERE id = %s AND is_active AND NOT EXISTS (SELECT FROM certification_revokedtoken AS revoked WHERE revoked.id = %s)
-"""
-
-
 class RevokedToken(models.Model):
     """A login token that was handed back before it expired. Kept until it would have expired
     anyway.
@@ -137,15 +129,13 @@ class RevokedToken(models.Model):
         """
         if not -(2**63) <= user_id < 2**63:
             return None
-        fields = [field.attname for field in User._meta.concrete_fields]
-        columns = ", ".join(f'"{field.column}"' for field in User._meta.concrete_fields)
-        with connection.cursor() as cursor:
-            cursor.execute(HOLDER.format(columns=columns), [user_id, token_id])
-            row = cursor.fetchone()
+        row = sql.fetch_one(
+            sql.LOGIN_HOLDER.format(columns=USER_COLUMNS), user=user_id, token=token_id
+        )
         if row is None:
             return None
-        user = User.from_db(connection.alias, fields, row[:-1])
-        user.__dict__["group_names"] = row[-1]
+        user = USER_COLUMNS.instance(row)
+        user.__dict__["group_names"] = row["group_names"]
         return user
 
     @classmethod

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
@@ -239,50 +238,51 @@ class Acceptance(models.Model):
     def learn(
         model_id: uuid.UUID,
         region_id: str,
-        seen: Mapping[tuple[str, str], Mapping[str, Any] | None],
+        observed: Mapping[tuple[str, str], Mapping[str, Any] | None],
         at: datetime,
     ) -> None:
-        """Keep what a run saw, as {(operation, feature): the refusal, or None where it was taken}.
+        """Store what a run observed, as {(operation, feature): the refusal, or None if accepted}.
 
         In key order, so that two runs never lock crosswise.
         """
-        if seen:
-            kept = [
-                [*key, said is None, said or {}]
-                for key, said in sorted(seen.items(), key=lambda item: item[0])
-            ]
-            with connection.cursor() as cursor:
-                cursor.execute(LEARN, [model_id, region_id, at, json.dumps(kept)])
+        rows = [
+            Acceptance(
+                model_id=model_id,
+                region_id=region_id,
+                seen_at=at,
+                operation=operation,
+                feature=feature,
+                accepted=refusal is None,
+                refusal=dict(refusal or {}),
+            )
+            for (operation, feature), refusal in sorted(observed.items(), key=lambda item: item[0])
+        ]
+        Acceptance.objects.bulk_create(
+            rows,
+            update_conflicts=True,
+            unique_fields=["model", "operation", "feature"],
+            update_fields=["accepted", "refusal", "region", "seen_at"],
+        )
 
     @staticmethod
     def refusals(model_id: uuid.UUID, now: datetime) -> dict[tuple[str, str], Mapping[str, Any]]:
-        """The refusals that are fresh enough to be believed, as {(operation, feature): what the
-        service said}.
+        """Return the refusals that are fresh enough to be believed, as {(operation, feature): the
+        service's response}.
         """
-        with connection.cursor() as cursor:
-            cursor.execute(REFUSALS, [model_id, now - Acceptance.RELEARN_AFTER])
-            return {
-                (operation, feature): json.loads(said)
-                for operation, feature, said in cursor.fetchall()
-            }
+        fresh = Acceptance.objects.filter(
+            model=model_id, accepted=False, seen_at__gt=now - Acceptance.RELEARN_AFTER
+        )
+        rows = fresh.exclude(refusal={}).order_by()
+        return {
+            (operation, feature): refusal
+            for operation, feature, refusal in rows.values_list("operation", "feature", "refusal")
+        }
 
     @staticmethod
     def forget(model: AIModel, features: Iterable[tuple[str, str]]) -> None:
         """Unlearn what an answer contradicted, so that the next run asks again."""
         for operation, feature in sorted(features):
             Acceptance.objects.filter(model=model, operation=operation, feature=feature).delete()
-
-
-LEARN = """
-INSERT INTO certification_acceptance (model_id, region_id, seen_at, operation, feature, accepted, refusal)
-SELECT %s, %s, %s, seen ->> 0, seen ->> 1, (seen ->> 2)::boolean, seen -> 3 FROM jsonb_array_elements(%s) AS seen
-ON CONFLICT (model_id, operation, feature) DO UPDATE SET
-    accepted = EXCLUDED.accepted, refusal = EXCLUDED.refusal, region_id = EXCLUDED.region_id, seen_at = EXCLUDED.seen_at
-"""
-REFUSALS = """
-SELECT operation, feature, refusal FROM certification_acceptance
-WHERE model_id = %s AND NOT accepted AND seen_at > %s AND refusal <> '{}'
-"""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from certification.lib import shared_cache
-from certification.models import sql, validity, webhooks
+from certification.models import validity, webhooks
 from certification.models.catalogue import AIModel, Region, Route
 from certification.models.jobs import (
     VERDICTS,
@@ -248,14 +248,16 @@ class ModelCertification(models.Model):
     @classmethod
     def lock(cls, run: CertificationRun) -> ModelCertification:
         """The row of a run's pair, made if need be and locked until the transaction ends."""
-        pair = [run.model_id, run.region_id]
-        row = sql.execute(LOCK, pair)
+        pair = {"model_id": run.model_id, "region_id": run.region_id}
+        # the default order joins the models, which would be locked too
+        locked = ModelCertification.objects.select_for_update().filter(**pair).order_by()
+        row = locked.first()
         if row is None:
-            new = ModelCertification(model_id=run.model_id, region_id=run.region_id)
-            ModelCertification.objects.bulk_create([new], ignore_conflicts=True)
-            row = sql.execute(LOCK, pair)
-        assert row is not None  # noqa: S101 - nobody deletes one
-        return STANDING.instance(row)
+            ModelCertification.objects.bulk_create(
+                [ModelCertification(**pair)], ignore_conflicts=True
+            )
+            row = locked.get()
+        return row
 
     def record(
         self, run: CertificationRun, expires_at: datetime, decision: Decision | None = None
@@ -339,9 +341,3 @@ class ModelCertification(models.Model):
                 )
             shared_cache.invalidate()
         return True
-
-
-STANDING = sql.Columns(ModelCertification, "standing")
-LOCK = f"""
-SELECT {STANDING.sql} FROM certification_modelcertification AS standing WHERE model_id = %s AND region_id = %s FOR UPDATE
-"""  # noqa: S608 - names of our own

@@ -15,10 +15,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from django.db import connection
 from django.db.models import BigIntegerField, BooleanField, QuerySet, TextField
 from django.db.models.expressions import RawSQL
 
+from certification.models import sql
 from certification.models.jobs import CertificationRun
 
 MOST_TEXT = 4000  # characters of a cursor
@@ -27,14 +27,6 @@ FORM = re.compile(
 )
 LARGEST = 2**63 - 1
 NOBODY = uuid.UUID(int=0)
-
-TABLE = "certification_certificationrun"
-NEW = f"""(
-    {TABLE}.changed_in >= %s::text::xid8
-    AND NOT pg_visible_in_snapshot({TABLE}.changed_in, %s::text::pg_snapshot)
-    AND NOT ({TABLE}.changed_in = %s::text::xid8 AND {TABLE}.id <= %s::uuid)
-    AND {TABLE}.changed_in < pg_snapshot_xmax(pg_current_snapshot())
-)"""  # the last: marks that came with a dump from another server mean nothing here
 
 
 @dataclass(frozen=True)
@@ -74,9 +66,9 @@ class Cursor:
     @classmethod
     def now(cls) -> Cursor:
         """Everything that is committed at this moment."""
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_current_snapshot()::text")
-            return cls.parse(cursor.fetchone()[0])
+        row = sql.fetch_one(f"SELECT {sql.SNAPSHOT} AS snapshot")
+        assert row is not None  # noqa: S101 - a function always gives a row
+        return cls.parse(row["snapshot"])
 
     @property
     def lowest(self) -> int:
@@ -105,13 +97,15 @@ def changes(
 ) -> Iterator[tuple[CertificationRun, Cursor]]:
     """The changed ones of these rows, each with the cursor to read on from after it."""
     new = RawSQL(  # noqa: S611
-        NEW, [str(since.lowest), since.snapshot, str(since.part), since.run], BooleanField()
+        sql.CHANGED_SINCE,
+        [str(since.lowest), since.snapshot, str(since.part), since.run],
+        BooleanField(),
     )
-    changed_in = RawSQL(f"{TABLE}.changed_in::text::bigint", [], BigIntegerField())  # noqa: S611
+    changed_in = RawSQL(sql.CHANGED_IN, [], BigIntegerField())  # noqa: S611
     found = list(
         rows.annotate(
             changed_in=changed_in,
-            snapshot=RawSQL("pg_current_snapshot()::text", [], TextField()),
+            snapshot=RawSQL(sql.SNAPSHOT, [], TextField()),  # noqa: S611,
         )
         .filter(new)
         .order_by("changed_in", "pk")

@@ -23,7 +23,6 @@ from django.utils.translation import gettext_lazy as _
 from certification.lib import pubsub, shared_cache
 from certification.models import sql, webhooks
 from certification.models.catalogue import AIModel, Region, Route
-from certification.models.sql import Columns
 from certification.reasons import ErrorCategory, Reason, Status
 
 
@@ -177,9 +176,15 @@ class CertificationJob(models.Model):
         """
         now = timezone.now()
         pubsub.notify(self.pk)
-        cost = round(cost_usd, 6)
-        counted = sql.execute(SETTLE, [certified, runs - certified, cost, now, self.pk])
-        if counted is None or not counted[0]:
+        counted = sql.fetch_one(
+            sql.COUNT_FINISHED_RUNS,
+            certified=certified,
+            others=runs - certified,
+            cost_usd=round(cost_usd, 6),
+            now=now,
+            job=self.pk,
+        )
+        if counted is None or not counted["was_last"]:
             return False
         any_completed = self.runs.filter(status=State.COMPLETED).exists()
         self.status, self.completed_at = (State.COMPLETED if any_completed else State.FAILED), now
@@ -276,15 +281,6 @@ class CertificationJob(models.Model):
         return {name: value or 0 for name, value in sums.items()}
 
 
-# Counts finished runs; whether they were the last ones of a job that is still open.
-SETTLE = f"""
-UPDATE certification_certificationjob
-SET succeeded_runs = succeeded_runs + %s, failed_runs = failed_runs + %s, cost_usd = cost_usd + %s, updated_at = %s
-WHERE id = %s
-RETURNING total_runs = succeeded_runs + failed_runs AND status IN ('{State.PENDING}', '{State.QUEUED}', '{State.PROCESSING}')
-"""  # noqa: S608 - names of our own
-
-
 @dataclass(frozen=True)
 class RunOutcome:
     """Everything a finished run knows: what `CertificationRun.finish` writes in one statement."""
@@ -337,23 +333,26 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         One statement for all of them: a sweep has thousands of pairs and its caller waits.
         """
         draft = CertificationRun(job=job, tier=job.tier, backend=job.backend, variant_seed=seed)
-        own = {"id": "gen_random_uuid()", "model_id": "pair.model", "region_id": "pair.region"}
-        same = [field for field in self.model._meta.concrete_fields if field.attname not in own]
-        columns = ", ".join(f'"{name}"' for name in (*own, *(field.column for field in same)))
-        values = [
-            field.get_db_prep_save(field.pre_save(draft, add=True), connection) for field in same
+        fields = [
+            field
+            for field in self.model._meta.concrete_fields
+            if field.attname not in ("id", "model_id", "region_id")
         ]
-        statement = (
-            f'INSERT INTO "{self.model._meta.db_table}" ({columns}) '  # noqa: S608 - our own columns
-            f"SELECT {', '.join((*own.values(), *['%s'] * len(same)))} "
-            "FROM unnest(%s::uuid[], %s::text[]) AS pair (model, region) "
-            "ON CONFLICT DO NOTHING RETURNING model_id, region_id"
+        statement = sql.CREATE_PENDING_RUNS.format(
+            columns=", ".join(f'"{field.column}"' for field in fields),
+            values=", ".join(f"%({field.attname})s" for field in fields),
         )
-        with connection.cursor() as cursor:
-            cursor.execute(
-                statement, [*values, [model for model, _ in pairs], [region for _, region in pairs]]
-            )
-            return set(cursor.fetchall())
+        values = {
+            field.attname: field.get_db_prep_save(field.pre_save(draft, add=True), connection)
+            for field in fields
+        }
+        rows = sql.fetch_all(
+            statement,
+            **values,
+            models=[model for model, _ in pairs],
+            regions=[region for _, region in pairs],
+        )
+        return {(row["model_id"], row["region_id"]) for row in rows}
 
     def claim(
         self, run_id: uuid.UUID | str, worker: str, backend: str = ""
@@ -366,18 +365,17 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         `routes` to the model, all in one statement. Filters of the queryset have no say.
         """
         now = timezone.now()
-        row = sql.execute(
-            _claim_sql(), [State.PROCESSING, worker, now, now, str(run_id), backend, backend]
+        row = sql.fetch_one(
+            claim_statement(), run=str(run_id), worker=worker, now=now, backend=backend
         )
         if row is None:
             return None
-        width, job_width = len(_RUN.fields), len(_JOB.fields)
-        run = _RUN.instance(row[:width])
-        run.job = _JOB.instance(row[width : width + job_width])
-        run.model = _MODEL.instance(row[width + job_width : -1])
+        run = RUN_COLUMNS.instance(row)
+        run.job = JOB_COLUMNS.instance(row)
+        run.model = MODEL_COLUMNS.instance(row)
         run.routes = [
-            Route(model=run.model, region_id=run.region_id, kind=k, target_id=t)
-            for k, t in json.loads(row[-1])
+            Route(model=run.model, region_id=run.region_id, kind=kind, target_id=target_id)
+            for kind, target_id in json.loads(row["routes"])
         ]
         if run.job.status in WAITING:
             CertificationJob.objects.filter(pk=run.job_id, status__in=WAITING).update(
@@ -597,11 +595,16 @@ class CertificationRun(models.Model):
             dict(outcome.fix),
             {**self.environment, **outcome.environment},
         )
-        columns = [json.dumps(v) if isinstance(v, dict) else v for v in values.values()]
-        kept = json.dumps(
-            [{name: getattr(result, name) for name in RESULT_COLUMNS} for result in results]
+        columns = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in values.items()}
+        rows = [{name: getattr(result, name) for name in RESULT_COLUMNS} for result in results]
+        finished = sql.fetch_one(
+            finish_statement(),
+            **columns,
+            run=self.pk,
+            worker=self.claimed_by,
+            results=json.dumps(rows),
         )
-        if sql.execute(_finish_sql(), [*columns, self.pk, self.claimed_by, kept]) is None:
+        if finished is None:
             return False
         for name, value in values.items():
             setattr(self, name, value)
@@ -656,33 +659,18 @@ class CertificationRun(models.Model):
             return won == 1
 
 
-_RUN, _JOB, _MODEL = (
-    Columns(CertificationRun, "run"),
-    Columns(CertificationJob, "job", JOB_LISTS),
-    Columns(AIModel, "model"),
-)
+RUN_COLUMNS = sql.Columns(CertificationRun, "run")
+JOB_COLUMNS = sql.Columns(CertificationJob, "job", JOB_LISTS)
+MODEL_COLUMNS = sql.Columns(AIModel, "model")
 
 
 @cache
-def _claim_sql() -> str:
-    return f"""
-UPDATE certification_certificationrun AS run
-SET status = %s, claimed_by = %s, heartbeat_at = %s, started_at = COALESCE(run.started_at, %s), attempt = run.attempt + 1
-FROM certification_certificationjob AS job, certification_aimodel AS model
-WHERE run.id = %s AND run.status IN ('{State.PENDING}', '{State.QUEUED}') AND job.id = run.job_id AND model.id = run.model_id
-  AND (%s = '' OR run.backend = %s AND NOT (job.priority = '{Priority.BULK}' AND EXISTS (
-    SELECT FROM certification_queuepause AS pause WHERE pause.backend = run.backend AND pause.resumed_at IS NULL)))
-RETURNING {_RUN.sql}, {_JOB.sql}, {_MODEL.sql}, (
-    SELECT COALESCE(jsonb_agg(jsonb_build_array(route.kind, route.target_id)), '[]') FROM certification_route AS route
-    WHERE route.model_id = run.model_id AND route.region_id = run.region_id)
-"""  # noqa: S608 - names of our own
+def claim_statement() -> str:
+    return sql.CLAIM_RUN.format(columns=f"{RUN_COLUMNS}, {JOB_COLUMNS}, {MODEL_COLUMNS}")
 
 
-class _TrialsWithoutCalls(Func):
-    template = (
-        "(SELECT coalesce(jsonb_agg(trial - 'calls' ORDER BY position), '[]'::jsonb) "
-        "FROM jsonb_array_elements(%(expressions)s) WITH ORDINALITY AS t(trial, position))"
-    )
+class TrialsWithoutCalls(Func):
+    template = sql.TRIALS_WITHOUT_CALLS
     output_field = models.JSONField()
 
 
@@ -705,7 +693,7 @@ class TestResultQuerySet(models.QuerySet["TestResult"]):
         """With `summaries`: the trials without their calls, which make up nearly all of them and
         stay in the database.
         """
-        return self.defer("trials").annotate(summaries=_TrialsWithoutCalls("trials"))
+        return self.defer("trials").annotate(summaries=TrialsWithoutCalls("trials"))
 
     def with_transcripts(self, before: datetime) -> TestResultQuerySet:
         """Results of runs that ended before then and still hold requests and replies."""
@@ -717,47 +705,24 @@ class TestResultQuerySet(models.QuerySet["TestResult"]):
         """Drop requests and replies of old runs; grades, sentences and figures stay, so that they
         can still be judged.
         """
-        with connection.cursor() as cursor:
-            cursor.execute(DROP_TRANSCRIPTS, [before])
-            return cursor.rowcount
+        return sql.execute(sql.DROP_TRANSCRIPTS, before=before)
 
 
-# Of a result, as `finish` writes them all from one JSON text: as parameters each on its own Python
-# escapes every quote.
+# A result's columns and their types in PostgreSQL, as `finish` writes them.
 RESULT_COLUMNS = {
-    "case_id": "text", "category": "text", "kind": "text", "verdict": "text", "sentence": "text", "passes": "smallint",
-    "trials_valid": "smallint", "score": "float", "trials": "jsonb",
+    "case_id": "text", "category": "text", "kind": "text", "verdict": "text", "sentence": "text",
+    "passes": "smallint", "trials_valid": "smallint", "score": "float", "trials": "jsonb",
 }  # fmt: skip
 
 
 @cache
-def _finish_sql() -> str:
-    assignments = ", ".join(
-        f"{name} = %s" for name in (*RunOutcome.__dataclass_fields__, "completed_at")
+def finish_statement() -> str:
+    columns = (*RunOutcome.__dataclass_fields__, "completed_at")
+    return sql.FINISH_RUN.format(
+        assignments=", ".join(f"{name} = %({name})s" for name in columns),
+        result_columns=", ".join(RESULT_COLUMNS),
+        result_types=", ".join(f"{name} {kind}" for name, kind in RESULT_COLUMNS.items()),
     )
-    typed = ", ".join(f"{name} {kind}" for name, kind in RESULT_COLUMNS.items())
-    names = ", ".join(RESULT_COLUMNS)
-    return f"""
-WITH finished AS (
-    UPDATE certification_certificationrun SET {assignments}
-    WHERE id = %s AND status = '{State.PROCESSING}' AND claimed_by = %s RETURNING id
-), kept AS (
-    INSERT INTO certification_testresult (run_id, {names})
-    SELECT finished.id, result.* FROM finished, jsonb_to_recordset(%s) AS result({typed})
-)
-SELECT id FROM finished
-"""  # noqa: S608 - names of our own
-
-
-DROP_TRANSCRIPTS = """
-UPDATE certification_testresult AS result
-SET trials = (
-    SELECT jsonb_agg(trial - 'calls' || '{"calls": [], "has_transcript": false}'::jsonb ORDER BY position)
-    FROM jsonb_array_elements(result.trials) WITH ORDINALITY AS t(trial, position)
-)
-FROM certification_certificationrun AS run
-WHERE run.id = result.run_id AND run.completed_at < %s AND result.trials @> '[{"has_transcript": true}]'::jsonb
-"""
 
 
 class TestResult(models.Model):

@@ -1,11 +1,17 @@
-"""Statements written by hand, where a run's every millisecond counts: rows as model instances
-without building a query.
+"""Every SQL statement of the project that is written by hand, with why, and what that gained.
+
+Where a gain is given it is from docs/performance.md. A certification run took 26 - 28 ms of its own
+thread with 15 statements of the ORM, nearly all of it Python building queries and rows; with
+CLAIM_RUN, FINISH_RUN and COUNT_FINISHED_RUNS it takes 8 - 9 ms. Nobody measured these three one by
+one. tests/integration/test_sql.py holds each statement to what the ORM gives.
+
+Parameters are named. `{...}` is filled with column names of our own models, once per process.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -14,47 +20,179 @@ from django.db import connection, models
 
 M = TypeVar("M", bound=models.Model)
 
+# Claim a waiting run and bring its model, its job and the routes with it, in one round trip. Of its
+# backend only, and none of a bulk job while that queue is paused. Part of the 26 -> 8 ms.
+CLAIM_RUN = """
+UPDATE certification_certificationrun AS run
+SET status = 'PROCESSING', claimed_by = %(worker)s, heartbeat_at = %(now)s,
+    started_at = COALESCE(run.started_at, %(now)s), attempt = run.attempt + 1
+FROM certification_certificationjob AS job, certification_aimodel AS model
+WHERE run.id = %(run)s AND run.status IN ('PENDING', 'QUEUED')
+  AND job.id = run.job_id AND model.id = run.model_id
+  AND (%(backend)s = '' OR run.backend = %(backend)s AND NOT (job.priority = 'bulk' AND EXISTS (
+    SELECT FROM certification_queuepause AS pause
+    WHERE pause.backend = run.backend AND pause.resumed_at IS NULL)))
+RETURNING {columns}, (
+    SELECT COALESCE(jsonb_agg(jsonb_build_array(route.kind, route.target_id)), '[]')
+    FROM certification_route AS route
+    WHERE route.model_id = run.model_id AND route.region_id = run.region_id) AS routes
+"""
 
-def execute(sql: str, parameters: Sequence[Any]) -> tuple[Any, ...] | None:
-    """The first row that a statement returns, or None."""
+# Write a run's outcome and all its results, unless the run is no longer this claimant's. The results
+# come as one JSON text: as parameters each on its own, Python escapes every quote of the evidence.
+# Part of the 26 -> 8 ms.
+FINISH_RUN = """
+WITH finished AS (
+    UPDATE certification_certificationrun SET {assignments}
+    WHERE id = %(run)s AND status = 'PROCESSING' AND claimed_by = %(worker)s RETURNING id
+), results AS (
+    INSERT INTO certification_testresult (run_id, {result_columns})
+    SELECT finished.id, result.*
+    FROM finished, jsonb_to_recordset(%(results)s) AS result({result_types})
+)
+SELECT id FROM finished
+"""
+
+# Count finished runs and say whether they were the last ones of a job that is still open. The row
+# lock serialises the runs of a job, so it must be one statement. Part of the 26 -> 8 ms.
+COUNT_FINISHED_RUNS = """
+UPDATE certification_certificationjob
+SET succeeded_runs = succeeded_runs + %(certified)s, failed_runs = failed_runs + %(others)s,
+    cost_usd = cost_usd + %(cost_usd)s, updated_at = %(now)s
+WHERE id = %(job)s
+RETURNING total_runs = succeeded_runs + failed_runs
+    AND status IN ('PENDING', 'QUEUED', 'PROCESSING') AS was_last
+"""
+
+# Create a job's runs and return the pairs that got one. `bulk_create(ignore_conflicts=True)` does not
+# say which rows it wrote. A sweep has thousands of pairs and its caller waits; the gain was not
+# measured by itself.
+CREATE_PENDING_RUNS = """
+INSERT INTO certification_certificationrun (id, model_id, region_id, {columns})
+SELECT gen_random_uuid(), pair.model, pair.region, {values}
+FROM unnest(%(models)s::uuid[], %(regions)s::text[]) AS pair (model, region)
+ON CONFLICT DO NOTHING RETURNING model_id, region_id
+"""
+
+# Drop requests and replies of old results inside the database: they are nearly all of its bytes,
+# and through the ORM each would travel to Python and back. Not measured; runs once a day.
+DROP_TRANSCRIPTS = """
+UPDATE certification_testresult AS result
+SET trials = (
+    SELECT jsonb_agg(trial - 'calls' || '{"calls": [], "has_transcript": false}'::jsonb
+                     ORDER BY position)
+    FROM jsonb_array_elements(result.trials) WITH ORDINALITY AS t(trial, position)
+)
+FROM certification_certificationrun AS run
+WHERE run.id = result.run_id AND run.completed_at < %(before)s
+  AND result.trials @> '[{"has_transcript": true}]'::jsonb
+"""
+
+# An expression (django.db.models.Func): trials without their calls, which stay in the database.
+TRIALS_WITHOUT_CALLS = (
+    "(SELECT coalesce(jsonb_agg(trial - 'calls' ORDER BY position), '[]'::jsonb) "
+    "FROM jsonb_array_elements(%(expressions)s) WITH ORDINALITY AS t(trial, position))"
+)
+
+# The active user of a login token with the names of their groups: every API request asks it. The
+# ORM took two queries, which were 40 % of the time of a cached response.
+LOGIN_HOLDER = """
+SELECT {columns}, ARRAY(
+    SELECT name FROM auth_group
+    JOIN certification_user_groups AS member ON member.group_id = auth_group.id
+    WHERE member.user_id = holder.id
+) AS group_names
+FROM certification_user AS holder
+WHERE id = %(user)s AND is_active
+  AND NOT EXISTS (SELECT FROM certification_revokedtoken AS revoked WHERE revoked.id = %(token)s)
+"""
+
+# Active subscriptions to an event, locked against deletion. Django has no FOR KEY SHARE, and with
+# what it has finishing runs would wait for each other.
+SUBSCRIPTIONS_TO = """
+SELECT id FROM certification_webhooksubscription
+WHERE is_active AND events @> %(events)s::jsonb FOR KEY SHARE
+"""
+
+# What a badge shows, for `<model>` or `<model>/<region>`. Through the ORM the same query costs three
+# milliseconds of Python, and a badge should cost less than one.
+BADGE = """
+SELECT m.api_model_id AS model_id, m.name, r.code AS region, r.enabled,
+       EXISTS (SELECT FROM certification_route t
+               WHERE t.model_id = m.id AND t.region_id = r.code AND r.enabled) AS offered,
+       c.status, c.previous_status, c.score, c.rating, c.backend, c.certified_at, c.expires_at,
+       c.expired_at
+FROM certification_aimodel m
+LEFT JOIN certification_region r ON m.api_model_id = %(address)s OR r.code = %(tail)s
+LEFT JOIN certification_modelcertification c ON c.model_id = m.id AND c.region_id = r.code
+WHERE m.api_model_id IN (%(address)s, %(head)s)
+ORDER BY r.code
+"""
+
+# Expressions (RawSQL, whose parameters have no names) for the change feed: the ORM knows neither
+# transaction ids nor snapshots.
+SNAPSHOT = "pg_current_snapshot()::text"
+CHANGED_IN = "certification_certificationrun.changed_in::text::bigint"
+# Parameters: the lowest unseen transaction, the snapshot, the transaction that was read in part, the
+# last run read of it. The last line: marks from a dump of another server mean nothing here.
+CHANGED_SINCE = """(
+    certification_certificationrun.changed_in >= %s::text::xid8
+    AND NOT pg_visible_in_snapshot(certification_certificationrun.changed_in, %s::text::pg_snapshot)
+    AND NOT (certification_certificationrun.changed_in = %s::text::xid8
+             AND certification_certificationrun.id <= %s::uuid)
+    AND certification_certificationrun.changed_in < pg_snapshot_xmax(pg_current_snapshot())
+)"""
+
+# One reconcile at a time. The ORM has no advisory locks.
+TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%(key)s) AS locked"
+ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%(key)s) AS unlocked"
+
+
+def fetch_all(statement: str, **parameters: Any) -> list[dict[str, Any]]:
+    """Run a statement and return its rows by column name. JSON comes as text."""
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
+        cursor.execute(statement, parameters)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def fetch_one(statement: str, **parameters: Any) -> dict[str, Any] | None:
+    """Run a statement and return its only row, or None."""
+    return next(iter(fetch_all(statement, **parameters)), None)
+
+
+def execute(statement: str, **parameters: Any) -> int:
+    """Run a statement and return how many rows it changed."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return cursor.rowcount
 
 
 @dataclass(frozen=True)
 class Columns(Generic[M]):
-    """The columns of a model under an alias of the statement, all but those of the fields named in
-    `without`.
-    """
+    """The columns of a model under an alias of a statement, without those of the `deferred` fields."""
 
     model: type[M]
     alias: str
-    without: frozenset[str] = frozenset()
+    deferred: frozenset[str] = frozenset()
 
     @cached_property
     def fields(self) -> list[models.Field[Any, Any]]:
-        return [
-            field for field in self.model._meta.concrete_fields if field.name not in self.without
-        ]
+        return [f for f in self.model._meta.concrete_fields if f.name not in self.deferred]
 
-    @cached_property
-    def _names(self) -> list[str]:
-        return [field.attname for field in self.fields]
+    def __str__(self) -> str:
+        """The columns for a SELECT or RETURNING, each named `<alias>.<field>`."""
+        return ", ".join(
+            f'{self.alias}."{field.column}" AS "{self.alias}.{field.attname}"'
+            for field in self.fields
+        )
 
-    @cached_property
-    def _json(self) -> list[int]:
-        return [i for i, field in enumerate(self.fields) if isinstance(field, models.JSONField)]
-
-    @property
-    def sql(self) -> str:
-        """The columns for a SELECT or RETURNING."""
-        return ", ".join(f'{self.alias}."{field.column}"' for field in self.fields)
-
-    def instance(self, values: Sequence[Any]) -> M:
-        """A row of these columns. The fields left out are read when somebody asks for them."""
-        given = list(values)
-        for i in self._json:
-            given[i] = None if given[i] is None else json.loads(given[i])
-        return self.model.from_db(connection.alias, self._names, given)
+    def instance(self, row: Mapping[str, Any]) -> M:
+        """Return the model instance of a row; deferred fields are read when somebody needs them."""
+        names = [field.attname for field in self.fields]
+        values = []
+        for field in self.fields:
+            value = row[f"{self.alias}.{field.attname}"]
+            is_json = isinstance(field, models.JSONField) and value is not None
+            values.append(json.loads(value) if is_json else value)
+        return self.model.from_db(connection.alias, names, values)

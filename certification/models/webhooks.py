@@ -32,6 +32,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from certification.lib import task_signal, url_safety
+from certification.models import sql
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +85,7 @@ class WebhookSubscriptionQuerySet(models.QuerySet["WebhookSubscription"]):
         """Return the active subscriptions to an event, locked against deletion until the
         transaction ends. Call inside one.
         """
-        return list(self.raw(LISTENING, [json.dumps([event])]))
+        return list(self.raw(sql.SUBSCRIPTIONS_TO, {"events": json.dumps([event])}))
 
     def claim_next_due(self, lease: timedelta) -> WebhookSubscription | None:
         """Claim a subscription with due deliveries that no other worker serves; None without one."""
@@ -100,12 +101,6 @@ class WebhookSubscriptionQuerySet(models.QuerySet["WebhookSubscription"]):
             )
             if rows.update(busy_until=now + lease):
                 return self.get(pk=subscription_id)
-
-
-# Django has no FOR KEY SHARE; what it has would let finishing runs wait for each other.
-LISTENING = """
-SELECT id FROM certification_webhooksubscription WHERE is_active AND events @> %s::jsonb FOR KEY SHARE
-"""
 
 
 class WebhookSubscription(models.Model):

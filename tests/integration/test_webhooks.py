@@ -734,7 +734,7 @@ class TestSecrets:
         subscribe(receiver.url).send_test()
         settings.SECRET_KEY = "another-key" * 5
         webhooks.deliver()
-        assert "Draw a new secret" in the_only().error
+        assert "Generate a new secret" in the_only().error
         assert receiver.asked == []
 
 
