@@ -26,13 +26,13 @@ from certification import labels
 from certification.engine import dispatch
 from certification.lib import shared_cache
 from certification.models import (
-    Acceptance,
     AIModel,
     ApiKey,
     CertificationJob,
     CertificationRun,
+    CustomCase,
     ModelCertification,
-    OperatorCase,
+    ParameterSupport,
     Provider,
     QueuePause,
     Region,
@@ -243,8 +243,8 @@ class RouteInline(admin.TabularInline):
     readonly_fields = ("last_seen_at",)
 
 
-class AcceptanceInline(ReadOnly, admin.TabularInline):
-    model = Acceptance
+class ParameterSupportInline(ReadOnly, admin.TabularInline):
+    model = ParameterSupport
     extra = 0
     fields = ("operation", "feature", "accepted", "refusal", "region", "seen_at")
 
@@ -266,7 +266,7 @@ class AIModelAdmin(CatalogueAdmin):
     autocomplete_fields = ("provider",)
     readonly_fields = ("facts_as_of", "created_at", "updated_at")
     list_per_page = 50
-    inlines = (RouteInline, AcceptanceInline)
+    inlines = (RouteInline, ParameterSupportInline)
     actions = ("certify_quickly",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AIModel]:
@@ -568,8 +568,8 @@ class QueuePauseAdmin(ReadOnly, admin.ModelAdmin):
     list_per_page = 50
 
 
-@admin.register(OperatorCase)
-class OperatorCaseAdmin(admin.ModelAdmin):
+@admin.register(CustomCase)
+class CustomCaseAdmin(admin.ModelAdmin):
     """Saving runs the grader on both samples: a case that cannot tell them apart is refused."""
 
     list_display = (
@@ -596,7 +596,7 @@ class OperatorCaseAdmin(admin.ModelAdmin):
         (None, {"fields": ("created_by", "created_at", "updated_at")}),
     )
 
-    def save_model(self, request: HttpRequest, obj: OperatorCase, form: Any, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: CustomCase, form: Any, change: bool) -> None:
         if not change:
             obj.created_by = current_user(request)
         super().save_model(request, obj, form, change)

@@ -140,7 +140,7 @@ def cache_key(address: str) -> str:
 
 
 class BadgeRow(NamedTuple):
-    """A model in a region, as SQL below selects it; without regions, `region` is None."""
+    """A model in a region, as `sql.BADGE` selects it; without regions, `region` is None."""
 
     model_id: str
     name: str

@@ -21,8 +21,8 @@ from certification.models import (
     AIModel,
     CertificationJob,
     CertificationRun,
+    CustomCase,
     JobType,
-    OperatorCase,
     Priority,
     Region,
     Route,
@@ -334,7 +334,7 @@ def estimate_pairs(pairs: Sequence[Pair], tier: str) -> Estimate:
     """Return the calls and the cost of these pairs, from the suite's own figures and the
     catalogue's prices.
     """
-    custom = OperatorCase.objects.specs() if tier != Tier.QUICK else ()
+    custom = CustomCase.objects.specs() if tier != Tier.QUICK else ()
     calls, usd, unpriced = 0, 0.0, 0
     per_model: dict[uuid.UUID, tuple[int, float | None]] = {}
     for model, _region in pairs:

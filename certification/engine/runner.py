@@ -24,10 +24,10 @@ from certification.engine.worker import Claim, Worker
 from certification.inference import Failure
 from certification.lib.database import returning_connection
 from certification.models import (
-    Acceptance,
     AIModel,
     CertificationRun,
-    OperatorCase,
+    CustomCase,
+    ParameterSupport,
     Priority,
     QueuePause,
     Route,
@@ -67,7 +67,7 @@ def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
         )
         if run is None:
             return None
-        specs = OperatorCase.objects.specs() if run.tier != Tier.QUICK else ()
+        specs = CustomCase.objects.specs() if run.tier != Tier.QUICK else ()
         refusals = known_refusals(run.model)
     claim = Claim(run.pk, run.claimed_by)
     environment: dict[str, object] = {"worker": worker.name}
@@ -205,8 +205,8 @@ def finish(
         if not run.finish(run_outcome, results):
             return False
         if record and record.trials:
-            Acceptance.forget(run.model, outcome.stale_support(record.trials))
-            Acceptance.learn(
+            ParameterSupport.forget(run.model, outcome.stale_support(record.trials))
+            ParameterSupport.record(
                 run.model_id,
                 run.region_id,
                 outcome.observed_support(record.trials),
@@ -290,7 +290,7 @@ def known_refusals(model: AIModel) -> dict[Feature, Failure]:
     """
     return {
         feature: evidence.failure_from(refusal)
-        for feature, refusal in Acceptance.refusals(model.pk, timezone.now()).items()
+        for feature, refusal in ParameterSupport.refusals(model.pk, timezone.now()).items()
         if feature[1] not in model.capabilities
     }
 

@@ -3,7 +3,6 @@
 from certification.models.access import KEY_PREFIX, ApiKey, RevokedToken
 from certification.models.accounts import Role, User
 from certification.models.catalogue import (
-    Acceptance,
     AIModel,
     Lifecycle,
     ModelKind,
@@ -13,7 +12,7 @@ from certification.models.catalogue import (
     RouteKind,
 )
 from certification.models.certifications import ModelCertification
-from certification.models.custom_cases import OperatorCase
+from certification.models.custom_cases import CustomCase
 from certification.models.jobs import (
     ACTIVE,
     TERMINAL,
@@ -29,6 +28,7 @@ from certification.models.jobs import (
     Tier,
 )
 from certification.models.judgements import RunJudgement
+from certification.models.parameter_support import ParameterSupport
 from certification.models.queue_pause import QueuePause
 from certification.models.webhooks import (
     DeliveryStatus,
@@ -43,17 +43,17 @@ __all__ = [
     "TERMINAL",
     "WAITING",
     "AIModel",
-    "Acceptance",
     "ApiKey",
     "Backend",
     "CertificationJob",
     "CertificationRun",
+    "CustomCase",
     "DeliveryStatus",
     "JobType",
     "Lifecycle",
     "ModelCertification",
     "ModelKind",
-    "OperatorCase",
+    "ParameterSupport",
     "Priority",
     "Provider",
     "QueuePause",

@@ -40,7 +40,7 @@ class ApiKey(models.Model):
     )
     name = models.CharField(_("name"), max_length=100, help_text=_("What the key is for."))
     role = models.CharField(_("role"), max_length=20, choices=Role.choices, default=Role.VIEWER)
-    shown = models.CharField(_("begins with"), max_length=20, editable=False)
+    shown = models.CharField(_("prefix"), max_length=20, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)

@@ -55,7 +55,7 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser, PermissionsMixin):
     email = models.EmailField(_("e-mail address"), unique=True)
     name = models.CharField(_("name"), max_length=150, blank=True)
-    is_staff = models.BooleanField(_("may open the admin"), default=False)
+    is_staff = models.BooleanField(_("staff status"), default=False)
     is_active = models.BooleanField(_("active"), default=True)
     date_joined = models.DateTimeField(_("joined"), default=timezone.now, editable=False)
 
@@ -103,20 +103,20 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "modelcertification",
             "queuepause",
             "runjudgement",
-            "operatorcase",
-            "acceptance",
+            "customcase",
+            "parametersupport",
         ),
         READ,
     ),
     Role.OPERATOR: {
-        "operatorcase": ("view", "add", "change"),
+        "customcase": ("view", "add", "change"),
         "certificationjob": ("view", "add", "change"),
         "aimodel": ("view", "change"),
         "region": ("view", "change"),
     },
     Role.ADMINISTRATOR: {
         **dict.fromkeys(
-            ("provider", "region", "aimodel", "route", "user", "operatorcase", "apikey"), WRITE
+            ("provider", "region", "aimodel", "route", "user", "customcase", "apikey"), WRITE
         ),
         "webhooksubscription": WRITE,
         "webhookdelivery": READ,

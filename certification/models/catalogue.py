@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Any
+from datetime import date
 
 from django.db import models, transaction
 from django.db.models import Q
@@ -39,7 +38,7 @@ class Region(models.Model):
     name = models.CharField(_("name"), max_length=100)
     enabled = models.BooleanField(_("enabled"), default=True)
     opt_in = models.BooleanField(
-        _("opt-in"), default=False, help_text=_("Accounts must switch this region on first.")
+        _("opt-in"), default=False, help_text=_("Accounts must enable this region first.")
     )
 
     objects = RegionQuerySet.as_manager()
@@ -110,7 +109,7 @@ class AIModel(models.Model):
     capabilities = models.JSONField(_("capabilities"), default=list, blank=True)
     streaming = models.BooleanField(_("streaming"), default=False)
     context_window = models.PositiveIntegerField(_("context window"), null=True, blank=True)
-    max_output_tokens = models.PositiveIntegerField(_("most output tokens"), null=True, blank=True)
+    max_output_tokens = models.PositiveIntegerField(_("max output tokens"), null=True, blank=True)
     dimensions = models.PositiveIntegerField(_("vector dimensions"), null=True, blank=True)
     input_price = models.DecimalField(
         _("USD per million input tokens"), max_digits=12, decimal_places=6, null=True, blank=True
@@ -198,91 +197,6 @@ class Route(models.Model):
             RouteKind(self.kind), 3
         )
         return rank, self.target_id
-
-
-class Acceptance(models.Model):
-    """What a model was seen to take or refuse, per operation: learnt by probing, the last word
-    counts.
-
-    `refusal` is what the service said. For RELEARN_AFTER it spares later runs the same question.
-    """
-
-    RELEARN_AFTER = timedelta(days=7)
-
-    model = models.ForeignKey(
-        AIModel, on_delete=models.CASCADE, related_name="acceptances", verbose_name=_("model")
-    )
-    operation = models.CharField(_("operation"), max_length=40)
-    feature = models.CharField(_("feature"), max_length=40)
-    accepted = models.BooleanField(_("accepted"))
-    refusal = models.JSONField(_("refusal"), default=dict, blank=True)
-    region = models.ForeignKey(
-        Region, on_delete=models.CASCADE, related_name="+", verbose_name=_("seen in")
-    )
-    seen_at = models.DateTimeField(_("seen"))
-
-    class Meta:
-        verbose_name = _("learnt acceptance")
-        verbose_name_plural = _("learnt acceptances")
-        ordering = ["model", "operation", "feature"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["model", "operation", "feature"], name="one_acceptance_per_feature"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.operation} {self.feature}: {self.accepted}"
-
-    @staticmethod
-    def learn(
-        model_id: uuid.UUID,
-        region_id: str,
-        observed: Mapping[tuple[str, str], Mapping[str, Any] | None],
-        at: datetime,
-    ) -> None:
-        """Store what a run observed, as {(operation, feature): the refusal, or None if accepted}.
-
-        In key order, so that two runs never lock crosswise.
-        """
-        rows = [
-            Acceptance(
-                model_id=model_id,
-                region_id=region_id,
-                seen_at=at,
-                operation=operation,
-                feature=feature,
-                accepted=refusal is None,
-                refusal=dict(refusal or {}),
-            )
-            for (operation, feature), refusal in sorted(observed.items(), key=lambda item: item[0])
-        ]
-        Acceptance.objects.bulk_create(
-            rows,
-            update_conflicts=True,
-            unique_fields=["model", "operation", "feature"],
-            update_fields=["accepted", "refusal", "region", "seen_at"],
-        )
-
-    @staticmethod
-    def refusals(model_id: uuid.UUID, now: datetime) -> dict[tuple[str, str], Mapping[str, Any]]:
-        """Return the refusals that are fresh enough to be believed, as {(operation, feature): the
-        service's response}.
-        """
-        fresh = Acceptance.objects.filter(
-            model=model_id, accepted=False, seen_at__gt=now - Acceptance.RELEARN_AFTER
-        )
-        rows = fresh.exclude(refusal={}).order_by()
-        return {
-            (operation, feature): refusal
-            for operation, feature, refusal in rows.values_list("operation", "feature", "refusal")
-        }
-
-    @staticmethod
-    def forget(model: AIModel, features: Iterable[tuple[str, str]]) -> None:
-        """Unlearn what an answer contradicted, so that the next run asks again."""
-        for operation, feature in sorted(features):
-            Acceptance.objects.filter(model=model, operation=operation, feature=feature).delete()
 
 
 @dataclass(frozen=True)

@@ -171,15 +171,15 @@ class ModelCertification(models.Model):
         related_name="+",
         verbose_name=_("run"),
     )
-    attempts = models.PositiveIntegerField(_("runs so far"), default=0)
+    attempts = models.PositiveIntegerField(_("runs"), default=0)
     completed_attempts = models.PositiveIntegerField(_("runs with a verdict"), default=0)
     certified_attempts = models.PositiveIntegerField(_("certified runs"), default=0)
     certified_at = models.DateTimeField(_("certified"), null=True, blank=True)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     expired_at = models.DateTimeField(_("expired"), null=True, blank=True)
     last_tested_at = models.DateTimeField(_("last tested"), null=True, blank=True)
-    held_back = models.TextField(_("why a later verdict was held back"), blank=True)
-    confirm_after = models.DateTimeField(_("a second run decides from"), null=True, blank=True)
+    held_back = models.TextField(_("reason for holding back a later verdict"), blank=True)
+    confirm_after = models.DateTimeField(_("second run decides after"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 

@@ -17,13 +17,13 @@ GRADERS = [(name, name.replace("_", " ")) for name in custom.GRADERS]
 CATEGORIES = [(category.value, category.value) for category in custom.CATEGORIES]
 
 
-class OperatorCaseQuerySet(models.QuerySet["OperatorCase"]):
+class CustomCaseQuerySet(models.QuerySet["CustomCase"]):
     def specs(self) -> tuple[custom.Spec, ...]:
         """The enabled cases as the suite takes them, in the order of their ids."""
         return tuple(row.spec for row in self.filter(enabled=True).order_by("case_id"))
 
 
-class OperatorCase(models.Model):
+class CustomCase(models.Model):
     case_id = models.CharField(
         _("case"),
         max_length=20,
@@ -50,13 +50,13 @@ class OperatorCase(models.Model):
         _("repeats"), default=3, validators=[MinValueValidator(1), MaxValueValidator(9)]
     )
     max_tokens = models.PositiveIntegerField(
-        _("most tokens of an answer"),
+        _("max answer tokens"),
         default=500,
         validators=[MinValueValidator(16), MaxValueValidator(8000)],
     )
     good_sample = models.TextField(_("an answer that must pass"))
-    bad_sample = models.TextField(_("an answer that must not pass"))
-    enabled = models.BooleanField(pgettext_lazy("own case", "enabled"), default=True)
+    bad_sample = models.TextField(_("an answer that must fail"))
+    enabled = models.BooleanField(pgettext_lazy("custom case", "enabled"), default=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
@@ -68,11 +68,12 @@ class OperatorCase(models.Model):
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
-    objects = OperatorCaseQuerySet.as_manager()
+    objects = CustomCaseQuerySet.as_manager()
 
     class Meta:
-        verbose_name = _("own case")
-        verbose_name_plural = _("own cases")
+        db_table = "certification_operatorcase"
+        verbose_name = _("custom case")
+        verbose_name_plural = _("custom cases")
         ordering = ["case_id"]
 
     def __str__(self) -> str:

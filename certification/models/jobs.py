@@ -96,12 +96,12 @@ class CertificationJob(models.Model):
     )
     celery_task_id = models.CharField(_("task id"), max_length=64, blank=True)
     max_cost_usd = models.DecimalField(
-        _("most USD to spend"), max_digits=12, decimal_places=6, null=True, blank=True
+        _("maximum cost (USD)"), max_digits=12, decimal_places=6, null=True, blank=True
     )
     estimated_cost_usd = models.DecimalField(
-        _("estimated USD"), max_digits=12, decimal_places=6, null=True, blank=True
+        _("estimated cost (USD)"), max_digits=12, decimal_places=6, null=True, blank=True
     )
-    cost_usd = models.DecimalField(_("USD spent"), max_digits=12, decimal_places=6, default=0)
+    cost_usd = models.DecimalField(_("cost (USD)"), max_digits=12, decimal_places=6, default=0)
     config = models.JSONField(_("configuration"), default=dict, blank=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -457,7 +457,7 @@ class CertificationRun(models.Model):
     route_kind = models.CharField(_("route kind"), max_length=20, blank=True)
     attempt = models.PositiveSmallIntegerField(_("attempt"), default=0)
     claimed_by = models.CharField(_("claimed by"), max_length=100, blank=True)
-    heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
+    heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
     enqueued_at = models.DateTimeField(_("enqueued"), null=True, blank=True)
     variant_seed = models.PositiveBigIntegerField(_("variant seed"))
 
@@ -478,13 +478,13 @@ class CertificationRun(models.Model):
     tokens_in = models.PositiveIntegerField(_("input tokens"), default=0)
     tokens_out = models.PositiveIntegerField(_("output tokens"), default=0)
     cost_usd = models.DecimalField(
-        _("USD spent"), max_digits=12, decimal_places=6, null=True, blank=True
+        _("cost (USD)"), max_digits=12, decimal_places=6, null=True, blank=True
     )
     error_category = models.CharField(
         _("error category"), max_length=24, choices=CATEGORIES, blank=True
     )
     error_reason = models.CharField(_("error reason"), max_length=32, choices=REASONS, blank=True)
-    error_message = models.TextField(_("why"), blank=True)
+    error_message = models.TextField(_("error message"), blank=True)
     error_code = models.CharField(_("error code"), max_length=100, blank=True)
     request_id = models.CharField(_("AWS request id"), max_length=100, blank=True)
     fix = models.JSONField(_("fix"), default=dict, blank=True)
@@ -738,7 +738,7 @@ class TestResult(models.Model):
     kind = models.CharField(_("kind"), max_length=12)
     # passed, failed, flaky, invalid, skipped
     verdict = models.CharField(_("verdict"), max_length=10)
-    sentence = models.TextField(_("what was seen"), blank=True)
+    sentence = models.TextField(_("observation"), blank=True)
     passes = models.PositiveSmallIntegerField(_("passes"), default=0)
     trials_valid = models.PositiveSmallIntegerField(_("valid trials"), default=0)
     score = models.FloatField(_("score"), null=True, blank=True)

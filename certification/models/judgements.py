@@ -22,7 +22,7 @@ class RunJudgement(models.Model):
     rating = models.CharField(_("rating"), max_length=1, blank=True)
     lower_bound = models.FloatField(_("lower bound"), null=True, blank=True)
     reason = models.CharField(_("reason"), max_length=32, choices=REASONS, blank=True)
-    message = models.TextField(_("why"), blank=True)
+    message = models.TextField(_("explanation"), blank=True)
     judged_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,

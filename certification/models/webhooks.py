@@ -110,7 +110,7 @@ class WebhookSubscription(models.Model):
     url = models.CharField(_("address"), max_length=500, validators=[validate_url])
     events = models.JSONField(_("events"), default=list, validators=[validate_events])
     is_active = models.BooleanField(pgettext_lazy("subscription", "active"), default=True)
-    disabled_reason = models.TextField(_("why it was switched off"), blank=True)
+    disabled_reason = models.TextField(_("reason for disabling"), blank=True)
     secret_salt = models.CharField(max_length=64, editable=False)
     secret_check = models.CharField(max_length=16, editable=False)
     consecutive_failures = models.PositiveIntegerField(_("failures in a row"), default=0)

@@ -16,7 +16,7 @@ from certification.engine import dispatch, queue, runner
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
 from certification.inference import Failure
-from certification.models import Acceptance, AIModel, CertificationRun
+from certification.models import AIModel, CertificationRun, ParameterSupport
 from certification.reasons import Reason, Status
 from certification.suite import registry
 from certification.suite.case import ProbeCache, Ref, execute
@@ -63,7 +63,7 @@ def skipped_probes(run: CertificationRun, case_id: str) -> list[list[str]]:
 
 
 def known() -> dict[tuple[str, str], bool]:
-    return {(a.operation, a.feature): a.accepted for a in Acceptance.objects.all()}
+    return {(a.operation, a.feature): a.accepted for a in ParameterSupport.objects.all()}
 
 
 def test_a_second_run_skips_the_refused_forms_and_judges_the_same(
@@ -94,21 +94,21 @@ def test_observed_support_counts_in_other_regions_and_in_the_quick_tier(
 
 def test_a_remembered_refusal_is_not_counted_as_observed_again(bedrock: Probe) -> None:
     certify()
-    before = Acceptance.objects.get(feature="structured_output").seen_at
+    before = ParameterSupport.objects.get(feature="structured_output").seen_at
     certify()
-    assert Acceptance.objects.get(feature="structured_output").seen_at == before
+    assert ParameterSupport.objects.get(feature="structured_output").seen_at == before
 
 
 def test_a_refusal_is_probed_again_after_some_days(bedrock: Probe) -> None:
     certify()
-    Acceptance.objects.update(
-        seen_at=timezone.now() - Acceptance.RELEARN_AFTER - timedelta(hours=1)
+    ParameterSupport.objects.update(
+        seen_at=timezone.now() - ParameterSupport.REFUSAL_TTL - timedelta(hours=1)
     )
     again = certify()
     assert refused(again, "J2") == 6
-    assert Acceptance.objects.get(feature="structured_output").seen_at > timezone.now() - timedelta(
-        hours=1
-    )
+    assert ParameterSupport.objects.get(
+        feature="structured_output"
+    ).seen_at > timezone.now() - timedelta(hours=1)
 
 
 def test_an_accepted_parameter_is_recorded(bedrock: Probe) -> None:
@@ -142,7 +142,7 @@ def remember(feature: str, message: str) -> None:
         "http_status": 400,
     }
     region = dispatch.find_regions(["us-east-1"])[0]
-    Acceptance.learn(
+    ParameterSupport.record(
         nova.pk,
         region.pk,
         {("Converse", feature): {**refusal, "operation": "Converse"}},
@@ -191,7 +191,7 @@ def test_declared_capabilities_are_probed_every_time(bedrock: Probe) -> None:
 
 def test_a_row_without_a_stored_refusal_is_probed_again(bedrock: Probe) -> None:
     remember("temperature", "temperature is not supported")
-    Acceptance.objects.update(refusal={})
+    ParameterSupport.objects.update(refusal={})
     assert runner.known_refusals(AIModel.objects.get(api_model_id=NOVA)) == {}
 
 

@@ -99,7 +99,7 @@ def test_a_sign_of_life_is_no_change(job: CertificationJob) -> None:
     run = CertificationRun.objects.claim(job.runs.all()[0].pk, "w")
     assert run is not None
     start = Cursor.now()
-    CertificationRun.objects.beat({run.pk: "w"})
+    CertificationRun.objects.heartbeat({run.pk: "w"})
     assert read(job, start)[0] == []
     run.mark_failed(Reason.DEADLINE, "Over.")
     assert read(job, start)[0] == [run.pk]
@@ -222,7 +222,7 @@ def test_a_cursor_reads_back_as_it_was_written(text: str) -> None:
 
 def test_a_process_that_ends_at_once_still_tells(job: CertificationJob) -> None:
     """Its thread has sent the last message, and is over, before Python ends."""
-    tells = f"import uuid; from certification import wakeups; wakeups._outbox.put(uuid.UUID('{job.pk}'))"
+    tells = f"import uuid; from certification.lib import pubsub; pubsub._outbox.put(uuid.UUID('{job.pk}'))"
     setup = "import django; django.setup(); "
     watch = pubsub.Subscription(job.pk)
     try:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
-from certification.models import Acceptance, CertificationJob, TestResult
+from certification.models import CertificationJob, ParameterSupport, TestResult
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,6 +58,6 @@ def test_it_drops_requests_and_replies_and_keeps_grades(
 
 
 def test_a_run_learns_what_the_model_takes(job: CertificationJob) -> None:
-    learnt = {(a.operation, a.feature): a.accepted for a in Acceptance.objects.all()}
+    learnt = {(a.operation, a.feature): a.accepted for a in ParameterSupport.objects.all()}
     assert learnt[("Converse", "stop_sequences")] is True
     assert learnt[("ConverseStream", "tools")] is True

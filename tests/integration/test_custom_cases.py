@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certification.inference import Request
-from certification.models import OperatorCase
+from certification.models import CustomCase
 from certification.suite import custom, registry, versions
 from certification.suite.case import Ref
 
@@ -20,7 +20,7 @@ SPEC = custom.Spec(
 )
 
 
-def case_row(**changes: Any) -> OperatorCase:
+def case_row(**changes: Any) -> CustomCase:
     values = {
         "case_id": "XCAPITAL",
         "title": "Capital",
@@ -31,7 +31,7 @@ def case_row(**changes: Any) -> OperatorCase:
         "good_sample": "It is Paris.",
         "bad_sample": "It is Rome.",
     }
-    return OperatorCase(**values | changes)
+    return CustomCase(**values | changes)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_saving_runs_the_grader_on_both_samples() -> None:
 def test_only_enabled_cases_are_asked() -> None:
     case_row().save()
     case_row(case_id="XOFF", enabled=False).save()
-    assert [spec.id for spec in OperatorCase.objects.specs()] == ["XCAPITAL"]
+    assert [spec.id for spec in CustomCase.objects.specs()] == ["XCAPITAL"]
 
 
 def test_a_pattern_that_never_ends_is_cut_and_blames_nobody() -> None:

@@ -15,7 +15,7 @@ from django.test import Client
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
-from certification.models import CertificationRun, OperatorCase
+from certification.models import CertificationRun, CustomCase
 from certification.reasons import Status
 from certification.suite import versions
 from tests.emulators import Probe
@@ -44,7 +44,7 @@ def engine(
 def saved(client: Client, **changes: str) -> str:
     """The admin's answer to the filled form."""
     return client.post(
-        "/admin/certification/operatorcase/add/", FORM | changes, follow=True
+        "/admin/certification/customcase/add/", FORM | changes, follow=True
     ).content.decode()
 
 
@@ -59,7 +59,7 @@ def certify(tier: str = "full") -> CertificationRun:
 
 def test_the_admin_stores_a_case_that_tells_its_samples_apart(as_administrator: Client) -> None:
     assert "was added successfully" in saved(as_administrator)
-    row = OperatorCase.objects.get()
+    row = CustomCase.objects.get()
     assert (row.spec.expected, row.spec.weight, row.spec.repeats) == ("Paris", 9.0, 4)
     assert row.created_by is not None
 
@@ -83,7 +83,7 @@ def test_the_admin_says_what_is_wrong_and_stores_nothing(
     as_administrator: Client, changes: dict[str, str], sentence: str
 ) -> None:
     assert sentence in saved(as_administrator, **changes)
-    assert not OperatorCase.objects.exists()
+    assert not CustomCase.objects.exists()
 
 
 def test_an_own_case_is_asked_counts_and_marks_the_version(
@@ -106,7 +106,7 @@ def test_its_weight_and_repeats_are_still_known_when_it_is_judged_again(
 ) -> None:
     saved(as_administrator)
     run = certify()
-    OperatorCase.objects.all().delete()
+    CustomCase.objects.all().delete()
     [change] = rescore.runs_to_judge([run])
     assert change.judgement
     assert not change.differs

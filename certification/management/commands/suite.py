@@ -17,7 +17,7 @@ from certification.engine import backend, dispatch, evidence, try_case
 from certification.engine.calls import Unauthenticated
 from certification.management import terminal
 from certification.management.guard import friendly_errors
-from certification.models import OperatorCase, Tier
+from certification.models import CustomCase, Tier
 from certification.stack import temporary
 from certification.suite import custom, docs_page, registry, versions
 from certification.suite.case import Case, Ref
@@ -141,7 +141,7 @@ class Command(BaseCommand):
 
     def cost(self, options: dict[str, Any], out: Console) -> None:
         model = dispatch.find_models([options["model"]])[0]
-        custom_cases = OperatorCase.objects.specs()
+        custom_cases = CustomCase.objects.specs()
         size = registry.estimate(
             model.kind, options["tier"], frozenset(model.capabilities), custom_cases
         )
@@ -187,9 +187,7 @@ def find_case(name: str) -> Case:
     if name in registry.BY_ID:
         return registry.BY_ID[name]
     row = (
-        OperatorCase.objects.filter(case_id=name).first()
-        if custom.CASE_ID.fullmatch(name)
-        else None
+        CustomCase.objects.filter(case_id=name).first() if custom.CASE_ID.fullmatch(name) else None
     )
     if row is None:
         raise CommandError(f"There is no case {name!r}. See: manage.py suite list")

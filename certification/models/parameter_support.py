@@ -1,0 +1,104 @@
+"""Which optional parameters and features a model accepts, as observed by runs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from certification.models.catalogue import AIModel, Region
+
+
+class ParameterSupport(models.Model):
+    """Whether a model accepts a feature of an operation; the last observation counts.
+
+    `refusal` is the service's response to a refused one. For REFUSAL_TTL later runs do not probe
+    it again.
+    """
+
+    REFUSAL_TTL = timedelta(days=7)
+
+    model = models.ForeignKey(
+        AIModel,
+        on_delete=models.CASCADE,
+        related_name="parameter_support",
+        verbose_name=_("model"),
+    )
+    operation = models.CharField(_("operation"), max_length=40)
+    feature = models.CharField(_("feature"), max_length=40)
+    accepted = models.BooleanField(_("accepted"))
+    refusal = models.JSONField(_("refusal"), default=dict, blank=True)
+    region = models.ForeignKey(
+        Region, on_delete=models.CASCADE, related_name="+", verbose_name=_("observed in")
+    )
+    seen_at = models.DateTimeField(_("observed"))
+
+    class Meta:
+        db_table = "certification_acceptance"
+        verbose_name = _("parameter support")
+        verbose_name_plural = _("parameter support")
+        ordering = ["model", "operation", "feature"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["model", "operation", "feature"], name="one_acceptance_per_feature"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.feature}: {self.accepted}"
+
+    @staticmethod
+    def record(
+        model_id: uuid.UUID,
+        region_id: str,
+        observed: Mapping[tuple[str, str], Mapping[str, Any] | None],
+        at: datetime,
+    ) -> None:
+        """Store what a run observed, as {(operation, feature): the refusal, or None if accepted}.
+
+        In key order, so that two runs never lock crosswise.
+        """
+        rows = [
+            ParameterSupport(
+                model_id=model_id,
+                region_id=region_id,
+                seen_at=at,
+                operation=operation,
+                feature=feature,
+                accepted=refusal is None,
+                refusal=dict(refusal or {}),
+            )
+            for (operation, feature), refusal in sorted(observed.items(), key=lambda item: item[0])
+        ]
+        ParameterSupport.objects.bulk_create(
+            rows,
+            update_conflicts=True,
+            unique_fields=["model", "operation", "feature"],
+            update_fields=["accepted", "refusal", "region", "seen_at"],
+        )
+
+    @staticmethod
+    def refusals(model_id: uuid.UUID, now: datetime) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """Return the refusals that are fresh enough to be believed, as {(operation, feature): the
+        service's response}.
+        """
+        fresh = ParameterSupport.objects.filter(
+            model=model_id, accepted=False, seen_at__gt=now - ParameterSupport.REFUSAL_TTL
+        )
+        rows = fresh.exclude(refusal={}).order_by()
+        return {
+            (operation, feature): refusal
+            for operation, feature, refusal in rows.values_list("operation", "feature", "refusal")
+        }
+
+    @staticmethod
+    def forget(model: AIModel, features: Iterable[tuple[str, str]]) -> None:
+        """Delete what a response contradicted, so that the next run probes again."""
+        for operation, feature in sorted(features):
+            ParameterSupport.objects.filter(
+                model=model, operation=operation, feature=feature
+            ).delete()
