@@ -30,7 +30,7 @@ from certification.suite.cases import deep
 from certification.suite.scoring import CaseOutcome, CaseStatus, Run
 from tests.emulators import Probe
 from tests.unit.test_graders import OUTCOMES, assert_sound
-from tests.unit.test_suite_full import expected, graded, model, near_at, requests
+from tests.unit.test_suite_full import expected, grade_trial, model, near_miss_at, requests
 from tests.unit.test_suite_full import run as ask
 
 N3, B1, F1 = deep.DEEP
@@ -58,7 +58,7 @@ class TestCases:
 
     @pytest.mark.parametrize(("case", "seed", "trial"), [p for p in EACH if p.values[0] is not F1])
     def test_the_near_answer_fails(self, case: Case, seed: int, trial: int) -> None:
-        grade = ask(case, near_at(0), seed, trial)
+        grade = ask(case, near_miss_at(0), seed, trial)
         assert not grade.passed
         assert grade.valid
         assert not grade.lacks
@@ -85,7 +85,7 @@ class TestCases:
         failure = Failure(
             Reason.THROTTLED_REQUESTS, "Too many requests", "ThrottlingException", 429
         )
-        grade = graded(case, lambda request: failure, 41, 0)
+        grade = grade_trial(case, lambda request: failure, 41, 0)
         assert not grade.valid
         assert grade.cause is not None
         assert grade.cause.reason == Reason.THROTTLED_REQUESTS
@@ -119,11 +119,11 @@ class TestLongText:
         self, window: int | None, lacks: bool
     ) -> None:
         failure = Failure(Reason.CONTEXT_TOO_LONG, "prompt is too long", "ValidationException", 400)
-        grade = graded(N3, lambda request: failure, 41, 0, context_window=window)
+        grade = grade_trial(N3, lambda request: failure, 41, 0, context_window=window)
         assert grade.lacks == ("context_of_100k_tokens" if lacks else "")
 
     def test_a_model_with_a_small_window_that_reads_only_a_part_lacks_it_too(self) -> None:
-        grade = ask(N3, near_at(0), context_window=8_000)
+        grade = ask(N3, near_miss_at(0), context_window=8_000)
         assert grade.lacks == "context_of_100k_tokens"
         assert CaseOutcome(N3, (grade,)).status == CaseStatus.SKIPPED
         assert ask(N3, expected, context_window=8_000).passed
@@ -136,7 +136,7 @@ class TestBurst:
             assert isinstance(reply, Reply)
             return replace(reply, timing=Timing(812.5))
 
-        grades = [graded(B1, slow, 41, trial) for trial in range(5)]
+        grades = [grade_trial(B1, slow, 41, trial) for trial in range(5)]
         assert [g.evidence["latency_ms"] for g in grades] == [812.5] * 5
 
 

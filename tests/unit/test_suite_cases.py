@@ -159,7 +159,11 @@ class TestTextCases:
     def test_a_trial_that_infrastructure_ended_is_not_valid(self, case: Case) -> None:
         for reason in (Reason.THROTTLED_TOKENS, Reason.READ_TIMEOUT, Reason.CREDENTIALS_EXPIRED):
             failure = Failure(reason, "wait", "ThrottlingException", 429)
-            grade = run(case, lambda request, f=failure: replace(f, operation=request.operation))
+
+            def call(request: AnyRequest, failure: Failure = failure) -> Outcome:
+                return replace(failure, operation=request.operation)
+
+            grade = run(case, call)
             assert not grade.passed, (case.id, reason)
             assert not grade.valid, (case.id, reason)
             assert case.id == "G10" or (grade.cause and grade.cause.reason == reason), (

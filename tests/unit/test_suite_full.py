@@ -281,9 +281,11 @@ def test_models_that_reason_get_room_except_where_the_limit_is_tested(case: Case
 def test_a_trial_that_infrastructure_ended_is_not_valid(case: Case) -> None:
     for reason in (Reason.THROTTLED_TOKENS, Reason.READ_TIMEOUT, Reason.CREDENTIALS_EXPIRED):
         failure = Failure(reason, "wait", "ThrottlingException", 429)
-        grade = grade_trial(
-            case, lambda request, f=failure: replace(f, operation=request.operation), 41, 0
-        )
+
+        def call(request: AnyRequest, failure: Failure = failure) -> Outcome:
+            return replace(failure, operation=request.operation)
+
+        grade = grade_trial(case, call, 41, 0)
         assert not grade.passed, (case.id, reason)
         assert not grade.valid, (case.id, reason)
         assert grade.cause is not None, (case.id, reason)
