@@ -143,7 +143,8 @@ def test_an_id_may_hold_slashes(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["nobody", str(uuid.uuid4()), "a%00b", "x" * 3000, "%ED%A0%80", "a/b/c"]
+    "name",
+    ["nobody", "74ae7ac7-6e2d-4ba7-827e-6e304d5d1f17", "a%00b", "x" * 3000, "%ED%A0%80", "a/b/c"],
 )
 def test_an_unknown_model_is_not_found(api: Api, name: str) -> None:
     assert api.get(f"models/{name}", status=404)["errorCode"] == "model_not_found"
