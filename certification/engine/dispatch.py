@@ -173,7 +173,8 @@ class CertifyOptions:
             raise TooExpensive(
                 _(
                     "This is estimated at %(usd)s USD (calls: %(calls)d), over the limit of "
-                    "%(limit)s USD. Choose fewer models or regions, a lower tier, or a higher limit."
+                    "%(limit)s USD. Choose fewer models or regions, a lower tier, or a higher "
+                    "limit."
                 )
                 % {
                     "usd": number_format(estimate.usd, 2),
@@ -184,8 +185,8 @@ class CertifyOptions:
         if estimate.unpriced and not self.allow_unpriced:
             raise TooExpensive(
                 _(
-                    "%(unpriced)d of %(pairs)d pairs have no known price, so the limit of %(limit)s "
-                    "USD cannot be checked. Leave these models out, enter their prices in the "
+                    "%(unpriced)d of %(pairs)d pairs have no known price, so the limit of "
+                    "%(limit)s USD cannot be checked. Leave these models out, enter their prices in the "
                     "admin, or allow models without a price."
                 )
                 % {"unpriced": estimate.unpriced, "pairs": pairs, "limit": limit},
@@ -218,7 +219,8 @@ def find_regions(codes: Iterable[str]) -> list[Region]:
     if unknown:
         raise RegionNotFound(
             _(
-                "Unknown region: %(regions)s. Regions look like us-east-1; the admin lists all %(n)d."
+                "Unknown region: %(regions)s. Regions look like us-east-1; the admin lists all "
+                "%(n)d."
             )
             % {"regions": ", ".join(unknown), "n": Region.objects.count()},
             unknown,

@@ -1,6 +1,4 @@
-"""Where a pair stands after a run: what is published at once, what waits for a second run, and
-until when it is believed.
-"""
+"""Publish a run's verdict: at once, or when a second run agrees; and decide until when it holds."""
 
 from __future__ import annotations
 
@@ -17,19 +15,32 @@ from certification.suite.publication_policy import Finished
 
 
 def publish(run: CertificationRun, ttl: timedelta) -> bool:
-    """Let a finished run say where its pair stands. Call inside the run's own transaction. True if
-    the status changed.
+    """Let a finished run decide the status of its pair. Call inside the run's own transaction. True
+    if the status changed.
 
-    A certificate is not taken away by one bad run that may be luck: see `publishing.publish`.
+    One bad run that may be luck takes no certificate away: see `publication_policy.decide`.
     """
-    row = ModelCertification.lock(run)
-    # the only verdict that is compared with what was seen before
-    doubtful = run.verdict == Status.QUALITY_WARNING
-    certificate = _certificate(row, compared=doubtful)
-    since = _since(row, certificate) if certificate and doubtful else []
-    this = _finished(run, compared=certificate is not None and doubtful)
-    decision = publication_policy.decide(certificate, since, this, timezone.now())
     assert run.completed_at is not None  # noqa: S101 - as above
+    row, now = ModelCertification.lock(run), timezone.now()
+    # the only verdict that is compared with earlier runs, trial by trial
+    is_doubtful = run.verdict == Status.QUALITY_WARNING
+    certificate, since = None, []
+    is_certified = row.status == Status.CERTIFIED and not row.is_expired(now)
+    if is_certified and row.expires_at and row.run_id:
+        if is_doubtful and row.run:
+            certificate = finished_run(row.run, with_trials=True)
+        else:
+            certificate = Finished(Status(row.status), row.tier, row.certified_at or now)
+        if is_doubtful:
+            later = CertificationRun.objects.filter(
+                model=row.model_id,
+                region=row.region_id,
+                status=State.COMPLETED,
+                completed_at__gt=certificate.completed_at,
+            )
+            since = [finished_run(other, with_trials=False) for other in later[:50]]
+    this = finished_run(run, with_trials=certificate is not None and is_doubtful)
+    decision = publication_policy.decide(certificate, since, this, now)
     expires_at = publication_policy.expires_at(
         run.completed_at,
         run.model.api_model_id,
@@ -40,33 +51,11 @@ def publish(run: CertificationRun, ttl: timedelta) -> bool:
     return row.record(run, expires_at, decision)
 
 
-def _certificate(row: ModelCertification, *, compared: bool) -> Finished | None:
-    """The run that a standing certificate rests on; None where none stands. From the row alone
-    unless it is `compared`.
-    """
-    stands = row.status == Status.CERTIFIED and row.expires_at and row.expires_at > timezone.now()
-    if not (stands and row.run_id):
-        return None
-    if compared and row.run:
-        return _finished(row.run, compared=True)
-    return Finished(Status(row.status), row.tier, row.certified_at or timezone.now())
-
-
-def _since(row: ModelCertification, certificate: Finished) -> list[Finished]:
-    later = CertificationRun.objects.filter(
-        model=row.model_id,
-        region=row.region_id,
-        status=State.COMPLETED,
-        completed_at__gt=certificate.completed_at,
-    )
-    return [_finished(run, compared=False) for run in later[:50]]
-
-
-def _finished(run: CertificationRun, *, compared: bool) -> Finished:
-    """A run as publishing sees it; with its trials only where they are `compared`."""
+def finished_run(run: CertificationRun, *, with_trials: bool) -> Finished:
+    """Return a run as the publication policy needs it."""
     assert run.completed_at is not None  # noqa: S101 - as above
     trials = {}
     # dropped, or of another shape: the paired test has nothing to compare
     with contextlib.suppress(LookupError):
-        trials = parity.trials_of(evidence.outcomes_of(run.results.all())) if compared else {}
+        trials = parity.trials_of(evidence.outcomes_of(run.results.all())) if with_trials else {}
     return Finished(Status(run.verdict), run.tier, run.completed_at, trials)

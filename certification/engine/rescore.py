@@ -1,6 +1,4 @@
-"""Stored evidence judged again under today's policy, without a call. What was judged before stays
-beside it.
-"""
+"""Judge stored evidence again under the current policy, without a call. Earlier judgements stay."""
 
 from __future__ import annotations
 
@@ -64,20 +62,20 @@ def restore(run: CertificationRun, results: Sequence[TestResult]) -> scoring.Run
     """The judgement's input as it was, from what the run stored. LookupError when something is
     missing.
     """
-    kept: Mapping[str, Any] = run.environment["judged"]
+    judged: Mapping[str, Any] = run.environment["judged"]
     if not results:
         raise LookupError("no results")
-    interrupted = kept["interrupted"]
+    interrupted = judged["interrupted"]
     return scoring.Run(
         tier=run.tier,
-        outcomes=evidence.outcomes_of(results, kept.get("own_cases")),
-        calls=scoring.Calls(**kept["calls"]),
-        model_class=kept["model_class"],
-        access=evidence.failure_from(kept["access"]) if kept["access"] else None,
+        outcomes=evidence.outcomes_of(results, judged.get("own_cases")),
+        calls=scoring.Calls(**judged["calls"]),
+        model_class=judged["model_class"],
+        access=evidence.failure_from(judged["access"]) if judged["access"] else None,
         interrupted=Reason(interrupted) if interrupted else None,
-        declared=frozenset(kept["declared"]),
-        parity_losses=frozenset(kept["parity_losses"]),
-        parity_alarm=kept["parity_alarm"],
+        declared=frozenset(judged["declared"]),
+        parity_losses=frozenset(judged["parity_losses"]),
+        parity_alarm=judged["parity_alarm"],
     )
 
 
@@ -105,7 +103,7 @@ def write(
     """Keep the new judgements beside the old ones and let certifications follow. The number of runs
     judged.
     """
-    rows = [row for change in changes if (row := _row(change, by, version))]
+    rows = [row for change in changes if (row := judgement_row(change, by, version))]
     RunJudgement.objects.bulk_create(
         rows,
         update_conflicts=True,
@@ -130,7 +128,8 @@ def write(
     return len(rows)
 
 
-def _row(change: Change, by: User | None, version: str) -> RunJudgement | None:
+def judgement_row(change: Change, by: User | None, version: str) -> RunJudgement | None:
+    """Return the row of a new judgement, unsaved; None without one."""
     new = change.judgement
     if new is None:
         return None

@@ -1,4 +1,4 @@
-"""Send the webhook deliveries that are due: signed, and to each receiver by one worker at a time."""
+"""Send the webhook deliveries that are due: signed, to each receiver by one worker at a time."""
 
 from __future__ import annotations
 

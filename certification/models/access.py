@@ -35,7 +35,8 @@ class ApiKey(models.Model):
         related_name="api_keys",
         verbose_name=_("acts as"),
         help_text=_(
-            "Jobs started with the key belong to this user; the key can never do more than they can."
+            "Jobs started with the key belong to this user; the key can never do more than "
+            "they can."
         ),
     )
     name = models.CharField(_("name"), max_length=100, help_text=_("What the key is for."))
@@ -73,12 +74,13 @@ class ApiKey(models.Model):
         rows = cls.objects.filter(
             Q(expires_at=None) | Q(expires_at__gt=now), digest=_digest(key), revoked_at=None
         )
-        found = rows.select_related("user").annotate(names=group_names("user_id")).first()
-        if found is None or not found.user.is_active:
+        row = rows.select_related("user").annotate(names=group_names("user_id")).first()
+        if row is None or not row.user.is_active:
             return None
-        found.user.__dict__["group_names"] = found.__dict__["names"]
-        found._note_use(now)
-        return found
+        row.user.__dict__["group_names"] = row.__dict__["names"]
+        if row.last_used_at is None or now - row.last_used_at > USE_NOTED_EVERY:
+            cls.objects.filter(pk=row.pk).update(last_used_at=now)
+        return row
 
     def revoke(self) -> bool:
         """Stop the key for good. True if this call did."""
@@ -99,10 +101,6 @@ class ApiKey(models.Model):
         return min(
             self.role, self.user.role, key=lambda role: Role.values.index(role) if role else -1
         )
-
-    def _note_use(self, now: datetime) -> None:
-        if self.last_used_at is None or now - self.last_used_at > USE_NOTED_EVERY:
-            type(self).objects.filter(pk=self.pk).update(last_used_at=now)
 
 
 def _digest(key: str) -> str:

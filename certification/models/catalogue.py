@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -74,23 +75,18 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
         return self.filter(is_active=True)
 
     def named(self, names: Iterable[str]) -> dict[str, AIModel]:
-        """The models known by these names, each a UUID or an api_model_id; names nobody knows are
-        absent from the answer.
+        """Return {name: model} for these names, each a UUID or an api_model_id, without unknown
+        ones.
         """
         names = list(dict.fromkeys(names))
-        ids = {name: parsed for name in names if (parsed := _uuid(name))}
-        found = self.filter(Q(api_model_id__in=names) | Q(pk__in=ids.values()))
+        ids: dict[str, uuid.UUID] = {}
+        for name in names:
+            with contextlib.suppress(ValueError):
+                ids[name] = uuid.UUID(name)
         by_key: dict[str, AIModel] = {}
-        for model in found:
+        for model in self.filter(Q(api_model_id__in=names) | Q(pk__in=ids.values())):
             by_key[model.api_model_id] = by_key[str(model.pk)] = model
         return {n: by_key[k] for n in names if (k := str(ids.get(n, n))) in by_key}
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
 
 
 class AIModel(models.Model):
@@ -191,7 +187,9 @@ class Route(models.Model):
 
     @property
     def preference(self) -> tuple[int, str]:
-        """The order in which routes are tried: on-demand, geo profile, global profile, provisioned."""
+        """The order in which routes are tried: on demand, geographic profile, global profile,
+        provisioned.
+        """
         is_global = self.target_id.startswith("global.")
         rank = {RouteKind.ON_DEMAND: 0, RouteKind.INFERENCE_PROFILE: 2 if is_global else 1}.get(
             RouteKind(self.kind), 3
@@ -240,7 +238,7 @@ def load_shipped() -> Loaded:
             continue
         else:
             updated.append(row)
-        _copy_facts(entry, row, as_of)
+        copy_facts(entry, row, as_of)
     AIModel.objects.bulk_create(created)
     AIModel.objects.bulk_update(updated, FACT_FIELDS)
     known.update({m.api_model_id: m for m in created})
@@ -251,7 +249,7 @@ def load_shipped() -> Loaded:
         [
             route
             for row in (*created, *updated)
-            for route in _routes(facts.models[row.api_model_id], row)
+            for route in routes_of(facts.models[row.api_model_id], row)
         ],
         ignore_conflicts=True,
         batch_size=1000,
@@ -266,12 +264,14 @@ def load_shipped() -> Loaded:
 
 
 FACT_FIELDS = (
-    "name", "vendor", "api_model_id", "kind", "input_modalities", "output_modalities", "capabilities", "streaming",
-    "context_window", "max_output_tokens", "dimensions", "input_price", "output_price", "lifecycle", "facts_as_of",
+    "name", "vendor", "api_model_id", "kind", "input_modalities", "output_modalities",
+    "capabilities", "streaming", "context_window", "max_output_tokens", "dimensions",
+    "input_price", "output_price", "lifecycle", "facts_as_of",
 )  # fmt: skip
 
 
-def _copy_facts(entry: shipped.CatalogueModel, row: AIModel, as_of: date) -> None:
+def copy_facts(entry: shipped.CatalogueModel, row: AIModel, as_of: date) -> None:
+    """Set the catalogue's facts on a row, without saving it."""
     for field in FACT_FIELDS:
         value = as_of if field == "facts_as_of" else getattr(entry, field)
         if isinstance(value, tuple | frozenset):
@@ -286,7 +286,8 @@ def route_kind(target: str) -> RouteKind:
     return RouteKind.PROVISIONED if target.startswith("arn:") else RouteKind.INFERENCE_PROFILE
 
 
-def _routes(entry: shipped.CatalogueModel, row: AIModel) -> Iterable[Route]:
+def routes_of(entry: shipped.CatalogueModel, row: AIModel) -> Iterable[Route]:
+    """Yield the routes that the shipped catalogue knows for a model."""
     for region, targets in entry.routes.items():
         for target in targets:
             kind = route_kind(target)

@@ -29,7 +29,7 @@ from certification.suite.publication_policy import Decision
 
 
 def active_run(model: Any, region: Any) -> Subquery:
-    """{id, jobId, status} of the run that works on a pair; an expression that is null without one."""
+    """Return an expression: {id, jobId, status} of the pair's active run, null without one."""
     runs = CertificationRun.objects.active().filter(model=model, region=region).order_by()
     return Subquery(runs.values(json=JSONObject(id="id", jobId="job_id", status="status"))[:1])
 

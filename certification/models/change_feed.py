@@ -21,7 +21,7 @@ from django.db.models.expressions import RawSQL
 from certification.models import sql
 from certification.models.jobs import CertificationRun
 
-MOST_TEXT = 4000  # characters of a cursor
+MAX_TEXT = 4000  # characters of a cursor
 FORM = re.compile(
     r"(\d{1,19}):(\d{1,19}):((?:\d{1,19},)*\d{1,19})?(?:\.(\d{1,19})\.([0-9a-f-]{36}))?", re.ASCII
 )
@@ -44,10 +44,10 @@ class Cursor:
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """ValueError when no cursor looks like this."""
-        found = FORM.fullmatch(text) if len(text) <= MOST_TEXT else None
-        if found is None:
+        match = FORM.fullmatch(text) if len(text) <= MAX_TEXT else None
+        if match is None:
             raise ValueError(text)
-        _low, end, still_open, part, run = found.groups()
+        _low, end, still_open, part, run = match.groups()
         cursor = cls(
             int(end),
             tuple(int(each) for each in still_open.split(",")) if still_open else (),
@@ -102,7 +102,7 @@ def changes(
         BooleanField(),
     )
     changed_in = RawSQL(sql.CHANGED_IN, [], BigIntegerField())  # noqa: S611
-    found = list(
+    changed = list(
         rows.annotate(
             changed_in=changed_in,
             snapshot=RawSQL(sql.SNAPSHOT, [], TextField()),  # noqa: S611,
@@ -110,7 +110,7 @@ def changes(
         .filter(new)
         .order_by("changed_in", "pk")
     )
-    if found:
-        after = Cursor.parse(found[0].snapshot)
-        yield from ((row, since.upto(row.changed_in, row.pk, after)) for row in found[:-1])
-        yield found[-1], after
+    if changed:
+        after = Cursor.parse(changed[0].snapshot)
+        yield from ((row, since.upto(row.changed_in, row.pk, after)) for row in changed[:-1])
+        yield changed[-1], after

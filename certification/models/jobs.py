@@ -426,10 +426,11 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         return self.filter(pk__in=list(ids)).order_by("pk").select_for_update(of=("self",))
 
 
-# What `CertificationRun.to_dict` reads: a sweep has thousands of runs, and the rest of one is large.
+# What `CertificationRun.to_dict` reads: a sweep has thousands of runs, and the rest is large.
 SUMMARY_FIELDS = (
     "job_id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "route",
-    "started_at", "completed_at", "error_message", "error_category", "error_reason", "fix", "attempt",
+    "started_at", "completed_at", "error_message", "error_category", "error_reason", "fix",
+    "attempt",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What concerns running the system: for now, whether the queue is paused and why."""
+"""Whether the queue is paused, since when and why."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class QueuePauseQuerySet(models.QuerySet["QueuePause"]):
 
 
 class QueuePause(models.Model):
-    """One episode in which bulk runs wait because our credentials do not work. One row per episode."""
+    """One period in which bulk runs wait because our credentials do not work."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     backend = models.CharField(_("backend"), max_length=10, choices=Backend.choices)

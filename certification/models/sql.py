@@ -38,7 +38,7 @@ RETURNING {columns}, (
     WHERE route.model_id = run.model_id AND route.region_id = run.region_id) AS routes
 """
 
-# Write a run's outcome and all its results, unless the run is no longer this claimant's. The results
+# Write a run's outcome and all its results, unless the run is no longer this claimant's. Results
 # come as one JSON text: as parameters each on its own, Python escapes every quote of the evidence.
 # Part of the 26 -> 8 ms.
 FINISH_RUN = """
@@ -64,8 +64,8 @@ RETURNING total_runs = succeeded_runs + failed_runs
     AND status IN ('PENDING', 'QUEUED', 'PROCESSING') AS was_last
 """
 
-# Create a job's runs and return the pairs that got one. `bulk_create(ignore_conflicts=True)` does not
-# say which rows it wrote. A sweep has thousands of pairs and its caller waits; the gain was not
+# Create a job's runs and return the pairs that got one. `bulk_create(ignore_conflicts=True)` does
+# not say which rows it wrote. A sweep has thousands of pairs and its caller waits; the gain was not
 # measured by itself.
 CREATE_PENDING_RUNS = """
 INSERT INTO certification_certificationrun (id, model_id, region_id, {columns})
@@ -114,8 +114,8 @@ SELECT id FROM certification_webhooksubscription
 WHERE is_active AND events @> %(events)s::jsonb FOR KEY SHARE
 """
 
-# What a badge shows, for `<model>` or `<model>/<region>`. Through the ORM the same query costs three
-# milliseconds of Python, and a badge should cost less than one.
+# What a badge shows, for `<model>` or `<model>/<region>`. Through the ORM the same query costs
+# three milliseconds of Python, and a badge should cost less than one.
 BADGE = """
 SELECT m.api_model_id AS model_id, m.name, r.code AS region, r.enabled,
        EXISTS (SELECT FROM certification_route t
@@ -133,8 +133,8 @@ ORDER BY r.code
 # transaction ids nor snapshots.
 SNAPSHOT = "pg_current_snapshot()::text"
 CHANGED_IN = "certification_certificationrun.changed_in::text::bigint"
-# Parameters: the lowest unseen transaction, the snapshot, the transaction that was read in part, the
-# last run read of it. The last line: marks from a dump of another server mean nothing here.
+# Parameters: the lowest unseen transaction, the snapshot, the transaction that was read in part,
+# the last run read of it. The last line: marks from a dump of another server mean nothing here.
 CHANGED_SINCE = """(
     certification_certificationrun.changed_in >= %s::text::xid8
     AND NOT pg_visible_in_snapshot(certification_certificationrun.changed_in, %s::text::pg_snapshot)
@@ -170,7 +170,7 @@ def execute(statement: str, **parameters: Any) -> int:
 
 @dataclass(frozen=True)
 class Columns(Generic[M]):
-    """The columns of a model under an alias of a statement, without those of the `deferred` fields."""
+    """The columns of a model under an alias of a statement, without the `deferred` fields."""
 
     model: type[M]
     alias: str

@@ -88,7 +88,7 @@ class WebhookSubscriptionQuerySet(models.QuerySet["WebhookSubscription"]):
         return list(self.raw(sql.SUBSCRIPTIONS_TO, {"events": json.dumps([event])}))
 
     def claim_next_due(self, lease: timedelta) -> WebhookSubscription | None:
-        """Claim a subscription with due deliveries that no other worker serves; None without one."""
+        """Claim a subscription with due deliveries that no other worker serves, if any."""
         while True:
             now = timezone.now()
             free = Q(subscription__busy_until__isnull=True) | Q(subscription__busy_until__lt=now)
@@ -104,7 +104,7 @@ class WebhookSubscriptionQuerySet(models.QuerySet["WebhookSubscription"]):
 
 
 class WebhookSubscription(models.Model):
-    """A receiver of events. Its secret is not stored but derived from SECRET_KEY and the row's salt."""
+    """A receiver of events. Its secret is derived from SECRET_KEY and the row's salt."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     url = models.CharField(_("address"), max_length=500, validators=[validate_url])

@@ -1,4 +1,4 @@
-"""What changed since somebody last looked: nothing is lost and nothing told twice, whatever order
+"""What changed since somebody last looked: nothing is lost and nothing changed twice, whatever order
 transactions commit in.
 """
 
@@ -54,8 +54,8 @@ def begin(connection: Any, run: CertificationRun) -> None:
 
 def read(job: CertificationJob, since: Cursor) -> tuple[list[Any], Cursor]:
     """The ids that changed, and the cursor after them, having gone through its text."""
-    found = list(changes(job.runs.all(), since))
-    return [run.pk for run, _cursor in found], Cursor.parse(str(found[-1][1] if found else since))
+    rows = list(changes(job.runs.all(), since))
+    return [run.pk for run, _cursor in rows], Cursor.parse(str(rows[-1][1] if rows else since))
 
 
 def test_a_change_that_is_committed_late_is_told_late(
@@ -65,12 +65,12 @@ def test_a_change_that_is_committed_late_is_told_late(
     start = Cursor.now()
     begin(elsewhere, late)  # first to change, last to commit
     CertificationRun.objects.claim(early.pk, "w")
-    told, cursor = read(job, start)
-    assert told == [early.pk]
+    changed, cursor = read(job, start)
+    assert changed == [early.pk]
     assert read(job, cursor) == ([], cursor)
     elsewhere.commit()
-    told, cursor = read(job, cursor)
-    assert told == [late.pk]
+    changed, cursor = read(job, cursor)
+    assert changed == [late.pk]
     assert read(job, cursor)[0] == []
 
 
@@ -108,11 +108,11 @@ def test_a_sign_of_life_is_no_change(job: CertificationJob) -> None:
 def test_many_runs_of_one_transaction_are_resumed_in_their_midst(job: CertificationJob) -> None:
     start = Cursor.now()
     job.cancel()
-    found = list(changes(job.runs.all(), start))
-    assert len(found) == 12
+    rows = list(changes(job.runs.all(), start))
+    assert len(rows) == 12
     for read_until in range(12):
-        rest = list(changes(job.runs.all(), Cursor.parse(str(found[read_until][1]))))
-        assert [run.pk for run, _c in rest] == [run.pk for run, _c in found[read_until + 1 :]]
+        rest = list(changes(job.runs.all(), Cursor.parse(str(rows[read_until][1]))))
+        assert [run.pk for run, _c in rest] == [run.pk for run, _c in rows[read_until + 1 :]]
 
 
 def test_other_jobs_are_not_told_of(job: CertificationJob) -> None:
@@ -165,21 +165,21 @@ def test_readers_that_lose_their_place_again_and_again_miss_nothing(
     ]
     for writer in writers:
         writer.start()
-    seen: list[tuple[Any, str, int]] = []
+    observed: list[tuple[Any, str, int]] = []
     cursor, last = start, False
     while not last:
         last = not any(writer.is_alive() for writer in writers)
-        found = list(changes(job.runs.all(), cursor))
-        kept = found if last or dice.random() < 0.5 else found[: dice.randint(0, len(found))]
-        seen += [(run.pk, run.status, run.attempt) for run, _cursor in kept]
-        cursor = Cursor.parse(str(kept[-1][1])) if kept else cursor
+        rows = list(changes(job.runs.all(), cursor))
+        part = rows if last or dice.random() < 0.5 else rows[: dice.randint(0, len(rows))]
+        observed += [(run.pk, run.status, run.attempt) for run, _cursor in part]
+        cursor = Cursor.parse(str(part[-1][1])) if part else cursor
         time.sleep(dice.random() / 100)
-    assert {(pk, attempt) for pk, status, attempt in seen if status == State.PENDING} >= {
+    assert {(pk, attempt) for pk, status, attempt in observed if status == State.PENDING} >= {
         (run.pk, ROUNDS) for run in runs
     }
-    # Cut twice in the midst, with an older change committed in between, a reader is told some
+    # Cut twice in the midst, with an older change committed in between, a reader is changed some
     # again: a cursor knows one place.
-    assert max(Counter(seen).values()) <= 2
+    assert max(Counter(observed).values()) <= 2
     assert list(changes(job.runs.all(), cursor)) == []
 
 

@@ -31,14 +31,14 @@ def job(catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch) -> Cert
     return made
 
 
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+def cleanup(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     capsys.readouterr()
     call_command("cleanup", "--json", *arguments)
     return json.loads(capsys.readouterr().out)
 
 
 def test_it_keeps_what_is_young(job: CertificationJob, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(capsys, "--days", "1")["results"] == 0
+    assert cleanup(capsys, "--days", "1")["results"] == 0
 
 
 def test_it_drops_requests_and_replies_and_keeps_grades(
@@ -46,9 +46,9 @@ def test_it_drops_requests_and_replies_and_keeps_grades(
 ) -> None:
     later = timezone.now() + timedelta(days=10)
     monkeypatch.setattr(timezone, "now", lambda: later)
-    assert said(capsys, "--days", "5", "--dry-run")["results"] == 11
-    assert said(capsys, "--days", "5")["results"] == 11  # G12 makes no calls
-    assert said(capsys, "--days", "5")["results"] == 0
+    assert cleanup(capsys, "--days", "5", "--dry-run")["results"] == 11
+    assert cleanup(capsys, "--days", "5")["results"] == 11  # G12 makes no calls
+    assert cleanup(capsys, "--days", "5")["results"] == 0
     for result in TestResult.objects.all():
         assert [trial["calls"] for trial in result.trials] == [[]]
         assert all(trial["passed"] and trial["sentence"] for trial in result.trials)
@@ -58,6 +58,6 @@ def test_it_drops_requests_and_replies_and_keeps_grades(
 
 
 def test_a_run_learns_what_the_model_takes(job: CertificationJob) -> None:
-    learnt = {(a.operation, a.feature): a.accepted for a in ParameterSupport.objects.all()}
-    assert learnt[("Converse", "stop_sequences")] is True
-    assert learnt[("ConverseStream", "tools")] is True
+    support = {(a.operation, a.feature): a.accepted for a in ParameterSupport.objects.all()}
+    assert support[("Converse", "stop_sequences")] is True
+    assert support[("ConverseStream", "tools")] is True

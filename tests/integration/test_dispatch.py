@@ -30,7 +30,7 @@ pytestmark = pytest.mark.django_db
 def _catalogue(catalogue: None) -> None: ...
 
 
-def ask(
+def certify(
     models: list[str], regions: list[str], options: CertifyOptions | None = None
 ) -> dispatch.DispatchResult:
     return dispatch.certify(
@@ -40,7 +40,7 @@ def ask(
 
 
 def test_it_writes_a_job_and_its_runs() -> None:
-    done = ask([NOVA, HAIKU], ["us-east-1", "eu-west-1"])
+    done = certify([NOVA, HAIKU], ["us-east-1", "eu-west-1"])
     assert done.created
     assert done.job.total_runs == 4
     assert set(done.job.runs.values_list("status", flat=True)) == {State.PENDING}
@@ -69,30 +69,30 @@ def test_it_names_unknown_and_disabled_regions() -> None:
 
 
 def test_it_does_not_run_a_pair_twice() -> None:
-    ask([NOVA], ["us-east-1"])
-    second = ask([NOVA], ["us-east-1", "us-west-2"])
+    certify([NOVA], ["us-east-1"])
+    second = certify([NOVA], ["us-east-1", "us-west-2"])
     assert second.skipped == ((NOVA, "us-east-1"),)
     assert second.job.total_runs == 1
 
 
 def test_it_refuses_when_nothing_is_left_to_run_and_names_the_job_that_runs_it() -> None:
-    first = ask([NOVA], ["us-east-1"])
+    first = certify([NOVA], ["us-east-1"])
     with pytest.raises(dispatch.AlreadyRunning) as caught:
-        ask([NOVA], ["us-east-1"])
+        certify([NOVA], ["us-east-1"])
     assert caught.value.job == first.job
     assert CertificationRun.objects.count() == 1
 
 
 def test_an_idempotency_key_returns_the_first_job() -> None:
     options = CertifyOptions(tier="quick", idempotency_key="once")
-    first, second = ask([NOVA], ["us-east-1"], options), ask([NOVA], ["us-east-1"], options)
+    first, second = certify([NOVA], ["us-east-1"], options), certify([NOVA], ["us-east-1"], options)
     assert (first.created, second.created) == (True, False)
     assert first.job == second.job
 
 
 def test_it_refuses_what_costs_too_much_and_writes_nothing() -> None:
     with pytest.raises(dispatch.TooExpensive, match="USD"):
-        ask([HAIKU], ["us-east-1"], CertifyOptions(tier="quick", max_cost_usd=0.000001))
+        certify([HAIKU], ["us-east-1"], CertifyOptions(tier="quick", max_cost_usd=0.000001))
     assert not CertificationRun.objects.exists()
 
 
@@ -100,10 +100,10 @@ def test_a_cost_limit_refuses_models_without_a_known_price_unless_they_are_allow
     AIModel.objects.filter(api_model_id=NOVA).update(input_price=None, output_price=None)
     options = CertifyOptions(tier="quick", max_cost_usd=1000)
     with pytest.raises(dispatch.TooExpensive, match="1 of 2 pairs have no known price") as caught:
-        ask([NOVA, HAIKU], ["us-east-1"], options)
+        certify([NOVA, HAIKU], ["us-east-1"], options)
     assert caught.value.unpriced == 1
     assert not CertificationRun.objects.exists()
-    allowed = ask([NOVA, HAIKU], ["us-east-1"], replace(options, allow_unpriced=True))
+    allowed = certify([NOVA, HAIKU], ["us-east-1"], replace(options, allow_unpriced=True))
     assert (allowed.job.total_runs, allowed.estimate.unpriced) == (2, 1)
 
 
@@ -119,11 +119,11 @@ def test_an_unknown_output_price_makes_the_cost_of_an_answer_unknown() -> None:
 
 
 def test_refusals_leave_advice_about_commands_to_the_commands() -> None:
-    job = ask([NOVA], ["us-east-1"]).job
+    job = certify([NOVA], ["us-east-1"]).job
     with pytest.raises(dispatch.DispatchError) as unknown:
         dispatch.find_models(["no.such-model"])
     with pytest.raises(dispatch.DispatchError) as running:
-        ask([NOVA], ["us-east-1"])
+        certify([NOVA], ["us-east-1"])
     job.cancel()
     with pytest.raises(dispatch.DispatchError) as nothing_failed:
         dispatch.retry(job)
@@ -142,23 +142,23 @@ def test_refusals_can_be_translated(monkeypatch: pytest.MonkeyPatch) -> None:
         CertifyOptions(seed=-1),
     ):
         with pytest.raises(dispatch.BadOption, match="translated"):
-            ask([NOVA], ["us-east-1"], options)
+            certify([NOVA], ["us-east-1"], options)
     with pytest.raises(dispatch.ModelNotFound, match="translated"):
         dispatch.find_models(["no.such-model"])
 
 
 def test_one_caller_s_idempotency_key_is_not_another_s(operator: User, viewer: User) -> None:
     options = CertifyOptions(tier="quick", idempotency_key="k" * dispatch.MAX_IDEMPOTENCY_KEY)
-    first = ask([NOVA], ["us-east-1"], replace(options, by=operator)).job
-    assert ask([NOVA], ["us-east-1"], replace(options, by=operator)).job == first
-    assert ask([NOVA], ["us-west-2"], replace(options, by=viewer)).job != first
+    first = certify([NOVA], ["us-east-1"], replace(options, by=operator)).job
+    assert certify([NOVA], ["us-east-1"], replace(options, by=operator)).job == first
+    assert certify([NOVA], ["us-west-2"], replace(options, by=viewer)).job != first
 
 
 def test_a_large_job_names_the_task_that_queues_its_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(queue, "SMALL", 0)
-    job = ask([NOVA], ["us-east-1"]).job
+    job = certify([NOVA], ["us-east-1"]).job
     assert queue.publish_job(job)
     job.refresh_from_db()
     assert uuid.UUID(job.celery_task_id)
@@ -166,8 +166,8 @@ def test_a_large_job_names_the_task_that_queues_its_runs(
 
 def test_large_jobs_take_the_bulk_queue(settings) -> None:  # type: ignore[no-untyped-def]
     settings.CERTIFICATION_BULK_RUNS = 1
-    assert ask([NOVA], ["us-east-1"]).job.priority == Priority.INTERACTIVE
-    assert ask([NOVA], ["us-west-2", "eu-west-2"]).job.priority == Priority.BULK
+    assert certify([NOVA], ["us-east-1"]).job.priority == Priority.INTERACTIVE
+    assert certify([NOVA], ["us-west-2", "eu-west-2"]).job.priority == Priority.BULK
 
 
 def test_certify_all_takes_every_active_model_where_it_has_a_route(operator: User) -> None:
@@ -180,7 +180,7 @@ def test_certify_all_takes_every_active_model_where_it_has_a_route(operator: Use
 
 
 def test_retry_makes_a_job_of_the_failed_runs_only() -> None:
-    done = ask([NOVA, HAIKU], ["us-east-1"])
+    done = certify([NOVA, HAIKU], ["us-east-1"])
     done.job.runs.get(model__api_model_id=NOVA).mark_failed(Reason.UNKNOWN, "It was given up.")
     done.job.cancel()
     again = dispatch.retry(done.job).job
@@ -188,7 +188,7 @@ def test_retry_makes_a_job_of_the_failed_runs_only() -> None:
 
 
 def test_retry_takes_cancelled_runs_when_asked_to_and_says_so_otherwise() -> None:
-    job = ask([NOVA, HAIKU], ["us-east-1"]).job
+    job = certify([NOVA, HAIKU], ["us-east-1"]).job
     job.cancel()
     with pytest.raises(
         dispatch.NothingFailed, match="no failed runs to retry, but 2 cancelled ones"
@@ -199,8 +199,8 @@ def test_retry_takes_cancelled_runs_when_asked_to_and_says_so_otherwise() -> Non
 
 
 def test_one_model_in_many_regions_is_a_job_of_one_model() -> None:
-    assert ask([NOVA], ["us-east-1", "us-west-2"]).job.type == JobType.SINGLE_MODEL
-    assert ask([NOVA, HAIKU], ["eu-west-2"]).job.type == JobType.MULTIPLE_MODELS
+    assert certify([NOVA], ["us-east-1", "us-west-2"]).job.type == JobType.SINGLE_MODEL
+    assert certify([NOVA, HAIKU], ["eu-west-2"]).job.type == JobType.MULTIPLE_MODELS
 
 
 def test_runs_of_a_pinned_region_go_to_the_queues_of_its_workers(settings) -> None:  # type: ignore[no-untyped-def]
@@ -211,6 +211,6 @@ def test_runs_of_a_pinned_region_go_to_the_queues_of_its_workers(settings) -> No
     settings.WORKER_REGIONS = ["sa-east-1"]
     assert queue.taken_here(Priority.INTERACTIVE) == ["model-certification.sa-east-1"]
     before = queue.queued_messages(Priority.INTERACTIVE)
-    job = ask([NOVA], ["sa-east-1", "us-east-1"]).job
+    job = certify([NOVA], ["sa-east-1", "us-east-1"]).job
     queue.publish(list(job.runs.values_list("pk", flat=True)), Priority.INTERACTIVE)
     assert queue.queued_messages(Priority.INTERACTIVE) == before + 2

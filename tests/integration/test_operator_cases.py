@@ -49,9 +49,9 @@ def saved(client: Client, **changes: str) -> str:
 
 
 def certify(tier: str = "full") -> CertificationRun:
-    found = dispatch.find_models([NOVA]), dispatch.find_regions(["us-east-1"])
+    pair = dispatch.find_models([NOVA]), dispatch.find_regions(["us-east-1"])
     run = dispatch.certify(
-        dispatch.pairs_of(*found), CertifyOptions(tier=tier, seed=4)
+        dispatch.pairs_of(*pair), CertifyOptions(tier=tier, seed=4)
     ).job.runs.get()
     assert runner.run(run.pk, get_worker())
     return CertificationRun.objects.prefetch_related("results").get(pk=run.pk)
@@ -92,9 +92,9 @@ def test_an_own_case_is_asked_counts_and_marks_the_version(
     before = certify()
     saved(as_administrator)
     run = certify()
-    kept = run.results.get(case_id="XCAPITAL")
+    result = run.results.get(case_id="XCAPITAL")
     # the emulator knows no Paris
-    assert (kept.verdict, kept.trials_valid, kept.category) == ("failed", 4, "reasoning")
+    assert (result.verdict, result.trials_valid, result.category) == ("failed", 4, "reasoning")
     assert (before.verdict, run.verdict) == (Status.CERTIFIED, Status.QUALITY_WARNING)
     assert run.suite_version.startswith(f"{versions.SUITE_VERSION}+")
     assert before.suite_version == versions.SUITE_VERSION
@@ -124,21 +124,21 @@ def test_it_has_its_share_in_the_estimate(
     after = dispatch.estimate_pairs(pairs, "full")
     assert after.calls == before["full"].calls + 4
     assert after.usd > before["full"].usd
-    assert json.loads(said(capsys, "cost", "--model", NOVA, "--json"))["calls"] == after.calls
+    assert json.loads(output_of(capsys, "cost", "--model", NOVA, "--json"))["calls"] == after.calls
 
 
 def test_the_command_shows_it_and_tries_it(
     engine: Probe, as_administrator: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved(as_administrator)
-    assert "capital of France" in said(capsys, "show", "XCAPITAL")
+    assert "capital of France" in output_of(capsys, "show", "XCAPITAL")
     tried: dict[str, Any] = json.loads(
-        said(capsys, "try", "XCAPITAL", "--model", NOVA, "--region", "us-east-1", "--json")
+        output_of(capsys, "try", "XCAPITAL", "--model", NOVA, "--region", "us-east-1", "--json")
     )
     assert tried["passed"] is False
     assert "Paris" in tried["sentence"]
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def output_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     call_command("suite", *words)
     return capsys.readouterr().out

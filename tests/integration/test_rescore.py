@@ -97,8 +97,8 @@ def test_the_command_shows_before_it_writes(
     job: CertificationJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call_command("rescore", "--json")
-    said = json.loads(capsys.readouterr().out)
-    assert (said["judged"], said["written"], said["changes"]) == (2, False, [])
+    report = json.loads(capsys.readouterr().out)
+    assert (report["judged"], report["written"], report["changes"]) == (2, False, [])
     assert not RunJudgement.objects.exists()
     call_command("rescore", "--write", "--json")
     assert RunJudgement.objects.count() == 2
