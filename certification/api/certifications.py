@@ -113,7 +113,7 @@ def cacheable_page(params: Mapping[str, Any], now: datetime) -> CacheableRespons
 
 
 @dataclass(frozen=True)
-class Filters:
+class Selection:
     """The checked parameters with names looked up and statuses resolved. `statuses` None: any."""
 
     model: AIModel | None = None
@@ -124,7 +124,7 @@ class Filters:
     vendor: str = ""
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Filters:
+    def from_params(cls, params: Mapping[str, Any]) -> Selection:
         """Raises 404 for an unknown model, 400 for an unknown region."""
         words = params.get("status", ())
         selected = {word: RUN_STATES.get(word, (word,)) for word in words}
@@ -145,7 +145,7 @@ def page(params: Mapping[str, Any], now: datetime) -> CertificationPage:
     """Read a page by checked parameters. Raises 404 for an unknown model, 400 for an unknown
     region.
     """
-    selection = Filters.from_params(params)
+    selection = Selection.from_params(params)
     rows = rows_for(selection, now)
     start, end = (params["page"] - 1) * params["limit"], params["page"] * params["limit"]
     tested, untested = rows.count(), untested_for(selection)
@@ -160,7 +160,7 @@ def page(params: Mapping[str, Any], now: datetime) -> CertificationPage:
     }
 
 
-def rows_for(selection: Filters, now: datetime) -> ModelCertificationQuerySet:
+def rows_for(selection: Selection, now: datetime) -> ModelCertificationQuerySet:
     """Return the certifications that the filters select."""
     rows = ModelCertification.objects.all()
     if selection.model:
@@ -195,7 +195,7 @@ def read(rows: ModelCertificationQuerySet, start: int, end: int) -> list[ModelRe
     ]
 
 
-def untested_for(selection: Filters) -> QuerySet[Any, UntestedPair]:
+def untested_for(selection: Selection) -> QuerySet[Any, UntestedPair]:
     """Return pairs without a certification: of one model, in each region where it was never tested;
     else those with a first run.
     """
@@ -295,7 +295,7 @@ def find_pair(name: str) -> ModelRegion:
         model = AIModel.objects.named([model_name]).get(model_name)
         region = Region.objects.filter(pk=region_code).first()
         if model and region:
-            selection = Filters(model, region)
+            selection = Selection(model, region)
             pairs = read(rows_for(selection, timezone.now()), 0, 1)
             pairs = pairs or untested_pairs(untested_for(selection), model)
     if not pairs:

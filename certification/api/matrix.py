@@ -7,8 +7,6 @@ from datetime import datetime
 from typing import Annotated, Any, NamedTuple, TypedDict
 from uuid import UUID
 
-from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef
 from django.http.response import HttpResponseBase
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -19,7 +17,7 @@ from certification.api import caching, filters, views
 from certification.api.caching import CacheableResponse
 from certification.api.representations import RegionName
 from certification.api.views import View
-from certification.models import AIModel, Backend, ModelCertification, Region, Route, validity
+from certification.models import AIModel, Backend, ModelCertification, Region, validity
 from certification.reasons import Status
 
 STATUSES = [status.value for status in Status]
@@ -73,7 +71,7 @@ LEGEND: Legend = {
 }
 
 
-class Matrix(View):
+class MatrixView(View):
     @extend_schema(
         operation_id="getMatrix",
         parameters=[MatrixFilters, *caching.CONDITIONAL],
@@ -96,10 +94,10 @@ class ModelRow(NamedTuple):
     name: str
     vendor: str
     kind: str
-    offered: list[str]
+    offered_in: list[str]
 
 
-class CertificationRow(NamedTuple):
+class MatrixRow(NamedTuple):
     """In the order of its query."""
 
     model_id: UUID
@@ -117,25 +115,23 @@ def read(params: Mapping[str, Any], now: datetime) -> CacheableResponse:
     for an unknown region.
     """
     models = AIModel.objects.active().order_by("vendor", "name", "api_model_id")
-    rows = ModelCertification.objects.filter(model__is_active=True, region__enabled=True).order_by()
+    rows = ModelCertification.objects.in_matrix()
     if "vendor" in params:
         models = models.filter(vendor__iexact=params["vendor"])
         rows = rows.filter(model__vendor__iexact=params["vendor"])
     if "region" in params:
         rows = rows.filter(region=params["region"])
-    routes = Route.objects.filter(model=OuterRef("pk")).order_by().values("region_id").distinct()
-    fields = models.annotate(offered=ArraySubquery(routes)).values_list(*ModelRow._fields)
-    model_rows = [ModelRow(*values) for values in fields]
-    certifications = [
-        CertificationRow(*values) for values in rows.values_list(*CertificationRow._fields)
+    model_rows = [
+        ModelRow(*values) for values in models.with_offered_in().values_list(*ModelRow._fields)
     ]
+    certifications = [MatrixRow(*values) for values in rows.values_list(*MatrixRow._fields)]
     regions = list(Region.objects.enabled().order_by("code"))
     if "region" in params:
         regions = [region for region in regions if region.code == params["region"]]
         if not regions:  # a disabled region has no column, an unknown one is an error
             filters.find_region(params["region"])
     else:
-        used = {code for row in model_rows for code in row.offered}
+        used = {code for row in model_rows for code in row.offered_in}
         used |= {row.region_id for row in certifications}
         regions = [region for region in regions if region.code in used]
     by_pair = {(row.model_id, row.region_id): row for row in certifications}
@@ -149,7 +145,7 @@ def read(params: Mapping[str, Any], now: datetime) -> CacheableResponse:
                 "vendor": row.vendor,
                 "kind": row.kind,
                 "cells": [
-                    cell(by_pair.get((row.id, region.code)), region.code in row.offered, now)
+                    cell(by_pair.get((row.id, region.code)), region.code in row.offered_in, now)
                     for region in regions
                 ],
             }
@@ -161,7 +157,7 @@ def read(params: Mapping[str, Any], now: datetime) -> CacheableResponse:
     return CacheableResponse(data, until=min(expiries, default=None))
 
 
-def cell(row: CertificationRow | None, offered: bool, now: datetime) -> Cell | None:
+def cell(row: MatrixRow | None, offered: bool, now: datetime) -> Cell | None:
     if row is None:
         return [STATUS_INDEX[Status.NOT_TESTED], None, None, 0] if offered else None
     expired = validity.is_expired(row, now)

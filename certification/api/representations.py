@@ -190,7 +190,7 @@ class JobJSON(JobSummary):
 
 
 def fix(stored: Mapping[str, Any]) -> FixJSON | None:
-    """A stored fix; null where there is none."""
+    """Return a stored fix; None where there is none."""
     if not stored.get("text"):
         return None
     return cast(

@@ -40,7 +40,7 @@ urlpatterns = [
     path("certification-queue/regions", history.Regions.as_view()),
     path("models", catalogue.ModelList.as_view()),
     path("models/<path:model_id>", catalogue.ModelById.as_view()),
-    path("matrix", matrix.Matrix.as_view()),
+    path("matrix", matrix.MatrixView.as_view()),
     path("usable", usable.UsableView.as_view()),
     path("providers", catalogue.Providers.as_view()),
     path("vendors", catalogue.Vendors.as_view()),

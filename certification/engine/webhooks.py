@@ -14,7 +14,7 @@ from django.conf import settings
 
 from certification.lib import safe_http, task_signal
 from certification.lib.database import returning_connection
-from certification.lib.safe_http import Unreachable
+from certification.lib.safe_http import ReceiverUnreachable
 from certification.lib.url_safety import BadAddress
 from certification.models import WebhookDelivery, WebhookSubscription
 from certification.models.webhooks import DELIVER, AttemptResult, SecretLost, request_delivery
@@ -94,7 +94,7 @@ def attempt(subscription: WebhookSubscription, delivery: WebhookDelivery) -> Non
             error = f"The receiver answered {response.status}."
             if 300 <= response.status < 400:
                 error += " Redirects are not followed: enter the final address."
-    except (BadAddress, Unreachable, SecretLost) as problem:
+    except (BadAddress, ReceiverUnreachable, SecretLost) as problem:
         error = str(problem)
     result = AttemptResult(
         duration_ms=round((time.perf_counter() - started) * 1000),

@@ -19,7 +19,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, SSLError
 
 from certification.lib import url_safety
 from certification.lib.deadlines import Cutoff
-from certification.lib.url_safety import BadAddress, Target
+from certification.lib.url_safety import BadAddress, ParsedUrl
 
 CONNECT_TIMEOUT_S = 5.0
 MAX_ADDRESSES = 3
@@ -30,7 +30,7 @@ NETWORK_ERRORS = (HTTPError, http.client.HTTPException, OSError, ValueError)
 _cutoff = Cutoff()
 
 
-class Unreachable(Exception):
+class ReceiverUnreachable(Exception):
     """There was no response. The text is a sentence for people, without path and query."""
 
 
@@ -62,7 +62,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str]) -> ReceiverResponse:
     return post_to(target, addresses[-1], deadline, body, headers)
 
 
-def permitted(target: Target) -> list[str]:
+def permitted(target: ParsedUrl) -> list[str]:
     """Resolve the target's host once. Raises BadAddress when one of its addresses is forbidden."""
     ip = url_safety.literal(target.host)
     addresses = [ip] if ip else resolve(target.host, target.port)
@@ -82,16 +82,16 @@ def resolve(host: str, port: int) -> list[str]:
     try:
         rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Unreachable(f"The name {host} could not be resolved.") from None
+        raise ReceiverUnreachable(f"The name {host} could not be resolved.") from None
     return list(dict.fromkeys(str(row[4][0]) for row in rows))
 
 
-class NotConnected(Unreachable):
+class NotConnected(ReceiverUnreachable):
     """Nothing was sent: another address may be tried."""
 
 
 def post_to(
-    target: Target, address: str, deadline: float, body: bytes, headers: Mapping[str, str]
+    target: ParsedUrl, address: str, deadline: float, body: bytes, headers: Mapping[str, str]
 ) -> ReceiverResponse:
     """POST to one address of the target, which proves itself by the target's name."""
     timeout = min(CONNECT_TIMEOUT_S, max(0.1, deadline - time.perf_counter()))
@@ -106,14 +106,14 @@ def post_to(
             server_hostname=target.host.rstrip("."),
         )
 
-    failure: type[Unreachable] = NotConnected
+    failure: type[ReceiverUnreachable] = NotConnected
     with (
         contextlib.closing(connection),
         _cutoff.at(deadline, lambda: shut_down(connection)) as watched,
     ):
         try:
             connection.connect()
-            failure = Unreachable
+            failure = ReceiverUnreachable
             connection.timeout = max(0.1, deadline - time.perf_counter())
             connection.request(
                 "POST",

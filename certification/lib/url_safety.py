@@ -42,7 +42,7 @@ class BadAddress(ValueError):
 
 
 @dataclass(frozen=True)
-class Target:
+class ParsedUrl:
     """A parsed URL. `host` is a name or an IP address without brackets, `path` has the query."""
 
     scheme: str
@@ -57,7 +57,7 @@ class Target:
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def parse(url: str, *, allow_http: bool) -> Target:
+def parse(url: str, *, allow_http: bool) -> ParsedUrl:
     """Parse a receiver's URL. Raises BadAddress when malformed or of a kind we do not call."""
     if not url.isascii() or any(character <= " " or character in "\\\x7f" for character in url):
         raise BadAddress(
@@ -78,7 +78,7 @@ def parse(url: str, *, allow_http: bool) -> Target:
     port = PORTS[parts.scheme] if parts.port is None else parts.port
     if port not in PORTS.values() and port < MIN_OTHER_PORT:
         raise BadAddress(_("The port must be 443, 80, or 1024 or higher."))
-    return Target(parts.scheme, parts.host.strip("[]"), port, parts.request_uri)
+    return ParsedUrl(parts.scheme, parts.host.strip("[]"), port, parts.request_uri)
 
 
 def is_permitted(address: str, allowed: Sequence[str] = ()) -> bool:

@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from certification.bedrock import catalogue as shipped
@@ -73,6 +75,11 @@ class Lifecycle(models.TextChoices):
 class AIModelQuerySet(models.QuerySet["AIModel"]):
     def active(self) -> AIModelQuerySet:
         return self.filter(is_active=True)
+
+    def with_offered_in(self) -> Any:
+        """Add `offered_in`, the codes of the regions where each model has a route."""
+        routes = Route.objects.filter(model=OuterRef("pk")).order_by().values("region_id")
+        return self.annotate(offered_in=ArraySubquery(routes.distinct()))
 
     def named(self, names: Iterable[str]) -> dict[str, AIModel]:
         """Return {name: model} for these names, each a UUID or an api_model_id, without unknown

@@ -38,6 +38,10 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
     def expired(self, now: datetime | None = None) -> ModelCertificationQuerySet:
         return self.filter(validity.expired(now or timezone.now()))
 
+    def in_matrix(self) -> ModelCertificationQuerySet:
+        """Filter to active models in enabled regions, in no order."""
+        return self.filter(model__is_active=True, region__enabled=True).order_by()
+
     def valid(self, now: datetime | None = None) -> ModelCertificationQuerySet:
         """Certifications whose status holds: tested and not expired."""
         return self.filter(validity.valid(now or timezone.now()))

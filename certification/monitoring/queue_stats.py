@@ -81,7 +81,7 @@ def queue_counts() -> QueueCounts:
 
 
 @dataclass(frozen=True)
-class History:
+class RunHistory:
     """Runs that finished before a moment, by state: they never change, and may be a million."""
 
     before: datetime
@@ -93,9 +93,9 @@ def count_by_status(rows: Any) -> dict[str, int]:
     return dict(rows.order_by().values_list("status").annotate(n=Count("pk")))
 
 
-def count_history() -> History:
+def count_history() -> RunHistory:
     before = timezone.now() - HISTORY_MARGIN
-    return History(
+    return RunHistory(
         before, count_by_status(CertificationRun.objects.filter(completed_at__lt=before))
     )
 

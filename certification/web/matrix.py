@@ -15,9 +15,7 @@ from itertools import groupby
 from typing import NamedTuple
 from uuid import UUID
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.core.paginator import Page, Paginator
-from django.db.models import OuterRef
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -32,7 +30,6 @@ from certification.models import (
     ModelCertification,
     ModelKind,
     Region,
-    Route,
     validity,
 )
 from certification.reasons import Status
@@ -223,19 +220,12 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
     """Load the matrix in four queries: models with the regions that offer them, certifications,
     active runs, regions.
     """
-    route_regions = (
-        Route.objects.filter(model=OuterRef("pk")).order_by().values("region_id").distinct()
-    )
     models = list(
         AIModel.objects.active()
         .only("id", "name", "vendor", "api_model_id", "kind", "lifecycle")
-        .annotate(offered_in=ArraySubquery(route_regions))
+        .with_offered_in()
     )
-    values = (
-        ModelCertification.objects.filter(model__is_active=True, region__enabled=True)
-        .order_by()
-        .values_list(*CertificationRow._fields)
-    )
+    values = ModelCertification.objects.in_matrix().values_list(*CertificationRow._fields)
     certifications = {
         (row.model_id, row.region_id): row for row in map(CertificationRow._make, values)
     }

@@ -458,7 +458,7 @@ class TestSending:
 
             thread = threading.Thread(target=drip)
             thread.start()
-            with pytest.raises(safe_http.Unreachable, match=r"did not answer within 1 s\."):
+            with pytest.raises(safe_http.ReceiverUnreachable, match=r"did not answer within 1 s\."):
                 safe_http.post(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/", b"{}", {})
             stop.set()
             thread.join()
@@ -475,7 +475,7 @@ class TestSending:
 
             thread = threading.Thread(target=answer)
             thread.start()
-            with pytest.raises(safe_http.Unreachable) as told:
+            with pytest.raises(safe_http.ReceiverUnreachable) as told:
                 safe_http.post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"{}", {})
             thread.join()
         assert str(told.value).endswith(".")
@@ -1004,7 +1004,7 @@ class TestReaching:
         assert (len(proxy.asked), len(receiver.asked)) == (0, 1)
 
     def test_a_name_that_nobody_knows(self) -> None:
-        with pytest.raises(safe_http.Unreachable, match="could not be resolved"):
+        with pytest.raises(safe_http.ReceiverUnreachable, match="could not be resolved"):
             safe_http.resolve("a" * 64 + ".invalid", 443)
 
     def test_a_form_says_at_once_what_will_never_be_called(self, settings: Any) -> None:
@@ -1146,7 +1146,7 @@ class TestAdmin:
     @pytest.mark.parametrize(
         ("form", "sentence"),
         [
-            ({"url": "http://127.0.0.1/", "events": ["job.completed"]}, "begin with https://"),
+            ({"url": "http://127.0.0.1/", "events": ["job.completed"]}, "start with https://"),
             ({"url": "https://127.0.0.1/", "events": ["job.completed"]}, "not a public address"),
             ({"url": "https://hooks.example/", "events": []}, "required"),
             (
