@@ -44,7 +44,7 @@ def bench(root: Path, name: str) -> Any:
         env={**os.environ, "MYIA_ROOT": str(root)},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

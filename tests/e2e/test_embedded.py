@@ -22,7 +22,7 @@ pytestmark = pytest.mark.processes
 ENSURE = """
 import pathlib, sys
 from certification.stack import embedded
-print(embedded.ensure(pathlib.Path(sys.argv[1])))
+print(embedded.ensure(pathlib.Path(sys.argv[1])), flush=True)
 """
 
 
@@ -298,7 +298,7 @@ def test_a_full_disk_is_a_sentence_and_not_a_traceback(root: Path) -> None:
 
 def test_servers_outlive_the_process_that_started_them(root: Path) -> None:
     starter = subprocess.Popen(
-        [sys.executable, "-c", ENSURE + "; import time; time.sleep(60)", str(root)],
+        [sys.executable, "-c", ENSURE + "import time; time.sleep(60)", str(root)],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -381,7 +381,7 @@ def manage(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess
             capture_output=True,
             text=True,
             check=False,
-            timeout=90,
+            timeout=240,
         )
 
     yield run
