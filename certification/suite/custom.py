@@ -20,8 +20,8 @@ from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, 
 
 CASE_ID = re.compile(r"X[A-Z0-9]{1,19}")
 CATEGORIES = (
-    Category.TOOLS, Category.JSON, Category.INSTRUCTIONS, Category.PORTUGUESE, Category.STREAMING, Category.CONTEXT,
-    Category.REASONING, Category.VISION,
+    Category.TOOLS, Category.JSON, Category.INSTRUCTIONS, Category.PORTUGUESE,
+    Category.STREAMING, Category.CONTEXT, Category.REASONING, Category.VISION,
 )  # fmt: skip
 MAX_PROMPT = 50_000
 
@@ -50,37 +50,38 @@ class BadSpec(ValueError):
     """A case that cannot work; the text says what to change."""
 
 
-def _strings(expected: Any, what: str) -> list[str]:
-    found = [expected] if isinstance(expected, str) else expected
-    if not isinstance(found, list) or not found or not all(isinstance(x, str) and x for x in found):
-        raise BadSpec(f"{what} expects a text, or a list of texts.")
-    return found
+def texts_of(expected: Any, grader: str) -> list[str]:
+    """Return the texts that a grader expects. BadSpec where there are none."""
+    texts = [expected] if isinstance(expected, str) else expected
+    if not isinstance(texts, list) or not texts or not all(isinstance(x, str) and x for x in texts):
+        raise BadSpec(f"{grader} expects a text, or a list of texts.")
+    return texts
 
 
-def _exact(expected: Any) -> Check:
-    [text] = _strings(expected, "exact")[:1]
+def check_exact(expected: Any) -> Check:
+    [text] = texts_of(expected, "exact")[:1]
     return lambda outcome: graders.exact(outcome, text)
 
 
-def _normalised(expected: Any) -> Check:
-    texts = _strings(expected, "normalised")
+def check_normalised(expected: Any) -> Check:
+    texts = texts_of(expected, "normalised")
     return lambda outcome: graders.normalised(outcome, *texts)
 
 
-def _mentions(expected: Any) -> Check:
-    texts = _strings(expected, "mentions")
+def check_mentions(expected: Any) -> Check:
+    texts = texts_of(expected, "mentions")
     return lambda outcome: graders.all_of(
         *((lambda t=t: graders.mentions(outcome, t)) for t in texts)
     )
 
 
-def _without(expected: Any) -> Check:
-    texts = _strings(expected, "without")
+def check_without(expected: Any) -> Check:
+    texts = texts_of(expected, "without")
     return lambda outcome: graders.without(outcome, *texts)
 
 
-def _matches(expected: Any) -> Check:
-    [pattern] = _strings(expected, "regex")[:1]
+def check_regex(expected: Any) -> Check:
+    [pattern] = texts_of(expected, "regex")[:1]
     try:
         regex.compile(pattern)
     except regex.error as error:
@@ -88,17 +89,17 @@ def _matches(expected: Any) -> Check:
     return lambda outcome: graders.matches(outcome, pattern)
 
 
-def _number(expected: Any) -> Check:
-    wanted = expected if isinstance(expected, Mapping) else {"value": expected}
-    value: Any = wanted.get("value")
-    tolerance: Any = wanted.get("tolerance", 0)
+def check_number(expected: Any) -> Check:
+    options = expected if isinstance(expected, Mapping) else {"value": expected}
+    value: Any = options.get("value")
+    tolerance: Any = options.get("tolerance", 0)
     for figure in (value, tolerance):
         if isinstance(figure, bool) or not isinstance(figure, int | float):
             raise BadSpec('number expects a number, or {"value": 3.5, "tolerance": 0.1}.')
     return lambda outcome: graders.number(outcome, value, tolerance)
 
 
-def _json(expected: Any) -> Check:
+def check_json(expected: Any) -> Check:
     if not isinstance(expected, Mapping):
         raise BadSpec("json_schema expects a JSON Schema (an object).")
     try:
@@ -108,45 +109,49 @@ def _json(expected: Any) -> Check:
     return lambda outcome: graders.json_answer(outcome, expected)
 
 
-def _counted(name: str, count: Callable[..., Grade]) -> Callable[[Any], Check]:
+def check_count(name: str, count: Callable[..., Grade]) -> Callable[[Any], Check]:
     def make(expected: Any) -> Check:
         bounds = expected if isinstance(expected, Mapping) else {"min": expected, "max": expected}
-        least, most = bounds.get("min", 0), bounds.get("max")
-        for bound in (least, most):
+        minimum, maximum = bounds.get("min", 0), bounds.get("max")
+        for bound in (minimum, maximum):
             if bound is not None and (
                 isinstance(bound, bool) or not isinstance(bound, int) or bound < 0
             ):
                 raise BadSpec(f'{name} expects a number, or {{"min": 1, "max": 5}}.')
-        return lambda outcome: count(outcome, least, most)
+        return lambda outcome: count(outcome, minimum, maximum)
 
     return make
 
 
-def _language(expected: Any) -> Check:
+def check_language(expected: Any) -> Check:
     if expected not in ("pt", "en"):
         raise BadSpec('language expects "pt" or "en".')
     return lambda outcome: graders.language(outcome, expected)
 
 
 GRADERS: dict[str, Callable[[Any], Check]] = {
-    "exact": _exact,
-    "normalised": _normalised,
-    "mentions": _mentions,
-    "without": _without,
-    "regex": _matches,
-    "number": _number,
-    "json_schema": _json,
-    "words": _counted("words", graders.words),
-    "lines": _counted("lines", graders.lines),
-    "bullets": _counted("bullets", graders.bullets),
-    "language": _language,
+    "exact": check_exact,
+    "normalised": check_normalised,
+    "mentions": check_mentions,
+    "without": check_without,
+    "regex": check_regex,
+    "number": check_number,
+    "json_schema": check_json,
+    "words": check_count("words", graders.words),
+    "lines": check_count("lines", graders.lines),
+    "bullets": check_count("bullets", graders.bullets),
+    "language": check_language,
 }
 
 
 def case(spec: Spec) -> Case:
-    """The case that a spec describes. BadSpec when it cannot work."""
-    _check_shape(spec)
+    """Return the case that a spec describes. BadSpec when it cannot work."""
+    check_shape(spec)
     check = GRADERS[spec.grader](spec.expected)
+
+    def grade(outcomes: Sequence[Outcome], context: Context) -> Grade:
+        usable = graders.usable(outcomes[0] if outcomes else None)
+        return check(outcomes[0]) if usable.passed else usable
 
     def script(ref: Ref) -> Script:
         request = Request(
@@ -159,7 +164,7 @@ def case(spec: Spec) -> Case:
             ref,
             0,
             (Step(lambda _outcomes: request),),
-            lambda outcomes, context: _grade(check, outcomes, context),
+            grade,
         )
 
     needs = frozenset({"system"}) if spec.system else frozenset()
@@ -175,12 +180,8 @@ def case(spec: Spec) -> Case:
     )
 
 
-def _grade(check: Check, outcomes: Sequence[Outcome], _context: Context) -> Grade:
-    usable = graders.usable(outcomes[0] if outcomes else None)
-    return check(outcomes[0]) if usable.passed else usable
-
-
-def _check_shape(spec: Spec) -> None:
+def check_shape(spec: Spec) -> None:
+    """Check every member of a spec but what its grader expects. BadSpec names the first problem."""
     if not CASE_ID.fullmatch(spec.id):
         raise BadSpec(
             "The id must be X followed by 1 to 19 capital letters or digits, such as XINVOICE2."
@@ -192,25 +193,23 @@ def _check_shape(spec: Spec) -> None:
     if not spec.prompt.strip() or len(spec.prompt) > MAX_PROMPT:
         raise BadSpec(f"The prompt must have 1 to {MAX_PROMPT} characters.")
     if not 1 <= spec.repeats <= 9:
-        raise BadSpec("A case is repeated 1 to 9 times.")
+        raise BadSpec("The repeats must be between 1 and 9.")
     if not 16 <= spec.max_tokens <= 8000:
-        raise BadSpec("The answer gets 16 to 8000 tokens.")
+        raise BadSpec("The maximum answer tokens must be between 16 and 8000.")
     if not 0.1 <= spec.weight <= 10:
-        raise BadSpec("The weight lies between 0.1 and 10.")
+        raise BadSpec("The weight must be between 0.1 and 10.")
 
 
 def rehearse(spec: Spec, answer: str) -> Grade:
-    """How the case would judge this answer: for trying a grader on samples. BadSpec when the case
-    cannot work.
-    """
+    """Grade an answer as the case would, for trying it on samples. BadSpec when it cannot work."""
     made = case(spec)
     reply = Reply((Text(answer),), "end_turn", Usage(1, max(1, len(answer) // 4)), Timing(1.0))
     return made.script(Ref(0, spec.id, 0)).grade((reply,), Context())
 
 
 def fingerprint(specs: Iterable[Spec]) -> str:
-    """A hash of operators' cases, whatever their order; '' without any. Part of a run's suite
-    version.
+    """Return a hash of operators' cases, whatever their order; empty without any. Part of a run's
+    suite version.
     """
     rows = sorted(json.dumps(asdict(spec), sort_keys=True, ensure_ascii=False) for spec in specs)
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:8] if rows else ""

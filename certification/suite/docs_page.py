@@ -7,13 +7,14 @@ from certification.suite.case import ALL_CAPABILITIES, Case
 
 EVERYTHING = ALL_CAPABILITIES | {"reasoning"}  # what a model that has it all would be asked
 
+# one sentence a row
 WHY: dict[str, str] = {
     "G01": "Nothing else matters where a short question brings no answer, or one without token counts to bill by.",
     "G02": "Chat is streamed: events in their order, text, usage, and an end that says it is one.",
     "G03": "Clients decide by the stop reason whether an answer is whole.",
     "G04": "maxTokens bounds money and time; a region that ignores it, or hides that it cut, breaks both.",
     "G05": "Agents cut answers with stop sequences; a refused parameter is a missing capability, an ignored one a defect.",
-    "G06": "A product's rules stand in the system prompt.",
+    "G06": "A product's rules are in the system prompt.",
     "G07": "A conversation is the turns before; a route that drops them answers another question.",
     "G08": "Accents, currency signs and emoji must come back as they went, whatever lies in between.",
     "G09": "The same prompt must count the same tokens in every region: another count means another model or template.",
@@ -50,8 +51,8 @@ WHY: dict[str, str] = {
     "V2": "One cell of a table in a PDF drawn for this run.",
     "L1": "Time to first token is what people feel.",
     "L2": "Output speed is what long answers cost in patience.",
-    "D1": "How often the same question brings the same answer: told, not judged.",
-    "N3": "One fact found in about 100,000 tokens: told, not judged, for one trial proves little and many would cost a fortune.",
+    "D1": "How often the same question brings the same answer: reported, not judged.",
+    "N3": "One fact found in about 100,000 tokens: reported, not judged: one trial proves little, many cost too much.",
     "B1": "Five requests at one moment, as a page of users makes them: all answered, and how late. A throttle is the quota's.",
     "F1": "Which words come, and how often, tells a model from another one behind the same name. Judged only between regions.",
     "E01": "A vector, and of the length that the index was built for.",
@@ -63,7 +64,7 @@ WHY: dict[str, str] = {
 
 
 def table(cases: tuple[Case, ...]) -> str:
-    """The cases as a Markdown table, a line each."""
+    """Return the cases as a Markdown table, a line each."""
     lines = [
         "| case | asks for | kind | category | trials | only for models with | why |",
         "|---|---|---|---|---|---|---|",
@@ -76,24 +77,24 @@ def table(cases: tuple[Case, ...]) -> str:
     return "\n".join(lines)
 
 
-def _about(tier: str) -> str:
-    """What a run of a tier takes of a text model."""
+def cost_of(tier: str) -> str:
+    """Return the calls and tokens of a run of a text model."""
     cost = registry.estimate("text", tier, EVERYTHING)
     return f"{cost.calls} calls, {round(cost.input_tokens, -3):,} tokens in, {round(cost.output_tokens, -3):,} out"
 
 
 def document() -> str:
-    """`docs/suite.md`."""
+    """Return the text of `docs/suite.md`."""
     text, vectors = registry.cases("text", "full", EVERYTHING), registry.cases("embedding", "full")
     deep = tuple(case for case in registry.cases("text", "deep", EVERYTHING) if case not in text)
-    about = {tier: _about(tier) for tier in ("quick", "full", "deep")}
+    about = {tier: cost_of(tier) for tier in ("quick", "full", "deep")}
     return f"""# The suite
 
-What a model is asked in a region. This page is written by `manage.py suite doc`; how answers are judged stands in
+What a model is asked in a region. This page is written by `manage.py suite doc`; how answers are judged is in
 [judging.md](judging.md). `manage.py suite show CASE` shows a case word for word, with an answer that passes and one that nearly
 does; `manage.py suite try CASE --model M --region R` runs it now.
 
-Every prompt is drawn anew from the run's seed (the same seed asks the same), carries the run's own reference so that no cache can
+Every prompt is generated from the run's seed (the same seed gives the same prompts), carries the run's own reference so that no cache can
 answer, and has at least three variants. No language model judges anything: each answer is checked by code. Trials that
 infrastructure ended (throttling, 5xx, timeouts of ours, expired credentials) say nothing about the model: they are tried again, and
 if they stay so they leave the quality figures and count in reliability.
@@ -107,11 +108,11 @@ if they stay so they leave the quality figures and count in reliability.
 A case is left out for a model that lacks what it needs. Operators add cases of their own in the admin; those are part of the
 suite's version.
 
-Parameters are sent only where a case is about them, and what a model takes is learnt, per model and operation, never assumed.
+Parameters are sent only where a case is about them, and what a model accepts is observed per model and operation, never assumed.
 Cases that try a parameter (G11 a forced tool, J2 structured output, R3 a thinking budget and an effort, D1 temperature 0) have
-another form ready. What the service refused is remembered for seven days, with its words, and spares later runs of the model,
-in every region, the same question: the trial says so under `spared`. It is asked again after that time, when a gate fails, when
-the other form is refused too, and always where the catalogue declares the capability, for then a verdict hangs on it.
+another form ready. What the service refused is remembered for seven days, with its words, and later runs of the model, in every
+region, do not send it again: the trial lists it under `spared`. It is sent again after that time, when a gate fails, when
+the other form is refused too, and always where the catalogue declares the capability, because a verdict depends on it then.
 
 ## Text models ({len(text)} cases)
 
@@ -121,8 +122,8 @@ the other form is refused too, and always where the catalogue declares the capab
 
 {table(deep)}
 
-None of them changes the score. After a deep job, each region's F1 answers are laid beside those of the reference region: `job show`
-tells the distance between them (0 for equal distributions) and the p value of a permutation test, corrected for the number of
+None of them changes the score. After a deep job, each region's F1 answers are compared with those of the reference region: `job show`
+shows the distance between them (0 for equal distributions) and the p value of a permutation test, corrected for the number of
 comparisons; where it is at most 0.05, a later judgement of the run says so too. A small one says that two
 regions do not serve the same thing under the same name. The five trials of B1 start at the same moment, while nothing else of the
 run is in flight, and are tried once each.

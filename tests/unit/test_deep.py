@@ -44,9 +44,9 @@ class TestCases:
     def test_they_are_in_no_other_tier_and_change_no_score(self) -> None:
         for kind in ("text", "embedding"):
             assert not {c.id for c in registry.cases(kind, "full")} & {"N3", "B1", "F1"}
-        found = registry.cases("text", "deep")
-        assert set(deep.DEEP) <= set(found)
-        assert found[-1].whole_run, "what looks at the whole run comes last"
+        result = registry.cases("text", "deep")
+        assert set(deep.DEEP) <= set(result)
+        assert result[-1].whole_run, "what looks at the whole run comes last"
         assert {c.kind for c in deep.DEEP} == {Kind.INFORMATION}
 
     @pytest.mark.parametrize(("case", "seed", "trial"), EACH)
@@ -100,13 +100,13 @@ class TestCases:
         judged = [
             CaseOutcome(c, (Grade(True, ""),) * c.repeats) for c in registry.cases("text", "full")
         ]
-        told = CaseOutcome(F1, (throttled,) * 202)
-        assert Run("deep", (*judged, told)).valid_share == 1.0
-        told = CaseOutcome(F1, (Grade(True, ""),) * 200)
+        informational = CaseOutcome(F1, (throttled,) * 202)
+        assert Run("deep", (*judged, informational)).valid_share == 1.0
+        informational = CaseOutcome(F1, (Grade(True, ""),) * 200)
         gone = [
             replace(o, trials=(throttled,)) if o.case.category == "tools" else o for o in judged
         ]
-        assert Run("deep", (*gone, told)).valid_share < 0.95
+        assert Run("deep", (*gone, informational)).valid_share < 0.95
 
 
 class TestLongText:
@@ -145,9 +145,12 @@ class TestFingerprint:
         assert F1.repeats == 200
         grades = [ask(F1, expected, 41, trial) for trial in range(200)]
         assert [g.evidence["prompt"] for g in grades] == [p for p in range(20) for _ in range(10)]
-        asked = {requests(F1, seed, 0)[0].messages[0].content for seed in SEEDS}
+        contents = {requests(F1, seed, 0)[0].messages[0].content for seed in SEEDS}
         bare = {
-            Ref.PATTERN.sub("", b.text) for content in asked for b in content if isinstance(b, Text)
+            Ref.PATTERN.sub("", b.text)
+            for content in contents
+            for b in content
+            if isinstance(b, Text)
         }
         assert len(bare) == 1, "every seed asks the same questions, or nothing could be compared"
 
@@ -156,7 +159,7 @@ class TestFingerprint:
         assert 1 < len(set(answers)) < 6
 
     @pytest.mark.parametrize(
-        ("said", "kept"),
+        ("text", "expected"),
         [
             ("Blue.", "blue"),
             ("**São Paulo**", "sao paulo"),
@@ -167,8 +170,8 @@ class TestFingerprint:
             ("a" * 500, "a" * 40),
         ],
     )
-    def test_what_is_compared_is_the_first_three_words(self, said: str, kept: str) -> None:
-        assert deep.shorten(said) == kept
+    def test_what_is_compared_is_the_first_three_words(self, text: str, expected: str) -> None:
+        assert deep.shorten(text) == expected
 
     def test_trials_in_place_of_throttled_ones_ask_known_prompts(self) -> None:
         assert ask(F1, expected, 41, 201).evidence["prompt"] == 0
@@ -218,15 +221,15 @@ class TestDeepJobs:
         assert parity.compare(job) == ()
         job.refresh_from_db()
         assert job.config["queue"], "what was there stays"
-        [found] = job.config["comparison"]["fingerprints"]
-        assert (found["model"], found["region"], found["reference"]) == (
+        [result] = job.config["comparison"]["fingerprints"]
+        assert (result["model"], result["region"], result["reference"]) == (
             MODEL,
             "us-west-2",
             "us-east-1",
         )
-        assert found["pValue"] > 0.1
-        assert found["adjusted"] >= found["pValue"]
-        assert found["sentence"] == ""
+        assert result["pValue"] > 0.1
+        assert result["adjusted"] >= result["pValue"]
+        assert result["sentence"] == ""
         assert not RunJudgement.objects.exists()
         assert "alike" in shown(job)
         for case_id, trials in (("N3", 1), ("B1", 5), ("F1", 200)):
@@ -247,15 +250,15 @@ class TestDeepJobs:
         job = certify(MODEL, REGIONS)
         parity.compare(job)
         job.refresh_from_db()
-        [found] = job.config["comparison"]["fingerprints"]
-        assert found["pValue"] < 0.01
-        assert found["distance"] > 0.1
+        [result] = job.config["comparison"]["fingerprints"]
+        assert result["pValue"] < 0.01
+        assert result["distance"] > 0.1
         assert "differ" in shown(job)
         later = RunJudgement.objects.get()
         assert later.run.region_id == "us-west-2"
         assert later.verdict == later.run.verdict, "it informs and does not judge"
         assert "short answers differ from those in us-east-1" in later.message
-        assert json.loads(shown(job, "--json"))["comparison"]["fingerprints"] == [found]
+        assert json.loads(shown(job, "--json"))["comparison"]["fingerprints"] == [result]
 
     def test_one_odd_region_among_several_is_found_and_the_others_are_not(
         self, engine: Probe, monkeypatch: pytest.MonkeyPatch
@@ -270,10 +273,10 @@ class TestDeepJobs:
         )
         parity.compare(job)
         job.refresh_from_db()
-        found = job.config["comparison"]["fingerprints"]
-        assert len(found) == 4
-        assert {one["region"] for one in found if one["sentence"]} == {"eu-north-1"}
-        [odd] = [one for one in found if one["sentence"]]
+        result = job.config["comparison"]["fingerprints"]
+        assert len(result) == 4
+        assert {one["region"] for one in result if one["sentence"]} == {"eu-north-1"}
+        [odd] = [one for one in result if one["sentence"]]
         assert odd["adjusted"] == pytest.approx(4 * odd["pValue"])
 
     def test_a_window_that_is_too_small_skips_the_long_text(
@@ -289,7 +292,7 @@ class TestDeepJobs:
         self, engine: Probe, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its five calls meet at a barrier that fewer than five in flight could never pass."""
-        barrier, lock, seen = threading.Barrier(5, timeout=20), threading.Lock(), []
+        barrier, lock, observed = threading.Barrier(5, timeout=20), threading.Lock(), []
         real = calls.send
         inside = 0
 
@@ -300,7 +303,7 @@ class TestDeepJobs:
                 inside += 1
             if burst:
                 barrier.wait()
-                seen.append(inside)
+                observed.append(inside)
                 barrier.wait()
             try:
                 return real(bedrock, region, target, request, remaining)
@@ -314,7 +317,7 @@ class TestDeepJobs:
         )
         assert get_worker().calls_per_run < 5
         result = TestResult.objects.get(run__job=certify(MODEL, ["us-east-1"]), case_id="B1")
-        assert seen == [5] * 5
+        assert observed == [5] * 5
         assert result.passes == 5
         assert all(trial["evidence"]["latency_ms"] > 0 for trial in result.trials)
 

@@ -46,20 +46,20 @@ def cell(region: str, failed: int = 0, **more: object) -> Cell:
 
 class TestCompare:
     def test_a_region_that_fails_what_the_reference_passes_is_an_alarm(self) -> None:
-        (found,) = parity.compare(cell("us-east-1"), [cell("sa-east-1", failed=8)])
-        assert (found.reference, found.region, found.compared) == ("us-east-1", "sa-east-1", 84)
-        assert found.flips == tuple(KEYS[:8])
-        assert (found.gains, found.p_value, found.adjusted) == ((), 1 / 256, 1 / 256)
-        assert found.alarm
-        assert found.sentence == (
+        (result,) = parity.compare(cell("us-east-1"), [cell("sa-east-1", failed=8)])
+        assert (result.reference, result.region, result.compared) == ("us-east-1", "sa-east-1", 84)
+        assert result.flips == tuple(KEYS[:8])
+        assert (result.gains, result.p_value, result.adjusted) == ((), 1 / 256, 1 / 256)
+        assert result.alarm
+        assert result.sentence == (
             "8 of 84 trials passed in us-east-1 and failed here (T0, T1, T2), 0 the other way round (p = 0.0039)"
         )
 
     def test_being_better_is_no_alarm(self) -> None:
-        (found,) = parity.compare(cell("us-east-1", failed=20), [cell("sa-east-1")])
-        assert len(found.gains) == 20
-        assert found.p_value == 1.0
-        assert not found.alarm
+        (result,) = parity.compare(cell("us-east-1", failed=20), [cell("sa-east-1")])
+        assert len(result.gains) == 20
+        assert result.p_value == 1.0
+        assert not result.alarm
 
     def test_many_cells_need_stronger_evidence(self) -> None:
         alone = parity.compare(cell("r"), [cell("x", failed=5)])
@@ -90,8 +90,8 @@ class TestCompare:
 
     def test_trials_that_only_one_side_has_are_left_out(self) -> None:
         short = cell("x", trials={("T0", 0): False, ("T99", 0): False})
-        (found,) = parity.compare(cell("r"), [short])
-        assert (found.compared, found.flips) == (1, (("T0", 0),))
+        (result,) = parity.compare(cell("r"), [short])
+        assert (result.compared, result.flips) == (1, (("T0", 0),))
 
     @pytest.mark.parametrize("other", [{"seed": 8}, {"suite_version": "2-b"}, {"model": "n"}])
     def test_what_was_not_asked_the_same_is_not_compared(self, other: dict[str, object]) -> None:
@@ -100,11 +100,11 @@ class TestCompare:
 
     def test_a_capability_that_only_the_reference_has_is_lost(self) -> None:
         reference = cell("r", proved=frozenset({"tools", "system"}))
-        (found,) = parity.compare(
+        (result,) = parity.compare(
             reference, [cell("x", lacks=frozenset({"tools", "stop_sequences"}))]
         )
-        assert found.losses == {"tools"}
-        assert not found.alarm
+        assert result.losses == {"tools"}
+        assert not result.alarm
 
 
 class TestCells:
@@ -115,8 +115,8 @@ class TestCells:
         assert parity.reference_of([]) is None
 
     def test_trials_keep_their_place_and_throttled_ones_leave_a_hole(self) -> None:
-        found = parity.trials_of([CaseOutcome(case("T1"), (PASS, THROTTLED, FAIL, PASS))])
-        assert found == {("T1", 0): True, ("T1", 2): False, ("T1", 3): True}
+        result = parity.trials_of([CaseOutcome(case("T1"), (PASS, THROTTLED, FAIL, PASS))])
+        assert result == {("T1", 0): True, ("T1", 2): False, ("T1", 3): True}
 
     def test_only_the_first_try_of_a_gate_counts(self) -> None:
         gate = CaseOutcome(case("G3", Kind.GATE), (THROTTLED, FAIL, PASS))

@@ -31,10 +31,10 @@ def grades(**changed: list[Grade]) -> dict[str, list[Grade]]:
 
 
 def due(tier: str = "full", **changed: list[Grade]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+    result: dict[str, list[int]] = {}
     for trial in next_trials(CASES, grades(**changed), tier=tier):
-        found.setdefault(trial.case.id, []).append(trial.index)
-    return found
+        result.setdefault(trial.case.id, []).append(trial.index)
+    return result
 
 
 SLIP = [FAIL, PASS]
@@ -82,8 +82,8 @@ class TestLadder:
 
     @pytest.mark.parametrize("failures", [1, 2, 3])
     def test_a_category_close_to_its_floor_is_repeated_alone(self, failures: int) -> None:
-        found = due(J1=[FAIL] * failures + [PASS] * (3 - failures))
-        assert found == {"J1": [3, 4], "J2": [3, 4], "J3": [3, 4]}
+        result = due(J1=[FAIL] * failures + [PASS] * (3 - failures))
+        assert result == {"J1": [3, 4], "J2": [3, 4], "J3": [3, 4]}
 
     def test_a_category_far_below_its_floor_is_decided(self) -> None:
         assert due(J1=[FAIL] * 3, J2=[FAIL, PASS, PASS]) == OVER
@@ -113,17 +113,17 @@ class TestLadder:
         def unreliable(outcomes: tuple[CaseOutcome, ...]) -> Run:
             return Run("full", outcomes, calls=Calls(150, server_errors=150), model_class="small")
 
-        found = next_trials(CASES, grades(R1=[FAIL, PASS, PASS]), tier="full", run_of=unreliable)
-        assert {t.case.category.value for t in found} == {"reasoning"}
+        result = next_trials(CASES, grades(R1=[FAIL, PASS, PASS]), tier="full", run_of=unreliable)
+        assert {t.case.category.value for t in result} == {"reasoning"}
         declared = frozenset({"tools"})
         lacking = [Grade(True, "Half.", lacks="tools"), PASS, PASS]
-        found = next_trials(
+        result = next_trials(
             CASES,
             grades(T1=lacking, J1=[FAIL, PASS, PASS]),
             tier="full",
             run_of=lambda o: Run("full", o, declared=declared),
         )
-        assert [t.case.id for t in found] == ["G12"]
+        assert [t.case.id for t in result] == ["G12"]
 
     def test_nothing_is_repeated_while_anything_runs(self) -> None:
         now = grades(J1=[FAIL, PASS, PASS])

@@ -37,9 +37,9 @@ def test_healthy_models_are(situation: Situation) -> None:
     "name", ["one gate broken", "tools at 40 %", "Portuguese at 60 %", "streaming at 30 %"]
 )
 def test_a_plain_average_and_a_ping_certify_what_is_broken(name: str) -> None:
-    found = simulation.tally(next(s for s in SITUATIONS if s.name == name), RUNS, seed=1)
-    assert found.plain >= 0.9 * RUNS
-    assert found.pings >= 0.9 * RUNS
+    result = simulation.tally(next(s for s in SITUATIONS if s.name == name), RUNS, seed=1)
+    assert result.plain >= 0.9 * RUNS
+    assert result.pings >= 0.9 * RUNS
 
 
 def test_a_dead_gate_fails_and_throttling_never_does() -> None:

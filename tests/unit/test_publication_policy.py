@@ -66,9 +66,9 @@ class TestPublish:
         assert "2026-03-10 13:00 UTC" in held.sentence
 
     def test_clear_evidence_does_not_wait(self) -> None:
-        found = decide(finished(Status.QUALITY_WARNING, 0, failed=7))
-        assert found.publish
-        assert found.sentence.startswith("The warning is clear: 7 of 84 trials")
+        result = decide(finished(Status.QUALITY_WARNING, 0, failed=7))
+        assert result.publish
+        assert result.sentence.startswith("The warning is clear: 7 of 84 trials")
         assert not decide(finished(Status.QUALITY_WARNING, 0, failed=6)).publish
 
     @pytest.mark.parametrize(

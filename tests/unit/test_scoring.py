@@ -55,13 +55,13 @@ def full(**shares: tuple[int, int]) -> list[CaseOutcome]:
     """Four cases in every weighted category, each with these (passes, trials); 9 of 9 where nothing
     is said.
     """
-    found = []
+    result = []
     for category in WEIGHTED:
         passes, trials = shares.get(category.value, (9, 9))
-        found += [
+        result += [
             scored(category, passes, trials, f"{category.value[0].upper()}{i}") for i in range(4)
         ]
-    return found
+    return result
 
 
 def quick(outcomes: Iterable[CaseOutcome], **more: Any) -> Judgement:

@@ -28,8 +28,8 @@ class TestMedianInterval:
     def test_the_ranks_of_the_printed_tables(
         self, n: int, low: int, high: int, coverage: float
     ) -> None:
-        found = statistics.median_interval(random.Random(n).sample(range(1, n + 1), n))
-        assert found == Interval(low, high, pytest.approx(coverage, abs=1e-6))
+        result = statistics.median_interval(random.Random(n).sample(range(1, n + 1), n))
+        assert result == Interval(low, high, pytest.approx(coverage, abs=1e-6))
 
     def test_five_samples_do_not_make_a_95_percent_interval(self) -> None:
         assert statistics.median_interval([1, 2, 3, 4, 5]) is None
@@ -39,20 +39,20 @@ class TestMedianInterval:
     def test_it_holds_the_median_as_often_as_it_says(self) -> None:
         rng, inside = random.Random(5), 0
         for _ in range(2000):
-            found = statistics.median_interval([rng.expovariate(1) for _ in range(10)])
-            assert found is not None
-            inside += found.low <= math.log(2) <= found.high
+            result = statistics.median_interval([rng.expovariate(1) for _ in range(10)])
+            assert result is not None
+            inside += result.low <= math.log(2) <= result.high
         assert 0.965 < inside / 2000 < 0.99
 
     @given(st.lists(st.floats(-1e6, 1e6), max_size=60))
     def test_it_lies_within_the_samples_and_keeps_its_level(self, samples: list[float]) -> None:
-        found = statistics.median_interval(samples)
+        result = statistics.median_interval(samples)
         if len(samples) < 6:
-            assert found is None
+            assert result is None
         else:
-            assert found is not None
-            assert min(samples) <= found.low <= found.high <= max(samples)
-            assert found.coverage >= 0.95
+            assert result is not None
+            assert min(samples) <= result.low <= result.high <= max(samples)
+            assert result.coverage >= 0.95
 
 
 class TestSummaries:
@@ -64,9 +64,9 @@ class TestSummaries:
             (99, 90, None),
             (100, 90, 95),
         ):
-            found = statistics.summarise(list(range(1, n + 1)))
-            assert found is not None
-            assert (found.n, found.p90, found.p95) == (n, p90, p95)
+            result = statistics.summarise(list(range(1, n + 1)))
+            assert result is not None
+            assert (result.n, result.p90, result.p95) == (n, p90, p95)
         assert statistics.summarise([]) is None
 
     @pytest.mark.parametrize(
@@ -178,23 +178,23 @@ def answers(
 
 class TestFingerprint:
     def test_the_same_answers_have_no_distance(self) -> None:
-        found = statistics.fingerprint([["a", "b"]] * 3, [["b", "a"]] * 3, permutations=99)
-        assert (found.distance, found.p_value) == (0.0, 1.0)
+        result = statistics.fingerprint([["a", "b"]] * 3, [["b", "a"]] * 3, permutations=99)
+        assert (result.distance, result.p_value) == (0.0, 1.0)
 
     def test_no_common_answer_is_the_farthest(self) -> None:
-        found = statistics.fingerprint([["a"] * 10] * 20, [["b"] * 10] * 20, permutations=199)
-        assert (found.distance, found.p_value) == (2.0, 1 / 200)
+        result = statistics.fingerprint([["a"] * 10] * 20, [["b"] * 10] * 20, permutations=199)
+        assert (result.distance, result.p_value) == (2.0, 1 / 200)
 
     def test_the_distance_weighs_prompts_alike_whatever_their_samples(self) -> None:
-        found = statistics.fingerprint(
+        result = statistics.fingerprint(
             [["a", "a"], ["a", "b", "a"]], [["b"], ["a", "a", "a", "b"]], permutations=9
         )
-        assert found.distance == pytest.approx((2.0 + 2 * (2 / 3 - 3 / 4) ** 2) / 2)
+        assert result.distance == pytest.approx((2.0 + 2 * (2 / 3 - 3 / 4) ** 2) / 2)
 
     def test_its_p_is_the_exact_one_where_that_can_be_counted(self) -> None:
         """Two of six answers differ: 2 of the 20 splits of (a a a | b b b) are as far."""
-        found = statistics.fingerprint([["a"] * 3], [["b"] * 3], permutations=20_000)
-        assert found.p_value == pytest.approx(2 / 20, abs=0.01)
+        result = statistics.fingerprint([["a"] * 3], [["b"] * 3], permutations=20_000)
+        assert result.p_value == pytest.approx(2 / 20, abs=0.01)
 
     def test_a_changed_model_is_found_and_the_same_one_is_not(self) -> None:
         rng = random.Random(3)

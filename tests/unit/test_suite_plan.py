@@ -103,10 +103,10 @@ class TestRepeats:
         return (*GATES, *made)
 
     def _due(self, grades: dict[str, list[Grade]]) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
+        result: dict[str, list[int]] = {}
         for trial in next_trials(self._cases(), grades, tier="full"):
-            found.setdefault(trial.case.id, []).append(trial.index)
-        return found
+            result.setdefault(trial.case.id, []).append(trial.index)
+        return result
 
     def test_scored_cases_start_with_their_repeats(self) -> None:
         assert self._due({"G01": [PASS]})["T0"] == [0, 1, 2]
@@ -164,9 +164,9 @@ class TestRegistry:
 
     def test_ids_are_unique_and_titles_short(self) -> None:
         for kind in ("text", "embedding"):
-            found = registry.cases(kind, "deep")
-            assert len({c.id for c in found}) == len(found)
-            assert all(c.title and len(c.title) <= 40 for c in found)
+            result = registry.cases(kind, "deep")
+            assert len({c.id for c in result}) == len(result)
+            assert all(c.title and len(c.title) <= 40 for c in result)
 
     def test_a_quick_run_is_about_15_calls_and_cheap(self) -> None:
         cost = registry.estimate("text", "quick")
