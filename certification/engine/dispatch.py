@@ -186,8 +186,8 @@ class CertifyOptions:
             raise TooExpensive(
                 _(
                     "%(unpriced)d of %(pairs)d pairs have no known price, so the limit of "
-                    "%(limit)s USD cannot be checked. Leave these models out, enter their prices in the "
-                    "admin, or allow models without a price."
+                    "%(limit)s USD cannot be checked. Leave these models out, enter their prices in "
+                    "the admin, or allow models without a price."
                 )
                 % {"unpriced": estimate.unpriced, "pairs": pairs, "limit": limit},
                 estimate.unpriced,

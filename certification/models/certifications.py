@@ -266,33 +266,37 @@ class ModelCertification(models.Model):
     def record(
         self, run: CertificationRun, expires_at: datetime, decision: Decision | None = None
     ) -> bool:
-        """Let a finished run say where its pair stands now. Call on a locked row, inside the run's
-        own transaction.
+        """Count a finished run and let it decide the pair's status. Call on a locked row, inside
+        the run's own transaction. True if the status changed.
 
         A run without a verdict about the model (infrastructure, `pending`), or one whose verdict
-        `decision` holds back, is counted but moves no standing; only a newer run replaces an older
-        one. True if the status changed.
+        `decision` holds back, is counted but changes no status; only a newer run replaces an older
+        one.
         """
         assert run.completed_at is not None  # noqa: S101 - as above
         if self.last_tested_at and self.last_tested_at > run.completed_at:
             return False
         before = self.status
         has_verdict = run.status == State.COMPLETED and run.verdict != Status.PENDING
-        is_held_back = before == Status.CERTIFIED and decision is not None and not decision.publish
-        nothing_known = before == Status.PENDING or (
+        held_back = (
+            decision
+            if has_verdict and before == Status.CERTIFIED and decision and not decision.publish
+            else None
+        )
+        is_unknown = before == Status.PENDING or (
             before == Status.NOT_TESTED and self.expired_at is None
         )
         values: dict[str, Any] = {"attempts": self.attempts + 1, "last_tested_at": run.completed_at}
-        if has_verdict and not is_held_back:
-            until = expires_at if run.verdict != Status.NOT_TESTED else None
-            values |= self._rests_on(run, until)
+        if held_back:
+            if run.verdict != Status.CERTIFIED:
+                values["held_back"] = held_back.sentence
+                values["confirm_after"] = held_back.confirm_after
         elif has_verdict:
-            if decision is not None and run.verdict != Status.CERTIFIED:
-                values |= {"held_back": decision.sentence, "confirm_after": decision.confirm_after}
-        elif nothing_known:
-            values |= self._rests_on(run, None)
-        else:
-            pass  # the status, or what an expired certification was, outlives a fault of ours
+            until = expires_at if run.verdict != Status.NOT_TESTED else None
+            values |= self.values_from(run, until)
+        elif is_unknown:
+            values |= self.values_from(run, None)  # it says at least why nothing is known
+        # else: a status, or what an expired certification was, outlives a run without a verdict
         if has_verdict:
             values["completed_attempts"] = self.completed_attempts + 1
         if run.verdict == Status.CERTIFIED:
@@ -308,8 +312,8 @@ class ModelCertification(models.Model):
         shared_cache.invalidate()
         return self.status != before
 
-    def _rests_on(self, run: CertificationRun, expires_at: datetime | None) -> dict[str, Any]:
-        """The values of a row whose status comes from this run."""
+    def values_from(self, run: CertificationRun, expires_at: datetime | None) -> dict[str, Any]:
+        """Return the values of a row whose status comes from this run."""
         values = {
             "status": run.verdict,
             "score": run.score,

@@ -174,8 +174,8 @@ class WebhookSubscription(models.Model):
             if hmac.compare_digest(fingerprint(secret), self.secret_check):
                 return secret
         raise SecretLost(
-            "SECRET_KEY was changed. Generate a new secret for this subscription and give it to the "
-            "receiver."
+            "SECRET_KEY was changed. Generate a new secret for this subscription and give it to "
+            "the receiver."
         )
 
     def rotate_secret(self) -> str:
@@ -290,7 +290,7 @@ def derive_secret(salt: str, key: str | bytes) -> str:
 
 
 def fingerprint(secret: str) -> str:
-    """Return what tells whether a derived secret is the one handed out, and reveals nothing else."""
+    """Return a digest that tells whether a derived secret is the one that was handed out."""
     return hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 

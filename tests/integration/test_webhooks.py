@@ -60,7 +60,7 @@ committed = pytest.mark.django_db(transaction=True)
 
 
 @dataclass
-class Asked:
+class ReceivedRequest:
     """One request that a receiver got."""
 
     path: str
@@ -79,7 +79,7 @@ class Receiver:
     """
 
     scheme: str = "http"
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     hold: threading.Event | None = None
     server: Any = None
@@ -94,8 +94,8 @@ class Receiver:
 
     def take(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
-        self.asked.append(
-            Asked(handler.path, {k.lower(): v for k, v in handler.headers.items()}, body)
+        self.requests.append(
+            ReceivedRequest(handler.path, {k.lower(): v for k, v in handler.headers.items()}, body)
         )
         if self.hold:
             self.hold.wait(20)
@@ -161,8 +161,8 @@ def subscribe(url: str, *events: str) -> WebhookSubscription:
     return WebhookSubscription.objects.create(url=url, events=list(events or WebhookEvent.values))
 
 
-def the_only(**wanted: Any) -> WebhookDelivery:
-    return WebhookDelivery.objects.get(**wanted)
+def the_only(**expected: Any) -> WebhookDelivery:
+    return WebhookDelivery.objects.get(**expected)
 
 
 def later(monkeypatch: pytest.MonkeyPatch, **by: float) -> datetime:
@@ -179,7 +179,7 @@ def closed_port() -> int:
 
 
 @pytest.mark.django_db
-class TestWhatIsTold:
+class TestEvents:
     def test_a_changed_certification_in_the_words_of_the_api(
         self, receiver: Receiver, model: AIModel
     ) -> None:
@@ -193,19 +193,23 @@ class TestWhatIsTold:
             score=12,
         )
         assert webhooks.deliver() == 1
-        message = receiver.asked[0].json
+        message = receiver.requests[0].json
         assert set(message) == {"id", "event", "createdAt", "data"}
         assert (message["event"], message["data"]["cause"]) == ("certification.changed", "run")
-        told = message["data"]["certification"]
-        assert told["modelId"] == "amazon.nova-lite-v1:0"
-        assert (told["region"], told["status"], told["previousStatus"]) == (
+        published = message["data"]["certification"]
+        assert published["modelId"] == "amazon.nova-lite-v1:0"
+        assert (published["region"], published["status"], published["previousStatus"]) == (
             "us-east-1",
             "failed",
             "not_tested",
         )
-        assert (told["passed"], told["score"], told["errorMessage"]) == (False, 12, "It says no.")
-        assert (told["runId"], told["jobId"]) == (str(run.pk), str(run.job_id))
-        assert told["lastTestedAt"].endswith("Z")
+        assert (published["passed"], published["score"], published["errorMessage"]) == (
+            False,
+            12,
+            "It says no.",
+        )
+        assert (published["runId"], published["jobId"]) == (str(run.pk), str(run.job_id))
+        assert published["lastTestedAt"].endswith("Z")
 
     def test_a_standing_that_stays_is_not_told(self, receiver: Receiver, model: AIModel) -> None:
         certify(model, "us-east-1")
@@ -221,8 +225,8 @@ class TestWhatIsTold:
         later(monkeypatch, days=31)
         assert ModelCertification.objects.expire() == 1
         data = the_only().payload["data"]
-        told = data["certification"]
-        assert (data["cause"], told["status"], told["previousStatus"]) == (
+        published = data["certification"]
+        assert (data["cause"], published["status"], published["previousStatus"]) == (
             "expired",
             "not_tested",
             "certified",
@@ -246,9 +250,17 @@ class TestWhatIsTold:
         finish(first, Status.CERTIFIED)
         assert not WebhookDelivery.objects.exists()
         finish(second, "", reason=Reason.READ_TIMEOUT)
-        told = the_only().payload["data"]["job"]
-        assert (told["id"], told["status"], told["progress"]) == (str(job.pk), "COMPLETED", 100)
-        assert (told["totalModels"], told["successCount"], told["failureCount"]) == (2, 1, 1)
+        published = the_only().payload["data"]["job"]
+        assert (published["id"], published["status"], published["progress"]) == (
+            str(job.pk),
+            "COMPLETED",
+            100,
+        )
+        assert (published["totalModels"], published["successCount"], published["failureCount"]) == (
+            2,
+            1,
+            1,
+        )
 
     def test_a_cancelled_job_once(self, receiver: Receiver, model: AIModel) -> None:
         subscribe(receiver.url, WebhookEvent.JOB_COMPLETED)
@@ -290,9 +302,9 @@ class TestWhatIsTold:
             losses=frozenset({"tools"}),
             sentence="us-east-1 lost tools.",
         )
-        monkeypatch.setattr(parity, "_models", lambda _job: [])
-        monkeypatch.setattr(parity.parity, "adjust", lambda _found: (lost,))
-        monkeypatch.setattr(parity, "_judge_again", lambda *_args: None)
+        monkeypatch.setattr(parity, "comparable_cells", lambda _job: iter([]))
+        monkeypatch.setattr(parity.parity, "adjust", lambda _pairs: (lost,))
+        monkeypatch.setattr(parity, "judge_again", lambda *_args: None)
         subscribe(receiver.url, WebhookEvent.ALERT_RAISED)
         parity.compare(job)
         parity.compare(job)
@@ -309,9 +321,9 @@ class TestWhatIsTold:
         certify(model, "us-east-1")
         while webhooks.deliver():
             pass
-        assert [a.headers["x-myia-event"] for a in changes.asked] == ["certification.changed"]
-        assert [a.headers["x-myia-event"] for a in jobs.asked] == ["job.completed"]
-        assert off.asked == []
+        assert [a.headers["x-myia-event"] for a in changes.requests] == ["certification.changed"]
+        assert [a.headers["x-myia-event"] for a in jobs.requests] == ["job.completed"]
+        assert off.requests == []
 
     @committed
     def test_a_real_run_tells_of_its_certification_and_its_job(
@@ -322,9 +334,9 @@ class TestWhatIsTold:
         run = ask([model], ["us-east-1"]).runs.get()
         assert runner.run(run.pk, get_worker())
         assert webhooks.deliver() == 2
-        told = {asked.json["event"]: asked.json["data"] for asked in receiver.asked}
-        assert told["certification.changed"]["certification"]["status"] == "certified"
-        assert told["job.completed"]["job"]["successCount"] == 1
+        published = {request.json["event"]: request.json["data"] for request in receiver.requests}
+        assert published["certification.changed"]["certification"]["status"] == "certified"
+        assert published["job.completed"]["job"]["successCount"] == 1
 
     def test_what_is_rolled_back_is_not_told(self, receiver: Receiver, model: AIModel) -> None:
         subscribe(receiver.url)
@@ -377,17 +389,17 @@ class TestSending:
         delivery = subscription.send_test()
         assert webhooks.deliver() == 1
         assert webhooks.deliver() == 0
-        [asked] = receiver.asked
-        assert asked.path == "/hook?key=in-the-url"
-        assert asked.headers["content-type"] == "application/json"
-        assert asked.headers["x-myia-event"] == "webhook.test"
-        assert asked.headers["x-myia-delivery"] == str(delivery.pk)
-        timestamp = asked.headers["x-myia-timestamp"]
+        [request] = receiver.requests
+        assert request.path == "/hook?key=in-the-url"
+        assert request.headers["content-type"] == "application/json"
+        assert request.headers["x-myia-event"] == "webhook.test"
+        assert request.headers["x-myia-delivery"] == str(delivery.pk)
+        timestamp = request.headers["x-myia-timestamp"]
         assert abs(int(timestamp) - time.time()) < 60
         signed = hmac.new(
-            subscription.secret.encode(), timestamp.encode() + b"." + asked.body, hashlib.sha256
+            subscription.secret.encode(), timestamp.encode() + b"." + request.body, hashlib.sha256
         )
-        assert asked.headers["x-myia-signature"] == f"v1={signed.hexdigest()}"
+        assert request.headers["x-myia-signature"] == f"v1={signed.hexdigest()}"
         row = the_only()
         assert (row.status, row.attempts, row.response_status, row.response_body) == (
             "delivered",
@@ -413,7 +425,7 @@ class TestSending:
         later(monkeypatch, seconds=11)
         assert webhooks.deliver() == 1
         assert (the_only().status, the_only().attempts) == ("delivered", 2)
-        first, second = receiver.asked
+        first, second = receiver.requests
         assert first.body == second.body
         assert first.headers["x-myia-delivery"] == second.headers["x-myia-delivery"]
 
@@ -475,10 +487,10 @@ class TestSending:
 
             thread = threading.Thread(target=answer)
             thread.start()
-            with pytest.raises(safe_http.ReceiverUnreachable) as told:
+            with pytest.raises(safe_http.ReceiverUnreachable) as caught:
                 safe_http.post(f"http://127.0.0.1:{server.getsockname()[1]}/", b"{}", {})
             thread.join()
-        assert str(told.value).endswith(".")
+        assert str(caught.value).endswith(".")
 
     def test_it_is_given_up_after_the_last_attempt(
         self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
@@ -524,7 +536,7 @@ class TestSending:
             thread.start()
         for thread in threads:
             thread.join()
-        assert sorted(a.headers["x-myia-delivery"] for a in receiver.asked) == sorted(sent)
+        assert sorted(a.headers["x-myia-delivery"] for a in receiver.requests) == sorted(sent)
 
     def test_a_delivery_is_claimed_once(self, receiver: Receiver) -> None:
         delivery = subscribe(receiver.url).send_test()
@@ -713,9 +725,9 @@ class TestSecrets:
         new = subscription.rotate_secret()
         assert new != old
         webhooks.deliver()
-        [asked] = receiver.asked
-        timestamp = int(asked.headers["x-myia-timestamp"])
-        assert asked.headers["x-myia-signature"] == webhooks.sign(asked.body, new, timestamp)
+        [request] = receiver.requests
+        timestamp = int(request.headers["x-myia-timestamp"])
+        assert request.headers["x-myia-signature"] == webhooks.sign(request.body, new, timestamp)
 
     def test_it_survives_a_change_of_secret_key_with_the_old_one_as_fallback(
         self, receiver: Receiver, settings: Any
@@ -735,7 +747,7 @@ class TestSecrets:
         settings.SECRET_KEY = "another-key" * 5
         webhooks.deliver()
         assert "Generate a new secret" in the_only().error
-        assert receiver.asked == []
+        assert receiver.requests == []
 
 
 class TestTheGuide:
@@ -776,10 +788,10 @@ class TestTheGuide:
                         isGenuine("whsec_x", {json.dumps(old)}, body));
         """
         )
-        said = subprocess.run(
+        output = subprocess.run(
             ["node", "-e", script], check=True, capture_output=True, text=True, timeout=60
         )
-        assert said.stdout.split() == ["true", "false", "false"]
+        assert output.stdout.split() == ["true", "false", "false"]
 
     @pytest.mark.django_db
     def test_its_examples_have_the_fields_that_are_sent(self, model: AIModel) -> None:
@@ -914,22 +926,26 @@ class TestReaching:
             "not a public address" in the_only().error
             or "could not be resolved" in the_only().error
         )
-        assert receiver.asked == []
+        assert receiver.requests == []
 
     @pytest.mark.parametrize(
-        "found", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::ffff:127.0.0.1"], ["fd00::1"]]
+        "resolved", [["127.0.0.1"], ["8.8.8.8", "10.0.0.1"], ["::ffff:127.0.0.1"], ["fd00::1"]]
     )
     def test_a_name_that_leads_inside_is_refused(
-        self, receiver: Receiver, settings: Any, monkeypatch: pytest.MonkeyPatch, found: list[str]
+        self,
+        receiver: Receiver,
+        settings: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        resolved: list[str],
     ) -> None:
         settings.WEBHOOK_ALLOWED_NETWORKS = []
-        monkeypatch.setattr(safe_http, "resolve", lambda _host, _port: found)
+        monkeypatch.setattr(safe_http, "resolve", lambda _host, _port: resolved)
         subscribe(f"http://public.example:{receiver.port}/").send_test()
         webhooks.deliver()
         assert the_only().error.startswith(
-            f"public.example resolves to {found[-1]}, which is not a public address."
+            f"public.example resolves to {resolved[-1]}, which is not a public address."
         )
-        assert receiver.asked == []
+        assert receiver.requests == []
 
     def test_a_name_is_looked_up_once_and_that_answer_is_called(
         self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
@@ -939,7 +955,7 @@ class TestReaching:
         monkeypatch.setattr(safe_http, "resolve", lambda _host, _port: answers.pop(0))
         subscribe(f"http://public.example:{receiver.port}/hook").send_test()
         webhooks.deliver()
-        assert receiver.asked[0].headers["host"] == f"public.example:{receiver.port}"
+        assert receiver.requests[0].headers["host"] == f"public.example:{receiver.port}"
         assert answers == [["10.0.0.1"]]
 
     def test_another_address_of_the_name_is_tried(
@@ -949,7 +965,7 @@ class TestReaching:
         subscribe(f"http://public.example:{receiver.port}/hook").send_test()
         webhooks.deliver()
         assert the_only().status == "delivered"
-        assert len(receiver.asked) == 1
+        assert len(receiver.requests) == 1
 
     def test_an_ipv6_address_is_called_where_its_network_is_allowed(self, settings: Any) -> None:
         try:
@@ -957,12 +973,12 @@ class TestReaching:
         except OSError:
             pytest.skip("this machine has no IPv6")
         settings.WEBHOOK_ALLOWED_NETWORKS = ["::1/128"]
-        seen = []
+        observed = []
 
         def answer() -> None:
             client, _address = server.accept()
             with client:
-                seen.append(client.recv(65_536))
+                observed.append(client.recv(65_536))
                 client.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
         with server:
@@ -971,7 +987,7 @@ class TestReaching:
             port = server.getsockname()[1]
             assert safe_http.post(f"http://[::1]:{port}/", b"{}", {}).status == 204
             thread.join()
-        assert f"Host: [::1]:{port}\r\n".encode() in seen[0]
+        assert f"Host: [::1]:{port}\r\n".encode() in observed[0]
 
     def test_a_redirect_is_not_followed(
         self, receivers: Callable[..., Receiver], settings: Any
@@ -984,7 +1000,7 @@ class TestReaching:
             the_only().error
             == "The receiver answered 307. Redirects are not followed: enter the final address."
         )
-        assert inside.asked == []
+        assert inside.requests == []
 
     def test_proxies_of_the_environment_are_not_used(
         self, receivers: Callable[..., Receiver], monkeypatch: pytest.MonkeyPatch
@@ -1001,7 +1017,7 @@ class TestReaching:
             monkeypatch.setenv(name, proxy.url)
         subscribe(receiver.url).send_test()
         webhooks.deliver()
-        assert (len(proxy.asked), len(receiver.asked)) == (0, 1)
+        assert (len(proxy.requests), len(receiver.requests)) == (0, 1)
 
     def test_a_name_that_nobody_knows(self) -> None:
         with pytest.raises(safe_http.ReceiverUnreachable, match="could not be resolved"):
@@ -1079,7 +1095,7 @@ class TestTLS:
         subscribe(f"https://hooks.example:{secure.port}/x").send_test()
         webhooks.deliver()
         assert (the_only().status, the_only().error) == ("delivered", "")
-        assert secure.asked[0].headers["host"] == f"hooks.example:{secure.port}"
+        assert secure.requests[0].headers["host"] == f"hooks.example:{secure.port}"
         assert secure.names == ["hooks.example"]  # type: ignore[attr-defined]
 
     def test_another_name_is_refused(
@@ -1089,7 +1105,7 @@ class TestTLS:
         subscribe(f"https://other.example:{secure.port}/x").send_test()
         webhooks.deliver()
         assert "certificate was not accepted: Hostname mismatch" in the_only().error
-        assert secure.asked == []
+        assert secure.requests == []
 
     def test_an_address_is_not_a_name(
         self, secure: Receiver, certificate: Path, settings: Any
@@ -1103,7 +1119,7 @@ class TestTLS:
         subscribe(f"https://hooks.example:{secure.port}/x").send_test()
         webhooks.deliver()
         assert "certificate was not accepted: self-signed certificate" in the_only().error
-        assert secure.asked == []
+        assert secure.requests == []
 
     def test_plain_text_where_tls_is_meant_is_told(self, receiver: Receiver) -> None:
         subscribe(f"https://127.0.0.1:{receiver.port}/x").send_test()
@@ -1181,7 +1197,7 @@ class TestAdmin:
             as_administrator, SUBSCRIPTIONS, "send_test", one.pk
         )
         webhooks.deliver()
-        assert receiver.asked[0].headers["x-myia-event"] == "webhook.test"
+        assert receiver.requests[0].headers["x-myia-event"] == "webhook.test"
 
     def test_a_new_secret_is_shown_once(
         self, as_administrator: Client, one: WebhookSubscription
@@ -1230,8 +1246,8 @@ class TestAdmin:
             as_administrator, DELIVERIES, "send_again", delivery.pk
         )
         webhooks.deliver()
-        assert len({asked.headers["x-myia-delivery"] for asked in receiver.asked}) == 1
-        assert len(receiver.asked) == 2
+        assert len({request.headers["x-myia-delivery"] for request in receiver.requests}) == 1
+        assert len(receiver.requests) == 2
 
     def test_the_log_is_readable_escaped_and_read_only(
         self, as_administrator: Client, one: WebhookSubscription, receiver: Receiver
