@@ -23,7 +23,7 @@ from certification.reasons import Status
 STATUSES = [status.value for status in Status]
 STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
 EXPIRED, EMULATED, NOT_OFFERED = 1, 2, 4  # bits of a cell's flags
-Cell = list[int | str | None]  # status, score, rating, flags
+MatrixValues = list[int | str | None]  # status, score, rating, flags
 
 
 class MatrixFilters(serializers.Serializer[Any]):
@@ -157,7 +157,7 @@ def read(params: Mapping[str, Any], now: datetime) -> CacheableResponse:
     return CacheableResponse(data, until=min(expiries, default=None))
 
 
-def cell(row: MatrixRow | None, offered: bool, now: datetime) -> Cell | None:
+def cell(row: MatrixRow | None, offered: bool, now: datetime) -> MatrixValues | None:
     if row is None:
         return [STATUS_INDEX[Status.NOT_TESTED], None, None, 0] if offered else None
     expired = validity.is_expired(row, now)

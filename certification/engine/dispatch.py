@@ -107,7 +107,7 @@ class BadOption(DispatchError):
 
 
 @dataclass(frozen=True)
-class Estimate:
+class JobEstimate:
     """What a job will cost before it starts. `usd` covers the priced pairs only; `unpriced` counts
     the others.
     """
@@ -125,7 +125,7 @@ class DispatchResult:
 
     job: CertificationJob
     created: bool
-    estimate: Estimate
+    estimate: JobEstimate
     skipped: tuple[tuple[str, str], ...] = ()
     not_offered: int = 0
 
@@ -164,7 +164,7 @@ class CertifyOptions:
         if seed is not None and not 0 <= seed <= MAX_SEED:
             raise BadOption(_("A seed must be between 0 and %d.") % MAX_SEED, ["seed"])
 
-    def check_cost(self, estimate: Estimate, pairs: int) -> None:
+    def check_cost(self, estimate: JobEstimate, pairs: int) -> None:
         """Raise TooExpensive for an estimate over the limit, or one that leaves prices unknown."""
         if self.max_cost_usd is None:
             return
@@ -186,8 +186,8 @@ class CertifyOptions:
             raise TooExpensive(
                 _(
                     "%(unpriced)d of %(pairs)d pairs have no known price, so the limit of "
-                    "%(limit)s USD cannot be checked. Leave these models out, enter their prices in "
-                    "the admin, or allow models without a price."
+                    "%(limit)s USD cannot be checked. Leave these models out, enter their prices "
+                    "in the admin, or allow models without a price."
                 )
                 % {"unpriced": estimate.unpriced, "pairs": pairs, "limit": limit},
                 estimate.unpriced,
@@ -332,7 +332,7 @@ def retry(
     return certify(pairs, options, job_type=job.type)
 
 
-def estimate_pairs(pairs: Sequence[Pair], tier: str) -> Estimate:
+def estimate_pairs(pairs: Sequence[Pair], tier: str) -> JobEstimate:
     """Return the calls and the cost of these pairs, from the suite's own figures and the
     catalogue's prices.
     """
@@ -347,7 +347,7 @@ def estimate_pairs(pairs: Sequence[Pair], tier: str) -> Estimate:
         calls += n
         usd += cost or 0.0
         unpriced += n > 0 and cost is None
-    return Estimate(calls, usd, unpriced)
+    return JobEstimate(calls, usd, unpriced)
 
 
 def find_by_idempotency_key(options: CertifyOptions) -> DispatchResult | None:
@@ -357,7 +357,7 @@ def find_by_idempotency_key(options: CertifyOptions) -> DispatchResult | None:
     job = CertificationJob.objects.filter(idempotency_key=options.stored_key).first()
     if job is None:
         return None
-    return DispatchResult(job, False, Estimate(0, float(job.estimated_cost_usd or 0), 0))
+    return DispatchResult(job, False, JobEstimate(0, float(job.estimated_cost_usd or 0), 0))
 
 
 def create_runs(job: CertificationJob, pairs: Sequence[Pair], seed: int | None) -> list[Pair]:

@@ -21,7 +21,7 @@ from certification.models import CertificationJob, CertificationRun, State, Test
 from certification.models.webhooks import raise_alert
 from certification.reasons import Status
 from certification.suite import parity, scoring, statistics, versions
-from certification.suite.parity import Cell, Parity
+from certification.suite.parity import MeasuredPair, Parity
 
 log = structlog.get_logger(__name__)
 
@@ -113,7 +113,7 @@ def compare_overdue() -> int:
     return compared
 
 
-def comparable_cells(job: CertificationJob) -> Iterator[list[Cell]]:
+def comparable_cells(job: CertificationJob) -> Iterator[list[MeasuredPair]]:
     """Yield the cells of every model that was judged in two regions or more, in the order of the
     job's regions. Runs whose evidence is incomplete are left out.
     """
@@ -130,7 +130,7 @@ def comparable_cells(job: CertificationJob) -> Iterator[list[Cell]]:
             yield cells
 
 
-def cell_of(run: CertificationRun) -> Cell:
+def cell_of(run: CertificationRun) -> MeasuredPair:
     """Build a run's cell. LookupError when its evidence is incomplete.
 
     `tokens` are the input tokens that the service counted for the prompts that are compared.
@@ -144,7 +144,7 @@ def cell_of(run: CertificationRun) -> Cell:
         for trial in result.trials
         if trial["passed"] and isinstance(trial["evidence"].get("input_tokens"), int)
     }
-    return Cell(
+    return MeasuredPair(
         model=run.model.api_model_id,
         region=run.region_id,
         seed=run.variant_seed,
@@ -157,7 +157,7 @@ def cell_of(run: CertificationRun) -> Cell:
     )
 
 
-def compare_to_reference(cells: list[Cell]) -> tuple[Parity, ...]:
+def compare_to_reference(cells: list[MeasuredPair]) -> tuple[Parity, ...]:
     """Compare one model's regions with the best one, where they were given the same prompts."""
     reference = parity.reference_of(cells)
     if reference is None:
@@ -167,14 +167,14 @@ def compare_to_reference(cells: list[Cell]) -> tuple[Parity, ...]:
 
 
 def compare_fingerprints(
-    job: CertificationJob, models: Iterable[list[Cell]]
+    job: CertificationJob, models: Iterable[list[MeasuredPair]]
 ) -> list[dict[str, Any]]:
     """Measure how far each region's short answers are from the reference's, corrected over all of
     the job's comparisons. Returns them as JSON.
 
     The first region is the reference where none is certified.
     """
-    samples: list[tuple[Cell, Cell, list[list[str]], list[list[str]]]] = []
+    samples: list[tuple[MeasuredPair, MeasuredPair, list[list[str]], list[list[str]]]] = []
     for cells in models:
         reference = parity.reference_of(cells) or cells[0]
         answers = fingerprint_answers(job, reference.model)
@@ -235,7 +235,10 @@ def parity_json(comparison: Parity) -> dict[str, Any]:
 
 
 def fingerprint_json(
-    cell: Cell, reference: Cell, fingerprint: statistics.Fingerprint, adjusted: float
+    cell: MeasuredPair,
+    reference: MeasuredPair,
+    fingerprint: statistics.Fingerprint,
+    adjusted: float,
 ) -> dict[str, Any]:
     """Encode a fingerprint for the job's configuration; with a sentence where it differs."""
     sentence = ""

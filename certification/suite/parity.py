@@ -17,7 +17,7 @@ TOKENS_COMPARED_BY = "G09"
 
 
 @dataclass(frozen=True)
-class Cell:
+class MeasuredPair:
     """One finished run as parity sees it. `trials` maps (case id, trial) to passed, valid trials
     only.
 
@@ -67,8 +67,8 @@ class Parity:
 
 
 def trials_of(outcomes: Iterable[CaseOutcome]) -> dict[tuple[str, int], bool]:
-    """Return the valid trials of gates and scored cases by (case id, trial), as `Cell.trials` and
-    the paired tests take them.
+    """Return the valid trials of gates and scored cases by (case id, trial), in the form that
+    `MeasuredPair.trials` and the paired tests take.
 
     A trial's number is its place in the case, which is what its prompt was drawn from; throttled
     trials leave a hole. Retries of gates are left out: they happen only after a failure, so that
@@ -94,7 +94,7 @@ def proved_capabilities(outcomes: Iterable[CaseOutcome]) -> frozenset[str]:
     return frozenset(needed - {o.lacks for o in outcomes})
 
 
-def reference_of(cells: Sequence[Cell]) -> Cell | None:
+def reference_of(cells: Sequence[MeasuredPair]) -> MeasuredPair | None:
     """Return the cell that the others are compared with: the first certified one in the order of
     the job's regions, else None.
 
@@ -104,7 +104,7 @@ def reference_of(cells: Sequence[Cell]) -> Cell | None:
     return next((cell for cell in cells if cell.certified), None)
 
 
-def compare(reference: Cell, cells: Iterable[Cell]) -> tuple[Parity, ...]:
+def compare(reference: MeasuredPair, cells: Iterable[MeasuredPair]) -> tuple[Parity, ...]:
     """Compare each cell with its reference, p values adjusted over all of them. The reference
     itself is left out.
 
@@ -115,7 +115,7 @@ def compare(reference: Cell, cells: Iterable[Cell]) -> tuple[Parity, ...]:
     )
 
 
-def compare_one(reference: Cell, cell: Cell) -> Parity:
+def compare_one(reference: MeasuredPair, cell: MeasuredPair) -> Parity:
     """Compare one cell with its reference, before the adjustment. ValueError as for `compare`."""
     if (cell.model, cell.seed, cell.suite_version) != (
         reference.model,

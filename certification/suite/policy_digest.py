@@ -247,7 +247,7 @@ def parity_rows() -> Iterator[Any]:
         run = draw_run(number)
         lacks = {outcome.lacks for outcome in run.outcomes} - {""}
         cells.append(
-            parity.Cell(
+            parity.MeasuredPair(
                 "model", f"region-{number}", 1, "suite",
                 trials=parity.trials_of(run.outcomes),
                 proved=parity.proved_capabilities(run.outcomes),

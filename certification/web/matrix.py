@@ -93,7 +93,7 @@ class CertificationRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class MatrixCell:
     """One model in one region. `status` is "" where the catalogue has no route."""
 
     region: str
@@ -133,7 +133,7 @@ class Cell:
 
 
 @lru_cache(maxsize=2000)
-def describe_cell(_language: str | None, cell: Cell) -> str:
+def describe_cell(_language: str | None, cell: MatrixCell) -> str:
     """Describe a cell without its region in the active language (cached: a page has thousands of
     cells, but few different ones).
     """
@@ -154,7 +154,7 @@ def describe_cell(_language: str | None, cell: Cell) -> str:
 @dataclass(frozen=True)
 class Row:
     model: AIModel
-    cells: Sequence[Cell]
+    cells: Sequence[MatrixCell]
 
     @cached_property
     def base(self) -> str:
@@ -236,12 +236,12 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
     all_regions = [region for region in Region.objects.enabled() if region.code in used_regions]
     regions = [region for region in all_regions if filters.region in ("", region.code)]
 
-    def cell(pair: tuple[UUID, str]) -> Cell:
+    def cell(pair: tuple[UUID, str]) -> MatrixCell:
         row, is_running = certifications.get(pair), pair in running
         if row is None:
             status = Status.NOT_TESTED if pair in offered or is_running else ""
-            return Cell(pair[1], status, running=is_running)
-        return Cell(
+            return MatrixCell(pair[1], status, running=is_running)
+        return MatrixCell(
             region=pair[1],
             status=validity.shown_status(row, now) or Status.NOT_TESTED,
             rating=row.rating,

@@ -7,7 +7,7 @@ from certification.web import views
 
 urlpatterns = [
     path("", views.matrix_page, name="matrix"),
-    path("login/", views.Login.as_view(), name="login"),
+    path("login/", views.LoginPage.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("favicon.ico", views.favicon, name="favicon"),
     path("certifications/<uuid:model_id>/<str:region>/", views.certification, name="certification"),

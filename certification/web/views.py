@@ -25,7 +25,7 @@ from certification.web.forms import EmailLoginForm
 OPERATE = "certification.change_certificationjob"
 
 
-class Login(LoginView):
+class LoginPage(LoginView):
     """The login page. A fragment request that ends here (the session is over) reloads its page."""
 
     authentication_form = EmailLoginForm

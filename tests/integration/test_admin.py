@@ -29,7 +29,8 @@ from tests.factories import ask, certify, finish
 pytestmark = pytest.mark.django_db
 
 OURS = [
-    AIModel, CertificationJob, CertificationRun, ModelCertification, Provider, QueuePause, Region, Route, TestResult, User,
+    AIModel, CertificationJob, CertificationRun, ModelCertification, Provider, QueuePause, Region,
+    Route, TestResult, User,
 ]  # fmt: skip
 EVIDENCE = [CertificationJob, CertificationRun, ModelCertification, QueuePause, TestResult]
 EVIL = "<script>alert(1)</script>"

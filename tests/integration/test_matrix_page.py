@@ -646,9 +646,11 @@ def test_every_command_that_a_page_names_exists() -> None:
 class TestStylesheet:
     CSS = (Path(settings.BASE_DIR) / "static" / "css" / "base.css").read_text()
     PAIRS = (
-        ("text", "bg"), ("text", "surface"), ("text", "sunken"), ("quiet", "bg"), ("quiet", "surface"), ("quiet", "sunken"),
-        ("link", "bg"), ("link", "surface"), ("on-primary", "primary"), ("on-ok", "ok"), ("on-warn", "warn"),
-        ("on-bad", "bad"), ("on-act", "act"), ("on-wait", "wait"), ("on-idle", "idle"), ("on-idle", "surface"),
+        ("text", "bg"), ("text", "surface"), ("text", "sunken"),
+        ("quiet", "bg"), ("quiet", "surface"), ("quiet", "sunken"),
+        ("link", "bg"), ("link", "surface"), ("on-primary", "primary"),
+        ("on-ok", "ok"), ("on-warn", "warn"), ("on-bad", "bad"), ("on-act", "act"),
+        ("on-wait", "wait"), ("on-idle", "idle"), ("on-idle", "surface"),
     )  # fmt: skip
 
     @staticmethod

@@ -10,7 +10,7 @@ from certification.inference import Failure
 from certification.reasons import Reason
 from certification.suite import parity
 from certification.suite.case import Case, Category, Grade, Kind, Script
-from certification.suite.parity import Cell
+from certification.suite.parity import MeasuredPair
 from certification.suite.scoring import CaseOutcome
 
 PASS, FAIL = Grade(True, "Good."), Grade(False, "Not good.")
@@ -29,10 +29,10 @@ def case(name: str, kind: Kind = Kind.SCORED, *needs: str) -> Case:
     )
 
 
-def cell(region: str, failed: int = 0, **more: object) -> Cell:
+def cell(region: str, failed: int = 0, **more: object) -> MeasuredPair:
     """A region in which this many of 84 trials failed, the first ones."""
     trials = {key: i >= failed for i, key in enumerate(KEYS)}
-    return Cell(
+    return MeasuredPair(
         **{
             "model": "m",
             "region": region,
@@ -52,7 +52,8 @@ class TestCompare:
         assert (result.gains, result.p_value, result.adjusted) == ((), 1 / 256, 1 / 256)
         assert result.alarm
         assert result.sentence == (
-            "8 of 84 trials passed in us-east-1 and failed here (T0, T1, T2), 0 the other way round (p = 0.0039)"
+            "8 of 84 trials passed in us-east-1 and failed here (T0, T1, T2), "
+            "0 the other way round (p = 0.0039)"
         )
 
     def test_being_better_is_no_alarm(self) -> None:

@@ -1,4 +1,4 @@
-"""The plan of the full tier: retries of flaky gates, the ladder of repeats, and what ends it early."""
+"""The plan of the full tier: retries of flaky gates, repeats, and what ends it early."""
 
 from __future__ import annotations
 

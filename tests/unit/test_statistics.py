@@ -1,4 +1,4 @@
-"""The statistics against figures worked out by hand, by enumeration or printed in the literature."""
+"""The statistics against figures from hand calculation, enumeration or the literature."""
 
 from __future__ import annotations
 

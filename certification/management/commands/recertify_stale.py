@@ -59,7 +59,7 @@ class Command(BaseCommand):
         self.stdout.write(follow.queued_hint(result.job, workers))
         return None
 
-    def describe(self, runs: int, estimate: dispatch.Estimate) -> str:
+    def describe(self, runs: int, estimate: dispatch.JobEstimate) -> str:
         return (
             f"{terminal.pluralize(runs, 'run')}, about "
             f"{terminal.pluralize(estimate.calls, 'call')} and {estimate.usd:.4f} USD."

@@ -20,7 +20,7 @@ from certification.stack.embedded.probes import (
 from certification.stack.embedded.state import (
     START_SECONDS,
     STOP_SECONDS,
-    State,
+    EmbeddedState,
     home,
     settle_port,
 )
@@ -62,7 +62,7 @@ def data_folder(root: Path) -> Path:
     return home(root) / "postgres" / "data"
 
 
-def start(root: Path, state: State, *, durable: bool) -> None:
+def start(root: Path, state: EmbeddedState, *, durable: bool) -> None:
     """Start the server, after creating its cluster if there is none. Raises EmbeddedError."""
     pg_ctl = program("pg_ctl")  # before anything that needs packages which may not be installed
     from certification.stack.embedded import orphans  # noqa: PLC0415
@@ -147,7 +147,7 @@ def stop(root: Path) -> bool:
     return True
 
 
-def is_ready(root: Path, state: State) -> bool:
+def is_ready(root: Path, state: EmbeddedState) -> bool:
     """Whether our server answers at the stored port."""
     port = state["postgres"]["port"]
     return (

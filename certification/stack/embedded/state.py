@@ -24,18 +24,18 @@ START_SECONDS = 60
 STOP_SECONDS = 30
 
 
-class Access(TypedDict):
+class ServerAccess(TypedDict):
     """How a server is reached."""
 
     port: int
     password: str
 
 
-class State(TypedDict):
+class EmbeddedState(TypedDict):
     """The content of `.myia/embedded.json`."""
 
-    postgres: Access
-    valkey: Access
+    postgres: ServerAccess
+    valkey: ServerAccess
 
 
 class Servers(NamedTuple):
@@ -68,7 +68,7 @@ def give_to_owner(root: Path, path: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def to_urls(state: State) -> Servers:
+def to_urls(state: EmbeddedState) -> Servers:
     """Return the URLs that a state describes."""
     postgres, valkey = state["postgres"], state["valkey"]
     return Servers(
@@ -77,16 +77,16 @@ def to_urls(state: State) -> Servers:
     )
 
 
-def read(root: Path) -> State | None:
+def read(root: Path) -> EmbeddedState | None:
     """Return the stored state, None when there is none or it is damaged."""
     try:
-        state: State = json.loads((home(root) / "embedded.json").read_text())
+        state: EmbeddedState = json.loads((home(root) / "embedded.json").read_text())
     except (FileNotFoundError, ValueError):
         return None
     return state
 
 
-def write(root: Path, state: State) -> None:
+def write(root: Path, state: EmbeddedState) -> None:
     """Store the state, readable by its owner only."""
     path = home(root) / "embedded.json"
     draft = path.with_suffix(f".{os.getpid()}")
@@ -96,7 +96,7 @@ def write(root: Path, state: State) -> None:
     draft.replace(path)
 
 
-def read_or_create(root: Path) -> State:
+def read_or_create(root: Path) -> EmbeddedState:
     """Return the state; the first caller chooses ports and generates passwords. A lost state file
     is harmless: passwords are set at every start.
     """
@@ -167,7 +167,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-def settle_port(root: Path, state: State, access: Access) -> int:
+def settle_port(root: Path, state: EmbeddedState, access: ServerAccess) -> int:
     """Return a server's stored port, or choose and store another when it was taken meanwhile."""
     if not is_free(access["port"]):
         access["port"] = free_port(access["port"] + 1)

@@ -15,7 +15,7 @@ from certification.stack.embedded.probes import (
     send_and_receive,
     wait_until,
 )
-from certification.stack.embedded.state import State, home, settle_port
+from certification.stack.embedded.state import EmbeddedState, home, settle_port
 
 # The queue must survive a restart (append-only file), and a full memory must refuse writes, never
 # drop messages.
@@ -37,7 +37,7 @@ FATAL = re.compile(
 )
 
 
-def start(root: Path, state: State) -> None:
+def start(root: Path, state: EmbeddedState) -> None:
     """Start the server. Raises EmbeddedError."""
     server = program()  # before anything that needs packages which may not be installed
     from certification.stack.embedded import orphans  # noqa: PLC0415
@@ -67,7 +67,7 @@ def start(root: Path, state: State) -> None:
     wait_until(lambda: is_ready(state), "Valkey", folder)
 
 
-def stop(root: Path, state: State) -> bool:
+def stop(root: Path, state: EmbeddedState) -> bool:
     """Stop the server cleanly; return False when it did not run. Raises EmbeddedError."""
     if not send(state, "PING").startswith(b"+OK"):
         return False
@@ -76,12 +76,12 @@ def stop(root: Path, state: State) -> bool:
     return True
 
 
-def is_ready(state: State) -> bool:
+def is_ready(state: EmbeddedState) -> bool:
     """Whether the server at the stored port knows our password and has loaded its data."""
     return send(state, "PING").endswith(b"+PONG\r\n")
 
 
-def send(state: State, command: str) -> bytes:
+def send(state: EmbeddedState, command: str) -> bytes:
     """Log in and send a command; return both replies."""
     access = state["valkey"]
     request = f"AUTH {access['password']}\r\n{command}\r\n"

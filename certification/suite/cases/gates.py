@@ -432,15 +432,15 @@ def grade_refusal(name: str, outcome: Outcome | None) -> Grade:
 
 
 @dataclass(frozen=True)
-class _Errand:
+class ToolExample:
     prompt: str
     tool: Tool
     arguments: Mapping[str, Any]
     wrong: Mapping[str, Any]  # looks right, does not fit the schema
 
 
-_ERRANDS = (
-    _Errand(
+TOOL_EXAMPLES = (
+    ToolExample(
         "Use the tool to book a table for 4 people at the restaurant Aurora, in the garden.",
         tool(
             "book_table",
@@ -452,7 +452,7 @@ _ERRANDS = (
         {"restaurant": "Aurora", "people": 4, "place": "garden"},
         {"restaurant": "Aurora", "people": "four", "place": "garden"},
     ),
-    _Errand(
+    ToolExample(
         "Use the tool to set the heating of the kitchen to 21 degrees, in the mode eco.",
         tool(
             "set_heating",
@@ -469,7 +469,7 @@ _ERRANDS = (
         {"room": "kitchen", "degrees": 21, "mode": "eco"},
         {"room": "kitchen", "degrees": 21, "mode": "economy"},
     ),
-    _Errand(
+    ToolExample(
         "Use the tool to send parcel 7315 by express to Ana Souza, with a signature on delivery.",
         tool(
             "send_parcel",
@@ -489,7 +489,7 @@ def tools(ref: Ref) -> Script:
     """Force a call, first without and then with streaming. Models that cannot be forced get the
     prompt alone.
     """
-    errand = _ERRANDS[variant_of(ref, len(_ERRANDS))]
+    errand = TOOL_EXAMPLES[variant_of(ref, len(TOOL_EXAMPLES))]
 
     def request(step: int, operation: Operation, choice: str) -> Request:
         prompt = user(with_reference(ref, errand.prompt, step))
@@ -522,7 +522,7 @@ def tools(ref: Ref) -> Script:
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         return grade_tools(errand.tool, outcomes)
 
-    return Script(ref, variant_of(ref, len(_ERRANDS)), steps, grade, continue_on_failure=True)
+    return Script(ref, variant_of(ref, len(TOOL_EXAMPLES)), steps, grade, continue_on_failure=True)
 
 
 def grade_tools(tool: Tool, outcomes: Outcomes) -> Grade:

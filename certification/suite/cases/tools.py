@@ -129,7 +129,7 @@ def tool_answer(*calls: ExpectedCall, ref: Ref) -> Answer:
 
 
 @dataclass(frozen=True)
-class _Errand:
+class Errand:
     """A request in words, the call that answers it, and one that only looks right."""
 
     prompt: str
@@ -137,46 +137,46 @@ class _Errand:
     wrong: ExpectedCall
 
 
-def draw_weather(rng: random.Random) -> _Errand:
+def draw_weather(rng: random.Random) -> Errand:
     city, other = rng.sample(_CITIES, 2)
     day = rng.choice(("today", "tomorrow"))
-    return _Errand(
+    return Errand(
         f"What will the weather be like in {city} {day}?",
         (WEATHER, {"city": city, "day": day}),
         (WEATHER, {"city": other, "day": day}),
     )
 
 
-def draw_conversion(rng: random.Random) -> _Errand:
+def draw_conversion(rng: random.Random) -> Errand:
     source, target = rng.sample(list(_CURRENCIES), 2)
     amount = rng.randrange(110, 990)
-    return _Errand(
+    return Errand(
         f"How much are {amount} {_CURRENCIES[source]} in {_CURRENCIES[target]}?",
         (CURRENCY, {"amount": amount, "source": source, "target": target}),
         (CURRENCY, {"amount": amount, "source": target, "target": source}),
     )
 
 
-def draw_train(rng: random.Random) -> _Errand:
+def draw_train(rng: random.Random) -> Errand:
     origin, destination = rng.sample(_CITIES, 2)
     people = rng.randrange(2, 9)
-    return _Errand(
+    return Errand(
         f"Find trains from {origin} to {destination} for {people} passengers.",
         (TRAINS, {"origin": origin, "destination": destination, "passengers": people}),
         (TRAINS, {"origin": destination, "destination": origin, "passengers": people}),
     )
 
 
-def draw_alarm(rng: random.Random) -> _Errand:
+def draw_alarm(rng: random.Random) -> Errand:
     hour, minute = rng.randrange(13, 23), rng.randrange(1, 60)
-    return _Errand(
+    return Errand(
         f"Set an alarm for {hour}:{minute:02} on weekdays.",
         (ALARM, {"hour": hour, "minute": minute, "repeat": "weekdays"}),
         (ALARM, {"hour": hour - 12, "minute": minute, "repeat": "weekdays"}),
     )
 
 
-_ERRANDS: tuple[Callable[[random.Random], _Errand], ...] = (
+_ERRANDS: tuple[Callable[[random.Random], Errand], ...] = (
     draw_weather,
     draw_conversion,
     draw_train,
