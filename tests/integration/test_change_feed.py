@@ -1,5 +1,5 @@
-"""What changed since somebody last looked: nothing is lost and nothing changed twice, whatever order
-transactions commit in.
+"""The change feed: nothing is lost and nothing is reported twice, whatever order transactions
+commit in.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def elsewhere() -> Iterator[Any]:
 def begin(connection: Any, run: CertificationRun) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE certification_certificationrun SET status = 'CANCELLED', completed_at = now() WHERE id = %s",
+            "UPDATE certification_certificationrun "
+            "SET status = 'CANCELLED', completed_at = now() WHERE id = %s",
             [run.pk],
         )
 
@@ -222,12 +223,12 @@ def test_a_cursor_reads_back_as_it_was_written(text: str) -> None:
 
 def test_a_process_that_ends_at_once_still_tells(job: CertificationJob) -> None:
     """Its thread has sent the last message, and is over, before Python ends."""
-    tells = f"import uuid; from certification.lib import pubsub; pubsub._outbox.put(uuid.UUID('{job.pk}'))"
-    setup = "import django; django.setup(); "
+    setup = "import django, uuid; django.setup(); from certification.lib import pubsub; "
+    publish = f"pubsub._outbox.put(uuid.UUID('{job.pk}'))"
     watch = pubsub.Subscription(job.pk)
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", setup + tells], cwd=settings.BASE_DIR, timeout=60, check=False
+            [sys.executable, "-c", setup + publish], cwd=settings.BASE_DIR, timeout=60, check=False
         )
         assert ended.returncode == 0
         assert watch.wait(10)

@@ -22,8 +22,9 @@ from tests.emulators import Probe
 
 NOVA = "amazon.nova-lite-v1:0"
 FORM = {
-    "case_id": "XCAPITAL", "title": "Capital", "category": "reasoning", "prompt": "What is the capital of France?",
-    "system": "", "grader": "mentions", "expected": '"Paris"', "weight": "9", "repeats": "4", "max_tokens": "200",
+    "case_id": "XCAPITAL", "title": "Capital", "category": "reasoning",
+    "prompt": "What is the capital of France?", "system": "", "grader": "mentions",
+    "expected": '"Paris"', "weight": "9", "repeats": "4", "max_tokens": "200",
     "good_sample": "It is Paris.", "bad_sample": "It is Rome.", "enabled": "on",
 }  # fmt: skip
 

@@ -24,7 +24,8 @@ ROOT = Path(settings.BASE_DIR)
 MESSAGES = ROOT / "certification" / "locale" / "pt_BR" / "LC_MESSAGES"
 HOW_TO_FIX = (
     "Run `manage.py makemessages -l pt_BR --no-location --no-wrap`, translate, then "
-    "`manage.py compilemessages` (both need GNU gettext, e.g. `apt-get install gettext`); both files are committed."
+    "`manage.py compilemessages` (both need GNU gettext, e.g. `apt-get install gettext`); both "
+    "files are committed."
 )
 Key = tuple[str, str]  # context, msgid
 
