@@ -88,6 +88,7 @@ GRADED = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 class TestCommittedVersions:
     def test_they_fit_the_code(self) -> None:
         assert versions.SUITE_VERSION.split("-")[1] == suite_digest.suite_digest(), "make versions"
@@ -134,6 +135,7 @@ class Renamed(ast.NodeTransformer):
         return f"{name}_under_another_name" if name in self.names else name
 
 
+@pytest.mark.slow
 class TestWhatChangesNothing:
     def test_comments_docstrings_layout_and_private_names_do_not(self, tmp_path: Path) -> None:
         package = tmp_path / "certification"
@@ -268,6 +270,7 @@ class TestWhatChangesTheSuite:
                 assert suite_digest.render_block(changed) != suite_digest.render_block(block), name
 
 
+@pytest.mark.slow
 class TestWhatChangesThePolicy:
     def test_every_number_of_the_policy_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """By itself, and by the judgements of the table, which stops at the first difference."""
