@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-fast up down status lint words types messages versions bench lock clean
+.PHONY: help setup setup-dev demo test test-fast up down status lint types messages versions bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,10 +50,9 @@ lint: $(VENV)/dev.stamp ## style of code, templates and names, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/djhtml --tabwidth 2 --check templates
+	$(BIN)/python scripts/glossary.py
 	$(BIN)/lint-imports
 
-words: ## names that the glossary replaces
-	$(PYTHON) scripts/glossary.py
 
 types: $(VENV)/dev.stamp ## static types
 	$(BIN)/mypy

@@ -26,7 +26,7 @@ from certification.reasons import Reason, Status
 TTL = timedelta(days=30)
 
 
-def ask(
+def start_job(
     models: Iterable[AIModel], regions: Sequence[str], by: User | None = None
 ) -> CertificationJob:
     """A job that nobody works on: no worker belongs to these tests."""
@@ -72,10 +72,10 @@ def finish(
             case_id=case,
             category="contract",
             kind="gate",
-            verdict=seen,
+            verdict=verdict,
             sentence=sentence,
         )
-        for case, seen, sentence in results
+        for case, verdict, sentence in results
     ]
     with transaction.atomic():
         assert record_outcome(claimed, outcome, rows)
@@ -100,4 +100,4 @@ def certify(
     """One finished run in a job of its own, with the standing it gives."""
     if verdict == Status.CERTIFIED:
         outcome = {"score": 89, "rating": "B", **outcome}
-    return finish(ask([model], [region]).runs.get(), verdict, **outcome)  # type: ignore[arg-type]
+    return finish(start_job([model], [region]).runs.get(), verdict, **outcome)  # type: ignore[arg-type]

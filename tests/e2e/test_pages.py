@@ -16,7 +16,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from certification.models import AIModel, User
 from certification.reasons import Reason, Status
-from tests.factories import ask, certify, finish
+from tests.factories import certify, finish, start_job
 
 CHROMIUM = next(
     (
@@ -129,7 +129,7 @@ def model(live_server: LiveServer) -> AIModel:
         message="You are not authorized.",
         fix={"text": "Attach a policy."},
     )
-    ask([row], ["us-west-2"])
+    start_job([row], ["us-west-2"])
     return row
 
 

@@ -24,7 +24,7 @@ from certification.models import (
     User,
 )
 from certification.reasons import Reason, Status
-from tests.factories import ask, certify, finish
+from tests.factories import certify, finish, start_job
 
 pytestmark = pytest.mark.django_db
 
@@ -179,13 +179,13 @@ class TestActions:
         assert "Nothing to certify" in act(as_operator, AIModel, "certify_quickly", model)
 
     def test_cancel_ends_the_jobs(self, as_operator: Client, model: AIModel) -> None:
-        job = ask([model], ["us-east-1"])
+        job = start_job([model], ["us-east-1"])
         assert "1 job cancelled." in act(as_operator, CertificationJob, "cancel", job)
         job.refresh_from_db()
         assert job.status == State.CANCELLED
 
     def test_retry_starts_a_new_job(self, as_operator: Client, model: AIModel) -> None:
-        job = ask([model], ["us-east-1"])
+        job = start_job([model], ["us-east-1"])
         finish(job.runs.get(), "", reason=Reason.READ_TIMEOUT)
         html = act(as_operator, CertificationJob, "retry", job)
         new = CertificationJob.objects.exclude(pk=job.pk).get()
@@ -208,7 +208,7 @@ class TestActions:
         self, viewer: User, as_viewer: Client, model: AIModel
     ) -> None:
         User.objects.filter(pk=viewer.pk).update(is_staff=True)
-        job = ask([model], ["us-east-1"])
+        job = start_job([model], ["us-east-1"])
         act(as_viewer, CertificationJob, "cancel", job)
         act(as_viewer, AIModel, "certify_quickly", model)
         act(as_viewer, Region, "disable", Region.objects.get(pk="us-east-1"))

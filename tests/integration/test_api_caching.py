@@ -22,7 +22,7 @@ from certification.engine import sync
 from certification.lib import shared_cache
 from certification.models import AIModel, ModelCertification, Region, Route, User
 from tests.api import Api
-from tests.factories import ask, certify
+from tests.factories import certify, start_job
 
 pytestmark = pytest.mark.django_db
 
@@ -178,7 +178,7 @@ def test_a_job_shows_at_once_and_so_does_its_end(
 
     assert active() is None
     with django_capture_on_commit_callbacks(execute=True):
-        job = ask([nova], ["us-east-1"])
+        job = start_job([nova], ["us-east-1"])
     assert active()["jobId"] == str(job.pk)
     with django_capture_on_commit_callbacks(execute=True):
         job.cancel()

@@ -21,7 +21,7 @@ from certification.models import (
 from certification.reasons import Reason, Status
 from certification.suite.scoring import POLICY
 from tests.api import Api
-from tests.factories import ask, certify, finish
+from tests.factories import certify, finish, start_job
 
 pytestmark = pytest.mark.django_db
 
@@ -212,8 +212,8 @@ def test_certifications_are_filtered(api: Api, certifications: None) -> None:
 
 def test_states_of_runs_select_pairs_with_active_runs(api: Api, certifications: None) -> None:
     waiting, working = (
-        ask([model()], ["us-east-1"]).runs.get(),
-        ask([model(CLAUDE)], ["sa-east-1"]).runs.get(),
+        start_job([model()], ["us-east-1"]).runs.get(),
+        start_job([model(CLAUDE)], ["sa-east-1"]).runs.get(),
     )
     CertificationRun.objects.claim(working.pk, "a test")
     first_run = ("Claude Haiku 4.5", "sa-east-1", "not_tested")
@@ -332,7 +332,7 @@ def proved(api: Api) -> CertificationRun:
     certify(
         model(), "us-east-1", Status.PENDING, reason=Reason.THROTTLED_REQUESTS, message="Throttled."
     )
-    run = ask([model()], ["us-east-1"]).runs.get()
+    run = start_job([model()], ["us-east-1"]).runs.get()
     run = finish(
         run,
         Status.CERTIFIED,
@@ -369,7 +369,7 @@ def test_one_certification_comes_with_its_run_results_and_history(
 def test_history_has_pages_and_starts_with_what_runs_now(
     api: Api, proved: CertificationRun
 ) -> None:
-    active = ask([model()], ["us-east-1"]).runs.get()
+    active = start_job([model()], ["us-east-1"]).runs.get()
     run_ids = [
         api.get(f"{LIST}/{NOVA}:us-east-1?limit=1&page={page}")["history"][0]["id"]
         for page in (1, 2)

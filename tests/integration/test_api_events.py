@@ -28,7 +28,7 @@ from certification.models import (
 )
 from certification.reasons import Reason, Status
 from tests.api import Api
-from tests.factories import ask, finish
+from tests.factories import finish, start_job
 from tests.streams import Event, Listener, Web
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
@@ -71,7 +71,7 @@ def web(start: Callable[..., Web]) -> Web:
 
 @pytest.fixture
 def job(operator: User) -> CertificationJob:
-    return ask(
+    return start_job(
         AIModel.objects.filter(api_model_id__startswith="amazon.nova-")[:2], REGIONS, operator
     )
 

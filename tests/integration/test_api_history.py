@@ -11,7 +11,7 @@ from django.utils import timezone
 from certification.api import filters
 from certification.models import AIModel, CertificationJob, Region, User
 from tests.api import Api
-from tests.factories import ask
+from tests.factories import start_job
 
 pytestmark = pytest.mark.django_db
 
@@ -31,12 +31,12 @@ def model(name: str) -> AIModel:
 @pytest.fixture
 def jobs(api: Api, operator: User) -> list[CertificationJob]:
     """One model in one region, yesterday and cancelled; then two models in two regions."""
-    first = ask([model(NOVA)], ["us-east-1"], by=operator)
+    first = start_job([model(NOVA)], ["us-east-1"], by=operator)
     first.cancel()
     CertificationJob.objects.filter(pk=first.pk).update(
         created_at=timezone.now() - timedelta(days=1)
     )
-    return [first, ask([model(NOVA), model(CLAUDE)], ["eu-west-1", "us-west-2"], by=operator)]
+    return [first, start_job([model(NOVA), model(CLAUDE)], ["eu-west-1", "us-west-2"], by=operator)]
 
 
 def listed(api: Api, query: str = "") -> list[str]:
@@ -170,7 +170,7 @@ def test_deep_pages_hold_each_job_once(
 ) -> None:
     monkeypatch.setattr(filters, "DEEP_PAGE_START", 2)
     for region in ("us-east-1", "us-west-2", "eu-west-1", "sa-east-1", "ap-southeast-2"):
-        ask([model(NOVA)], [region], by=operator)
+        start_job([model(NOVA)], [region], by=operator)
     CertificationJob.objects.filter(regions__contains=["us-west-2"]).update(
         created_at=timezone.now()
     )

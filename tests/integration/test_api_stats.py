@@ -18,7 +18,7 @@ from certification.models import AIModel, CertificationRun, ModelCertification, 
 from certification.monitoring import bedrock_status, queue_stats
 from certification.reasons import Reason, Status
 from tests.api import Api
-from tests.factories import ask, certify
+from tests.factories import certify, start_job
 
 pytestmark = pytest.mark.django_db
 
@@ -60,14 +60,14 @@ def test_stats_count_the_queue_jobs_and_certifications(api: Api) -> None:
     certify(
         model(), "eu-west-1", Status.PENDING, reason=Reason.DEADLINE, message="The time was over."
     )
-    ask([model()], ["sa-east-1"]).cancel()
+    start_job([model()], ["sa-east-1"]).cancel()
     certify(model(), "ap-southeast-2")
     ModelCertification.objects.filter(region="ap-southeast-2").update(expires_at=timezone.now())
-    waiting = ask([model()], ["us-east-1"])
+    waiting = start_job([model()], ["us-east-1"])
     CertificationRun.objects.filter(job=waiting).update(
         created_at=timezone.now() - timedelta(minutes=2)
     )
-    CertificationRun.objects.claim(ask([model()], ["us-west-2"]).runs.get().pk, "a test")
+    CertificationRun.objects.claim(start_job([model()], ["us-west-2"]).runs.get().pk, "a test")
 
     data = api.get(STATS)
     queue = data["queue"]
@@ -116,7 +116,7 @@ def test_stats_of_an_empty_system_are_zeros_and_nulls(api: Api) -> None:
 
 
 def test_runs_that_took_two_attempts_are_retries(api: Api) -> None:
-    run = ask([model()], ["us-east-1"]).runs.get()
+    run = start_job([model()], ["us-east-1"]).runs.get()
     claimed = CertificationRun.objects.claim(run.pk, "a test")
     assert claimed is not None
     assert claimed.retry_stalled(timezone.now() + timedelta(hours=1))
@@ -138,7 +138,7 @@ def test_runs_of_the_past_are_counted_once(
 
 
 def test_bulk_runs_are_paused_while_credentials_do_not_work(api: Api) -> None:
-    job = ask([model()], ["us-east-1"])
+    job = start_job([model()], ["us-east-1"])
     type(job).objects.filter(pk=job.pk).update(priority="bulk")
     job.runs.update(status="QUEUED")
     QueuePause.objects.create(

@@ -40,7 +40,7 @@ def stands(run: CertificationRun, **values: Any) -> None:
 
 def lacking(row: AIModel, region: str, *lacks: str, **outcome: Any) -> CertificationRun:
     """A certificate whose run proved that these capabilities are absent."""
-    run = factories.ask([row], [region]).runs.get()
+    run = factories.start_job([row], [region]).runs.get()
     CertificationRun.objects.filter(pk=run.pk).update(environment={"lacks": list(lacks)})
     return factories.finish(run, Status.CERTIFIED, **outcome)
 

@@ -21,7 +21,7 @@ from certification.lib import pubsub
 from certification.models import AIModel, CertificationJob, CertificationRun, State
 from certification.models.change_feed import Cursor, changes
 from certification.reasons import Reason
-from tests.factories import ask
+from tests.factories import start_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,7 +31,7 @@ REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 
 @pytest.fixture
 def job() -> CertificationJob:
-    return ask(AIModel.objects.filter(api_model_id__startswith="amazon.nova-")[:4], REGIONS)
+    return start_job(AIModel.objects.filter(api_model_id__startswith="amazon.nova-")[:4], REGIONS)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_many_runs_of_one_transaction_are_resumed_in_their_midst(job: Certificat
 
 
 def test_other_jobs_are_not_told_of(job: CertificationJob) -> None:
-    other = ask(AIModel.objects.filter(api_model_id__startswith="anthropic.")[:1], REGIONS)
+    other = start_job(AIModel.objects.filter(api_model_id__startswith="anthropic.")[:1], REGIONS)
     start = Cursor.now()
     other.cancel()
     assert read(job, start)[0] == []

@@ -30,7 +30,7 @@ from certification.models import (
 )
 from certification.reasons import Reason, Status
 from certification.web import matrix
-from tests.factories import ask, certify, finish
+from tests.factories import certify, finish, start_job
 
 pytestmark = pytest.mark.django_db
 FRAGMENT = {"HX-Request": "true"}
@@ -183,7 +183,7 @@ class TestMatrix:
     def test_a_pair_with_an_active_run_says_running(
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
-        ask([world["Nova"]], ["us-east-1"])
+        start_job([world["Nova"]], ["us-east-1"])
         assert "us-east-1: not tested, running" in cell_of(
             body(as_viewer), world["Nova"], "us-east-1"
         )
@@ -193,7 +193,7 @@ class TestMatrix:
     ) -> None:
         certify(world["Nova"], "us-east-1")
         certify(world["Llama"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
-        ask([world["Titan Embed"]], ["us-east-1"])
+        start_job([world["Titan Embed"]], ["us-east-1"])
         counts = as_viewer.get("/").context["matrix"].counts
         assert counts == {"certified": 1, "failed": 1, "not_tested": 2, "running": 1}
 
@@ -230,7 +230,7 @@ class TestMatrix:
         self, as_viewer: Client, world: dict[str, AIModel], query: str, names: list[str]
     ) -> None:
         certify(world["Nova"], "us-east-1")
-        ask([world["Llama"]], ["us-east-1"])
+        start_job([world["Llama"]], ["us-east-1"])
         page = as_viewer.get(f"/?{query}").context["matrix"].page
         assert [row.model.name for row in page] == names
 
@@ -270,7 +270,7 @@ class TestMatrix:
     ) -> None:
         for model in AIModel.objects.active().filter(routes__region="us-east-1").distinct()[:8]:
             certify(model, "us-east-1")
-        ask(AIModel.objects.active()[:3], ["us-east-1"])
+        start_job(AIModel.objects.active()[:3], ["us-east-1"])
         with django_assert_num_queries(6 + SESSION_AND_USER):
             body(as_viewer)
 
@@ -319,7 +319,7 @@ class TestRecentJobs:
     def test_running_jobs_show_progress_and_poll(
         self, as_viewer: Client, world: dict[str, AIModel], operator: User
     ) -> None:
-        job = ask(world.values(), ["us-east-1"], by=operator)
+        job = start_job(world.values(), ["us-east-1"], by=operator)
         finish(job.runs.get(model=world["Nova"]), Status.CERTIFIED)
         html = body(as_viewer, "/jobs/recent/")
         assert f"/jobs/{job.pk}/" in html
@@ -345,12 +345,15 @@ class TestRecentJobs:
     def test_a_poll_hears_that_results_have_changed(
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
-        job = ask(world.values(), ["us-east-1"])
-        seen = as_viewer.get("/jobs/recent/").context["jobs"].fingerprint
-        assert "HX-Trigger-After-Swap" not in as_viewer.get(f"/jobs/recent/?seen={seen}").headers
+        job = start_job(world.values(), ["us-east-1"])
+        fingerprint = as_viewer.get("/jobs/recent/").context["jobs"].fingerprint
+        assert (
+            "HX-Trigger-After-Swap"
+            not in as_viewer.get(f"/jobs/recent/?seen={fingerprint}").headers
+        )
         finish(job.runs.get(model=world["Nova"]), Status.CERTIFIED)
         assert (
-            as_viewer.get(f"/jobs/recent/?seen={seen}").headers["HX-Trigger-After-Swap"]
+            as_viewer.get(f"/jobs/recent/?seen={fingerprint}").headers["HX-Trigger-After-Swap"]
             == "results-changed"
         )
 
@@ -441,7 +444,7 @@ class TestCertificationPage:
     def test_a_running_pair_links_its_job(
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
-        job = ask([world["Nova"]], ["us-east-1"])
+        job = start_job([world["Nova"]], ["us-east-1"])
         html = body(as_viewer, self.path(world["Nova"]))
         assert "Being certified now" in html
         assert f"/jobs/{job.pk}/" in html
@@ -494,7 +497,7 @@ class TestJobPage:
     @pytest.fixture
     def job(self, world: dict[str, AIModel], operator: User) -> CertificationJob:
         """Three runs: one certified, one without a verdict, one waiting."""
-        job = ask(world.values(), ["us-east-1"], by=operator)
+        job = start_job(world.values(), ["us-east-1"], by=operator)
         finish(job.runs.get(model=world["Nova"]), Status.CERTIFIED, score=89, rating="B")
         finish(
             job.runs.get(model=world["Llama"]), "", reason=Reason.READ_TIMEOUT, message="Too slow."
@@ -542,7 +545,7 @@ class TestJobPage:
         assert [run.model.name for run in runs.page] == names
 
     def test_fifty_runs_make_a_page(self, as_viewer: Client, catalogue: None) -> None:
-        job = ask(AIModel.objects.active()[:60], ["us-east-1"])
+        job = start_job(AIModel.objects.active()[:60], ["us-east-1"])
         assert len(as_viewer.get(f"/jobs/{job.pk}/?page=2").context["runs"].page) == 10
 
     def test_htmx_gets_a_fragment(self, as_viewer: Client, job: CertificationJob) -> None:
@@ -554,7 +557,7 @@ class TestJobPage:
     def test_it_takes_six_queries(
         self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
-        job = ask(AIModel.objects.active()[:60], ["us-east-1"])
+        job = start_job(AIModel.objects.active()[:60], ["us-east-1"])
         with django_assert_num_queries(6 + SESSION_AND_USER):  # of these, two for permissions
             body(as_viewer, f"/jobs/{job.pk}/")
 

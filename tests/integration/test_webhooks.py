@@ -54,7 +54,7 @@ from certification.models import (
 from certification.models import webhooks as outbox
 from certification.reasons import Reason, Status
 from certification.suite.parity import Parity
-from tests.factories import ask, certify, finish
+from tests.factories import certify, finish, start_job
 
 committed = pytest.mark.django_db(transaction=True)
 
@@ -245,7 +245,7 @@ class TestEvents:
 
     def test_a_job_with_its_last_run_only(self, receiver: Receiver, model: AIModel) -> None:
         subscribe(receiver.url, WebhookEvent.JOB_COMPLETED)
-        job = ask([model], ["us-east-1", "us-west-2"])
+        job = start_job([model], ["us-east-1", "us-west-2"])
         first, second = job.runs.all()
         finish(first, Status.CERTIFIED)
         assert not WebhookDelivery.objects.exists()
@@ -264,14 +264,14 @@ class TestEvents:
 
     def test_a_cancelled_job_once(self, receiver: Receiver, model: AIModel) -> None:
         subscribe(receiver.url, WebhookEvent.JOB_COMPLETED)
-        job = ask([model], ["us-east-1"])
+        job = start_job([model], ["us-east-1"])
         job.cancel()
         job.cancel()
         assert the_only().payload["data"]["job"]["status"] == State.CANCELLED
 
     def test_a_job_whose_run_was_given_up(self, receiver: Receiver, model: AIModel) -> None:
         subscribe(receiver.url, WebhookEvent.JOB_COMPLETED)
-        ask([model], ["us-east-1"]).runs.get().mark_failed(Reason.UNKNOWN, "It died.")
+        start_job([model], ["us-east-1"]).runs.get().mark_failed(Reason.UNKNOWN, "It died.")
         assert the_only().payload["data"]["job"]["status"] == State.FAILED
 
     def test_a_paused_queue_is_one_alert(self, receiver: Receiver) -> None:
@@ -287,7 +287,7 @@ class TestEvents:
     def test_lost_parity_is_one_alert_however_often_it_is_compared(
         self, receiver: Receiver, model: AIModel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        job = ask([model], ["us-east-1"])
+        job = start_job([model], ["us-east-1"])
         CertificationJob.objects.filter(pk=job.pk).update(tier="full")
         job.refresh_from_db()
         lost = Parity(
@@ -331,7 +331,7 @@ class TestEvents:
     ) -> None:
         monkeypatch.setattr(queue, "publish_job", lambda _job: True)
         subscribe(receiver.url)
-        run = ask([model], ["us-east-1"]).runs.get()
+        run = start_job([model], ["us-east-1"]).runs.get()
         assert runner.run(run.pk, get_worker())
         assert webhooks.deliver() == 2
         published = {request.json["event"]: request.json["data"] for request in receiver.requests}
@@ -351,7 +351,7 @@ class TestEvents:
         self, model: AIModel, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
     ) -> None:
         monkeypatch.setattr(outbox, "NO_SUBSCRIBERS_TTL_S", 3600)  # this machine may be slow
-        job = ask([model], ["us-east-1"])
+        job = start_job([model], ["us-east-1"])
         with django_assert_num_queries(1):
             job.enqueue_completed_event()
         with django_assert_num_queries(0):

@@ -20,7 +20,7 @@ from certification.lib.shared_cache import ComputedValue
 from certification.models import AIModel, CertificationRun, User
 from certification.monitoring import queue_stats, worker_health
 from tests.api import Api
-from tests.factories import ask, certify
+from tests.factories import certify, start_job
 
 NOVA = "amazon.nova-lite-v1:0"
 CACHED: tuple[ComputedValue[Any], ...] = (
@@ -78,7 +78,7 @@ def history(catalogue: None) -> None:
     CertificationRun.objects.bulk_create(
         CertificationRun(**fields | {"id": uuid.uuid4()}) for _ in range(399)
     )
-    ask([model], ["us-west-2", "eu-west-1"])
+    start_job([model], ["us-west-2", "eu-west-1"])
 
 
 @pytest.mark.django_db

@@ -130,11 +130,11 @@ def test_every_marked_text_is_in_the_catalogue() -> None:
 
 
 def test_every_text_is_translated() -> None:
-    wanted = {False: 1, True: 2}
+    expected_forms = {False: 1, True: 2}
     lacking = [
         e.msgid
         for e in ENTRIES
-        if e.fuzzy or len([t for t in e.texts.values() if t]) != wanted[bool(e.plural)]
+        if e.fuzzy or len([t for t in e.texts.values() if t]) != expected_forms[bool(e.plural)]
     ]
     assert not lacking
 
@@ -182,7 +182,7 @@ def test_every_word_of_the_vocabularies_can_be_shown() -> None:
 
 def test_statuses_have_their_portuguese_words() -> None:
     with translation.override("pt-br"):
-        shown = {status: str(look.label) for status, look in labels.STATUSES.items()}
+        shown = {status: str(sign.label) for status, sign in labels.STATUSES.items()}
     assert shown == {
         "certified": "certificado",
         "quality_warning": "alerta de qualidade",
