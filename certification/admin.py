@@ -774,9 +774,9 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
     @admin.action(description=_("Send the selected deliveries again"), permissions=["send"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
         n = sum(delivery.send_again() for delivery in queryset)
-        text = ngettext("%(n)d delivery is sent again.", "%(n)d deliveries are sent again.", n) % {
-            "n": n
-        }
+        text = ngettext(
+            "%(n)d delivery will be sent again.", "%(n)d deliveries will be sent again.", n
+        ) % {"n": n}
         self.message_user(request, text, messages.SUCCESS if n else messages.WARNING)
 
 

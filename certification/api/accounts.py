@@ -87,7 +87,7 @@ class RefreshView(View):
             raise ApiError(
                 409,
                 "not_a_login",
-                _("An API key is not a login. There is nothing to refresh."),
+                _("An API key cannot be refreshed. Only login tokens can."),
             )
         return new_login(views.current_user(request))
 
@@ -115,7 +115,11 @@ class ChangePasswordView(View):
         """
         fields, user = views.body(request, NewPassword), views.current_user(request)
         if views.access(request).key:
-            raise ApiError(403, "not_allowed", _("An API key may not change its user's password."))
+            raise ApiError(
+                403,
+                "not_allowed",
+                _("An API key cannot change its user's password. Log in to change it."),
+            )
         if not user.check_password(fields["oldPassword"]):
             raise views.invalid(
                 "body.oldPassword", _("The old password is wrong."), "wrong_password"

@@ -59,7 +59,7 @@ class BearerAuthentication(BaseAuthentication):
         try:
             token = tokens.read(credential)
         except tokens.TokenError:
-            message = _("Your login is not valid any more. Log in again.")
+            message = _("Your login is no longer valid. Log in again.")
             raise AuthenticationFailed(message) from None
         return token.user, Access(token.user.role, token.id, token.expires_at)
 

@@ -26,20 +26,22 @@ from certification.lib import shared_cache
 CONTENT_TYPE = "application/json"
 
 # For the schema of an address that answers through `cached_response`.
-NOT_MODIFIED = OpenApiResponse(description="What `If-None-Match` names is still what there is.")
+NOT_MODIFIED = OpenApiResponse(
+    description="Nothing has changed since the response that `If-None-Match` names."
+)
 CONDITIONAL = [
     OpenApiParameter(
         "If-None-Match",
         str,
         OpenApiParameter.HEADER,
-        description="The ETag of an earlier answer: 304 while it holds.",
+        description="The ETag of an earlier response; 304 while it is still current.",
     ),
     OpenApiParameter(
         "ETag",
         str,
         OpenApiParameter.HEADER,
         response=[200],
-        description="Changes with the answer, and only then.",
+        description="Changes exactly when the response changes.",
     ),
 ]
 

@@ -58,10 +58,10 @@ class ModelFilters(Paged):
     )
     status = ChoiceListField(
         [status.value for status in Status],
-        help_text="Statuses, separated by commas: somewhere, or in `region` when that is given.",
+        help_text="Statuses, separated by commas: in any region, or in `region` if given.",
     )
     search = serializers.CharField(
-        max_length=200, required=False, help_text="Words of name, id or vendor."
+        max_length=200, required=False, help_text="Words in the name, id or vendor."
     )
     active = serializers.BooleanField(required=False, allow_null=True, default=None)
     limit = serializers.IntegerField(min_value=1, max_value=MAX_MODELS, default=100)
@@ -82,9 +82,7 @@ class ModelJSON(TypedDict):
     streaming: bool
     contextWindow: int | None
     maxOutputTokens: int | None
-    dimensions: Annotated[
-        int | None, "Of an embedding model's vectors, unless a call asks for another number."
-    ]
+    dimensions: Annotated[int | None, "Default length of an embedding model's vectors."]
     inputPrice: float | None
     outputPrice: float | None
     lifecycle: LifecycleName
@@ -107,7 +105,7 @@ class CatalogueRoute(TypedDict):
     region: str
     regionName: str
     kind: RouteKindName
-    targetId: Annotated[str, "What to pass as the model id of a call."]
+    targetId: Annotated[str, "The model id to pass in a call."]
     source: Annotated[str, OneOf(*RouteSource.values)]
     lastSeenAt: datetime | None
 

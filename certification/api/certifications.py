@@ -62,7 +62,7 @@ RUN_STATES: Mapping[str, tuple[str, ...]] = {
 ACTIVE_RUN_STATES = (State.QUEUED, State.PROCESSING)
 ACTIVE_RUN_TTL = timedelta(seconds=2)
 STATUS_HELP = """\
-One or several words, separated by commas, in any case. A status of certifications selects just \
+One or more words, separated by commas, in any case. A status of certifications selects just \
 that, so FAILED lists what failed its tests and nothing else; what cannot be used for another \
 reason is PERMISSION_REQUIRED or CONFIGURATION_REQUIRED. The states of runs: COMPLETED selects \
 whatever has a verdict now, good or bad; QUEUED and PROCESSING select pairs whose next run waits \

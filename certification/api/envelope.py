@@ -98,7 +98,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     Django reports.
     """
     if isinstance(error, OperationalError | InterfaceError):
-        log.error("database_away", error=str(error).strip())
+        log.error("database_unavailable", error=str(error).strip())
         message = _("The database does not answer at the moment. Try again in a few seconds.")
         headers = {"Retry-After": str(DATABASE_AWAY_RETRY_S)}
         return Response(error_body(503, message), status=503, headers=headers)

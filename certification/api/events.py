@@ -236,7 +236,7 @@ def still_authorized(request: Request) -> bool:
 STREAM = """\
 A stream of events, each with an `id` to resume from. The data of each is JSON:
 
-- `progress`: first of all, and whenever the counts have changed: `id`, `status`, `totalModels`,
+- `progress`: at the start, and whenever the counts change: `id`, `status`, `totalModels`,
   `processedModels`, `successCount`, `failureCount`, `progress`, `costUsd`, `startedAt`,
   `completedAt`, `updatedAt` as in `JobSummary`, and `runs`, the number of runs in each state.
 - `run` (`Run`): a worker started it or gave it back, or it has ended; the whole run as it is now.
@@ -268,7 +268,7 @@ class JobEvents(View):
             OpenApiParameter(
                 "lastEventId",
                 str,
-                description="The same, where the header cannot be sent; the header goes first.",
+                description="Where the header cannot be sent; the header takes precedence.",
             ),
             OpenApiParameter(
                 "token",

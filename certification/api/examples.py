@@ -170,7 +170,7 @@ ANSWERS: dict[str, Any] = {
     "AwsStatus": {
         "configured": True,
         "valid": True,
-        "message": "AWS answers: 133 models are listed in us-east-1.",
+        "message": "AWS Bedrock answers in us-east-1 and lists 133 models.",
         "region": "us-east-1",
         "modelsAvailable": 133,
         "accessKeyPreview": "AKIA...",

@@ -128,7 +128,10 @@ def long_pagination(rows: QuerySet[Any], page: int, limit: int, by: str) -> Long
     """
     if page * limit > MAX_COUNTED:
         message = (
-            _("Only the newest %d entries have pages. Narrow the list with `from` and `to`.")
+            _(
+                "Only the newest %d entries can be paged through. "
+                "Narrow the list with `from` and `to`."
+            )
             % MAX_COUNTED
         )
         raise views.invalid("query.page", message, "max_value")

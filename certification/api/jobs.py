@@ -38,7 +38,7 @@ class StartOptions(serializers.Serializer[Any]):
 
     tier = serializers.ChoiceField(Tier.values, default=Tier.FULL)
     priority = serializers.ChoiceField(
-        Priority.values, required=False, help_text="Chosen by the job's size without it."
+        Priority.values, required=False, help_text="Default: chosen by the job's size."
     )
     maxCostUsd = serializers.FloatField(
         min_value=0,
@@ -74,7 +74,7 @@ class Everything(StartOptions):
     regions = NameListField(MAX_REGIONS, 32)
     includeUnlisted = serializers.BooleanField(
         default=False,
-        help_text="Also call models where the catalogue has no route: only a real call is proof.",
+        help_text="Also call models for which the catalogue has no route.",
     )
 
 
@@ -154,7 +154,7 @@ class Start(View):
         if len(key) > MAX_IDEMPOTENCY_KEY or not key.isprintable():
             raise views.invalid(
                 "header.Idempotency-Key",
-                _("A key has at most %d printable characters.") % MAX_IDEMPOTENCY_KEY,
+                _("A key can have at most %d printable characters.") % MAX_IDEMPOTENCY_KEY,
                 "max_length",
             )
         content = json.dumps([request.path, fields], sort_keys=True)

@@ -97,7 +97,7 @@ class FixJSON(TypedDict):
     command: str
     who: str
     url: str
-    wait: Annotated[str, "How long until a retry can help; '' when waiting changes nothing."]
+    wait: Annotated[str, "How long until a retry can help; '' when waiting does not help."]
 
 
 class ModelName(TypedDict):
@@ -250,7 +250,7 @@ class Certification(TypedDict):
     providerId: str
     region: str
     regionName: str
-    offered: Annotated[bool, "Whether the catalogue knows a route."]
+    offered: Annotated[bool, "Whether the catalogue has a route."]
     status: Annotated[
         VerdictName, "`not_tested` once expired: `previousStatus` then is what it was."
     ]
@@ -258,7 +258,7 @@ class Certification(TypedDict):
     passed: Annotated[bool, "Certified now."]
     score: Annotated[int | None, "0-100; an expired certification keeps it."]
     rating: RatingName | None
-    badge: Annotated[str, "Address of the public picture that shows it, on this server."]
+    badge: Annotated[str, "Address of its public badge on this server."]
     successRate: Annotated[
         float | None, "Per cent of the pair's verdicts so far that were `certified`."
     ]
@@ -272,9 +272,9 @@ class Certification(TypedDict):
     errorCategory: str | None
     errorReason: str | None
     fix: FixJSON | None
-    heldBack: Annotated[str | None, "Why a later, worse verdict does not count yet."]
+    heldBack: Annotated[str | None, "Why a later, worse verdict is held back."]
     confirmAfter: Annotated[
-        datetime | None, "From when on a second run decides about the one held back."
+        datetime | None, "When a second run can decide about the verdict held back."
     ]
     certifiedAt: datetime | None
     expiresAt: datetime | None
@@ -284,9 +284,7 @@ class Certification(TypedDict):
     backend: BackendName | None
     runId: UUID | None
     jobId: UUID | None
-    activeRun: Annotated[
-        ActiveRun | None, "The run that waits or works for this pair at the moment."
-    ]
+    activeRun: Annotated[ActiveRun | None, "The run that is waiting or active for this pair."]
     createdAt: datetime | None
     updatedAt: datetime | None
 
@@ -329,7 +327,7 @@ class TrialJSON(TypedDict):
     """One execution of a case."""
 
     trial: int
-    variant: Annotated[Any, "Which of the case's wordings was used."]
+    variant: Annotated[Any, "Which variant of the prompt was used."]
     passed: bool
     valid: Annotated[bool, "False where an infrastructure error kept it from judging the model."]
     sentence: str
@@ -378,8 +376,8 @@ class RunDetail(RunJSON):
     tokensOut: int
     costUsd: float | None
     errorCode: str | None
-    requestId: Annotated[str | None, "AWS's own, of the call that failed."]
-    unmet: Annotated[list[str], "Conditions of a certificate that were not met."]
+    requestId: Annotated[str | None, "The AWS request id of the call that failed."]
+    unmet: Annotated[list[str], "Conditions of certification that were not met."]
     suiteVersion: str
     policyVersion: str
 
@@ -583,7 +581,7 @@ class Stats(TypedDict):
     queue: QueueStats
     certificationsByRegion: list[RegionCount]
     certificationsByStatus: list[StatusCount]
-    recentCertifications: Annotated[list[Certification], "The ten tested last."]
+    recentCertifications: Annotated[list[Certification], "The ten most recently tested."]
     successRate24h: Annotated[float | None, "Per cent that were certified."]
     averageDurationSeconds24h: float | None
     retryRate24h: Annotated[float | None, "Per cent that took more than one attempt."]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MEANINGS = {
     400: "The request is not valid; `data.validation` says where.",
-    401: "Not logged in, or the login is not valid any more.",
+    401: "Not logged in, or the login is no longer valid.",
     403: "The role does not allow this.",
     404: "Not found.",
     405: "The address does not support this method.",

@@ -120,8 +120,8 @@ def message_of(status: BedrockStatus) -> str:
     if status.backend == Backend.EMULATOR:
         if status.valid:
             return _(
-                "AWS is not called: the local emulator answers instead, and results are marked. "
-                "Set AWS credentials to certify on AWS."
+                "AWS is not called: the local emulator answers instead, and results are marked as "
+                "emulated. Set AWS credentials to certify on AWS."
             )
         return _(
             "The local emulator, which replaces AWS, does not answer. Start it with: manage.py up"

@@ -41,19 +41,19 @@ class UsableParams(serializers.Serializer[Any]):
     region = serializers.CharField(
         max_length=32,
         required=False,
-        help_text="Without one, the region with the best certificate.",
+        help_text="Default: the region with the best certification.",
     )
     capability = serializers.CharField(
         max_length=40, required=False, help_text="Such as `tools` or `vision`."
     )
     maxAgeDays = serializers.FloatField(
-        min_value=0, max_value=36_500, required=False, help_text="How old the certificate may be."
+        min_value=0, max_value=36_500, required=False, help_text="Maximum age of the certification."
     )
 
 
 class CallRoute(TypedDict):
     kind: RouteKindName
-    targetId: Annotated[str, "What to pass as the model id of a call."]
+    targetId: Annotated[str, "The model id to pass in a call."]
 
 
 class Alternative(TypedDict):
@@ -81,7 +81,7 @@ class Usable(TypedDict):
     ]
     route: Annotated[
         CallRoute | None,
-        "What to call. Also present for what is not usable, where a route is known.",
+        "What to call. Also given for pairs that are not usable, where a route is known.",
     ]
     score: int | None
     rating: RatingName | None
@@ -91,7 +91,8 @@ class Usable(TypedDict):
     certifiedAt: datetime | None
     validUntil: Annotated[datetime | None, "Check again after this. null when not usable."]
     backend: Annotated[
-        BackendName | None, "Where the calls behind this went. `emulator` says nothing about AWS."
+        BackendName | None,
+        "Where the calls went. Results from the `emulator` say nothing about AWS.",
     ]
     alternatives: Annotated[
         list[Alternative], "Best first: AWS before the emulator, then by score. At most 10."
@@ -149,7 +150,7 @@ class Requirements:
         until = self.valid_until(row)
         if until is not None and until <= self.now:
             day = f"{row.certified_at:%Y-%m-%d}"
-            return _("The model was certified on %s, older than the requested maximum age.") % day
+            return _("The certification of %s is older than the requested maximum age.") % day
         return ""
 
     def valid_until(self, row: ModelCertification) -> datetime | None:

@@ -64,7 +64,7 @@ def badge(request: HttpRequest, address: str) -> HttpResponseBase:
     try:
         model_badge = content.find(address.removesuffix(ending)) if ending else None
     except (OperationalError, InterfaceError) as error:
-        log.error("database_away", error=str(error).strip())
+        log.error("database_unavailable", error=str(error).strip())
         return respond(request, ending, placeholder("unavailable"), 503, max_age=0)
     max_age = settings.BADGE_MAX_AGE
     if model_badge is None:

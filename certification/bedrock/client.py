@@ -194,7 +194,7 @@ class Bedrock:
                 if content_type.startswith(("text/", "application/json")):
                     response["stream"].close()
                     raise _bad_response(
-                        Operation.STREAM, response, "something else than an event stream"
+                        Operation.STREAM, response, "something other than an event stream"
                     )
                 self._read_stream(response["stream"], reader, remaining_s)
             if not reader.complete:
@@ -241,7 +241,7 @@ class Bedrock:
         silent_s = time.perf_counter() - reader.last
         if silent_s >= remaining_s / 2:
             reason = Reason.READ_TIMEOUT
-            message = f"The stream fell silent for {silent_s:.1f} s, and the deadline passed."
+            message = f"The stream sent nothing for {silent_s:.1f} s, and the deadline passed."
         else:
             reason = Reason.DEADLINE
             message = "The deadline passed while the answer was still streaming."
@@ -411,7 +411,7 @@ class Bedrock:
             if not connection.endpoint_url:
                 raise errors.error(
                     Reason.CLIENT_MISCONFIGURED,
-                    "The emulator needs an address: none is configured.",
+                    "No address is configured for the emulator. Set BEDROCK_ENDPOINT_URL.",
                 )
             settings |= ISOLATED_CONFIG
             options |= {"aws_access_key_id": "EMULATOR", "aws_secret_access_key": "emulator"}

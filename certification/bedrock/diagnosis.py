@@ -128,7 +128,7 @@ def parse_line(line: str) -> dict[str, Any]:
         if plain and not isinstance(error, RecursionError):
             return {"message": line.strip()}
         raise ValueError(
-            f"This line is not JSON: {shown}. Write one object a line, {_EXAMPLE}."
+            f"This line is not JSON: {shown}. Write one object per line, {_EXAMPLE}."
         ) from None
     if isinstance(fields, str) and fields.strip():
         return {"message": fields}

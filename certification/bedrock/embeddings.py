@@ -90,7 +90,7 @@ def body(model_id: str, texts: tuple[str, ...], dimensions: int | None) -> str:
             return json.dumps(body_of(texts[0], dimensions))
     raise errors.error(
         Reason.CLIENT_MISCONFIGURED,
-        f"This application does not know how to ask {model_id} for embeddings.",
+        f"This application cannot request embeddings from {model_id}.",
         operation=Operation.EMBED,
         fix=UNKNOWN_FAMILY,
     )

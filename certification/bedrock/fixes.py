@@ -71,8 +71,8 @@ _ALLOW = "{statement}"  # replaced by the policy statement for the operation
 
 FIXES: dict[Reason, Fix] = {
     Reason.IAM_DENIED: Fix(
-        "The identity we call with lacks this permission: add the statement to its IAM policy, "
-        "and look for a deny or a permissions boundary if it is there already.",
+        "The AWS identity in use lacks this permission: add the statement to its IAM policy, or "
+        "look for an explicit deny or a permissions boundary if it is already there.",
         command=_ALLOW,
         who=ACCOUNT_ADMIN,
         url=_DENIED,
@@ -88,7 +88,8 @@ FIXES: dict[Reason, Fix] = {
         wait="5 minutes",
     ),
     Reason.API_KEY_DENIED: Fix(
-        "The identity behind the Bedrock API key may not use keys: add the statement to its IAM "
+        "The identity behind the Bedrock API key is not allowed to use API keys: "
+        "add the statement to its IAM "
         "policy, or call with ordinary AWS credentials.",
         command='{{"Effect": "Allow", "Action": "bedrock:CallWithBearerToken", "Resource": "*"}}',
         who=ACCOUNT_ADMIN,
@@ -112,7 +113,7 @@ FIXES: dict[Reason, Fix] = {
     ),
     Reason.USE_CASE_FORM: Fix(
         "The vendor requires a description of the account's use case first: submit the form in "
-        "the Bedrock console (Model catalog) or with this command, once for the account.",
+        "the Bedrock console (Model catalog) or with this command, once per account.",
         command=(
             "aws bedrock put-use-case-for-model-access --region {region} --form-data "
             "fileb://use-case.json"
@@ -122,8 +123,8 @@ FIXES: dict[Reason, Fix] = {
         wait="15 minutes",
     ),
     Reason.MODEL_ACCESS_NOT_GRANTED: Fix(
-        "The account has no access to this model in this region: see what is missing with this "
-        "command, then request access in the Bedrock console of that region.",
+        "The account has no access to this model in this region: run this command to see what is "
+        "missing, then request access in the Bedrock console of that region.",
         command=_AVAILABILITY,
         who=ACCOUNT_ADMIN,
         url=_ACCESS,
@@ -139,8 +140,8 @@ FIXES: dict[Reason, Fix] = {
     ),
     Reason.ACCOUNT_BLOCKED: Fix(
         "AWS does not let this account use Bedrock or this vendor's models, usually because a "
-        "new account is not verified yet: open a case with AWS Support; no setting of your own "
-        "changes it.",
+        "new account is not verified yet: open a case with AWS Support; no setting in the account "
+        "changes this.",
         who=AWS_SUPPORT,
         url=_ERRORS,
         wait="until AWS Support answers",
@@ -152,14 +153,14 @@ FIXES: dict[Reason, Fix] = {
         url="https://www.anthropic.com/supported-countries",
     ),
     Reason.LEGACY_BLOCKED: Fix(
-        "The vendor marked the model as legacy and closed it for accounts that have not used it "
-        "recently: move to an active model.",
+        "The vendor marked the model as legacy and closed it to accounts that have not used it "
+        "recently: switch to an active model.",
         command=_LIST_MODELS,
         who=OPERATOR,
         url=_LIFECYCLE,
     ),
     Reason.END_OF_LIFE: Fix(
-        "The model is retired: move to an active model.",
+        "The model is retired: switch to an active model.",
         command=_LIST_MODELS,
         who=OPERATOR,
         url=_LIFECYCLE,
@@ -190,7 +191,7 @@ FIXES: dict[Reason, Fix] = {
         command="aws account enable-region --region-name {region}",
         who=ACCOUNT_ADMIN,
         url="https://docs.aws.amazon.com/accounts/latest/reference/manage-acct-regions.html",
-        wait="up to some hours",
+        wait="up to a few hours",
     ),
     Reason.NEEDS_INFERENCE_PROFILE: Fix(
         "The model cannot be called by its bare id: call it through one of the inference "
@@ -210,14 +211,13 @@ FIXES: dict[Reason, Fix] = {
         url=_GUIDE + "prov-throughput.html",
     ),
     Reason.PARAMETER_NOT_SUPPORTED: Fix(
-        "The model does not take a parameter or feature of this request in this operation: send "
+        "The model does not support a parameter or feature of this request in this operation: send "
         "the request without it.",
         who=OPERATOR,
         url=_CONVERSE,
     ),
     Reason.MODALITY_NOT_SUPPORTED: Fix(
-        "The model does not take this kind of input or this operation: use one whose modalities "
-        "fit.",
+        "The model does not support this kind of input or this operation: use a model that does.",
         command=(
             "aws bedrock get-foundation-model --region {region} --model-identifier {base_model}"
         ),
@@ -225,7 +225,7 @@ FIXES: dict[Reason, Fix] = {
         url=_CONVERSE,
     ),
     Reason.MALFORMED_REQUEST: Fix(
-        "Bedrock refused the request's shape: correct the field that the message names.",
+        "Bedrock rejected the request as malformed: correct the field that the message names.",
         who=OPERATOR,
         url=_ERRORS,
     ),
@@ -275,14 +275,14 @@ FIXES: dict[Reason, Fix] = {
         url="https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html",
     ),
     Reason.CREDENTIALS_INVALID: Fix(
-        "AWS does not accept our credentials: replace them, and use an API key only in the "
-        "region it was made for.",
+        "AWS does not accept our credentials: replace them (a Bedrock API key works only in the "
+        "region it was created for).",
         command=_WHO_AM_I,
         who=OPERATOR,
         url=_ERRORS,
     ),
     Reason.CREDENTIALS_EXPIRED: Fix(
-        "Our AWS credentials expired: sign in again or renew the key.",
+        "Our AWS credentials have expired: sign in again or renew the key.",
         command="aws sso login",
         who=OPERATOR,
         url=_ERRORS,
@@ -299,8 +299,8 @@ FIXES: dict[Reason, Fix] = {
         wait="1 minute",
     ),
     Reason.CONNECT_TIMEOUT: Fix(
-        "The endpoint did not accept the connection in time: check firewall, security group and "
-        "VPC endpoint.",
+        "The endpoint did not accept the connection in time: check the firewall, security group "
+        "and VPC endpoint.",
         command="curl -sv --max-time 10 https://" + _HOST + "/",
         who=NETWORK_ADMIN,
         wait="1 minute",
@@ -316,27 +316,28 @@ FIXES: dict[Reason, Fix] = {
         who=OPERATOR,
     ),
     Reason.DNS: Fix(
-        "The endpoint's name does not resolve: check the region's spelling, whether it has "
-        "Bedrock at all, and the DNS of this machine.",
+        "The endpoint's host name could not be resolved: check the spelling of the region, whether "
+        "it has Bedrock, and this machine's DNS.",
         command="getent hosts " + _HOST,
         who=NETWORK_ADMIN,
         url="https://docs.aws.amazon.com/general/latest/gr/bedrock.html",
     ),
     Reason.CONNECTION_REFUSED: Fix(
-        "The connection to the endpoint was refused or cut: check network, firewall and any "
-        "endpoint override.",
+        "The connection to the endpoint was refused or dropped: check the network, the firewall "
+        "and any endpoint override.",
         command="curl -sv --max-time 10 https://" + _HOST + "/",
         who=NETWORK_ADMIN,
         wait="1 minute",
     ),
     Reason.TLS: Fix(
-        "The TLS certificate was not accepted, usually because a proxy in between signs with its "
-        "own: point AWS_CA_BUNDLE at that proxy's certificate.",
+        "The TLS certificate was not accepted, usually because a proxy presents its own: set "
+        "AWS_CA_BUNDLE to the file with that proxy's CA certificate.",
         command="openssl s_client -connect " + _HOST + ":443 </dev/null",
         who=NETWORK_ADMIN,
     ),
     Reason.PROXY: Fix(
-        "The proxy refused or could not be reached: check HTTPS_PROXY, NO_PROXY and the proxy's "
+        "The proxy refused the connection or could not be reached: "
+        "check HTTPS_PROXY, NO_PROXY and the proxy's "
         "credentials.",
         command="curl -sv --max-time 10 https://" + _HOST + "/",
         who=NETWORK_ADMIN,
@@ -354,7 +355,7 @@ FIXES: dict[Reason, Fix] = {
         wait="5 minutes",
     ),
     Reason.MODEL_NOT_READY: Fix(
-        "The model is being loaded: try again when it is ready.",
+        "The model is still loading: try again in a few minutes.",
         url=_ERRORS,
         wait="5 minutes",
     ),
@@ -380,24 +381,24 @@ FIXES: dict[Reason, Fix] = {
         wait="1 minute",
     ),
     Reason.BAD_RESPONSE: Fix(
-        "The response is not one of Bedrock's: try again, and look for a proxy or an endpoint "
-        "override in between.",
+        "The response is not a valid Bedrock response: try again, and look for a proxy or an "
+        "endpoint override.",
         wait="1 minute",
     ),
     Reason.GUARDRAIL: Fix(
-        "A guardrail stopped the request or the answer: test without it, or loosen the policy "
+        "A guardrail blocked the request or the answer: test without it, or loosen the policy "
         "that intervened.",
         command="aws bedrock list-guardrails --region {region}",
         who=ACCOUNT_ADMIN,
         url=_GUIDE + "guardrails.html",
     ),
     Reason.CONTENT_FILTER: Fix(
-        "The model's content filter refused the request or the answer: rephrase the prompt.",
+        "The model's content filter blocked the request or the answer: rephrase the prompt.",
         who=OPERATOR,
     ),
     Reason.CONTEXT_TOO_LONG: Fix(
-        "The input is longer than the model takes: shorten it, or use a model with a larger "
-        "context.",
+        "The input is longer than the model accepts: shorten it, or use a model with a larger "
+        "context window.",
         who=OPERATOR,
     ),
     Reason.GATE_FAILED: Fix(
@@ -411,7 +412,7 @@ FIXES: dict[Reason, Fix] = {
         who=OPERATOR,
     ),
     Reason.UNKNOWN: Fix(
-        "Nothing we know matches this error: read the raw message, and report it so that a rule "
+        "No rule matches this error: read the raw message, and report it so that a rule "
         "can be added.",
         who=OPERATOR,
     ),
@@ -420,8 +421,8 @@ FIXES: dict[Reason, Fix] = {
 # Fixes of single rules, where the reason's own would mislead.
 HINTS: dict[str, Fix] = {
     "marketplace_actions": Fix(
-        "The identity we call with may not subscribe to models: add the statement to its IAM "
-        "policy, or let an administrator call the model once.",
+        "The AWS identity in use is not allowed to subscribe to models: add the statement to its "
+        "IAM policy, or have an administrator call the model once.",
         command=(
             '{{"Effect": "Allow", "Action": ["aws-marketplace:ViewSubscriptions", '
             '"aws-marketplace:Subscribe"], "Resource": "*"}}'
@@ -432,7 +433,7 @@ HINTS: dict[str, Fix] = {
     ),
     "data_retention": Fix(
         "The model is not served under the account's data retention mode: an administrator must "
-        "decide on another mode.",
+        "choose another mode.",
         command="aws bedrock get-account-data-retention --region {region}",
         who=ACCOUNT_ADMIN,
     ),

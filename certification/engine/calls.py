@@ -182,7 +182,7 @@ class Caller:
                 raise Stopped
             return Failure(
                 Reason.DEADLINE,
-                "The run's time was over before the route's rate limit allowed another call.",
+                "The run reached its deadline before the route's rate limit allowed another call.",
                 operation=request.operation,
             )
         started = time.perf_counter()

@@ -153,7 +153,8 @@ class CertifyOptions:
         key, cost, seed = self.idempotency_key, self.max_cost_usd, self.seed
         if len(key) > MAX_IDEMPOTENCY_KEY or (key and not key.isprintable()):
             raise BadOption(
-                _("An idempotency key has at most %d printable characters.") % MAX_IDEMPOTENCY_KEY,
+                _("An idempotency key can have at most %d printable characters.")
+                % MAX_IDEMPOTENCY_KEY,
                 ["idempotency_key"],
             )
         if cost is not None and not 0 <= cost < MAX_COST_USD:
@@ -172,7 +173,7 @@ class CertifyOptions:
         if estimate.usd > self.max_cost_usd:
             raise TooExpensive(
                 _(
-                    "This is estimated at %(usd)s USD (calls: %(calls)d), over the limit of "
+                    "The estimated cost is %(usd)s USD (calls: %(calls)d), over the limit of "
                     "%(limit)s USD. Choose fewer models or regions, a lower tier, or a higher "
                     "limit."
                 )

@@ -55,7 +55,7 @@ def runs_to_judge(runs: Iterable[CertificationRun]) -> Iterator[Change]:
         try:
             yield Change(run, scoring.judge(restore(run, list(run.results.all()))))
         except LookupError as error:
-            yield Change(run, None, f"Its evidence is not complete: {error}")
+            yield Change(run, None, f"Its evidence is incomplete: {error}")
 
 
 def restore(run: CertificationRun, results: Sequence[TestResult]) -> scoring.Run:

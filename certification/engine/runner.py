@@ -317,7 +317,7 @@ def persist(write: Callable[[], T]) -> T:
         except (OperationalError, InterfaceError) as error:
             if time.monotonic() > deadline:
                 raise
-            log.warning("database_away", error=str(error).strip())
+            log.warning("database_unavailable", error=str(error).strip())
             time.sleep(0.5)
 
 

@@ -74,7 +74,7 @@ def serve(subscription: WebhookSubscription, ends: float) -> int:
             won = delivery.claim(attempt_lease())
         if won and delivery.is_spent:
             with returning_connection():
-                delivery.mark_failed(AttemptResult(0, "Every attempt was cut off."))
+                delivery.mark_failed(AttemptResult(0, "Every attempt was interrupted."))
         elif won:
             attempt(subscription, delivery)
             attempts += 1

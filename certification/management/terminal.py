@@ -171,7 +171,7 @@ def parity_sentence(difference: Mapping[str, Any]) -> str:
     `comparison.parity`).
     """
     losses = [
-        f"{name.replace('_', ' ')} work in {difference['reference']} and not here"
+        f"{name.replace('_', ' ')}: supported in {difference['reference']} but not here"
         for name in difference["losses"]
     ]
     text = "; ".join([*losses, *filter(None, [difference["sentence"]])])

@@ -256,12 +256,12 @@ class WebhookSubscription(models.Model):
                 status=DeliveryStatus.GIVEN_UP,
                 next_attempt_at=None,
                 finished_at=timezone.now(),
-                error="The subscription was switched off.",
+                error="The subscription was disabled.",
             )
             raise_alert(
                 "webhook_switched_off",
                 "warning",
-                f"The webhook to {self.host} was switched off. {reason}",
+                f"The webhook to {self.host} was disabled. {reason}",
                 subject={"subscriptionId": str(self.pk), "host": self.host},
             )
         log.warning("webhook_switched_off", subscription=str(self.pk), reason=reason)

@@ -23,4 +23,4 @@ def serve_health(**_kwargs: Any) -> None:
     try:
         worker_health.serve(settings.WORKER_HEALTH_HOST, settings.WORKER_HEALTH_PORT)
     except OSError as error:
-        log.error("health_port_taken", port=settings.WORKER_HEALTH_PORT, error=str(error))
+        log.error("health_port_in_use", port=settings.WORKER_HEALTH_PORT, error=str(error))

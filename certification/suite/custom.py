@@ -54,7 +54,7 @@ def texts_of(expected: Any, grader: str) -> list[str]:
     """Return the texts that a grader expects. BadSpec where there are none."""
     texts = [expected] if isinstance(expected, str) else expected
     if not isinstance(texts, list) or not texts or not all(isinstance(x, str) and x for x in texts):
-        raise BadSpec(f"{grader} expects a text, or a list of texts.")
+        raise BadSpec(f"{grader} expects a string, or a list of strings.")
     return texts
 
 

@@ -54,7 +54,8 @@ WHY: dict[str, str] = {
     "D1": "How often the same question brings the same answer: reported, not judged.",
     "N3": "One fact found in about 100,000 tokens: reported, not judged: one trial proves little, many cost too much.",
     "B1": "Five requests at one moment, as a page of users makes them: all answered, and how late. A throttle is the quota's.",
-    "F1": "Which words come, and how often, tells a model from another one behind the same name. Judged only between regions.",
+    "F1": "Fingerprint of short "
+    "answers, and how often, tells a model from another one behind the same name. Judged only between regions.",
     "E01": "A vector, and of the length that the index was built for.",
     "E02": "Vectors that are not of length one, or all zero, spoil cosine distances.",
     "E03": "The vectors of a batch must come in the order of its texts.",

@@ -327,7 +327,7 @@ def matches(text: str, pattern: str) -> Grade:
     try:
         success = regex.search(pattern, text, timeout=PATTERN_TIMEOUT_S) is not None
     except TimeoutError:
-        sentence = f"The pattern searched longer than {PATTERN_TIMEOUT_S:.0f} s in this answer."
+        sentence = f"The pattern took longer than {PATTERN_TIMEOUT_S:.0f} s to match."
         return Grade(False, sentence, {"pattern": pattern}, valid=False)
     yes, no = "The answer has the expected form.", "The answer does not have the expected form."
     return text_grade(text, success, yes, no, pattern)
@@ -752,8 +752,8 @@ def event_order(reply: AnyReply) -> Grade:
     order = " ".join(name for name, _ in groupby(map(str, events)))
     evidence = {"events": len(events), "order": truncate(order)}
     if "d" in letters and VALID_ORDER.fullmatch(letters):
-        return passed("The stream's events are whole and in order.", **evidence)
-    return failed("The stream's events are not whole or not in order.", **evidence)
+        return passed("The stream's events are complete and in order.", **evidence)
+    return failed("The stream's events are incomplete or out of order.", **evidence)
 
 
 @on_answer

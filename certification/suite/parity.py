@@ -130,7 +130,7 @@ def compare_one(reference: MeasuredPair, cell: MeasuredPair) -> Parity:
         if not theirs <= ours <= theirs + REFERENCE_MARGIN:
             counted = (
                 f"the same prompt counts {ours} input tokens here and {theirs} in "
-                f"{reference.region} ({TOKENS_COMPARED_BY}): another model or another template"
+                f"{reference.region} ({TOKENS_COMPARED_BY}): a different model or chat template"
             )
             break
     return Parity(

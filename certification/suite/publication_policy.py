@@ -57,21 +57,22 @@ def decide(
         return Decision(False, "The run reached no verdict about the model, so nothing changes.")
     if certified is None:
         return Decision(
-            True, "There is no current certificate, so the run's verdict is published at once."
+            True, "There is no current certification, so the run's verdict is published at once."
         )
     if run.verdict == Status.CERTIFIED:
         if run.tier == "quick" and certified.tier != "quick":
             return Decision(
                 False,
-                "The quick run agrees with the full certificate, which is valid until it expires.",
+                "The quick run agrees with the full certification, which is valid until it "
+                "expires.",
             )
-        return Decision(True, "The run confirms the certificate.")
+        return Decision(True, "The run confirms the certification.")
     if run.verdict == Status.FAILED:
         return Decision(
-            True, "A failed gate, or quality far below what can be used, is published at once."
+            True, "A failed gate, or quality too low for any use, is published at once."
         )
     if run.verdict != Status.QUALITY_WARNING:
-        return Decision(True, "An error of access is published at once.")
+        return Decision(True, "An access error is published at once.")
     pairs = statistics.pair(certified.trials, run.trials)
     if pairs.p_value < SIGNIFICANCE:
         sentence = (
@@ -90,9 +91,9 @@ def decide(
         return Decision(True, "Two runs an hour or more apart agree on the warning.")
     second = min((*earlier, run.completed_at)) + MIN_GAP
     sentence = (
-        "The certificate remains valid: one run below the line may be luck "
-        f"(paired test with the certified run: p = {pairs.p_value:.2g}). "
-        f"A second such run from {second:%Y-%m-%d %H:%M} UTC on decides."
+        "The certification remains valid: one run below the required quality may be chance (paired "
+        f"test with the certified run: p = {pairs.p_value:.2g}). A second such run after "
+        f"{second:%Y-%m-%d %H:%M} UTC decides."
     )
     return Decision(False, sentence, max(now, second))
 

@@ -28,7 +28,7 @@ from certification.suite.cases.streaming import STREAMING
 from certification.suite.cases.structured import STRUCTURED
 from certification.suite.cases.tools import TOOLS
 from certification.suite.cases.vision import VISION
-from certification.suite.scoring import CaseOutcome
+from certification.suite.scoring import CaseOutcome, humanize
 
 TEXT = "text"
 EMBEDDING = "embedding"
@@ -83,8 +83,8 @@ def skipped(kind: str, tier: str, capabilities: Collection[str]) -> tuple[CaseOu
     for case in all_cases(kind, tier):
         missing = sorted(case.needs - set(capabilities))
         if missing:
-            names = ", ".join(name.replace("_", " ") for name in missing)
-            outcomes.append(CaseOutcome(case, skipped=f"The model has no {names}."))
+            names = ", ".join(humanize(name) for name in missing)
+            outcomes.append(CaseOutcome(case, skipped=f"The model does not support {names}."))
     return tuple(outcomes)
 
 

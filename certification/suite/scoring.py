@@ -512,7 +512,7 @@ def figures_of(run: Run) -> Judgement:
         failed_gates=tuple(o.case.id for o in run.failed_gates),
         flaky_gates=tuple(o.case.id for o in run.flaky_gates),
         skipped={
-            o.case.id: o.skipped or f"The model lacks {o.lacks}."
+            o.case.id: o.skipped or f"The model does not support {humanize(o.lacks)}."
             for o in run.outcomes
             if o.status == CaseStatus.SKIPPED
         },
@@ -570,7 +570,7 @@ def judge_incomplete(run: Run, figures: Judgement) -> Judgement:
     valid = sum(o.valid_of_planned for o in run.judged)
     message = f"No verdict yet: {valid} of {planned} planned trials could be judged"
     if 0 < len(run.unknown) <= SHOWN:
-        message += f" and nothing is known of {', '.join(run.unknown)}"
+        message += f" and nothing is known about {', '.join(run.unknown)}"
     if reason:
         message += f" because of {humanize(reason.value)}"
     message += ". That says nothing about the model."
@@ -632,11 +632,12 @@ def unmet_conditions(run: Run, figures: Judgement) -> tuple[str, ...]:
 def unmet_capabilities(run: Run, figures: Judgement) -> list[str]:
     """Say which capabilities this region lacks though another or the catalogue has them."""
     unmet = [
-        f"{humanize(c)} work in a reference region and not here" for c in sorted(run.parity_losses)
+        f"the model supports {humanize(c)} in a reference region but not here"
+        for c in sorted(run.parity_losses)
     ]
     unmet += [run.parity_alarm] if run.parity_alarm else []
     return unmet + [
-        f"the catalogue says that the model takes {humanize(c)}, and the service refused it here"
+        f"the catalogue says that the model supports {humanize(c)}, and the service refused it here"
         for c in figures.lacks
         if c in run.declared
     ]
@@ -672,7 +673,7 @@ def near(figure: float, line: float, distance: float) -> bool:
 
 
 def humanize(name: str) -> str:
-    return name.replace("_", " ")
+    return "system prompts" if name == "system" else name.replace("_", " ")
 
 
 def undecided(run: Run) -> frozenset[Category]:

@@ -91,7 +91,7 @@ def test_tools_broken_when_streaming_is_not_certified_and_the_reason_names_strea
         "F",
         Reason.GATE_FAILED,
     )
-    assert "Streaming tools (without streaming they work)" in run.error_message
+    assert "Streaming tools (they work without streaming)" in run.error_message
     assert failed_cases(run) == {"G11", "T4"}
     assert run.fix["text"]
     assert certification_of(run).status == Status.FAILED

@@ -179,11 +179,11 @@ def test_a_certification_held_back_from_a_later_verdict_is_shown(run_command: An
     row = ModelCertification.objects.get()
     row.status, row.held_back, row.confirm_after = (
         Status.CERTIFIED,
-        "The certificate stands: it may be luck.",
+        "The certification remains valid: it may be luck.",
         timezone.now(),
     )
     row.save()
-    assert "nova-lite-v1:0 in us-east-1: The certificate stands" in run_command(
+    assert "nova-lite-v1:0 in us-east-1: The certification remains valid" in run_command(
         "job", "show", str(run.job_id)
     )
     [row] = [
@@ -294,7 +294,7 @@ def test_list_uncertified_lists_offered_pairs_that_are_not_certified(run_command
 
 def test_list_uncertified_names_the_vendors() -> None:
     with pytest.raises(
-        CommandError, match=r"No active model is of vendor 'Nobody'. Vendors: .*Amazon"
+        CommandError, match=r"No active model has the vendor 'Nobody'. Vendors: .*Amazon"
     ):
         call_command("list_uncertified", "--vendor", "Nobody")
 

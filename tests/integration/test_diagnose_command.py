@@ -67,7 +67,7 @@ def test_a_malformed_line_says_what_to_do_and_the_rest_goes_on(monkeypatch):
     with pytest.raises(CommandError, match=r"3 malformed lines"):
         call_command("diagnose", stdout=out)
     first, second, third, fourth = (json.loads(line) for line in out.getvalue().splitlines())
-    assert "Write one object a line" in first["error"]
+    assert "Write one object per line" in first["error"]
     assert second["reason"] == "credentials_expired"
     assert "not an object" in third["error"]
     assert "has no message, code, http_status or operation" in fourth["error"]

@@ -155,7 +155,7 @@ class TestMatrix:
     ) -> None:
         certify(world["Nova"], "us-east-1", score=86, rating="B")
         sentence, at = (
-            "The certificate stands: one run may be luck.",
+            "The certification remains valid: one run may be luck.",
             datetime(2026, 3, 4, 5, 6, tzinfo=UTC),
         )
         ModelCertification.objects.update(held_back=sentence, confirm_after=at)

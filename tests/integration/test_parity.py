@@ -71,7 +71,7 @@ def test_a_region_that_counts_other_tokens_for_the_same_prompt_raises_an_alarm(
     later = RunJudgement.objects.get()
     assert (later.run.region_id, later.verdict) == ("us-west-2", Status.QUALITY_WARNING)
     assert later.rating == "C"
-    assert "another model or another template" in later.message
+    assert "a different model or chat template" in later.message
     assert ModelCertification.objects.get(region="us-west-2").status == Status.QUALITY_WARNING
 
 

@@ -133,7 +133,7 @@ def test_tools_that_break_only_when_streaming_fail_the_model_and_are_named(
     run = certify()
     assert (run.status, run.verdict, run.rating) == (State.COMPLETED, Status.FAILED, "F")
     assert run.error_reason == Reason.GATE_FAILED
-    assert "Streaming tools (without streaming they work)" in run.error_message
+    assert "Streaming tools (they work without streaming)" in run.error_message
     assert list(run.results.filter(verdict="failed").values_list("case_id", flat=True)) == ["G11"]
     assert certification_of(run).status == Status.FAILED  # type: ignore[union-attr]
 

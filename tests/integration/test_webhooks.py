@@ -563,7 +563,10 @@ class TestSending:
         subscribe(receiver.url).send_test()
         WebhookDelivery.objects.update(attempts=7)
         assert webhooks.deliver() == 0
-        assert (the_only().status, the_only().error) == ("given_up", "Every attempt was cut off.")
+        assert (the_only().status, the_only().error) == (
+            "given_up",
+            "Every attempt was interrupted.",
+        )
 
     def test_the_task_survives_a_defect(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken() -> int:
@@ -1240,11 +1243,11 @@ class TestAdmin:
         self, as_administrator: Client, one: WebhookSubscription, receiver: Receiver
     ) -> None:
         delivery = one.send_test()
-        assert "0 deliveries are sent again." in self.act(
+        assert "0 deliveries will be sent again." in self.act(
             as_administrator, DELIVERIES, "send_again", delivery.pk
         )
         webhooks.deliver()
-        assert "1 delivery is sent again." in self.act(
+        assert "1 delivery will be sent again." in self.act(
             as_administrator, DELIVERIES, "send_again", delivery.pk
         )
         webhooks.deliver()

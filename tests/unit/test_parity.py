@@ -129,7 +129,7 @@ class TestCells:
             CaseOutcome(case("L1", Kind.PERFORMANCE), (PASS,)),
             CaseOutcome(case("D1", Kind.INFORMATION), (PASS,)),
             CaseOutcome(case("T1"), (lacking,)),
-            CaseOutcome(case("T2"), skipped="The model has no tools."),
+            CaseOutcome(case("T2"), skipped="The model does not support tools."),
         ]
         assert parity.trials_of(outcomes) == {}
 

@@ -61,7 +61,7 @@ class TestPublish:
         held = decide(WARNING)
         assert not held.publish
         assert held.confirm_after == NOON + timedelta(hours=1)
-        assert "one run below the line may be luck" in held.sentence
+        assert "one run below the required quality may be chance" in held.sentence
         assert "p = 0.062" in held.sentence
         assert "2026-03-10 13:00 UTC" in held.sentence
 

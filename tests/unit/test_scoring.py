@@ -336,7 +336,7 @@ class TestQuickVerdicts:
         assert judged.rating == "B"
 
     def test_a_failed_gate_fails_and_the_sentence_says_which_and_why(self) -> None:
-        broken = Grade(False, "Streaming tools (without streaming they work): no tool was called.")
+        broken = Grade(False, "Streaming tools (they work without streaming): no tool was called.")
         judged = quick(gates(G11=(broken,) * 3))
         assert judged.verdict == Status.FAILED
         assert judged.rating == "F"
@@ -380,7 +380,7 @@ class TestQuickVerdicts:
         judged = quick(gates(G05=(LACKS,)))
         assert judged.verdict == Status.CERTIFIED
         assert judged.score == 89.0
-        assert judged.skipped == {"G05": "The model lacks stop_sequences."}
+        assert judged.skipped == {"G05": "The model does not support stop sequences."}
         assert judged.lacks == ("stop_sequences",)
         assert "all 11 gates" in judged.message
 
@@ -584,13 +584,13 @@ class TestFullVerdicts:
     ) -> None:
         judged = whole(full(), flaky={"G07": trials})
         assert judged.verdict == Status.PENDING
-        assert "nothing is known of G07" in judged.message
+        assert "nothing is known about G07" in judged.message
 
     def test_no_certificate_vouches_for_a_category_that_could_not_be_judged(self) -> None:
         lost = CaseOutcome(scored(Category.VISION, 0, 0, "V1").case, (invalid(),) * 3)
         judged = whole([o for o in full() if o.case.category != Category.VISION] + [lost])
         assert (judged.verdict, judged.reason) == (Status.PENDING, Reason.THROTTLED_TOKENS)
-        assert "nothing is known of vision because of throttled tokens" in judged.message
+        assert "nothing is known about vision because of throttled tokens" in judged.message
 
     def test_a_slow_model_scores_less(self) -> None:
         slow = whole(full(), latency=timed(60_000.0, 1.0))
@@ -598,11 +598,11 @@ class TestFullVerdicts:
 
     def test_a_skipped_category_is_left_out(self) -> None:
         outcomes = [o for o in full() if o.case.category != Category.VISION]
-        vision = CaseOutcome(full()[-1].case, skipped="The model has no vision.")
+        vision = CaseOutcome(full()[-1].case, skipped="The model does not support vision.")
         judged = whole([*outcomes, vision])
         assert judged.verdict == Status.CERTIFIED
         assert "vision" not in judged.categories
-        assert judged.skipped == {vision.case.id: "The model has no vision."}
+        assert judged.skipped == {vision.case.id: "The model does not support vision."}
 
 
 class TestUndecided:

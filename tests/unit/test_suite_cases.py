@@ -505,7 +505,7 @@ class TestTools:
         grade = run(gate("G11"), model(choose))
         assert not grade.passed
         assert "streaming tools" in grade.sentence.lower()
-        assert "without streaming they work" in grade.sentence
+        assert "they work without streaming" in grade.sentence
 
     def test_deltas_that_form_no_json_fail_the_streamed_call(self) -> None:
         def call(request: AnyRequest) -> Outcome:

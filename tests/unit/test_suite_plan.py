@@ -147,8 +147,8 @@ class TestRegistry:
         assert "G11" not in ids
         left = registry.skipped("text", "quick", {"streaming_tools"})
         assert {o.case.id: o.skipped for o in left} == {
-            "G06": "The model has no system.",
-            "G11": "The model has no tools.",
+            "G06": "The model does not support system prompts.",
+            "G11": "The model does not support tools.",
         }
         assert registry.skipped("text", "quick", ALL_CAPABILITIES) == ()
 

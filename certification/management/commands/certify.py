@@ -72,7 +72,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--allow-unpriced",
             action="store_true",
-            help="with --max-cost: start models without a known price too, at whatever they cost",
+            help="with --max-cost: also start models without a known price, whatever they cost",
         )
         parser.add_argument(
             "--seed", type=int, help="use the prompts of an earlier run (0 to 4294967295)"

@@ -63,7 +63,7 @@ class Command(BaseCommand):
             if not models.exists():
                 vendors = AIModel.objects.order_by("vendor").values_list("vendor", flat=True)
                 raise CommandError(
-                    f"No active model is of vendor {options['vendor']!r}. Vendors: "
+                    f"No active model has the vendor {options['vendor']!r}. Vendors: "
                     f"{', '.join(vendors.distinct())}."
                 )
         certifications = {

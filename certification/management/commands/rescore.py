@@ -61,12 +61,12 @@ class Command(BaseCommand):
         written = (
             "The new judgements were stored."
             if options["write"]
-            else "Nothing was written (--write)."
+            else "Nothing was written. Use --write to store the new judgements."
         )
         out.print(
             f"{terminal.pluralize(len(changes), 'run')} judged by policy "
             f"{versions.POLICY_VERSION}: {len(different)} with another result, "
-            f"{incomplete} impossible to judge. {written}"
+            f"{incomplete} that could not be judged. {written}"
         )
         return None
 

@@ -158,7 +158,7 @@ DEEP = (
     ),
     Case(
         "F1",
-        "Which words come",
+        "Fingerprint of short answers",
         Kind.INFORMATION,
         Category.DETERMINISM,
         preferred_words,

@@ -545,13 +545,15 @@ def grade_tools(tool: Tool, outcomes: Outcomes) -> Grade:
         lambda: graders.tool_call(stream, tool.name, tool.schema),
     )
     if first.passed and second.passed:
-        grade = graders.passed("The tool was called with valid arguments, streaming and not.")
+        grade = graders.passed(
+            "The tool was called with valid arguments, with and without streaming."
+        )
     elif first.passed:
-        grade = about_half(second, "Streaming tools (without streaming they work)")
+        grade = about_half(second, "Streaming tools (they work without streaming)")
     elif second.passed:
-        grade = about_half(first, "Tools without streaming (when streaming they work)")
+        grade = about_half(first, "Tools without streaming (they work when streaming)")
     else:
-        grade = about_half(first if first.valid else second, "Tools, streaming and not")
+        grade = about_half(first if first.valid else second, "Tools, with and without streaming")
     evidence = {"converse": dict(first.evidence), "stream": dict(second.evidence)}
     return replace(grade, evidence=evidence)
 
@@ -608,7 +610,7 @@ GATES = (
     gate(4, "maxTokens", max_tokens),
     gate(5, "Stop sequence", stop_sequence),
     gate(6, "System prompt", system_prompt, "system"),
-    gate(7, "Memory over turns", memory),
+    gate(7, "Memory across turns", memory),
     gate(8, "Encoding", encoding),
     gate(9, "Input tokens", input_tokens),
     gate(10, "Error contract", error_contract),

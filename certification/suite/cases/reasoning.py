@@ -393,11 +393,11 @@ def refuses_history(since: Outcomes) -> bool:
 
 
 REASONING = (
-    scored_case("R1", "Word problem of three steps", Category.REASONING, word_problem),
+    scored_case("R1", "Three-step word problem", Category.REASONING, word_problem),
     scored_case("R2", "Logic puzzle", Category.REASONING, logic_puzzle),
     scored_case(
         "R3",
-        "Reasoning kept over a tool call",
+        "Reasoning kept across a tool call",
         Category.REASONING,
         reasoning_over_tool_call,
         "reasoning",

@@ -197,6 +197,6 @@ def cut_stream(ref: Ref) -> Script:
 
 STREAMING = (
     scored_case("S1", "Same answer, streamed or not", Category.STREAMING, same_answer),
-    scored_case("S2", "Long stream without silence", Category.STREAMING, long_stream),
+    scored_case("S2", "Long stream without pauses", Category.STREAMING, long_stream),
     scored_case("S3", "Stream cut by maxTokens", Category.STREAMING, cut_stream),
 )

@@ -504,7 +504,7 @@ def tool_result_turns(
 
 
 TOOLS = (
-    scored_case("T1", "Right tool of four", Category.TOOLS, right_tool, "tools"),
+    scored_case("T1", "Right tool out of four", Category.TOOLS, right_tool, "tools"),
     scored_case("T2", "No tool needed", Category.TOOLS, no_tool, "tools"),
     scored_case("T3", "Two calls in parallel", Category.TOOLS, parallel_calls, "tools"),
     scored_case(
