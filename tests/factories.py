@@ -1,4 +1,4 @@
-"""Finished runs and standings for tests of pages, made by the models' own methods."""
+"""Jobs, finished runs and certifications for tests, made by the models' own methods."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def record_outcome(
 def certify(
     model: AIModel, region: str, verdict: str = Status.CERTIFIED, **outcome: object
 ) -> CertificationRun:
-    """One finished run in a job of its own, with the standing it gives."""
+    """One finished run in a job of its own, with the certification it gives."""
     if verdict == Status.CERTIFIED:
         outcome = {"score": 89, "rating": "B", **outcome}
     return finish(start_job([model], [region]).runs.get(), verdict, **outcome)  # type: ignore[arg-type]
