@@ -9,58 +9,57 @@ EVERYTHING = ALL_CAPABILITIES | {"reasoning"}  # what a model that has it all wo
 
 # one sentence a row
 WHY: dict[str, str] = {
-    "G01": "Nothing else matters where a short question brings no answer, or one without token counts to bill by.",
-    "G02": "Chat is streamed: events in their order, text, usage, and an end that says it is one.",
-    "G03": "Clients decide by the stop reason whether an answer is whole.",
-    "G04": "maxTokens bounds money and time; a region that ignores it, or hides that it cut, breaks both.",
-    "G05": "Agents cut answers with stop sequences; a refused parameter is a missing capability, an ignored one a defect.",
-    "G06": "A product's rules are in the system prompt.",
-    "G07": "A conversation is the turns before; a route that drops them answers another question.",
-    "G08": "Accents, currency signs and emoji must come back as they went, whatever lies in between.",
-    "G09": "The same prompt must count the same tokens in every region: another count means another model or template.",
-    "G10": "Invalid requests must be refused as such, at once: a client retries a 5xx and believes a success.",
-    "G11": "Tools are what agents live on, and they break in streaming first.",
-    "G12": "A chat template's token in an answer shows a model served with the wrong template.",
-    "T1": "Of four tools only one fits: choosing and filling it is the everyday case.",
-    "T2": "A model that calls a tool where none is needed cannot be given tools.",
-    "T3": "Two independent questions want two calls at once.",
-    "T4": "Nested objects, enums and lists, streamed in pieces, must come together as valid JSON.",
-    "T5": "The tool's result must find its way into the answer.",
-    "J1": "Free text to exact fields is the commonest use in products.",
-    "J2": "A schema must hold the answer, without fields of its own invention.",
-    "J3": "A label and nothing else: what follows is code, not a reader.",
-    "S1": "Streaming must not change what is said.",
-    "S2": "Silence of ten seconds inside an answer looks like a hang, and many gateways end it there.",
-    "S3": "A stream cut by maxTokens must still say so, and what it cost.",
-    "I1": "Form and a prohibition together, in Portuguese.",
-    "I2": "Counting words and one exact repetition: easy to check, hard to do by accident.",
-    "I3": "A rule over every letter shows how far an instruction carries.",
-    "I4": "A required ending and a forbidden word pull in different directions.",
-    "I5": "Asked in English, answered in Portuguese, in two titled sections: what our users' assistants do all day.",
-    "P1": "Knowledge of Brazil, all four items right, so that guessing does not pass.",
+    "G01": "No other case matters if a short question gets no answer, or an answer without the token counts that billing needs.",
+    "G02": "Chat is streamed: the events must be in order, with text, usage and a proper end.",
+    "G03": "Clients use the stop reason to decide whether an answer is complete.",
+    "G04": "maxTokens limits cost and time; a region that ignores it, or hides that it cut an answer, breaks both limits.",
+    "G05": "Agents end answers with stop sequences; a refused parameter is a missing capability, an ignored one is a defect.",
+    "G06": "The rules of a product are in the system prompt.",
+    "G07": "A conversation consists of its earlier turns; a route that drops them answers a different question.",
+    "G08": "Accents, currency signs and emoji must come back unchanged.",
+    "G09": "The same prompt must count the same tokens in every region; a different count means a different model or chat template.",
+    "G10": "Invalid requests must be refused at once with a validation error: clients retry a 5xx and trust a success.",
+    "G11": "Agents depend on tools, and streaming is where tools break first.",
+    "G12": "A token of the chat template in an answer shows that the model is served with the wrong template.",
+    "T1": "Only one of four tools fits; choosing and filling it is the everyday case.",
+    "T2": "A model that calls a tool when none is needed cannot be given tools.",
+    "T3": "Two independent questions need two calls at once.",
+    "T4": "Nested objects, enums and lists that are streamed in pieces must form valid JSON.",
+    "T5": "The answer must use the tool's result.",
+    "J1": "Turning free text into exact fields is the most common use in products.",
+    "J2": "The answer must fit the schema and add no fields of its own.",
+    "J3": "A label and nothing else, because a program reads the answer.",
+    "S1": "Streaming must not change the answer.",
+    "S2": "A pause of ten seconds within an answer looks like a hang, and many gateways close the connection.",
+    "S3": "A stream that maxTokens cuts must still report the stop reason and the usage.",
+    "I1": "Combines a required form with a prohibition, in Portuguese.",
+    "I2": "Counting words and repeating one exactly: easy to check, hard to do by accident.",
+    "I3": "A rule about every letter shows how closely instructions are followed.",
+    "I4": "A required ending and a forbidden word conflict with each other.",
+    "I5": "The question is in English, the answer in Portuguese, in two titled sections: what our users' assistants do all day.",
+    "P1": "Knowledge of Brazil; all four items must be right, so that guessing does not pass.",
     "P2": "What follows from a sentence and what does not, in Portuguese.",
-    "P3": "Crase, concordância and regência: what a native reader notices at once.",
-    "P4": "12 de março and R$ 1.234,56 read the Brazilian way.",
-    "P5": "A contract in five lines: four facts kept, no figure invented.",
-    "R1": "Three steps, one number: shallow pattern matching fails on drawn figures.",
-    "R2": "A puzzle with exactly one answer, proved by trying all.",
-    "R3": "A reasoning block must survive a tool call, or agents lose the thread.",
+    "P3": "Crase, concordância and regência: errors that a native reader notices at once.",
+    "P4": "Dates and amounts, such as 12 de março and R$ 1.234,56, must be read as in Brazil.",
+    "P5": "A summary of a contract in five lines must keep four facts and invent no figure.",
+    "R1": "Three steps lead to one number; the figures are random, so that memorised answers fail.",
+    "R2": "A puzzle that has exactly one answer, which is checked by trying all.",
+    "R3": "A reasoning block must survive a tool call, or agents lose track.",
     "N1": "One fact found in about 4,000 tokens of text.",
     "N2": "Three facts found in about 16,000 tokens.",
-    "V1": "A code and shapes in a picture drawn for this run: nothing to memorise.",
-    "V2": "One cell of a table in a PDF drawn for this run.",
-    "L1": "Time to first token is what people feel.",
-    "L2": "Output speed is what long answers cost in patience.",
-    "D1": "How often the same question brings the same answer: reported, not judged.",
-    "N3": "One fact found in about 100,000 tokens: reported, not judged: one trial proves little, many cost too much.",
-    "B1": "Five requests at one moment, as a page of users makes them: all answered, and how late. A throttle is the quota's.",
-    "F1": "Fingerprint of short "
-    "answers, and how often, tells a model from another one behind the same name. Judged only between regions.",
-    "E01": "A vector, and of the length that the index was built for.",
-    "E02": "Vectors that are not of length one, or all zero, spoil cosine distances.",
-    "E03": "The vectors of a batch must come in the order of its texts.",
-    "E04": "Portuguese sentences of one meaning must lie closer than others.",
-    "E05": "A text too long is cut or refused as documented, never silently wrong.",
+    "V1": "A code and shapes in a picture that is drawn for this run, so that nothing can be memorised.",
+    "V2": "One cell of a table in a PDF that is drawn for this run.",
+    "L1": "The time to the first token is the wait that users notice.",
+    "L2": "The output speed decides how long users wait for long answers.",
+    "D1": "How often the same question gets the same answer. Reported, not judged.",
+    "N3": "One fact found in about 100,000 tokens. Reported, not judged: one trial proves little, and many cost too much.",
+    "B1": "Five requests at the same moment, as from several users: whether all are answered, and how fast. A throttle is blamed on the quota.",
+    "F1": "The distribution of short answers distinguishes a model from another one with the same name. Judged only between regions.",
+    "E01": "A vector is returned, with the length that the index expects.",
+    "E02": "Vectors that are zero or whose length is not one distort cosine distances.",
+    "E03": "The vectors of a batch must be in the order of its texts.",
+    "E04": "Portuguese sentences with the same meaning must be closer to each other than to others.",
+    "E05": "A text that is too long must be cut or refused as documented, never mishandled silently.",
 }
 
 
@@ -91,29 +90,29 @@ def document() -> str:
     about = {tier: cost_of(tier) for tier in ("quick", "full", "deep")}
     return f"""# The suite
 
-What a model is asked in a region. This page is written by `manage.py suite doc`; how answers are judged is in
-[judging.md](judging.md). `manage.py suite show CASE` shows a case word for word, with an answer that passes and one that nearly
-does; `manage.py suite try CASE --model M --region R` runs it now.
+The test cases that a model gets in a region. This page is written by `manage.py suite doc`; [judging.md](judging.md) explains
+how answers are judged. `manage.py suite show CASE` shows the exact requests of a case, with an answer that passes and one that
+narrowly fails; `manage.py suite try CASE --model M --region R` runs it now.
 
-Every prompt is generated from the run's seed (the same seed gives the same prompts), carries the run's own reference so that no cache can
-answer, and has at least three variants. No language model judges anything: each answer is checked by code. Trials that
-infrastructure ended (throttling, 5xx, timeouts of ours, expired credentials) say nothing about the model: they are tried again, and
-if they stay so they leave the quality figures and count in reliability.
+Every prompt is generated from the run's seed (the same seed gives the same prompts), contains the run's own reference so that no cache
+can answer, and has at least three variants. No language model is used as a judge: code checks each answer. Trials that
+failed because of infrastructure (throttling, 5xx, our own timeouts, expired credentials) say nothing about the model: they are
+repeated, and if they fail again they count in reliability but not in quality.
 
-| tier | text models | about |
+| tier | cases for text models | size of a run, about |
 |---|---|---|
 | quick | the gates | {about["quick"]} |
-| full | everything but what is deep | {about["full"]} |
-| deep | full, and {len(deep)} cases more, for suspicion | {about["deep"]} |
+| full | all except those of the deep tier | {about["full"]} |
+| deep | those of full and {len(deep)} more; for a closer look | {about["deep"]} |
 
-A case is left out for a model that lacks what it needs. Operators add cases of their own in the admin; those are part of the
-suite's version.
+A case is skipped for a model without the capabilities that it needs. Operators can add custom cases in the admin; these are part
+of the suite's version.
 
-Parameters are sent only where a case is about them, and what a model accepts is observed per model and operation, never assumed.
+Parameters are sent only where a case tests them. What a model accepts is observed for each model and operation, never assumed.
 Cases that try a parameter (G11 a forced tool, J2 structured output, R3 a thinking budget and an effort, D1 temperature 0) have
-another form ready. What the service refused is remembered for seven days, with its words, and later runs of the model, in every
+a fallback without it. What the service refused is remembered for seven days, with the error message, and later runs of the model, in every
 region, do not send it again: the trial lists it under `spared`. It is sent again after that time, when a gate fails, when
-the other form is refused too, and always where the catalogue declares the capability, because a verdict depends on it then.
+the fallback is refused too, and always where the catalogue declares the capability, because a verdict depends on it then.
 
 ## Text models ({len(text)} cases)
 
@@ -125,9 +124,9 @@ the other form is refused too, and always where the catalogue declares the capab
 
 None of them changes the score. After a deep job, each region's F1 answers are compared with those of the reference region: `job show`
 shows the distance between them (0 for equal distributions) and the p value of a permutation test, corrected for the number of
-comparisons; where it is at most 0.05, a later judgement of the run says so too. A small one says that two
-regions do not serve the same thing under the same name. The five trials of B1 start at the same moment, while nothing else of the
-run is in flight, and are tried once each.
+comparisons; where it is at most 0.05, a later judgement of the run says so too. A small p value means that two
+regions probably serve different models under the same name. The five trials of B1 start at the same moment, while nothing else of the
+run is in flight, and each call is tried only once.
 
 ## Embedding models ({len(vectors)} cases)
 
