@@ -576,7 +576,7 @@ class RegionCount(TypedDict):
 
 
 class Stats(TypedDict):
-    """Figures of the last 24 hours are of finished runs that nobody cancelled; null without any."""
+    """Figures of the last 24 hours leave out cancelled runs; null without finished runs."""
 
     queue: QueueStats
     certificationsByRegion: list[RegionCount]

@@ -70,7 +70,7 @@ class Alternative(TypedDict):
 
 
 class Usable(TypedDict):
-    """`usable` is true only for a valid certificate; `status` says what there is instead."""
+    """`usable` is true only for a valid certification; otherwise `status` says why not."""
 
     usable: bool
     status: VerdictName

@@ -1,1 +1,1 @@
-"""Public badges: where a model stands, as a picture for other people's pages."""
+"""Public badges: a model's status as a picture for other pages."""

@@ -100,8 +100,9 @@ def finished(job_id: uuid.UUID | None = None) -> list[Iterable[CertificationRun]
 def write(
     changes: Sequence[Change], by: User | None = None, version: str = versions.POLICY_VERSION
 ) -> int:
-    """Keep the new judgements beside the old ones and let certifications follow. The number of runs
-    judged.
+    """Store the new judgements next to the old ones and update the certifications.
+
+    Returns the number of runs judged.
     """
     rows = [row for change in changes if (row := judgement_row(change, by, version))]
     RunJudgement.objects.bulk_create(

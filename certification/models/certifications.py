@@ -1,4 +1,4 @@
-"""Where each model stands in each region now."""
+"""The current status of each model in each region."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
         return self.filter(status=Status.FAILED)
 
     def held_back_after(self, job: CertificationJob) -> ModelCertificationQuerySet:
-        """Pairs whose certificate stands although a run of this job said otherwise, until a second
+        """Pairs that stay certified although a run of this job disagreed, until a second
         run settles it.
         """
         of_job = job.runs.filter(

@@ -1,4 +1,4 @@
-"""What changed in a job since somebody last looked, without loss and without repetition, whatever
+"""What changed in a job since a reader last read, without loss and without repetition, whatever
 order transactions commit in.
 
 Each run bears the id of the transaction that last changed its state (`changed_in`, written by the

@@ -1,5 +1,6 @@
-"""What somebody asked for (jobs), what was done for it (runs), and what was seen (results). The
-whole life cycle is here.
+"""Requests (jobs), their executions (runs) and what these observed (results).
+
+The whole life cycle is here.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Parity:
 
     @property
     def alarm(self) -> bool:
-        """Whether more trials flipped than luck explains, or a prompt counts other tokens."""
+        """Whether more trials flipped than chance explains, or a prompt counts other tokens."""
         return bool(self.sentence)
 
 

@@ -1,4 +1,4 @@
-"""Where one model stands in one region, with what proves it."""
+"""Load the status of one model in one region, with its evidence."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_the_admin_has_no_login_page_of_its_own(client: Client, db: None) -> Non
 
 def test_a_viewer_who_opens_the_admin_sees_why_not(as_viewer: Client) -> None:
     html = as_viewer.get("/admin/", follow=True).content.decode()
-    assert "viewer@example.org, who may not open that page" in html
+    assert "viewer@example.org. This account may not open that page" in html
 
 
 def test_repeated_failures_lock_the_account_out(

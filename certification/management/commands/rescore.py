@@ -28,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--job",
             type=uuid.UUID,
-            help="the runs of one job; default: the runs that certifications rest on",
+            help="the runs of one job; default: the runs that certifications are based on",
         )
         parser.add_argument(
             "--policy",

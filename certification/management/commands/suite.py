@@ -32,7 +32,7 @@ class Command(BaseCommand):
         many.add_argument("--kind", choices=["text", "embedding"], help="default: both")
         many.add_argument("--tier", choices=Tier.values, default=Tier.DEEP)
         one = verbs.add_parser(
-            "show", help="one case: its requests, an answer that passes and one that nearly does"
+            "show", help="one case: its requests, an answer that passes and one that narrowly fails"
         )
         attempt = verbs.add_parser(
             "try", help="run one case now and print its requests, replies and grade"
