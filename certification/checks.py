@@ -1,4 +1,4 @@
-"""System checks: every misconfiguration has an id and a sentence that says what to do."""
+"""System checks: every misconfiguration has an id and a sentence that explains what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks of the queue: each takes its arguments and calls one thing."""
+"""The tasks of the queue; each takes its arguments and makes one call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where every address leads."""
+"""The addresses of the project."""
 
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required

@@ -1,4 +1,4 @@
-"""The addresses of the JSON API. Without a trailing slash, as the frontends ask for them."""
+"""The addresses of the JSON API, without a trailing slash because the frontends send none."""
 
 from django.urls import path
 

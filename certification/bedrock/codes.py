@@ -1,4 +1,4 @@
-"""What a code alone says: the family of causes to search, and the reason if the text has none.
+"""Map each error code to the family of causes to search, and to a reason if the text has none.
 
 A code is an AWS error code, the name of a stream's exception event, the name of a botocore or
 urllib3 exception class (errors raised on our side have no AWS code), or a bare HTTP status.

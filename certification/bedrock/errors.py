@@ -1,4 +1,4 @@
-"""What a call to Bedrock raises: one tree, by what a caller can do about it.
+"""The errors that a call to Bedrock raises: one tree, ordered by what a caller can do about them.
 
     BedrockError              reason, message, code, http_status, request_id, operation, fix
       Refused                 the same call is refused again until somebody changes something

@@ -1,4 +1,5 @@
-"""What to do about a reason: one sentence, the command or policy if there is one, who, how long.
+"""The fix for each reason: one sentence, a command or policy if there is one, who must act, and how
+long it takes.
 
 Sentences are plain constants, so that they can be translated. Commands name the model and region
 where they are known, else `<model-id>` and `<region>`. No account id is ever shown.

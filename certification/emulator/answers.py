@@ -1,4 +1,4 @@
-"""Compose what a model answers: the suite's own answer, degraded as the scenario wants, within the
+"""Compose the answer of a model: the suite's own answer, degraded as the scenario says, within the
 limits of the request.
 """
 

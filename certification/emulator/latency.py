@@ -1,4 +1,6 @@
-"""How long a call takes: the recorded speed of its model, varied by the call's dice, scaled."""
+"""Compute how long a call takes: the recorded speed of its model, varied at random per call, then
+scaled.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Bedrock answers when it refuses, word for word: one constructor per real message."""
+"""The refusals of Bedrock, word for word: one constructor for each real message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast we may call: one token bucket per region and route, shared by every worker through
+"""Limit the rate of calls: one token bucket per region and route, shared by every worker through
 Redis.
 
 A bucket exists only once Bedrock has throttled its route. Each throttle halves the rate it allowed

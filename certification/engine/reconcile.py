@@ -1,5 +1,5 @@
-"""Repair what got lost: undelivered messages, runs of dead workers, paused queues, expired
-certifications, regions that nobody compared.
+"""Repair what was lost: undelivered messages, runs of dead workers, paused queues, expired
+certifications, and jobs whose regions were never compared.
 """
 
 from __future__ import annotations

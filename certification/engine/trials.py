@@ -1,5 +1,5 @@
-"""Play the trials of one run in call threads, as many at once as the run may have, until the plan
-wants no more.
+"""Execute the trials of one run in call threads, as many at once as the run may have, until the
+plan has no more.
 """
 
 from __future__ import annotations

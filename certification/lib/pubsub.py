@@ -1,4 +1,4 @@
-"""Notify whoever follows a job that it changed, through Redis pub/sub. A message is a hint: the
+"""Notify the followers of a job that it changed, through Redis pub/sub. A message is a hint: the
 rows are the truth.
 
 A change costs its caller microseconds: one thread of the process sends the messages, many changes

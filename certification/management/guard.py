@@ -1,4 +1,4 @@
-"""The guard around a command: foreseeable failures end in one sentence that says what to do."""
+"""Guard a command: foreseeable failures end in one sentence that explains what to do."""
 
 from __future__ import annotations
 

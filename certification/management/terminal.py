@@ -1,4 +1,4 @@
-"""How jobs, verdicts and the matrix look in a terminal."""
+"""Print jobs, verdicts and the matrix in a terminal."""
 
 from __future__ import annotations
 

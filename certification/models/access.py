@@ -1,5 +1,5 @@
-"""How programs and browsers prove who they are to the API: keys of service accounts, and tokens
-taken back early.
+"""The credentials of programs and browsers: API keys of service accounts, and tokens that were
+revoked early.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What there is to certify: providers, regions, models and the routes that lead to them."""
+"""The catalogue: providers, regions, models, and the routes to them."""
 
 from __future__ import annotations
 

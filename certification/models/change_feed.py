@@ -1,5 +1,5 @@
-"""What changed in a job since a reader last read, without loss and without repetition, whatever
-order transactions commit in.
+"""Read what changed in a job since the last read, without loss and without repetition, in whatever
+order transactions commit.
 
 Each run bears the id of the transaction that last changed its state (`changed_in`, written by the
 database). What a reader has seen is a PostgreSQL snapshot, which knows the transactions that were

@@ -1,4 +1,4 @@
-"""Whether the queue is paused, since when and why."""
+"""Pauses of the bulk queue: since when and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""When a certification has expired, and which status that leaves it: decided here and nowhere else.
+"""Decide when a certification has expired and which status it then has. No other module decides
+this.
 
 A certification expires at the moment `expires_at`. Some seconds later `expire` notes it in the row:
 the status becomes NOT_TESTED, `previous_status` what it was, `expired_at` the time. Everything here

@@ -1,4 +1,4 @@
-"""Keep a set of processes alive on one machine. Knows nothing of Django nor of what they are.
+"""Keep a set of processes alive on one machine. Knows neither Django nor what the processes do.
 
 docs/architecture.md says why this is no library.
 """

@@ -1,5 +1,5 @@
-"""What a case is: a seeded script of requests, the answers of a perfect model, and a grade for the
-real ones.
+"""The parts of a case: a seeded script of requests, the answers of a perfect model, and a grade for
+the real ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What POLICY_VERSION stands for: the policy's numbers, and its judgements of a table of runs.
+"""Compute POLICY_VERSION from the policy's numbers and its judgements of a table of runs.
 
 Only meaning counts: a comment, a name or a sentence for people changes nothing here; a number, a
 rule, their order, or what a reason leads to does. `scripts/versions.py` writes the digest into

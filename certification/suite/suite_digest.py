@@ -1,4 +1,4 @@
-"""What SUITE_VERSION stands for: the requests that the cases send, and the grades of fixed answers.
+"""Compute SUITE_VERSION from the requests that the cases send and the grades of fixed answers.
 
 Only meaning counts: a comment, a name, a title or a sentence for people changes nothing here; a
 prompt, a parameter, a grader or a case's place in the judgement does. `scripts/versions.py` writes

@@ -1,4 +1,4 @@
-"""The versions that a run is stored with: a number for people, and a digest of what they stand for.
+"""The versions stored with each run: a number for people, and a digest of the suite and the policy.
 
 `scripts/versions.py` writes them; a test fails when they do not fit the code.
 """

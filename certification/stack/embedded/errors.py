@@ -1,4 +1,4 @@
-"""What goes wrong with an embedded server, in sentences that say what to do."""
+"""The errors of the embedded servers, as sentences that explain what to do."""
 
 from __future__ import annotations
 

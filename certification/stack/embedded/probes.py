@@ -1,4 +1,4 @@
-"""What both servers need: their programs, their logs, whether they answer."""
+"""Helpers that both servers need: their programs, their logs, and whether they answer."""
 
 from __future__ import annotations
 

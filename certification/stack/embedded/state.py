@@ -1,4 +1,4 @@
-"""Where the embedded servers keep their data, and the ports and passwords generated for them."""
+"""The folders of the embedded servers, and the ports and passwords generated for them."""
 
 from __future__ import annotations
 
