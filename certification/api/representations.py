@@ -313,7 +313,7 @@ class ModelRegion:
 
 
 class Cause(TypedDict):
-    """The call that kept a trial from counting, or failed it."""
+    """The call that made a trial invalid or failed."""
 
     category: str
     reason: str

@@ -39,7 +39,7 @@ def caller_ip(request: HttpRequest) -> str | None:
     """Return the address for the lock-out, as the rates count it: the one that the outermost of our
     proxies saw. None when it named none.
 
-    What stands further left in X-Forwarded-For was written by the caller.
+    Addresses further left in X-Forwarded-For were written by the caller.
     """
     address = PerMinute().get_ident(request)  # type: ignore[arg-type]  # reads headers and META only
     try:

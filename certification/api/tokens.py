@@ -54,7 +54,7 @@ def issue(user: User) -> str:
 
 
 def read(text: str) -> Token:
-    """Check a token. Raises TokenError when it is not valid any more, or its user is deleted,
+    """Check a token. Raises TokenError when it is no longer valid, or its user is deleted,
     disabled or has a new password.
     """
     try:

@@ -120,7 +120,7 @@ def region_facts(region: RegionStatus, now: datetime) -> dict[str, Any]:
 
 def placeholder(status: str) -> dict[str, Any]:
     """Return the facts of a grey badge with only a status. It does not repeat the requested name:
-    our picture shows nothing that others made up.
+    a badge must not show text that others made up.
     """
     return {
         "modelId": None,

@@ -18,7 +18,7 @@ def publish(run: CertificationRun, ttl: timedelta) -> bool:
     """Let a finished run decide the status of its pair. Call inside the run's own transaction. True
     if the status changed.
 
-    One bad run that may be luck takes no certificate away: see `publication_policy.decide`.
+    One bad run that may be chance does not end a certification: see `publication_policy.decide`.
     """
     assert run.completed_at is not None  # noqa: S101 - as above
     row, now = ModelCertification.lock(run), timezone.now()

@@ -143,7 +143,7 @@ def fail_orphaned_runs() -> int:
 
 def claimable() -> Q:
     """Filter for the runs that our workers may take: of our backend, and of our queues or of queues
-    that nobody serves any more.
+    without a worker.
 
     Installations may share a database: the demo has queues and an emulator of its own and may run
     next to a stack.

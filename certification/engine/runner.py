@@ -155,7 +155,7 @@ def play_trials(
     cases: Sequence[Case],
     refusals: Mapping[Feature, Failure],
 ) -> TrialPool:
-    """Play every trial of these cases that the plan wants. Raises Stopped and NoVerdict."""
+    """Execute every trial that the plan asks for in these cases. Raises Stopped and NoVerdict."""
     capabilities = frozenset(run.model.capabilities)
     context = context_of(run.model)
     pool = TrialPool(

@@ -108,7 +108,7 @@ class TrialPool:
         self._lock = threading.Lock()  # for all of the above
 
     def run(self, timeout_s: float) -> None:
-        """Play every trial that the plan wants.
+        """Execute every trial of the plan.
 
         Raises the first error of a trial, Stopped on a stop, and TrialsOverdue when threads are
         still busy, or still have not started, after `timeout_s`.

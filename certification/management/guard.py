@@ -35,7 +35,7 @@ BROKER_ERRORS = (redis.RedisError, BrokerError)
 def friendly_errors(handle: Callable[P, T]) -> Callable[P, T]:
     """Turn a command's foreseeable failures into one sentence with exit code 1 and no traceback.
 
-    SIGTERM acts like Ctrl-C, so that a command that is told to end also ends what it started. Log
+    SIGTERM acts like Ctrl-C, so that a command that receives it also ends what it started. Log
     lines below ERROR are left out: the command prints sentences of its own.
     """
 

@@ -83,7 +83,7 @@ class ApiKey(models.Model):
         return row
 
     def revoke(self) -> bool:
-        """Stop the key for good. True if this call did."""
+        """Revoke the key. True if this call did."""
         return (
             type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now())
             == 1

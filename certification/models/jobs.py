@@ -267,7 +267,7 @@ class CertificationJob(models.Model):
         }
 
     def counts(self) -> dict[str, int]:
-        """How many runs stand in each state."""
+        """Count the runs in each state."""
         rows = self.runs.values("status").annotate(n=Count("pk")).values_list("status", "n")
         return {**dict.fromkeys(State.values, 0), **dict(rows)}
 

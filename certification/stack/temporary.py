@@ -43,7 +43,7 @@ def database(write: Callable[[str], None] = lambda _line: None) -> None:
 def alive_workers(queue: str) -> int:
     """Return how many workers take our backend's runs from this queue now. Takes about a second.
 
-    Raises NotReady when all who take from it use another backend: they would leave our runs lying.
+    Raises NotReady when all who take from it use another backend, which leaves our runs waiting.
     """
     replies = current_app.control.broadcast("work_taken", reply=True, timeout=1.0) or []
     takers = [

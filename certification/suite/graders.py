@@ -156,7 +156,7 @@ def all_of(*checks: Callable[[], Grade]) -> Grade:
 
 
 def usable(outcome: Outcome | None) -> Grade:
-    """Grade whether a call returned a whole answer at all; every grader of answers starts here.
+    """Grade whether a call returned a complete answer; every grader of answers starts here.
 
     An outcome that infrastructure, access or our own mistake caused is not valid.
     """

@@ -73,7 +73,7 @@ def next_trials(
 
 
 def refusal_ends(cases: Sequence[Case], grades: Mapping[str, Sequence[Grade]]) -> bool:
-    """Check that the access gate was refused for good: the run ends here and spends no more."""
+    """Check that the access gate was refused: the run then ends without further calls."""
     access = outcomes_of(cases, grades)[0]
     return access.status == CaseStatus.OPEN and not next_trials(cases, grades)
 

@@ -395,8 +395,8 @@ class Run:
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
-        """Gates and categories that apply and about which no trial says anything; a certificate
-        would vouch for them.
+        """Gates and categories that apply but have no valid trial: a certification must not cover
+        them.
         """
         open_gates = [o.case.id for o in self.gates if o.status == CaseStatus.OPEN]
         planned = (o.case.category for o in self.applying if o.case.kind == Kind.SCORED)
@@ -533,7 +533,7 @@ def with_verdict(
     unmet: tuple[str, ...] = (),
 ) -> Judgement:
     """Return the judgement with its verdict. Score and rating are left out where the verdict does
-    not judge the model; a capped rating caps the score too, so that one never belies the other.
+    not judge the model; a capped rating caps the score too, so that the two always agree.
     """
     score, letter = None, ""
     if figures.score is not None and verdict in JUDGING:
@@ -578,8 +578,8 @@ def judge_incomplete(run: Run, figures: Judgement) -> Judgement:
 
 
 def judge_failed_gates(run: Run, figures: Judgement) -> Judgement:
-    """Judge by rule 5. The reason is the service's own, such as a cut stream, unless a gate failed
-    by the model's answer, which no other try mends.
+    """Judge by rule 5. The reason is the service's own, such as a cut stream, unless a gate
+    failed because of the model's answer, which a retry would not change.
     """
     severity = sorted(
         (reason for reason in Reason if reason.facts.status == Status.FAILED),

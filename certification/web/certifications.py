@@ -27,8 +27,8 @@ class Detail:
     """A pair's certification (None when it was never tested), the run that says why, its results,
     and the last runs.
 
-    `judged_again` is the last judgement of that run after its own: under a newer policy, or beside
-    other regions.
+    `judged_again` is the last judgement of that run after its own: under a newer policy, or
+    compared with other regions.
     """
 
     model: AIModel
