@@ -185,7 +185,7 @@ def test_statuses_have_their_portuguese_words() -> None:
         shown = {status: str(sign.label) for status, sign in labels.STATUSES.items()}
     assert shown == {
         "certified": "certificado",
-        "quality_warning": "alerta de qualidade",
+        "quality_warning": "aviso de qualidade",
         "failed": "reprovado",
         "pending": "pendente",
         "permission_required": "permissão necessária",
