@@ -58,7 +58,7 @@ class Command(BaseCommand):
             "--tier",
             choices=Tier.values,
             default=Tier.FULL,
-            help="default: full (about 133 calls a pair)",
+            help="default: full (about 133 calls per pair)",
         )
         parser.add_argument(
             "--priority", choices=Priority.values, default="", help="default: by the job's size"

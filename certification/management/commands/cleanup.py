@@ -24,7 +24,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--days", type=int, default=90)
+        parser.add_argument("--days", type=int, default=90, help="default: %(default)s")
         parser.add_argument("--dry-run", action="store_true", help="only print what it would do")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 

@@ -46,7 +46,13 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--regions", nargs="+", default=list(REGIONS), metavar="REGION")
+        parser.add_argument(
+            "--regions",
+            nargs="+",
+            default=list(REGIONS),
+            metavar="REGION",
+            help="default: seven regions",
+        )
         parser.add_argument(
             "--scenario", default="default", help="the emulator's scenario (name or .toml file)"
         )
@@ -56,7 +62,7 @@ class Command(BaseCommand):
             default=TIME_SCALE,
             help="1 answers at the recorded speed of each model, 0 at once (default %(default)s)",
         )
-        parser.add_argument("--seed", type=int, default=1)
+        parser.add_argument("--seed", type=int, default=1, help="of the prompts; default: 1")
         parser.add_argument(
             "--json", action="store_true", help="print the summary as one JSON document"
         )

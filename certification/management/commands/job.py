@@ -38,7 +38,7 @@ class Command(BaseCommand):
                 )
             if verb == "show":
                 one.add_argument(
-                    "--page", type=int, default=1, help=f"page of runs, {PAGE} to a page"
+                    "--page", type=int, default=1, help=f"page of runs, {PAGE} per page"
                 )
         many = verbs.add_parser("list", help="the newest jobs")
         many.add_argument(
@@ -46,7 +46,7 @@ class Command(BaseCommand):
             action="store_true",
             help="only failed jobs: those without a verdict for any run",
         )
-        many.add_argument("--page", type=int, default=1, help="20 to a page")
+        many.add_argument("--page", type=int, default=1, help="20 jobs per page")
         many.add_argument("--json", action="store_true", help="print one JSON document")
 
     @friendly_errors

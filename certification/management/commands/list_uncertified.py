@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--regions", nargs="+", default=[], metavar="REGION")
         parser.add_argument("--vendor", default="")
         parser.add_argument("--all", action="store_true", help="include certified pairs")
-        parser.add_argument("--page", type=int, default=1, help=f"{PAGE} to a page")
+        parser.add_argument("--page", type=int, default=1, help=f"{PAGE} pairs per page")
         parser.add_argument(
             "--json", action="store_true", help="print every pair as one JSON document"
         )

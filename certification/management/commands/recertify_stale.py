@@ -24,8 +24,14 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--days", type=int, default=30)
-        parser.add_argument("--regions", nargs="+", default=[], metavar="REGION")
+        parser.add_argument("--days", type=int, default=30, help="default: %(default)s")
+        parser.add_argument(
+            "--regions",
+            nargs="+",
+            default=[],
+            metavar="REGION",
+            help="default: all enabled regions",
+        )
         parser.add_argument("--tier", choices=Tier.values, default=Tier.FULL)
         parser.add_argument(
             "--dry-run", action="store_true", help="only print what it would do and cost"

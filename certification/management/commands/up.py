@@ -24,7 +24,7 @@ class Command(BaseCommand):
     help = (
         "Starts the whole stack on this machine: web, workers, beat, flower, the emulator when "
         "there are no AWS credentials, and PostgreSQL and Valkey unless DATABASE_URL and REDIS_URL "
-        "name others. Ctrl-C stops it all."
+        "name others. Ctrl-C stops everything."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
