@@ -216,9 +216,9 @@ def test_the_probe_cache_returns_the_stored_refusal_without_a_call() -> None:
     refusal = Failure(
         Reason.PARAMETER_NOT_SUPPORTED, "temperature is deprecated", "ValidationException", 400
     )
-    memory = ProbeCache({("Converse", "temperature"): refusal})
-    outcomes = execute(script, model(expected), memory=memory)
+    probes = ProbeCache({("Converse", "temperature"): refusal})
+    outcomes = execute(script, model(expected), probes=probes)
     assert outcomes[0] is refusal
     assert len(outcomes) == 3
-    assert memory.skipped == {("Converse", "temperature")}
-    assert memory.observed == {}
+    assert probes.skipped == {("Converse", "temperature")}
+    assert probes.observed == {}

