@@ -29,7 +29,7 @@ demo: $(VENV)/base.stamp ## certify the real catalogue in seven regions on the e
 
 # Tests start some hundred Python processes, which would each compile the project anew without bytecode.
 test test-fast: export PYTHONDONTWRITEBYTECODE =
-PYTEST := $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadgroup --durations 60 --durations-min 1
+PYTEST := $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadfile --durations 60 --durations-min 1
 
 test: $(VENV)/dev.stamp ## run every test, or those of TESTS="files and options", with two WORKERS
 	$(PYTEST) $(TESTS)

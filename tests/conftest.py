@@ -21,16 +21,6 @@ from tests import database
 from tests.processes import QUEUE, LiveStack
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that start many processes off each other: one worker runs them all, and begins
-    with them because they take longest.
-    """
-    for item in items:
-        if item.get_closest_marker("processes"):
-            item.add_marker(pytest.mark.xdist_group("processes"))
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the servers of every process that ran tests, those of one that crashed included."""
     if not hasattr(config, "workerinput"):
