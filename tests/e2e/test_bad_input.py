@@ -474,14 +474,14 @@ def test_wrong_credentials_pause_bulk_jobs_only_and_correct_ones_resume_them(
     assert json.loads(click.stdout)["runs"][0]["errorReason"] == "credentials_invalid"
     home.scenario('name = "healthy"')
     time.sleep(1.1)
-    report = json.loads(home.run("reconcile", "--json").stdout)
-    assert (report["paused"], report["resent"]) == (False, 1)
+    assert json.loads(home.run("reconcile", "--json").stdout)["paused"] is False
     job = home.jobs()[1]["id"]
     deadline = time.monotonic() + 180
     while (shown := json.loads(home.run("job", "show", job, "--json").stdout))[
         "status"
     ] != "COMPLETED":
         assert time.monotonic() < deadline
+        home.run("reconcile")  # as beat does; the first one may come before the run is due again
     assert shown["runs"][0]["verdict"] == "certified"
 
 
