@@ -18,6 +18,41 @@ class Operation(StrEnum):
     EMBED = "InvokeModel"
 
 
+class Endpoint(StrEnum):
+    """The two surfaces of Bedrock that answer inference calls."""
+
+    RUNTIME = "bedrock-runtime"
+    MANTLE = "bedrock-mantle"
+
+
+class API(StrEnum):
+    """The inference APIs of Bedrock, each with its own wire format."""
+
+    CONVERSE = "converse"
+    INVOKE = "invoke"
+    CHAT_COMPLETIONS = "chat_completions"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTarget:
+    """A way to call a model in a region.
+
+    `kind` says what `target_id` is (a models.RouteKind). `path_prefix` is "/openai/v1" or "/v1" for
+    the OpenAI-shaped APIs, "/anthropic/v1" for Messages; native paths have none.
+    """
+
+    target_id: str
+    kind: str
+    endpoint: Endpoint = Endpoint.RUNTIME
+    api: API = API.CONVERSE
+    path_prefix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.target_id} by {self.api} on {self.endpoint}"
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     text: str

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from typing import NamedTuple
 
 from certification.bedrock.client import Bedrock
 from certification.bedrock.errors import BedrockError
@@ -23,6 +22,7 @@ from certification.inference import (
     Operation,
     Outcome,
     Reply,
+    RouteTarget,
     Text,
     Timing,
 )
@@ -59,13 +59,6 @@ class NoVerdict(Exception):
 
 class Unauthenticated(NoVerdict):
     """Our credentials do not work."""
-
-
-class RouteTarget(NamedTuple):
-    """A model or inference profile that can be called, and of which kind it is."""
-
-    target_id: str
-    kind: str  # a models.RouteKind
 
 
 @dataclass(frozen=True)

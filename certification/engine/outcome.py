@@ -8,9 +8,9 @@ from statistics import median
 from typing import Any
 
 from certification.engine import evidence
-from certification.engine.calls import Attempt, NoVerdict, RouteTarget
+from certification.engine.calls import Attempt, NoVerdict
 from certification.engine.trials import TrialRecord
-from certification.inference import Failure, Operation, Reply
+from certification.inference import Failure, Operation, Reply, RouteTarget
 from certification.models import CertificationRun, RunOutcome, State, TestResult
 from certification.reasons import Owner, Reason, Status
 from certification.suite import policy, registry, scoring, versions

@@ -16,12 +16,12 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from certification.engine import backend, evidence, outcome, publication, trials
-from certification.engine.calls import Caller, NoVerdict, RouteTarget, Stopped, Unauthenticated
+from certification.engine.calls import Caller, NoVerdict, Stopped, Unauthenticated
 from certification.engine.outcome import RunRecord
 from certification.engine.preflight import Listing
 from certification.engine.trials import TrialPool, TrialsOverdue
 from certification.engine.worker import Claim, Worker
-from certification.inference import Failure
+from certification.inference import Failure, RouteTarget
 from certification.lib.database import returning_connection
 from certification.models import (
     AIModel,

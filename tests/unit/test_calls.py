@@ -16,12 +16,11 @@ from certification.engine.calls import (
     Attempt,
     Caller,
     NextStep,
-    RouteTarget,
     Stopped,
     Unauthenticated,
     next_step,
 )
-from certification.inference import Failure, Reply, Request, Text, Timing, user
+from certification.inference import Failure, Reply, Request, RouteTarget, Text, Timing, user
 from certification.reasons import ErrorCategory, Reason
 
 REQUEST = Request((user("Hello"),), max_tokens=10)
