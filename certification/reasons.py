@@ -79,11 +79,14 @@ class Reason(StrEnum):
     ENTITLEMENT_MISMATCH = "entitlement_mismatch"
     ACCOUNT_BLOCKED = "account_blocked"
     COUNTRY_NOT_SUPPORTED = "country_not_supported"
+    DATA_RETENTION_REQUIRED = "data_retention_required"
     LEGACY_BLOCKED = "legacy_blocked"
     END_OF_LIFE = "end_of_life"
     NOT_IN_REGION = "not_in_region"
     UNKNOWN_MODEL = "unknown_model"
     NOT_ON_BEDROCK_RUNTIME = "not_on_bedrock_runtime"
+    API_NOT_SUPPORTED = "api_not_supported"
+    WRONG_ROUTE = "wrong_route"
     REGION_NOT_ENABLED = "region_not_enabled"
     NEEDS_INFERENCE_PROFILE = "needs_inference_profile"
     NEEDS_PROVISIONED_THROUGHPUT = "needs_provisioned_throughput"
@@ -145,7 +148,7 @@ _ROWS: tuple[tuple[ErrorCategory, Owner, Status, bool, tuple[Reason, ...]], ...]
         (
             Reason.MARKETPLACE_SUBSCRIPTION, Reason.PAYMENT_INSTRUMENT, Reason.USE_CASE_FORM,
             Reason.MODEL_ACCESS_NOT_GRANTED, Reason.ENTITLEMENT_MISMATCH, Reason.ACCOUNT_BLOCKED,
-            Reason.COUNTRY_NOT_SUPPORTED,
+            Reason.COUNTRY_NOT_SUPPORTED, Reason.DATA_RETENTION_REQUIRED,
         ),
     ),
     (
@@ -163,12 +166,12 @@ _ROWS: tuple[tuple[ErrorCategory, Owner, Status, bool, tuple[Reason, ...]], ...]
         ErrorCategory.CONFIGURATION_ERROR, Owner.OURS, Status.CONFIGURATION_REQUIRED, False,
         (
             Reason.NEEDS_INFERENCE_PROFILE, Reason.PARAMETER_NOT_SUPPORTED,
-            Reason.MODALITY_NOT_SUPPORTED, Reason.MALFORMED_REQUEST,
+            Reason.MODALITY_NOT_SUPPORTED, Reason.MALFORMED_REQUEST, Reason.API_NOT_SUPPORTED,
         ),
     ),
-    (  # our own configuration: no verdict about the model
+    (  # our own configuration or choice of a route: no verdict about the model
         ErrorCategory.CONFIGURATION_ERROR, Owner.OURS, Status.PENDING, False,
-        (Reason.CLIENT_MISCONFIGURED,),
+        (Reason.CLIENT_MISCONFIGURED, Reason.WRONG_ROUTE),
     ),
     (
         ErrorCategory.PROVISIONING_REQUIRED, Owner.ACCOUNT, Status.CONFIGURATION_REQUIRED, False,

@@ -54,7 +54,7 @@ def table(*rows: tuple[Code, str]) -> dict[str, Code]:
 AWS = table(
     (
         Code(Family.ACCESS, R.IAM_DENIED),
-        "AccessDeniedException AccessDenied UnauthorizedOperation NotAuthorized "
+        "permission_error AccessDeniedException AccessDenied UnauthorizedOperation NotAuthorized "
         "UnauthorizedException ForbiddenException Forbidden NotAuthorizedException",
     ),
     (
@@ -87,16 +87,20 @@ AWS = table(
         "SerializationException "
         "InvalidAction InvalidQueryParameter MissingAction UnsupportedMediaType "
         "UnsupportedMediaTypeException MalformedHttpRequestException "
-        "InvalidInput TooManyTagsException invalid_request_error",
+        "InvalidInput TooManyTagsException invalid_request_error validation_error",
     ),
     (
         Code(Family.VALIDATION, R.CONTEXT_TOO_LONG),
         "RequestEntityTooLargeException RequestTooLarge context_length_exceeded",
     ),
-    (Code(Family.NOT_FOUND, R.UNKNOWN_MODEL), "ResourceNotFoundException ModelNotFound"),
-    (Code(Family.NOT_FOUND, R.CLIENT_MISCONFIGURED), "UnknownOperationException"),
+    (
+        Code(Family.NOT_FOUND, R.UNKNOWN_MODEL),
+        "ResourceNotFoundException ModelNotFound model_not_found not_found_error",
+    ),
+    (Code(Family.NOT_FOUND, R.WRONG_ROUTE), "UnknownOperationException"),
     (
         Code(Family.THROTTLE, R.THROTTLED_REQUESTS),
+        "rate_limit_exceeded "
         "ThrottlingException Throttling ThrottledException TooManyRequestsException "
         "RequestThrottled RequestThrottledException RequestLimitExceeded SlowDown "
         "BandwidthLimitExceeded LimitExceededException "
@@ -105,6 +109,7 @@ AWS = table(
     (Code(Family.THROTTLE, R.ZERO_QUOTA), "ServiceQuotaExceededException"),
     (
         Code(Family.SERVICE, R.INTERNAL_ERROR),
+        "api_error server_error "
         "InternalServerException InternalFailure InternalError InternalServerError "
         "InternalServiceException ConflictException ResourceInUseException "
         "DependencyFailedException",

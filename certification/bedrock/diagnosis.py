@@ -45,6 +45,20 @@ _STATUS = re.compile(
 )
 
 
+# where a geographic profile can be called from, by the beginning of the region's code
+_GEOGRAPHIES = {
+    "us": ("us-", "ca-"),
+    "us-gov": ("us-gov-",),
+    "eu": ("eu-",),
+    "apac": ("ap-",),
+    "jp": ("ap-northeast-",),
+    "au": ("ap-southeast-",),
+    "ca": ("ca-",),
+    "in": ("ap-south-",),
+}
+_GEO_PROFILE = re.compile(rf"\b({'|'.join(sorted(_GEOGRAPHIES, reverse=True))})\.[a-z0-9]+\.[a-z]")
+_OPENAI_SHAPED = {"chatcompletions", "responses", "messages"}
+
 _FIELDS = ("message", "code", "http_status", "operation")
 _EXAMPLE = (
     '{"message": "...", "code": "AccessDeniedException", "http_status": 403, '
@@ -86,11 +100,33 @@ def diagnose(
         if rule.matches(text):
             reason, hint = rule.reason, rule.hint
             break
+    if reason is Reason.UNKNOWN_MODEL and "identifier is invalid" in text:
+        reason = refusal_of_id(raw, operation or "", model_id, region)
     model_id, region = model_id or fixes.model_in(raw), region or fixes.region_in(raw)
     fix = fixes.fix_for(
-        reason, model_id=model_id, region=region, operation=operation or "", hint=hint
+        reason,
+        model_id=model_id,
+        region=region,
+        operation=operation or "",
+        hint=hint,
+        denied=fixes.denied_action(raw),
     )
     return Diagnosis(reason.category, reason, reason.retryable, fix)
+
+
+def refusal_of_id(message: str, operation: str, model_id: str, region: str) -> Reason:
+    """Return what "model identifier is invalid" means, which Bedrock says of three things.
+
+    A geographic profile outside its geography, an id of the other endpoint on a path of the
+    OpenAI-shaped APIs, and an id that it does not know.
+    """
+    profile = _GEO_PROFILE.search(model_id or message)
+    region = region or fixes.region_in(message)
+    if profile and region and not region.startswith(_GEOGRAPHIES[profile.group(1)]):
+        return Reason.NOT_IN_REGION
+    if codes.canonical(operation).removesuffix("stream") in _OPENAI_SHAPED:
+        return Reason.WRONG_ROUTE
+    return Reason.UNKNOWN_MODEL
 
 
 def diagnose_json(line: str, *, model_id: str = "", region: str = "") -> dict[str, object]:
@@ -104,6 +140,8 @@ def diagnose_json(line: str, *, model_id: str = "", region: str = "") -> dict[st
     except ValueError as error:
         return {"error": str(error)}
     message, code, operation = (as_text(fields.get(n)) for n in ("message", "code", "operation"))
+    operation = operation or as_text(fields.get("api"))
+    code = code or as_text(fields.get("type"))
     status = fields.get("http_status")
     diagnosis = diagnose(message, code, status, operation, model_id=model_id, region=region)
     return {

@@ -187,6 +187,25 @@ FIXES: dict[Reason, Fix] = {
         who=OPERATOR,
         url=_GUIDE + "models-supported.html",
     ),
+    Reason.API_NOT_SUPPORTED: Fix(
+        "The model is served, but not by this API: call it through one of its other APIs.",
+        who=OPERATOR,
+        url=_GUIDE + "models-api-compatibility.html",
+    ),
+    Reason.WRONG_ROUTE: Fix(
+        "The call went to a path, endpoint or id where the model is not served: synchronize the "
+        "catalogue, so that its routes are known, and certify again.",
+        command="python manage.py sync_catalogue",
+        who=OPERATOR,
+        url=_GUIDE + "endpoints.html",
+    ),
+    Reason.DATA_RETENTION_REQUIRED: Fix(
+        "The model is not served under the account's data retention mode: choose a mode that the "
+        "model accepts.",
+        command="aws bedrock get-account-data-retention --region {region}",
+        who=ACCOUNT_ADMIN,
+        url=_GUIDE + "data-retention.html",
+    ),
     Reason.REGION_NOT_ENABLED: Fix(
         "The account has not enabled this region: enable it.",
         command="aws account enable-region --region-name {region}",
@@ -432,12 +451,6 @@ HINTS: dict[str, Fix] = {
         url=_ACCESS,
         wait="5 minutes",
     ),
-    "data_retention": Fix(
-        "The model is not served under the account's data retention mode: an administrator must "
-        "choose another mode.",
-        command="aws bedrock get-account-data-retention --region {region}",
-        who=ACCOUNT_ADMIN,
-    ),
 }
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,250}")
@@ -456,15 +469,32 @@ _STREAMED = {
     "InvokeModelWithResponseStream",
     "InvokeModelWithBidirectionalStream",
 }
-_ON_MODELS = {"Converse", "InvokeModel", "CountTokens", *_STREAMED, ""}
+_ON_MODELS = {
+    "Converse",
+    "InvokeModel",
+    "CountTokens",
+    "ChatCompletions",
+    "Responses",
+    "Messages",
+    *_STREAMED,
+    "",
+}
+_DENIED_ACTION = re.compile(r"not authorized to perform:?\s+((?:bedrock|bedrock-mantle):[A-Za-z]+)")
 
 
 def fix_for(
-    reason: Reason, *, model_id: str = "", region: str = "", operation: str = "", hint: str = ""
+    reason: Reason,
+    *,
+    model_id: str = "",
+    region: str = "",
+    operation: str = "",
+    hint: str = "",
+    denied: str = "",
 ) -> Fix:
     """Return the fix for a reason, its command filled in.
 
-    An id or region that is not safe in a shell line stays a placeholder.
+    `denied` is the IAM action that the message names. An id or region that is not safe in a shell
+    line stays a placeholder.
     """
     fix = HINTS.get(hint) or FIXES[reason]
     if not fix.command:
@@ -474,7 +504,7 @@ def fix_for(
         region=region if re.fullmatch(_REGION, region) else "<region>",
         base_model=_PROFILE_PREFIX.sub("", model) or "<model-id>",
         statement=policy_statement(
-            model, operation if operation.isascii() and operation.isalpha() else ""
+            model, operation if operation.isascii() and operation.isalpha() else "", denied
         ),
     )
     return replace(fix, command=command)
@@ -497,11 +527,21 @@ def region_in(message: str) -> str:
     return (match.group(1) or match.group(2)) if match else ""
 
 
-def policy_statement(model: str, operation: str) -> str:
+def denied_action(message: str) -> str:
+    """Return the IAM action of Bedrock that a message says is not allowed, or ""."""
+    match = _DENIED_ACTION.search(message)
+    return match.group(1) if match else ""
+
+
+def policy_statement(model: str, operation: str, denied: str = "") -> str:
     """Return the IAM policy statement that allows the operation, as JSON.
 
-    A profile needs its own ARN and those of its models in every region.
+    A profile needs its own ARN and those of its models in every region, and calls of the
+    OpenAI-shaped APIs by a profile the account's default project; the other endpoint has actions of
+    its own.
     """
+    if denied.startswith("bedrock-mantle:"):
+        return json.dumps({"Effect": "Allow", "Action": denied, "Resource": "*"})
     if operation not in _ON_MODELS:
         return json.dumps({"Effect": "Allow", "Action": f"bedrock:{operation}", "Resource": "*"})
     action: str | list[str] = "bedrock:InvokeModel"
@@ -513,4 +553,6 @@ def policy_statement(model: str, operation: str) -> str:
     resources = [f"arn:aws:bedrock:*::foundation-model/{base}"]
     if base != model:
         resources.append(f"arn:aws:bedrock:*:*:inference-profile/{model or '*'}")
+    if operation in {"ChatCompletions", "Responses"}:
+        resources.append("arn:aws:bedrock:*:*:project/default")
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resources})

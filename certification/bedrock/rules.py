@@ -42,6 +42,11 @@ def _rule(reason: R, *alternatives: str, example: str, unless: str = "", hint: s
 # unmistakable.
 _IDENTITY = (
     _rule(
+        R.CLIENT_MISCONFIGURED,
+        r"should be scoped to (?:a |the )?(?:correct|valid) service",
+        example="Credential should be scoped to correct service: 'bedrock'.",
+    ),
+    _rule(
         R.CLOCK_SKEW,
         r"signature expired",
         r"signature not yet current",
@@ -135,6 +140,13 @@ _OURS = (
 # What the caller may do, and which agreements its account has accepted.
 _ACCESS = (
     _rule(
+        R.DATA_RETENTION_REQUIRED,
+        r"data[ _-]?retention",
+        r"(?:provider_data_share|aws_review)",
+        unless=r"is not authorized to perform",
+        example="data retention mode 'default' is not available for this model",
+    ),
+    _rule(
         R.PAYMENT_INSTRUMENT,
         r"invalid_?payment_?instrument",
         r"payment (?:instrument|method)",
@@ -190,6 +202,7 @@ _ACCESS = (
     ),
     _rule(
         R.IAM_DENIED,
+        r"^\W*access (?:is )?denied\W*$",
         r"is not authorized to perform",
         r"not authorized to perform:? [\w-]+:\w+",
         r"no (?:identity|resource|session)-based policy allows",
@@ -277,7 +290,32 @@ _MODEL_STATE = (
 )
 
 # How the model must be called.
+_PROFILE = r"(?:us|eu|apac|jp|au|ca|in|mx|us-gov|global)·[a-z0-9-]+·[a-z]"
 _ROUTE = (
+    _rule(
+        R.WRONG_ROUTE,
+        r"(?:n't|not) (?:supported|available|served) on this (?:route|path|endpoint)",
+        r"unknown ?operation ?exception",
+        r"^\W*(?:404\W+)?(?:page )?not found\W*$",
+        rf"the model \W?{_PROFILE}[^ ]* does not exist",
+        example="model `xai.grok-4.3` isn't supported on this route",
+    ),
+    _rule(
+        R.API_NOT_SUPPORTED,
+        r"(?:n't|not) support (?:the |this )?\W?[/\w-]{0,40}\W? ?api\b",
+        r"doesn't exist or doesn't support this api",
+        r"(?:n't|not) (?:supported|available|served) (?:by|in|with|on|through|via|for) "
+        r"(?:the |this )?"
+        r"\W?(?:converse|invoke ?model|chat ?completions?|responses|messages)(?:stream)?\W? ?api\b",
+        r"use the \W?(?:converse|invokemodel|chat completions|responses|messages)\W? api "
+        r"(?:instead|for this model)",
+        example="The model 'qwen.qwen3-32b' does not support the '/openai/v1/responses' API",
+    ),
+    _rule(
+        R.NOT_IN_REGION,
+        r"the model \W?[a-z0-9]+·[a-z][^ ]* does not exist",
+        example="The model 'openai.gpt-5.5' does not exist",
+    ),
     _rule(
         R.NEEDS_PROVISIONED_THROUGHPUT,
         r"on-demand throughput isn?'?t? ?(?:not )?supported.{0,80}provisioned",
@@ -420,6 +458,7 @@ _LIMITS = (
     ),
     _rule(
         R.ZERO_QUOTA,
+        r"exceeded your current quota",
         r"(?:quota|limit)s?\b[^.]{0,120}(?:is|are|of|value:?|set to|applied(?: value)?:?) "
         r"(?:currently )?0(?:[.·]0+)?(?![\d,])",
         r"\bzero (?:quota|limit)",
@@ -430,11 +469,11 @@ _LIMITS = (
         R.THROTTLED_TOKENS,
         r"too many (?:\w+ )?tokens",
         r"token (?:rate|throughput|bucket|limit per)",
-        r"tokens[ -]per[ -](?:minute|second)",
+        r"tokens?[ -]per[ -](?:minute|second)",
         r"\btpm\b",
         r"rate of tokens",
-        unless=r"input tokens|maximum (?:context|length)|exceeds? (?:the )?(?:model|context)|too "
-        r"many tokens in",
+        unless=r"input tokens (?!per)|maximum (?:context|length)"
+        r"|exceeds? (?:the )?(?:model|context)|too many tokens in",
         example="Too many tokens, please wait before trying again.",
     ),
     _rule(
@@ -463,6 +502,7 @@ _CUT = (
         r"model (?:has )?timed out",
         r"model (?:invocation|processing|request|response) (?:has )?time(?:d )?out",
         r"processing time exceeded",
+        r"timed out before the model (?:produced|returned|sent)",
         r"exceeded the (?:model )?(?:timeout|time ?out)(?: length)?",
         r"took too long to (?:process|respond|generate|complete)",
         r"did not respond (?:in|within)",
@@ -477,6 +517,16 @@ _CUT = (
         r"invalid event ?stream",
         r"first event was not of the correct type",
         example="Checksum mismatch: expected 0x0a1b2c3d, calculated 0x00000000",
+    ),
+    _rule(
+        R.STREAM_ERROR,
+        r"\bresponse·failed\b",
+        example="response.failed event in the stream",
+    ),
+    _rule(
+        R.READ_TIMEOUT,
+        r"(?:stream|response)\b[^.]{0,60}\b(?:hangs|hung|stalls|stalled)\b",
+        example="The stream stalled after 2 events",
     ),
     _rule(
         R.STREAM_TRUNCATED,
@@ -628,12 +678,6 @@ _CONTENT = (
 # not take.
 _REQUEST = (
     _rule(
-        R.PARAMETER_NOT_SUPPORTED,
-        r"data retention",
-        hint="data_retention",
-        example="data retention mode 'default' is not available for this model",
-    ),
-    _rule(
         R.NOT_ON_BEDROCK_RUNTIME,
         r"bedrock-mantle",
         r"(?:not (?:available|supported|served)|isn't (?:available|supported)) "
@@ -694,6 +738,23 @@ _REQUEST = (
         r"(?:not found|does not exist|could not be found)",
         unless=r"guardrail|knowledge base|tool",
         example="Model not found",
+    ),
+    _rule(
+        R.MALFORMED_REQUEST,
+        r"json-rpc error -326\d\d",
+        r"failed to deserialize the json body",
+        example="JSON-RPC error -32602: Job registration failed: Unsupported feature",
+    ),
+    _rule(
+        R.PARAMETER_NOT_SUPPORTED,
+        r"\b(?:previous_response_id|reasoning_effort|verbosity|logprobs|logit_bias)\b[^.]{0,40}"
+        r"(?:n't|not) (?:supported|allowed|accepted)",
+        r"(?:invalid|unsupported) value\b[^.]{0,80}\. ?(?:supported|allowed|valid) values are",
+        r"\bparameters? (?:is|are)(?: not|n't) supported",
+        r"invalid beta flag",
+        r"input tag .{0,80} does not match any of the expected tags",
+        r"requires --enable-[a-z-]+",
+        example="Invalid value: '1h'. Supported values are: '30m'.",
     ),
     _rule(
         R.PARAMETER_NOT_SUPPORTED,

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 
 from certification.bedrock import codes, fixes
-from certification.bedrock.diagnosis import diagnose, normalise
+from certification.bedrock.diagnosis import diagnose, diagnose_json, normalise
 from certification.bedrock.rules import RULES, Family
 from certification.reasons import FACTS, ErrorCategory, Owner, Reason, Status
 from tests.paths import PROJECT
 
-COLLECTION = PROJECT.parent / "shared" / "data" / "bedrock_errors.jsonl"
+COLLECTIONS = [
+    PROJECT.parent / "shared" / "data" / name
+    for name in ("bedrock_errors.jsonl", "bedrock_api_errors.jsonl")
+]
 COLLECTED = PROJECT / "tests" / "data" / "diagnosis_collected.jsonl"
+APIS = PROJECT / "tests" / "data" / "diagnosis_apis.jsonl"
 HELD_OUT = PROJECT / "tests" / "data" / "diagnosis_held_out.jsonl"
 """Gathered in three rounds after the rules were written.
 
@@ -67,7 +71,8 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def diagnose_row(row: dict[str, Any]) -> Any:
-    return diagnose(row["message"], row.get("code"), row.get("http_status"), row.get("operation"))
+    operation = row.get("operation") or row.get("api")
+    return diagnose(row["message"], row.get("code"), row.get("http_status"), operation)
 
 
 def wrong_diagnoses(path: Path) -> list[tuple[str, ...]]:
@@ -80,19 +85,20 @@ def wrong_diagnoses(path: Path) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.skipif(
-    not COLLECTION.exists(), reason="the collected messages are not beside this checkout"
+    not COLLECTIONS[0].exists(), reason="the collected messages are not beside this checkout"
 )
-def test_every_given_message_gets_its_true_category():
-    assert wrong_diagnoses(COLLECTION) == []
+@pytest.mark.parametrize("path", COLLECTIONS, ids=lambda path: path.stem)
+def test_every_given_message_gets_its_true_category(path):
+    assert wrong_diagnoses(path) == []
 
 
-@pytest.mark.parametrize("path", [COLLECTED, HELD_OUT], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [COLLECTED, APIS, HELD_OUT], ids=lambda path: path.stem)
 def test_every_message_we_collected_gets_its_category_and_reason(path):
     assert wrong_diagnoses(path) == []
 
 
 def test_the_collection_says_where_each_message_comes_from_and_names_no_account():
-    for row in rows(COLLECTED) + rows(HELD_OUT):
+    for row in rows(COLLECTED) + rows(APIS) + rows(HELD_OUT):
         assert row["source"]
         assert set(re.findall(r"(?<!\d)\d{12}(?!\d)", row["message"])) <= {"123456789012"}
 
@@ -297,3 +303,28 @@ def test_no_fix_ever_shows_an_account_id_or_runs_what_a_message_says(reason):
 
 def test_a_region_or_operation_that_could_run_something_stays_out_of_the_policy():
     assert "rm" not in fixes.fix_for(Reason.IAM_DENIED, operation="x'; rm -rf ~; '").command
+
+
+def test_a_geographic_profile_outside_its_geography_is_not_an_unknown_model():
+    invalid = "The provided model identifier is invalid."
+    profile = {"model_id": "us.xai.grok-4.6", "region": "ap-southeast-1"}
+    assert diagnose(invalid, "", 400, "Converse", **profile).reason is Reason.NOT_IN_REGION
+    home = profile | {"region": "us-west-2"}
+    assert diagnose(invalid, "", 400, "Converse", **home).reason is Reason.UNKNOWN_MODEL
+
+
+def test_the_policy_for_a_refusal_of_the_other_endpoint_names_its_own_action():
+    message = "User: x is not authorized to perform: bedrock-mantle:CreateInference"
+    statement = json.loads(diagnose(message, "", 401, "Responses").fix.command)
+    assert statement["Action"] == "bedrock-mantle:CreateInference"
+
+
+def test_the_policy_for_a_profile_called_by_chat_completions_names_the_default_project():
+    message = "User: x is not authorized to perform: bedrock:InvokeModel"
+    fix = diagnose(message, "", 403, "ChatCompletions", model_id="us.openai.gpt-5.6-sol").fix
+    assert "arn:aws:bedrock:*:*:project/default" in json.loads(fix.command)["Resource"]
+
+
+def test_a_pasted_row_may_name_its_api_and_type():
+    line = json.dumps({"message": "x", "type": "overloaded_error", "api": "Messages"})
+    assert diagnose_json(line)["reason"] == Reason.SERVICE_UNAVAILABLE
