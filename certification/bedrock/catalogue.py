@@ -7,16 +7,58 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from certification.inference import API, Endpoint, RouteTarget
+
 DATA = Path(__file__).parent / "data"
 
+# Kinds of route target, as Bedrock's listings and models.RouteKind write them.
 ON_DEMAND = "ON_DEMAND"
+INFERENCE_PROFILE = "INFERENCE_PROFILE"
 PROVISIONED = "PROVISIONED"
-MANTLE = "MANTLE"  # listed in the region, but served only on the bedrock-mantle endpoint
+
+OPENAI_PATH = "/openai/v1"
+ANTHROPIC_PATH = "/anthropic/v1"
+# Where bedrock-runtime serves each API; the native paths have no prefix.
+RUNTIME_PATHS = {
+    API.CONVERSE: "",
+    API.INVOKE: "",
+    API.CHAT_COMPLETIONS: OPENAI_PATH,
+    API.RESPONSES: OPENAI_PATH,
+    API.MESSAGES: ANTHROPIC_PATH,
+}
+
+# Converse first: every capability that we test has a form there. Responses before Chat Completions:
+# GPT-5.6 and later refuse tools with reasoning in the latter.
+API_ORDER = (API.CONVERSE, API.MESSAGES, API.RESPONSES, API.CHAT_COMPLETIONS, API.INVOKE)
+# The Responses API of these takes no tool_choice but "auto": theirs is the last to be tried.
+WITHOUT_TOOL_CHOICE_IN_RESPONSES = "openai.gpt-oss"
+
+
+def order_of_trial(target: RouteTarget) -> tuple[int, int, int, str]:
+    """Return the key by which a model's routes in a region are sorted before they are tried.
+
+    bedrock-runtime before bedrock-mantle; there Converse before the other APIs; of one API the bare
+    id, then the profile of the geography, the global profile, provisioned capacity.
+    """
+    api = API_ORDER.index(target.api)
+    if target.api == API.RESPONSES and WITHOUT_TOOL_CHOICE_IN_RESPONSES in target.target_id:
+        api = len(API_ORDER)
+    kind = {ON_DEMAND: 0, INFERENCE_PROFILE: 1, PROVISIONED: 3}.get(target.kind, 3)
+    if target.kind == INFERENCE_PROFILE and target.target_id.startswith("global."):
+        kind = 2
+    return int(target.endpoint == Endpoint.MANTLE), api, kind, target.target_id
+
+
+def kind_of(target: str) -> str:
+    """Return the kind of a target as the catalogue and Bedrock's listings write it."""
+    if target in (ON_DEMAND, PROVISIONED):
+        return target
+    return PROVISIONED if target.startswith("arn:") else INFERENCE_PROFILE
 
 
 @dataclass(frozen=True)
@@ -27,15 +69,29 @@ class CatalogueRegion:
 
 
 @dataclass(frozen=True)
+class MantleOffer:
+    """How bedrock-mantle serves a model: its id there, its path prefix, its APIs, its regions."""
+
+    model_id: str
+    path_prefix: str
+    apis: tuple[API, ...]
+    regions: frozenset[str]
+
+
+@dataclass(frozen=True)
 class CatalogueModel:
     """One model as the sources describe it.
 
-    Prices are in USD per million tokens; None where no source knows. `routes` maps a region code to
-    what the region offers: ON_DEMAND, PROVISIONED, MANTLE or inference profile ids. `destinations`
+    `api_model_id` is its id on bedrock-runtime (on bedrock-mantle when it is only there), `aliases`
+    are its other ids. Prices are in USD per million tokens; None where no source knows. `targets`
+    maps a region code to what bedrock-runtime offers there: ON_DEMAND, PROVISIONED or inference
+    profile ids; `apis` are the APIs that answer there, `unproven` those that nobody has seen answer
+    or refuse. `mantle` is None for a model that no source names on bedrock-mantle. `destinations`
     maps a profile prefix to {source region: destination regions}; the key "" stands for any source.
     """
 
     api_model_id: str
+    aliases: tuple[str, ...]
     name: str
     vendor: str
     kind: str
@@ -50,8 +106,30 @@ class CatalogueModel:
     lifecycle: str
     dimensions: int | None
     confidence: str
-    routes: Mapping[str, tuple[str, ...]]
+    targets: Mapping[str, tuple[str, ...]]
+    apis: tuple[API, ...]
+    unproven: tuple[API, ...]
+    mantle: MantleOffer | None
     destinations: Mapping[str, Mapping[str, tuple[str, ...]]]
+
+    @property
+    def regions(self) -> frozenset[str]:
+        """The regions with at least one route."""
+        return frozenset(self.targets) | (self.mantle.regions if self.mantle else frozenset())
+
+    def routes_in(self, region: str) -> tuple[RouteTarget, ...]:
+        """Return the ways to call the model in a region, in the order to try them."""
+        routes = [
+            runtime_route(self.api_model_id, target, api)
+            for target in self.targets.get(region, ())
+            if target != PROVISIONED  # callable only by the ARN of an account's own capacity
+            for api in (*self.apis, *self.unproven)
+            if is_callable_by(self.kind, api)
+        ]
+        mantle = self.mantle
+        if mantle and region in mantle.regions:
+            routes += [mantle_route(mantle.model_id, mantle.path_prefix, a) for a in mantle.apis]
+        return tuple(sorted(routes, key=order_of_trial))
 
     def destinations_of(self, profile_id: str, source_region: str) -> tuple[str, ...]:
         """Return where a profile may send a call made in `source_region`; empty when unknown."""
@@ -60,16 +138,18 @@ class CatalogueModel:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> CatalogueModel:
-        routes: dict[str, list[str]] = {}
-        for target, codes in raw.get("routes", {}).items():
+        runtime, mantle = raw.get("runtime", {}), raw.get("mantle")
+        targets: dict[str, list[str]] = {}
+        for target, codes in runtime.get("targets", {}).items():
             for code in codes:
-                routes.setdefault(code, []).append(target)
+                targets.setdefault(code, []).append(target)
         destinations = {
             prefix: {source: tuple(to) for sources, to in groups for source in (sources or [""])}
             for prefix, groups in raw.get("destinations", {}).items()
         }
         return cls(
             api_model_id=raw["id"],
+            aliases=tuple(raw.get("aliases", ())),
             name=raw["name"],
             vendor=raw["vendor"],
             kind=raw["kind"],
@@ -84,9 +164,38 @@ class CatalogueModel:
             lifecycle=raw["lifecycle"],
             dimensions=raw.get("dimensions"),
             confidence=raw.get("confidence", ""),
-            routes={code: tuple(targets) for code, targets in routes.items()},
+            targets={code: tuple(names) for code, names in targets.items()},
+            apis=tuple(API(name) for name in runtime.get("apis", ())),
+            unproven=tuple(API(name) for name in runtime.get("unproven", ())),
+            mantle=MantleOffer(
+                model_id=mantle.get("id", raw["id"]),
+                path_prefix=mantle["path"],
+                apis=tuple(API(name) for name in mantle["apis"]),
+                regions=frozenset(mantle["regions"]),
+            )
+            if mantle
+            else None,
             destinations=destinations,
         )
+
+
+def is_callable_by(kind: str, api: API) -> bool:
+    """Tell whether models of a kind are called through an API: text models through every one but
+    InvokeModel, whose body is each vendor's own, all others only through that.
+    """
+    return (kind == "text") == (api != API.INVOKE)
+
+
+def runtime_route(model_id: str, target: str, api: API) -> RouteTarget:
+    """Return the route to a target of bedrock-runtime, as the catalogue or a listing names it."""
+    kind = kind_of(target)
+    target_id = model_id if target in (ON_DEMAND, PROVISIONED) else target
+    return RouteTarget(target_id, kind, Endpoint.RUNTIME, api, RUNTIME_PATHS[api])
+
+
+def mantle_route(model_id: str, path_prefix: str, api: API) -> RouteTarget:
+    """Return a route of bedrock-mantle, which knows bare ids only."""
+    return RouteTarget(model_id, ON_DEMAND, Endpoint.MANTLE, api, path_prefix)
 
 
 @dataclass(frozen=True)
@@ -108,6 +217,15 @@ class Catalogue:
     sources: tuple[str, ...]
     regions: Mapping[str, CatalogueRegion]
     models: Mapping[str, CatalogueModel]
+
+    @cached_property
+    def canonical_ids(self) -> Mapping[str, str]:
+        """The id of the model that each id names, its own and its aliases."""
+        return {
+            name: model.api_model_id
+            for model in self.models.values()
+            for name in (model.api_model_id, *model.aliases)
+        }
 
 
 @cache

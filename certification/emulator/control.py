@@ -13,14 +13,14 @@ from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 from certification.bedrock.catalogue import (
-    MANTLE,
+    INFERENCE_PROFILE,
     ON_DEMAND,
     PROVISIONED,
     Catalogue,
     CatalogueModel,
 )
 from certification.emulator import refusals, wire
-from certification.emulator.model_directory import ARN, INFERENCE_PROFILE
+from certification.emulator.model_directory import ARN
 from certification.emulator.refusals import ACCOUNT
 from certification.emulator.scenario import Faults
 
@@ -44,7 +44,7 @@ class Listings:
         models = (
             m
             for m in self._catalogue.models.values()
-            if m.routes.get(region) and m.lifecycle != "EOL"
+            if m.targets.get(region) and m.lifecycle != "EOL"
         )
         return tuple(sorted(models, key=lambda m: m.api_model_id))
 
@@ -74,7 +74,7 @@ class Listings:
         """GetFoundationModel, by id or ARN. Refuses ids that are not known in the region."""
         match = ARN.fullmatch(called)
         model = self._catalogue.models.get(match[4] if match else called)
-        if model is None or not model.routes.get(region):
+        if model is None or not model.targets.get(region):
             raise refusals.unknown_model()
         return wire.dumps({"modelDetails": _summary(model, region, legacy)})
 
@@ -99,7 +99,7 @@ class Listings:
         profiles = [
             profile_json(model, route, region)
             for model in self._in_region(region)
-            for route in model.routes[region]
+            for route in model.targets[region]
             if "." in route
         ]
         return sorted(profiles, key=lambda profile: profile["inferenceProfileId"])
@@ -120,7 +120,7 @@ class Listings:
         model = self._catalogue.models.get(called)
         if model is None:
             raise refusals.unknown_model()
-        here = bool(model.routes.get(region)) and model.lifecycle != "EOL"
+        here = bool(model.targets.get(region)) and model.lifecycle != "EOL"
         unpaid = faults.access in (
             "marketplace",
             "payment",
@@ -143,10 +143,8 @@ class Listings:
 
 
 def _summary(model: CatalogueModel, region: str, legacy: frozenset[str]) -> dict[str, Any]:
-    routes = model.routes[region]
-    types = [
-        t for t in (ON_DEMAND, PROVISIONED) if t in routes or (t == ON_DEMAND and MANTLE in routes)
-    ]
+    routes = model.targets[region]
+    types = [t for t in (ON_DEMAND, PROVISIONED) if t in routes]
     if any("." in route for route in routes):
         types.append(INFERENCE_PROFILE)
     is_legacy = model.lifecycle == "LEGACY" or model.api_model_id in legacy

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from certification.bedrock.catalogue import (
-    MANTLE,
+    INFERENCE_PROFILE,
     ON_DEMAND,
     PROVISIONED,
     Catalogue,
@@ -17,7 +17,6 @@ from certification.emulator import refusals
 
 ARN = re.compile(r"arn:aws(?:-[a-z-]+)?:bedrock:([a-z0-9-]*):(\d{12})?:([a-z-]+)/(.+)")
 ARN_KINDS = ("foundation-model", "inference-profile")
-INFERENCE_PROFILE = "INFERENCE_PROFILE"
 
 
 class Traits:
@@ -114,7 +113,7 @@ class ModelDirectory:
         self._by_profile: dict[tuple[str, str], CatalogueModel] = {}
         self._profiles_anywhere: set[str] = set()
         for model in catalogue.models.values():
-            for region, routes in model.routes.items():
+            for region, routes in model.targets.items():
                 for route in routes:
                     if "." in route:
                         self._by_profile[region, route] = model
@@ -147,7 +146,7 @@ class ModelDirectory:
             raise refusals.unknown_model()
         if model.lifecycle == "EOL":
             raise refusals.end_of_life()
-        routes = model.routes.get(region, ())
+        routes = model.targets.get(region, ())
         if ON_DEMAND in routes:
             return ResolvedModel(model, self._traits[model_id], ON_DEMAND, model_id)
         if PROVISIONED in routes or any("." in route for route in routes):
@@ -160,6 +159,6 @@ class ModelDirectory:
         It takes bare ids, also of models that are callable only through a profile.
         """
         model = self.catalogue.models.get(called)
-        if model is not None and any(route != MANTLE for route in model.routes.get(region, ())):
+        if model is not None and model.targets.get(region):
             return ResolvedModel(model, self._traits[called], ON_DEMAND, called)
         return self.resolve(called, region)

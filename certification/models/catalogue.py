@@ -295,8 +295,8 @@ def route_kind(target: str) -> RouteKind:
 
 def routes_of(entry: shipped.CatalogueModel, row: AIModel) -> Iterable[Route]:
     """Yield the routes that the shipped catalogue knows for a model."""
-    for region, targets in entry.routes.items():
-        for target in targets:
+    for region in entry.regions:
+        for target in entry.targets.get(region, (RouteKind.MANTLE,)):
             kind = route_kind(target)
             target_id = target if kind == RouteKind.INFERENCE_PROFILE else entry.api_model_id
             yield Route(model=row, region_id=region, kind=kind, target_id=target_id)

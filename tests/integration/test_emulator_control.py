@@ -44,7 +44,7 @@ def test_a_region_lists_what_the_catalogue_knows_there(probe: Probe) -> None:
         known = {
             m.api_model_id
             for m in catalogue.load().models.values()
-            if m.routes.get(region) and m.lifecycle != "EOL"
+            if m.targets.get(region) and m.lifecycle != "EOL"
         }
         assert set(models(probe, region)) == known
     assert models(probe, "xx-nowhere-9") == {}
@@ -88,7 +88,7 @@ def test_profiles_come_page_by_page_and_all_of_them(probe: Probe) -> None:
     expected = {
         r
         for m in catalogue.load().models.values()
-        for r in m.routes.get("us-east-1", ())
+        for r in m.targets.get("us-east-1", ())
         if "." in r
     }
     assert len(actual) == len(expected)

@@ -12,11 +12,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from certification.bedrock import catalogue
-from certification.bedrock.catalogue import MANTLE, PROVISIONED
 from certification.bedrock.client import EMULATOR, Bedrock, Connection
 from certification.bedrock.errors import BedrockError
 from certification.emulator import tokens
-from certification.inference import AnyRequest, EmbedRequest, Operation, Outcome
+from certification.inference import AnyRequest, EmbedRequest, Endpoint, Operation, Outcome
 from certification.stack import processes
 from certification.suite import registry
 from certification.suite.case import Context, Ref, execute
@@ -272,7 +271,7 @@ def test_a_stream_cut_by_max_tokens_still_sends_stop_and_metadata(probe: Probe) 
             f"Invocation of model ID {SONNET} with on-demand throughput isn’t",
         ),
         (
-            "openai.gpt-5.4",
+            "google.gemma-4-31b",  # only on bedrock-mantle
             "us-east-1",
             "ValidationException",
             "The provided model identifier is invalid.",
@@ -290,7 +289,7 @@ def test_a_stream_cut_by_max_tokens_still_sends_stop_and_metadata(probe: Probe) 
             "This model version has",
         ),
         (
-            "openai.gpt-6-sol",
+            "openai.gpt-oss-20b",  # its id on bedrock-mantle
             "us-east-1",
             "ValidationException",
             "The provided model identifier is invalid.",
@@ -922,11 +921,11 @@ def test_every_model_of_the_catalogue_passes_its_quick_suite_when_healthy(probe:
 
 
 def _anywhere(model: catalogue.CatalogueModel) -> tuple[str, str] | None:
-    """A region and the id to call there."""
-    for region, routes in model.routes.items():
-        for route in routes:
-            if route not in (MANTLE, PROVISIONED):
-                return region, route if "." in route else model.api_model_id
+    """A region and the id to call there by Converse or InvokeModel; None when neither is known."""
+    for region in model.targets:
+        route = model.routes_in(region)[0]
+        if route.endpoint == Endpoint.RUNTIME and route.api in model.apis:
+            return region, route.target_id
     return None
 
 

@@ -572,7 +572,7 @@ def test_the_default_scenario_only_names_what_exists() -> None:
     for one in scenario.load("default").rules:
         hit = [m for m in models if fnmatchcase(m.api_model_id, one.model)]
         assert any(
-            fnmatchcase(region, one.region) and m.routes.get(region)
+            fnmatchcase(region, one.region) and m.targets.get(region)
             for m in hit
             for region in regions
         ), one

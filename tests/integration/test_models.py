@@ -274,7 +274,7 @@ def test_loading_the_catalogue_twice_changes_nothing_and_keeps_switches(catalogu
         again.regions_created,
     ) == (0, 0, 0, 0)
     assert not AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0").is_active
-    assert AIModel.objects.count() == 181
+    assert AIModel.objects.count() == 168
 
 
 def test_groups_get_their_permissions(viewer: User, operator: User, administrator: User) -> None:

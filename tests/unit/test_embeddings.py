@@ -266,7 +266,7 @@ def test_every_family_works_against_the_emulator() -> None:
         contextlib.closing(Bedrock(Connection(EMULATOR, url))) as bedrock,
     ):
         for model in FAMILIES:
-            routes = catalogue.load().models[model].routes["us-east-1"]
+            routes = catalogue.load().models[model].targets["us-east-1"]
             target = model if catalogue.ON_DEMAND in routes else routes[0]
             reply = bedrock.embed("us-east-1", target, EmbedRequest(("one", "two", "one")))
             assert reply.vectors[0] == reply.vectors[2] != reply.vectors[1], model

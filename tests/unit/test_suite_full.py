@@ -763,7 +763,7 @@ def sweep(url: str, model_id: str, region: str) -> tuple[dict[str, list[Grade]],
     number of calls.
     """
     known = catalogue.load().models[model_id]
-    routes = known.routes[region]
+    routes = known.targets[region]
     target = model_id if catalogue.ON_DEMAND in routes else next(r for r in routes if "." in r)
     bedrock = Bedrock(Connection(EMULATOR, url))
     outcomes: list[Outcome] = []
