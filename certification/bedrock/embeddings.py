@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -115,7 +116,10 @@ def vectors_from(payload: Mapping[str, Any]) -> tuple[Vector, ...]:
         numbers = isinstance(vector, list) and all(type(x) in (int, float) for x in vector)
         if not vector or not numbers:
             return ()
-        vectors.append(tuple(map(float, vector)))
+        try:
+            vectors.append(tuple(map(float, vector)))
+        except OverflowError:  # JSON has integers of any size
+            return ()
     return tuple(vectors)
 
 
@@ -128,6 +132,6 @@ def tokens_from(payload: Mapping[str, Any], headers: Mapping[str, str]) -> int |
         payload.get("inputTextTokenCount"),
         headers.get("x-amzn-bedrock-input-token-count"),
     ):
-        if isinstance(count, int) or (isinstance(count, str) and count.isdecimal()):
+        if isinstance(count, int) or (isinstance(count, str) and re.fullmatch(r"\d{1,18}", count)):
             return int(count)
     return None

@@ -19,17 +19,22 @@
 `error.retryable` says whether a retry helps: it follows from the reason, not from the class.
 `translate` turns any exception of botocore, boto3, urllib3 and the standard library's network
 modules into one of these; `translated` does so for a block of code and raises `from` the original.
-`codes` decides what each foreign class means.
+`codes` decides what each foreign class means. `from_response` does the same for an HTTP response of
+status 400 and above, whichever API gave it, `from_fault` for an error inside another response.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import boto3.exceptions
 import botocore.eventstream
@@ -72,6 +77,7 @@ class BedrockError(Exception):
         request_id: str = "",
         operation: str = "",
         fix: fixes.Fix | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -81,6 +87,7 @@ class BedrockError(Exception):
         self.request_id = request_id
         self.operation = operation
         self.fix = fix or fixes.fix_for(reason, operation=operation)
+        self.retry_after_s = retry_after_s  # as the service wishes; it seldom does
         self.partial: Reply | None = None  # what a broken stream had delivered
 
     def __str__(self) -> str:
@@ -88,7 +95,7 @@ class BedrockError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Make errors picklable: workers pass them on, and keyword-only arguments are not."""
-        names = ("code", "http_status", "request_id", "operation", "fix")
+        names = ("code", "http_status", "request_id", "operation", "fix", "retry_after_s")
         details = {name: getattr(self, name) for name in names}
         rebuild = partial(type(self), **details)
         return rebuild, (self.reason, self.message), {"partial": self.partial}
@@ -100,6 +107,22 @@ class BedrockError(Exception):
     @property
     def retryable(self) -> bool:
         return self.reason.retryable
+
+    def fill_fix(self, model_id: str, region: str) -> None:
+        """Name the model and the region of the call in the fix's command.
+
+        For errors that readers of responses raise, which know neither.
+        """
+        diagnosis = diagnose(
+            self.message,
+            self.code,
+            self.http_status,
+            self.operation,
+            model_id=model_id,
+            region=region,
+        )
+        if diagnosis.reason is self.reason:
+            self.fix = diagnosis.fix
 
     def to_failure(self, timing: Timing | None = None, partial: Reply | None = None) -> Failure:
         """Return the plain outcome for suite and engine; a listing's counts as Converse."""
@@ -208,23 +231,164 @@ def translate(
     else:
         code, message = known_class_name(exc) or type(exc).__name__, safe_str(exc)
         text = " ".join(f"{type(cause).__name__}: {safe_str(cause)}" for cause in causes_of(exc))
-    operation = operation or str(getattr(exc, "operation_name", "") or "")
     status = meta.get("HTTPStatusCode")
-    diagnosis = diagnose(text, code, status, operation, model_id=model_id, region=region)
-    reason, fix = diagnosis.reason, diagnosis.fix
-    if reason is Reason.UNKNOWN and isinstance(exc, botocore.exceptions.EventStreamError):
-        reason = Reason.STREAM_ERROR  # an unknown exception event still ended the response
-        fix = fixes.fix_for(reason)
     # botocore leaves RequestId out where a 5xx came with HTML instead of a body of Bedrock's
     request_id = meta.get("RequestId") or (meta.get("HTTPHeaders") or {}).get("x-amzn-requestid")
+    # an unknown exception event still ended the response
+    in_stream = isinstance(exc, botocore.exceptions.EventStreamError)
+    return from_fault(
+        code,
+        message,
+        cause=text,
+        http_status=status if isinstance(status, int) else None,
+        operation=operation or str(getattr(exc, "operation_name", "") or ""),
+        request_id=str(request_id or ""),
+        model_id=model_id,
+        region=region,
+        unknown=Reason.STREAM_ERROR if in_stream else Reason.UNKNOWN,
+    )
+
+
+class Response(Protocol):
+    """A whole HTTP response with header names in lower case: `dialects` call it WireResponse."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+def from_response(
+    response: Response, operation: str = "", *, model_id: str = "", region: str = ""
+) -> BedrockError:
+    """Return the error that a response of status 400 and above reports, in any API's envelope."""
+    code, message, request_id = envelope_of(response.body)
+    named = response.headers.get("x-amzn-errortype") or code
+    code = named.split(":", 1)[0].rsplit("#", 1)[-1].strip()  # a URI may follow the native name
+    return from_fault(
+        code or str(response.status),
+        message or http.client.responses.get(response.status, ""),
+        http_status=response.status,
+        operation=operation,
+        request_id=request_id_in(response.headers) or request_id,
+        retry_after_s=retry_after_s(response.headers),
+        model_id=model_id,
+        region=region,
+    )
+
+
+def from_fault(
+    code: str,
+    message: str,
+    *,
+    cause: str = "",
+    http_status: int | None = None,
+    operation: str = "",
+    request_id: str = "",
+    retry_after_s: float | None = None,
+    model_id: str = "",
+    region: str = "",
+    unknown: Reason = Reason.UNKNOWN,
+) -> BedrockError:
+    """Return an error of the service by its code and message.
+
+    `cause` is the text to diagnose where the message does not hold all of it. `unknown` is the
+    reason for what nothing matches: a stream that it ended is broken all the same.
+    """
+    text = cause or message
+    diagnosis = diagnose(text, code, http_status, operation, model_id=model_id, region=region)
+    reason, fix = diagnosis.reason, diagnosis.fix
+    if reason is Reason.UNKNOWN and unknown is not Reason.UNKNOWN:
+        reason, fix = unknown, fixes.fix_for(unknown, operation=operation)
     return error(
         reason,
         message,
         code=code,
-        http_status=status if isinstance(status, int) else None,
-        request_id=str(request_id or ""),
+        http_status=http_status,
+        request_id=request_id,
         operation=operation,
         fix=fix,
+        retry_after_s=retry_after_s,
+    )
+
+
+MAX_PAGE = 500  # characters of a page or a text that is no envelope
+
+
+def envelope_of(body: bytes) -> tuple[str, str, str]:
+    """Return code, message and request id in the body of an error, each "" where it has none."""
+    text = body.decode(errors="replace").strip()
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        page = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^<>]*>", " ", text[: 16 * MAX_PAGE])
+        return "", " ".join(page.split())[:MAX_PAGE], ""
+    code, message = fault_in(value)
+    request_id = value.get("request_id") if isinstance(value, dict) else ""
+    return code, message, request_id if isinstance(request_id, str) else ""
+
+
+def fault_in(value: Any) -> tuple[str, str]:
+    """Return code and message of a parsed error, each "" where it has none.
+
+    The envelopes: native `{"message"}`, also with `__type`; OpenAI's and Anthropic's `{"error":
+    {...}}`; the error event of a Responses stream `{"type": "error", "code", "message"}`; and
+    `{"Output": {"__type"}}` for a path that the runtime does not know.
+    """
+    if isinstance(value, str):
+        return "", value
+    if not isinstance(value, Mapping):
+        return "", ""
+    inner = value.get("error") or value.get("Output") or value
+    if isinstance(inner, str):  # some gateways: {"error": "..."}
+        return "", inner
+    if not isinstance(inner, Mapping):
+        inner = value
+    message = first_text(inner, "message", "Message", "errorMessage", "detail")
+    code = first_text(inner, "code", "__type", "Code", "type")
+    return ("" if code == "error" else code), message
+
+
+def first_text(value: Mapping[str, Any], *names: str) -> str:
+    """Return the first of these members that is a text with something in it, else ""."""
+    texts = (value.get(name) for name in names)
+    return next((text for text in texts if isinstance(text, str) and text), "")
+
+
+def request_id_in(headers: Mapping[str, str]) -> str:
+    """Return AWS's request id from headers in lower case, "" without one."""
+    return headers.get("x-amzn-requestid") or headers.get("x-request-id") or ""
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds of a Retry-After header, None without one that can be read.
+
+    A date counts from the response's own Date: the service's clock need not be ours.
+    """
+    value = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            until, now = (parsedate_to_datetime(text) for text in (value, headers.get("date", "")))
+            seconds = (until.replace(tzinfo=UTC) - now.replace(tzinfo=UTC)).total_seconds()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def bad_response(response: Response, operation: str, content: str) -> BedrockError:
+    """Return the error for a response of another shape; `content` says what it holds."""
+    return error(
+        Reason.BAD_RESPONSE,
+        f"The service answered {response.status} with {content}.",
+        operation=operation,
+        http_status=response.status,
+        request_id=request_id_in(response.headers),
     )
 
 
