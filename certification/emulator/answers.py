@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -183,6 +184,29 @@ def signed_thought(model_id: str, request: ParsedRequest, thoughts: list[Reasoni
         return Reasoning("" if request.silent else text)
     digest = hashlib.sha256(f"{model_id}/{request.ref}/{request.step}".encode()).digest()
     return Reasoning("" if request.silent else text, base64.b64encode(digest).decode())
+
+
+def as_streamed(answer: ModelAnswer, faults: Faults) -> ModelAnswer:
+    """Return the answer as a stream writes it: the scenario may break tools only there."""
+    broken = faults.tools_broken_streaming
+    if not broken or not answer.raw_inputs:
+        return answer
+    blocks, raw_inputs = list(answer.blocks), dict(answer.raw_inputs)
+    for i, raw in answer.raw_inputs.items():
+        block = blocks[i]
+        if not isinstance(block, ToolUse):
+            continue
+        if broken == "text":
+            call = f'{{"name": "{block.name}", "arguments": {raw}}}'
+            blocks[i] = Text(f"<tool_call>{call}</tool_call>")
+            del raw_inputs[i]
+        else:
+            # a server with a broken tool parser loses quotes and the end
+            raw_inputs[i] = re.sub(r'"(\w+)":', r"\1:", raw)[:-1] or "{"
+    stop = answer.stop_reason
+    if broken == "text" and stop == "tool_use":
+        stop = "end_turn"
+    return replace(answer, blocks=tuple(blocks), raw_inputs=raw_inputs, stop_reason=stop)
 
 
 def limit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +11,14 @@ from certification.emulator.http import MARK, HttpRequest, HttpResponse, StreamR
 from certification.emulator.latency import Latency, Pace
 from certification.emulator.model_directory import ResolvedModel
 from certification.emulator.scenario import Call, Faults, chance
+from certification.inference import Endpoint
 
 Headers = tuple[tuple[str, str], ...]
+EXPOSED = (
+    "access-control-expose-headers",
+    "x-amzn-requestid,x-request-id,date,x-amzn-usage-reservation-quota,"
+    "x-amzn-usage-reservation-remaining-quota,x-amzn-usage-reservation-spillover",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,8 @@ class CallRecord:
 
     request: HttpRequest
     request_id: str
+    endpoint: Endpoint = Endpoint.RUNTIME
+    path: str = ""
     operation: str = "Unknown"
     region: str = ""
     model: str = ""
@@ -42,6 +51,13 @@ class CallRecord:
 
     @property
     def headers(self) -> Headers:
+        if self.endpoint is Endpoint.MANTLE:
+            return (
+                ("x-amzn-RequestId", self.request_id),
+                ("x-request-id", self.request_id),
+                EXPOSED,
+                *MARK,
+            )
         return (("x-amzn-RequestId", self.request_id), *MARK)
 
 
@@ -89,37 +105,68 @@ class Invocation:
 def check_service(faults: Faults, call: Call) -> None:
     """Refuse the call if it is throttled or the service fails."""
     if faults.throttle:
-        raise refusals.throttled(faults.throttle)
-    if faults.error:
-        raise refusals.service_error(faults.error, call.model)
+        refusal = refusals.throttled(faults.throttle)
+    elif faults.error:
+        refusal = refusals.service_error(faults.error, call.model)
+    else:
+        return
+    refusal.retry_after = faults.retry_after
+    raise refusal
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFormat:
+    """How an API streams, and how the faults of a stream look there.
+
+    `failure` returns the event of a failure from the name of Bedrock's exception, the call, and how
+    many events were sent before. `ending` follows the last event of an unbroken stream.
+    """
+
+    content_type: str
+    corrupted: Callable[[bytes], bytes]
+    failure: Callable[[str, Invocation, int], bytes]
+    ending: bytes = b""
 
 
 def streamed(
-    parts: list[tuple[float, bytes]], invocation: Invocation, headers: Headers = ()
+    parts: list[tuple[float, bytes]],
+    invocation: Invocation,
+    format: StreamFormat,
+    headers: Headers = (),
 ) -> HttpResponse:
-    """Return an event stream, with the fault that the scenario gives it."""
+    """Return a stream, with the fault that the scenario gives it."""
     fault, record = invocation.faults.stream, invocation.record
     middle = max(1, len(parts) // 2)
     if fault:
         record.outcome = fault
     if fault == "corrupted_frame":
-        due, frame = parts[middle]
-        parts[middle] = (due, wire.corrupted(frame))
+        due, event = parts[middle]
+        parts[middle] = (due, format.corrupted(event))
     elif fault:
         parts = parts[:middle]
     if fault == "mid_stream_error":
-        name = invocation.faults.stream_error
-        payload: dict[str, Any] = {"message": STREAM_MESSAGES[name]}
-        if name == "modelStreamErrorException":
-            if "toolConfig" not in invocation.body:
-                payload["message"] = (
-                    "An error occurred while streaming the response. Retry your request."
-                )
-            payload |= {"originalStatusCode": 424, "originalMessage": payload["message"]}
-        parts.append((parts[-1][0], wire.exception(name, payload)))
-    return StreamResponse(parts, (*record.headers, *headers), stalls=fault == "stall")
+        failure = format.failure(invocation.faults.stream_error, invocation, len(parts))
+        parts.append((parts[-1][0], failure))
+    elif not fault and format.ending:
+        parts.append((parts[-1][0], format.ending))
+    return StreamResponse(
+        parts, (*record.headers, *headers), format.content_type, stalls=fault == "stall"
+    )
 
 
+def exception_frame(name: str, invocation: Invocation, sent: int) -> bytes:
+    """Return the frame of a failure in the middle of a native stream."""
+    payload: dict[str, Any] = {"message": STREAM_MESSAGES[name]}
+    if name == "modelStreamErrorException":
+        if "toolConfig" not in invocation.body:
+            payload["message"] = (
+                "An error occurred while streaming the response. Retry your request."
+            )
+        payload |= {"originalStatusCode": 424, "originalMessage": payload["message"]}
+    return wire.exception(name, payload)
+
+
+EVENT_STREAM = StreamFormat("application/vnd.amazon.eventstream", wire.corrupted, exception_frame)
 STREAM_MESSAGES = {
     "modelStreamErrorException": "Model produced invalid sequence as part of ToolUse. Please refer "
     "to the model tool use troubleshooting guide.",

@@ -6,6 +6,7 @@ Read from the catalogue; the scenario may withdraw access or mark a model as leg
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -238,3 +239,34 @@ def sts_error(refusal: refusals.Refusal, request_id: str) -> bytes:
         f"<Message>{escape(refusal.message)}</Message></Error>"
         f"<RequestId>{request_id}</RequestId></ErrorResponse>"
     ).encode()
+
+
+# bedrock-mantle
+
+
+def mantle_model(model: CatalogueModel, faults: Faults) -> dict[str, Any]:
+    """Return an item of GET /v1/models: a model above the account's retention mode is listed too.
+
+    Being listed says nothing about the API or the path that serves it.
+    """
+    retained = re.search(r"claude-(fable|mythos)", model.api_model_id) is not None
+    allowed = ["aws_review", "provider_data_share"] if retained else ["none", "default"]
+    item: dict[str, Any] = {
+        "id": model.mantle.model_id if model.mantle else model.api_model_id,
+        "object": "model",
+        "created": MANTLE_CREATED,
+        "owned_by": "system",
+        "status": "available",
+        "data_retention": {
+            "mode": "default",
+            "source": "model_default",
+            "allowed_modes": [*allowed, *([] if retained else ["provider_data_share"])],
+        },
+    }
+    if faults.access == "data_retention":
+        item["status"] = "unavailable"
+        item["status_reason"] = refusals.access("data_retention", "", "").message
+    return item
+
+
+MANTLE_CREATED = 1764460800

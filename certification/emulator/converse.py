@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from certification.emulator import tokens, wire
-from certification.emulator.answers import ModelAnswer, ParsedRequest, find_ref
+from certification.emulator.answers import ModelAnswer, ParsedRequest, as_streamed, find_ref
 from certification.emulator.latency import Pace
 from certification.emulator.model_directory import ResolvedModel
 from certification.emulator.scenario import Faults
@@ -200,9 +199,9 @@ def frames(
     answer: ModelAnswer, prompt_tokens: int, pace: Pace, dice: int, faults: Faults
 ) -> list[tuple[float, bytes]]:
     """Return the event stream of an answer, healthy but for tools that break only when streamed."""
+    answer = as_streamed(answer, faults)
     out = Frames(pace, dice)
     out.add("messageStart", {"role": "assistant"})
-    broken = faults.tools_broken_streaming
     for index, block in enumerate(answer.blocks):
         if isinstance(block, Text):
             out.write(index, "text", block.text)
@@ -212,21 +211,11 @@ def frames(
                 delta = {"reasoningContent": {"signature": block.signature}}
                 out.add("contentBlockDelta", {"contentBlockIndex": index, "delta": delta})
         elif isinstance(block, ToolUse):
-            raw = answer.raw_inputs.get(index, "{}")
-            if broken == "text":
-                call = f'{{"name": "{block.name}", "arguments": {raw}}}'
-                out.write(index, "text", f"<tool_call>{call}</tool_call>")
-            else:
-                start = {"toolUse": {"name": block.name, "toolUseId": block.id}}
-                out.add("contentBlockStart", {"contentBlockIndex": index, "start": start})
-                # a server with a broken tool parser loses quotes and the end
-                spoiled = re.sub(r'"(\w+)":', r"\1:", raw)[:-1] or "{"
-                out.write(index, "tool", spoiled if broken else raw)
+            start = {"toolUse": {"name": block.name, "toolUseId": block.id}}
+            out.add("contentBlockStart", {"contentBlockIndex": index, "start": start})
+            out.write(index, "tool", answer.raw_inputs.get(index, "{}"))
         out.add("contentBlockStop", {"contentBlockIndex": index})
-    stop = (
-        "end_turn" if broken == "text" and answer.stop_reason == "tool_use" else answer.stop_reason
-    )
-    out.add("messageStop", {"stopReason": stop})
+    out.add("messageStop", {"stopReason": answer.stop_reason})
     latency = max(1, round(1000 * pace.total(answer.output_tokens)))
     out.add("metadata", {"metrics": {"latencyMs": latency}, "usage": usage(prompt_tokens, answer)})
     return out.parts

@@ -5,19 +5,33 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from certification.bedrock.catalogue import INFERENCE_PROFILE
 from certification.emulator import body_schema, converse, embedding, refusals, tokens, wire
-from certification.emulator.answers import ModelAnswer, ParsedRequest, find_ref
+from certification.emulator.answers import ModelAnswer, ParsedRequest
 from certification.emulator.body_schema import Shape
-from certification.emulator.calls import Headers, Invocation, streamed
+from certification.emulator.calls import EVENT_STREAM, Headers, Invocation, streamed
+from certification.emulator.chat_completions import ChatDialect
+from certification.emulator.dialect import (
+    Dialect,
+    Json,
+    allow_only,
+    conversation,
+    count_texts,
+    flatten,
+    paced,
+    parsed,
+    read_and_answer,
+    require,
+    text_of,
+)
 from certification.emulator.http import FullResponse, HttpResponse
-from certification.emulator.model_directory import INFERENCE_PROFILE
-from certification.inference import Reasoning, Text, ToolUse
+from certification.emulator.messages import MessagesDialect
+from certification.inference import ToolUse
 
-Json = Mapping[str, Any]
 TITAN_CHARACTERS = 50_000  # the maximum of Titan's embedding models
 COHERE_CHARACTERS = 2048  # that of Cohere's third generation, per text
 MALFORMED = "Malformed input request, please reformat your input and try again."
@@ -49,7 +63,6 @@ def stream(invocation: Invocation) -> HttpResponse:
     answer, prompt_tokens = read_and_answer(invocation, dialect, body)
     pace, dice = invocation.pace, invocation.fingerprint
     parts: list[tuple[float, bytes]] = []
-    written = 0
     events = list(dialect.events(answer, prompt_tokens, invocation))
     total = pace.total(answer.output_tokens)
     metrics = {
@@ -59,13 +72,12 @@ def stream(invocation: Invocation) -> HttpResponse:
         "firstByteLatency": max(1, round(pace.first * 1000)),
     }
     events[-1] = ({**events[-1][0], "amazon-bedrock-invocationMetrics": metrics}, events[-1][1])
-    for event, size in events:
-        written += size
+    for due, event in paced(events, pace):
         dice = (dice * 1103515245 + 12345) & 0x7FFFFFFF
         payload = {"bytes": base64.b64encode(wire.dumps(event)).decode()}
-        due = pace.first + pace.per_token * max(0, written - 1)
         parts.append((due, wire.event("chunk", payload, dice >> 8 & 0x3F)))
-    return streamed(parts, invocation, (("X-Amzn-Bedrock-Content-Type", "application/json"),))
+    inner = ("X-Amzn-Bedrock-Content-Type", "application/json")
+    return streamed(parts, invocation, EVENT_STREAM, (inner,))
 
 
 def count_tokens(invocation: Invocation) -> HttpResponse:
@@ -105,206 +117,7 @@ def count_headers(delay: float, prompt_tokens: int) -> Headers:
     )
 
 
-def read_and_answer(
-    invocation: Invocation, dialect: Dialect, body: Json
-) -> tuple[ModelAnswer, int]:
-    """Return the model's answer and the input tokens. Refuses the request, then for the service."""
-    request, prompt_tokens = dialect.read(body, invocation)
-    invocation.check_service()
-    invocation.check_window(prompt_tokens)
-    limit = invocation.target.model.max_output_tokens
-    if request.max_tokens is not None and limit is not None and request.max_tokens > limit:
-        raise refusals.too_many_output_tokens(limit)
-    answer = invocation.answer(request)
-    return answer, prompt_tokens if answer.input_tokens is None else answer.input_tokens
-
-
-def require(body: Json, key: str) -> Any:
-    """Return a member of the body; refuse a body without it."""
-    if body.get(key) in (None, "", []):
-        raise refusals.malformed("#", f"required key [{key}] not found")
-    return body[key]
-
-
-def allow_only(body: Json, *known: str) -> None:
-    """Refuse a body with other members."""
-    for key in body:
-        if key not in known:
-            raise refusals.malformed("#", f"extraneous key [{key}] is not permitted")
-
-
 # Text models
-
-
-class Dialect:
-    """How one family of models reads and writes InvokeModel bodies.
-
-    `shape` is what a body must look like to be read.
-    """
-
-    shape: Shape = dict
-
-    def read(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
-        """Return the request and its tokens. Refuses a body that is not of this family."""
-        body_schema.check(body, self.shape)
-        return self.parse(body, invocation)
-
-    def parse(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
-        """Do the same for a body of the right shape."""
-        raise NotImplementedError
-
-    def write(
-        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
-    ) -> dict[str, Any]:
-        """Return the answer's JSON."""
-        raise NotImplementedError
-
-    def events(
-        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
-    ) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield the answer's events and how many tokens each carries, by default all at once."""
-        yield self.write(answer, prompt_tokens, invocation), answer.output_tokens
-
-
-def text_of(answer: ModelAnswer) -> str:
-    return "".join(block.text for block in answer.blocks if isinstance(block, Text))
-
-
-def flatten(content: Any) -> str:
-    """Return the text of a message's content: a string, or blocks of the vendor's kinds."""
-    if isinstance(content, list):
-        return "\n".join(flatten(block) for block in content)
-    if isinstance(content, dict):
-        return flatten(
-            content.get("text") or content.get("content") or content.get("toolResult") or ""
-        )
-    return content if isinstance(content, str) else ""
-
-
-def conversation(body: Json) -> list[tuple[str, str]]:
-    return [
-        (str(m.get("role", "user")), flatten(m.get("content"))) for m in require(body, "messages")
-    ]
-
-
-def parsed(texts: list[tuple[str, str]], max_tokens: Any, stops: Any, **more: Any) -> ParsedRequest:
-    ref, step = find_ref(texts)
-    sequences = [stops] if isinstance(stops, str) else stops or []
-    return ParsedRequest(
-        ref, step, max_tokens, tuple(s for s in sequences if isinstance(s, str)), **more
-    )
-
-
-def count_texts(texts: list[tuple[str, str]], *others: Any) -> int:
-    extra = sum(tokens.count(o if isinstance(o, str) else json.dumps(o)) for o in others if o)
-    return 3 + sum(4 + tokens.count(text) for _, text in texts) + extra
-
-
-class MessagesDialect(Dialect):
-    """Anthropic's Messages API."""
-
-    shape: Shape = {
-        "messages": [dict], "max_tokens": int, "stop_sequences": [str], "thinking": dict,
-        "tools": [{"name": str, "input_schema": dict}], "tool_choice": {"type": str, "name": str},
-    }  # fmt: skip
-
-    def parse(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
-        for key in ("anthropic_version", "max_tokens", "messages"):
-            if key not in body:
-                raise refusals.invalid(f"{key}: Field required")
-        texts = conversation(body)
-        if texts[0][0] != "user":
-            raise refusals.invalid('messages: first message must use the "user" role')
-        tools = {str(t.get("name")): t.get("input_schema") or {} for t in body.get("tools") or []}
-        choice = body.get("tool_choice") or {}
-        forced = str(choice.get("name", "")) if choice.get("type") == "tool" else ""
-        thinking = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
-        request = parsed(
-            texts,
-            body["max_tokens"],
-            body.get("stop_sequences"),
-            tools=tools or None,
-            tool_choice=forced or ("any" if choice.get("type") == "any" else ""),
-            reasoning=thinking,
-            system=bool(body.get("system")),
-        )
-        return request, count_texts(texts, body.get("system"), body.get("tools"))
-
-    def message_head(self, prompt_tokens: int, invocation: Invocation) -> dict[str, Any]:
-        return {
-            "id": "msg_bdrk_" + invocation.record.request_id.replace("-", "")[:24],
-            "type": "message",
-            "role": "assistant",
-            "model": invocation.call.model.removeprefix("anthropic."),
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": {"input_tokens": prompt_tokens, "output_tokens": 1},
-        }
-
-    def write(
-        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
-    ) -> dict[str, Any]:
-        return {
-            **self.message_head(prompt_tokens, invocation),
-            "content": [claude_block(block) for block in answer.blocks],
-            "stop_reason": answer.stop_reason,
-            "stop_sequence": answer.stop_sequence or None,
-            "usage": {"input_tokens": prompt_tokens, "output_tokens": answer.output_tokens},
-        }
-
-    def events(
-        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
-    ) -> Iterator[tuple[dict[str, Any], int]]:
-        yield {"type": "message_start", "message": self.message_head(prompt_tokens, invocation)}, 0
-        for index, block in enumerate(answer.blocks):
-            yield (
-                {
-                    "type": "content_block_start",
-                    "index": index,
-                    "content_block": claude_block(block, empty=True),
-                },
-                0,
-            )
-            kind, member, text = "text_delta", "text", getattr(block, "text", "")
-            if isinstance(block, ToolUse):
-                kind, member = "input_json_delta", "partial_json"
-                text = answer.raw_inputs.get(index, "")
-            elif isinstance(block, Reasoning):
-                kind, member = "thinking_delta", "thinking"
-            deltas = [({"type": kind, member: part}, 1) for part in tokens.pieces(text)]
-            if isinstance(block, Reasoning) and block.signature:
-                deltas.append(({"type": "signature_delta", "signature": block.signature}, 0))
-            for delta, size in deltas:
-                yield {"type": "content_block_delta", "index": index, "delta": delta}, size
-            yield {"type": "content_block_stop", "index": index}, 0
-        ending = {"stop_reason": answer.stop_reason, "stop_sequence": answer.stop_sequence or None}
-        yield (
-            {
-                "type": "message_delta",
-                "delta": ending,
-                "usage": {"output_tokens": answer.output_tokens},
-            },
-            0,
-        )
-        yield {"type": "message_stop"}, 0
-
-
-def claude_block(block: Any, *, empty: bool = False) -> dict[str, Any]:
-    if isinstance(block, ToolUse):
-        return {
-            "type": "tool_use",
-            "id": block.id,
-            "name": block.name,
-            "input": {} if empty else block.input,
-        }
-    if isinstance(block, Reasoning):
-        return {
-            "type": "thinking",
-            "thinking": "" if empty else block.text,
-            "signature": "" if empty else block.signature,
-        }
-    return {"type": "text", "text": "" if empty or not isinstance(block, Text) else block.text}
 
 
 class NovaDialect(Dialect):
@@ -455,57 +268,6 @@ def write_command_r(answer: ModelAnswer, prompt_tokens: int) -> dict[str, Any]:
         "generation_id": "emulator-0",
         "finish_reason": reason,
     }
-
-
-class ChatDialect(Dialect):
-    """The OpenAI shape, which most newer vendors share."""
-
-    shape: Shape = {
-        "messages": [dict], "max_tokens": int, "max_completion_tokens": int, "stop": (list, str),
-        "tools": [{"function": {"name": str, "parameters": dict}}],
-    }  # fmt: skip
-
-    def parse(self, body: Json, invocation: Invocation) -> tuple[ParsedRequest, int]:
-        texts = conversation(body)
-        limit = body.get("max_completion_tokens", body.get("max_tokens"))
-        functions = [t.get("function") or {} for t in body.get("tools") or []]
-        request = parsed(
-            texts,
-            limit,
-            body.get("stop"),
-            reasoning=False,
-            system=texts[0][0] == "system",
-            tools={str(f.get("name")): f.get("parameters") or {} for f in functions} or None,
-        )
-        return request, count_texts(texts, body.get("tools"))
-
-    def write(
-        self, answer: ModelAnswer, prompt_tokens: int, invocation: Invocation
-    ) -> dict[str, Any]:
-        reason = {"max_tokens": "length", "tool_use": "tool_calls"}.get(answer.stop_reason, "stop")
-        message: dict[str, Any] = {"role": "assistant", "content": text_of(answer)}
-        calls = [
-            {
-                "id": b.id,
-                "type": "function",
-                "function": {"name": b.name, "arguments": json.dumps(b.input)},
-            }
-            for b in answer.blocks
-            if isinstance(b, ToolUse)
-        ]
-        if calls:
-            message["tool_calls"] = calls
-        return {
-            "id": "chatcmpl-" + invocation.record.request_id,
-            "object": "chat.completion",
-            "model": invocation.call.model,
-            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
-            "usage": {
-                "prompt_tokens": prompt_tokens,
-                "completion_tokens": answer.output_tokens,
-                "total_tokens": prompt_tokens + answer.output_tokens,
-            },
-        }
 
 
 DIALECTS: tuple[tuple[str, Dialect], ...] = (

@@ -14,9 +14,15 @@ from certification.bedrock.catalogue import (
     CatalogueModel,
 )
 from certification.emulator import refusals
+from certification.inference import API
 
 ARN = re.compile(r"arn:aws(?:-[a-z-]+)?:bedrock:([a-z0-9-]*):(\d{12})?:([a-z-]+)/(.+)")
+DATED = re.compile(r"openai\..+-\d{4}-\d{2}-\d{2}")  # OpenAI ids that mean the undated model
 ARN_KINDS = ("foundation-model", "inference-profile")
+
+
+# Refused by the Responses API of bedrock-runtime with 400, all others with 404.
+BAD_REQUEST_BY_RESPONSES = ("deepseek.v3.2", "zai.glm-5")
 
 
 class Traits:
@@ -87,6 +93,54 @@ class Traits:
         )
 
     @cached_property
+    def gpt_oss(self) -> bool:
+        return self._is(r"^openai\.gpt-oss")
+
+    @cached_property
+    def hidden_reasoning(self) -> bool:
+        """Models that think without showing it: they count the tokens, or send them encrypted."""
+        return self._is(r"^(openai\.gpt-[5-9]|xai\.)")
+
+    @cached_property
+    def efforts(self) -> frozenset[str]:
+        """The reasoning efforts that the model takes by the OpenAI APIs."""
+        usual = frozenset(("low", "medium", "high"))
+        if self._is(r"^openai\.gpt-6"):
+            return usual | {"none", "xhigh", "max"}
+        if self._is(r"^xai\."):
+            return usual | {"none", "xhigh"}
+        return usual | {"none"} if self._is(r"^openai\.gpt-5") else usual
+
+    @cached_property
+    def no_max_tokens(self) -> bool:
+        """Models whose Chat Completions takes only `max_completion_tokens`."""
+        return self._is(r"^(openai\.gpt-(5\.[6-9]|[6-9])|google\.gemma-4)")
+
+    @cached_property
+    def tools_by_responses(self) -> bool:
+        """Models that take tools in Chat Completions only without reasoning."""
+        return self._is(r"^openai\.gpt-(5\.[6-9]|[6-9])")
+
+    @cached_property
+    def default_temperature_only(self) -> bool:
+        return self._is(r"^openai\.gpt-(5\.[5-9]|[6-9])")
+
+    @cached_property
+    def refused_chat_parameters(self) -> tuple[str, ...]:
+        """Parameters that the model's Chat Completions refuses, whatever their value."""
+        penalties = ("frequency_penalty", "presence_penalty")
+        if self.default_temperature_only:
+            return ("top_p", "stop", "n", "logprobs", "top_logprobs", *penalties)
+        if self._is(r"^xai\."):
+            return penalties
+        return ("logit_bias",) if self.gpt_oss else ()
+
+    @cached_property
+    def counts_on_mantle(self) -> bool:
+        """Claude models whose tokens bedrock-mantle counts: the fifth generation."""
+        return self._is(r"claude-((opus|sonnet|haiku)-5|fable|mythos)")
+
+    @cached_property
     def counts_tokens(self) -> bool:
         return (
             self._is(r"claude-(3-5|3-7|(opus|sonnet|haiku)-4(-[156])?(-|$))")
@@ -103,6 +157,18 @@ class ResolvedModel:
     route: str
     called: str
 
+    def reasons(self, effort: str | None) -> bool:
+        """Tell whether the model thinks before it answers a call by one of the OpenAI APIs."""
+        if self.traits.always_reasons:
+            return True
+        if "reasoning" not in self.model.capabilities or effort == "none":
+            return False
+        return effort is not None or self.traits.hidden_reasoning
+
+    def speaks(self, api: API) -> bool:
+        """Tell whether the model answers by an API of bedrock-runtime."""
+        return api in self.model.apis or api in self.model.unproven
+
 
 class ModelDirectory:
     """The catalogue, indexed by what Bedrock calls name: ids, profiles and ARNs in a region."""
@@ -118,6 +184,14 @@ class ModelDirectory:
                     if "." in route:
                         self._by_profile[region, route] = model
                         self._profiles_anywhere.add(route)
+        self._on_mantle: dict[str, CatalogueModel] = {}
+        self.mantle_regions: set[str] = set()
+        for model in catalogue.models.values():
+            if model.mantle and model.lifecycle != "EOL":
+                self.mantle_regions |= model.mantle.regions
+                self._on_mantle[model.mantle.model_id] = model
+                dated = (name for name in model.aliases if DATED.fullmatch(name))
+                self._on_mantle.update(dict.fromkeys(dated, model))
         self.resolve = lru_cache(maxsize=16384)(self.find)
 
     def find(self, called: str, region: str) -> ResolvedModel:
@@ -162,3 +236,48 @@ class ModelDirectory:
         if model is not None and model.targets.get(region):
             return ResolvedModel(model, self._traits[called], ON_DEMAND, called)
         return self.resolve(called, region)
+
+    def resolve_for_api(self, called: str, region: str, api: API) -> ResolvedModel:
+        """Return the model of a call by an OpenAI-shaped API or Messages on bedrock-runtime.
+
+        Refuses a model that is there and does not speak the API with 404, two of them with 400.
+        """
+        if called.startswith("arn:") and ":application-inference-profile/" in called:
+            raise refusals.invalid("Application inference profiles are not supported by this API.")
+        target = self.resolve(called, region)
+        if not target.speaks(api):
+            if api is API.RESPONSES and target.model.api_model_id in BAD_REQUEST_BY_RESPONSES:
+                raise refusals.api_not_supported(called, "/v1/responses")
+            raise refusals.model_without_api()
+        return target
+
+    def resolve_on_mantle(self, called: str, region: str, api: API, path: str) -> ResolvedModel:
+        """Return the model of a call on bedrock-mantle, which knows bare ids only.
+
+        Refuses absent models, APIs that the model does not speak there, and wrong path prefixes.
+        """
+        target = self.find_on_mantle(called, region)
+        offer = target.model.mantle
+        if offer is None or api not in offer.apis:
+            raise refusals.api_not_supported(called, path)
+        if not path.startswith(offer.path_prefix + "/"):
+            # GPT says of the wrong prefix what it says of the wrong API
+            if target.traits.hidden_reasoning and called.startswith("openai."):
+                raise refusals.api_not_supported(called, path)
+            raise refusals.wrong_prefix(called)
+        return target
+
+    def find_on_mantle(self, called: str, region: str) -> ResolvedModel:
+        """Return a model that bedrock-mantle has in a region. Refuses all others."""
+        model = self._on_mantle.get(called)
+        if model is None or model.mantle is None or region not in model.mantle.regions:
+            raise refusals.absent_from_mantle(called)
+        return ResolvedModel(model, self._traits[model.api_model_id], ON_DEMAND, called)
+
+    def mantle_models(self, region: str) -> list[CatalogueModel]:
+        """Return the models that bedrock-mantle has in a region, by their id there."""
+        models = {m.api_model_id: m for m in self._on_mantle.values()}.values()
+        return sorted(
+            (m for m in models if m.mantle and region in m.mantle.regions),
+            key=lambda m: m.mantle.model_id if m.mantle else "",
+        )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from certification.emulator import wire
-from certification.emulator.http import FullResponse
-
 BEDROCK = "http://internal.amazon.com/coral/com.amazon.bedrock/"
 FRONT_DOOR = "http://internal.amazon.com/coral/com.amazon.coral.service/"
 ACCOUNT = "123456789012"
@@ -16,16 +13,26 @@ STATUS = {
     "MissingAuthenticationTokenException": 403, "ResourceNotFoundException": 404,
     "UnknownOperationException": 404, "ValidationException": 400,
     "ServiceQuotaExceededException": 400, "ModelTimeoutException": 408, "ModelErrorException": 424,
+    "ModelStreamErrorException": 424,
     "ThrottlingException": 429, "ModelNotReadyException": 429, "InternalServerException": 500,
     "ServiceUnavailableException": 503,
 }  # fmt: skip
 
 
+# Codes for credentials that are missing, malformed, expired or unknown.
+AUTHENTICATION = frozenset((
+    "ExpiredTokenException", "UnrecognizedClientException", "InvalidSignatureException",
+    "IncompleteSignatureException", "MissingAuthenticationTokenException",
+))  # fmt: skip
+
+
 class Refusal(Exception):
-    """A refused call.
+    """A refused call, by the code of the native APIs; `envelopes` writes it for every API.
 
     `layer` is the URI tail of x-amzn-ErrorType. `capital`: the member is `Message`, as in the
-    authorisation layer, and not `message`, as in the service.
+    authorisation layer, and not `message`, as in the service. `openai_code` and `param` are members
+    of the OpenAI shape. `credentials`: the call is refused for its credentials. `overloaded`: the
+    Messages API answers 529. `retry_after` is in seconds, 0 for no such header.
     """
 
     def __init__(
@@ -36,6 +43,11 @@ class Refusal(Exception):
         layer: str = BEDROCK,
         capital: bool = False,
         extra: dict[str, object] | None = None,
+        openai_code: str = "",
+        param: str | None = None,
+        credentials: bool = False,
+        overloaded: bool = False,
+        retry_after: int = 0,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -43,13 +55,16 @@ class Refusal(Exception):
         self.layer = layer
         self.capital = capital
         self.extra = extra or {}
+        self.openai_code = openai_code
+        self.param = param
+        self.credentials = credentials or code in AUTHENTICATION
+        self.overloaded = overloaded
+        self.retry_after = retry_after
 
-    def response(self, headers: tuple[tuple[str, str], ...]) -> FullResponse:
-        """Return the HTTP response that carries the refusal."""
-        body = wire.dumps({"Message" if self.capital else "message": self.message, **self.extra})
-        return FullResponse(
-            STATUS[self.code], body, (*headers, ("x-amzn-ErrorType", f"{self.code}:{self.layer}"))
-        )
+    @property
+    def status(self) -> int:
+        """The HTTP status of the native APIs."""
+        return STATUS[self.code]
 
 
 def invalid(message: str) -> Refusal:
@@ -143,6 +158,76 @@ def constraint(value: object, path: str, rule: str) -> Refusal:
     )
 
 
+def unsupported_parameter(name: str, advice: str = "") -> Refusal:
+    """A parameter that the model does not take, in the words of the OpenAI APIs."""
+    message = f"Unsupported parameter: '{name}' is not supported with this model.{advice}"
+    return Refusal("ValidationException", message, openai_code="unsupported_parameter", param=name)
+
+
+def unsupported_value(name: str, message: str) -> Refusal:
+    """A value that the model does not take, in the words of the OpenAI APIs."""
+    return Refusal("ValidationException", message, openai_code="unsupported_value", param=name)
+
+
+def model_without_api() -> Refusal:
+    """An id that bedrock-runtime knows, on a path whose API the model does not speak there."""
+    return Refusal(
+        "ResourceNotFoundException",
+        "The model doesn't exist or doesn't support this API. Retry your request with a different "
+        "model ID.",
+        openai_code="model_not_found",
+    )
+
+
+def absent_from_mantle(model_id: str) -> Refusal:
+    return Refusal("ResourceNotFoundException", f"The model '{model_id}' does not exist")
+
+
+def api_not_supported(model_id: str, path: str) -> Refusal:
+    """A model of bedrock-mantle on the path of an API that it does not speak."""
+    return invalid(f"The model '{model_id}' does not support the '{path}' API")
+
+
+def wrong_prefix(model_id: str) -> Refusal:
+    """A model of bedrock-mantle on the right API below the wrong path prefix."""
+    return invalid(f"model `{model_id}` isn't supported on this route")
+
+
+def unknown_operation(path: str) -> Refusal:
+    return Refusal(
+        "UnknownOperationException", f"There is no operation at {path}.", layer=FRONT_DOOR
+    )
+
+
+def no_such_path(method: str, path: str) -> Refusal:
+    """A path that bedrock-mantle does not have."""
+    return Refusal("ResourceNotFoundException", f"Invalid URL ({method} {path})")
+
+
+def missing_model(by_messages: bool) -> Refusal:
+    """A body without a model, in the words of Messages or of the OpenAI APIs."""
+    message = "model: Field required" if by_messages else "you must provide a model parameter"
+    return Refusal("ValidationException", message, param=None if by_messages else "model")
+
+
+def wrong_service(service: str) -> Refusal:
+    """A signature for another service than the endpoint's."""
+    return Refusal(
+        "InvalidSignatureException",
+        f"Credential should be scoped to correct service: '{service}'.",
+        layer=FRONT_DOOR,
+    )
+
+
+def wrong_region(region: str) -> Refusal:
+    """A signature for another region than the host's."""
+    return Refusal(
+        "InvalidSignatureException",
+        f"Credential should be scoped to a valid region, not '{region}'. ",
+        layer=FRONT_DOOR,
+    )
+
+
 def missing_token() -> Refusal:
     return Refusal(
         "MissingAuthenticationTokenException", "Missing Authentication Token", layer=FRONT_DOOR
@@ -188,11 +273,19 @@ def invalid_api_key() -> Refusal:
         "AccessDeniedException",
         "Authentication failed: Please make sure your API Key is valid.",
         capital=True,
+        openai_code="invalid_api_key",
+        credentials=True,
     )
 
 
 def expired_api_key() -> Refusal:
-    return Refusal("AccessDeniedException", "Bearer Token has expired", capital=True)
+    return Refusal(
+        "AccessDeniedException",
+        "Bearer Token has expired",
+        capital=True,
+        openai_code="invalid_api_key",
+        credentials=True,
+    )
 
 
 def _denied(message: str, *, capital: bool = False) -> Refusal:
@@ -200,16 +293,18 @@ def _denied(message: str, *, capital: bool = False) -> Refusal:
 
 
 def access(kind: str, action: str, resource: str) -> Refusal:
-    """Return one of the ways in which Bedrock says that the account may not use a model."""
-    denial = (
-        f"User: {CALLER} is not authorized to perform: bedrock:{action} on resource: {resource}"
-    )
+    """Return one of the ways in which Bedrock says that the account may not use a model.
+
+    `action` is the IAM action that the call needs, such as `bedrock:InvokeModel`.
+    """
+    service = action.partition(":")[0]
+    denial = f"User: {CALLER} is not authorized to perform: {action} on resource: {resource}"
     subscription = (
         "Your AWS Marketplace subscription for this model cannot be completed at this time."
     )
     variants = {
         "iam": lambda: _denied(
-            f"{denial} because no identity-based policy allows the bedrock:{action} action",
+            f"{denial} because no identity-based policy allows the {action} action",
             capital=True,
         ),
         "iam_deny": lambda: _denied(
@@ -221,9 +316,9 @@ def access(kind: str, action: str, resource: str) -> Refusal:
             capital=True,
         ),
         "api_key": lambda: _denied(
-            f"User: {CALLER} is not authorized to perform: bedrock:CallWithBearerToken on "
-            "resource: * because no identity-based policy allows the bedrock:CallWithBearerToken "
-            "action",
+            f"User: {CALLER} is not authorized to perform: {service}:CallWithBearerToken on "
+            "resource: * because no identity-based policy allows the "
+            f"{service}:CallWithBearerToken action",
             capital=True,
         ),
         "marketplace": lambda: _denied(
@@ -254,13 +349,16 @@ def access(kind: str, action: str, resource: str) -> Refusal:
             "territories. Please refer to https://www.anthropic.com/supported-countries for more "
             "information on the countries and regions Anthropic currently supports."
         ),
+        "data_retention": lambda: invalid(
+            "data retention mode 'default' is not available for this model"
+        ),
     }
     return variants[kind]()
 
 
 ACCESS_KINDS = (
     "iam", "iam_deny", "scp", "api_key", "marketplace", "payment", "use_case_form", "not_granted",
-    "agreement", "account_blocked", "country",
+    "agreement", "account_blocked", "country", "data_retention",
 )  # fmt: skip
 
 _THROTTLED = {
@@ -281,7 +379,11 @@ def throttled(kind: str) -> Refusal:
 
 
 def service_error(status: int, model_id: str) -> Refusal:
-    """A failure of the service or the model: 408, 424, 429 (the model is not ready), 500 or 503."""
+    """A failure of the service or the model: 408, 424, 429 (the model is not ready), 500, 503 or
+    529 (overloaded: a 503 of every API but Messages).
+    """
+    if status == 529:
+        return Refusal("ServiceUnavailableException", "Overloaded", overloaded=True)
     if status == 424:
         return Refusal(
             "ModelErrorException",
@@ -307,4 +409,9 @@ def service_error(status: int, model_id: str) -> Refusal:
     return Refusal(code, message)
 
 
-ERROR_STATUSES = (408, 424, 429, 500, 503)
+def stream_failure(name: str, message: str) -> Refusal:
+    """A failure in the middle of a stream, from the name that the native streams give it."""
+    return Refusal(name[0].upper() + name[1:], message)
+
+
+ERROR_STATUSES = (408, 424, 429, 500, 503, 529)

@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from certification.emulator import refusals
+from certification.inference import Endpoint
 from certification.suite.case import Category
 
 SCENARIOS = Path(__file__).parent / "scenarios"
-RUNTIME = ("Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream")
+# The operations that run models, by the names that `operation` of a rule has.
+INFERENCE = frozenset((
+    "Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream",
+    "ChatCompletions", "ChatCompletionsStream", "Responses", "ResponsesStream", "Messages",
+    "MessagesStream",
+))  # fmt: skip
+ENDPOINTS = tuple(endpoint.value for endpoint in Endpoint)
 STREAM_FAULTS = ("truncated", "mid_stream_error", "corrupted_frame", "stall")
 STREAM_ERRORS = (
     "modelStreamErrorException", "throttlingException", "internalServerException",
@@ -53,6 +60,8 @@ class Faults:
     needs_profile: bool = False
     throttle: str = ""
     error: int = 0
+    retry_after: int = 0
+    failed: bool = False
     slow: float = 1.0
     stream: str = ""
     stream_error: str = "modelStreamErrorException"
@@ -95,6 +104,7 @@ class FaultRule:
     region: str = "*"
     operation: str = ""
     route: str = "*"
+    endpoint: str = ""
     times: int | None = None
     after: int = 0
     probability: float = 1.0
@@ -106,10 +116,11 @@ class FaultRule:
         if self.operation:
             if not fnmatchcase(call.operation, self.operation):
                 return False
-        elif call.operation not in RUNTIME and not (_EVERYWHERE & self.effects.keys()):
+        elif call.operation not in INFERENCE and not (_EVERYWHERE & self.effects.keys()):
             return False
         return (
-            fnmatchcase(call.model, self.model)
+            self.endpoint in ("", call.endpoint)
+            and fnmatchcase(call.model, self.model)
             and fnmatchcase(call.region, self.region)
             and (fnmatchcase(call.route, self.route) or fnmatchcase(call.called, self.route))
         )
@@ -131,6 +142,7 @@ class Call:
     region: str
     route: str
     called: str
+    endpoint: Endpoint = Endpoint.RUNTIME
 
 
 @dataclass(frozen=True)
@@ -352,7 +364,7 @@ class ScenarioReader:
         table = self.table(raw, where)
         effects = {f.name for f in fields(Faults)}
         allowed = (
-            "model", "region", "operation", "route", "times", "after", "probability",
+            "model", "region", "operation", "route", "endpoint", "times", "after", "probability",
             "tokens_per_minute", "note",
         )  # fmt: skip
         self.known(table, (*allowed, *sorted(effects)), where)
@@ -362,6 +374,9 @@ class ScenarioReader:
             region=self.text(table.get("region", "*"), f"{where}: region"),
             operation=self.text(table.get("operation", ""), f"{where}: operation"),
             route=self.text(table.get("route", "*"), f"{where}: route"),
+            endpoint=self.choice(table["endpoint"], f"{where}: endpoint", ENDPOINTS)
+            if "endpoint" in table
+            else "",
             times=self.number(table["times"], f"{where}: times", 1, None, whole=True)
             if "times" in table
             else None,
@@ -400,6 +415,8 @@ class ScenarioReader:
                 effects[name] = self.choice(value, key, choices[name])
             elif name == "slow":
                 effects[name] = float(self.number(value, key, 0.01, 10_000))
+            elif name == "retry_after":
+                effects[name] = self.number(value, key, 1, 3600, whole=True)
             elif name == "extra_input_tokens":
                 effects[name] = self.number(value, key, 0, 100_000, whole=True)
             elif name == "weak":

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TextIO
 from urllib.parse import parse_qsl, unquote
 
 from certification.bedrock import catalogue
+from certification.bedrock.catalogue import INFERENCE_PROFILE, CatalogueModel
 from certification.emulator import (
+    addresses,
     body_schema,
     control,
     converse,
+    envelopes,
     invoke,
     refusals,
     validation,
     wire,
 )
+from certification.emulator.addresses import Address
 from certification.emulator.calls import (
+    EVENT_STREAM,
     CallRecord,
     EmulatorOptions,
     Invocation,
     check_service,
     streamed,
 )
+from certification.emulator.chat_completions import ChatCompletions
+from certification.emulator.dialect import ApiDialect, paced, read_and_answer
 from certification.emulator.http import (
     MARK,
     ConnectionDropped,
@@ -39,8 +46,10 @@ from certification.emulator.http import (
     HttpResponse,
     NoResponse,
 )
-from certification.emulator.model_directory import INFERENCE_PROFILE, ModelDirectory
+from certification.emulator.messages import Messages
+from certification.emulator.model_directory import ModelDirectory, ResolvedModel
 from certification.emulator.refusals import Refusal
+from certification.emulator.responses import Responses
 from certification.emulator.scenario import (
     Call,
     FaultInjector,
@@ -50,15 +59,25 @@ from certification.emulator.scenario import (
     load,
     parse,
 )
+from certification.inference import API, Endpoint
 
 log = logging.getLogger(__name__)
 
-CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
-REGION_IN_HOST = re.compile(r"\b([a-z]{2}(?:-[a-z]+)+-\d)\b")
 OPERATIONS = {
     "converse": "Converse", "converse-stream": "ConverseStream", "invoke": "InvokeModel",
     "invoke-with-response-stream": "InvokeModelWithResponseStream", "count-tokens": "CountTokens",
 }  # fmt: skip
+# The APIs with a path of their own, by the path below their prefix.
+SHARED_APIS = {
+    "/chat/completions": (API.CHAT_COMPLETIONS, "ChatCompletions", ChatCompletions()),
+    "/responses": (API.RESPONSES, "Responses", Responses()),
+    "/messages": (API.MESSAGES, "Messages", Messages()),
+}
+# Which prefixes of a path each endpoint has.
+PREFIXES = {
+    Endpoint.RUNTIME: ("/openai/v1", "/anthropic/v1"),
+    Endpoint.MANTLE: ("/openai/v1", "/v1", "/anthropic/v1"),
+}
 EXPIRED_KEYS = ("ASIAEXPIRED*",)
 INVALID_KEYS = ("AKIAINVALID*",)
 HTML_503 = (
@@ -68,6 +87,15 @@ HTML_503 = (
 EMPTY_200 = (
     b'{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}'
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What a signature is scoped to, or what to refuse it with."""
+
+    region: str = ""
+    service: str = ""
+    refusal: Callable[[], Refusal] | None = None
 
 
 class Emulator:
@@ -98,10 +126,10 @@ class Emulator:
             response = self.route(record)
         except Refusal as refusal:
             record.outcome = refusal.code
-            response = refusal.response(record.headers)
+            response = envelopes.response(refusal, record)
         except RecursionError:
             record.outcome = "ValidationException"
-            response = refusals.malformed("#", "nested too deeply").response(record.headers)
+            response = envelopes.response(refusals.malformed("#", "nested too deeply"), record)
         # the outer edge: a fault of the emulator must look like a fault, not like Bedrock
         except Exception:
             log.exception("emulator_fault")
@@ -118,31 +146,38 @@ class Emulator:
     # routing
 
     def route(self, record: CallRecord) -> HttpResponse:
-        path, _, query = record.request.target.decode("latin-1").partition("?")
-        if path.startswith("/model/"):
+        address = addresses.locate(record.request)
+        record.endpoint, record.path = address.endpoint, address.path
+        path, method = address.path, record.request.method
+        if (path == "/" or path.startswith("/_emulator/")) and not address.named:
+            return self.own_page(record, path)
+        if path.startswith("/model/") and address.endpoint is Endpoint.RUNTIME:
             called, _, verb = path[7:].rpartition("/")
             operation = OPERATIONS.get(verb)
-            if operation and called and record.request.method == "POST":
-                return self.call_runtime(record, operation, unquote(called))
-        elif path == "/" or path.startswith("/_emulator/"):
-            return self.own_page(record, path)
-        else:
-            response = self.list_or_get(record, path, dict(parse_qsl(query)))
-            if response is not None:
-                return response
-        raise Refusal(
-            "UnknownOperationException",
-            f"There is no operation at {path}.",
-            layer=refusals.FRONT_DOOR,
-        )
+            if operation and called and method == "POST":
+                return self.call_native(record, address, operation, unquote(called))
+        prefix, _, rest = path.partition("/v1/")
+        served = f"{prefix}/v1" in PREFIXES[address.endpoint]
+        if served and method == "POST" and f"/{rest}" in SHARED_APIS:
+            return self.call_shared(record, address, f"/{rest}")
+        region = record.region = self.authorise(record.request, address)
+        if address.endpoint is Endpoint.MANTLE:
+            return self.list_or_get_on_mantle(record, region)
+        response = self.list_or_get(record, region, path, dict(parse_qsl(address.query)))
+        if response is not None:
+            return response
+        if method == "GET" and not address.named and "/v1/" not in path:  # the control plane
+            raise refusals.unknown_operation(path)
+        # bedrock-runtime answers 200 to a path that it does not have
+        record.outcome = "UnknownOperationException"
+        return FullResponse(200, EMPTY_200, record.headers)
 
     def list_or_get(
-        self, record: CallRecord, path: str, query: dict[str, str]
+        self, record: CallRecord, region: str, path: str, query: dict[str, str]
     ) -> HttpResponse | None:
         """Answer a call of the control plane; None when the path is none of its operations."""
         first, _, rest = path[1:].partition("/")
         rest = unquote(rest)
-        region = record.region = self.authorise(record.request)
         listings = self.listings
         operations: dict[tuple[str, bool], tuple[str, Callable[[], bytes]]] = {
             ("foundation-models", False): (
@@ -187,74 +222,103 @@ class Emulator:
         models = self.directory.catalogue.models
         return frozenset(m for m in models if self.converse_faults(m, region).legacy)
 
+    def list_or_get_on_mantle(self, record: CallRecord, region: str) -> HttpResponse:
+        """Answer GET /v1/models and /v1/models/{id}. Refuses every other path with 404."""
+        if region not in self.directory.mantle_regions:
+            record.outcome = "no_mantle"
+            return ConnectionDropped()
+        first, _, called = record.path.removeprefix("/v1/").partition("/")
+        known = record.path.startswith("/v1/models") and first == "models"
+        if not known or record.request.method != "GET":
+            raise refusals.no_such_path(record.request.method, record.path)
+        called = unquote(called)
+        record.operation = "GetModel" if called else "ListModels"
+        call = Call(record.operation, called, region, "", called, Endpoint.MANTLE)
+        faults = self.injector.faults(call, zlib.crc32(record.request.target))
+        early = self.early_response(faults, record)
+        if early is not None:
+            return early
+        if faults.access:
+            resource = f"arn:aws:bedrock-mantle:{region}:{refusals.ACCOUNT}:project/default"
+            raise refusals.access(faults.access, f"bedrock-mantle:{record.operation}", resource)
+        check_service(faults, call)
+        if called:
+            models = [self.directory.find_on_mantle(called, region).model]
+        else:
+            models = self.directory.mantle_models(region)
+        items = [control.mantle_model(model, self.mantle_faults(model, region)) for model in models]
+        body = {**items[0], "id": called} if called else {"data": items, "object": "list"}
+        return FullResponse(200, wire.dumps(body), record.headers)
+
+    def mantle_faults(self, model: CatalogueModel, region: str) -> Faults:
+        """Return what a call of the model on bedrock-mantle would meet."""
+        model_id = model.api_model_id
+        call = Call("Messages", model_id, region, "", model_id, Endpoint.MANTLE)
+        return self.injector.faults(call, 0)
+
     # authorisation
 
-    def authorise(self, request: HttpRequest) -> str:
-        """Return the region a request is signed for. Refuses missing or bad credentials."""
+    def authorise(self, request: HttpRequest, address: Address) -> str:
+        """Return the region of a call. Refuses missing or bad credentials, and a signature for
+        another service or region than the address names.
+        """
         header = request.header(b"authorization")
         if header.startswith("AWS4-"):
-            region, refusal = self._authority(header.partition(", SignedHeaders")[0])
-            if refusal is not None:
-                raise refusal()
-            return region
-        if header.startswith("Bearer "):
-            return self.bearer_region(header[7:], request)
+            authority = self._authority(header.partition(", SignedHeaders")[0])
+            if authority.refusal is not None:
+                raise authority.refusal()
+            services: tuple[str, ...] = ("bedrock",)
+            if address.endpoint is Endpoint.MANTLE:
+                services = ("bedrock-mantle", "bedrock")
+            if authority.service not in services and address.path != "/":
+                raise refusals.wrong_service(services[0])
+            if address.region not in ("", authority.region):
+                raise refusals.wrong_region(authority.region)
+            return authority.region
+        key = request.header(b"x-api-key") if address.path.startswith("/anthropic/") else ""
+        if header.startswith("Bearer ") or key:
+            self.check_api_key(key or header[7:])
+            return address.region or self.options.region
         if not header:
             raise refusals.missing_token()
         raise refusals.incomplete_signature(header)
 
-    def read_authority(self, header: str) -> tuple[str, Callable[[], Refusal] | None]:
-        """Return the region of a signature, or what to refuse it with."""
-        match = CREDENTIAL.search(header)
+    def read_authority(self, header: str) -> Authority:
+        """Return what a signature is scoped to, or what to refuse it with."""
+        match = addresses.CREDENTIAL.search(header)
         if match is None:
-            return "", lambda: refusals.incomplete_signature(header)
+            return Authority(refusal=lambda: refusals.incomplete_signature(header))
         scenario = self.injector.scenario
         if any(fnmatchcase(match[1], glob) for glob in (*EXPIRED_KEYS, *scenario.expired_keys)):
-            return "", refusals.expired_credentials
+            return Authority(refusal=refusals.expired_credentials)
         if any(fnmatchcase(match[1], glob) for glob in (*INVALID_KEYS, *scenario.invalid_keys)):
-            return "", refusals.invalid_credentials
-        return match[3], None
+            return Authority(refusal=refusals.invalid_credentials)
+        return Authority(match[3], match[4])
 
-    def bearer_region(self, token: str, request: HttpRequest) -> str:
-        """Return the region in the host name, else the emulator's own. Refuses bad tokens."""
+    def check_api_key(self, token: str) -> None:
+        """Refuse an API key that is expired or not valid."""
         scenario = self.injector.scenario
         if token.startswith("expired") or any(fnmatchcase(token, g) for g in scenario.expired_keys):
             raise refusals.expired_api_key()
         invalid = not token or token.startswith("invalid")
         if invalid or any(fnmatchcase(token, glob) for glob in scenario.invalid_keys):
             raise refusals.invalid_api_key()
-        match = REGION_IN_HOST.search(request.header(b"host"))
-        return match[1] if match else self.options.region
 
-    # the runtime
+    # calls of models
 
-    def call_runtime(self, record: CallRecord, operation: str, called: str) -> HttpResponse:
-        """Answer a runtime call: find the model, apply the scenario, then do the operation."""
+    def call_native(
+        self, record: CallRecord, address: Address, operation: str, called: str
+    ) -> HttpResponse:
+        """Answer Converse, InvokeModel, their streams, and CountTokens."""
         record.operation, record.model = operation, called
-        region = record.region = self.authorise(record.request)
-        body = record.request.body
-        fingerprint = zlib.crc32(body, zlib.crc32(f"{operation}/{called}/{region}".encode()))
-        directory = self.directory
-        try:
-            counts = operation == "CountTokens"
-            resolve = directory.resolve_to_count if counts else directory.resolve
-            target = resolve(called, region)
-        except Refusal:
-            call = Call(operation, called, region, "", called)
-            early = self.early_response(self.injector.faults(call, fingerprint), record)
-            if early is None:
-                raise
-            return early
-        record.model = target.model.api_model_id
-        call = Call(operation, record.model, region, target.route, target.called)
-        parsed = parse_body(body)
-        cost = token_cost(parsed, operation) if self.injector.meters else 0
-        faults = self.injector.faults(call, fingerprint, cost)
-        early = self.early_response(faults, record)
-        if early is not None:
-            return early
-        check_access(faults, call)
-        invocation = Invocation(record, call, target, parsed, faults, fingerprint, self.options)
+        region = record.region = self.authorise(record.request, address)
+        counts = operation == "CountTokens"
+        resolve = self.directory.resolve_to_count if counts else self.directory.resolve
+        invocation = self.accept(
+            record, called, lambda: resolve(called, region), lambda: parse_body(record.request.body)
+        )
+        if not isinstance(invocation, Invocation):
+            return invocation
         match operation:
             case "Converse" | "ConverseStream":
                 return respond_to_converse(invocation)
@@ -263,6 +327,63 @@ class Emulator:
             case "InvokeModelWithResponseStream":
                 return invoke.stream(invocation)
         return invoke.count_tokens(invocation)
+
+    def call_shared(self, record: CallRecord, address: Address, rest: str) -> HttpResponse:
+        """Answer an API that both endpoints have: the model is named in the body."""
+        api, record.operation, dialect = SHARED_APIS[rest]
+        region = record.region = self.authorise(record.request, address)
+        endpoint, directory = address.endpoint, self.directory
+        if endpoint is Endpoint.MANTLE and region not in directory.mantle_regions:
+            record.outcome = "no_mantle"
+            return ConnectionDropped()
+        body = parse_body(record.request.body)
+        called = body.get("model") if isinstance(body, dict) else None
+        if not isinstance(called, str):
+            raise refusals.missing_model(api is API.MESSAGES)
+        record.model = called
+        if body.get("stream") is True:
+            record.operation += "Stream"
+        if endpoint is Endpoint.MANTLE:
+            resolve = partial(directory.resolve_on_mantle, called, region, api, address.path)
+        else:
+            resolve = partial(directory.resolve_for_api, called, region, api)
+        invocation = self.accept(record, called, resolve, lambda: body)
+        if not isinstance(invocation, Invocation):
+            return invocation
+        return respond_by(dialect, invocation)
+
+    def accept(
+        self,
+        record: CallRecord,
+        called: str,
+        resolve: Callable[[], ResolvedModel],
+        parse: Callable[[], Any],
+    ) -> Invocation | HttpResponse:
+        """Return a call whose model is there and may be called, or the response of an early fault.
+
+        Refuses what the account or the endpoint does not have.
+        """
+        operation, region, endpoint = record.operation, record.region, record.endpoint
+        identity = f"{operation}/{called}/{region}".encode()
+        fingerprint = zlib.crc32(record.request.body, zlib.crc32(identity))
+        try:
+            target = resolve()
+        except Refusal:
+            call = Call(operation, called, region, "", called, endpoint)
+            early = self.early_response(self.injector.faults(call, fingerprint), record)
+            if early is None:
+                raise
+            return early
+        record.model = target.model.api_model_id
+        call = Call(operation, record.model, region, target.route, target.called, endpoint)
+        body = parse()
+        cost = token_cost(body, operation) if self.injector.meters else 0
+        faults = self.injector.faults(call, fingerprint, cost)
+        early = self.early_response(faults, record)
+        if early is not None:
+            return early
+        check_access(faults, call)
+        return Invocation(record, call, target, body, faults, fingerprint, self.options)
 
     def early_response(self, faults: Faults, record: CallRecord) -> HttpResponse | None:
         """Apply the faults that come before Bedrock reads a call.
@@ -313,13 +434,9 @@ class Emulator:
         """STS GetCallerIdentity: the query protocol, for health checks."""
         record.operation = "GetCallerIdentity"
         if b"Action=GetCallerIdentity" not in record.request.body:
-            raise Refusal(
-                "UnknownOperationException",
-                "Only GetCallerIdentity is answered.",
-                layer=refusals.FRONT_DOOR,
-            )
+            raise refusals.unknown_operation("/ but GetCallerIdentity")
         try:
-            record.region = self.authorise(record.request)
+            record.region = self.authorise(record.request, addresses.locate(record.request))
             call = Call("GetCallerIdentity", "", record.region, "", "")
             early = self.early_response(self.injector.faults(call, 0), record)
         except Refusal as refusal:
@@ -402,30 +519,54 @@ def respond_to_converse(invocation: Invocation) -> HttpResponse:
     pace = invocation.pace
     if streaming:
         frames = converse.frames(answer, prompt_tokens, pace, invocation.fingerprint, faults)
-        return streamed(frames, invocation)
+        return streamed(frames, invocation, EVENT_STREAM)
     delay = pace.total(answer.output_tokens)
     content = converse.body(answer, prompt_tokens, max(1, round(delay * 1000)))
     return FullResponse(200, content, invocation.record.headers, delay)
 
 
+def respond_by(dialect: ApiDialect, invocation: Invocation) -> HttpResponse:
+    """Answer by Chat Completions, Responses or Messages. Refuses the request, then for the
+    service.
+    """
+    answer, prompt_tokens = read_and_answer(invocation, dialect, invocation.body)
+    pace = invocation.pace
+    if invocation.call.operation.endswith("Stream"):
+        events = dialect.events(answer, prompt_tokens, invocation)
+        parts = [(due, dialect.encode(event, invocation)) for due, event in paced(events, pace)]
+        return streamed(parts, invocation, dialect.format)
+    content = wire.dumps(dialect.write(answer, prompt_tokens, invocation))
+    delay = pace.total(answer.output_tokens)
+    return FullResponse(200, content, invocation.record.headers, delay)
+
+
 def check_access(faults: Faults, call: Call) -> None:
     """Refuse a call of a model that the account may not use, or that is not there."""
+    on_mantle = call.endpoint is Endpoint.MANTLE
     if faults.access:
-        streams = call.operation.endswith("Stream")
-        action = "InvokeModelWithResponseStream" if streams else "InvokeModel"
-        resource = f"arn:aws:bedrock:{call.region}::foundation-model/{call.model}"
-        if call.route == INFERENCE_PROFILE:
-            account = refusals.ACCOUNT
-            resource = f"arn:aws:bedrock:{call.region}:{account}:inference-profile/{call.called}"
-        raise refusals.access(faults.access, action, resource)
+        raise refusals.access(faults.access, *required_permission(call))
     if faults.legacy:
         raise refusals.legacy()
     if faults.end_of_life:
         raise refusals.end_of_life()
     if faults.not_in_region:
-        raise refusals.unknown_model()
-    if faults.needs_profile and call.route != INFERENCE_PROFILE:
+        raise refusals.absent_from_mantle(call.called) if on_mantle else refusals.unknown_model()
+    if faults.needs_profile and not on_mantle and call.route != INFERENCE_PROFILE:
         raise refusals.needs_profile(call.model)
+
+
+def required_permission(call: Call) -> tuple[str, str]:
+    """Return the IAM action that a call needs, and the resource that its refusal names."""
+    account = refusals.ACCOUNT
+    if call.endpoint is Endpoint.MANTLE:
+        resource = f"arn:aws:bedrock-mantle:{call.region}:{account}:project/default"
+        return "bedrock-mantle:CreateInference", resource
+    streams = call.operation.endswith("Stream")
+    action = "InvokeModelWithResponseStream" if streams else "InvokeModel"
+    resource = f"arn:aws:bedrock:{call.region}::foundation-model/{call.model}"
+    if call.route == INFERENCE_PROFILE:
+        resource = f"arn:aws:bedrock:{call.region}:{account}:inference-profile/{call.called}"
+    return f"bedrock:{action}", resource
 
 
 def parse_body(body: bytes) -> Any:
@@ -439,9 +580,11 @@ def parse_body(body: bytes) -> Any:
 
 def token_cost(body: Any, operation: str) -> int:
     """Return what a call takes from a token quota: its tokens and the output it reserves."""
-    if not isinstance(body, dict) or operation not in ("Converse", "ConverseStream"):
+    if not isinstance(body, dict) or operation.startswith(("InvokeModel", "CountTokens")):
         return 100
     config = body.get("inferenceConfig")
     reserved = config.get("maxTokens", 0) if isinstance(config, dict) else 0
-    size = len(json.dumps(body.get("messages", ""))) // 4
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+        reserved = body.get(name, reserved)
+    size = len(json.dumps(body.get("messages", body.get("input", "")))) // 4
     return size + (reserved if isinstance(reserved, int) else 0)

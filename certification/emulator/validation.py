@@ -7,6 +7,7 @@ from typing import Any
 
 from certification.emulator import body_schema, refusals
 from certification.emulator.model_directory import ResolvedModel
+from certification.inference import API
 
 Body = Mapping[str, Any]
 
@@ -27,7 +28,7 @@ def check_converse(body: Any, target: ResolvedModel, *, streaming: bool) -> None
     """Refuse whatever the service or the model would not accept in this body."""
     body_schema.check(body, body_schema.CONVERSE)
     allow_only(body, MEMBERS, "#")
-    if "converse" not in target.model.capabilities:
+    if not target.speaks(API.CONVERSE):
         raise refusals.not_a_chat_model()
     if streaming and not target.model.streaming:
         raise refusals.not_streaming()

@@ -599,7 +599,7 @@ def test_the_default_scenario_only_names_what_exists() -> None:
         ),
         (
             "[[rule]]\nerror = 500\n[[rule]]\nerror = 418",
-            "f.toml: `rule 2: error` is 418; allowed: 408, 424, 429, 500, 503.",
+            "f.toml: `rule 2: error` is 418; allowed: 408, 424, 429, 500, 503, 529.",
         ),
         ("[[rule]]\nerror = true", "f.toml: `rule 1: error` is True; allowed: 408, 424"),
         (
