@@ -15,6 +15,7 @@ from certification.bedrock import errors
 from certification.bedrock.dialects import payload, shape
 from certification.bedrock.dialects.dialect import StreamReader, WireRequest, WireResponse
 from certification.bedrock.dialects.event_stream import Frame, FrameReader
+from certification.bedrock.dialects.quirks import Quirks
 from certification.bedrock.dialects.reply_builder import OpenBlock, ReplyBuilder
 from certification.inference import (
     Block,
@@ -50,7 +51,9 @@ JSON_HEADERS = {"content-type": "application/json"}
 class Converse:
     """The dialect; see `dialect.Dialect`."""
 
-    def encode(self, request: Request, target: RouteTarget) -> WireRequest:
+    def encode(
+        self, request: Request, target: RouteTarget, quirks: Quirks | None = None
+    ) -> WireRequest:
         body = body_of(request, target.target_id)
         path = model_path(target.target_id, PATHS[request.operation])
         return WireRequest(path, json.dumps(body).encode(), headers=JSON_HEADERS)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from certification.bedrock.dialects.quirks import Quirks
 from certification.inference import Reply, Request, RouteTarget, Timing
 
 
@@ -63,10 +64,13 @@ class StreamReader(Protocol):
 class Dialect(Protocol):
     """One API. Errors of status 400 and above never come here: see `errors.from_response`."""
 
-    def encode(self, request: Request, target: RouteTarget) -> WireRequest:
+    def encode(
+        self, request: Request, target: RouteTarget, quirks: Quirks | None = None
+    ) -> WireRequest:
         """Return the HTTP request; `request.operation` says whether it streams.
 
-        Raises NotExpressible.
+        `quirks` are what refusals taught of the model (`quirks.learn`), instead of what is known of
+        it from its id. Raises NotExpressible.
         """
 
     def decode(self, response: WireResponse, timing: Timing) -> Reply:

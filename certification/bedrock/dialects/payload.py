@@ -47,7 +47,7 @@ def fault_of(
     code, message = errors.fault_in(payload)
     return errors.from_fault(
         code.rsplit("#", 1)[-1],
-        message or f"The service answered {response.status} with the error {code}.",
+        message or f"The service answered {response.status} with an error: {code or 'no text'}.",
         http_status=response.status,
         operation=operation,
         request_id=errors.request_id_in(response.headers),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from certification.bedrock import errors
+from certification.bedrock.dialects import shape
 from certification.inference import (
     Block,
     Image,
@@ -52,8 +52,8 @@ def arguments_from(text: str) -> Any:
     if not text.strip():
         return {}  # a tool without arguments streams an empty input
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return shape.loads(text)
+    except shape.WrongShape:
         return None
 
 
@@ -70,6 +70,7 @@ class ReplyBuilder:
         self.server_ms: float | None = None
         self.ttft_ms: float | None = None
         self.max_gap_ms = 0.0
+        self.open: Any = None  # the key of the block that has no contentBlockStop yet
 
     def emit(self, name: str, at: float) -> None:
         """Take note of one event, by Converse's name."""
@@ -85,6 +86,49 @@ class ReplyBuilder:
         block = self.blocks.setdefault(key, OpenBlock())
         block.kind = kind or block.kind
         return block
+
+    # For the APIs that do not send Converse's events: their deltas give them.
+
+    def start_tool(self, key: Any, use_id: str, name: str, at: float) -> None:
+        """Open the block of a tool call, which has a contentBlockStart."""
+        self.switch(key, at)
+        block = self.block(key, "toolUse")
+        block.use_id, block.name = use_id, name
+        self.emit("contentBlockStart", at)
+
+    def add(
+        self, key: Any, kind: str, at: float, text: str = "", *, sign: str = "", data: bytes = b""
+    ) -> None:
+        """Add a delta to a block; an empty one is no event."""
+        if text or sign or data:
+            self.switch(key, at)
+            block = self.block(key, kind)
+            block.text.append(text)
+            block.signature += sign
+            block.data += data
+            self.emit("contentBlockDelta", at)
+
+    def switch(self, key: Any, at: float) -> None:
+        """Make this the open block: another one that is open ends."""
+        if self.open != key:
+            self.close(at)
+            self.open = key
+
+    def close(self, at: float) -> None:
+        """End the open block, if there is one."""
+        if self.open is not None:
+            self.open = None
+            self.emit("contentBlockStop", at)
+
+    def stop(self, reason: str, at: float) -> None:
+        """End the message."""
+        self.close(at)
+        self.stop_reason = reason
+        self.emit("messageStop", at)
+
+    def text_of(self, key: Any) -> str:
+        """Return what the deltas of a block say so far."""
+        return "".join(self.blocks[key].text) if key in self.blocks else ""
 
     def reply(self, at: float, complete: bool, blocks: list[OpenBlock] | None = None) -> Reply:
         """Return what has arrived so far, in the order of `blocks` (default: of arrival)."""

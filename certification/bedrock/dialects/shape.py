@@ -54,6 +54,11 @@ def text(raw: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def hidden(raw: Mapping[str, Any], name: str) -> bytes:
+    """Return text that only the service can read, as the bytes of a redacted thought."""
+    return text(raw, name).encode(errors="replace")
+
+
 def index(raw: Mapping[str, Any], name: str) -> int:
     """Return the place of a block, 0 where absent. Raises WrongShape."""
     value = raw.get(name, 0)
