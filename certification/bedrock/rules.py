@@ -11,31 +11,40 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from certification.reasons import Reason as R
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rule:
-    """A text that matches `pattern`, and not `unless`, means `reason`.
+    """A text that matches one of `alternatives`, and not `unless`, means `reason`.
 
     `hint` names a special fix where the reason's own would mislead (see `fixes.HINTS`). The rule
     decides its `example` in every family; a test checks that.
     """
 
     reason: R
-    pattern: re.Pattern[str]
-    unless: re.Pattern[str] | None = None
+    alternatives: tuple[str, ...]
+    unless: str = ""
     hint: str = ""
     example: str = ""
 
+    @cached_property
+    def patterns(self) -> tuple[re.Pattern[str], re.Pattern[str] | None]:
+        """Compile what matches and what must not, once they are needed: all together take a quarter
+        of a second, which most processes never need.
+        """
+        pattern = re.compile("|".join(f"(?:{a})" for a in self.alternatives))
+        return pattern, re.compile(self.unless) if self.unless else None
+
     def matches(self, text: str) -> bool:
-        return bool(self.pattern.search(text)) and not (self.unless and self.unless.search(text))
+        pattern, unless = self.patterns
+        return bool(pattern.search(text)) and not (unless and unless.search(text))
 
 
 def _rule(reason: R, *alternatives: str, example: str, unless: str = "", hint: str = "") -> Rule:
-    pattern = re.compile("|".join(f"(?:{a})" for a in alternatives))
-    return Rule(reason, pattern, re.compile(unless) if unless else None, hint, example)
+    return Rule(reason, alternatives, unless, hint, example)
 
 
 # Who is calling. First, because an identity problem can be wrapped in any code and its words are

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import jsonschema
 import regex
 
 from certification.inference import Operation, Outcome, Reply, Request, Text, Timing, Usage, user
@@ -102,10 +101,10 @@ def check_number(expected: Any) -> Check:
 def check_json(expected: Any) -> Check:
     if not isinstance(expected, Mapping):
         raise BadSpec("json_schema expects a JSON Schema (an object).")
-    try:
-        jsonschema.Draft202012Validator.check_schema(expected)
-    except jsonschema.SchemaError as error:
-        raise BadSpec(f"json_schema expects a valid JSON Schema: {error.message}.") from error
+    from certification.suite.json_schema import schema_error  # noqa: PLC0415, slow to import
+
+    if problem := schema_error(expected):
+        raise BadSpec(f"json_schema expects a valid JSON Schema: {problem}.")
     return lambda outcome: graders.json_answer(outcome, expected)
 
 

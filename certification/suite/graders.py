@@ -14,9 +14,6 @@ from itertools import groupby
 from typing import Any, Concatenate, ParamSpec
 
 import regex
-from jsonschema import Draft202012Validator, SchemaError
-from jsonschema.exceptions import UnknownType
-from referencing.exceptions import Unresolvable
 
 from certification.inference import (
     EmbedReply,
@@ -544,30 +541,14 @@ def same_text(first: Outcome | None, second: Outcome | None, *, exact: bool = Fa
 
 # JSON and tools.
 
-# What jsonschema raises on a schema or a value that it cannot check.
-SCHEMA_ERRORS = (
-    SchemaError,
-    UnknownType,
-    Unresolvable,
-    re.error,
-    RecursionError,
-    TypeError,
-    ValueError,
-    OverflowError,
-)
 ExpectedCall = tuple[Tool, Mapping[str, Any]]
 
 
 def schema_problem(value: Any, schema: Mapping[str, Any]) -> str:
     """Say in a few words how a value violates a JSON Schema (2020-12); "" if it does not."""
-    try:
-        error = next(Draft202012Validator(schema).iter_errors(value), None)
-    except SCHEMA_ERRORS as problem:
-        return f"it cannot be checked ({type(problem).__name__})"
-    if error is None:
-        return ""
-    where = "/".join(str(p) for p in error.absolute_path)
-    return truncate(f"{where}: {error.message}" if where else error.message, 160)
+    from certification.suite.json_schema import first_violation  # noqa: PLC0415, slow to import
+
+    return truncate(first_violation(value, schema), 160)
 
 
 def argument_problem(use: ToolUse, schema: Mapping[str, Any]) -> str:
