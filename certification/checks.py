@@ -10,6 +10,10 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+# The tag of these checks. Our commands run only them: the checks of the URLs would load every page
+# and the whole API first.
+TAG = "settings"
+
 AT_LEAST_ONE = {
     "CERTIFICATION_CONCURRENCY": "E001",
     "CERTIFICATION_CALLS_PER_RUN": "E001",
@@ -36,7 +40,7 @@ def error(number: str, message: str) -> CheckMessage:
     return Error(message, id=f"certification.{number}")
 
 
-@register()
+@register(TAG)
 def number_settings(**_kwargs: Any) -> list[CheckMessage]:
     """Check that numbers are large enough."""
     issues = [
@@ -60,7 +64,7 @@ def number_settings(**_kwargs: Any) -> list[CheckMessage]:
     return issues
 
 
-@register()
+@register(TAG)
 def address_settings(**_kwargs: Any) -> list[CheckMessage]:
     """Check the backend, the addresses of servers, and the regions of workers."""
     issues: list[CheckMessage] = []
@@ -100,7 +104,7 @@ def address_settings(**_kwargs: Any) -> list[CheckMessage]:
     return issues
 
 
-@register()
+@register(TAG)
 def webhook_settings(**_kwargs: Any) -> list[CheckMessage]:
     """Check the networks and the certificates for calls to receivers."""
     issues: list[CheckMessage] = []
@@ -114,7 +118,7 @@ def webhook_settings(**_kwargs: Any) -> list[CheckMessage]:
     return issues
 
 
-@register()
+@register(TAG)
 def production_settings(**_kwargs: Any) -> list[CheckMessage]:
     """Check what would be unsafe outside development."""
     if settings.DEBUG:

@@ -6,6 +6,9 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
+# Here and not in every process: only these pages need the admin, and loading it takes time.
+admin.autodiscover()
+
 urlpatterns = [
     path("i18n/setlang/", login_not_required(set_language), name="set_language"),
     # One login page for everything, the admin included.

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from certification.suite import custom
 
-SUITE_VERSION = "1-0b542ffb2559"  # what is asked and how it is graded: suite_digest.py
-POLICY_VERSION = "1-771ccadd9215"  # how a run is planned and judged: policy_digest.py
+SUITE_VERSION = "1-6dc05a301e63"  # what is asked and how it is graded: suite_digest.py
+POLICY_VERSION = "1-e99f657a6f8a"  # how a run is planned and judged: policy_digest.py
 
 
 def suite_version_with(specs: Iterable[custom.Spec]) -> str:

@@ -33,6 +33,8 @@ OURS = [
     Route, TestResult, User,
 ]  # fmt: skip
 EVIDENCE = [CertificationJob, CertificationRun, ModelCertification, QueuePause, TestResult]
+admin.autodiscover()  # the tests below take every list there is
+
 EVIL = "<script>alert(1)</script>"
 
 

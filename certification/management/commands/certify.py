@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
+from certification import checks
 from certification.engine import dispatch, queue
 from certification.engine.dispatch import CertifyOptions, DispatchResult
 from certification.management import follow, terminal
@@ -31,6 +32,7 @@ class Command(BaseCommand):
         "Certifies models in regions. Exit code 1 when the job reaches no verdict, or one below "
         "--require."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("models", nargs="*", metavar="MODEL", help="API model ids or UUIDs")

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from certification import checks
 from certification.management import terminal
 from certification.management.guard import friendly_errors
 from certification.models import TestResult, WebhookDelivery
@@ -22,6 +23,7 @@ class Command(BaseCommand):
         "Verdicts, grades, sentences and figures stay: old runs can still be read, compared and "
         "judged again. Also deletes webhook deliveries that ended more than WEBHOOK_LOG_DAYS ago."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--days", type=int, default=90, help="default: %(default)s")

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
+from certification import checks
 from certification.emulator import scenario
 from certification.emulator.__main__ import duration
 from certification.engine import dispatch
@@ -44,6 +45,7 @@ class Command(BaseCommand):
         "Certifies every active model in seven regions against the emulator, with the real "
         "catalogue, boto3, queue and database. Prints the matrix and leaves nothing running."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

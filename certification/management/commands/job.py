@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.paginator import Paginator
 
+from certification import checks
 from certification.engine import dispatch
 from certification.management import follow, terminal
 from certification.management.guard import friendly_errors
@@ -18,6 +19,7 @@ PAGE = 100
 
 class Command(BaseCommand):
     help = "Shows, retries and cancels certification jobs."
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from certification import checks
 from certification.engine import dispatch
 from certification.management import terminal
 from certification.management.guard import friendly_errors
@@ -21,6 +22,7 @@ PAGE = 200
 
 class Command(BaseCommand):
     help = "Lists the active models that are not certified in the regions that offer them."
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--regions", nargs="+", default=[], metavar="REGION")

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from certification import checks
 from certification.management.guard import friendly_errors
 from certification.models.catalogue import load_shipped
 
@@ -15,6 +16,7 @@ class Command(BaseCommand):
         "Loads the shipped catalogue of models, regions and routes. Can be repeated: newer facts "
         "and what you enabled or disabled stay."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:

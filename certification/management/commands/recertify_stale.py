@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
+from certification import checks
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
 from certification.management import follow, terminal
@@ -22,6 +23,7 @@ class Command(BaseCommand):
         "Starts a job for every pair that was last tested more than --days ago or whose "
         "certification has expired."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--days", type=int, default=30, help="default: %(default)s")

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from certification import checks
 from certification.engine import reconcile
 from certification.management import terminal
 from certification.management.guard import friendly_errors
@@ -18,6 +19,7 @@ class Command(BaseCommand):
         "whose credentials work again, expires certifications, compares the regions of jobs that "
         "were not compared yet. Beat does this every 30 s; it is safe to run at any time."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -10,6 +10,7 @@ from rich import box
 from rich.progress import track
 from rich.table import Table
 
+from certification import checks
 from certification.engine import rescore
 from certification.engine.rescore import Change
 from certification.management import terminal
@@ -23,6 +24,7 @@ class Command(BaseCommand):
         "would change; --write stores the new judgements next to the old ones and updates the "
         "certifications."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from certification import checks
 from certification.stack import programs
 
 
@@ -16,6 +17,7 @@ class Command(BaseCommand):
         "Runs one process of the stack in the foreground, without the supervisor of `manage.py up` "
         "and without starting any server: for process managers that read the Procfile."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("process", help="web, worker, worker-bulk, beat, flower or emulator")

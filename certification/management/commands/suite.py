@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from certification import checks
 from certification.engine import backend, dispatch, evidence, try_case
 from certification.engine.calls import Unauthenticated
 from certification.management import terminal
@@ -25,6 +26,7 @@ from certification.suite.case import Case, Ref
 
 class Command(BaseCommand):
     help = "Lists and shows the suite's cases, runs one now, estimates calls, tokens and cost."
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

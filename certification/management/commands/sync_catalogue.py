@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
 from rich.progress import track
 
+from certification import checks
 from certification.engine import backend, dispatch, sync
 from certification.management import terminal
 from certification.management.guard import friendly_errors
@@ -25,6 +26,7 @@ class Command(BaseCommand):
         "catalogue and prints which models and routes appeared, vanished or changed their "
         "lifecycle. Exit code 1 when no region answered."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--region", nargs="+", default=[], metavar="REGION", dest="regions")

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.color import supports_color
 from django.db import OperationalError, connections
 
+from certification import checks
 from certification.management import guard
 from certification.management.commands import status
 from certification.stack import control, embedded, programs, temporary
@@ -26,6 +27,7 @@ class Command(BaseCommand):
         "there are no AWS credentials, and PostgreSQL and Valkey unless DATABASE_URL and REDIS_URL "
         "name others. Ctrl-C stops everything."
     )
+    requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
