@@ -2,46 +2,61 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
+import asyncio
 import os
 import platform
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 import botocore
 import botocore.session
 from botocore.config import Config
 
-from certification.bedrock import converse as converse_wire
-from certification.bedrock import embeddings, errors
+from certification.bedrock import dialects, embeddings, endpoints, errors
+from certification.bedrock.dialects import invoke
+from certification.bedrock.dialects.dialect import (
+    Dialect,
+    NotExpressible,
+    StreamReader,
+    WireRequest,
+    WireResponse,
+)
+from certification.bedrock.endpoints import is_loopback
+from certification.bedrock.signing import (
+    BEARER_VARIABLE,
+    EMULATOR_KEY,
+    SERVICES,
+    Credentials,
+    bearer_token,
+    signature_headers,
+)
+from certification.bedrock.transport import Host, Response, Transport, host_of
 from certification.inference import (
+    API,
+    AnyRequest,
     EmbedReply,
     EmbedRequest,
+    Endpoint,
     Operation,
     Reply,
     Request,
+    RouteTarget,
     Timing,
     Usage,
 )
-from certification.lib.deadlines import Cutoff
+from certification.lib import event_loop
 from certification.reasons import Reason
 
 AWS = "aws"
 EMULATOR = "emulator"
-GRACE_S = 0.2  # to read what had arrived when a stream was cut at its deadline
 LAST_CONNECT_TIMEOUT_S = 1.0  # when less is left of a deadline than a connection may normally take
-# Complete, because botocore builds its own from a dozen parts twice for every call: a fifth of the
-# call's CPU.
 USER_AGENT = (
     f"myia-certification Boto3/{boto3.__version__} Botocore/{botocore.__version__} "
     f"Python/{platform.python_version()}"
@@ -54,14 +69,12 @@ CANARY_MODEL = "amazon.nova-micro-v1:0"
 class Connection:
     """How to reach Bedrock. An empty `endpoint_url` means AWS's own hosts.
 
-    `read_timeout_s` is the longest silence; less where a deadline leaves less. Up to
-    `max_connections` per region stay open; calls beyond them open their own. Proxies come from the
-    usual variables, but are never used for an emulator or for this machine itself.
+    `read_timeout_s` is the longest silence; less where a deadline leaves less. Proxies come from
+    the usual variables, but are never used for an emulator or for this machine itself.
     """
 
     backend: str = AWS
     endpoint_url: str = ""
-    max_connections: int = 64
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 60.0
     home_region: str = "us-east-1"
@@ -133,7 +146,7 @@ def find_credentials() -> Identity:
     """
     session = botocore.session.get_session()
     with errors.translated("GetCredentials"):
-        if os.environ.get("AWS_BEARER_TOKEN_BEDROCK"):
+        if os.environ.get(BEARER_VARIABLE):
             return Identity(True, "bearer token")
         credentials = session.get_credentials()
     if credentials is None:
@@ -141,165 +154,212 @@ def find_credentials() -> Identity:
     return Identity(True, credentials.method, (credentials.access_key or "")[:4])
 
 
-class Bedrock:
-    """Hold one boto3 session and, per region, one client and one for calls short of time.
+@dataclass(eq=False, slots=True)
+class Call:
+    """One call under way. Times are on the clock of time.perf_counter.
 
-    Safe to use from many threads.
+    `started` is when its request was sent, `heard_at` when the service last said something: a byte
+    of a whole response, an event of a stream.
+    """
+
+    region: str
+    target: RouteTarget
+    operation: Operation
+    deadline: float
+    started: float = field(default_factory=time.perf_counter)
+    heard_at: float = field(default_factory=time.perf_counter)
+    request_id: str = ""
+
+    @asynccontextmanager
+    async def until_deadline(self) -> AsyncIterator[None]:
+        """Cut the block at the deadline. Raises BedrockError then."""
+        try:
+            async with asyncio.timeout(self.deadline - time.perf_counter()) as limit:
+                yield
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise  # a timeout of the connection's own
+            raise self.overdue() from exc
+
+    def translate(self, exc: BaseException) -> errors.BedrockError:
+        return errors.translate(
+            exc, self.operation, model_id=self.target.target_id, region=self.region
+        )
+
+    def refusal(self, response: WireResponse) -> errors.BedrockError:
+        """Return the error that a response other than 2xx reports."""
+        return errors.from_response(
+            response, self.operation, model_id=self.target.target_id, region=self.region
+        )
+
+    def overdue(self) -> errors.BedrockError:
+        """Return the error for a call that was cut: by silence, or in the midst of the response."""
+        silent_s = time.perf_counter() - self.heard_at
+        if silent_s >= (self.deadline - self.started) / 2:
+            reason = Reason.READ_TIMEOUT
+            message = f"The service sent nothing for {silent_s:.1f} s, and the deadline passed."
+        else:
+            reason = Reason.DEADLINE
+            message = "The deadline passed while the response was still arriving."
+        return errors.error(reason, message, operation=self.operation)
+
+
+class Bedrock:
+    """All calls of a process to Bedrock.
+
+    `send` runs on the process's event loop and never blocks it. The control plane is boto3's and
+    blocks: call it from threads, as many as you like.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self._clients: dict[tuple[str, str, float], Any] = {}
-        self._session: Any = None
+        self.credentials = Credentials(isolated=connection.backend == EMULATOR)
+        self._transport = Transport(connection.read_timeout_s)
+        self._hosts: dict[tuple[Endpoint, str], Host] = {}
+        self._resolving = asyncio.Lock()
+        self._clients: dict[tuple[str, float], Any] = {}
         self._next_credentials_read = 0.0
         self._call = threading.local()  # .read_timeout of the call that this thread is making
-        self._cutoff = Cutoff()
 
-    # -- runtime -----------------------------------------------------------------------------------
+    # -- inference ---------------------------------------------------------------------------------
 
-    def converse(
-        self, region: str, target_id: str, request: Request, remaining_s: float = 60
-    ) -> Reply:
-        """Make one Converse call. `remaining_s` is how much of the deadline is left.
+    async def send(
+        self, region: str, target: RouteTarget, request: AnyRequest, remaining_s: float = 60
+    ) -> Reply | EmbedReply:
+        """Make one call by a route. `remaining_s` is how much of the deadline is left.
 
-        Raises BedrockError.
+        Raises BedrockError; for a stream its `partial` is what had arrived by then.
         """
-        with self._calling(Operation.CONVERSE, target_id, region):
-            client = self._client("bedrock-runtime", region, remaining_s)
-            started = time.perf_counter()
-            response = client.converse(**converse_wire.to_wire(request, target_id))
-            reply = converse_wire.reply_from(response, _ms_since(started))
-        if reply is None:
-            raise _bad_response(Operation.CONVERSE, response, "neither message nor stop reason")
-        return reply
-
-    def stream(
-        self, region: str, target_id: str, request: Request, remaining_s: float = 60
-    ) -> Reply:
-        """Make one ConverseStream call and read it to its end or to the deadline.
-
-        Raises BedrockError, whose `partial` is what had arrived by then; StreamBroken for a stream
-        that just ends.
-        """
-        reader = converse_wire.StreamReader(time.perf_counter())
+        call = Call(region, target, request.operation, time.perf_counter() + remaining_s)
         try:
-            with self._calling(Operation.STREAM, target_id, region):
-                client = self._client("bedrock-runtime", region, remaining_s)
-                reader.started = reader.last = time.perf_counter()
-                response = client.converse_stream(**converse_wire.to_wire(request, target_id))
-                reader.request_id = converse_wire.request_id_of(response)
-                headers = response["ResponseMetadata"].get("HTTPHeaders") or {}
-                # botocore would read a JSON or HTML page as a corrupt frame
-                content_type = str(headers.get("content-type", ""))
-                if content_type.startswith(("text/", "application/json")):
-                    response["stream"].close()
-                    raise _bad_response(
-                        Operation.STREAM, response, "something other than an event stream"
-                    )
-                self._read_stream(response["stream"], reader, remaining_s)
-            if not reader.complete:
-                raise errors.error(
-                    Reason.STREAM_TRUNCATED,
-                    f"The stream ended after {len(reader.events)} events without messageStop and "
-                    "metadata.",
-                    operation=Operation.STREAM,
-                )
+            with errors.translated(request.operation, model_id=target.target_id, region=region):
+                if isinstance(request, EmbedRequest):
+                    return await self._embed(call, request)
+                if target.api is API.INVOKE:
+                    raise errors.error(Reason.API_NOT_SUPPORTED, NO_TEXT_BY_INVOKE)
+                dialect = dialects.dialect_for(target.api)
+                wire = encoded(dialect, request, target)
+                if request.operation is Operation.STREAM:
+                    return await self._stream(call, dialect, wire)
+                response = await self._exchange(call, wire)
+                return dialect.decode(response, Timing(ms_since(call.started)))
         except errors.BedrockError as error:
-            if reader.events:
-                error.partial = reader.reply()
-            error.request_id = error.request_id or reader.request_id
+            if isinstance(error, errors.NotAuthenticated):
+                self.forget_credentials()
+            error.request_id = error.request_id or call.request_id
             raise
-        return reader.reply()
 
-    def _read_stream(
-        self, stream: Any, reader: converse_wire.StreamReader, remaining_s: float
-    ) -> None:
-        """Feed the reader until the stream ends, at the latest at the deadline."""
-        # Four endings:
-        # 1. the stream ends by itself: the loop runs out; `stream` asks whether it was complete;
-        # 2. it breaks: botocore or urllib3 raises, and `_calling` translates;
-        # 3. it is silent at the deadline: the cutoff shuts the socket down from its own thread,
-        #    which looks like a break (`timer.fired` tells them apart);
-        # 4. it still sends after the deadline, because data had arrived before the cut: break.
-        # After 3 and 4 the time says that it was us: READ_TIMEOUT or DEADLINE.
-        deadline = reader.started + remaining_s
-        shutdown = getattr(getattr(stream, "_raw_stream", None), "shutdown", stream.close)
-        with self._cutoff.at(deadline, shutdown) as timer:
-            try:
-                for event in stream:
-                    reader.feed(event)
-                    if reader.last > deadline + GRACE_S:
-                        break
-            except STREAM_ERRORS:
-                if not timer.fired:
-                    raise
-            finally:
-                # a complete stream returned its connection already; a broken one's is of no use
-                stream.close()
-        if reader.complete or time.perf_counter() < deadline:
-            return
-        silent_s = time.perf_counter() - reader.last
-        if silent_s >= remaining_s / 2:
-            reason = Reason.READ_TIMEOUT
-            message = f"The stream sent nothing for {silent_s:.1f} s, and the deadline passed."
-        else:
-            reason = Reason.DEADLINE
-            message = "The deadline passed while the answer was still streaming."
-        raise errors.error(reason, message, operation=Operation.STREAM)
-
-    def embed(
-        self, region: str, target_id: str, request: EmbedRequest, remaining_s: float = 60
-    ) -> EmbedReply:
-        """Return vectors for the texts, in order, in as few InvokeModel calls as the vendor allows.
-
-        Raises BedrockError.
+    async def _exchange(self, call: Call, wire: WireRequest) -> WireResponse:
+        """Send a request and read its whole response. Raises BedrockError for a refusal, and when
+        it does not end in time.
         """
-        started = time.perf_counter()
+        async with call.until_deadline():
+            response = await self._post(call, wire)
+            try:
+                body = await response.read()
+            finally:
+                call.heard_at = response.received_at
+                response.close()
+        whole = WireResponse(response.status, response.headers, body)
+        if not 200 <= whole.status < 300:
+            raise call.refusal(whole)
+        return whole
+
+    async def _stream(self, call: Call, dialect: Dialect, wire: WireRequest) -> Reply:
+        """Send a request and read its stream to the end or to the deadline."""
+        reader: StreamReader | None = None
+        response: Response | None = None
+        try:
+            async with call.until_deadline():
+                response = await self._post(call, wire)
+                if not 200 <= response.status < 300:
+                    body = await response.read()
+                    raise call.refusal(WireResponse(response.status, response.headers, body))
+                reader = dialect.stream_reader(call.started, response.headers)
+                while data := await response.next():
+                    feed(call, reader, data)
+                reader.end()
+            return reader.reply(time.perf_counter())
+        except errors.FOREIGN as exc:
+            error = call.translate(exc)
+            error.partial = partial_of(reader)
+            raise error from exc
+        except errors.BedrockError as error:
+            error.partial = partial_of(reader)
+            raise
+        finally:
+            if response is not None:
+                response.close()
+
+    async def _embed(self, call: Call, request: EmbedRequest) -> EmbedReply:
+        """Return vectors for the texts, in order, in as few calls as the vendor allows."""
+        target_id = call.target.target_id
         vectors: list[tuple[float, ...]] = []
         counts: list[int] = []
-        request_id = ""
+        began = time.perf_counter()
         for texts in embeddings.groups(target_id, request.texts):
-            body = embeddings.body(target_id, texts, request.dimensions)
-            left_s = remaining_s - (time.perf_counter() - started)
-            payload, response = self.invoke_model(region, target_id, body, left_s)
-            batch = embeddings.vectors_from(payload)
-            if len(batch) != len(texts):
-                raise _bad_response(
-                    Operation.EMBED, response, f"{len(batch)} vectors for {len(texts)} texts"
-                )
-            vectors += batch
-            headers = response["ResponseMetadata"].get("HTTPHeaders") or {}
-            tokens = embeddings.tokens_from(payload, headers)
-            if tokens is not None:
-                counts.append(tokens)
-            request_id = converse_wire.request_id_of(response)
+            wire = invoke.encode(target_id, texts, request.dimensions)
+            response = await self._exchange(call, wire)
+            embedded = invoke.decode(response, len(texts))
+            vectors += embedded.vectors
+            if embedded.tokens is not None:
+                counts.append(embedded.tokens)
         usage = Usage(sum(counts), 0, sum(counts)) if counts else None
-        return EmbedReply(tuple(vectors), usage, Timing(_ms_since(started)), request_id=request_id)
+        timing = Timing(ms_since(began))
+        return EmbedReply(tuple(vectors), usage, timing, request_id=call.request_id)
 
-    def invoke_model(
-        self, region: str, target_id: str, body: str, remaining_s: float
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Make one InvokeModel call; return the JSON object of its body and boto3's response.
-
-        Raises BedrockError.
+    async def _post(self, call: Call, wire: WireRequest) -> Response:
+        """Sign a request and send it; the head of the response is there. Raises BedrockError when
+        no time is left, and aiohttp's and botocore's errors.
         """
-        with self._calling(Operation.EMBED, target_id, region):
-            client = self._client("bedrock-runtime", region, remaining_s)
-            response = client.invoke_model(
-                modelId=target_id,
-                body=body,
-                contentType="application/json",
-                accept="application/json",
-            )
-            with closing(response["body"]) as stream:
-                raw = stream.read()
-        try:
-            payload = json.loads(raw)
-        except (ValueError, RecursionError):
-            payload = None
-        if not isinstance(payload, dict):
-            raise _bad_response(Operation.EMBED, response, "a body that is not a JSON object")
-        return payload, response
+        remaining_s = call.deadline - time.perf_counter()
+        if remaining_s <= 0:
+            raise errors.error(Reason.DEADLINE, TOO_LATE)
+        host = await self._host(call.target.endpoint, call.region)
+        headers = await self._authorization(call, host, wire)
+        headers |= {**wire.headers, "User-Agent": USER_AGENT, "Host": host.authority}
+        call.started = call.heard_at = time.perf_counter()
+        connect_s = min(self.connection.connect_timeout_s, remaining_s)
+        response = await self._transport.request(
+            wire.method, host, wire.path, headers=headers, body=wire.body, connect_s=connect_s
+        )
+        call.request_id = errors.request_id_in(response.headers)
+        return response
+
+    async def _authorization(self, call: Call, host: Host, wire: WireRequest) -> dict[str, str]:
+        """Return the headers that say who calls: an API key, or a signature."""
+        if self.connection.backend != EMULATOR and (token := bearer_token(host.url)):
+            return {"Authorization": f"Bearer {token}"}
+        return signature_headers(
+            await self.credentials.current(),
+            service=SERVICES[call.target.endpoint],
+            region=call.region,
+            method=wire.method,
+            host=host.authority,
+            path=wire.path,
+            headers=wire.headers,
+            body=wire.body,
+        )
+
+    async def _host(self, endpoint: Endpoint, region: str) -> Host:
+        """Return where an endpoint is in a region; the first time it is resolved in a thread."""
+        host = self._hosts.get((endpoint, region))
+        if host is None:
+            async with self._resolving:  # calls that come together resolve it once
+                host = self._hosts.get((endpoint, region))
+                if host is None:
+                    host = await asyncio.to_thread(self.resolve, endpoint, region)
+                    self._hosts[endpoint, region] = host
+        return host
+
+    def resolve(self, endpoint: Endpoint, region: str) -> Host:
+        """Return where an endpoint is in a region. Raises BedrockError and botocore's errors."""
+        connection = self.connection
+        if connection.backend == EMULATOR and not connection.endpoint_url:
+            raise errors.error(Reason.CLIENT_MISCONFIGURED, NO_EMULATOR)
+        session = self.credentials.session()
+        url = endpoints.base_url(session, endpoint, region, connection.endpoint_url)
+        return host_of(session, url, use_proxies=connection.backend != EMULATOR)
 
     # -- control plane -----------------------------------------------------------------------------
 
@@ -307,7 +367,7 @@ class Bedrock:
         """List the foundation models of a region. Raises BedrockError."""
         operation = "ListFoundationModels"
         with self._calling(operation, region=region):
-            response = self._client("bedrock", region, remaining_s).list_foundation_models()
+            response = self._client(region, remaining_s).list_foundation_models()
         entries = _entries(operation, response, "modelSummaries")
         return tuple(ListedModel.from_wire(raw) for raw in entries if raw.get("modelId"))
 
@@ -319,7 +379,7 @@ class Bedrock:
         token: dict[str, str] = {}
         while True:
             with self._calling(operation, region=region):
-                client = self._client("bedrock", region, deadline - time.perf_counter())
+                client = self._client(region, deadline - time.perf_counter())
                 page = client.list_inference_profiles(maxResults=100, **token)
             entries = _entries(operation, page, "inferenceProfileSummaries")
             profiles += (
@@ -332,7 +392,8 @@ class Bedrock:
             token = {"nextToken": page["nextToken"]}
 
     def close(self) -> None:
-        """Close the connections of every client."""
+        """Close every connection. Call it from a thread, not from the event loop."""
+        event_loop.run(self._transport.close())
         with CREATION_LOCK:
             for client in self._clients.values():
                 client.close()
@@ -362,27 +423,27 @@ class Bedrock:
     def forget_credentials(self) -> None:
         """Let the next call read the credentials again, at most once in CREDENTIALS_REREAD_S.
 
-        Somebody may renew them in a file while we run, and boto3 reads that once.
+        Somebody may renew them in a file while we run, and botocore reads that once.
         """
         with CREATION_LOCK:
             now = time.monotonic()
             if self.connection.backend == AWS and now >= self._next_credentials_read:
                 self._next_credentials_read = now + CREDENTIALS_REREAD_S
-                self._session = None
+                self.credentials.forget()
+                self._hosts.clear()
                 self._clients.clear()  # calls under way keep theirs until they end
 
-    def _client(self, service: str, region: str, remaining_s: float) -> Any:
-        """Return the client for a call, and limit how long this thread's next call waits for data.
+    def _client(self, region: str, remaining_s: float) -> Any:
+        """Return the control plane's client, and limit how long this thread's next call waits for
+        data.
 
         Raises BedrockError when no time is left.
         """
         if remaining_s <= 0:
-            raise errors.error(
-                Reason.DEADLINE, "The run's deadline passed before the call could be made."
-            )
+            raise errors.error(Reason.DEADLINE, TOO_LATE)
         self._call.read_timeout = min(self.connection.read_timeout_s, remaining_s)
         connect_s = self.connection.connect_timeout_s
-        key = (service, region, connect_s if connect_s <= remaining_s else LAST_CONNECT_TIMEOUT_S)
+        key = (region, connect_s if connect_s <= remaining_s else LAST_CONNECT_TIMEOUT_S)
         client = self._clients.get(key)
         if client is None:
             with CREATION_LOCK:
@@ -390,14 +451,13 @@ class Bedrock:
                 self._clients[key] = client
         return client
 
-    def create_client(self, service: str, region: str, connect_s: float) -> Any:
+    def create_client(self, region: str, connect_s: float) -> Any:
         """Create a boto3 client. The caller holds CREATION_LOCK. Raises BedrockError."""
         connection = self.connection
         settings: dict[str, Any] = {
             "retries": {"total_max_attempts": 1, "mode": "standard"},  # the engine retries
             "connect_timeout": connect_s,
             "read_timeout": connection.read_timeout_s,
-            "max_pool_connections": connection.max_connections,
             "parameter_validation": False,  # the service shall judge a request, not botocore
             "tcp_keepalive": True,
             "user_agent": USER_AGENT,
@@ -409,20 +469,18 @@ class Bedrock:
             settings["proxies"] = {}
         if connection.backend == EMULATOR:
             if not connection.endpoint_url:
-                raise errors.error(
-                    Reason.CLIENT_MISCONFIGURED,
-                    "No address is configured for the emulator. Set BEDROCK_ENDPOINT_URL.",
-                )
+                raise errors.error(Reason.CLIENT_MISCONFIGURED, NO_EMULATOR)
             settings |= ISOLATED_CONFIG
-            options |= {"aws_access_key_id": "EMULATOR", "aws_secret_access_key": "emulator"}
-        if self._session is None:
-            isolated = connection.backend == EMULATOR
-            self._session = session_without_profile() if isolated else boto3.Session()
+            options |= {
+                "aws_access_key_id": EMULATOR_KEY.access_key,
+                "aws_secret_access_key": EMULATOR_KEY.secret_key,
+            }
+        session = boto3.Session(botocore_session=self.credentials.session())
         try:
-            client = self._session.client(service, config=Config(**settings), **options)
+            client = session.client("bedrock", config=Config(**settings), **options)
         except ValueError as exc:  # boto3 raises it for an invalid address
             raise errors.error(Reason.CLIENT_MISCONFIGURED, str(exc)) from exc
-        client.meta.events.register(f"before-call.{service}", self._limit_reading)
+        client.meta.events.register("before-call.bedrock", self._limit_reading)
         return client
 
     def _limit_reading(self, context: dict[str, Any], **_: Any) -> None:
@@ -430,6 +488,9 @@ class Bedrock:
         context["read_timeout"] = self._call.read_timeout
 
 
+NO_TEXT_BY_INVOKE = "InvokeModel is called for embeddings only. Call the model by another API."
+TOO_LATE = "The run's deadline passed before the call could be made."
+NO_EMULATOR = "No address is configured for the emulator. Set BEDROCK_ENDPOINT_URL."
 # The user's token, key and configuration are for AWS: the emulator takes any, and a wrong address
 # must not receive them.
 ISOLATED_CONFIG = {
@@ -443,25 +504,39 @@ CREATION_LOCK = threading.Lock()  # boto3's sessions are not for several threads
 
 # What botocore's own code raises when a response or a request has not the shape it expects.
 PARSER_ERRORS = (AttributeError, TypeError, LookupError, ValueError, RecursionError, struct.error)
-STREAM_ERRORS: tuple[type[Exception], ...] = errors.FOREIGN + PARSER_ERRORS
 
 
-@cache
-def session_without_profile() -> Any:
-    """Return a session that reads no profile, so that a broken one of the user's does no harm."""
-    unset = (None, None, None, None)
-    files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
-    return boto3.Session(
-        botocore_session=botocore.session.Session(session_vars={"profile": unset, **files})
-    )
-
-
-def is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def encoded(dialect: Dialect, request: Request, target: RouteTarget) -> WireRequest:
+    """Return the HTTP request. Raises BedrockError for what the API has no words for, and for what
+    cannot be written as JSON.
+    """
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return dialect.encode(request, target)
+    except NotExpressible as exc:
+        reason, message = Reason.PARAMETER_NOT_SUPPORTED, str(exc)
+        raise errors.error(
+            reason, message, code=type(exc).__name__, operation=request.operation
+        ) from exc
+    except (TypeError, ValueError, RecursionError) as exc:
+        message = f"The request cannot be written as JSON: {exc}"
+        raise errors.error(Reason.MALFORMED_REQUEST, message, operation=request.operation) from exc
+
+
+def partial_of(reader: StreamReader | None) -> Reply | None:
+    """Return what a broken stream had delivered; None when it had no event."""
+    return reader.reply(time.perf_counter()) if reader is not None and reader.events else None
+
+
+def feed(call: Call, reader: StreamReader, data: bytes) -> None:
+    """Give a stream's bytes to its reader; note when it had a new event."""
+    now, before = time.perf_counter(), len(reader.events)
+    reader.feed(data, now)
+    if len(reader.events) > before:
+        call.heard_at = now
+
+
+def ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
 
 
 def classify_parser_error(traceback: TracebackType | None) -> Reason | None:
@@ -472,13 +547,7 @@ def classify_parser_error(traceback: TracebackType | None) -> Reason | None:
         traceback = traceback.tb_next
     if "botocore.parsers" in modules:
         return Reason.BAD_RESPONSE
-    if "botocore.eventstream" in modules:
-        return Reason.STREAM_CORRUPT
     return Reason.MALFORMED_REQUEST if "botocore.client" in modules else None
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000
 
 
 def _bad_response(operation: str, response: Mapping[str, Any], what: str) -> errors.BedrockError:

@@ -155,13 +155,32 @@ CLIENT = table(
         "EndpointConnectionError ConnectionError ConnectionClosedError HTTPClientError "
         "NewConnectionError ConnectionRefusedError ConnectionResetError ConnectionAbortedError "
         "BrokenPipeError MaxRetryError "
-        "RemoteDisconnected DispatchFailure",
+        "RemoteDisconnected DispatchFailure "
+        "ClientConnectionError ClientConnectionResetError ClientConnectorError ClientOSError "
+        "UnixClientConnectorError ServerConnectionError ServerDisconnectedError",
     ),
-    (Code(Family.CLIENT, R.DNS), "NameResolutionError gaierror UnknownHostException"),
-    (Code(Family.CLIENT, R.TLS), "SSLError SSLHandshakeException"),
+    (
+        Code(Family.CLIENT, R.DNS),
+        "NameResolutionError gaierror UnknownHostException ClientConnectorDNSError",
+    ),
+    (
+        Code(Family.CLIENT, R.TLS),
+        "SSLError SSLHandshakeException ClientSSLError ClientConnectorSSLError "
+        "ClientConnectorCertificateError ServerFingerprintMismatch",
+    ),
+    (
+        Code(Family.CLIENT, R.PROXY, final=True),
+        "ClientProxyConnectionError ClientHttpProxyError",
+    ),
     (Code(Family.CLIENT, R.PROXY), "ProxyConnectionError ProxyError"),
-    (Code(Family.CLIENT, R.CONNECT_TIMEOUT, final=True), "ConnectTimeoutError ConnectTimeout"),
-    (Code(Family.CLIENT, R.READ_TIMEOUT, final=True), "ReadTimeoutError ReadTimeout"),
+    (
+        Code(Family.CLIENT, R.CONNECT_TIMEOUT, final=True),
+        "ConnectTimeoutError ConnectTimeout ConnectionTimeoutError",
+    ),
+    (
+        Code(Family.CLIENT, R.READ_TIMEOUT, final=True),
+        "ReadTimeoutError ReadTimeout ServerTimeoutError SocketTimeoutError",
+    ),
     (
         Code(Family.CLIENT, R.READ_TIMEOUT),
         "TimeoutError APITimeoutError TimedOutError SocketTimeoutException",
@@ -169,7 +188,8 @@ CLIENT = table(
     (
         Code(Family.CLIENT, R.STREAM_TRUNCATED),
         "ResponseStreamingError IncompleteReadError IncompleteRead ProtocolError "
-        "InvalidChunkLength httplib_IncompleteRead",
+        "InvalidChunkLength httplib_IncompleteRead "
+        "ClientPayloadError",
     ),
     (
         Code(Family.CLIENT, R.STREAM_CORRUPT, final=True),
@@ -182,7 +202,9 @@ CLIENT = table(
         "ResponseParserError XMLParseError ParseError JSONDecodeError UnicodeDecodeError "
         "DecodeError HeaderParsingError InvalidHeader BodyNotHttplibCompatible ResponseNotChunked "
         "BadStatusLine HTTPException "
-        "LineTooLong PaginationError MessageDefect",
+        "LineTooLong PaginationError MessageDefect "
+        "ClientResponseError ContentTypeError RedirectClientError TooManyRedirects "
+        "NonHttpUrlRedirectClientError InvalidUrlRedirectClientError",
     ),
     (
         Code(Family.CLIENT, R.MALFORMED_REQUEST, final=True),
@@ -210,12 +232,14 @@ CLIENT = table(
         "InvalidEndpointDiscoveryConfigurationError MissingDependencyException "
         "MissingServiceIdError UndefinedModelAttributeError "
         "MD5UnavailableError LocationParseError LocationValueError URLSchemeUnknown "
-        "ProxySchemeUnknown ProxySchemeUnsupported",
+        "ProxySchemeUnknown ProxySchemeUnsupported "
+        "InvalidURL InvalidUrlClientError NonHttpUrlClientError",
     ),
     # Deliberately unknown. Roots, whose subclasses are more specific:
     (
         Code(Family.CLIENT, R.UNKNOWN),
-        "BotoCoreError ClientError EventStreamError Boto3Error HTTPError OSError AssertionError",
+        "BotoCoreError ClientError EventStreamError UploadAbortedError WSMessageTypeError "
+        "WSServerHandshakeError Boto3Error HTTPError OSError AssertionError",
     ),
     # our own pool or body in a state it should never be in:
     (

@@ -17,10 +17,11 @@
       Unknown                 UNKNOWN_ERROR: nothing matched, the raw text is in the message
 
 `error.retryable` says whether a retry helps: it follows from the reason, not from the class.
-`translate` turns any exception of botocore, boto3, urllib3 and the standard library's network
-modules into one of these; `translated` does so for a block of code and raises `from` the original.
-`codes` decides what each foreign class means. `from_response` does the same for an HTTP response of
-status 400 and above, whichever API gave it, `from_fault` for an error inside another response.
+`translate` turns any exception of aiohttp, botocore, boto3, urllib3 and the standard library's
+network modules into one of these; `translated` does so for a block of code and raises `from` the
+original. `codes` decides what each foreign class means. `from_response` does the same for an HTTP
+response of status 400 and above, whichever API gave it, `from_fault` for an error inside another
+response.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Protocol
 
+import aiohttp
 import boto3.exceptions
 import botocore.eventstream
 import botocore.exceptions
@@ -54,6 +56,7 @@ FOREIGN: tuple[type[Exception], ...] = (
     botocore.parsers.ResponseParserError,
     boto3.exceptions.Boto3Error,
     urllib3.exceptions.HTTPError,
+    aiohttp.ClientError,
     http.client.HTTPException,
     json.JSONDecodeError,
     UnicodeDecodeError,

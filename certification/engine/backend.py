@@ -38,11 +38,9 @@ def endpoint_url() -> str:
 
 def bedrock() -> Bedrock:
     """Return the process's one client of Bedrock, created at first use."""
-    in_flight = settings.CERTIFICATION_CONCURRENCY * settings.CERTIFICATION_CALLS_PER_RUN
     connection = Connection(
         backend=EMULATOR if name() == Backend.EMULATOR else AWS,
         endpoint_url=endpoint_url(),
-        max_connections=max(10, in_flight),
     )
     with _lock:
         if connection not in _clients:

@@ -5,7 +5,6 @@ retry loop of the system.
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,13 +18,13 @@ from certification.inference import (
     AnyRequest,
     EmbedRequest,
     Failure,
-    Operation,
     Outcome,
     Reply,
     RouteTarget,
     Text,
     Timing,
 )
+from certification.lib.event_loop import Stop
 from certification.reasons import ErrorCategory, Reason
 
 MAX_ATTEMPTS = 4  # of one call
@@ -99,7 +98,7 @@ def next_step(
 
 @dataclass
 class Caller:
-    """Calls one model in one region for one run, from several threads.
+    """Calls one model in one region for one run, on the event loop.
 
     `routes` are tried in order until `route_settled`; `deadline` is on the clock of time.monotonic.
     `attempts` collects every attempt of the run, `retries` counts the repeated ones.
@@ -110,20 +109,19 @@ class Caller:
     region: str
     routes: Sequence[RouteTarget]
     deadline: float
-    stop: threading.Event
+    stop: Stop
     attempts: list[Attempt] = field(default_factory=list)
     retries: int = 0
     route_settled: bool = False
     endpoint_down: bool = False
     _position: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def route(self) -> RouteTarget:
         """The route that calls take now."""
         return self.routes[self._position]
 
-    def call(
+    async def call(
         self, request: AnyRequest, attempts: list[Attempt], max_attempts: int = MAX_ATTEMPTS
     ) -> Outcome:
         """Make one call, again where that may help; its attempts are added to `attempts`.
@@ -136,11 +134,10 @@ class Caller:
                 raise Stopped
             number += 1
             route = self.route
-            outcome = self.attempt(request, route)
+            outcome = await self.attempt(request, route)
             attempt = Attempt(request, outcome, number, now(), route.target_id)
             attempts.append(attempt)
-            with self._lock:
-                self.attempts.append(attempt)
+            self.attempts.append(attempt)
             if not isinstance(outcome, Failure):
                 self.endpoint_down = False
                 return outcome
@@ -162,15 +159,16 @@ class Caller:
                 self._position += 1
                 failures -= 1  # a refused route is no attempt that failed
                 continue
-            if step is NextStep.GIVE_UP or not self.pause(failures):
+            if step is NextStep.GIVE_UP or not await self.pause(failures):
                 return outcome
-            with self._lock:
-                self.retries += 1
+            self.retries += 1
 
-    def attempt(self, request: AnyRequest, route: RouteTarget) -> Outcome:
+    async def attempt(self, request: AnyRequest, route: RouteTarget) -> Outcome:
         """Send a request once, as soon as the route's rate limit lets it."""
         tokens = reserved_tokens(request)
-        if not self.limiter.acquire(self.region, route.target_id, tokens, self.stop, self.deadline):
+        if not await self.limiter.acquire(
+            self.region, route.target_id, tokens, self.stop, self.deadline
+        ):
             if self.stop.is_set():
                 raise Stopped
             return Failure(
@@ -181,19 +179,19 @@ class Caller:
         started = time.perf_counter()
         remaining_s = self.deadline - time.monotonic()
         try:
-            return send(self.bedrock, self.region, route.target_id, request, remaining_s)
+            return await self.bedrock.send(self.region, route, request, remaining_s)
         except BedrockError as error:
             if error.category == ErrorCategory.RATE_LIMIT:
-                self.limiter.throttled(self.region, route.target_id)
+                await self.limiter.throttled(self.region, route.target_id)
             elapsed = Timing((time.perf_counter() - started) * 1000)
             return error.to_failure(elapsed, getattr(error, "partial", None))
 
-    def pause(self, failures: int) -> bool:
+    async def pause(self, failures: int) -> bool:
         """Wait before the next attempt, jittered. False when the deadline or a stop comes first."""
         seconds = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] * random.uniform(0.5, 1.5)
         if time.monotonic() + seconds > self.deadline:
             return False
-        return not self.stop.wait(seconds)
+        return not await self.stop.wait(seconds)
 
     def texts(self) -> tuple[str, ...]:
         """Return every text that the model answered so far."""
@@ -203,17 +201,6 @@ class Caller:
 def now() -> str:
     """Return the time as evidence stores it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat()
-
-
-def send(
-    bedrock: Bedrock, region: str, target_id: str, request: AnyRequest, remaining_s: float
-) -> Outcome:
-    """Send a request through the operation that it asks for. Raises BedrockError."""
-    if isinstance(request, EmbedRequest):
-        return bedrock.embed(region, target_id, request, remaining_s)
-    if request.operation == Operation.STREAM:
-        return bedrock.stream(region, target_id, request, remaining_s)
-    return bedrock.converse(region, target_id, request, remaining_s)
 
 
 def reserved_tokens(request: AnyRequest) -> int:

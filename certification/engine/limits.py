@@ -12,16 +12,16 @@ only brake.
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 
-import redis
+import redis.asyncio as redis
 import structlog
 
 from certification.lib import redis_client
 from certification.lib.circuit_breaker import CircuitBreaker
-from certification.lib.redis_client import Purpose
+from certification.lib.event_loop import Stop
+from certification.lib.redis_client import UNAVAILABLE, Purpose
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ class _Lease:
 
 @dataclass
 class Limiter:
-    """The shared buckets. `acquire` blocks the calling thread; its `stop` event ends the wait."""
+    """The shared buckets, for use on the event loop. A `stop` ends a wait."""
 
     client: redis.Redis
     prefix: str = "myia:limit"
@@ -116,41 +116,38 @@ class Limiter:
     _take: object = field(init=False)
     _throttled: object = field(init=False)
     _leases: dict[str, _Lease] = field(init=False, default_factory=dict)
-    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._take = self.client.register_script(TAKE)
         self._throttled = self.client.register_script(THROTTLED)
 
-    def acquire(
-        self, region: str, target_id: str, tokens: int, stop: threading.Event, deadline: float
+    async def acquire(
+        self, region: str, target_id: str, tokens: int, stop: Stop, deadline: float
     ) -> bool:
         """Wait for `tokens` of the route's budget. False when stopped or past `deadline` (monotonic
         seconds) first.
         """
         key = self.key(region, target_id)
         while not stop.is_set():
-            with self._lock:
-                lease = self._leases.get(key)
-                if lease and time.monotonic() < lease.expires_at:
-                    lease.spent += tokens  # counted at the next check
-                    return True
-            wait_ms = self.evaluate(self._take, key, tokens, self.end_lease(key))
+            lease = self._leases.get(key)
+            if lease and time.monotonic() < lease.expires_at:
+                lease.spent += tokens  # counted at the next check
+                return True
+            wait_ms = await self.evaluate(self._take, key, tokens, self.end_lease(key))
             if wait_ms == FREE:
-                with self._lock:
-                    self._leases[key] = _Lease(time.monotonic() + LEASE_S)
+                self._leases[key] = _Lease(time.monotonic() + LEASE_S)
             if wait_ms <= 0:
                 return True
             wait_s = wait_ms / 1000
             if time.monotonic() + wait_s > deadline:
                 return False
-            stop.wait(min(wait_s, 5.0))
+            await stop.wait(min(wait_s, 5.0))
         return False
 
-    def throttled(self, region: str, target_id: str) -> None:
+    async def throttled(self, region: str, target_id: str) -> None:
         """Slow every worker down: Bedrock refused a call of this route for its rate."""
         key = self.key(region, target_id)
-        rate = self.evaluate(self._throttled, key, self.end_lease(key))
+        rate = await self.evaluate(self._throttled, key, self.end_lease(key))
         log.info("route_throttled", region=region, route=target_id, rate=round(rate, 1))
 
     def key(self, region: str, target_id: str) -> str:
@@ -161,19 +158,25 @@ class Limiter:
         """End the route's lease. Returns what was spent under it, unless that is too long ago to
         matter.
         """
-        with self._lock:
-            lease = self._leases.pop(key, None)
+        lease = self._leases.pop(key, None)
         return lease.spent if lease and time.monotonic() < lease.expires_at + WINDOW_S else 0
 
-    def evaluate(self, script: object, key: str, *arguments: float) -> float:
+    async def evaluate(self, script: object, key: str, *arguments: float) -> float:
         """Run one of the scripts on a bucket. 0 without Redis: the call may go."""
-        now = time.time()
-        return self.breaker.call(
-            lambda: float(script(keys=[key, f"{key}:spent"], args=[now, *arguments])),  # type: ignore[operator]
-            0.0,
-        )
+        if self.breaker.is_open:
+            return 0.0
+        try:
+            answer = await script(  # type: ignore[operator]
+                keys=[key, f"{key}:spent"], args=[time.time(), *arguments]
+            )
+            return float(answer)
+        except UNAVAILABLE as error:
+            self.breaker.record_failure(error)
+            return 0.0
 
 
 def connect(url: str, max_connections: int) -> Limiter:
-    """Return a limiter on the Redis at `url`; threads wait for a connection when all are in use."""
-    return Limiter(redis_client.client(Purpose.LIMITS, url=url, max_connections=max_connections))
+    """Return a limiter on the Redis at `url`; calls wait for a connection when all are in use."""
+    return Limiter(
+        redis_client.async_client(Purpose.LIMITS, url=url, max_connections=max_connections)
+    )

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from certification.bedrock.client import CANARY_MODEL, Bedrock, ListedModel, ListedProfile
 from certification.bedrock.errors import BedrockError
-from certification.inference import Request, user
+from certification.inference import Request, RouteTarget, user
+from certification.lib import event_loop
 
 TTL_S = 15 * 60
 FAILURE_TTL_S = 30
@@ -98,7 +99,8 @@ class Preflight:
         routes = (*self.listing(region).profiles_of(CANARY_MODEL), CANARY_MODEL)
         probe = Request((user("Answer with one word: are you there?"),), max_tokens=20)
         try:
-            self.bedrock.converse(region, routes[0], probe, remaining_s=20)
+            target = RouteTarget(routes[0], kind="")
+            event_loop.run(self.bedrock.send(region, target, probe, remaining_s=20))
         except BedrockError as error:
             return Canary(False, error.reason), False
         return Canary(True), True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,10 +19,11 @@ from certification.engine import backend, evidence, outcome, publication, trials
 from certification.engine.calls import Caller, NoVerdict, Stopped, Unauthenticated
 from certification.engine.outcome import RunRecord
 from certification.engine.preflight import Listing
-from certification.engine.trials import TrialPool, TrialsOverdue
+from certification.engine.trials import TrialPool, TrialRecord, TrialsOverdue
 from certification.engine.worker import Claim, Worker
 from certification.inference import Failure, RouteTarget
 from certification.lib.database import returning_connection
+from certification.lib.event_loop import Stop
 from certification.models import (
     AIModel,
     CertificationRun,
@@ -38,7 +39,8 @@ from certification.models import (
 )
 from certification.reasons import ErrorCategory, Reason
 from certification.suite import custom, plan, registry, scoring, versions
-from certification.suite.case import Case, Context, Feature
+from certification.suite.case import Case, Context, Feature, Script
+from certification.suite.plan import Trial
 from certification.suite.scoring import Judgement
 
 log = structlog.get_logger(__name__)
@@ -98,7 +100,7 @@ def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
 def certify(
     run: CertificationRun,
     worker: Worker,
-    stop: threading.Event,
+    stop: Stop,
     *,
     environment: dict[str, object],
     specs: Sequence[custom.Spec],
@@ -158,8 +160,20 @@ def play_trials(
     """Execute every trial that the plan asks for in these cases. Raises Stopped and NoVerdict."""
     capabilities = frozenset(run.model.capabilities)
     context = context_of(run.model)
+
+    async def play(trial: Trial, script: Script) -> TrialRecord:
+        # those of a concurrent case start at once, whatever else is going on
+        async with contextlib.nullcontext() if trial.case.concurrent else worker.slots:
+            return await trials.play(
+                trial,
+                script,
+                caller,
+                context=context,
+                capabilities=capabilities,
+                refusals=refusals,
+            )
+
     pool = TrialPool(
-        worker.calls,
         worker.calls_per_run,
         plan=lambda grades, started: plan.next_trials(
             cases,
@@ -170,14 +184,7 @@ def play_trials(
                 run, outcomes, caller.attempts, interrupted=interruption(caller.deadline)
             ),
         ),
-        play=lambda trial, script: trials.play(
-            trial,
-            script,
-            caller,
-            context=context,
-            capabilities=capabilities,
-            refusals=refusals,
-        ),
+        play=play,
         seed=run.variant_seed,
         stop=caller.stop,
     )

@@ -1,20 +1,22 @@
-"""Execute the trials of one run in call threads, as many at once as the run may have, until the
+"""Execute the trials of one run on the event loop, as many at once as the run may have, until the
 plan has no more.
 """
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from certification.engine.calls import MAX_ATTEMPTS, Attempt, Caller, Stopped
-from certification.inference import Failure
-from certification.suite.case import Context, Feature, Grade, Kind, ProbeCache, Script, execute
+from certification.inference import Failure, Outcome
+from certification.lib import event_loop
+from certification.lib.event_loop import Stop
+from certification.suite import case as suite_case
+from certification.suite.case import Context, Feature, Grade, Kind, ProbeCache, Script
 from certification.suite.plan import Trial
 
 
@@ -36,14 +38,14 @@ class Due(NamedTuple):
 
 # The trials to start now, given the grades of those that ended and how many were started, by case.
 Plan = Callable[[Mapping[str, Sequence[Grade]], Mapping[str, int]], Sequence[Trial]]
-Play = Callable[[Trial, Script], TrialRecord]
+Play = Callable[[Trial, Script], Awaitable[TrialRecord]]
 
 
 class TrialsOverdue(Exception):
     """Trials did not end in time."""
 
 
-def play(
+async def play(
     trial: Trial,
     script: Script,
     caller: Caller,
@@ -52,7 +54,7 @@ def play(
     capabilities: Collection[str],
     refusals: Mapping[Feature, Failure],
 ) -> TrialRecord:
-    """Play one trial in the calling thread and grade it.
+    """Play one trial and grade it.
 
     `refusals` are the features that the model is known to refuse: they are not probed again. Raises
     what `caller` raises.
@@ -64,9 +66,14 @@ def play(
     probes = ProbeCache({} if asks_anew else refusals)
     # a call of a concurrent batch that is tried again would not be concurrent
     max_attempts = 1 if trial.case.concurrent else MAX_ATTEMPTS
-    outcomes = execute(
-        script, lambda request: caller.call(request, attempts, max_attempts), capabilities, probes
-    )
+    outcomes: tuple[Outcome, ...]
+    calls = suite_case.calls(script, capabilities, probes)
+    try:
+        request = next(calls)
+        while True:
+            request = calls.send(await caller.call(request, attempts, max_attempts))
+    except StopIteration as end:
+        outcomes = end.value
     if trial.case.whole_run:
         context = replace(context, texts=caller.texts())
     grade = script.grade(outcomes, context)
@@ -76,24 +83,14 @@ def play(
 
 
 class TrialPool:
-    """Plays the trials of one run in at most `max_threads` threads of a shared pool.
+    """Plays the trials of one run, at most `max_at_once` at a time.
 
     `plan` says which trials come next and is called after each one; `play` plays one; `seed` is
     what their prompts are drawn from. `stop` ends the run early; a trial that raises sets it.
     """
 
-    def __init__(
-        self,
-        executor: Executor,
-        max_threads: int,
-        *,
-        plan: Plan,
-        play: Play,
-        seed: int,
-        stop: threading.Event,
-    ) -> None:
-        self.executor = executor
-        self.max_threads = max_threads
+    def __init__(self, max_at_once: int, *, plan: Plan, play: Play, seed: int, stop: Stop) -> None:
+        self.max_at_once = max_at_once
         self.plan = plan
         self.play = play
         self.seed = seed
@@ -102,33 +99,50 @@ class TrialPool:
         self.grades: dict[str, list[Grade]] = defaultdict(list)
         self.started: dict[str, int] = defaultdict(int)
         self.due: list[Due] = []
-        self.threads = 0  # at work on this run, or sure to be
-        self.error: BaseException | None = None
-        self._idle = threading.Event()
-        self._lock = threading.Lock()  # for all of the above
+        self.playing: set[asyncio.Task[None]] = set()
 
     def run(self, timeout_s: float) -> None:
-        """Execute every trial of the plan.
+        """Execute every trial of the plan, and wait for it in this thread.
 
-        Raises the first error of a trial, Stopped on a stop, and TrialsOverdue when threads are
-        still busy, or still have not started, after `timeout_s`.
+        Raises the first error of a trial, Stopped on a stop, and TrialsOverdue when trials have not
+        ended after `timeout_s`.
         """
-        with self._lock:
-            self.plan_more()
-            self.start_threads()
-            if not self.threads:
-                self._idle.set()
-        if not self._idle.wait(timeout_s):
+        work = event_loop.submit(self.play_all())
+        try:
+            work.result(timeout_s)
+        except TimeoutError:
+            if work.done():
+                raise
             self.stop.set()
-            raise TrialsOverdue
-        if self.error:
-            raise self.error
+            work.cancel()
+            raise TrialsOverdue from None
+
+    async def play_all(self) -> None:
+        """Play every trial of the plan. Raises the first error of a trial, and Stopped."""
+        error: BaseException | None = None
+        self.plan_more()
+        self.start_due()
+        try:
+            while self.playing:
+                ended, _ = await asyncio.wait(self.playing, return_when=asyncio.FIRST_COMPLETED)
+                self.playing -= ended
+                for task in ended:
+                    if not task.cancelled() and (failed := task.exception()):
+                        error = error or failed
+                        self.stop.set()
+                self.plan_more()
+                self.start_due()
+        finally:
+            for task in self.playing:
+                task.cancel()
+        if error:
+            raise error
         if self.stop.is_set():
             raise Stopped
 
     def plan_more(self) -> None:
         """Add the trials that are due now. Long chains of calls go first: the run cannot end before
-        they do. Call under the lock.
+        they do.
         """
         if self.stop.is_set():
             return
@@ -139,62 +153,32 @@ class TrialPool:
             self.due += [Due(trial, trial.script(self.seed)) for trial in trials]
             self.due.sort(key=lambda due: (due.trial.case.concurrent, -len(due.script.steps)))
 
-    def next_due(self) -> Due | None:
-        """Take the next trial that may run with others. Call under the lock."""
-        if self.stop.is_set() or not self.due or self.due[0].trial.case.concurrent:
-            return None
-        return self.due.pop(0)
-
-    def start_threads(self) -> None:
-        """Give threads to the trials that are due; once only concurrent cases are left, to all
-        trials of one of them at once. Call under the lock.
-
-        A thread is counted once nothing can keep it from running: one that is waited for and never
-        starts would keep the run from ending.
+    def start_due(self) -> None:
+        """Start what is due and may run with others; once only concurrent cases are left, all
+        trials of one of them at once.
         """
-        try:
-            while self.threads < self.max_threads and (due := self.next_due()):
-                self.executor.submit(self.work, due)
-                self.threads += 1
-            if self.due and not self.threads and not self.stop.is_set():
-                case = self.due[0].trial.case
-                batch = [due for due in self.due if due.trial.case is case]
-                self.due = [due for due in self.due if due.trial.case is not case]
-                for due in batch:  # threads of their own: the shared ones may be busy
-                    threading.Thread(
-                        target=self.work, args=[due], name="concurrent-call", daemon=True
-                    ).start()
-                    self.threads += 1
-        except RuntimeError as error:  # no thread to be had, or the process is ending
-            self.fail(error)
+        if self.stop.is_set():
+            return
+        while (
+            self.due
+            and not self.due[0].trial.case.concurrent
+            and len(self.playing) < self.max_at_once
+        ):
+            self.start(self.due.pop(0))
+        if self.due and not self.playing:
+            case = self.due[0].trial.case
+            for due in [due for due in self.due if due.trial.case is case]:
+                self.start(due)
+            self.due = [due for due in self.due if due.trial.case is not case]
 
-    def work(self, due: Due | None) -> None:
-        """Play a trial, and then others for as long as any is due: a thread's share of the run."""
-        try:
-            while due:
-                record = self.play(due.trial, due.script)
-                with self._lock:
-                    self.add(due.trial.case.id, record)
-                    self.plan_more()
-                    due = self.next_due()
-                    self.start_threads()
-        except BaseException as error:  # noqa: BLE001 - raised again in the run's own thread
-            self.fail(error)
-        with self._lock:
-            self.threads -= 1
-            self.start_threads()
-            if self.threads <= 0:
-                self._idle.set()
+    def start(self, due: Due) -> None:
+        self.playing.add(asyncio.create_task(self.play_one(due)))
 
-    def add(self, case_id: str, record: TrialRecord) -> None:
-        """Store a trial by its number, not as they end: its place is what its prompt was drawn
-        from, here and in other regions. Call under the lock.
+    async def play_one(self, due: Due) -> None:
+        """Play a trial and store it by its number, not as they end: its place is what its prompt
+        was drawn from, here and in other regions.
         """
-        records = self.records[case_id]
+        record = await self.play(due.trial, due.script)
+        records = self.records[due.trial.case.id]
         insort(records, record, key=lambda r: r.script.ref.trial)
-        self.grades[case_id] = [r.grade for r in records]
-
-    def fail(self, error: BaseException) -> None:
-        """End the run with the first error."""
-        self.error = self.error or error
-        self.stop.set()
+        self.grades[due.trial.case.id] = [r.grade for r in records]

@@ -4,7 +4,6 @@ stored.
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
@@ -12,6 +11,8 @@ from certification.engine import evidence, runner, trials
 from certification.engine.calls import Caller
 from certification.engine.worker import get_worker
 from certification.inference import Outcome, Request
+from certification.lib import event_loop
+from certification.lib.event_loop import Stop
 from certification.models import AIModel, Region, Tier
 from certification.suite import synthetic_replies
 from certification.suite.case import Answer, Case, Ref
@@ -58,10 +59,10 @@ def try_case(model: AIModel, region: Region, case: Case, ref: Ref) -> dict[str, 
         region.code,
         runner.targets_of(model, routes, worker.preflight.listing(region.code)),
         deadline=time.monotonic() + runner.timeout_s(Tier.FULL),
-        stop=threading.Event(),
+        stop=Stop(),
     )
     trial = Trial(case, ref.trial)
-    record = trials.play(
+    work = trials.play(
         trial,
         trial.script(ref.seed),
         caller,
@@ -69,4 +70,4 @@ def try_case(model: AIModel, region: Region, case: Case, ref: Ref) -> dict[str, 
         capabilities=frozenset(model.capabilities),
         refusals={},
     )
-    return evidence.trial(*record)
+    return evidence.trial(*event_loop.run(work))

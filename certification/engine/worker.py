@@ -1,7 +1,10 @@
-"""The process that works on runs: its call threads, the heartbeat of its runs, and how it ends."""
+"""The process that works on runs: how many calls it may have in flight, the heartbeat of its runs,
+and how it ends.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import sys
@@ -9,7 +12,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,6 +25,7 @@ from certification.bedrock.client import Bedrock
 from certification.engine import backend, limits
 from certification.engine.preflight import Preflight
 from certification.lib.database import returning_connection
+from certification.lib.event_loop import Stop
 from certification.models import CertificationRun
 
 log = structlog.get_logger(__name__)
@@ -43,7 +46,7 @@ class Claim:
 
     run_id: uuid.UUID
     claimant: str
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
     lost: bool = False
 
     def lose(self) -> None:
@@ -54,14 +57,16 @@ class Claim:
 
 @dataclass
 class Worker:
-    """One process's share of the work: a bounded pool of call threads, and the heartbeat that shows
-    that its runs are being worked on.
+    """One process's share of the work: how much of it there may be at once, and the heartbeat that
+    shows that its runs are being worked on.
+
+    A trial holds one of `slots` while it is played, so that they bound the calls in flight.
     """
 
     bedrock: Bedrock
     limiter: limits.Limiter
     calls_per_run: int
-    calls: ThreadPoolExecutor
+    slots: asyncio.Semaphore
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{getpid()}")
     draining: threading.Event = field(default_factory=threading.Event)
     last_heartbeat: float = 0.0  # on the clock of time.monotonic; 0 before the first one
@@ -157,5 +162,5 @@ def _create_worker() -> Worker:
         bedrock=backend.bedrock(),
         limiter=limits.connect(settings.REDIS_URL, max_connections=min(in_flight, 32)),
         calls_per_run=settings.CERTIFICATION_CALLS_PER_RUN,
-        calls=ThreadPoolExecutor(in_flight, thread_name_prefix="call"),
+        slots=asyncio.Semaphore(in_flight),
     )

@@ -11,6 +11,7 @@ from functools import cache
 
 from django.conf import settings
 from redis import BlockingConnectionPool, ConnectionPool, Redis
+from redis import asyncio as redis_asyncio
 from redis.exceptions import RedisError
 
 UNAVAILABLE = (RedisError, OSError)  # what a call raises while Redis cannot be used
@@ -61,3 +62,17 @@ def _connect(url: str, purpose: Purpose, max_connections: int) -> Redis:
             url, socket_connect_timeout=connect_s, socket_timeout=reply_s
         )
     return Redis(connection_pool=pool)
+
+
+@cache
+def async_client(purpose: Purpose, *, url: str, max_connections: int) -> redis_asyncio.Redis:
+    """Return this process's client for a purpose on its event loop; otherwise as `client`."""
+    connect_s, reply_s = TIMEOUTS[purpose]
+    pool = redis_asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=WAIT_FOR_CONNECTION_S,
+        socket_connect_timeout=connect_s,
+        socket_timeout=reply_s,
+    )
+    return redis_asyncio.Redis(connection_pool=pool)

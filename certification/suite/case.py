@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -123,17 +123,17 @@ class ProbeCache:
     observed: dict[Feature, Failure | None] = field(default_factory=dict)
 
     def outcome_of(
-        self, probe: Probe | None, request: AnyRequest, call: Callable[[AnyRequest], Outcome]
-    ) -> Outcome:
-        """Return the outcome of a request: of a call, or as it is remembered."""
+        self, probe: Probe | None, request: AnyRequest
+    ) -> Generator[AnyRequest, Outcome, Outcome]:
+        """Return the outcome of a request: of a call that is yielded, or as it is remembered."""
         if probe is None:
-            return call(request)
+            return (yield request)
         feature = (str(request.operation), probe.feature)
         known = self.refused.get(feature)
         if known is not None:
             self.skipped.add(feature)
             return known
-        outcome = call(request)
+        outcome = yield request
         if not isinstance(outcome, Failure):
             self.observed[feature] = None
         elif probe.refused(outcome):
@@ -226,14 +226,13 @@ class Case:
     concurrent: bool = False
 
 
-def execute(
+def calls(
     script: Script,
-    call: Callable[[AnyRequest], Outcome],
     capabilities: Collection[str] = ALL_CAPABILITIES,
     probes: ProbeCache | None = None,
-) -> tuple[Outcome, ...]:
-    """Run one trial: each request goes through `call`, in order; the outcomes come back for
-    `script.grade`.
+) -> Generator[AnyRequest, Outcome, tuple[Outcome, ...]]:
+    """Yield each request of one trial, in order, and take its outcome; return all outcomes, for
+    `script.grade`. Whoever drives it decides how calls are made.
 
     Calls for which the model lacks a capability are left out; models with "reasoning" get
     REASONING_ROOM more tokens. What `probes` knows to be refused is not called again; what the
@@ -247,7 +246,24 @@ def execute(
             continue
         if step.room and isinstance(request, Request) and "reasoning" in capabilities:
             request = replace(request, max_tokens=request.max_tokens + REASONING_ROOM)
-        outcomes += (probes.outcome_of(step.probe, request, call),)
+        outcomes += ((yield from probes.outcome_of(step.probe, request)),)
         if isinstance(outcomes[-1], Failure) and not script.continue_on_failure:
             break
     return outcomes
+
+
+def execute(
+    script: Script,
+    call: Callable[[AnyRequest], Outcome],
+    capabilities: Collection[str] = ALL_CAPABILITIES,
+    probes: ProbeCache | None = None,
+) -> tuple[Outcome, ...]:
+    """Run one trial with a function that answers at once: each request goes through `call`."""
+    requests = calls(script, capabilities, probes)
+    try:
+        request = next(requests)
+        while True:
+            request = requests.send(call(request))
+    except StopIteration as end:
+        outcomes: tuple[Outcome, ...] = end.value
+        return outcomes

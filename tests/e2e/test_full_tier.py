@@ -38,8 +38,11 @@ def bedrock(
     probe = Probe(emulator)
     yield probe
     probe.page("/_emulator/scenario", b'{"name": "healthy"}')
-    get_worker().calls.shutdown()
     get_worker().bedrock.close()
+
+
+async def unlimited(*_args: Any) -> None:
+    """Slow no route down."""
 
 
 def certify(
@@ -154,7 +157,7 @@ def test_streams_that_are_cut_fail_the_streaming_gate_and_the_reason_is_the_cut(
 @pytest.fixture
 def unhurried(bedrock: Probe, monkeypatch: pytest.MonkeyPatch) -> Probe:
     """Throttles do not slow the route down: its pauses are tested elsewhere."""
-    monkeypatch.setattr(get_worker().limiter, "throttled", lambda *_: None)
+    monkeypatch.setattr(get_worker().limiter, "throttled", unlimited)
     return bedrock
 
 

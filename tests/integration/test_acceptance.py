@@ -39,7 +39,6 @@ def bedrock(
     probe = Probe(emulator)
     yield probe
     probe.page("/_emulator/scenario", b'{"name": "healthy"}')
-    get_worker().calls.shutdown()
     get_worker().bedrock.close()
 
 

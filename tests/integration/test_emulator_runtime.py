@@ -15,10 +15,11 @@ from certification.bedrock import catalogue
 from certification.bedrock.client import EMULATOR, Bedrock, Connection
 from certification.bedrock.errors import BedrockError
 from certification.emulator import tokens
-from certification.inference import AnyRequest, EmbedRequest, Endpoint, Operation, Outcome
+from certification.inference import AnyRequest, Endpoint, Outcome
 from certification.stack import processes
 from certification.suite import registry
 from certification.suite.case import Context, Ref, execute
+from tests import calls
 from tests.emulators import (
     MICRO,
     SONNET,
@@ -931,9 +932,6 @@ def _anywhere(model: catalogue.CatalogueModel) -> tuple[str, str] | None:
 
 def _call(bedrock: Bedrock, region: str, target: str, request: AnyRequest) -> Outcome:
     try:
-        if isinstance(request, EmbedRequest):
-            return bedrock.embed(region, target, request)
-        call = bedrock.stream if request.operation == Operation.STREAM else bedrock.converse
-        return call(region, target, request)
+        return calls.send(bedrock, region, target, request)
     except BedrockError as error:
         return error.to_failure()

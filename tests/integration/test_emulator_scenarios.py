@@ -29,6 +29,7 @@ from certification.emulator.scenario import Call, FaultInjector, ScenarioError
 from certification.inference import Request, user
 from certification.reasons import Reason
 from certification.stack import processes
+from tests import calls
 from tests.emulators import (
     MICRO,
     SONNET,
@@ -667,7 +668,7 @@ def test_every_refused_access_is_diagnosed_as_what_it_is(probe: Probe) -> None:
     for kind in expected:
         rule(probe, f'access = "{kind}"')
         with pytest.raises(BedrockError) as caught:
-            bedrock.converse("us-east-1", MICRO, Request((user("Hi"),), 50))
+            calls.converse(bedrock, "us-east-1", MICRO, Request((user("Hi"),), 50))
         diagnosed[kind] = caught.value.reason
     bedrock.close()
     assert diagnosed == expected

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 import redis
+from django.conf import settings
 
 from certification.engine import limits
 from certification.engine.limits import Limiter
+from certification.lib import event_loop
+from certification.lib.event_loop import Stop
 
 REGION, ROUTE = "us-east-1", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 CALL = 500  # tokens
@@ -48,11 +51,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def new_limiter() -> Limiter:
+    """A worker's limiter on the tests' Redis."""
+    return limits.connect(settings.REDIS_URL, max_connections=4)
+
+
+def acquired(limiter: Limiter, *args: Any, **named: Any) -> bool:
+    """Wait for so much of a route's budget, on the event loop."""
+    return event_loop.run(limiter.acquire(*args, **named))
+
+
 def passes(limiter: Limiter, tokens: int = CALL, route: str = ROUTE, region: str = REGION) -> bool:
     """Whether a call may go now, without waiting."""
-    return limiter.acquire(
-        region, route, tokens, threading.Event(), deadline=limits.time.monotonic()
-    )
+    return acquired(limiter, region, route, tokens, Stop(), deadline=limits.time.monotonic())
 
 
 def spend(limiter: Limiter, clock: Clock, per_second: int, seconds: int = 10) -> None:
@@ -83,7 +94,7 @@ def rate(server: redis.Redis, route: str = ROUTE) -> float | None:
 def test_a_route_that_was_never_throttled_passes_everything(
     server: redis.Redis, clock: Clock
 ) -> None:
-    limiter = Limiter(server)
+    limiter = new_limiter()
     assert all(passes(limiter, 100_000) for _ in range(50))
     assert rate(server) is None
 
@@ -91,18 +102,18 @@ def test_a_route_that_was_never_throttled_passes_everything(
 def test_a_throttle_opens_a_bucket_at_half_of_what_was_spent(
     server: redis.Redis, clock: Clock
 ) -> None:
-    limiter = Limiter(server)
+    limiter = new_limiter()
     spend(limiter, clock, per_second=4000)
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     assert rate(server) == pytest.approx(2000, rel=0.25)
     assert not passes(limiter)
 
 
 def test_every_worker_slows_down_when_one_is_throttled(server: redis.Redis, clock: Clock) -> None:
-    one, other = Limiter(server), Limiter(server)
+    one, other = new_limiter(), new_limiter()
     spend(one, clock, per_second=2000)
     spend(other, clock, per_second=2000)
-    one.throttled(REGION, ROUTE)
+    event_loop.run(one.throttled(REGION, ROUTE))
     allowed = rate(server)
     assert allowed
     clock.now += limits.LEASE_S  # as long as the other may not know
@@ -112,9 +123,9 @@ def test_every_worker_slows_down_when_one_is_throttled(server: redis.Redis, cloc
 
 
 def test_other_routes_and_regions_are_not_slowed(server: redis.Redis, clock: Clock) -> None:
-    limiter = Limiter(server)
+    limiter = new_limiter()
     spend(limiter, clock, per_second=4000)
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     assert not passes(limiter)
     assert passes(limiter, route="global.anthropic.claude-sonnet-4-5-20250929-v1:0")
     assert passes(limiter, region="eu-west-1")
@@ -123,36 +134,36 @@ def test_other_routes_and_regions_are_not_slowed(server: redis.Redis, clock: Clo
 def test_throttles_of_calls_that_were_in_flight_together_count_once(
     server: redis.Redis, clock: Clock
 ) -> None:
-    limiter = Limiter(server)
+    limiter = new_limiter()
     spend(limiter, clock, per_second=8000)
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     first = rate(server)
     for _ in range(20):
-        limiter.throttled(REGION, ROUTE)
+        event_loop.run(limiter.throttled(REGION, ROUTE))
     assert rate(server) == first
 
 
 def test_each_further_throttle_halves_the_rate_down_to_a_floor(
     server: redis.Redis, clock: Clock
 ) -> None:
-    limiter = Limiter(server)
+    limiter = new_limiter()
     spend(limiter, clock, per_second=8000)
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     first = rate(server)
     assert first
     clock.now += limits.COOL_DOWN_S
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     assert rate(server) == pytest.approx(first / 2, rel=0.2)
     for _ in range(20):
         clock.now += limits.COOL_DOWN_S
-        limiter.throttled(REGION, ROUTE)
+        event_loop.run(limiter.throttled(REGION, ROUTE))
     assert rate(server) == limits.MIN_RATE
 
 
 def test_a_route_recovers_and_its_bucket_goes_away(server: redis.Redis, clock: Clock) -> None:
-    limiter = Limiter(server)
+    limiter = new_limiter()
     spend(limiter, clock, per_second=4000)
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     rates = [rate(server) or 0]
     for _ in range(5):
         let_through([limiter], clock, 1)
@@ -168,9 +179,9 @@ def test_a_route_recovers_and_its_bucket_goes_away(server: redis.Redis, clock: C
 def test_a_call_larger_than_the_burst_is_let_through_after_its_time(
     server: redis.Redis, clock: Clock
 ) -> None:
-    limiter = Limiter(server)
+    limiter = new_limiter()
     for _ in range(10):
-        limiter.throttled(REGION, ROUTE)
+        event_loop.run(limiter.throttled(REGION, ROUTE))
         clock.now += limits.COOL_DOWN_S
     assert rate(server) == limits.MIN_RATE
     assert not passes(limiter, 4000)
@@ -179,12 +190,12 @@ def test_a_call_larger_than_the_burst_is_let_through_after_its_time(
 
 
 def test_a_waiter_is_woken_by_a_stop(server: redis.Redis) -> None:
-    limiter = Limiter(server)
-    limiter.throttled(REGION, ROUTE)
-    stop, answers = threading.Event(), []
+    limiter = new_limiter()
+    event_loop.run(limiter.throttled(REGION, ROUTE))
+    stop, answers = Stop(), []
     deadline = time.monotonic() + 600
     waiter = threading.Thread(
-        target=lambda: answers.append(limiter.acquire(REGION, ROUTE, 1_000_000, stop, deadline))
+        target=lambda: answers.append(acquired(limiter, REGION, ROUTE, 1_000_000, stop, deadline))
     )
     waiter.start()
     stop.set()
@@ -193,44 +204,44 @@ def test_a_waiter_is_woken_by_a_stop(server: redis.Redis) -> None:
 
 
 def test_a_wait_beyond_the_deadline_ends_at_once(server: redis.Redis) -> None:
-    limiter = Limiter(server)
-    limiter.throttled(REGION, ROUTE)
-    assert not limiter.acquire(REGION, ROUTE, 1_000_000, threading.Event(), time.monotonic() + 60)
+    limiter = new_limiter()
+    event_loop.run(limiter.throttled(REGION, ROUTE))
+    assert not acquired(limiter, REGION, ROUTE, 1_000_000, Stop(), time.monotonic() + 60)
 
 
 def test_a_wait_before_the_deadline_is_waited_out(server: redis.Redis) -> None:
-    limiter = Limiter(server)
-    limiter.throttled(REGION, ROUTE)
-    assert not limiter.acquire(REGION, ROUTE, 100, threading.Event(), time.monotonic())
-    assert limiter.acquire(REGION, ROUTE, 100, threading.Event(), time.monotonic() + 60)
+    limiter = new_limiter()
+    event_loop.run(limiter.throttled(REGION, ROUTE))
+    assert not acquired(limiter, REGION, ROUTE, 100, Stop(), time.monotonic())
+    assert acquired(limiter, REGION, ROUTE, 100, Stop(), time.monotonic() + 60)
 
 
 def test_without_redis_calls_pass(clock: Clock) -> None:
     limiter = limits.connect("redis://127.0.0.1:9/0", max_connections=2)
     assert all(passes(limiter) for _ in range(100))
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     assert passes(limiter)
 
 
 def test_it_works_on_after_redis_lost_everything(server: redis.Redis, clock: Clock) -> None:
-    limiter = Limiter(server)
+    limiter = new_limiter()
     spend(limiter, clock, per_second=4000)
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     server.flushall()
     server.script_flush()
     assert passes(limiter)
     clock.now += 2
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     assert rate(server)
 
 
 def test_more_threads_than_connections_wait_for_one(settings: Any, server: redis.Redis) -> None:
     limiter = limits.connect(settings.REDIS_URL, max_connections=2)
-    limiter.throttled(REGION, ROUTE)
+    event_loop.run(limiter.throttled(REGION, ROUTE))
     answers: list[bool] = []
 
     def acquire() -> None:
-        answers.append(limiter.acquire(REGION, ROUTE, 1, threading.Event(), time.monotonic() + 30))
+        answers.append(acquired(limiter, REGION, ROUTE, 1, Stop(), time.monotonic() + 30))
 
     threads = [threading.Thread(target=acquire) for _ in range(32)]
     for thread in threads:
@@ -238,4 +249,3 @@ def test_more_threads_than_connections_wait_for_one(settings: Any, server: redis
     for thread in threads:
         thread.join(60)
     assert answers == [True] * 32
-    limiter.client.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -70,7 +71,6 @@ def bedrock(
     probe = Probe(emulator)
     yield probe
     probe.page("/_emulator/scenario", b'{"name": "healthy"}')
-    get_worker().calls.shutdown()
     get_worker().bedrock.close()
 
 
@@ -78,6 +78,10 @@ def queue_run(model: str = NOVA, region: str = "us-east-1", **options: Any) -> C
     """A queued quick run."""
     pairs = dispatch.pairs_of(dispatch.find_models([model]), dispatch.find_regions([region]))
     return dispatch.certify(pairs, CertifyOptions(tier="quick", **options)).job.runs.get()
+
+
+async def unlimited(*_args: Any) -> None:
+    """Slow no route down."""
 
 
 def certify(model: str = NOVA, region: str = "us-east-1", **options: Any) -> CertificationRun:
@@ -288,7 +292,7 @@ def test_infrastructure_errors_give_no_verdict_and_leave_the_certification_alone
 ) -> None:
     before = certify()
     # its pauses are tested elsewhere
-    monkeypatch.setattr(get_worker().limiter, "throttled", lambda *_: None)
+    monkeypatch.setattr(get_worker().limiter, "throttled", unlimited)
     bedrock.scenario(f"[[rule]]\n{fault}")
     run = certify()
     assert (run.status, run.verdict, run.score, run.error_reason) == (
@@ -309,7 +313,7 @@ def test_infrastructure_errors_give_no_verdict_and_leave_the_certification_alone
 def test_a_pair_that_was_never_judged_is_pending_after_throttling(
     bedrock: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(get_worker().limiter, "throttled", lambda *_: None)
+    monkeypatch.setattr(get_worker().limiter, "throttled", unlimited)
     bedrock.scenario('[[rule]]\nthrottle = "requests"')
     run = certify()
     now = certification_of(run)
@@ -583,13 +587,13 @@ def test_a_run_without_a_heartbeat_thread_is_not_kept_alive_by_a_later_one(
     assert run.status == State.PROCESSING  # stalled soon, and retried then
 
 
-def test_a_run_whose_call_threads_never_start_ends_as_our_fault(
+def test_a_run_whose_trials_never_start_ends_as_our_fault(
     bedrock: Probe, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would be alive for ever otherwise: its heartbeat goes on, so nobody takes it over."""
     settings.CERTIFICATION_TIMEOUT = 300
     monkeypatch.setattr(runner, "GRACE_S", 0.2, raising=False)
-    monkeypatch.setattr(get_worker().calls, "submit", lambda *_args: None)
+    monkeypatch.setattr(get_worker(), "slots", asyncio.Semaphore(0))
     run = queue_run()
     thread = started(run)
     thread.join(10)
@@ -692,12 +696,12 @@ def test_identifiers_longer_than_their_columns_are_cut(
 ) -> None:
     """A proxy in between may invent error codes and request ids of any length."""
 
-    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+    async def refuse(*_args: Any, **_kwargs: Any) -> Any:
         raise errors.error(
             Reason.IAM_DENIED, "No.", code="C" * 300, request_id="r" * 300, http_status=403
         )
 
-    monkeypatch.setattr(Bedrock, "converse", refuse)
+    monkeypatch.setattr(Bedrock, "send", refuse)
     run = certify()
     assert run.error_reason == Reason.IAM_DENIED
     assert (len(run.error_code), len(run.request_id)) == (100, 100)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -20,7 +19,18 @@ from certification.engine.calls import (
     Unauthenticated,
     next_step,
 )
-from certification.inference import Failure, Reply, Request, RouteTarget, Text, Timing, user
+from certification.inference import (
+    Failure,
+    Outcome,
+    Reply,
+    Request,
+    RouteTarget,
+    Text,
+    Timing,
+    user,
+)
+from certification.lib import event_loop
+from certification.lib.event_loop import Stop
 from certification.reasons import ErrorCategory, Reason
 
 REQUEST = Request((user("Hello"),), max_tokens=10)
@@ -56,13 +66,18 @@ def test_only_infrastructure_is_tried_again() -> None:
     assert step(Reason.DAILY_TOKENS) == NextStep.GIVE_UP
 
 
+def made(caller: Caller, attempts: list[Attempt]) -> Outcome:
+    """One call, made on the event loop."""
+    return event_loop.run(caller.call(REQUEST, attempts))
+
+
 class OpenLimiter:
     """Lets every call pass."""
 
-    def acquire(self, *_args: Any) -> bool:
+    async def acquire(self, *_args: Any) -> bool:
         return True
 
-    def throttled(self, *_args: Any) -> None:
+    async def throttled(self, *_args: Any) -> None:
         pass
 
 
@@ -74,19 +89,19 @@ def caller(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Caller]:
     def make(*reasons: Reason) -> Caller:
         remaining = iter(reasons)
 
-        def send(*_args: Any) -> Reply:
-            if reason := next(remaining, None):
-                raise errors.error(reason, "No.")
-            return REPLY
+        class Answering:
+            async def send(self, *_args: Any) -> Reply:
+                if reason := next(remaining, None):
+                    raise errors.error(reason, "No.")
+                return REPLY
 
-        monkeypatch.setattr(calls, "send", send)
         return Caller(
-            cast(Any, None),
+            cast(Any, Answering()),
             cast(Any, OpenLimiter()),
             "us-east-1",
             ROUTES,
             time.monotonic() + 60,
-            threading.Event(),
+            Stop(),
         )
 
     return make
@@ -94,7 +109,7 @@ def caller(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Caller]:
 
 def test_a_call_is_repeated_until_it_succeeds(caller: Callable[..., Caller]) -> None:
     one, attempts = caller(*[Reason.SERVICE_UNAVAILABLE] * 3), list[Attempt]()
-    assert one.call(REQUEST, attempts) is REPLY
+    assert made(one, attempts) is REPLY
     assert [a.number for a in attempts] == [1, 2, 3, 4]
     assert one.retries == 3
     assert one.attempts == attempts
@@ -102,7 +117,7 @@ def test_a_call_is_repeated_until_it_succeeds(caller: Callable[..., Caller]) -> 
 
 def test_a_refused_route_costs_none_of_the_attempts(caller: Callable[..., Caller]) -> None:
     one, attempts = caller(Reason.NOT_IN_REGION, *[Reason.INTERNAL_ERROR] * 3), list[Attempt]()
-    assert one.call(REQUEST, attempts) is REPLY
+    assert made(one, attempts) is REPLY
     assert [a.route for a in attempts] == [ROUTES[0].target_id, *[ROUTES[1].target_id] * 4]
     assert one.route == ROUTES[1]
 
@@ -110,7 +125,7 @@ def test_a_refused_route_costs_none_of_the_attempts(caller: Callable[..., Caller
 def test_a_settled_route_is_kept(caller: Callable[..., Caller]) -> None:
     one = caller(Reason.NOT_IN_REGION)
     one.route_settled = True
-    outcome = one.call(REQUEST, [])
+    outcome = made(one, [])
     assert isinstance(outcome, Failure)
     assert one.route == ROUTES[0]
 
@@ -121,7 +136,7 @@ def test_after_a_dead_endpoint_each_call_is_tried_once_until_one_succeeds(
     one = caller(*[Reason.CONNECTION_REFUSED] * (MAX_ATTEMPTS + 1))
     for expected in (MAX_ATTEMPTS, 1, 1):
         attempts: list[Attempt] = []
-        one.call(REQUEST, attempts)
+        made(one, attempts)
         assert len(attempts) == expected
     assert not one.endpoint_down
 
@@ -129,7 +144,7 @@ def test_after_a_dead_endpoint_each_call_is_tried_once_until_one_succeeds(
 def test_wrong_credentials_end_the_call_with_their_failure(caller: Callable[..., Caller]) -> None:
     one = caller(Reason.CREDENTIALS_EXPIRED)
     with pytest.raises(Unauthenticated) as caught:
-        one.call(REQUEST, [])
+        made(one, [])
     assert (caught.value.failure.reason, caught.value.calls) == (Reason.CREDENTIALS_EXPIRED, 1)
 
 
@@ -137,5 +152,5 @@ def test_nothing_is_sent_after_a_stop(caller: Callable[..., Caller]) -> None:
     one = caller()
     one.stop.set()
     with pytest.raises(Stopped):
-        one.call(REQUEST, [])
+        made(one, [])
     assert one.attempts == []

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certification.bedrock import errors
+from certification.bedrock.client import Bedrock
 from certification.engine import calls, dispatch, parity, queue, runner
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
@@ -292,26 +293,23 @@ class TestDeepJobs:
         self, engine: Probe, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Its five calls meet at a barrier that fewer than five in flight could never pass."""
-        barrier, lock, observed = threading.Barrier(5, timeout=20), threading.Lock(), []
-        real = calls.send
+        barrier, observed = asyncio.Barrier(5), []
+        real = Bedrock.send
         inside = 0
 
-        def send(bedrock: Any, region: str, target: str, request: Any, remaining: float) -> Any:
+        async def send(self: Bedrock, region: str, to: Any, request: Any, left: float) -> Any:
             nonlocal inside
-            burst = "-B1-" in str(request)
-            with lock:
-                inside += 1
-            if burst:
-                barrier.wait()
+            inside += 1
+            if "-B1-" in str(request):
+                await barrier.wait()
                 observed.append(inside)
-                barrier.wait()
+                await barrier.wait()
             try:
-                return real(bedrock, region, target, request, remaining)
+                return await real(self, region, to, request, left)
             finally:
-                with lock:
-                    inside -= 1
+                inside -= 1
 
-        monkeypatch.setattr(calls, "send", send)
+        monkeypatch.setattr(Bedrock, "send", send)
         monkeypatch.setattr(
             registry, "cases", alone(registry.BY_ID["L1"], B1, registry.BY_ID["L2"])
         )
@@ -324,16 +322,16 @@ class TestDeepJobs:
     def test_a_throttled_burst_says_so_and_blames_no_model(
         self, engine: Probe, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = calls.send
+        real = Bedrock.send
 
-        def send(bedrock: Any, region: str, target: str, request: Any, remaining: float) -> Any:
+        async def send(self: Bedrock, region: str, to: Any, request: Any, left: float) -> Any:
             if "-B1-" in str(request):
                 raise errors.error(
                     Reason.THROTTLED_REQUESTS, "Too many requests, please wait before trying again."
                 )
-            return real(bedrock, region, target, request, remaining)
+            return await real(self, region, to, request, left)
 
-        monkeypatch.setattr(calls, "send", send)
+        monkeypatch.setattr(Bedrock, "send", send)
         monkeypatch.setattr(registry, "cases", alone(B1))
         result = TestResult.objects.get(run__job=certify(MODEL, ["us-east-1"]), case_id="B1")
         assert (result.trials_valid, len(result.trials), result.verdict) == (0, 7, "invalid")

@@ -16,7 +16,7 @@ from certification.bedrock.client import EMULATOR, Bedrock, Connection
 from certification.inference import EmbedRequest, Usage
 from certification.reasons import Reason
 from certification.stack import processes
-from tests import replay
+from tests import calls, replay
 from tests.replay import Recorded, Replay
 
 V1, V2, IMAGE = (
@@ -96,7 +96,7 @@ def test_each_vendor_gets_its_own_request_body(
 ) -> None:
     vectors = {"embedding": [1.0], "embeddings": [[1.0]], "data": [{"embedding": [1.0]}]}
     server.answer(answer(vectors))
-    bedrock.embed("us-east-1", model, EmbedRequest(("Hi",), dimensions))
+    calls.embed(bedrock, "us-east-1", model, EmbedRequest(("Hi",), dimensions))
     (request,) = server.requests
     assert json.loads(request.body) == body
     assert request.headers["content-type"] == request.headers["accept"] == "application/json"
@@ -163,7 +163,7 @@ def test_each_vendors_response_is_read(
     server: Replay, bedrock: Bedrock, model: str, body: dict[str, Any], vector: tuple[float, ...]
 ) -> None:
     server.answer(answer(body, x_amzn_bedrock_input_token_count="3"))
-    reply = bedrock.embed("us-east-1", model, EmbedRequest(("Hi",)))
+    reply = calls.embed(bedrock, "us-east-1", model, EmbedRequest(("Hi",)))
     assert reply.vectors == (vector,)
     assert all(type(x) is float for x in reply.vectors[0])
     assert reply.usage == Usage(3, 0, 3)
@@ -208,7 +208,7 @@ def test_a_response_without_the_requested_vectors_is_a_bad_response(
 ) -> None:
     server.answer(answer(body))
     with pytest.raises(errors.ServiceFailed) as caught:
-        bedrock.embed("us-east-1", model, EmbedRequest(("Hi",)))
+        calls.embed(bedrock, "us-east-1", model, EmbedRequest(("Hi",)))
     error = caught.value
     assert (error.reason, error.http_status, error.request_id) == (Reason.BAD_RESPONSE, 200, "r-1")
 
@@ -217,7 +217,7 @@ def test_texts_go_one_by_one_where_the_vendor_accepts_no_batches(
     server: Replay, bedrock: Bedrock
 ) -> None:
     server.answer(*(answer({"embedding": [n], "inputTextTokenCount": n}) for n in (1, 2, 3)))
-    reply = bedrock.embed("us-east-1", V2, EmbedRequest(("a", "b", "c")))
+    reply = calls.embed(bedrock, "us-east-1", V2, EmbedRequest(("a", "b", "c")))
     assert reply.vectors == ((1.0,), (2.0,), (3.0,))
     assert reply.usage == Usage(6, 0, 6)
     assert [json.loads(request.body)["inputText"] for request in server.requests] == ["a", "b", "c"]
@@ -227,7 +227,7 @@ def test_a_batch_is_no_larger_than_the_vendor_accepts(server: Replay, bedrock: B
     texts = tuple(str(n) for n in range(100))
     parts = [texts[:96], texts[96:]]
     server.answer(*(answer({"embeddings": [[int(t)] for t in part]}) for part in parts))
-    reply = bedrock.embed("us-east-1", COHERE_3, EmbedRequest(texts))
+    reply = calls.embed(bedrock, "us-east-1", COHERE_3, EmbedRequest(texts))
     assert reply.vectors == tuple((float(t),) for t in texts)
     assert [json.loads(request.body)["texts"] for request in server.requests] == [
         list(part) for part in parts
@@ -236,7 +236,7 @@ def test_a_batch_is_no_larger_than_the_vendor_accepts(server: Replay, bedrock: B
 
 def test_no_texts_need_no_call(server: Replay, bedrock: Bedrock) -> None:
     server.answer(answer({}))
-    assert bedrock.embed("us-east-1", V2, EmbedRequest(())).vectors == ()
+    assert calls.embed(bedrock, "us-east-1", V2, EmbedRequest(())).vectors == ()
     assert server.requests == []
 
 
@@ -245,7 +245,7 @@ def test_without_a_count_there_is_no_usage(
     server: Replay, bedrock: Bedrock, headers: dict[str, str]
 ) -> None:
     server.answer(answer({"embeddings": [[0.5]]}, **headers))
-    assert bedrock.embed("us-east-1", COHERE_4, EmbedRequest(("Hi",))).usage is None
+    assert calls.embed(bedrock, "us-east-1", COHERE_4, EmbedRequest(("Hi",))).usage is None
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_without_a_count_there_is_no_usage(
 def test_an_unknown_family_is_never_called(server: Replay, bedrock: Bedrock, model: str) -> None:
     server.answer(answer({}))
     with pytest.raises(errors.Misconfigured, match=model) as caught:
-        bedrock.embed("us-east-1", model, EmbedRequest(("Hi",)))
+        calls.embed(bedrock, "us-east-1", model, EmbedRequest(("Hi",)))
     assert caught.value.reason is Reason.CLIENT_MISCONFIGURED
     assert server.requests == []
 
@@ -268,7 +268,7 @@ def test_every_family_works_against_the_emulator() -> None:
         for model in FAMILIES:
             routes = catalogue.load().models[model].targets["us-east-1"]
             target = model if catalogue.ON_DEMAND in routes else routes[0]
-            reply = bedrock.embed("us-east-1", target, EmbedRequest(("one", "two", "one")))
+            reply = calls.embed(bedrock, "us-east-1", target, EmbedRequest(("one", "two", "one")))
             assert reply.vectors[0] == reply.vectors[2] != reply.vectors[1], model
             sizes[model] = len(reply.vectors[0])
     assert sizes == {

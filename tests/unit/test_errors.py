@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import aiohttp
+import aiohttp.client_exceptions
 import boto3
 import boto3.exceptions
 import botocore.eventstream
@@ -50,6 +52,7 @@ FOREIGN_MODULES = (
     botocore.parsers,
     boto3.exceptions,
     urllib3.exceptions,
+    aiohttp.client_exceptions,
 )
 
 

@@ -4,7 +4,6 @@ is in its body.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from certification.inference import (
     user,
 )
 from certification.reasons import Reason
-from tests import replay
+from tests import calls, replay
 from tests.replay import Frame, Recorded, Replay
 
 HELLO = Request((user("Hello"),), max_tokens=10)
@@ -101,7 +100,7 @@ def test_a_recorded_answer_is_read_whole(
     body = json.loads(recorded.body)
     server.answer(recorded)
 
-    reply = bedrock.converse(region, recorded.model, HELLO)
+    reply = calls.converse(bedrock, region, recorded.model, HELLO)
 
     content = body["output"]["message"]["content"]
     assert reply.text == "".join(text for b in content for text in texts_of(b))
@@ -201,7 +200,7 @@ def test_a_recorded_stream_is_read_event_by_event(
     frames = replay.frames(recorded.body)
     server.answer(recorded)
 
-    reply = bedrock.stream(region, recorded.model, HELLO)
+    reply = calls.stream(bedrock, region, recorded.model, HELLO)
 
     check_streamed(reply, frames)
     last = {f.name: f.json for f in frames}
@@ -245,8 +244,9 @@ def test_a_recorded_refusal_is_the_same_error_in_every_operation(
 
 def call(bedrock: Bedrock, operation: str, region: str = "us-east-1") -> Any:
     if operation == "embed":
-        return bedrock.embed(region, TITAN, TEXTS)
-    return getattr(bedrock, operation)(region, "amazon.nova-micro-v1:0", HELLO)
+        return calls.embed(bedrock, region, TITAN, TEXTS)
+    make = calls.stream if operation == "stream" else calls.converse
+    return make(bedrock, region, "amazon.nova-micro-v1:0", HELLO)
 
 
 @pytest.mark.parametrize(("path", "n", "region"), recordings("InvokeModel"))
@@ -256,40 +256,9 @@ def test_a_recorded_answer_in_a_vendors_own_words_holds_no_vectors(
     recorded = take(path, n)
     server.answer(recorded)
     with pytest.raises(errors.ServiceFailed, match="0 vectors for 1 texts") as caught:
-        bedrock.embed(region, TITAN, TEXTS)
+        calls.embed(bedrock, region, TITAN, TEXTS)
     assert caught.value.reason is Reason.BAD_RESPONSE
     assert (caught.value.http_status, caught.value.request_id) == (200, recorded.request_id)
-
-
-@pytest.mark.parametrize(("path", "n", "region"), recordings("InvokeModelWithResponseStream"))
-def test_a_recorded_stream_in_a_vendors_own_words_gives_its_chunks_or_its_failure(
-    server: Replay, bedrock: Bedrock, path: str, n: int, region: str
-) -> None:
-    """The client never calls this operation: its cached boto3 client and our translation do."""
-    recorded = take(path, n)
-    frames = replay.frames(recorded.body)
-    broken = [f for f in frames if f.headers[":message-type"] == "exception"]
-    server.answer(recorded)
-    chunks: list[bytes] = []
-
-    def read() -> None:
-        client = bedrock._client("bedrock-runtime", region, 20)
-        with errors.translated("InvokeModelWithResponseStream"):
-            response = client.invoke_model_with_response_stream(modelId=recorded.model, body=b"{}")
-            chunks.extend(part["chunk"]["bytes"] for part in response["body"])
-
-    if broken:
-        with pytest.raises(errors.ServiceFailed) as caught:
-            read()
-        assert (caught.value.code, caught.value.message) == (
-            broken[0].name,
-            broken[0].json["message"],
-        )
-        assert caught.value.category.value == "SERVICE_ERROR"
-    else:
-        read()
-    assert chunks == [base64.b64decode(f.json["bytes"]) for f in frames if f.name == "chunk"]
-    assert all(isinstance(json.loads(chunk), dict) for chunk in chunks)
 
 
 def the_recorded_mid_stream_failure() -> tuple[Recorded, Frame, bytes]:
@@ -318,7 +287,7 @@ def test_the_recorded_mid_stream_failure_breaks_our_stream_in_its_own_words(
     recorded, failure, _ = the_recorded_mid_stream_failure()
     server.answer(recorded)
     with pytest.raises(errors.ServiceFailed) as caught:
-        bedrock.stream("us-east-1", recorded.model, HELLO)
+        calls.stream(bedrock, "us-east-1", recorded.model, HELLO)
     assert caught.value.code == failure.name == "modelStreamErrorException"
     assert caught.value.message == failure.json["message"]
     assert caught.value.http_status is None
@@ -335,7 +304,7 @@ def test_a_stream_that_fails_in_the_middle_keeps_what_had_arrived(
     for count in (0, 1, 5, len(parts)):
         server.answer(replace(recorded, body=b"".join(parts[:count]) + raw))
         with pytest.raises(errors.BedrockError) as caught:
-            bedrock.stream("us-east-1", recorded.model, HELLO)
+            calls.stream(bedrock, "us-east-1", recorded.model, HELLO)
         assert (caught.value.code, caught.value.request_id) == (failure.name, recorded.request_id)
         partial = caught.value.partial
         if count:
@@ -356,7 +325,7 @@ def test_a_stream_cut_anywhere_is_truncated_and_keeps_what_had_arrived(
         for cut in (whole, whole + parts[count][:5], whole + parts[count][:-1]):
             server.answer(replace(recorded, body=cut))
             with pytest.raises(errors.StreamBroken) as caught:
-                bedrock.stream("us-east-1", recorded.model, HELLO)
+                calls.stream(bedrock, "us-east-1", recorded.model, HELLO)
             assert caught.value.reason is Reason.STREAM_TRUNCATED
             assert caught.value.request_id == recorded.request_id
             assert (caught.value.partial is None) is (count == 0)
@@ -384,7 +353,7 @@ def test_a_flipped_bit_anywhere_in_a_stream_is_noticed(server: Replay, bedrock: 
         body[at] ^= 1
         server.answer(replace(recorded, body=bytes(body)))
         with pytest.raises(errors.StreamBroken) as caught:
-            bedrock.stream("us-east-1", recorded.model, HELLO)
+            calls.stream(bedrock, "us-east-1", recorded.model, HELLO)
         assert caught.value.reason is Reason.STREAM_CORRUPT, at
         assert (caught.value.partial is None) is (at < first)
 
@@ -397,7 +366,7 @@ def test_it_does_not_matter_how_the_bytes_of_a_stream_are_cut_up(
     try:
         for server.chunk in (1, 7, 64, 1 << 20):
             server.answer(recorded)
-            check_streamed(bedrock.stream("us-east-1", recorded.model, HELLO), frames)
+            check_streamed(calls.stream(bedrock, "us-east-1", recorded.model, HELLO), frames)
     finally:
         server.chunk = 1000
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from certification.bedrock import converse
+from certification.bedrock.dialects import converse
 from certification.inference import (
     AnyRequest,
     EmbedReply,
@@ -463,7 +463,7 @@ class TestErrorContract:
         shape = session.get_service_model("bedrock-runtime").operation_model("Converse").input_shape
         for trial in range(4):
             for request in requests_of(gate("G10"), trial):
-                report = validate(converse.to_wire(request, "m"), shape)
+                report = validate({"modelId": "m", **converse.body_of(request, "m")}, shape)
                 assert not report.has_errors(), report.generate_report()
 
 

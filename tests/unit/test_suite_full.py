@@ -19,8 +19,9 @@ from botocore.validate import ParamValidator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from certification.bedrock import catalogue, converse
+from certification.bedrock import catalogue
 from certification.bedrock.client import EMULATOR, Bedrock, Connection
+from certification.bedrock.dialects import converse
 from certification.bedrock.errors import BedrockError
 from certification.emulator.answers import find_ref
 from certification.inference import (
@@ -56,6 +57,7 @@ from certification.suite.cases import context, performance, portuguese, reasonin
 from certification.suite.cases.gates import GATES
 from certification.suite.images import Shape
 from certification.suite.scoring import CaseStatus
+from tests import calls
 from tests.paths import PROJECT
 from tests.unit.test_graders import OUTCOMES, assert_sound
 
@@ -264,7 +266,7 @@ def test_requests_are_sparing_and_known_to_the_service(case: Case) -> None:
             assert request.temperature is None or case.id == "D1", (case.id, seed, trial)
             assert request.top_p is None, (case.id, seed, trial)
             assert 64 <= request.max_tokens <= 1500, (case.id, seed, trial)
-            wire = converse.to_wire(request, "m")
+            wire = {"modelId": "m", **converse.body_of(request, "m")}
             report = ParamValidator().validate(wire, input_shape(request.operation))
             assert not report.has_errors(), (case.id, seed, trial, report.generate_report())
 
@@ -769,10 +771,8 @@ def sweep(url: str, model_id: str, region: str) -> tuple[dict[str, list[Grade]],
     outcomes: list[Outcome] = []
 
     def call(request: AnyRequest) -> Outcome:
-        assert isinstance(request, Request)
-        send = bedrock.stream if request.operation == Operation.STREAM else bedrock.converse
         try:
-            outcomes.append(send(region, target, request))
+            outcomes.append(calls.send(bedrock, region, target, request))
         except BedrockError as error:
             outcomes.append(error.to_failure(Timing(1.0), getattr(error, "partial", None)))
         return outcomes[-1]

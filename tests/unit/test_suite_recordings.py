@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
-from botocore.eventstream import EventStreamBuffer
 
-from certification.bedrock import converse
-from certification.inference import Reply
+from certification.bedrock.dialects.converse import Converse
+from certification.bedrock.dialects.dialect import WireResponse
+from certification.inference import Reply, Timing
 from certification.suite import graders, registry
 from certification.suite.case import Context, Ref
 from certification.suite.text import detect_language
@@ -61,13 +61,9 @@ def interactions(path: Path) -> Iterator[tuple[str, Any, int, bytes]]:
 
 
 def read_stream(data: bytes) -> Reply:
-    reader = converse.StreamReader(0.0)
-    buffer = EventStreamBuffer()
-    buffer.add_data(data)
-    for message in buffer:
-        parts = message.to_response_dict()
-        reader.feed({parts["headers"][":event-type"]: json.loads(parts["body"])})
-    return reader.reply()
+    reader = Converse().stream_reader(0.0, {})
+    reader.feed(data, 0.0)
+    return reader.reply(1.0)
 
 
 @cache
@@ -86,9 +82,8 @@ def replies() -> tuple[Recorded, ...]:
             reply = (
                 read_stream(data)
                 if uri.endswith("-stream")
-                else converse.reply_from(json.loads(data), 1.0)
+                else Converse().decode(WireResponse(200, {}, data), Timing(1.0))
             )
-            assert reply is not None
             recorded.append(Recorded(path, json.loads(request) if request else {}, reply))
     return tuple(recorded)
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from certification.bedrock import converse
 from certification.bedrock.client import EMULATOR, Bedrock, Connection
+from certification.bedrock.dialects import converse
 from certification.bedrock.errors import BedrockError, translate
 from certification.engine import evidence
 from certification.inference import (
@@ -28,6 +28,7 @@ from certification.inference import (
 )
 from certification.suite import registry
 from certification.suite.case import ALL_CAPABILITIES, Answer, Context, Grade, Ref, execute
+from tests import calls
 from tests.emulators import MICRO, US_SONNET, Probe, call_converse, stream
 from tests.unit.test_suite_full import (
     Choose,
@@ -70,12 +71,12 @@ class TestWire:
     def test_each_vendor_gets_its_own_form_and_never_a_temperature(
         self, target: str, form: dict[str, Any]
     ) -> None:
-        wire = converse.to_wire(ASKING, target)
+        wire = converse.body_of(ASKING, target)
         assert wire["additionalModelRequestFields"] == form
         assert wire["inferenceConfig"] == {"maxTokens": 1500}
 
     def test_claude_may_choose_how_long_it_thinks(self) -> None:
-        wire = converse.to_wire(replace(ASKING, thinking_tokens=None, thinking_effort="high"), OPUS)
+        wire = converse.body_of(replace(ASKING, thinking_tokens=None, thinking_effort="high"), OPUS)
         assert wire["additionalModelRequestFields"] == ADAPTIVE
         assert wire["inferenceConfig"] == {"maxTokens": 1500}
 
@@ -89,19 +90,19 @@ class TestWire:
     def test_other_vendors_get_a_request_without_reasoning(
         self, target: str, asking: Request
     ) -> None:
-        wire = converse.to_wire(asking, target)
+        wire = converse.body_of(asking, target)
         assert "additionalModelRequestFields" not in wire
         assert wire["inferenceConfig"] == {"maxTokens": 1500, "temperature": 0.5, "topP": 0.9}
 
     def test_a_large_budget_is_a_medium_effort(self) -> None:
-        wire = converse.to_wire(replace(ASKING, max_tokens=20_000, thinking_tokens=10_000), NOVA_2)
+        wire = converse.body_of(replace(ASKING, max_tokens=20_000, thinking_tokens=10_000), NOVA_2)
         assert (
             wire["additionalModelRequestFields"]["reasoningConfig"]["maxReasoningEffort"]
             == "medium"
         )
 
     def test_a_request_without_reasoning_sends_no_field(self) -> None:
-        assert "additionalModelRequestFields" not in converse.to_wire(
+        assert "additionalModelRequestFields" not in converse.body_of(
             replace(ASKING, thinking_tokens=None), US_SONNET
         )
 
@@ -320,7 +321,7 @@ def play_r3(url: str, target: str) -> tuple[Grade, list[Reply]]:
     def call(request: AnyRequest) -> Outcome:
         assert isinstance(request, Request)
         try:
-            replies.append(bedrock.converse("us-west-2", target, request))
+            replies.append(calls.converse(bedrock, "us-west-2", target, request))
         except BedrockError as error:
             return error.to_failure(Timing(1.0))
         return replies[-1]
