@@ -22,12 +22,12 @@ from rich.table import Table
 from bench.environment import QUEUE, ROOT
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
+from certification.inference import API
 from certification.models import (
     AIModel,
     CertificationJob,
     Region,
     Route,
-    RouteKind,
     TestResult,
     Tier,
 )
@@ -194,9 +194,7 @@ def pairs(count: int, regions: Sequence[str] = ()) -> list[tuple[AIModel, Region
     offered = dispatch.offered_pairs(
         models, enabled.filter(code__in=regions) if regions else enabled
     )
-    callable_ = set(
-        Route.objects.exclude(kind=RouteKind.MANTLE).values_list("model_id", "region_id")
-    )
+    callable_ = set(Route.objects.filter(api=API.CONVERSE).values_list("model_id", "region_id"))
     by_region: dict[str, list[tuple[AIModel, Region]]] = {}
     for pair in offered:
         if (pair[0].pk, pair[1].pk) in callable_:

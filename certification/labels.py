@@ -37,6 +37,15 @@ STATUSES: dict[str, Sign] = {
 RUNNING = Sign("↻", "blue", pgettext_lazy("status", "running"))
 EXPIRED = Sign("◷", "grey", pgettext_lazy("status", "expired"))
 
+# Proper names, the same in every language.
+APIS: dict[str, str] = {
+    "converse": "Converse",
+    "invoke": "InvokeModel",
+    "chat_completions": "Chat Completions",
+    "responses": "Responses",
+    "messages": "Messages",
+}
+
 CASE_VERDICTS: dict[str, Sign] = {
     "passed": Sign("✓", "green", pgettext_lazy("case", "passed")),
     "failed": Sign("✕", "red", pgettext_lazy("case", "failed")),

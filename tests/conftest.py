@@ -14,7 +14,7 @@ from django.test import Client
 
 from certification.engine import backend
 from certification.engine.worker import reset_worker
-from certification.models import AIModel, Provider, Region, Route, User
+from certification.models import AIModel, ModelAlias, Provider, Region, Route, User
 from certification.models.catalogue import load_shipped
 from certification.stack import embedded, processes
 from tests import database
@@ -54,7 +54,7 @@ def catalogue(db: None) -> None:
 @pytest.fixture
 def empty_catalogue(db: None) -> None:
     """A database without the shipped catalogue, for tests that bring a little one of their own."""
-    for rows in (Route, AIModel, Region, Provider):
+    for rows in (Route, ModelAlias, AIModel, Region, Provider):
         rows.objects.all()._raw_delete("default")
 
 

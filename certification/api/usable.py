@@ -26,14 +26,13 @@ from certification.api import filters, views
 from certification.api.catalogue import RouteKindName
 from certification.api.representations import BackendName, FixJSON, RatingName, VerdictName, fix
 from certification.api.views import View
-from certification.models import AIModel, Backend, ModelCertification, Region, Route, RouteKind
+from certification.models import AIModel, Backend, ModelCertification, Region, Route
 from certification.reasons import Status
 
 MAX_ALTERNATIVES = 10
 # What runs test although the catalogue declares it for no model: only proof that it is missing
 # makes a model unusable.
 UNDECLARED = frozenset({"stop_sequences", "structured_output", "shown_reasoning"})
-CALLABLE = frozenset(RouteKind.values) - {RouteKind.MANTLE}
 
 
 class UsableParams(serializers.Serializer[Any]):
@@ -244,11 +243,7 @@ def route_to_call(
     """Return the route that the certificate was achieved with while it exists, else the one that
     would be tried first.
     """
-    routes = [
-        route
-        for route in Route.objects.filter(model=model, region=region_code)
-        if route.kind in CALLABLE
-    ]
+    routes = list(Route.objects.filter(model=model, region=region_code))
     proven = proven_route(best) if best else None
     if not routes or (proven and proven["targetId"] in {route.target_id for route in routes}):
         return proven
@@ -258,7 +253,7 @@ def route_to_call(
 
 def proven_route(row: ModelCertification) -> CallRoute | None:
     """Return the route that the certification's run called."""
-    if not row.run or not row.run.route or row.run.route_kind not in CALLABLE:
+    if not row.run or not row.run.route:
         return None
     return {"kind": row.run.route_kind, "targetId": row.run.route}
 

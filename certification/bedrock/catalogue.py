@@ -227,6 +227,18 @@ class Catalogue:
             for name in (model.api_model_id, *model.aliases)
         }
 
+    def runtime_apis(self, model_id: str, kind: str) -> tuple[API, ...]:
+        """Return the APIs by which a model is tried on bedrock-runtime; of one that is not in the
+        catalogue all that its kind and vendor may have.
+        """
+        model = self.models.get(model_id)
+        known = model and (*model.apis, *model.unproven)
+        if not known:
+            claude = model_id.startswith("anthropic.")
+            openai = (API.RESPONSES, API.CHAT_COMPLETIONS)
+            known = (API.CONVERSE, *((API.MESSAGES,) if claude else openai), API.INVOKE)
+        return tuple(api for api in known if is_callable_by(kind, api))
+
 
 @cache
 def load() -> Catalogue:

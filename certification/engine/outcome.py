@@ -108,6 +108,8 @@ def build(run: CertificationRun, record: RunRecord) -> RunOutcome:
         cost_usd=run.model.cost_usd(tokens_in, tokens_out),
         route=record.route.target_id if outcomes else "",
         route_kind=record.route.kind if outcomes else "",
+        endpoint=record.route.endpoint.value if outcomes else "",
+        api=record.route.api.value if outcomes else "",
         error_category=reason.category if reason else "",
         error_reason=reason or "",
         error_message="" if certified else evidence.cut(judgement.message),

@@ -15,19 +15,21 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
+from certification.bedrock import catalogue
 from certification.engine import backend, evidence, outcome, publication, trials
 from certification.engine.calls import Caller, NoVerdict, Stopped, Unauthenticated
 from certification.engine.outcome import RunRecord
 from certification.engine.preflight import Listing
 from certification.engine.trials import TrialPool, TrialRecord, TrialsOverdue
 from certification.engine.worker import Claim, Worker
-from certification.inference import Failure, RouteTarget
+from certification.inference import API, Endpoint, Failure, RouteTarget
 from certification.lib.database import returning_connection
 from certification.lib.event_loop import Stop
 from certification.models import (
     AIModel,
     CertificationRun,
     CustomCase,
+    ModelKind,
     ParameterSupport,
     Priority,
     QueuePause,
@@ -116,7 +118,7 @@ def certify(
     version = versions.suite_version_with(specs)
     if not registry.has_suite(model.kind):
         return without_calls(run, scoring.without_suite(model.kind), version, environment)
-    if run.routes and all(route.kind == RouteKind.MANTLE for route in run.routes):
+    if run.routes and not any(is_callable_today(route.target()) for route in run.routes):
         return without_calls(run, scoring.not_on_runtime(), version, environment)
     listing = worker.preflight.listing(region)
     environment["preflight"] = listing.facts(model.api_model_id)
@@ -243,19 +245,21 @@ def without_calls(
 
 
 def targets_of(model: AIModel, routes: Iterable[Route], listing: Listing) -> list[RouteTarget]:
-    """List the ways to call a model in a region, in the order to try: what the catalogue knows,
-    then what the region lists, else the bare id.
+    """List the ways to call a model in a region, in the order to try: what the catalogue knows and
+    what the region lists, else the bare id.
     """
-    kinds = {
-        route.target_id: str(route.kind)
-        for route in sorted(routes, key=lambda r: r.preference)
-        if route.kind != RouteKind.MANTLE
-    }
-    profiles = listing.profiles_of(model.api_model_id)
-    for profile in sorted(profiles, key=lambda p: p.startswith("global.")):
-        kinds.setdefault(profile, RouteKind.INFERENCE_PROFILE.value)
-    targets = [RouteTarget(target_id, kind) for target_id, kind in kinds.items()]
-    return targets or [RouteTarget(model.api_model_id, RouteKind.ON_DEMAND.value)]
+    api = API.CONVERSE if model.kind == ModelKind.TEXT else API.INVOKE
+    targets = {route.target(): None for route in routes if is_callable_today(route.target())}
+    for profile in listing.profiles_of(model.api_model_id):
+        targets[RouteTarget(profile, RouteKind.INFERENCE_PROFILE.value, api=api)] = None
+    if not targets:
+        targets[RouteTarget(model.api_model_id, RouteKind.ON_DEMAND.value, api=api)] = None
+    return sorted(targets, key=catalogue.order_of_trial)
+
+
+def is_callable_today(target: RouteTarget) -> bool:
+    """Tell whether our client speaks the API of a route."""
+    return target.endpoint == Endpoint.RUNTIME and target.api in (API.CONVERSE, API.INVOKE)
 
 
 def context_of(model: AIModel) -> Context:

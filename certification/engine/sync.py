@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
+from certification.bedrock import catalogue
 from certification.bedrock.client import Bedrock, ListedModel, ListedProfile
 from certification.bedrock.errors import BedrockError
+from certification.inference import Endpoint, RouteTarget
 from certification.lib import shared_cache
-from certification.models import AIModel, Lifecycle, ModelKind, Provider, Region, Route, RouteKind
+from certification.models import AIModel, Lifecycle, ModelKind, Provider, Route, RouteKind
 from certification.models.catalogue import RouteSource
 
 log = structlog.get_logger(__name__)
@@ -131,36 +134,37 @@ def apply_region(
         changes.problems.append((listing.region, "bad_response", message))
         return
     changes.regions += 1
-    region = Region.objects.get(pk=listing.region)
+    models = update_models(listing.models, lifecycles, changes)
+    update_routes(listing.region, Endpoint.RUNTIME, runtime_routes(listing, models), changes)
+
+
+def update_routes(
+    region: str,
+    endpoint: Endpoint,
+    listed: Mapping[tuple[uuid.UUID, RouteTarget], AIModel],
+    changes: Changes,
+) -> None:
+    """Make a region's routes of an endpoint those that it lists. Provisioned capacity, which no
+    listing has, stays.
+    """
+    routes = Route.objects.filter(region=region, endpoint=endpoint)
+    existing = {(r.model_id, r.target()): r for r in routes.exclude(kind=RouteKind.PROVISIONED)}
     now = timezone.now()
-    listed = routes_of(listing, update_models(listing.models, lifecycles, changes))
-    routes = Route.objects.filter(region=region)
-    existing = {
-        (route.model_id, route.target_id): route
-        for route in routes.filter(kind__in=[RouteKind.ON_DEMAND, RouteKind.INFERENCE_PROFILE])
-    }
-    on_other_endpoint = set(routes.filter(kind=RouteKind.MANTLE).values_list("model", flat=True))
     new = [
-        Route(
-            model=model,
-            region=region,
-            kind=kind,
-            target_id=target_id,
-            source=RouteSource.SYNC,
-            last_seen_at=now,
-        )
-        for (model, target_id), kind in listed.items()
-        if (model.pk, target_id) not in existing
-        and not (model.pk in on_other_endpoint and kind == RouteKind.ON_DEMAND)
+        Route.of(target, model, region, source=RouteSource.SYNC, last_seen_at=now)
+        for (pk, target), model in listed.items()
+        if (pk, target) not in existing
     ]
+    vanished = [route for key, route in existing.items() if key not in listed]
+    confirmed = [route.pk for key, route in existing.items() if key in listed]
+    routes.filter(pk__in=[route.pk for route in vanished]).delete()
     Route.objects.bulk_create(new)
-    changes.appeared += [(listing.region, route.target_id) for route in new]
-    still_there = {(model.pk, target_id) for model, target_id in listed}
-    vanished = [route for key, route in existing.items() if key not in still_there]
-    Route.objects.filter(pk__in=[route.pk for route in vanished]).delete()
-    changes.vanished += [(listing.region, route.target_id) for route in vanished]
-    confirmed = [route.pk for key, route in existing.items() if key in still_there]
-    Route.objects.filter(pk__in=confirmed).update(last_seen_at=now)
+    routes.filter(pk__in=confirmed).update(last_seen_at=now)
+    # One target has a route for each API.
+    before = {(route.model_id, route.target_id) for route in existing.values()}
+    after = {(pk, target.target_id): target.target_id for pk, target in listed}
+    changes.appeared += [(region, name) for key, name in after.items() if key not in before]
+    changes.vanished += [(region, name) for pk, name in sorted(before - set(after), key=str)]
 
 
 def update_models(
@@ -249,18 +253,30 @@ def update_lifecycle(model: AIModel, facts: LifecycleFacts, changes: Changes) ->
     model.save(update_fields=["lifecycle", "end_of_life_on", "updated_at"])
 
 
-def routes_of(
+def runtime_routes(
     listing: RegionListing, models: dict[str, AIModel]
-) -> dict[tuple[AIModel, str], RouteKind]:
-    """Return the kind of every route that the region offers now, by model and target id."""
-    routes: dict[tuple[AIModel, str], RouteKind] = {}
-    for entry in listing.models:
-        if "ON_DEMAND" in entry.inference_types and entry.model_id in models:
-            routes[models[entry.model_id], entry.model_id] = RouteKind.ON_DEMAND
+) -> dict[tuple[uuid.UUID, RouteTarget], AIModel]:
+    """Return every route that bedrock-runtime offers in the region now: each bare id and profile by
+    each API that may serve the model.
+    """
+    routes: dict[tuple[uuid.UUID, RouteTarget], AIModel] = {}
     unlisted = {m for p in listing.profiles for m in p.model_ids} - set(models)
     models = models | AIModel.objects.in_bulk(sorted(unlisted), field_name="api_model_id")
-    for profile in listing.profiles:
-        for model_id in profile.model_ids:
-            if model_id in models and profile.status in ("", "ACTIVE"):
-                routes[models[model_id], profile.profile_id] = RouteKind.INFERENCE_PROFILE
+    targets = [
+        (entry.model_id, catalogue.ON_DEMAND)
+        for entry in listing.models
+        if "ON_DEMAND" in entry.inference_types
+    ] + [
+        (model_id, profile.profile_id)
+        for profile in listing.profiles
+        if profile.status in ("", "ACTIVE")
+        for model_id in profile.model_ids
+    ]
+    for model_id, target in targets:
+        model = models.get(model_id)
+        if model is None:
+            continue
+        for api in catalogue.load().runtime_apis(model.api_model_id, model.kind):
+            route = catalogue.runtime_route(model.api_model_id, target, api)
+            routes[model.pk, route] = model
     return routes

@@ -5,6 +5,7 @@ from certification.models.accounts import Role, User
 from certification.models.catalogue import (
     AIModel,
     Lifecycle,
+    ModelAlias,
     ModelKind,
     Provider,
     Region,
@@ -51,6 +52,7 @@ __all__ = [
     "DeliveryStatus",
     "JobType",
     "Lifecycle",
+    "ModelAlias",
     "ModelCertification",
     "ModelKind",
     "ParameterSupport",

@@ -1,12 +1,12 @@
-"""The catalogue: providers, regions, models, and the routes to them."""
+"""The catalogue: providers, regions, models with their ids, and the routes to them."""
 
 from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -14,7 +14,9 @@ from django.db import models, transaction
 from django.db.models import OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
+from certification import labels
 from certification.bedrock import catalogue as shipped
+from certification.inference import API, Endpoint, RouteTarget
 from certification.lib import shared_cache
 
 
@@ -82,8 +84,8 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
         return self.annotate(offered_in=ArraySubquery(routes.distinct()))
 
     def named(self, names: Iterable[str]) -> dict[str, AIModel]:
-        """Return {name: model} for these names, each a UUID or an api_model_id, without unknown
-        ones.
+        """Return {name: model} for these names, each a UUID, an api_model_id or an alias, without
+        unknown ones.
         """
         names = list(dict.fromkeys(names))
         ids: dict[str, uuid.UUID] = {}
@@ -93,6 +95,13 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
         by_key: dict[str, AIModel] = {}
         for model in self.filter(Q(api_model_id__in=names) | Q(pk__in=ids.values())):
             by_key[model.api_model_id] = by_key[str(model.pk)] = model
+        others = [key for name in names if (key := str(ids.get(name, name))) not in by_key]
+        if others:
+            merged = [ids[name] for name in names if name in ids]
+            aliases = ModelAlias.objects.filter(Q(alias__in=others) | Q(former_id__in=merged))
+            for alias in aliases.filter(model__in=self).select_related("model"):
+                by_key.setdefault(alias.alias, alias.model)
+                by_key.setdefault(str(alias.former_id), alias.model)
         return {n: by_key[k] for n in names if (k := str(ids.get(n, n))) in by_key}
 
 
@@ -151,13 +160,37 @@ class AIModel(models.Model):
         ) / 1_000_000
 
 
+class ModelAlias(models.Model):
+    """Another id of a model: on the other endpoint, or with a date.
+
+    `former_id` is the UUID of the row that the id had before it was merged into the model's.
+    """
+
+    alias = models.CharField(_("alias"), max_length=200, unique=True)
+    model = models.ForeignKey(
+        AIModel, on_delete=models.CASCADE, related_name="aliases", verbose_name=_("model")
+    )
+    former_id = models.UUIDField(
+        _("former UUID"), null=True, blank=True, unique=True, editable=False
+    )
+
+    class Meta:
+        verbose_name = _("model alias")
+        verbose_name_plural = _("model aliases")
+        ordering = ["alias"]
+
+    def __str__(self) -> str:
+        return self.alias
+
+
 class RouteKind(models.TextChoices):
     ON_DEMAND = "ON_DEMAND", _("on demand")
     INFERENCE_PROFILE = "INFERENCE_PROFILE", _("inference profile")
     PROVISIONED = "PROVISIONED", _("provisioned")
-    # Listed in the region, yet not reachable through bedrock-runtime: kept so that the matrix can
-    # say why.
-    MANTLE = "MANTLE", _("other endpoint")
+
+
+ENDPOINTS = [(endpoint.value, endpoint.value) for endpoint in Endpoint]
+APIS = [(api.value, labels.APIS[api]) for api in API]
 
 
 class RouteSource(models.TextChoices):
@@ -165,7 +198,38 @@ class RouteSource(models.TextChoices):
     SYNC = "sync", _("sync")
 
 
+class RouteQuerySet(models.QuerySet["Route"]):
+    def record_refusals(
+        self,
+        model_id: uuid.UUID,
+        region: str,
+        refusals: Mapping[RouteTarget, tuple[str, str] | None],
+        at: datetime,
+    ) -> None:
+        """Note what each of these routes said at `at`: (reason, message) of a refusal, None for an
+        answer. Routes that the catalogue does not know are left out.
+        """
+        routes = self.filter(model_id=model_id, region_id=region)
+        for target, refusal in refusals.items():
+            route = routes.filter(
+                endpoint=target.endpoint, api=target.api, target_id=target.target_id
+            )
+            if refusal is None:
+                route.exclude(last_refusal=None).update(last_refusal=None)
+            else:
+                reason, message = refusal
+                route.update(
+                    last_refusal={"reason": reason, "message": message, "at": at.isoformat()}
+                )
+
+
 class Route(models.Model):
+    """One way to call a model in a region.
+
+    `last_refusal` is what the way itself was last refused with, {reason, message, at (ISO 8601)};
+    None when it answered since, or was never refused.
+    """
+
     model = models.ForeignKey(
         AIModel, on_delete=models.CASCADE, related_name="routes", verbose_name=_("model")
     )
@@ -174,34 +238,56 @@ class Route(models.Model):
     )
     kind = models.CharField(_("kind"), max_length=20, choices=RouteKind.choices)
     target_id = models.CharField(_("target id"), max_length=300)
+    endpoint = models.CharField(
+        _("endpoint"), max_length=20, choices=ENDPOINTS, default=Endpoint.RUNTIME.value
+    )
+    api = models.CharField(_("API"), max_length=20, choices=APIS, default=API.CONVERSE.value)
+    path_prefix = models.CharField(_("path prefix"), max_length=40, blank=True)
     source = models.CharField(
         _("source"), max_length=10, choices=RouteSource.choices, default=RouteSource.CATALOGUE
     )
     last_seen_at = models.DateTimeField(_("last seen"), null=True, blank=True)
+    last_refusal = models.JSONField(_("last refusal"), null=True, blank=True, editable=False)
+
+    objects = RouteQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("route")
         verbose_name_plural = _("routes")
-        ordering = ["model", "region", "kind", "target_id"]
+        ordering = ["model", "region", "endpoint", "api", "kind", "target_id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["model", "region", "kind", "target_id"], name="route_unique"
+                fields=["model", "region", "endpoint", "api", "target_id"], name="route_unique"
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.target_id} @ {self.region_id}"
+        return f"{self.target()} @ {self.region_id}"
+
+    @classmethod
+    def of(cls, target: RouteTarget, model: AIModel, region: str, **values: Any) -> Route:
+        """Return an unsaved route to a target; `values` are further fields."""
+        return cls(
+            model=model,
+            region_id=region,
+            kind=target.kind,
+            target_id=target.target_id,
+            endpoint=target.endpoint,
+            api=target.api,
+            path_prefix=target.path_prefix,
+            **values,
+        )
+
+    def target(self) -> RouteTarget:
+        """Return what to call."""
+        return RouteTarget(
+            self.target_id, self.kind, Endpoint(self.endpoint), API(self.api), self.path_prefix
+        )
 
     @property
-    def preference(self) -> tuple[int, str]:
-        """The order in which routes are tried: on demand, geographic profile, global profile,
-        provisioned.
-        """
-        is_global = self.target_id.startswith("global.")
-        rank = {RouteKind.ON_DEMAND: 0, RouteKind.INFERENCE_PROFILE: 2 if is_global else 1}.get(
-            RouteKind(self.kind), 3
-        )
-        return rank, self.target_id
+    def preference(self) -> tuple[int, int, int, str]:
+        """The key by which routes are sorted before they are tried."""
+        return shipped.order_of_trial(self.target())
 
 
 @dataclass(frozen=True)
@@ -249,24 +335,51 @@ def load_shipped() -> Loaded:
     AIModel.objects.bulk_create(created)
     AIModel.objects.bulk_update(updated, FACT_FIELDS)
     known.update({m.api_model_id: m for m in created})
-    # Routes are only added for models whose facts came from here just now: a later sync may have
-    # removed some on purpose.
+    add_aliases(facts, known)
     routes_before = Route.objects.count()
-    Route.objects.bulk_create(
-        [
-            route
-            for row in (*created, *updated)
-            for route in routes_of(facts.models[row.api_model_id], row)
-        ],
-        ignore_conflicts=True,
-        batch_size=1000,
-    )
+    add_routes(facts, (*created, *updated))
     shared_cache.invalidate()
     return Loaded(
         models_created=len(created),
         models_updated=len(updated),
-        routes_created=Route.objects.count() - routes_before,
+        routes_created=max(0, Route.objects.count() - routes_before),
         regions_created=Region.objects.count() - regions_before,
+    )
+
+
+def add_aliases(facts: shipped.Catalogue, known: Mapping[str, AIModel]) -> None:
+    """Add the catalogue's aliases, but for ids that have a row of their own: a sync created it, and
+    only an operator can say that both are one model.
+    """
+    ModelAlias.objects.bulk_create(
+        [
+            ModelAlias(alias=alias, model=known[entry.api_model_id])
+            for entry in facts.models.values()
+            for alias in entry.aliases
+            if alias not in known
+        ],
+        ignore_conflicts=True,
+    )
+
+
+def add_routes(facts: shipped.Catalogue, rows: Iterable[AIModel]) -> None:
+    """Replace the routes that these models have from an older catalogue by those of this one.
+
+    Only for models whose facts came from here just now: a later sync may have removed some on
+    purpose. What a listing confirmed stays.
+    """
+    rows = list(rows)
+    stale = Route.objects.filter(model__in=rows, source=RouteSource.CATALOGUE, last_seen_at=None)
+    stale.delete()
+    Route.objects.bulk_create(
+        [
+            Route.of(target, row, region)
+            for row in rows
+            for region in facts.models[row.api_model_id].regions
+            for target in facts.models[row.api_model_id].routes_in(region)
+        ],
+        ignore_conflicts=True,
+        batch_size=1000,
     )
 
 
@@ -284,19 +397,3 @@ def copy_facts(entry: shipped.CatalogueModel, row: AIModel, as_of: date) -> None
         if isinstance(value, tuple | frozenset):
             value = sorted(value)
         setattr(row, field, value)
-
-
-def route_kind(target: str) -> RouteKind:
-    """The kind of a route target as the catalogue and Bedrock's listings write it."""
-    if target in RouteKind.values:
-        return RouteKind(target)
-    return RouteKind.PROVISIONED if target.startswith("arn:") else RouteKind.INFERENCE_PROFILE
-
-
-def routes_of(entry: shipped.CatalogueModel, row: AIModel) -> Iterable[Route]:
-    """Yield the routes that the shipped catalogue knows for a model."""
-    for region in entry.regions:
-        for target in entry.targets.get(region, (RouteKind.MANTLE,)):
-            kind = route_kind(target)
-            target_id = target if kind == RouteKind.INFERENCE_PROFILE else entry.api_model_id
-            yield Route(model=row, region_id=region, kind=kind, target_id=target_id)

@@ -23,7 +23,7 @@ from django.utils.translation import gettext_lazy as _
 
 from certification.lib import pubsub, shared_cache
 from certification.models import sql, webhooks
-from certification.models.catalogue import AIModel, Region, Route
+from certification.models.catalogue import APIS, ENDPOINTS, AIModel, Region, Route
 from certification.reasons import ErrorCategory, Reason, Status
 
 
@@ -306,6 +306,8 @@ class RunOutcome:
     cost_usd: float | None = None
     route: str = ""
     route_kind: str = ""
+    endpoint: str = ""
+    api: str = ""
     error_category: str = ""
     error_reason: str = ""
     error_message: str = ""
@@ -375,8 +377,16 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         run.job = JOB_COLUMNS.instance(row)
         run.model = MODEL_COLUMNS.instance(row)
         run.routes = [
-            Route(model=run.model, region_id=run.region_id, kind=kind, target_id=target_id)
-            for kind, target_id in json.loads(row["routes"])
+            Route(
+                model=run.model,
+                region_id=run.region_id,
+                kind=kind,
+                target_id=target_id,
+                endpoint=endpoint,
+                api=api,
+                path_prefix=path_prefix,
+            )
+            for kind, target_id, endpoint, api, path_prefix in json.loads(row["routes"])
         ]
         if run.job.status in WAITING:
             CertificationJob.objects.filter(pk=run.job_id, status__in=WAITING).update(
@@ -430,8 +440,8 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
 # What `CertificationRun.to_dict` reads: a sweep has thousands of runs, and the rest is large.
 SUMMARY_FIELDS = (
     "job_id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "route",
-    "started_at", "completed_at", "error_message", "error_category", "error_reason", "fix",
-    "attempt",
+    "endpoint", "api", "started_at", "completed_at", "error_message", "error_category",
+    "error_reason", "fix", "attempt",
 )  # fmt: skip
 
 
@@ -457,6 +467,8 @@ class CertificationRun(models.Model):
     )
     route = models.CharField(_("route"), max_length=300, blank=True)
     route_kind = models.CharField(_("route kind"), max_length=20, blank=True)
+    endpoint = models.CharField(_("endpoint"), max_length=20, choices=ENDPOINTS, blank=True)
+    api = models.CharField(_("API"), max_length=20, choices=APIS, blank=True)
     attempt = models.PositiveSmallIntegerField(_("attempt"), default=0)
     claimed_by = models.CharField(_("claimed by"), max_length=100, blank=True)
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
@@ -574,6 +586,8 @@ class CertificationRun(models.Model):
             "score": self.score,
             "rating": self.rating or None,
             "route": self.route or None,
+            "endpoint": self.endpoint or None,
+            "api": self.api or None,
             "duration": None if duration is None else round(duration.total_seconds() * 1000),
             "startedAt": self.started_at,
             "completedAt": self.completed_at,

@@ -33,7 +33,8 @@ WHERE run.id = %(run)s AND run.status IN ('PENDING', 'QUEUED')
     SELECT FROM certification_queuepause AS pause
     WHERE pause.backend = run.backend AND pause.resumed_at IS NULL)))
 RETURNING {columns}, (
-    SELECT COALESCE(jsonb_agg(jsonb_build_array(route.kind, route.target_id)), '[]')
+    SELECT COALESCE(jsonb_agg(jsonb_build_array(
+        route.kind, route.target_id, route.endpoint, route.api, route.path_prefix)), '[]')
     FROM certification_route AS route
     WHERE route.model_id = run.model_id AND route.region_id = run.region_id) AS routes
 """

@@ -186,7 +186,7 @@ def test_too_expensive_a_job_is_refused(api: Api) -> None:
 
 
 def test_a_cost_limit_takes_models_without_a_known_price_only_when_allowed(api: Api) -> None:
-    unpriced = "openai.gpt-5.5-2026-04-23"
+    unpriced = "zai.glm-4.6"
     refusal = start(api, unpriced, maxCostUsd=999, status=409)
     assert refusal["errorCode"] == "too_expensive"
     assert "1 of 1 pairs have no known price" in refusal["message"]

@@ -206,8 +206,6 @@ def test_the_route_is_one_that_is_there(api: Api) -> None:
     assert (
         usable(api, region="us-east-1")["route"]["targetId"] == run.route
     )  # only the call proved it
-    Route.objects.create(model=model(), region_id="us-east-1", kind="MANTLE", target_id="other")
-    assert usable(api, region="us-east-1")["route"]["targetId"] == run.route
     Route.objects.create(
         model=model(), region_id="us-east-1", kind="INFERENCE_PROFILE", target_id="us.nova"
     )

@@ -87,7 +87,7 @@ def model(name: str = NOVA) -> AIModel:
         ((NOVA, *QUICK, "--max-cost", "inf"), "between 0 and 999999 USD"),
         ((NOVA, *QUICK, "--max-cost=-1"), "between 0 and 999999 USD"),
         ((NOVA, *QUICK, "--max-cost", "0"), "over the limit of 0.00 USD"),
-        (("openai.gpt-5.5-2026-04-23", *QUICK, "--max-cost", "9"), "--allow-unpriced"),
+        (("zai.glm-4.6", *QUICK, "--max-cost", "9"), "--allow-unpriced"),
         ((NOVA, *QUICK, "--seed=-1"), "between 0 and 4294967295"),
         (("--failed", *QUICK), "no pair has failed"),
         (("--uncertified", *QUICK), "no pair is tested and not certified"),

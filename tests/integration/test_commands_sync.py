@@ -59,7 +59,7 @@ def test_the_shipped_catalogue_is_what_the_emulator_lists(capsys: Any) -> None:
     )
     assert state() == before
     assert not Route.objects.filter(
-        region__in=SIX, kind=RouteKind.ON_DEMAND, last_seen_at=None
+        region__in=SIX, endpoint="bedrock-runtime", last_seen_at=None
     ).exists()
 
 
