@@ -4,6 +4,7 @@ ours, within the time left.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -20,11 +21,12 @@ from typing import Any
 import pytest
 
 from certification.bedrock import client as client_module
-from certification.bedrock import errors
+from certification.bedrock import errors, transport
 from certification.bedrock.client import AWS, EMULATOR, Bedrock, Connection, find_credentials
 from certification.inference import (
     API,
     EmbedRequest,
+    Endpoint,
     Image,
     Message,
     Reasoning,
@@ -739,6 +741,191 @@ def test_a_header_of_no_known_type_is_corruption(answered):
     assert error_of(read, answered, *BEGIN, bytes(bad)).reason is Reason.STREAM_CORRUPT
 
 
+# Faults at every byte, in the answers of every API
+
+
+def sse(*events: Any) -> list[bytes]:
+    return [
+        f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n".encode()
+        for event in events
+    ]
+
+
+def completion_chunk(delta: Any, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"object": "chat.completion.chunk", "choices": [choice], **more}
+
+
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "completed",
+    "output": [
+        {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Hi", "annotations": []}],
+        }
+    ],
+    "usage": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3},
+}
+STREAMS: dict[API, list[bytes]] = {
+    API.CONVERSE: [*BEGIN, *END],
+    API.CHAT_COMPLETIONS: sse(
+        completion_chunk({"role": "assistant", "content": ""}),
+        completion_chunk({"content": "Hi"}),
+        completion_chunk({}, "stop"),
+        {
+            "object": "chat.completion.chunk",
+            "choices": [],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+        },
+        "[DONE]",
+    ),
+    API.RESPONSES: sse(
+        {"type": "response.created", "response": {**RESPONSE, "status": "in_progress"}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message"}},
+        {"type": "response.output_text.delta", "output_index": 0, "delta": "Hi"},
+        {"type": "response.completed", "response": RESPONSE},
+    ),
+    API.MESSAGES: sse(
+        {"type": "message_start", "message": {"usage": {"input_tokens": 1, "output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": "Hi"},
+        },
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 2},
+        },
+        {"type": "message_stop"},
+    ),
+}
+PREFIXES = {
+    API.CONVERSE: "",
+    API.CHAT_COMPLETIONS: "/openai/v1",
+    API.RESPONSES: "/openai/v1",
+    API.MESSAGES: "/anthropic/v1",
+}
+
+
+def streamed(api: API) -> bytes:
+    kind = b"application/vnd.amazon.eventstream" if api is API.CONVERSE else b"text/event-stream"
+    head = STREAM_HEAD.replace(b"application/vnd.amazon.eventstream", kind)
+    return head + b"".join(map(chunk, STREAMS[api])) + b"0\r\n\r\n"
+
+
+def target_of(api: API) -> RouteTarget:
+    return RouteTarget("a.model", "ON_DEMAND", api=api, path_prefix=PREFIXES[api])
+
+
+def test_a_whole_stream_of_every_api_is_read(answered):
+    for api in STREAMS:
+        _, client = answered(streamed(api))
+        reply = stream(client, "us-east-1", target_of(api), HELLO)
+        assert (reply.text, reply.complete) == ("Hi", True), api
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+@pytest.mark.parametrize("api", STREAMS)
+def test_a_stream_that_ends_at_any_byte_is_an_error_with_what_had_arrived(wire, bedrock, api, how):
+    """All of them at once: each connection ends one byte later than the one before."""
+    whole = streamed(api)
+    step = 1 if how == "closed" else 7
+    ends = itertools.count(1, step)
+
+    def cut(connection, request):
+        connection.sendall(whole[: next(ends)])
+        if how == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    client = bedrock(wire(cut).url)
+    call = lambda _: error_of(stream, client, "us-east-1", target_of(api), HELLO)  # noqa: E731
+    with ThreadPoolExecutor(16) as pool:
+        # without the last line of the body, which says that it is over
+        failures = list(pool.map(call, range(1, len(whole) - len(b"0\r\n\r\n"), step)))
+    for error in failures:
+        assert isinstance(error, errors.Interrupted), error
+        assert error.reason is not Reason.READ_TIMEOUT
+        assert error.partial is None or not error.partial.text or error.partial.text == "Hi"
+    assert any(error.partial and error.partial.text for error in failures) or how == "reset"
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_an_answer_that_ends_at_any_byte_is_an_error(wire, bedrock, how):
+    whole = http(200, ANSWER)
+    step = 1 if how == "closed" else 7
+    ends = itertools.count(1, step)
+
+    def cut(connection, request):
+        connection.sendall(whole[: next(ends)])
+        if how == "reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    client = bedrock(wire(cut).url)
+    call = lambda _: error_of(converse, client, "us-east-1", MODEL, HELLO)  # noqa: E731
+    with ThreadPoolExecutor(16) as pool:
+        failures = list(pool.map(call, range(1, len(whole), step)))
+    assert all(isinstance(error, errors.Interrupted) for error in failures)
+
+
+def test_a_body_that_trickles_is_cut_at_the_deadline(wire, bedrock):
+    own: list[Wire] = []
+
+    def trickle(connection, request):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while not own[0].over.wait(0.02):
+            connection.sendall(b" ")
+
+    own.append(wire(trickle))
+    error = error_of(converse, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=0.5)
+    assert error.reason is Reason.DEADLINE
+
+
+def test_a_head_that_trickles_is_cut_at_the_deadline(wire, bedrock):
+    own: list[Wire] = []
+
+    def trickle(connection, request):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while not own[0].over.wait(0.02):
+            connection.sendall(b"x")
+
+    own.append(wire(trickle))
+    error = error_of(converse, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=0.5)
+    assert error.reason is Reason.READ_TIMEOUT
+
+
+def test_a_body_without_end_is_not_collected(wire, bedrock, monkeypatch):
+    monkeypatch.setattr(transport, "MAX_BODY_BYTES", 100_000)
+    own: list[Wire] = []
+
+    def pour(connection, request):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+        while not own[0].over.is_set():
+            connection.sendall(b" " * 10_000)
+
+    own.append(wire(pour))
+    for call in (converse, stream):
+        error = error_of(call, bedrock(own[0].url), "us-east-1", MODEL, HELLO)
+        assert error.reason is Reason.BAD_RESPONSE
+
+
+def test_neither_a_redirect_nor_a_cookie_is_followed(wire, bedrock):
+    elsewhere = wire(http(200, ANSWER))
+    moved = wire(
+        http(307, b"", f"Location: {elsewhere.url}/", "Set-Cookie: session=secret; Path=/")
+    )
+    client = bedrock(moved.url)
+    for _ in range(2):
+        error_of(converse, client, "us-east-1", MODEL, HELLO)
+    assert elsewhere.requests == []
+    assert all("cookie" not in request.headers for request in moved.requests)
+
+
 # Connections and clients
 
 
@@ -853,6 +1040,17 @@ def test_a_request_says_who_asks_and_is_signed_for_the_region(wire, bedrock):
         "messages": [{"role": "user", "content": [{"text": "Hello"}]}],
         "inferenceConfig": {"maxTokens": 10},
     }
+
+
+def test_a_call_on_mantle_is_signed_for_its_own_service(wire, bedrock):
+    server = wire(http(200, RESPONSE))
+    target = RouteTarget(
+        "openai.gpt-5.5", "ON_DEMAND", Endpoint.MANTLE, API.RESPONSES, "/openai/v1"
+    )
+    assert converse(bedrock(server.url), "us-east-1", target, HELLO).text == "Hi"
+    (request,) = server.requests
+    assert "/us-east-1/bedrock-mantle/aws4_request" in request.headers["authorization"]
+    assert request.path == "/openai/v1/responses"
 
 
 @pytest.mark.parametrize(
