@@ -31,6 +31,7 @@ from certification.models import (
     CertificationJob,
     CertificationRun,
     CustomCase,
+    ModelAlias,
     ModelCertification,
     ParameterSupport,
     Provider,
@@ -243,6 +244,12 @@ class RouteInline(admin.TabularInline):
     readonly_fields = ("last_seen_at",)
 
 
+class ModelAliasInline(admin.TabularInline):
+    model = ModelAlias
+    extra = 0
+    readonly_fields = ("former_id",)
+
+
 class ParameterSupportInline(ReadOnly, admin.TabularInline):
     model = ParameterSupport
     extra = 0
@@ -262,11 +269,11 @@ class AIModelAdmin(CatalogueAdmin):
     )
     list_filter = ("is_active", "kind", "lifecycle", "vendor")
     list_select_related = ("provider",)
-    search_fields = ("api_model_id", "name", "vendor")
+    search_fields = ("api_model_id", "name", "vendor", "aliases__alias")
     autocomplete_fields = ("provider",)
     readonly_fields = ("facts_as_of", "created_at", "updated_at")
     list_per_page = 50
-    inlines = (RouteInline, ParameterSupportInline)
+    inlines = (ModelAliasInline, RouteInline, ParameterSupportInline)
     actions = ("certify_quickly",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AIModel]:
@@ -321,13 +328,28 @@ def report_job_started(
 
 @admin.register(Route)
 class RouteAdmin(CatalogueAdmin):
-    list_display = ("target_id", "model", "region", "kind", "source", "last_seen_at")
-    list_filter = ("kind", "source", "region")
+    list_display = (
+        "target_id",
+        "model",
+        "region",
+        "endpoint",
+        "api",
+        "kind",
+        "source",
+        "last_seen_at",
+        "last_refused",
+    )
+    list_filter = ("endpoint", "api", "kind", "source", "region")
     list_select_related = ("model", "region")
     search_fields = ("target_id", "model__name", "model__api_model_id", "region__code")
     autocomplete_fields = ("model", "region")
-    readonly_fields = ("last_seen_at",)
+    readonly_fields = ("last_seen_at", "last_refused")
     list_per_page = 50
+
+    @admin.display(description=_("last refusal"))
+    def last_refused(self, route: Route) -> str:
+        refusal = route.last_refusal or {}
+        return str(labels.REASONS.get(refusal.get("reason", ""), refusal.get("reason", "")))
 
 
 @admin.register(CertificationJob)
@@ -468,6 +490,8 @@ class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
                 "fields": (
                     "route",
                     "route_kind",
+                    "endpoint",
+                    "api",
                     "attempt",
                     "claimed_by",
                     "created_at",

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from certification.engine import dispatch
+from certification.inference import RouteTarget
 from certification.models import (
     AIModel,
     CertificationJob,
@@ -46,10 +47,12 @@ def finish(
     message: str = "",
     fix: dict[str, str] | None = None,
     results: Sequence[tuple[str, str, str]] = (),
+    by: RouteTarget | None = None,
 ) -> CertificationRun:
-    """Claim a run and end it with this verdict (none when ""); results are (case id, verdict,
-    sentence).
+    """Claim a run and end it with this verdict (none when ""), called by a route (default: its own
+    id); results are (case id, verdict, sentence).
     """
+    by = by or RouteTarget(run.model.api_model_id, "ON_DEMAND")
     claimed = CertificationRun.objects.claim(run.pk, "a test")
     assert claimed is not None
     outcome = RunOutcome(
@@ -62,8 +65,10 @@ def finish(
         error_reason=reason or "",
         error_message=message,
         fix=fix or {},
-        route=run.model.api_model_id,
-        route_kind="ON_DEMAND",
+        route=by.target_id,
+        route_kind=by.kind,
+        endpoint=by.endpoint.value,
+        api=by.api.value,
         calls=12,
     )
     rows = [

@@ -20,7 +20,9 @@ from certification.api import filters, views
 from certification.api.envelope import not_found_error
 from certification.api.filters import ChoiceListField, Paged
 from certification.api.representations import (
+    APIName,
     BackendName,
+    EndpointName,
     OneOf,
     Pagination,
     RatingName,
@@ -30,6 +32,7 @@ from certification.api.views import View
 from certification.models import (
     AIModel,
     Lifecycle,
+    ModelAlias,
     ModelCertification,
     ModelKind,
     Provider,
@@ -72,6 +75,7 @@ class ModelJSON(TypedDict):
 
     id: UUID
     apiModelId: str
+    aliases: Annotated[list[str], "Other ids that name it here, such as its id on bedrock-mantle."]
     name: str
     vendor: str
     providerId: str
@@ -99,13 +103,23 @@ class ModelPage(TypedDict):
     pagination: Pagination
 
 
+class RouteRefusal(TypedDict):
+    reason: str
+    message: Annotated[str, "What Bedrock answered."]
+    at: datetime
+
+
 class CatalogueRoute(TypedDict):
-    """One way to call a model. `MANTLE`: listed, but not reachable through bedrock-runtime."""
+    """One way to call a model."""
 
     region: str
     regionName: str
     kind: RouteKindName
     targetId: Annotated[str, "The model id to pass in a call."]
+    endpoint: EndpointName
+    api: APIName
+    pathPrefix: Annotated[str, "Of the request's path; empty for `converse` and `invoke`."]
+    lastRefusal: Annotated[RouteRefusal | None, "null: it answered last, or was never refused."]
     source: Annotated[str, OneOf(*RouteSource.values)]
     lastSeenAt: datetime | None
 
@@ -199,7 +213,10 @@ def filter_models(params: Mapping[str, Any], now: datetime) -> QuerySet[AIModel]
         rows = rows.filter(is_active=params["active"])
     for word in params.get("search", "").split():
         rows = rows.filter(
-            Q(name__icontains=word) | Q(api_model_id__icontains=word) | Q(vendor__icontains=word)
+            Q(name__icontains=word)
+            | Q(api_model_id__icontains=word)
+            | Q(vendor__icontains=word)
+            | Q(pk__in=ModelAlias.objects.filter(alias__icontains=word).values("model"))
         )
     routes = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
     live = ModelCertification.objects.valid(now)
@@ -218,13 +235,15 @@ def filter_models(params: Mapping[str, Any], now: datetime) -> QuerySet[AIModel]
 
 
 def with_regions(rows: Any, now: datetime) -> Any:
-    """Add `offered_in` and `certified_in` to the models, in the same query."""
+    """Add `offered_in`, `certified_in` and `other_ids` to the models, in the same query."""
+    aliases = ModelAlias.objects.filter(model=OuterRef("pk")).order_by("alias").values("alias")
     offered = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
     certified = ModelCertification.objects.valid(now).filter(
         model=OuterRef("pk"), region__enabled=True, status=Status.CERTIFIED
     )
     return rows.annotate(
         offered_in=ArraySubquery(offered.order_by("region_id").values("region_id").distinct()),
+        other_ids=ArraySubquery(aliases),
         certified_in=ArraySubquery(certified.order_by("region_id").values("region_id")),
     )
 
@@ -234,6 +253,7 @@ def model(row: AIModel) -> ModelJSON:
     return {
         "id": row.pk,
         "apiModelId": row.api_model_id,
+        "aliases": row.other_ids,  # type: ignore[attr-defined]
         "name": row.name,
         "vendor": row.vendor,
         "providerId": row.provider_id,
@@ -279,6 +299,10 @@ class ModelById(View):
                     "regionName": route.region.name,
                     "kind": route.kind,
                     "targetId": route.target_id,
+                    "endpoint": route.endpoint,
+                    "api": route.api,
+                    "pathPrefix": route.path_prefix,
+                    "lastRefusal": route.last_refusal,
                     "source": route.source,
                     "lastSeenAt": route.last_seen_at,
                 }

@@ -28,6 +28,8 @@ RUN = {
     "score": None,
     "rating": None,
     "route": NOVA,
+    "endpoint": "bedrock-runtime",
+    "api": "converse",
     "duration": 412,
     "startedAt": NOW,
     "completedAt": LATER,
@@ -98,13 +100,16 @@ CERTIFICATION = {
     "lastTestedAt": LATER,
     "tier": "full",
     "backend": "aws",
+    "endpoint": "bedrock-runtime",
+    "api": "converse",
     "runId": RUN["id"],
     "jobId": JOB,
     "activeRun": None,
     "createdAt": NOW,
     "updatedAt": LATER,
 }
-ROUTE = {"kind": "ON_DEMAND", "targetId": NOVA}
+ON_RUNTIME = {"endpoint": "bedrock-runtime", "api": "converse", "pathPrefix": ""}
+ROUTE = {"kind": "ON_DEMAND", "targetId": NOVA, **ON_RUNTIME}
 USABLE = {
     "usable": True,
     "status": "certified",
@@ -119,6 +124,7 @@ USABLE = {
     "certifiedAt": LATER,
     "validUntil": "2026-12-20T14:02:19.377Z",
     "backend": "aws",
+    "certifiedBy": {"endpoint": "bedrock-runtime", "api": "converse"},
     "alternatives": [
         {
             "model": NOVA,
@@ -126,7 +132,11 @@ USABLE = {
             "region": "eu-west-3",
             "score": 91,
             "rating": "A",
-            "route": {"kind": "INFERENCE_PROFILE", "targetId": "eu.amazon.nova-lite-v1:0"},
+            "route": {
+                "kind": "INFERENCE_PROFILE",
+                "targetId": "eu.amazon.nova-lite-v1:0",
+                **ON_RUNTIME,
+            },
             "validUntil": "2026-12-20T14:03:00.112Z",
             "backend": "aws",
         }

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from django.utils.translation import gettext as _
 
+from certification.inference import API, Endpoint
 from certification.models import (
     ACTIVE,
     AIModel,
@@ -60,6 +61,8 @@ VerdictName = Annotated[
 RATINGS = ("A", "B", "C", "D", "F")  # those of the scoring policy
 RatingName = Annotated[str, OneOf(*RATINGS)]
 TierName = Annotated[str, OneOf(*Tier.values)]
+EndpointName = Annotated[str, OneOf(*(endpoint.value for endpoint in Endpoint))]
+APIName = Annotated[str, OneOf(*(api.value for api in API))]
 BackendName = Annotated[str, OneOf(*Backend.values)]
 
 MAX_TRANSCRIPTS = 500_000  # characters of transcripts in one response
@@ -118,6 +121,8 @@ class RunJSON(TypedDict):
     score: int | None
     rating: RatingName | None
     route: Annotated[str | None, "What was called: a model id, an inference profile or an ARN."]
+    endpoint: Annotated[EndpointName | None, "Where it was called."]
+    api: Annotated[APIName | None, "The API it was called by."]
     duration: Annotated[int | None, "Milliseconds."]
     startedAt: datetime | None
     completedAt: datetime | None
@@ -282,6 +287,8 @@ class Certification(TypedDict):
     lastTestedAt: datetime | None
     tier: TierName | None
     backend: BackendName | None
+    endpoint: Annotated[EndpointName | None, "Where the run that decided it called the model."]
+    api: Annotated[APIName | None, "The API of those calls: the status says nothing of others."]
     runId: UUID | None
     jobId: UUID | None
     activeRun: Annotated[ActiveRun | None, "The run that is waiting or active for this pair."]

@@ -24,8 +24,18 @@ from rest_framework.response import Response
 from certification import labels
 from certification.api import filters, views
 from certification.api.catalogue import RouteKindName
-from certification.api.representations import BackendName, FixJSON, RatingName, VerdictName, fix
+from certification.api.representations import (
+    APIName,
+    BackendName,
+    EndpointName,
+    FixJSON,
+    RatingName,
+    VerdictName,
+    fix,
+)
 from certification.api.views import View
+from certification.bedrock import catalogue
+from certification.inference import API, Endpoint, RouteTarget
 from certification.models import AIModel, Backend, ModelCertification, Region, Route
 from certification.reasons import Status
 
@@ -45,6 +55,11 @@ class UsableParams(serializers.Serializer[Any]):
     capability = serializers.CharField(
         max_length=40, required=False, help_text="Such as `tools` or `vision`."
     )
+    api = serializers.ChoiceField(
+        [api.value for api in API],
+        required=False,
+        help_text="Only a certification by this API makes it usable. Default: by any.",
+    )
     maxAgeDays = serializers.FloatField(
         min_value=0, max_value=36_500, required=False, help_text="Maximum age of the certification."
     )
@@ -53,6 +68,14 @@ class UsableParams(serializers.Serializer[Any]):
 class CallRoute(TypedDict):
     kind: RouteKindName
     targetId: Annotated[str, "The model id to pass in a call."]
+    endpoint: EndpointName
+    api: APIName
+    pathPrefix: Annotated[str, "Of the request's path; empty for `converse` and `invoke`."]
+
+
+class CertifiedBy(TypedDict):
+    endpoint: EndpointName
+    api: APIName
 
 
 class Alternative(TypedDict):
@@ -93,6 +116,10 @@ class Usable(TypedDict):
         BackendName | None,
         "Where the calls went. Results from the `emulator` say nothing about AWS.",
     ]
+    certifiedBy: Annotated[
+        CertifiedBy | None,
+        "How the model was called for `status`, which says nothing about other APIs.",
+    ]
     alternatives: Annotated[
         list[Alternative], "Best first: AWS before the emulator, then by score. At most 10."
     ]
@@ -117,6 +144,7 @@ class UsableView(View):
             model=filters.find_model(params["model"]),
             region=filters.find_region(params["region"]) if "region" in params else None,
             capability=params.get("capability", ""),
+            api=params.get("api", ""),
             max_age=timedelta(days=params["maxAgeDays"]) if "maxAgeDays" in params else None,
             now=timezone.now(),
         )
@@ -130,6 +158,7 @@ class Requirements:
     model: AIModel
     region: Region | None
     capability: str
+    api: str
     max_age: timedelta | None
     now: datetime
 
@@ -140,6 +169,14 @@ class Requirements:
         if row.status != Status.CERTIFIED:
             message = row.run.error_message.strip() if row.run else ""
             return message or _("The last run ended as: %s.") % labels.STATUSES[row.status].label
+        if self.api and row.run and row.run.api != self.api:
+            return _(
+                "The model is certified by %(certified)s, not by %(requested)s. "
+                "Call it by %(certified)s."
+            ) % {
+                "certified": labels.APIS.get(row.run.api, row.run.api or "?"),
+                "requested": labels.APIS[self.api],
+            }
         missing = row.run.environment.get("lacks", ()) if row.run else ()
         if self.capability and isinstance(missing, list) and self.capability in missing:
             return _("The model is certified, but %s does not work here.") % self.capability
@@ -186,7 +223,7 @@ def check(requirements: Requirements) -> Usable:
         "status": best.current(now) if best else Status.NOT_TESTED,
         "model": model.api_model_id,
         "region": region_code,
-        "route": route_to_call(model, region_code, best) if region_code else None,
+        "route": route_to_call(requirements, region_code, best) if region_code else None,
         "score": best.score if best else None,
         "rating": (best.rating or None) if best else None,
         "reason": problem or success_message(best),
@@ -195,6 +232,7 @@ def check(requirements: Requirements) -> Usable:
         "certifiedAt": best.certified_at if best else None,
         "validUntil": requirements.valid_until(best) if best and not problem else None,
         "backend": (best.backend or None) if best else None,
+        "certifiedBy": certified_by(best) if best else None,
         "alternatives": find_alternatives(
             requirements, region_code, [row for row in rows if row is not best]
         ),
@@ -207,8 +245,8 @@ def with_details(rows: QuerySet[ModelCertification]) -> QuerySet[ModelCertificat
     fields = (
         "model__api_model_id", "model__name", "model__capabilities", "model__streaming",
         "region_id", "status", "score", "rating", "backend", "certified_at", "expires_at",
-        "expired_at", "run__environment", "run__route", "run__route_kind", "run__error_message",
-        "run__error_reason", "run__fix",
+        "expired_at", "run__environment", "run__route", "run__route_kind", "run__endpoint",
+        "run__api", "run__error_message", "run__error_reason", "run__fix",
     )
     # fmt: on
     return rows.filter(region__enabled=True).select_related("model", "run").only(*fields)
@@ -238,24 +276,52 @@ def success_message(best: ModelCertification | None) -> str:
 
 
 def route_to_call(
-    model: AIModel, region_code: str, best: ModelCertification | None
+    requirements: Requirements, region_code: str, best: ModelCertification | None
 ) -> CallRoute | None:
     """Return the route that the certificate was achieved with while it exists, else the one that
-    would be tried first.
+    would be tried first; of the requested API only.
     """
-    routes = list(Route.objects.filter(model=model, region=region_code))
+    routes = Route.objects.filter(model=requirements.model, region=region_code)
+    if requirements.api:
+        routes = routes.filter(api=requirements.api)
+    offered = [call_route(route.target()) for route in sorted(routes, key=lambda r: r.preference)]
     proven = proven_route(best) if best else None
-    if not routes or (proven and proven["targetId"] in {route.target_id for route in routes}):
+    if proven and requirements.api not in ("", proven["api"]):
+        proven = None
+    if not offered or (proven and key_of(proven) in {key_of(route) for route in offered}):
         return proven
-    first = min(routes, key=lambda route: route.preference)
-    return {"kind": first.kind, "targetId": first.target_id}
+    return offered[0]
+
+
+def key_of(route: CallRoute) -> tuple[str, str, str]:
+    return route["endpoint"], route["api"], route["targetId"]
 
 
 def proven_route(row: ModelCertification) -> CallRoute | None:
     """Return the route that the certification's run called."""
-    if not row.run or not row.run.route:
+    run = row.run
+    if not run or not run.route or not run.endpoint:
         return None
-    return {"kind": row.run.route_kind, "targetId": row.run.route}
+    endpoint, api = Endpoint(run.endpoint), API(run.api)
+    prefix = catalogue.path_prefix(endpoint, api, run.route)
+    return call_route(RouteTarget(run.route, run.route_kind, endpoint, api, prefix))
+
+
+def call_route(target: RouteTarget) -> CallRoute:
+    return {
+        "kind": target.kind,
+        "targetId": target.target_id,
+        "endpoint": target.endpoint.value,
+        "api": target.api.value,
+        "pathPrefix": target.path_prefix,
+    }
+
+
+def certified_by(row: ModelCertification) -> CertifiedBy | None:
+    """Return the endpoint and API that the certification's run called; None without calls."""
+    if not row.run or not row.run.endpoint:
+        return None
+    return {"endpoint": row.run.endpoint, "api": row.run.api}
 
 
 def find_alternatives(
@@ -270,6 +336,8 @@ def find_alternatives(
     )
     if region_code is not None:
         rows = rows.filter(region=region_code)
+    if requirements.api:
+        rows = rows.filter(run__api=requirements.api)
     if requirements.max_age is not None:
         rows = rows.filter(certified_at__gt=now - requirements.max_age)
     if capability == "streaming":

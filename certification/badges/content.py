@@ -44,6 +44,8 @@ class RegionStatus:
     certified_at: datetime | None = None
     expires_at: datetime | None = None
     expired_at: datetime | None = None
+    endpoint: str = ""
+    api: str = ""
 
     def is_expired(self, now: datetime) -> bool:
         """Return whether it is past its date, whether or not reconcile has expired it already."""
@@ -136,12 +138,13 @@ def find(address: str) -> BadgeContent | None:
 
 
 def cache_key(address: str) -> str:
-    return f"badge:3:{hashlib.sha256(address.encode()).hexdigest()[:40]}"
+    return f"badge:4:{hashlib.sha256(address.encode()).hexdigest()[:40]}"
 
 
 class BadgeRow(NamedTuple):
     """A model in a region, as `sql.BADGE` selects it; without regions, `region` is None."""
 
+    called: str
     model_id: str
     name: str
     region: str | None
@@ -155,6 +158,8 @@ class BadgeRow(NamedTuple):
     certified_at: datetime | None
     expires_at: datetime | None
     expired_at: datetime | None
+    endpoint: str | None
+    api: str | None
 
     @property
     def region_status(self) -> RegionStatus:
@@ -170,6 +175,8 @@ class BadgeRow(NamedTuple):
             self.certified_at,
             self.expires_at,
             self.expired_at,
+            self.endpoint or "",
+            self.api or "",
         )
 
 
@@ -181,13 +188,13 @@ def read(address: str) -> BadgeContent | None:
         BadgeRow(**row) for row in sql.fetch_all(sql.BADGE, address=address, head=head, tail=tail)
     ]
     for row in rows:
-        if slash and row.model_id == head and row.region == tail:
+        if slash and row.called == head and row.region == tail:
             return BadgeContent(row.model_id, row.name, tail, (row.region_status,), row.offered)
-    of_model = [row for row in rows if row.model_id == address]
+    of_model = [row for row in rows if row.called == address]
     if not of_model:
         return None
     regions = tuple(
         row.region_status for row in of_model if row.enabled and (row.offered or row.status)
     )
     offered = any(row.offered for row in of_model)
-    return BadgeContent(address, of_model[0].name, None, regions, offered)
+    return BadgeContent(of_model[0].model_id, of_model[0].name, None, regions, offered)

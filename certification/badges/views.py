@@ -115,6 +115,8 @@ def region_facts(region: RegionStatus, now: datetime) -> dict[str, Any]:
         "expiresAt": iso(region.expires_at),
         "isExpired": region.is_expired(now),
         "backend": region.backend or None,
+        "endpoint": region.endpoint or None,
+        "api": region.api or None,
     }
 
 

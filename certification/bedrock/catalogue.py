@@ -35,6 +35,9 @@ RUNTIME_PATHS = {
 # Converse first: every capability that we test has a form there. Responses before Chat Completions:
 # GPT-5.6 and later refuse tools with reasoning in the latter.
 API_ORDER = (API.CONVERSE, API.MESSAGES, API.RESPONSES, API.CHAT_COMPLETIONS, API.INVOKE)
+MANTLE_PATH = "/v1"
+# The families that bedrock-mantle serves below /openai/v1, by the beginnings of their ids.
+ON_OPENAI_PATH = ("openai.gpt-5", "openai.gpt-6", "google.gemma-4", "xai.")
 # The Responses API of these takes no tool_choice but "auto": theirs is the last to be tried.
 WITHOUT_TOOL_CHOICE_IN_RESPONSES = "openai.gpt-oss"
 
@@ -177,6 +180,15 @@ class CatalogueModel:
             else None,
             destinations=destinations,
         )
+
+
+def path_prefix(endpoint: Endpoint, api: API, target_id: str) -> str:
+    """Return where an endpoint serves an API for a model."""
+    if endpoint == Endpoint.RUNTIME:
+        return RUNTIME_PATHS[api]
+    if api == API.MESSAGES:
+        return ANTHROPIC_PATH
+    return OPENAI_PATH if target_id.startswith(ON_OPENAI_PATH) else MANTLE_PATH
 
 
 def is_callable_by(kind: str, api: API) -> bool:

@@ -189,7 +189,7 @@ def run_summary(run: CertificationRun) -> dict[str, Any]:
     values = run.to_dict()
     names = (
         "region", "status", "verdict", "score", "rating", "route",
-        "errorCategory", "errorReason", "errorMessage", "fix",
+        "endpoint", "api", "errorCategory", "errorReason", "errorMessage", "fix",
     )  # fmt: skip
     return {"model": run.model.api_model_id, **{name: values[name] for name in names}}
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from certification import labels
+from certification.inference import Endpoint
 from certification.models import CertificationJob, CertificationRun, ModelCertification, State
 
 RICH_COLOURS = {"orange": "dark_orange", "grey": "bright_black"}
@@ -65,6 +66,10 @@ def runs_table(runs: Iterable[CertificationRun]) -> Table:
         route = run.route_kind.replace("_", " ").lower()
         if run.route_kind == "INFERENCE_PROFILE":
             route = f"{run.route.split('.', 1)[0]}. profile"
+        if run.api:
+            route += f", {labels.APIS[run.api]}"
+        if run.endpoint == Endpoint.MANTLE:
+            route += " on mantle"
         why = Text(run.error_message)
         if advice := run.fix.get("text"):
             why.append(f"\n{advice}", "dim")

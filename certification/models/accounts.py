@@ -96,6 +96,7 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "provider",
             "region",
             "aimodel",
+            "modelalias",
             "route",
             "certificationjob",
             "certificationrun",
@@ -116,7 +117,17 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     Role.ADMINISTRATOR: {
         **dict.fromkeys(
-            ("provider", "region", "aimodel", "route", "user", "customcase", "apikey"), WRITE
+            (
+                "provider",
+                "region",
+                "aimodel",
+                "modelalias",
+                "route",
+                "user",
+                "customcase",
+                "apikey",
+            ),
+            WRITE,
         ),
         "webhooksubscription": WRITE,
         "webhookdelivery": READ,

@@ -99,9 +99,11 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
         if others:
             merged = [ids[name] for name in names if name in ids]
             aliases = ModelAlias.objects.filter(Q(alias__in=others) | Q(former_id__in=merged))
-            for alias in aliases.filter(model__in=self).select_related("model"):
-                by_key.setdefault(alias.alias, alias.model)
-                by_key.setdefault(str(alias.former_id), alias.model)
+            models = self.in_bulk([alias.model_id for alias in aliases])
+            for alias in aliases:
+                if alias.model_id in models:
+                    by_key.setdefault(alias.alias, models[alias.model_id])
+                    by_key.setdefault(str(alias.former_id), models[alias.model_id])
         return {n: by_key[k] for n in names if (k := str(ids.get(n, n))) in by_key}
 
 

@@ -242,6 +242,8 @@ class ModelCertification(models.Model):
             "rating": self.rating or None,
             "tier": self.tier or None,
             "backend": self.backend or None,
+            "endpoint": (self.run.endpoint or None) if self.run else None,
+            "api": (self.run.api or None) if self.run else None,
             "certifiedAt": self.certified_at,
             "expiresAt": self.expires_at,
             "lastTestedAt": self.last_tested_at,

@@ -115,18 +115,27 @@ SELECT id FROM certification_webhooksubscription
 WHERE is_active AND events @> %(events)s::jsonb FOR KEY SHARE
 """
 
-# What a badge shows, for `<model>` or `<model>/<region>`. Through the ORM the same query costs
-# three milliseconds of Python, and a badge should cost less than one.
+# What a badge shows, for `<model>` or `<model>/<region>`; `called` is the id or alias it came by.
+# Through the ORM the same query costs three milliseconds of Python, and a badge should cost less
+# than one.
 BADGE = """
-SELECT m.api_model_id AS model_id, m.name, r.code AS region, r.enabled,
+SELECT m.called, m.api_model_id AS model_id, m.name, r.code AS region, r.enabled,
        EXISTS (SELECT FROM certification_route t
                WHERE t.model_id = m.id AND t.region_id = r.code AND r.enabled) AS offered,
        c.status, c.previous_status, c.score, c.rating, c.backend, c.certified_at, c.expires_at,
-       c.expired_at
-FROM certification_aimodel m
-LEFT JOIN certification_region r ON m.api_model_id = %(address)s OR r.code = %(tail)s
+       c.expired_at, run.endpoint, run.api
+FROM (
+    SELECT id, name, api_model_id, api_model_id AS called FROM certification_aimodel
+    WHERE api_model_id IN (%(address)s, %(head)s)
+    UNION ALL
+    SELECT model.id, model.name, model.api_model_id, alias.alias
+    FROM certification_modelalias AS alias
+    JOIN certification_aimodel AS model ON model.id = alias.model_id
+    WHERE alias.alias IN (%(address)s, %(head)s)
+) AS m
+LEFT JOIN certification_region r ON m.called = %(address)s OR r.code = %(tail)s
 LEFT JOIN certification_modelcertification c ON c.model_id = m.id AND c.region_id = r.code
-WHERE m.api_model_id IN (%(address)s, %(head)s)
+LEFT JOIN certification_certificationrun run ON run.id = c.run_id
 ORDER BY r.code
 """
 

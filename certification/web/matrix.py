@@ -90,6 +90,8 @@ class CertificationRow(NamedTuple):
     expires_at: datetime | None
     expired_at: datetime | None
     held_back: str
+    run__endpoint: str | None
+    run__api: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class MatrixCell:
     running: bool = False
     expired: bool = False
     held_back: bool = False  # a later run disagreed, and a second one will decide
+    endpoint: str = ""  # where and by which API the run called that the status is from
+    api: str = ""
     dimmed: bool = False  # does not match the status filter
 
     @property
@@ -143,6 +147,11 @@ def describe_cell(_language: str | None, cell: MatrixCell) -> str:
     if cell.rating:
         parts.append(
             _("rating %(rating)s, score %(score)s") % {"rating": cell.rating, "score": cell.score}
+        )
+    if cell.api:
+        parts.append(
+            _("by %(api)s on %(endpoint)s")
+            % {"api": labels.APIS[cell.api], "endpoint": cell.endpoint}
         )
     if cell.held_back:
         parts.append(_("a later run was held back"))
@@ -250,6 +259,8 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
             running=is_running,
             expired=validity.is_expired(row, now),
             held_back=bool(row.held_back),
+            endpoint=row.run__endpoint or "",
+            api=row.run__api or "",
         )
 
     rows = [

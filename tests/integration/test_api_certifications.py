@@ -127,6 +127,8 @@ def test_a_certification_has_every_field_that_the_frontends_read(
         "isExpired": False,
         "tier": "quick",
         "backend": "emulator",
+        "endpoint": "bedrock-runtime",
+        "api": "converse",
         "runId": str(run.pk),
         "jobId": str(run.job_id),
         "activeRun": None,

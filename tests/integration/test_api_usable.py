@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from certification.inference import API, Endpoint, RouteTarget
 from certification.models import AIModel, CertificationRun, ModelCertification, Region, Route, User
 from certification.reasons import Reason, Status
 from tests import factories
@@ -18,6 +19,10 @@ from tests.factories import certify
 pytestmark = pytest.mark.django_db
 
 CLAUDE, NOVA = "anthropic.claude-haiku-4-5-20251001-v1:0", "amazon.nova-lite-v1:0"
+
+ON_RUNTIME = {"endpoint": "bedrock-runtime", "api": "converse", "pathPrefix": ""}
+GPT = "openai.gpt-5.5"
+BY_RESPONSES = RouteTarget(GPT, "ON_DEMAND", Endpoint.MANTLE, API.RESPONSES, "/openai/v1")
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def model(name: str = NOVA) -> AIModel:
     return AIModel.objects.get(api_model_id=name)
 
 
-def usable(api: Api, **question: Any) -> Any:
+def usable(api: Api, /, **question: Any) -> Any:
     query = "&".join(f"{name}={value}" for name, value in {"model": NOVA, **question}.items())
     return api.get(f"usable?{query}")
 
@@ -54,7 +59,7 @@ def test_a_certified_pair_is_usable_with_the_route_that_proved_it(api: Api) -> N
         89,
         "B",
     )
-    assert answer["route"] == {"kind": "ON_DEMAND", "targetId": NOVA}
+    assert answer["route"] == {"kind": "ON_DEMAND", "targetId": NOVA, **ON_RUNTIME}
     assert (answer["model"], answer["region"], answer["backend"]) == (NOVA, "us-east-1", "emulator")
     assert "against the emulator with score 89 (B)" in answer["reason"]
     assert (answer["errorReason"], answer["fix"]) == (None, None)
@@ -73,7 +78,7 @@ def test_what_was_never_tested_is_not_usable_and_has_a_route(api: Api) -> None:
     answer = usable(api, region="us-east-1")
     assert (answer["usable"], answer["status"], answer["validUntil"]) == (False, "not_tested", None)
     assert answer["reason"] == "The model was never tested in us-east-1."
-    assert answer["route"] == {"kind": "ON_DEMAND", "targetId": NOVA}
+    assert answer["route"] == {"kind": "ON_DEMAND", "targetId": NOVA, **ON_RUNTIME}
     anywhere = usable(api)
     assert (anywhere["region"], anywhere["route"]) == (None, None)
     assert anywhere["reason"] == "The model was never tested in any region."
@@ -212,6 +217,7 @@ def test_the_route_is_one_that_is_there(api: Api) -> None:
     assert usable(api, region="us-east-1")["route"] == {
         "kind": "INFERENCE_PROFILE",
         "targetId": "us.nova",
+        **ON_RUNTIME,
     }
 
 
@@ -258,3 +264,48 @@ def test_it_takes_few_queries(api: Api, django_assert_num_queries: DjangoAssertN
     certify(model(CLAUDE), "us-east-1")
     with django_assert_num_queries(6):  # who asks, model, region, standings, routes, other models
         usable(api, region="us-east-1", capability="tools", maxAgeDays=3)
+
+
+# Endpoints and APIs
+
+
+def test_it_says_by_which_endpoint_and_api_the_model_was_certified(api: Api) -> None:
+    certify(model(GPT), "us-east-1", by=BY_RESPONSES)
+    answer = usable(api, model=GPT, region="us-east-1")
+    assert answer["usable"]
+    assert answer["certifiedBy"] == {"endpoint": "bedrock-mantle", "api": "responses"}
+    assert answer["route"] == {
+        "kind": "ON_DEMAND",
+        "targetId": GPT,
+        "endpoint": "bedrock-mantle",
+        "api": "responses",
+        "pathPrefix": "/openai/v1",
+    }
+
+
+def test_certified_by_one_api_is_not_certified_by_another(api: Api) -> None:
+    certify(model(GPT), "us-east-1", by=BY_RESPONSES)
+    answer = usable(api, model=GPT, region="us-east-1", api="converse")
+    assert (answer["usable"], answer["status"], answer["validUntil"]) == (False, "certified", None)
+    assert answer["reason"] == (
+        "The model is certified by Responses, not by Converse. Call it by Responses."
+    )
+    assert (answer["route"]["api"], answer["route"]["targetId"]) == ("converse", f"us.{GPT}")
+    assert usable(api, model=GPT, region="us-east-1", api="responses")["usable"]
+
+
+def test_alternatives_were_certified_by_the_requested_api_too(api: Api) -> None:
+    certify(model(GPT), "us-east-1", by=BY_RESPONSES)
+    certify(model(CLAUDE), "us-east-1")
+    for name, other in (("responses", GPT), ("converse", CLAUDE)):
+        answer = usable(api, region="us-east-1", api=name)
+        assert [a["model"] for a in answer["alternatives"]] == [other]
+        assert answer["alternatives"][0]["route"]["api"] == name
+
+
+def test_an_unknown_api_is_refused(api: Api) -> None:
+    assert "api" in str(api.get(f"usable?model={NOVA}&api=soap", status=400))
+
+
+def test_an_alias_names_the_model(api: Api) -> None:
+    assert usable(api, model="openai.gpt-5.5-2026-04-23")["model"] == GPT

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from certification import labels
 from certification.badges import content, svg
+from certification.inference import RouteTarget
 from certification.lib import shared_cache
 from certification.models import AIModel, ModelCertification, Region, Route
 from certification.reasons import Status
@@ -114,6 +115,8 @@ def test_the_facts_are_camel_case_and_dated_in_utc(model: AIModel, client: Clien
         "expiresAt": f"{at.year}-03-05T06:07:08.000Z",
         "isExpired": False,
         "backend": "aws",
+        "endpoint": None,
+        "api": None,
         "label": "Claude Sonnet 4.5 · us-east-1",
         "message": "certified · A 93",
         "color": "green",
@@ -631,3 +634,12 @@ def test_text_reads_on_its_colour_shading_included(name: str) -> None:
     darkest = tuple(c * 0.92 for c in fill)
     for shade in (fill, lightest, darkest):
         assert _contrast(shade, _rgb(paint.text)) >= 4.5
+
+
+def test_an_alias_has_the_badge_of_its_model(catalogue: None, client: Client) -> None:
+    gpt = AIModel.objects.get(api_model_id="openai.gpt-5.5")
+    certify(gpt, "us-east-1", by=RouteTarget("us.openai.gpt-5.5", "INFERENCE_PROFILE"))
+    facts = client.get("/badges/openai.gpt-5.5-2026-04-23/us-east-1.json").json()
+    assert (facts["modelId"], facts["status"]) == ("openai.gpt-5.5", "certified")
+    assert (facts["endpoint"], facts["api"]) == ("bedrock-runtime", "converse")
+    assert client.get("/badges/openai.gpt-5.5-2026-04-23.json").json()["regionsCertified"] == 1

@@ -122,7 +122,8 @@ class TestMatrix:
     ) -> None:
         certify(world["Nova"], "us-east-1", score=86, rating="B")
         cell = cell_of(body(as_viewer), world["Nova"], "us-east-1")
-        assert 'aria-label="us-east-1: certified, rating B, score 86"' in cell
+        words = "certified, rating B, score 86, by Converse on bedrock-runtime"
+        assert f'aria-label="us-east-1: {words}"' in cell
         assert "✓" in cell
         assert "s-certified" in cell
 
@@ -161,7 +162,7 @@ class TestMatrix:
         ModelCertification.objects.update(held_back=sentence, confirm_after=at)
         cell = cell_of(body(as_viewer), world["Nova"], "us-east-1")
         assert "held-back" in cell
-        assert "certified, rating B, score 86, a later run was held back" in cell
+        assert "score 86, by Converse on bedrock-runtime, a later run was held back" in cell
         html = body(as_viewer, f"/certifications/{world['Nova'].pk}/us-east-1/")
         assert sentence in html
         assert "A second run after 2026-03-04 05:06 UTC decides:" in html
