@@ -28,6 +28,7 @@ from certification.bedrock.dialects.dialect import (
     WireRequest,
     WireResponse,
 )
+from certification.bedrock.dialects.quirks import Quirks, learn, quirks_of
 from certification.bedrock.endpoints import is_loopback
 from certification.bedrock.signing import (
     BEARER_VARIABLE,
@@ -217,6 +218,7 @@ class Bedrock:
         self._transport = Transport(connection.read_timeout_s)
         self._hosts: dict[tuple[Endpoint, str], Host] = {}
         self._resolving = asyncio.Lock()
+        self._quirks: dict[tuple[str, API], Quirks] = {}  # by id, what refusals taught
         self._clients: dict[tuple[str, float], Any] = {}
         self._next_credentials_read = 0.0
         self._call = threading.local()  # .read_timeout of the call that this thread is making
@@ -237,17 +239,38 @@ class Bedrock:
                     return await self._embed(call, request)
                 if target.api is API.INVOKE:
                     raise errors.error(Reason.API_NOT_SUPPORTED, NO_TEXT_BY_INVOKE)
-                dialect = dialects.dialect_for(target.api)
-                wire = encoded(dialect, request, target)
-                if request.operation is Operation.STREAM:
-                    return await self._stream(call, dialect, wire)
-                response = await self._exchange(call, wire)
-                return dialect.decode(response, Timing(ms_since(call.started)))
+                return await self._converse(call, request)
         except errors.BedrockError as error:
             if isinstance(error, errors.NotAuthenticated):
                 self.forget_credentials()
             error.request_id = error.request_id or call.request_id
             raise
+
+    async def _converse(self, call: Call, request: Request) -> Reply:
+        """Make a call in the words of the route's API; in others where a refusal names them.
+
+        What a refusal teaches is stored for the later calls of the route.
+        """
+        target = call.target
+        dialect, key = dialects.dialect_for(target.api), (target.target_id, target.api)
+        known = self._quirks.get(key) or quirks_of(target.target_id)
+        sent = [encoded(dialect, request, target, known)]
+        while True:
+            try:
+                if request.operation is Operation.STREAM:
+                    return await self._stream(call, dialect, sent[-1])
+                response = await self._exchange(call, sent[-1])
+                return dialect.decode(response, Timing(ms_since(call.started)))
+            except errors.BedrockError as error:
+                error.fill_fix(target.target_id, call.region)
+                learned = learn(error.message, known) if error.http_status == 400 else None
+                if learned is None:
+                    raise
+                self._quirks[key] = known = learned
+                wire = encoded(dialect, request, target, known)
+                if wire in sent:
+                    raise
+                sent.append(wire)
 
     async def _exchange(self, call: Call, wire: WireRequest) -> WireResponse:
         """Send a request and read its whole response. Raises BedrockError for a refusal, and when
@@ -506,12 +529,12 @@ CREATION_LOCK = threading.Lock()  # boto3's sessions are not for several threads
 PARSER_ERRORS = (AttributeError, TypeError, LookupError, ValueError, RecursionError, struct.error)
 
 
-def encoded(dialect: Dialect, request: Request, target: RouteTarget) -> WireRequest:
+def encoded(dialect: Dialect, request: Request, target: RouteTarget, quirks: Quirks) -> WireRequest:
     """Return the HTTP request. Raises BedrockError for what the API has no words for, and for what
     cannot be written as JSON.
     """
     try:
-        return dialect.encode(request, target)
+        return dialect.encode(request, target, quirks)
     except NotExpressible as exc:
         reason, message = Reason.PARAMETER_NOT_SUPPORTED, str(exc)
         raise errors.error(

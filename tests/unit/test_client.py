@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -1425,6 +1426,81 @@ def test_no_proxy_is_used_for_this_machine(wire, bedrock, monkeypatch, backend):
     for host in ("127.0.0.1", "localhost"):
         converse(bedrock(f"http://{host}:{server.port}", backend), "us-east-1", MODEL, HELLO)
     assert (len(server.requests), len(proxy.requests)) == (2, 0)
+
+
+# The other APIs
+
+CHAT = RouteTarget("new.model", "on_demand", Endpoint.RUNTIME, API.CHAT_COMPLETIONS, "/openai/v1")
+CHOICE = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}
+COMPLETION = {
+    "id": "c",
+    "choices": [CHOICE],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3},
+}
+
+
+def refusing(refuses: Callable[[dict[str, Any]], str], answer: bytes) -> Answer:
+    """Refuse a body for which `refuses` has words, and answer every other."""
+
+    def respond(connection: socket.socket, request: replay.ParsedRequest) -> bool:
+        words = refuses(json.loads(request.body))
+        refusal = {"error": {"message": words, "type": "invalid_request_error", "code": None}}
+        connection.sendall(http(400, refusal) if words else answer)
+        return True
+
+    return respond
+
+
+def old_name_of_the_cap(body: dict[str, Any]) -> str:
+    words = "Unsupported parameter: 'max_tokens' is not supported with this model. "
+    return words + "Use 'max_completion_tokens' instead." if "max_tokens" in body else ""
+
+
+def test_what_a_refusal_teaches_is_used_at_once_and_from_then_on(wire, bedrock):
+    server = wire(refusing(old_name_of_the_cap, http(200, COMPLETION)))
+    client = bedrock(server.url)
+    for count in (2, 3):
+        assert converse(client, "us-east-1", CHAT, HELLO).text == "Hi"
+        assert len(server.requests) == count
+    assert [r.path for r in server.requests] == ["/openai/v1/chat/completions"] * 3
+    other = replace(CHAT, target_id="other.model")
+    assert converse(client, "us-east-1", other, HELLO).text == "Hi"
+    assert len(server.requests) == 5
+
+
+def test_a_stream_that_is_refused_is_requested_in_other_words(wire, bedrock):
+    events = [
+        {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": COMPLETION["usage"]},
+    ]
+    lines = [f"data: {json.dumps(e)}\n\n" for e in events] + ["data: [DONE]\n\n"]
+    answer = http(200, "".join(lines), "Content-Type: text/event-stream")
+    server = wire(refusing(old_name_of_the_cap, answer))
+    reply = stream(bedrock(server.url), "us-east-1", CHAT, HELLO)
+    assert (reply.text, reply.complete, reply.request_id) == ("Hi", True, "r-1")
+    assert len(server.requests) == 2
+
+
+def test_a_refusal_that_leaves_no_other_words_is_the_models(wire, bedrock):
+    words = "`temperature` is deprecated for this model."
+    server = wire(refusing(lambda body: words if "temperature" in body else "", b""))
+    client = bedrock(server.url)
+    for _ in range(2):
+        error = error_of(converse, client, "us-east-1", CHAT, replace(HELLO, temperature=0.0))
+        assert error.reason is Reason.PARAMETER_NOT_SUPPORTED
+        assert "temperature" in error.message
+    assert len(server.requests) == 1
+
+
+def test_a_service_that_contradicts_itself_is_not_requested_for_ever(wire, bedrock):
+    def contradict(body: dict[str, Any]) -> str:
+        new = "Unknown parameter: 'max_completion_tokens'."
+        return old_name_of_the_cap(body) or new
+
+    server = wire(refusing(contradict, b""))
+    error = error_of(converse, bedrock(server.url), "us-east-1", CHAT, HELLO)
+    assert error.reason.category.value == "CONFIGURATION_ERROR"
+    assert len(server.requests) == 2
 
 
 # The emulator, as a process of its own

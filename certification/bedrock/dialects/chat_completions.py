@@ -176,7 +176,7 @@ def part_of(block: Block) -> dict[str, Any]:
         case Image():
             return {"type": "image_url", "image_url": {"url": image_url(block)}}
         case Document():
-            raise NotExpressible("Chat Completions takes no documents.")
+            raise NotExpressible("Chat Completions does not support documents.")
     raise NotExpressible(f"Chat Completions takes no {type(block).__name__}.")
 
 

@@ -123,7 +123,7 @@ def thinking_fields(request: Request, quirks: Quirks) -> dict[str, Any]:
     """
     if request.thinking_effort:
         if "adaptive" not in quirks.thinking_forms:
-            raise NotExpressible("The model does not choose by itself how long it thinks.")
+            raise NotExpressible("The model does not support adaptive thinking, only a budget.")
         return {
             "thinking": {"type": "adaptive", "display": "summarized"},
             "output_config": {"effort": request.thinking_effort},
@@ -131,7 +131,7 @@ def thinking_fields(request: Request, quirks: Quirks) -> dict[str, Any]:
     if request.thinking_tokens is None:
         return {}
     if "enabled" not in quirks.thinking_forms:
-        raise NotExpressible("The model takes an effort of thinking instead of a budget.")
+        raise NotExpressible("The model takes adaptive thinking instead of a thinking budget.")
     return {"thinking": {"type": "enabled", "budget_tokens": request.thinking_tokens}}
 
 
@@ -167,7 +167,7 @@ def document_part(document: Document) -> dict[str, Any]:
         text = document.data.decode(errors="replace")
         source = {"type": "text", "media_type": "text/plain", "data": text}
     else:
-        raise NotExpressible(f"Messages takes no documents in the format {document.format}.")
+        raise NotExpressible(f"Messages does not support documents of type {document.format}.")
     return {"type": "document", "title": document.name, "source": source}
 
 

@@ -98,7 +98,7 @@ def body_of(request: Request, model_id: str, quirks: Quirks) -> dict[str, Any]:
         body["instructions"] = request.system
     if request.tools:
         if request.tool_choice and not quirks.forced_tools:
-            raise NotExpressible("The model cannot be made to call a tool: it takes auto only.")
+            raise NotExpressible("The model takes no tool choice other than auto in Responses.")
         body["tools"] = [tool_of(tool) for tool in request.tools]
         body["tool_choice"] = tool_choice_of(request.tool_choice)
     if effort := openai.effort_of(request, quirks):
