@@ -42,7 +42,6 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)|(?<=account )\d{12}\b", re.IGNORECASE)
 # Searched first, many times cheaper than the patterns: nearly every text has none of them.
 TWELVE_DIGITS = re.compile(r"\d{12}")
-SECRET_MARKS = ("://", "AKIA", "ASIA", "ABSK", "bedrock-api-key-", "X-Amz-")
 SECRET = re.compile(
     r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # user:password of a proxy's address
     r"|(?<=\bAKIA)[A-Z0-9]{12,}|(?<=\bASIA)[A-Z0-9]{12,}"
@@ -55,7 +54,15 @@ def redact(text: str) -> str:
     """Mask AWS account ids, passwords and keys in a text."""
     if TWELVE_DIGITS.search(text):
         text = ACCOUNT_ID.sub("************", text)
-    return SECRET.sub("***", text) if any(mark in text for mark in SECRET_MARKS) else text
+    may_hold_secret = (  # written out: a loop over the marks costs four times as much
+        "://" in text
+        or "AKIA" in text
+        or "ASIA" in text
+        or "ABSK" in text
+        or "bedrock-api-key-" in text
+        or "X-Amz-" in text
+    )
+    return SECRET.sub("***", text) if may_hold_secret else text
 
 
 def cut(text: str) -> str:

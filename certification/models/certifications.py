@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from certification.lib import shared_cache
-from certification.models import validity, webhooks
+from certification.models import sql, validity, webhooks
 from certification.models.catalogue import AIModel, Region, Route
 from certification.models.jobs import (
     VERDICTS,
@@ -254,16 +254,15 @@ class ModelCertification(models.Model):
     @classmethod
     def lock(cls, run: CertificationRun) -> ModelCertification:
         """The row of a run's pair, made if need be and locked until the transaction ends."""
-        pair = {"model_id": run.model_id, "region_id": run.region_id}
-        # the default order joins the models, which would be locked too
-        locked = ModelCertification.objects.select_for_update().filter(**pair).order_by()
-        row = locked.first()
+        statement = sql.LOCK_CERTIFICATION.format(columns=COLUMNS)
+        pair = {"model": run.model_id, "region": run.region_id}
+        row = sql.fetch_one(statement, **pair)
         if row is None:
-            ModelCertification.objects.bulk_create(
-                [ModelCertification(**pair)], ignore_conflicts=True
-            )
-            row = locked.get()
-        return row
+            new = ModelCertification(model_id=run.model_id, region_id=run.region_id)
+            ModelCertification.objects.bulk_create([new], ignore_conflicts=True)
+            row = sql.fetch_one(statement, **pair)
+        assert row is not None  # noqa: S101 - nobody deletes one
+        return COLUMNS.instance(row)
 
     def record(
         self, run: CertificationRun, expires_at: datetime, decision: Decision | None = None
@@ -351,3 +350,6 @@ class ModelCertification(models.Model):
                 )
             shared_cache.invalidate()
         return True
+
+
+COLUMNS = sql.Columns(ModelCertification, "pair")

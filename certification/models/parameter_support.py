@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from certification.models import sql
 from certification.models.catalogue import AIModel, Region
 
 
@@ -63,37 +65,31 @@ class ParameterSupport(models.Model):
         In key order, so that two runs never lock crosswise.
         """
         rows = [
-            ParameterSupport(
-                model_id=model_id,
-                region_id=region_id,
-                seen_at=at,
-                operation=operation,
-                feature=feature,
-                accepted=refusal is None,
-                refusal=dict(refusal or {}),
-            )
-            for (operation, feature), refusal in sorted(observed.items(), key=lambda item: item[0])
+            {
+                "operation": operation,
+                "feature": feature,
+                "accepted": refusal is None,
+                "refusal": dict(refusal or {}),
+            }
+            for (operation, feature), refusal in observed.items()
         ]
-        ParameterSupport.objects.bulk_create(
-            rows,
-            update_conflicts=True,
-            unique_fields=["model", "operation", "feature"],
-            update_fields=["accepted", "refusal", "region", "seen_at"],
-        )
+        if rows:
+            sql.execute(
+                sql.RECORD_SUPPORT,
+                model=model_id,
+                region=region_id,
+                now=at,
+                observed=json.dumps(rows),
+            )
 
     @staticmethod
     def refusals(model_id: uuid.UUID, now: datetime) -> dict[tuple[str, str], Mapping[str, Any]]:
         """Return the refusals that are fresh enough to be believed, as {(operation, feature): the
         service's response}.
         """
-        fresh = ParameterSupport.objects.filter(
-            model=model_id, accepted=False, seen_at__gt=now - ParameterSupport.REFUSAL_TTL
-        )
-        rows = fresh.exclude(refusal={}).order_by()
-        return {
-            (operation, feature): refusal
-            for operation, feature, refusal in rows.values_list("operation", "feature", "refusal")
-        }
+        since = now - ParameterSupport.REFUSAL_TTL
+        rows = sql.fetch_all(sql.KNOWN_REFUSALS, model=model_id, since=since)
+        return {(row["operation"], row["feature"]): json.loads(row["refusal"]) for row in rows}
 
     @staticmethod
     def forget(model: AIModel, features: Iterable[tuple[str, str]]) -> None:

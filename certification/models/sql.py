@@ -65,6 +65,28 @@ RETURNING total_runs = succeeded_runs + failed_runs
     AND status IN ('PENDING', 'QUEUED', 'PROCESSING') AS was_last
 """
 
+# Three statements of every run. Through the ORM they were a third of a run's own thread: building
+# the query costs more than running it.
+KNOWN_REFUSALS = """
+SELECT operation, feature, refusal FROM certification_acceptance
+WHERE model_id = %(model)s AND NOT accepted AND seen_at > %(since)s AND refusal <> '{}'::jsonb
+"""
+RECORD_SUPPORT = """
+INSERT INTO certification_acceptance
+    (model_id, region_id, seen_at, operation, feature, accepted, refusal)
+SELECT %(model)s, %(region)s, %(now)s, observed.*
+FROM jsonb_to_recordset(%(observed)s)
+    AS observed(operation text, feature text, accepted boolean, refusal jsonb)
+ORDER BY operation, feature
+ON CONFLICT (model_id, operation, feature) DO UPDATE
+SET region_id = EXCLUDED.region_id, seen_at = EXCLUDED.seen_at, accepted = EXCLUDED.accepted,
+    refusal = EXCLUDED.refusal
+"""
+LOCK_CERTIFICATION = """
+SELECT {columns} FROM certification_modelcertification AS pair
+WHERE pair.model_id = %(model)s AND pair.region_id = %(region)s FOR UPDATE
+"""
+
 # Create a job's runs and return the pairs that got one. `bulk_create(ignore_conflicts=True)` does
 # not say which rows it wrote. A sweep has thousands of pairs and its caller waits; the gain was not
 # measured by itself.

@@ -20,6 +20,7 @@ from certification.models import (
     CertificationJob,
     CertificationRun,
     ModelCertification,
+    ParameterSupport,
     QueuePause,
     Region,
     RevokedToken,
@@ -221,6 +222,38 @@ def test_the_holder_of_a_token_is_the_user_with_their_groups(operator: User) -> 
     assert RevokedToken.holder(token, operator.pk) is None
     User.objects.update(is_active=False)
     assert RevokedToken.holder(uuid.uuid4(), operator.pk) is None
+
+
+def test_what_a_model_refuses_is_written_and_read_as_the_orm_would(job: CertificationJob) -> None:
+    model, now = AIModel.objects.get(api_model_id=NOVA), timezone.now()
+    refusal = {"reason": "parameter_not_supported", "message": 'No "x" — é'}
+    observed = {
+        ("Converse", "temperature"): refusal,
+        ("Converse", "stop"): None,
+        ("ConverseStream", "stop"): {},
+    }
+    ParameterSupport.record(model.pk, "us-east-1", observed, now - timedelta(days=1))
+    observed["Converse", "stop"] = {"reason": "x"}
+    ParameterSupport.record(model.pk, "sa-east-1", observed, now)
+    ParameterSupport.record(model.pk, "sa-east-1", {}, now)
+    rows = ParameterSupport.objects.filter(model=model)
+    assert {
+        (row.operation, row.feature): (row.accepted, row.refusal, row.region_id, row.seen_at)
+        for row in rows
+    } == {key: (value is None, value or {}, "sa-east-1", now) for key, value in observed.items()}
+    fresh = rows.filter(accepted=False, seen_at__gt=now - ParameterSupport.REFUSAL_TTL)
+    assert ParameterSupport.refusals(model.pk, now) == {
+        (row.operation, row.feature): row.refusal for row in fresh.exclude(refusal={})
+    }
+    assert ParameterSupport.refusals(model.pk, now + ParameterSupport.REFUSAL_TTL) == {}
+
+
+def test_a_locked_certification_is_the_row_of_the_pair(job: CertificationJob) -> None:
+    for run in job.runs.all():
+        created = ModelCertification.lock(run)
+        again = ModelCertification.lock(run)
+        stored = ModelCertification.objects.get(model=run.model_id, region=run.region_id)
+        assert values(created) == values(again) == values(stored)
 
 
 def test_subscriptions_to_an_event_are_those_of_a_filter() -> None:
