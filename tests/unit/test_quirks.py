@@ -84,6 +84,10 @@ def test_newer_gpt_and_claude_are_known_by_generation() -> None:
             {"thinking_forms": ("adaptive",)},
         ),
         ("adaptive thinking is not supported on this model", {"thinking_forms": ("enabled",)}),
+        (
+            "Unsupported parameter: 'reasoning.summary' is not supported with this model.",
+            {"summary": False},
+        ),
         ("Only 'auto' is supported", {}),
         ("tool_choice 'required' is not supported, only 'auto'", {"forced_tools": False}),
         ("The model 'x' does not exist", {}),

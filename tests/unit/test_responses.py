@@ -114,9 +114,7 @@ class TestRequest:
         assert wire.headers == {"content-type": "application/json"}
         assert json.loads(wire.body) == {
             "model": "openai.gpt-5.6-luna",
-            "input": [
-                {"role": "user", "content": [{"type": "input_text", "text": "Hello"}]},
-            ],
+            "input": [{"role": "user", "content": "Hello"}],
             "max_output_tokens": 100,
             "store": False,
         }
@@ -157,12 +155,12 @@ class TestRequest:
                     },
                 ],
             },
-            {"role": "assistant", "content": [{"type": "output_text", "text": "Wait."}]},
+            {"role": "assistant", "content": "Wait."},
             {**call, "call_id": "call_0", "arguments": '{"a": 1}'},
             {"type": "function_call_output", "call_id": "call_0", "output": "one"},
             {**call, "call_id": "call_0_1", "arguments": '{"a": 2}'},
             {"type": "function_call_output", "call_id": "call_0_1", "output": "two"},
-            {"role": "user", "content": [{"type": "input_text", "text": "So?"}]},
+            {"role": "user", "content": "So?"},
         ]
         assert sent["instructions"] == "Be kind."
         assert sent["tools"] == [

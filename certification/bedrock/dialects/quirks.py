@@ -22,6 +22,7 @@ class Quirks:
     stop: bool = True  # Chat Completions: stop sequences
     effort: bool = False  # whether reasoning_effort is taken at all
     effort_with_tools: str = ""  # Chat Completions: the only one with which tools are taken
+    summary: bool = True  # Responses: whether a summary of the reasoning may be wished
     forced_tools: bool = True  # tool_choice other than auto, in Responses
     thinking_forms: tuple[str, ...] = ("enabled", "adaptive")  # Messages: thinking.type
 
@@ -113,6 +114,10 @@ LESSONS: tuple[tuple[re.Pattern[str], Change], ...] = tuple(
         (
             r"reasoning(_|\.)effort\W.{0,40}not support",
             lambda q: replace(q, effort=False, effort_with_tools=""),
+        ),
+        (
+            r"reasoning\.summary\W.{0,60}(not support|must be verified|deprecated)",
+            lambda q: replace(q, summary=False),
         ),
         (
             r"thinking\.type\.enabled\W{1,3}is not supported",

@@ -102,7 +102,7 @@ def body_of(request: Request, model_id: str, quirks: Quirks) -> dict[str, Any]:
         body["tools"] = [tool_of(tool) for tool in request.tools]
         body["tool_choice"] = tool_choice_of(request.tool_choice)
     if effort := openai.effort_of(request, quirks):
-        body["reasoning"] = {"effort": effort, "summary": "auto"}
+        body["reasoning"] = {"effort": effort} | ({"summary": "auto"} if quirks.summary else {})
     if request.output_schema is not None:
         body["text"] = {"format": {"type": "json_schema", **openai.output_format(request)}}
     if request.operation is Operation.STREAM:
@@ -152,19 +152,25 @@ def input_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
                 case Reasoning():
                     pass
                 case _:
-                    parts.append(part_of(block, message.role))
+                    parts.append(part_of(block))
         if parts:
-            entries.append({"role": message.role, "content": parts})
+            entries.append({"role": message.role, "content": plain_if_text(parts)})
         entries += after
     return entries
 
 
-def part_of(block: Block, role: str) -> dict[str, Any]:
+def plain_if_text(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """Return the text of parts that are nothing else: plain, either role may say it."""
+    if all(part["type"] == "input_text" for part in parts):
+        return "\n".join(part["text"] for part in parts)
+    return parts
+
+
+def part_of(block: Block) -> dict[str, Any]:
     """Return a text, an image or a document as a part of a message. Raises NotExpressible."""
     match block:
         case Text(text):
-            kind = "output_text" if role == "assistant" else "input_text"
-            return {"type": kind, "text": text}
+            return {"type": "input_text", "text": text}
         case Image():
             return {"type": "input_image", "image_url": image_url(block)}
         case Document(fmt, name):
