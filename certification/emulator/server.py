@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 from urllib.parse import parse_qsl, unquote
 
 from certification.bedrock import catalogue
@@ -67,17 +67,29 @@ OPERATIONS = {
     "converse": "Converse", "converse-stream": "ConverseStream", "invoke": "InvokeModel",
     "invoke-with-response-stream": "InvokeModelWithResponseStream", "count-tokens": "CountTokens",
 }  # fmt: skip
-# The APIs with a path of their own, by the path below their prefix.
-SHARED_APIS = {
-    "/chat/completions": (API.CHAT_COMPLETIONS, "ChatCompletions", ChatCompletions()),
-    "/responses": (API.RESPONSES, "Responses", Responses()),
-    "/messages": (API.MESSAGES, "Messages", Messages()),
+
+
+class SharedAPI(NamedTuple):
+    """An API that both endpoints have, with the name of its operation."""
+
+    api: API
+    operation: str
+    dialect: ApiDialect
+
+
+CHAT = SharedAPI(API.CHAT_COMPLETIONS, "ChatCompletions", ChatCompletions())
+RESPONSES = SharedAPI(API.RESPONSES, "Responses", Responses())
+MESSAGES = SharedAPI(API.MESSAGES, "Messages", Messages())
+RUNTIME_PATHS = {
+    "/openai/v1/chat/completions": CHAT,
+    "/openai/v1/responses": RESPONSES,
+    "/anthropic/v1/messages": MESSAGES,
 }
-# Which prefixes of a path each endpoint has.
-PREFIXES = {
-    Endpoint.RUNTIME: ("/openai/v1", "/anthropic/v1"),
-    Endpoint.MANTLE: ("/openai/v1", "/v1", "/anthropic/v1"),
+PATHS = {
+    Endpoint.RUNTIME: RUNTIME_PATHS,
+    Endpoint.MANTLE: RUNTIME_PATHS | {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES},
 }
+MESSAGES_COUNT = "/anthropic/v1/messages/count_tokens"  # bedrock-mantle only
 EXPIRED_KEYS = ("ASIAEXPIRED*",)
 INVALID_KEYS = ("AKIAINVALID*",)
 HTML_503 = (
@@ -156,10 +168,11 @@ class Emulator:
             operation = OPERATIONS.get(verb)
             if operation and called and method == "POST":
                 return self.call_native(record, address, operation, unquote(called))
-        prefix, _, rest = path.partition("/v1/")
-        served = f"{prefix}/v1" in PREFIXES[address.endpoint]
-        if served and method == "POST" and f"/{rest}" in SHARED_APIS:
-            return self.call_shared(record, address, f"/{rest}")
+        shared = PATHS[address.endpoint].get(path)
+        if shared is not None and method == "POST":
+            return self.call_shared(record, address, shared)
+        if path == MESSAGES_COUNT and method == "POST" and address.endpoint is Endpoint.MANTLE:
+            return self.count_messages(record, address)
         region = record.region = self.authorise(record.request, address)
         if address.endpoint is Endpoint.MANTLE:
             return self.list_or_get_on_mantle(record, region)
@@ -328,9 +341,29 @@ class Emulator:
                 return invoke.stream(invocation)
         return invoke.count_tokens(invocation)
 
-    def call_shared(self, record: CallRecord, address: Address, rest: str) -> HttpResponse:
-        """Answer an API that both endpoints have: the model is named in the body."""
-        api, record.operation, dialect = SHARED_APIS[rest]
+    def call_shared(self, record: CallRecord, address: Address, shared: SharedAPI) -> HttpResponse:
+        """Answer an API that both endpoints have."""
+        record.operation = shared.operation
+        invocation = self.accept_shared(record, address, shared.api)
+        if not isinstance(invocation, Invocation):
+            return invocation
+        return respond_by(shared.dialect, invocation)
+
+    def count_messages(self, record: CallRecord, address: Address) -> HttpResponse:
+        """Count the tokens of a Messages body. Refuses models of earlier generations."""
+        record.operation = "CountTokens"
+        invocation = self.accept_shared(record, address, API.MESSAGES)
+        if not isinstance(invocation, Invocation):
+            return invocation
+        if not invocation.target.traits.counts_on_mantle:
+            raise refusals.api_not_supported(invocation.call.called, MESSAGES_COUNT)
+        _, count = Messages().read({"max_tokens": 1, **invocation.body}, invocation)
+        return FullResponse(200, wire.dumps({"input_tokens": count}), record.headers)
+
+    def accept_shared(
+        self, record: CallRecord, address: Address, api: API
+    ) -> Invocation | HttpResponse:
+        """Return a call whose body names its model, or the response of an early fault."""
         region = record.region = self.authorise(record.request, address)
         endpoint, directory = address.endpoint, self.directory
         if endpoint is Endpoint.MANTLE and region not in directory.mantle_regions:
@@ -344,13 +377,11 @@ class Emulator:
         if body.get("stream") is True:
             record.operation += "Stream"
         if endpoint is Endpoint.MANTLE:
-            resolve = partial(directory.resolve_on_mantle, called, region, api, address.path)
+            path = address.path.removesuffix("/count_tokens")
+            resolve = partial(directory.resolve_on_mantle, called, region, api, path)
         else:
             resolve = partial(directory.resolve_for_api, called, region, api)
-        invocation = self.accept(record, called, resolve, lambda: body)
-        if not isinstance(invocation, Invocation):
-            return invocation
-        return respond_by(dialect, invocation)
+        return self.accept(record, called, resolve, lambda: body)
 
     def accept(
         self,
