@@ -5,6 +5,7 @@ models answered.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -250,6 +251,41 @@ class Catalogue:
             openai = (API.RESPONSES, API.CHAT_COMPLETIONS)
             known = (API.CONVERSE, *((API.MESSAGES,) if claude else openai), API.INVOKE)
         return tuple(api for api in known if is_callable_by(kind, api))
+
+    def mantle_routes(self, listed_id: str) -> tuple[RouteTarget, ...]:
+        """Return the routes of bedrock-mantle to an id that it lists; of one that is not in the
+        catalogue by all APIs that its family may have.
+        """
+        model = self.models.get(self.canonical_ids.get(listed_id, ""))
+        if model and model.mantle:
+            apis = model.mantle.apis
+        elif listed_id.startswith("anthropic."):
+            apis = (API.MESSAGES,)
+        else:
+            apis = (API.RESPONSES, API.CHAT_COMPLETIONS)
+        return tuple(
+            mantle_route(listed_id, path_prefix(Endpoint.MANTLE, api, listed_id), api)
+            for api in apis
+        )
+
+    def possible_twin(self, model_id: str) -> str:
+        """Return the model whose id differs from this one only in what ids of one model differ in:
+        version, date, `-instruct`; "" without one. A guess for people: two models may look alike.
+        """
+        looks = bare_name(model_id)
+        return next((m for m in self.models if m != model_id and bare_name(m) == looks), "")
+
+
+# What the ids of one model may differ in, from its end inwards.
+ENDINGS = re.compile(r"(-v\d+(:\d+)?|-\d+:\d+|-\d{8}|-\d{4}-\d{2}-\d{2}|-instruct)$")
+
+
+def bare_name(model_id: str) -> str:
+    """Strip an id of versions, dates and `-instruct`."""
+    name = model_id.replace("moonshotai.", "moonshot.")
+    while (shorter := ENDINGS.sub("", name)) != name:
+        name = shorter
+    return name
 
 
 @cache

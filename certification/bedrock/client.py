@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import struct
@@ -132,6 +133,30 @@ class ListedProfile:
 
 
 @dataclass(frozen=True)
+class MantleModel:
+    """One entry of GET /v1/models of bedrock-mantle, which says nothing about APIs and paths.
+
+    `unavailable` is why the account cannot call it, such as its data retention mode; "" when it
+    can. `retention_modes` are those that the model allows.
+    """
+
+    model_id: str
+    unavailable: str = ""
+    retention_modes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_wire(cls, raw: Mapping[str, Any]) -> MantleModel:
+        status, reason = raw.get("status"), raw.get("status_reason")
+        retention = raw.get("data_retention")
+        modes = retention.get("allowed_modes") if isinstance(retention, dict) else None
+        return cls(
+            model_id=str(raw["id"]),
+            unavailable="" if status in (None, "available") else str(reason or status),
+            retention_modes=tuple(str(mode) for mode in modes) if isinstance(modes, list) else (),
+        )
+
+
+@dataclass(frozen=True)
 class Identity:
     """Which credentials are in use, with no more than the first four characters of a key."""
 
@@ -165,7 +190,7 @@ class Call:
 
     region: str
     target: RouteTarget
-    operation: Operation
+    operation: str
     deadline: float
     started: float = field(default_factory=time.perf_counter)
     heard_at: float = field(default_factory=time.perf_counter)
@@ -414,6 +439,42 @@ class Bedrock:
                 raise _bad_response(operation, page, "the same page token again")
             token = {"nextToken": page["nextToken"]}
 
+    def mantle_models(self, region: str, remaining_s: float = 20) -> tuple[MantleModel, ...] | None:
+        """List the models that bedrock-mantle has in a region; None where the region has no
+        bedrock-mantle, whose host then has no name. Raises BedrockError.
+        """
+        operation = "ListModels"
+        target = RouteTarget("", "", Endpoint.MANTLE, API.CHAT_COMPLETIONS)
+        call = Call(region, target, operation, time.perf_counter() + remaining_s)
+        try:
+            with self._calling(operation, region=region):
+                response = event_loop.run(self._exchange(call, LIST_MANTLE_MODELS))
+        except errors.BedrockError as error:
+            if error.reason in self._no_such_host:
+                return None
+            raise
+        try:
+            body = json.loads(response.body)
+        except (ValueError, RecursionError):
+            body = None
+        entries = body.get("data") if isinstance(body, dict) else None
+        if not isinstance(entries, list):
+            message = f"The service answered {response.status} without a list of models."
+            raise errors.error(Reason.BAD_RESPONSE, message, operation=operation)
+        return tuple(
+            MantleModel.from_wire(raw)
+            for raw in entries
+            if isinstance(raw, dict) and isinstance(raw.get("id"), str) and raw["id"]
+        )
+
+    @property
+    def _no_such_host(self) -> frozenset[Reason]:
+        """What a call meets where an endpoint does not exist. The emulator is one host for all
+        regions, and drops the connection.
+        """
+        dropped = [Reason.CONNECTION_REFUSED] if self.connection.backend == EMULATOR else []
+        return frozenset([Reason.DNS, *dropped])
+
     def close(self) -> None:
         """Close every connection. Call it from a thread, not from the event loop."""
         event_loop.run(self._transport.close())
@@ -511,6 +572,7 @@ class Bedrock:
         context["read_timeout"] = self._call.read_timeout
 
 
+LIST_MANTLE_MODELS = WireRequest("/v1/models", b"", "GET", {"Accept": "application/json"})
 NO_TEXT_BY_INVOKE = "InvokeModel is called for embeddings only. Call the model by another API."
 TOO_LATE = "The run's deadline passed before the call could be made."
 NO_EMULATOR = "No address is configured for the emulator. Set BEDROCK_ENDPOINT_URL."

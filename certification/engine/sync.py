@@ -14,12 +14,13 @@ from django.db import transaction
 from django.utils import timezone
 
 from certification.bedrock import catalogue
-from certification.bedrock.client import Bedrock, ListedModel, ListedProfile
+from certification.bedrock.client import Bedrock, ListedModel, ListedProfile, MantleModel
 from certification.bedrock.errors import BedrockError
 from certification.inference import Endpoint, RouteTarget
 from certification.lib import shared_cache
 from certification.models import AIModel, Lifecycle, ModelKind, Provider, Route, RouteKind
 from certification.models.catalogue import RouteSource
+from certification.reasons import Reason
 
 log = structlog.get_logger(__name__)
 
@@ -28,12 +29,17 @@ MAX_PARALLEL = 8  # regions
 
 @dataclass(frozen=True)
 class RegionListing:
-    """What one region listed; `problem` is the error when it did not answer."""
+    """What one region listed; `problem` is the error when it did not answer.
+
+    `mantle` is None when the region has no bedrock-mantle, or `mantle_problem`.
+    """
 
     region: str
     models: tuple[ListedModel, ...] = ()
     profiles: tuple[ListedProfile, ...] = ()
+    mantle: tuple[MantleModel, ...] | None = None
     problem: BedrockError | None = None
+    mantle_problem: BedrockError | None = None
 
 
 @dataclass
@@ -45,6 +51,12 @@ class Changes:
     appeared: list[tuple[str, str]] = field(default_factory=list)  # region, target id
     vanished: list[tuple[str, str]] = field(default_factory=list)
     problems: list[tuple[str, str, str]] = field(default_factory=list)  # region, reason, message
+    # Listed by bedrock-mantle, yet closed to this account: region, id, why.
+    gated: list[tuple[str, str, str]] = field(default_factory=list)
+    # Models of both endpoints that only one of them lists here: region, model, that endpoint.
+    disagreements: list[tuple[str, str, str]] = field(default_factory=list)
+    # New ids that look like another id of a known model, which only an operator can say: id, model.
+    possible_aliases: list[tuple[str, str]] = field(default_factory=list)
     regions: int = 0
 
     @property
@@ -68,7 +80,10 @@ def fetch_listing(bedrock: Bedrock, region: str) -> RegionListing:
         models, profiles = bedrock.foundation_models(region), bedrock.inference_profiles(region)
     except BedrockError as error:
         return RegionListing(region, problem=error)
-    return RegionListing(region, models, profiles)
+    try:
+        return RegionListing(region, models, profiles, bedrock.mantle_models(region))
+    except BedrockError as error:
+        return RegionListing(region, models, profiles, mantle_problem=error)
 
 
 def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Changes:
@@ -81,6 +96,7 @@ def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Change
         with transaction.atomic():
             for listing in listings:
                 apply_region(listing, lifecycles, changes)
+            note_disagreements(listings, changes)
             if dry_run:
                 raise _DryRun
             shared_cache.invalidate()
@@ -136,6 +152,81 @@ def apply_region(
     changes.regions += 1
     models = update_models(listing.models, lifecycles, changes)
     update_routes(listing.region, Endpoint.RUNTIME, runtime_routes(listing, models), changes)
+    if listing.mantle_problem is not None:
+        problem = listing.mantle_problem
+        message = f"bedrock-mantle: {problem.message}"
+        changes.problems.append((listing.region, problem.reason, message))
+    elif listing.mantle == ():
+        message = "bedrock-mantle listed no model; its routes were not changed."
+        changes.problems.append((listing.region, "bad_response", message))
+    else:
+        apply_mantle(listing.region, listing.mantle or (), changes)
+
+
+def apply_mantle(region: str, entries: Sequence[MantleModel], changes: Changes) -> None:
+    """Bring what bedrock-mantle lists in a region into the catalogue; without entries it has no
+    such endpoint.
+    """
+    models = AIModel.objects.named(entry.model_id for entry in entries)
+    for entry in entries:
+        if entry.model_id not in models:
+            models[entry.model_id] = create_mantle_model(entry)
+            note_new_model(entry.model_id, changes)
+    # Of several ids of one model (dated ones) the undated is called.
+    ids: dict[uuid.UUID, str] = {}
+    for name in sorted(models, key=lambda name: (len(name), name)):
+        ids.setdefault(models[name].pk, name)
+    listed = {
+        (pk, target): models[name]
+        for pk, name in ids.items()
+        for target in catalogue.load().mantle_routes(name)
+    }
+    update_routes(region, Endpoint.MANTLE, listed, changes)
+    gates = {e.model_id: e.unavailable for e in entries if e.unavailable}
+    changes.gated += [(region, model_id, why) for model_id, why in sorted(gates.items())]
+    note_gates(region, gates)
+
+
+def note_gates(region: str, gates: Mapping[str, str]) -> None:
+    """Keep with the routes to these ids of bedrock-mantle why the account cannot call them."""
+    gate = Reason.DATA_RETENTION_REQUIRED
+    routes = Route.objects.filter(region=region, endpoint=Endpoint.MANTLE)
+    opened = routes.filter(last_refusal__reason=gate).exclude(target_id__in=list(gates))
+    opened.update(last_refusal=None)
+    at = timezone.now().isoformat()
+    for model_id, why in gates.items():
+        refusal = {"reason": gate.value, "message": why, "at": at}
+        routes.filter(target_id=model_id).update(last_refusal=refusal)
+
+
+def note_new_model(model_id: str, changes: Changes) -> None:
+    changes.new_models.append(model_id)
+    if twin := catalogue.load().possible_twin(model_id):
+        changes.possible_aliases.append((model_id, twin))
+
+
+def note_disagreements(listings: Iterable[RegionListing], changes: Changes) -> None:
+    """Report the models that both endpoints serve somewhere and only one of them lists here."""
+    names = dict(AIModel.objects.values_list("pk", "api_model_id"))
+    offers: dict[tuple[str, str], set[uuid.UUID]] = {}
+    routes = Route.objects.order_by().values_list("endpoint", "region_id", "model_id").distinct()
+    for endpoint, region, model in routes:
+        offers.setdefault((endpoint, region), set()).add(model)
+    by_endpoint = {
+        endpoint: set().union(*(of for (e, _r), of in offers.items() if e == endpoint))
+        for endpoint in Endpoint
+    }
+    both = by_endpoint[Endpoint.RUNTIME] & by_endpoint[Endpoint.MANTLE]
+    for listing in listings:
+        if listing.problem is not None or not listing.mantle:
+            continue
+        here = {e: offers.get((e.value, listing.region), set()) & both for e in Endpoint}
+        for endpoint, other in (
+            (Endpoint.RUNTIME, Endpoint.MANTLE),
+            (Endpoint.MANTLE, Endpoint.RUNTIME),
+        ):
+            only = sorted(names[pk] for pk in here[endpoint] - here[other])
+            changes.disagreements += [(listing.region, name, endpoint.value) for name in only]
 
 
 def update_routes(
@@ -174,14 +265,14 @@ def update_models(
     brought up to date.
     """
     provider = Provider.objects.get_or_create(slug="bedrock", defaults={"name": "AWS Bedrock"})[0]
-    models = AIModel.objects.in_bulk([e.model_id for e in entries], field_name="api_model_id")
+    models = AIModel.objects.named(entry.model_id for entry in entries)
     for entry in entries:
         model = models.get(entry.model_id)
         if model is not None:
             update_lifecycle(model, lifecycles[entry.model_id], changes)
         elif not is_variant(entry, models):
             models[entry.model_id] = create_model(entry, lifecycles[entry.model_id], provider)
-            changes.new_models.append(entry.model_id)
+            note_new_model(entry.model_id, changes)
     return models
 
 
@@ -216,6 +307,26 @@ def create_model(entry: ListedModel, facts: LifecycleFacts, provider: Provider) 
         streaming=entry.streaming,
         lifecycle=facts.lifecycle,
         end_of_life_on=facts.end_of_life_on,
+        facts_as_of=timezone.now().date(),
+    )
+
+
+def create_mantle_model(entry: MantleModel) -> AIModel:
+    """Create a model that only bedrock-mantle lists, with no more than its id; vendor and name are
+    those of its family's other models.
+    """
+    provider = Provider.objects.get_or_create(slug="bedrock", defaults={"name": "AWS Bedrock"})[0]
+    prefix = entry.model_id.split(".", 1)[0]
+    family = AIModel.objects.filter(api_model_id__startswith=f"{prefix}.").first()
+    return AIModel.objects.create(
+        provider=provider,
+        name=entry.model_id,
+        vendor=family.vendor if family else prefix,
+        api_model_id=entry.model_id,
+        kind=ModelKind.TEXT,
+        input_modalities=["TEXT"],
+        output_modalities=["TEXT"],
+        capabilities=["chat", "system", "tools"],
         facts_as_of=timezone.now().date(),
     )
 
@@ -261,7 +372,7 @@ def runtime_routes(
     """
     routes: dict[tuple[uuid.UUID, RouteTarget], AIModel] = {}
     unlisted = {m for p in listing.profiles for m in p.model_ids} - set(models)
-    models = models | AIModel.objects.in_bulk(sorted(unlisted), field_name="api_model_id")
+    models = models | AIModel.objects.named(sorted(unlisted))
     targets = [
         (entry.model_id, catalogue.ON_DEMAND)
         for entry in listing.models
@@ -277,6 +388,6 @@ def runtime_routes(
         if model is None:
             continue
         for api in catalogue.load().runtime_apis(model.api_model_id, model.kind):
-            route = catalogue.runtime_route(model.api_model_id, target, api)
+            route = catalogue.runtime_route(model_id, target, api)
             routes[model.pk, route] = model
     return routes

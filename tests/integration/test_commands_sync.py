@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from certification.bedrock.client import ListedModel, ListedProfile
+from certification.bedrock import errors
+from certification.bedrock.client import ListedModel, ListedProfile, MantleModel
 from certification.engine import sync
 from certification.engine.sync import RegionListing
 from certification.models import AIModel, Lifecycle, ModelKind, Route, RouteKind
+from certification.reasons import Reason
 from tests.emulators import Probe
 
 SIX = ("us-east-1", "us-west-2", "eu-west-1", "eu-central-1", "ap-southeast-1", "ap-northeast-1")
@@ -59,7 +61,7 @@ def test_the_shipped_catalogue_is_what_the_emulator_lists(capsys: Any) -> None:
     )
     assert state() == before
     assert not Route.objects.filter(
-        region__in=SIX, endpoint="bedrock-runtime", last_seen_at=None
+        region__in=SIX, last_seen_at=None
     ).exists()
 
 
@@ -194,3 +196,100 @@ def test_a_provisioned_size_of_a_known_model_is_no_model_of_its_own() -> None:
         [RegionListing("us-east-1", (listed(f"{NOVA}:24k", types=["PROVISIONED"]),))]
     )
     assert changes.new_models == []
+
+
+# bedrock-mantle
+
+GLM = "zai.glm-4.6"  # only there
+
+
+def on_mantle(region: str) -> set[str]:
+    routes = Route.objects.filter(region=region, endpoint="bedrock-mantle")
+    return set(routes.values_list("target_id", flat=True))
+
+
+def mantle(*entries: MantleModel | str, region: str = "us-east-1") -> RegionListing:
+    """A region's answer with these models of bedrock-mantle."""
+    models = tuple(MantleModel(e) if isinstance(e, str) else e for e in entries)
+    return RegionListing(region, (listed(NOVA),), mantle=models)
+
+
+def test_mantle_routes_follow_its_listing() -> None:
+    changes = sync.apply([mantle(GLM, "openai.gpt-5.5", "openai.gpt-5.5-2026-04-23")])
+    assert on_mantle("us-east-1") == {GLM, "openai.gpt-5.5"}
+    assert ("us-east-1", "openai.gpt-oss-20b") in changes.vanished
+    route = Route.objects.get(region="us-east-1", target_id=GLM)
+    assert (route.api, route.path_prefix) == ("chat_completions", "/v1")
+    assert route.last_seen_at is not None
+    assert changes.new_models == []
+
+
+def test_an_id_of_mantle_is_a_route_of_the_model_that_it_is_an_alias_of() -> None:
+    Route.objects.filter(target_id="openai.gpt-oss-20b").delete()
+    changes = sync.apply([mantle("openai.gpt-oss-20b")])
+    assert ("us-east-1", "openai.gpt-oss-20b") in changes.appeared
+    assert (changes.new_models, changes.possible_aliases) == ([], [])
+    models = Route.objects.filter(target_id="openai.gpt-oss-20b").values_list(
+        "model__api_model_id", flat=True
+    )
+    assert set(models) == {"openai.gpt-oss-20b-1:0"}
+
+
+def test_an_id_that_looks_like_a_models_is_new_and_only_reported() -> None:
+    changes = sync.apply([mantle(GLM, "zai.glm-4.6-v1:0", "xai.grok-9")])
+    assert sorted(changes.new_models) == ["xai.grok-9", "zai.glm-4.6-v1:0"]
+    assert changes.possible_aliases == [("zai.glm-4.6-v1:0", GLM)]
+    grok = AIModel.objects.get(api_model_id="xai.grok-9")
+    assert (grok.vendor, grok.kind, grok.input_price) == ("xAI", "text", None)
+    assert {(r.api, r.path_prefix) for r in grok.routes.all()} == {
+        ("responses", "/openai/v1"),
+        ("chat_completions", "/openai/v1"),
+    }
+
+
+def test_a_gate_of_data_retention_is_reported_and_kept_with_the_route() -> None:
+    gated = MantleModel("anthropic.claude-fable-5", "data retention mode 'default' is too low")
+    changes = sync.apply([mantle(GLM, gated)])
+    assert changes.gated == [("us-east-1", gated.model_id, gated.unavailable)]
+    route = Route.objects.get(region="us-east-1", target_id=gated.model_id)
+    assert route.last_refusal is not None
+    assert route.last_refusal["reason"] == "data_retention_required"
+    assert route.last_refusal["message"] == gated.unavailable
+    sync.apply([mantle(GLM, gated.model_id)])
+    route.refresh_from_db()
+    assert route.last_refusal is None
+
+
+def test_what_only_one_endpoint_lists_is_reported() -> None:
+    claude = "anthropic.claude-opus-5"
+    here = RegionListing(
+        "us-east-1",
+        (listed(NOVA), listed("deepseek.v3.2")),
+        mantle=(MantleModel(claude), MantleModel(GLM)),
+    )
+    changes = sync.apply([here])
+    assert ("us-east-1", "deepseek.v3.2", "bedrock-runtime") in changes.disagreements
+    assert ("us-east-1", claude, "bedrock-mantle") in changes.disagreements
+    assert not {NOVA, GLM} & {model for _region, model, _only in changes.disagreements}
+
+
+def test_a_region_without_mantle_has_no_routes_there() -> None:
+    sync.apply([RegionListing("us-east-1", (listed(NOVA),), mantle=None)])
+    assert on_mantle("us-east-1") == set()
+    assert on_mantle("us-west-2")
+
+
+@pytest.mark.parametrize("problem", ["refused", "empty"])
+def test_when_mantle_does_not_answer_its_routes_stay(problem: str) -> None:
+    before = on_mantle("us-east-1")
+    error = errors.error(Reason.IAM_DENIED, "Not authorized.")
+    changes = sync.apply(
+        [
+            RegionListing("us-east-1", (listed(NOVA),), mantle_problem=error)
+            if problem == "refused"
+            else RegionListing("us-east-1", (listed(NOVA),), mantle=())
+        ]
+    )
+    assert on_mantle("us-east-1") == before
+    assert changes.regions == 1
+    assert "bedrock-mantle" in changes.problems[0][2]

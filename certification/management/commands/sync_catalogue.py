@@ -22,9 +22,10 @@ MAX_LINES = 30
 
 class Command(BaseCommand):
     help = (
-        "Reads ListFoundationModels and ListInferenceProfiles of every enabled region into the "
-        "catalogue and prints which models and routes appeared, vanished or changed their "
-        "lifecycle. Exit code 1 when no region answered."
+        "Reads ListFoundationModels and ListInferenceProfiles of every enabled region, and the "
+        "models of bedrock-mantle where the region has it, into the catalogue; prints which models "
+        "and routes appeared, vanished or changed their lifecycle, which are closed to the account "
+        "and where the two endpoints disagree. Exit code 1 when no region answered."
     )
     requires_system_checks: list[str] = [checks.TAG]
 
@@ -72,6 +73,18 @@ def print_changes(out: Console, changes: sync.Changes, *, dry_run: bool) -> None
         ),
         ("Appeared", [f"{target} in {region}" for region, target in changes.appeared]),
         ("Vanished", [f"{target} in {region}" for region, target in changes.vanished]),
+        (
+            "Closed to this account",
+            [f"{model} in {region}: {why}" for region, model, why in changes.gated],
+        ),
+        (
+            "Listed by one endpoint only",
+            [f"{model} in {region}: {only}" for region, model, only in changes.disagreements],
+        ),
+        (
+            "Perhaps another id of a model (add it to that model's aliases if it is)",
+            [f"{new}: {model}" for new, model in changes.possible_aliases],
+        ),
         (
             "Problems",
             [f"{region}: {reason}: {message}" for region, reason, message in changes.problems],
