@@ -179,6 +179,10 @@ def summary(job: CertificationJob) -> dict[str, Any]:
         "calls": totals["calls"],
         "retries": totals["retries"],
         "costUsd": float(job.cost_usd),
+        "routes": [
+            {"endpoint": endpoint or None, "api": api or None, "runs": runs}
+            for (endpoint, api), runs in job.route_counts().items()
+        ],
         "runs": [run_summary(run) for run in runs],
         "comparison": job.config.get("comparison"),
     }

@@ -84,6 +84,17 @@ def runs_table(runs: Iterable[CertificationRun]) -> Table:
     return table
 
 
+def routes(counts: Mapping[tuple[str, str], int]) -> str:
+    """Show how many runs called each endpoint by each API, and how many called nothing."""
+    parts = [
+        f"{count} by {labels.APIS[api]} on {endpoint}"
+        for (endpoint, api), count in counts.items()
+        if api
+    ]
+    parts.append(f"{counts.get(('', ''), 0)} without a call")
+    return ", ".join(parts)
+
+
 def matrix(runs: Sequence[CertificationRun]) -> Table:
     """Show models down, regions across, and in each cell the verdict's symbol with rating and
     score.

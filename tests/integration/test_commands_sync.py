@@ -60,9 +60,7 @@ def test_the_shipped_catalogue_is_what_the_emulator_lists(capsys: Any) -> None:
         report[what] for what in ("new_models", "lifecycle", "appeared", "vanished", "problems")
     )
     assert state() == before
-    assert not Route.objects.filter(
-        region__in=SIX, last_seen_at=None
-    ).exists()
+    assert not Route.objects.filter(region__in=SIX, last_seen_at=None).exists()
 
 
 def test_an_unknown_model_and_its_routes_appear(capsys: Any) -> None:

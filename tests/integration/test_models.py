@@ -11,13 +11,17 @@ from django.db import IntegrityError, connection, transaction
 from django.db.utils import DatabaseError
 from django.utils import timezone
 
+from certification import labels
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
+from certification.inference import API, Endpoint, RouteTarget
+from certification.management import terminal
 from certification.models import (
     AIModel,
     CertificationJob,
     CertificationRun,
     ModelCertification,
+    Route,
     RunOutcome,
     State,
     TestResult,
@@ -335,3 +339,41 @@ def _somebody_waits() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
         return bool(cursor.fetchone()[0])
+
+
+def test_a_job_counts_its_runs_by_endpoint_and_api(catalogue: None) -> None:
+    nova, gpt = (
+        AIModel.objects.get(api_model_id=name)
+        for name in ("amazon.nova-lite-v1:0", "openai.gpt-5.5")
+    )
+    job = factories.start_job([nova, gpt], ["us-east-1", "us-east-2"])
+    by = RouteTarget("openai.gpt-5.5", "ON_DEMAND", Endpoint.MANTLE, API.RESPONSES)
+    for run in job.runs.select_related("model"):
+        factories.finish(run, Status.CERTIFIED, score=89, by=by if run.model == gpt else None)
+    counts = job.route_counts()
+    assert counts == {("bedrock-runtime", "converse"): 2, ("bedrock-mantle", "responses"): 2}
+    assert terminal.routes(counts) in (
+        "2 by Converse on bedrock-runtime, 2 by Responses on bedrock-mantle, 0 without a call",
+        "2 by Responses on bedrock-mantle, 2 by Converse on bedrock-runtime, 0 without a call",
+    )
+
+
+def test_every_api_has_a_name_for_people() -> None:
+    assert set(labels.APIS) == {api.value for api in API}
+
+
+def test_a_route_remembers_how_it_was_last_refused(catalogue: None) -> None:
+    route = Route.objects.get(model__api_model_id="zai.glm-4.6", region="us-east-1")
+    target, at = route.target(), timezone.now()
+    unknown = RouteTarget("x.y", "ON_DEMAND")
+    refusals = {target: ("wrong_route", "It isn't supported on this route."), unknown: None}
+    Route.objects.record_refusals(route.model_id, "us-east-1", refusals, at)
+    route.refresh_from_db()
+    assert route.last_refusal == {
+        "reason": "wrong_route",
+        "message": "It isn't supported on this route.",
+        "at": at.isoformat(),
+    }
+    Route.objects.record_refusals(route.model_id, "us-east-1", {target: None}, at)
+    route.refresh_from_db()
+    assert route.last_refusal is None

@@ -1517,3 +1517,58 @@ def test_the_emulators_troubles_come_out_as_what_they_are(bedrock):
         assert stream(client, "us-east-1", MODEL, HELLO).complete
     assert reasons["amazon.nova-lite-v1:0"] is Reason.STREAM_TRUNCATED
     assert isinstance(errors.error(reasons["amazon.nova-pro-v1:0"], ""), errors.ServiceFailed)
+
+
+# The models of bedrock-mantle
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]", "null", "1", '"x"', "{}", '{"data": null}', '{"data": {}}', "<html>", "",
+        "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_a_listing_of_another_shape_is_a_bad_response(answered, body):
+    _server, bedrock = answered(http(200, body))
+    error = error_of(bedrock.mantle_models, "us-east-1")
+    assert error.reason == Reason.BAD_RESPONSE
+
+
+def test_entries_of_another_shape_are_passed_over(answered):
+    entries = [
+        None, 7, "x", [], {}, {"id": 7}, {"id": ""}, {"id": "a", "data_retention": 5},
+        {"id": "b", "status": "unavailable", "status_reason": "the mode is too low"},
+        {"id": "c", "status": "unavailable", "data_retention": {"allowed_modes": [1, None]}},
+        {"id": "d", "status": "available", "data_retention": {"allowed_modes": "none"}},
+    ]  # fmt: skip
+    _server, bedrock = answered(http(200, {"object": "list", "data": entries}))
+    listed = bedrock.mantle_models("us-east-1")
+    assert [(m.model_id, m.unavailable, m.retention_modes) for m in listed] == [
+        ("a", "", ()),
+        ("b", "the mode is too low", ()),
+        ("c", "unavailable", ("1", "None")),
+        ("d", "", ()),
+    ]
+
+
+def test_a_refused_listing_is_an_error_and_a_host_without_a_name_is_none(
+    answered, bedrock, monkeypatch
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    _server, client = answered(http(403, {"error": {"message": "no", "code": "access_denied"}}))
+    assert error_of(client.mantle_models, "us-east-1").http_status == 403
+    nowhere = bedrock("http://no-such-host.invalid", backend=AWS)
+    assert nowhere.mantle_models("us-east-1") is None
+
+
+def test_the_recorded_listing_is_read(answered):
+    path = replay.RECORDINGS / "bedrock-apis" / "13-mantle-models-list-200.json"
+    if not path.is_file():
+        pytest.skip("the recordings are not here")
+    recorded = json.loads(path.read_text(encoding="utf-8"))["response"]["body"]
+    _server, bedrock = answered(http(200, recorded))
+    listed = bedrock.mantle_models("us-east-1")
+    assert len(listed) == len(recorded["data"]) > 30
+    assert {"default"} <= {mode for model in listed for mode in model.retention_modes}

@@ -158,6 +158,7 @@ class Command(BaseCommand):
             f"{terminal.pluralize(summary['calls'], 'call')}, {summary['retries']} retried: "
             f"{counts}. Every result is from the emulator."
         )
+        out.print(f"Runs by endpoint and API: {terminal.routes(job.route_counts())}.")
         out.print(f"Open the pages: `make up`, then http://127.0.0.1:{settings.PORT}")
         return None
 
