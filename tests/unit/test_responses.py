@@ -147,7 +147,11 @@ class TestRequest:
                 "role": "user",
                 "content": [
                     {"type": "input_text", "text": "What?"},
-                    {"type": "input_image", "image_url": "data:image/png;base64,AAE="},
+                    {
+                        "type": "input_image",
+                        "detail": "auto",
+                        "image_url": "data:image/png;base64,AAE=",
+                    },
                     {
                         "type": "input_file",
                         "filename": "report.pdf",

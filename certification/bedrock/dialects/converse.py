@@ -13,9 +13,14 @@ from urllib.parse import quote
 
 from certification.bedrock import errors
 from certification.bedrock.dialects import payload, shape
-from certification.bedrock.dialects.dialect import StreamReader, WireRequest, WireResponse
+from certification.bedrock.dialects.dialect import (
+    JSON_HEADERS,
+    StreamReader,
+    WireRequest,
+    WireResponse,
+)
 from certification.bedrock.dialects.event_stream import Frame, FrameReader
-from certification.bedrock.dialects.quirks import Quirks
+from certification.bedrock.dialects.quirks import LOW_EFFORT_TOKENS, Quirks
 from certification.bedrock.dialects.reply_builder import OpenBlock, ReplyBuilder
 from certification.inference import (
     Block,
@@ -45,7 +50,6 @@ EVENTS = frozenset(
     }
 )
 PATHS = {Operation.CONVERSE: "converse", Operation.STREAM: "converse-stream"}
-JSON_HEADERS = {"content-type": "application/json"}
 
 
 class Converse:
@@ -106,10 +110,6 @@ def body_of(request: Request, target_id: str) -> dict[str, Any]:
     return body
 
 
-# a budget up to here is Nova's low effort, beyond it medium; high forbids maxTokens
-LOW_EFFORT_TOKENS = 4096
-
-
 def thinking_fields(request: Request, target_id: str) -> dict[str, Any]:
     """Return the vendor's fields that ask for reasoning; empty where none are known.
 
@@ -117,8 +117,8 @@ def thinking_fields(request: Request, target_id: str) -> dict[str, Any]:
 
     Sources: "Extended thinking" and "Adaptive thinking" in the user guide of Bedrock (Claude;
     `budget_tokens` from 1024 on, below maxTokens, with no temperature and no forced tool) and that
-    of Amazon Nova 2 (`maxReasoningEffort`). Claude from Opus 4.7 on refuses the budget, and leaves
-    the thoughts' text out unless a summary is asked for.
+    of Amazon Nova 2 (`maxReasoningEffort`; high forbids maxTokens). Claude from Opus 4.7 on refuses
+    the budget, and leaves the thoughts' text out unless a summary is asked for.
     """
     if request.thinking_effort and "anthropic.claude" in target_id:
         return {

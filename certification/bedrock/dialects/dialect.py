@@ -13,6 +13,8 @@ from typing import Protocol
 from certification.bedrock.dialects.quirks import Quirks
 from certification.inference import Reply, Request, RouteTarget, Timing
 
+JSON_HEADERS = {"content-type": "application/json"}
+
 
 @dataclass(frozen=True, slots=True)
 class WireRequest:

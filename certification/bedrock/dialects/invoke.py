@@ -9,10 +9,10 @@ from typing import Any
 from certification.bedrock import embeddings, errors
 from certification.bedrock.dialects import payload
 from certification.bedrock.dialects.converse import model_path
-from certification.bedrock.dialects.dialect import WireRequest, WireResponse
+from certification.bedrock.dialects.dialect import JSON_HEADERS, WireRequest, WireResponse
 from certification.inference import Operation
 
-HEADERS = {"content-type": "application/json", "accept": "application/json"}
+HEADERS = JSON_HEADERS | {"accept": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from certification.bedrock import errors
 from certification.bedrock.dialects import openai, payload, shape
 from certification.bedrock.dialects.dialect import (
+    JSON_HEADERS,
     NotExpressible,
     StreamReader,
     WireRequest,
@@ -16,12 +17,7 @@ from certification.bedrock.dialects.dialect import (
 )
 from certification.bedrock.dialects.media import image_type
 from certification.bedrock.dialects.quirks import Quirks, quirks_of
-from certification.bedrock.dialects.sse_stream import (
-    JSON_HEADERS,
-    STREAM_HEADERS,
-    SseStreamReader,
-    is_stream,
-)
+from certification.bedrock.dialects.sse_stream import STREAM_HEADERS, SseStreamReader, is_stream
 from certification.inference import (
     Block,
     Document,

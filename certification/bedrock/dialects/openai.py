@@ -6,12 +6,10 @@ import json
 from typing import Any
 
 from certification.bedrock.dialects.dialect import NotExpressible
-from certification.bedrock.dialects.quirks import Quirks
+from certification.bedrock.dialects.quirks import LOW_EFFORT_TOKENS, Quirks
 from certification.inference import Request, ToolUse
 
 SCHEMA_NAME = "answer"
-# as for Amazon Nova: a budget up to here is low effort, beyond it medium
-LOW_EFFORT_TOKENS = 4096
 
 
 def effort_of(request: Request, quirks: Quirks) -> str:

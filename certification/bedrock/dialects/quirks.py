@@ -28,6 +28,8 @@ class Quirks:
 
 
 PLAIN = Quirks()
+# of vendors that take an effort instead of a budget: up to here it is low, beyond it medium
+LOW_EFFORT_TOKENS = 4096
 
 # Sources: live answers in aws-samples/sample-per-model-bedrock (August 2026), litellm issue 40775
 # (sampling of GPT-5.5 and 5.6), the model cards of the Bedrock user guide. GPT-6 is taken to be as

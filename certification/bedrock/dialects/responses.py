@@ -9,6 +9,7 @@ from typing import Any
 from certification.bedrock import errors
 from certification.bedrock.dialects import openai, payload, shape
 from certification.bedrock.dialects.dialect import (
+    JSON_HEADERS,
     NotExpressible,
     StreamReader,
     WireRequest,
@@ -17,12 +18,7 @@ from certification.bedrock.dialects.dialect import (
 from certification.bedrock.dialects.media import document_url, image_url
 from certification.bedrock.dialects.quirks import Quirks, quirks_of
 from certification.bedrock.dialects.reply_builder import arguments_from
-from certification.bedrock.dialects.sse_stream import (
-    JSON_HEADERS,
-    STREAM_HEADERS,
-    SseStreamReader,
-    is_stream,
-)
+from certification.bedrock.dialects.sse_stream import STREAM_HEADERS, SseStreamReader, is_stream
 from certification.inference import (
     Block,
     Document,
@@ -172,7 +168,7 @@ def part_of(block: Block) -> dict[str, Any]:
         case Text(text):
             return {"type": "input_text", "text": text}
         case Image():
-            return {"type": "input_image", "image_url": image_url(block)}
+            return {"type": "input_image", "detail": "auto", "image_url": image_url(block)}
         case Document(fmt, name):
             filename = f"{name}.{fmt}"
             return {"type": "input_file", "filename": filename, "file_data": document_url(block)}

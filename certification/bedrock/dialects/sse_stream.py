@@ -7,13 +7,13 @@ from typing import Any
 
 from certification.bedrock import errors
 from certification.bedrock.dialects import shape
+from certification.bedrock.dialects.dialect import JSON_HEADERS
 from certification.bedrock.dialects.reply_builder import ReplyBuilder
 from certification.bedrock.dialects.server_sent_events import EventReader, ServerSentEvent
 from certification.inference import Reply
 from certification.reasons import Reason
 
-STREAM_HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
-JSON_HEADERS = {"content-type": "application/json"}
+STREAM_HEADERS = JSON_HEADERS | {"accept": "text/event-stream"}
 
 
 def is_stream(headers: Mapping[str, str]) -> bool:
