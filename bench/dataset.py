@@ -77,6 +77,8 @@ RUN_COLUMNS = {
     "status": "'COMPLETED'",
     "route": "target_id",
     "route_kind": "'ON_DEMAND'",
+    "endpoint": "'bedrock-runtime'",
+    "api": "'converse'",
     "attempt": "1",
     "verdict": "'certified'",
     "passed": "true",

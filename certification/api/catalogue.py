@@ -236,14 +236,12 @@ def filter_models(params: Mapping[str, Any], now: datetime) -> QuerySet[AIModel]
 
 def with_regions(rows: Any, now: datetime) -> Any:
     """Add `offered_in`, `certified_in` and `other_ids` to the models, in the same query."""
-    aliases = ModelAlias.objects.filter(model=OuterRef("pk")).order_by("alias").values("alias")
     offered = Route.objects.filter(model=OuterRef("pk"), region__enabled=True)
     certified = ModelCertification.objects.valid(now).filter(
         model=OuterRef("pk"), region__enabled=True, status=Status.CERTIFIED
     )
-    return rows.annotate(
+    return rows.with_other_ids().annotate(
         offered_in=ArraySubquery(offered.order_by("region_id").values("region_id").distinct()),
-        other_ids=ArraySubquery(aliases),
         certified_in=ArraySubquery(certified.order_by("region_id").values("region_id")),
     )
 

@@ -83,6 +83,11 @@ class AIModelQuerySet(models.QuerySet["AIModel"]):
         routes = Route.objects.filter(model=OuterRef("pk")).order_by().values("region_id")
         return self.annotate(offered_in=ArraySubquery(routes.distinct()))
 
+    def with_other_ids(self) -> Any:
+        """Add `other_ids`, the aliases of each model."""
+        aliases = ModelAlias.objects.filter(model=OuterRef("pk")).order_by("alias")
+        return self.annotate(other_ids=ArraySubquery(aliases.values("alias")))
+
     def named(self, names: Iterable[str]) -> dict[str, AIModel]:
         """Return {name: model} for these names, each a UUID, an api_model_id or an alias, without
         unknown ones.

@@ -68,8 +68,11 @@ class Filters:
         return self != Filters()
 
     def matches(self, model: AIModel) -> bool:
-        """Return whether a model passes the filters on models (not those on cells)."""
-        text = f"{model.name} {model.api_model_id} {model.vendor}".casefold()
+        """Return whether a model passes the filters on models (not those on cells). It comes with
+        its `other_ids`.
+        """
+        ids = " ".join([model.api_model_id, *model.other_ids])  # type: ignore[attr-defined]
+        text = f"{model.name} {ids} {model.vendor}".casefold()
         return (
             all(word in text for word in self.search.casefold().split())
             and self.vendor in ("", model.vendor)
@@ -233,6 +236,7 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
         AIModel.objects.active()
         .only("id", "name", "vendor", "api_model_id", "kind", "lifecycle")
         .with_offered_in()
+        .with_other_ids()
     )
     values = ModelCertification.objects.in_matrix().values_list(*CertificationRow._fields)
     certifications = {

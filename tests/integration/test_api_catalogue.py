@@ -10,7 +10,8 @@ import pytest
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from certification.models import AIModel, ApiKey, ModelCertification, Region, User
+from certification.inference import RouteTarget
+from certification.models import AIModel, ApiKey, ModelCertification, Region, Route, User
 from certification.reasons import Status
 from tests.api import Api
 from tests.factories import certify
@@ -222,3 +223,30 @@ def test_an_api_key_takes_one_query_too(
     caller.get("vendors")  # notes the use
     with django_assert_num_queries(AUTHENTICATION + 1):
         caller.get("vendors")
+
+
+def test_routes_name_endpoint_api_and_last_refusal(api: Api) -> None:
+    gpt = row("openai.gpt-5.5")
+    target = RouteTarget("us.openai.gpt-5.5", "INFERENCE_PROFILE")
+    at = timezone.now()
+    Route.objects.record_refusals(gpt.pk, "us-east-1", {target: ("wrong_route", "No.")}, at)
+    detail = api.get("models/openai.gpt-5.5-2026-04-23")
+    assert detail["apiModelId"] == "openai.gpt-5.5"
+    assert detail["aliases"] == ["openai.gpt-5.5-2026-04-23"]
+    routes = [r for r in detail["routes"] if r["region"] == "us-east-1"]
+    assert [(r["endpoint"], r["api"], r["pathPrefix"]) for r in routes[::2]] == [
+        ("bedrock-runtime", "converse", ""),
+        ("bedrock-runtime", "responses", "/openai/v1"),
+        ("bedrock-runtime", "chat_completions", "/openai/v1"),
+        ("bedrock-mantle", "responses", "/openai/v1"),
+    ]
+    refused = [r for r in routes if r["lastRefusal"]]
+    assert [(r["targetId"], r["api"]) for r in refused] == [("us.openai.gpt-5.5", "converse")]
+    assert refused[0]["lastRefusal"]["reason"] == "wrong_route"
+
+
+def test_a_search_finds_a_model_by_its_alias(api: Api) -> None:
+    found = api.get("models?search=kimi-k2-thinking")["models"]
+    assert [m["apiModelId"] for m in found] == ["moonshot.kimi-k2-thinking"]
+    found = api.get("models?search=moonshotai.kimi-k2-th")["models"]
+    assert [m["apiModelId"] for m in found] == ["moonshot.kimi-k2-thinking"]

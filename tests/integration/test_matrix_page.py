@@ -19,6 +19,7 @@ from certification.models import (
     AIModel,
     CertificationJob,
     CertificationRun,
+    ModelAlias,
     ModelCertification,
     ModelKind,
     Provider,
@@ -116,6 +117,14 @@ class TestMatrix:
         response = as_viewer.get("/")
         assert [r.code for r in response.context["matrix"].regions] == ["sa-east-1", "us-east-1"]
         assert 'title="São Paulo"' in response.content.decode()
+
+    def test_a_search_finds_a_model_by_its_alias(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        ModelAlias.objects.create(alias="x.nova-as-mantle-says", model=world["Nova"])
+        page = body(as_viewer, "/?q=as-mantle")
+        assert "x.Nova" in page
+        assert "No model matches" not in page
 
     def test_a_cell_shows_sign_words_rating_and_score(
         self, as_viewer: Client, world: dict[str, AIModel]
