@@ -252,10 +252,7 @@ def check_parameters(body: Json, invocation: Invocation) -> None:
     dialect.check_range(body, "top_p", 1)
     dialect.check_effort(body.get("reasoning_effort"), "reasoning_effort", invocation)
     dialect.check_tier(body.get("service_tier"))
-    stops = body.get("stop") or []
-    if stops and traits.no_stop_sequences and not traits.gpt_oss:
-        raise refusals.unsupported_parameter("stop")
-    if stops and invocation.faults.no_stop_sequences:
+    if body.get("stop") and invocation.faults.no_stop_sequences:
         raise refusals.unsupported_parameter("stop")
 
 

@@ -395,7 +395,7 @@ class Emulator:
         Refuses what the account or the endpoint does not have.
         """
         operation, region, endpoint = record.operation, record.region, record.endpoint
-        identity = f"{operation}/{called}/{region}".encode()
+        identity = f"{operation}/{called}/{region}".encode("utf-8", "surrogatepass")
         fingerprint = zlib.crc32(record.request.body, zlib.crc32(identity))
         try:
             target = resolve()

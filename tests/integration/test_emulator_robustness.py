@@ -75,6 +75,46 @@ NOVA_EMBED = {
         "embeddingDimension": 256,
     },
 }
+WEATHER = {"name": "f", "description": "d", "parameters": SCHEMA}
+CHAT_COMPLETIONS = {
+    "model": "openai.gpt-oss-20b",
+    "messages": [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "hi (ref 0000002a-G03-0-0)"}]},
+        {"role": "assistant", "tool_calls": [{"id": "t", "type": "function", "function": {}}]},
+        {"role": "tool", "tool_call_id": "t", "content": "x"},
+    ],
+    "max_tokens": 9, "temperature": 0.5, "stop": ["a"], "reasoning_effort": "low",
+    "tools": [{"type": "function", "function": WEATHER}], "tool_choice": "required",
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}},
+    "stream": True, "stream_options": {"include_usage": True},
+}  # fmt: skip
+RESPONSES = {
+    "model": "openai.gpt-5.6-luna",
+    "input": [
+        {"role": "user", "content": [{"type": "input_text", "text": "(ref 0000002a-G03-0-0)"}]},
+        {"type": "reasoning", "summary": []},
+        {"type": "function_call", "call_id": "t", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "t", "output": "x"},
+    ],
+    "instructions": "s", "max_output_tokens": 20, "include": ["reasoning.encrypted_content"],
+    "tools": [{"type": "function", **WEATHER}],
+    "tool_choice": {"type": "function", "name": "f"},
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}},
+    "stream": True, "store": False,
+}  # fmt: skip
+MESSAGES = {
+    "model": "anthropic.claude-haiku-4-5", "max_tokens": 2000, "system": [{"text": "s"}],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "hi (ref 0000002a-G03-0-0)"}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f"}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]},
+    ],
+    "thinking": {"type": "enabled", "budget_tokens": 1024}, "stop_sequences": ["x"],
+    "tools": [{"name": "f", "input_schema": SCHEMA}], "tool_choice": {"type": "auto"},
+    "output_config": {"effort": "low"}, "stream": True,
+}  # fmt: skip
 JUNK = (
     None,
     0,
@@ -189,6 +229,36 @@ def test_no_change_of_a_body_is_a_fault(
             assert fine, (path, new, reply)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/bedrock-mantle/us-east-1/v1/chat/completions", CHAT_COMPLETIONS),
+        ("/bedrock-mantle/us-east-1/openai/v1/responses", RESPONSES),
+        ("/bedrock-mantle/us-east-1/anthropic/v1/messages", MESSAGES),
+        ("/bedrock-mantle/us-east-1/anthropic/v1/messages/count_tokens", MESSAGES),
+        (
+            "/bedrock-runtime/us-east-1/openai/v1/chat/completions",
+            {**CHAT_COMPLETIONS, "model": "openai.gpt-oss-20b-1:0"},
+        ),
+        (
+            "/bedrock-runtime/us-east-1/anthropic/v1/messages",
+            {**MESSAGES, "model": "us.anthropic.claude-sonnet-5", "thinking": {"type": "adaptive"}},
+        ),
+    ],
+)
+def test_no_change_of_a_body_of_the_shared_apis_is_a_fault(
+    emulator: Emulator, path: str, body: Any
+) -> None:
+    for at in places(body):
+        for new in (*JUNK, GONE) if at else JUNK:
+            data = json.dumps(changed(body, at, new)).encode("utf-8", "surrogatepass")
+            reply = emulator.handle(HttpRequest("POST", path.encode(), AUTHORISED, data))
+            fine = isinstance(reply, StreamResponse) or (
+                isinstance(reply, FullResponse) and reply.status in (200, 400, 404)
+            )
+            assert fine, (at, new, reply)
+
+
 @pytest.mark.parametrize("depth", [500, 900, 5000])
 def test_deep_nesting_is_no_fault(emulator: Emulator, depth: int) -> None:
     for wrap in (
@@ -220,6 +290,16 @@ def test_deep_nesting_is_no_fault(emulator: Emulator, depth: int) -> None:
         "/_emulator/none",
         "/foundation-models?byProvider=%00&byProvider=x",
         "/model/arn:aws:bedrock:::x/converse",
+        "/bedrock-mantle/us-east-1",
+        "/bedrock-mantle/us-east-1/",
+        "/bedrock-mantle/us-east-1/v1/models/%ff",
+        "/bedrock-mantle/us-east-1/v1/models//",
+        "/bedrock-mantle/us-east-1/model/x/converse",
+        "/bedrock-mantle/us-east-1/_emulator/stats",
+        "/bedrock-mantle//v1/models",
+        "/openai/v1/chat/completions",
+        "/anthropic/v1/chat/completions",
+        "/openai/v1/responses/resp_1/cancel",
     ],
 )
 def test_odd_paths_are_no_fault(emulator: Emulator, target: str) -> None:
