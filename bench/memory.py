@@ -13,7 +13,7 @@ import psutil
 from bench import harness, throughput
 from bench.harness import Row
 
-GOAL_MB = 250
+GOAL_MB = 200
 MB = 1_000_000
 
 

@@ -1,15 +1,17 @@
 """Compare a job's wall time and CPU with bare boto3 threads on the same emulator, for several
 numbers of calls in flight.
 
-    python -m bench.throughput [--in-flight 10 64 300] [--workers 1 2] [--seconds 10] [--repeat 3]
+    python -m bench.throughput [--in-flight 64 100 300] [--workers 2] [--seconds 10] [--repeat 3]
     [--json]
 
-Baseline: N threads, one boto3 client, plain Converse calls. Product: one job of quick-tier runs
-from `dispatch.certify` to its last row, with queue, worker processes, limiter, database and
-evidence. Both are compared with the ideal, calls x latency / N, where the three calls of a run that
-are refused at once (those of the error contract) do not count. A run cannot have four calls in
-flight all the time (the access gate goes first, then two or three rounds of calls), so more than
-N / 4 runs are in progress at once, while N limits the calls of all workers together.
+Baseline: N threads, one boto3 client, plain Converse calls. Peers, alternating with it and with the
+product: aiobotocore on one event loop, and BullMQ with the JavaScript SDK (`bench.peers`). Product:
+one job of quick-tier runs from `dispatch.certify` to its last row, with queue, worker processes,
+limiter, database and evidence. Both are compared with the ideal, calls x latency / N, where the
+three calls of a run that are refused at once (those of the error contract) do not count. A run
+cannot have four calls in flight all the time (the access gate goes first, then two or three rounds
+of calls), so more than N / 4 runs are in progress at once, while N limits the calls of all workers
+together.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from bench import harness
+from bench import harness, peers
+from bench.boto3_baseline import texts_for
 from bench.environment import PROJECT
 from bench.harness import Row
 from certification.models import AIModel, Region
@@ -33,8 +36,9 @@ from certification.models import AIModel, Region
 CALLS_PER_RUN, WAITS_PER_RUN = 14, 11
 LATENCY_MS = 200.0
 FILL = 2.4  # concurrent runs, as a multiple of N / CERTIFICATION_CALLS_PER_RUN
-GOALS = {64: 1.25, 300: 1.6}
+GOALS = {64: 1.2, 100: 1.25, 300: 1.5}
 CPU_GOAL_MS = 2.0
+CPU_GOAL_RATIO = 1.2  # of a bare call among threads, in the same run
 PRODUCT = ("worker", "postgres", "valkey")
 
 
@@ -71,15 +75,22 @@ def measure_baseline(url: str, in_flight: int, calls: int) -> Measurement:
     return Measurement(result["seconds"], {"baseline": result["cpuSeconds"]}, calls, calls)
 
 
-def measure_product(
-    urls: Sequence[str], in_flight: int, runs: int, fill: float, repeat: int
-) -> list[Measurement]:
-    """Measure jobs of that many runs, one after the other, after a smaller one that warms up."""
-    pairs = harness.pairs(runs)
-    concurrency = max(len(urls), round(in_flight / settings.CERTIFICATION_CALLS_PER_RUN * fill))
-    with harness.workers(urls, concurrency, in_flight):
-        harness.follow(harness.certify(pairs[:: max(1, runs // (2 * concurrency))]))
-        return [measure_job(pairs) for _ in range(repeat)]
+def measure_peer(command: Sequence[str], url: str, in_flight: int, calls: int) -> Measurement:
+    """Measure one process of another program."""
+    result = peers.measure(command, url, in_flight, texts_for(calls))
+    made = int(result["calls"])
+    return Measurement(result["seconds"], {"peer": result["cpuSeconds"]}, made, made)
+
+
+def prepare_peers(tiny: bool) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the commands of the peers by name, and why others are left out."""
+    commands, missing = {}, []
+    for peer in () if tiny else peers.PEERS:
+        try:
+            commands[peer.name] = peer.prepare()
+        except peers.Missing as reason:
+            missing.append(f"{peer.name}: {reason}")
+    return commands, missing
 
 
 def measure_job(pairs: Sequence[tuple[AIModel, Region]]) -> Measurement:
@@ -98,27 +109,53 @@ def measure_job(pairs: Sequence[tuple[AIModel, Region]]) -> Measurement:
     )
 
 
-def measure(
-    in_flight: int, workers: int, seconds: float, repeat: int, fill: float = FILL
+def measure(in_flight: int, workers: int, options: Namespace) -> list[Row]:
+    """Return the medians of `options.repeat` rounds; each measures bare threads, the peers and the
+    product, one after the other, on the same emulators.
+    """
+    runs = max(1, round(in_flight * options.seconds / (LATENCY_MS / 1000) / WAITS_PER_RUN))
+    pairs = harness.pairs(runs)
+    full = in_flight / settings.CERTIFICATION_CALLS_PER_RUN
+    concurrency = max(workers, round(full * options.fill))
+    commands, missing = prepare_peers(options.tiny)
+    calls = runs * WAITS_PER_RUN
+    product: list[Measurement] = []
+    others: dict[str, list[Measurement]] = {name: [] for name in ("boto3 threads", *commands)}
+    with (
+        harness.emulators(workers, LATENCY_MS) as urls,
+        harness.workers(urls, concurrency, in_flight),
+    ):
+        harness.follow(harness.certify(pairs[:: max(1, runs // (2 * concurrency))]))
+        for _ in range(options.repeat):
+            others["boto3 threads"].append(measure_baseline(urls[0], in_flight, calls))
+            for name, command in commands.items():
+                others[name].append(measure_peer(command, urls[0], in_flight, calls))
+            product.append(measure_job(pairs))
+    return [
+        *rows_of_product(f"{in_flight} in flight, {workers} processes", in_flight, product, others),
+        *rows_of_peers(f"{in_flight} in flight", in_flight, others, missing),
+    ]
+
+
+def rows_of_product(
+    setting: str,
+    in_flight: int,
+    product: Sequence[Measurement],
+    others: Mapping[str, Sequence[Measurement]],
 ) -> list[Row]:
-    """Return the medians of `repeat` measurements of both, on the same emulators."""
-    runs = max(1, round(in_flight * seconds / (LATENCY_MS / 1000) / WAITS_PER_RUN))
-    with harness.emulators(workers, LATENCY_MS) as urls:
-        baseline = [
-            measure_baseline(urls[0], in_flight, runs * WAITS_PER_RUN) for _ in range(repeat)
-        ]
-        product = measure_product(urls, in_flight, runs, fill, repeat)
+    """Return time and CPU of the product beside those of bare boto3 threads."""
     parts = {
         part: statistics.median(m.cpu_ms(part) for m in product) for part in (*PRODUCT, "emulator")
     }
-    setting = f"{in_flight} in flight, {workers} worker process{'es' * (workers > 1)}"
+    bare = others["boto3 threads"]
+    bare_ms = statistics.median(b.cpu_ms("baseline") for b in bare)
     return [
         Row(
             f"{setting}: wall time over the ideal",
             statistics.median(m.ratio(in_flight) for m in product),
             "x",
             GOALS.get(in_flight),
-            statistics.median(b.ratio(in_flight) for b in baseline),
+            statistics.median(b.ratio(in_flight) for b in bare),
             f"{product[0].calls} calls in {statistics.median(m.seconds for m in product):.1f} s"
             + "".join(f"; {m.deviations}" for m in product if m.deviations),
         ),
@@ -126,8 +163,8 @@ def measure(
             f"{setting}: CPU per call",
             sum(parts[part] for part in PRODUCT),
             "ms",
-            CPU_GOAL_MS,
-            statistics.median(b.cpu_ms("baseline") for b in baseline),
+            min(CPU_GOAL_MS, CPU_GOAL_RATIO * bare_ms),
+            bare_ms,
             ", ".join(f"{part} {value:.2f}" for part, value in parts.items()).replace(
                 "emulator", "not counted: emulator"
             ),
@@ -135,23 +172,47 @@ def measure(
     ]
 
 
+def rows_of_peers(
+    setting: str,
+    in_flight: int,
+    others: Mapping[str, Sequence[Measurement]],
+    missing: Sequence[str],
+) -> list[Row]:
+    """Return time over the ideal of every peer, with its CPU in the note."""
+    rows = [
+        Row(
+            f"{setting}: {name}, for comparison",
+            statistics.median(m.ratio(in_flight) for m in measured),
+            "x",
+            note=f"{statistics.median(sum(m.cpu.values()) / m.calls * 1000 for m in measured):.2f} "
+            "ms CPU per call, one process",
+        )
+        for name, measured in others.items()
+        if name != "boto3 threads"
+    ]
+    return [*rows, *(Row(f"{setting}: not measured", 0, "", note=reason) for reason in missing)]
+
+
 def rows(options: Namespace) -> list[Row]:
     """Return the rows of the report. With `tiny`, a handful of runs."""
-    in_flight = [10] if options.tiny else getattr(options, "in_flight", [10, 64, 300])
-    workers = [1] if options.tiny else getattr(options, "workers", [1, 2])
-    seconds = 0.6 if options.tiny else getattr(options, "seconds", 10.0)
-    fill = getattr(options, "fill", FILL)
+    tiny = options.tiny
+    options = Namespace(**{**DEFAULTS, **vars(options)})
+    if tiny:
+        options.in_flight, options.workers, options.seconds = [10], [1], 0.6
     result = []
-    for n in in_flight:
-        for count in workers:
-            result += measure(n, count, seconds, options.repeat, fill)
+    for n in options.in_flight:
+        for count in options.workers:
+            result += measure(n, count, options)
     return result
+
+
+DEFAULTS = {"in_flight": [64, 100, 300], "workers": [2], "seconds": 10.0, "fill": FILL}
 
 
 def main() -> None:
     parser = harness.parser(__doc__)
-    parser.add_argument("--in-flight", type=int, nargs="+", default=[10, 64, 300])
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--in-flight", type=int, nargs="+", default=DEFAULTS["in_flight"])
+    parser.add_argument("--workers", type=int, nargs="+", default=DEFAULTS["workers"])
     parser.add_argument(
         "--seconds", type=float, default=10.0, help="ideal length of one measurement"
     )
