@@ -67,9 +67,7 @@ def runs_table(runs: Iterable[CertificationRun]) -> Table:
         if run.route_kind == "INFERENCE_PROFILE":
             route = f"{run.route.split('.', 1)[0]}. profile"
         if run.api:
-            route += f", {labels.APIS[run.api]}"
-        if run.endpoint == Endpoint.MANTLE:
-            route += " on mantle"
+            route += f", {api_words(run.endpoint, run.api)}"
         why = Text(run.error_message)
         if advice := run.fix.get("text"):
             why.append(f"\n{advice}", "dim")
@@ -82,6 +80,12 @@ def runs_table(runs: Iterable[CertificationRun]) -> Table:
             why,
         )
     return table
+
+
+def api_words(endpoint: str | None, api: str | None) -> str:
+    """Name an API, and the endpoint where it is not the usual one; "" for no call."""
+    suffix = " on mantle" if endpoint == Endpoint.MANTLE else ""
+    return f"{labels.APIS[api]}{suffix}" if api else ""
 
 
 def routes(counts: Mapping[tuple[str, str], int]) -> str:

@@ -20,6 +20,7 @@ from certification.models import (
     AIModel,
     CertificationJob,
     CertificationRun,
+    ModelAlias,
     ModelCertification,
     Route,
     RunOutcome,
@@ -279,6 +280,31 @@ def test_loading_the_catalogue_twice_changes_nothing_and_keeps_switches(catalogu
     ) == (0, 0, 0, 0)
     assert not AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0").is_active
     assert AIModel.objects.count() == 168
+
+
+def test_a_newer_catalogue_replaces_routes_that_no_listing_confirmed(catalogue: None) -> None:
+    sol = AIModel.objects.get(api_model_id="openai.gpt-5.6-sol")
+    AIModel.objects.filter(pk=sol.pk).update(facts_as_of="2026-08-22")
+    there = Route.objects.filter(model=sol, region="us-east-1")
+    shipped = {route.target() for route in there}
+    bare = RouteTarget(sol.api_model_id, "ON_DEMAND")
+    Route.of(bare, sol, "us-east-1").save()
+    confirmed = RouteTarget(f"mars.{sol.api_model_id}", "INFERENCE_PROFILE")
+    Route.of(confirmed, sol, "us-east-1", last_seen_at=timezone.now()).save()
+    there.filter(endpoint="bedrock-mantle").delete()
+    loaded = load_shipped()
+    assert (loaded.models_created, loaded.models_updated) == (0, 1)
+    assert {route.target() for route in there.all()} == {*shipped, confirmed}
+
+
+def test_an_alias_that_has_a_row_of_its_own_is_left_to_the_operator(catalogue: None) -> None:
+    ModelAlias.objects.filter(alias="deepseek.v3.1").delete()
+    row = AIModel.objects.create(
+        provider_id="bedrock", name="V3.1", vendor="DeepSeek", api_model_id="deepseek.v3.1"
+    )
+    load_shipped()
+    assert not ModelAlias.objects.filter(alias="deepseek.v3.1").exists()
+    assert AIModel.objects.named(["deepseek.v3.1"]) == {"deepseek.v3.1": row}
 
 
 def test_groups_get_their_permissions(viewer: User, operator: User, administrator: User) -> None:

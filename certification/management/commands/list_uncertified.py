@@ -40,16 +40,17 @@ class Command(BaseCommand):
             return terminal.print_json(rows)
         page = Paginator(rows, PAGE).get_page(options["page"])
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("Model", "Region", "Status", "Score", "Last tested"):
+        for heading in ("Model", "Region", "Status", "Score", "API", "Last tested"):
             table.add_column(heading, overflow="fold")
         for row in page:
             symbol, colour = terminal.symbol(row["status"])
             status = Text(f"{symbol} {row['status'].replace('_', ' ')}", colour)
             if row["heldBack"]:
                 status.append(f"\n{row['heldBack']}", "dim")
+            api = terminal.api_words(row["endpoint"], row["api"])
             score = "" if row["score"] is None else f"{row['score']} {row['rating']}"
             tested = row["lastTestedAt"].strftime("%Y-%m-%d %H:%M") if row["lastTestedAt"] else ""
-            table.add_row(row["model"], row["region"], status, score, tested)
+            table.add_row(row["model"], row["region"], status, score, api, tested)
         out = terminal.console()
         out.print(table if rows else "Every offered pair is certified.")
         pairs = terminal.pluralize(len(rows), "pair")
@@ -71,11 +72,14 @@ class Command(BaseCommand):
         certifications = {
             (row.model_id, row.region_id): row
             for row in ModelCertification.objects.in_regions(regions)
+            .select_related("run")
+            .defer("run__environment")
         }
         untested = ModelCertification(status=Status.NOT_TESTED)
         rows = []
         for model, region in dispatch.offered_pairs(models, regions):
             certification = certifications.get((model.pk, region.pk), untested)
+            run = certification.run
             if certification.status != Status.CERTIFIED or options["all"]:
                 rows.append(
                     {
@@ -84,6 +88,8 @@ class Command(BaseCommand):
                         "status": str(certification.status),
                         "score": certification.score,
                         "rating": certification.rating,
+                        "endpoint": (run.endpoint or None) if run else None,
+                        "api": (run.api or None) if run else None,
                         "lastTestedAt": certification.last_tested_at,
                         "heldBack": certification.held_back or None,
                         "confirmAfter": certification.confirm_after,
