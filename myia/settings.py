@@ -77,6 +77,10 @@ CERTIFICATION_QUEUE_NAME = env.str("CERTIFICATION_QUEUE_NAME", default="model-ce
 CERTIFICATION_CONCURRENCY = env.int("CERTIFICATION_CONCURRENCY", default=16)
 CERTIFICATION_CALLS_PER_RUN = env.int("CERTIFICATION_CALLS_PER_RUN", default=4)
 # Calls in flight per worker process, for all its runs; 0: no limit beyond that of each run.
+# for the runs of large jobs, on one machine; the worker for single runs is one more
+CERTIFICATION_BULK_WORKERS = env.int(
+    "CERTIFICATION_BULK_WORKERS", default=min(os.cpu_count() or 1, 4)
+)
 CERTIFICATION_CALLS_IN_FLIGHT = env.int("CERTIFICATION_CALLS_IN_FLIGHT", default=0)
 CERTIFICATION_TIMEOUT = env.int("CERTIFICATION_TIMEOUT", default=300_000)  # ms for one run
 CERTIFICATION_MAX_RETRIES = env.int("CERTIFICATION_MAX_RETRIES", default=3)

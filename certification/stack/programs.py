@@ -61,19 +61,27 @@ def emulator() -> Program:
 
 
 def workers(health_port: int) -> list[Program]:
-    """Return the two workers; 0 starts them without health servers.
+    """Return the workers; 0 starts them without health servers.
 
-    Two processes, so that a click never waits behind a sweep: only `worker` takes interactive runs
-    (and the short maintenance tasks), only `worker-bulk` takes runs of large jobs. The second does
-    not help out with the first queue although it could: a worker reserves more messages than it
-    runs, and a click reserved by a worker full of a sweep would wait behind it.
+    A click never waits behind a sweep: only `worker` takes interactive runs (and the short
+    maintenance tasks), only `worker-bulk` and its likes take runs of large jobs, one process a
+    core, for an event loop uses one. They do not help out with the first queue although they could:
+    a worker reserves more messages than it runs, and a click reserved by a worker full of a sweep
+    would wait behind it.
     """
     maintenance = [] if settings.WORKER_REGIONS else ["maintenance"]
     interactive = [*queue.taken_here(Priority.INTERACTIVE), *maintenance]
     bulk = queue.taken_here(Priority.BULK)
     return [
         worker("worker", interactive, health_port=health_port),
-        worker("worker-bulk", bulk, health_port=health_port + 1 if health_port else 0),
+        *(
+            worker(
+                f"worker-bulk-{number}" if number > 1 else "worker-bulk",
+                bulk,
+                health_port=health_port + number if health_port else 0,
+            )
+            for number in range(1, settings.CERTIFICATION_BULK_WORKERS + 1)
+        ),
     ]
 
 
@@ -133,7 +141,7 @@ def run_module(command: str, *more: str) -> tuple[str, ...]:
 
 
 def select(table: Sequence[Program], names: Sequence[str]) -> list[Program]:
-    """Return the programs with these names, all of them without names; `worker` means both workers.
+    """Return the programs with these names, all of them without names; `worker` means every worker.
 
     Raises StackError for a name that no program has.
     """

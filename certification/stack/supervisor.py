@@ -319,6 +319,7 @@ class Supervisor:
 LOG_COLOURS = {
     "worker": 32,
     "worker-bulk": 92,
+    "worker-bulk-2": 92,
     "web": 36,
     "beat": 35,
     "flower": 33,

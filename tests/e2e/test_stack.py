@@ -277,14 +277,16 @@ def test_a_port_in_use_is_reported_with_its_user_and_another_choice(settings: La
     assert f"choose another port: PORT={settings.PORT + 10}" in sentence
 
 
-def test_only_one_worker_takes_bulk_runs() -> None:
-    queues = {
-        each.name: each.argv[each.argv.index("--queues") + 1]
-        for each in programs.select(programs.programs(), ["worker"])
-    }
+def test_clicks_and_large_jobs_have_workers_of_their_own(settings: LazySettings) -> None:
+    settings.CERTIFICATION_BULK_WORKERS = 2
+    settings.WORKER_HEALTH_PORT = 3002
+    workers = programs.select(programs.programs(), ["worker"])
+    assert [each.port for each in workers] == [3002, 3003, 3004]
+    queues = {each.name: each.argv[each.argv.index("--queues") + 1] for each in workers}
     assert queues == {
         "worker": "model-certification,maintenance",
         "worker-bulk": "model-certification.bulk",
+        "worker-bulk-2": "model-certification.bulk",
     }
 
 
