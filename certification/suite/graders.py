@@ -47,6 +47,9 @@ REQUEST_REFUSALS = {
     Reason.MALFORMED_REQUEST,
 }
 
+# of Converse in either of the wire's spellings, of Messages, of the OpenAI-shaped APIs
+INVALID_REQUEST_CODES = {"validationexception", "invalid_request_error", "validation_error"}
+
 AnyReply = Reply | EmbedReply
 P = ParamSpec("P")
 
@@ -219,8 +222,8 @@ def is_refusal(outcome: Outcome | None) -> bool:
 
 
 def is_validation(failure: Failure) -> bool:
-    """Tell whether the code is ValidationException, in either of the wire's spellings."""
-    return (failure.code or "").rpartition("#")[2].lower() == "validationexception"
+    """Tell whether the code says that the request is invalid, in the words of any API."""
+    return (failure.code or "").rpartition("#")[2].lower() in INVALID_REQUEST_CODES
 
 
 # Text.

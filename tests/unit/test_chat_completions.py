@@ -76,6 +76,10 @@ class TestRequest:
             "max_tokens": 10,
         }
 
+    def test_a_message_without_content_stays_one_for_the_service_to_refuse(self) -> None:
+        sent = body(Request((user("Hi"), assistant(), user(Reasoning("hm"))), 10))["messages"]
+        assert [m["content"] for m in sent] == ["Hi", [], ""]
+
     def test_a_stream_asks_for_the_usage(self) -> None:
         wire = DIALECT.encode(replace(HELLO, operation=Operation.STREAM), GPT)
         sent = json.loads(wire.body)

@@ -679,3 +679,18 @@ def test_any_outcomes_give_every_case_a_grade(
     context = Context(reference_input_tokens=10, texts=texts, dimensions=2)
     for case in registry.BY_ID.values():
         assert_sound(case.script(Ref(7, case.id, trial)).grade(outcomes, context))
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("ValidationException", True),
+        ("com.amazon#ValidationException", True),
+        ("validation_error", True),
+        ("invalid_request_error", True),
+        ("server_error", False),
+        ("", False),
+    ],
+)
+def test_an_invalid_request_is_known_in_the_words_of_every_api(code: str, expected: bool) -> None:
+    assert graders.is_validation(Failure(Reason.MALFORMED_REQUEST, "?", code)) is expected

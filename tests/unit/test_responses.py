@@ -119,6 +119,7 @@ class TestRequest:
             "store": False,
         }
         assert body(replace(HELLO, max_tokens=5))["max_output_tokens"] == 16
+        assert body(replace(HELLO, max_tokens=0))["max_output_tokens"] == 0
         streamed = DIALECT.encode(replace(HELLO, operation=Operation.STREAM), OSS)
         assert streamed.path == "/v1/responses"
         assert streamed.headers["accept"] == "text/event-stream"
@@ -194,6 +195,9 @@ class TestRequest:
     ) -> None:
         with pytest.raises(NotExpressible, match=r"\w+ .*\.$"):
             body(request_, target)
+
+    def test_a_message_without_content_stays_one_for_the_service_to_refuse(self) -> None:
+        assert body(Request((assistant(),), 100))["input"] == [{"role": "assistant", "content": []}]
 
     def test_open_models_take_tools_when_they_decide(self) -> None:
         assert body(replace(HELLO, tools=(TOOL,)))["tool_choice"] == "auto"

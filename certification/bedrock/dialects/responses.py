@@ -86,7 +86,7 @@ def body_of(request: Request, model_id: str, quirks: Quirks) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": model_id,
         "input": input_of(request.messages),
-        "max_output_tokens": max(MIN_OUTPUT_TOKENS, request.max_tokens),
+        "max_output_tokens": cap_of(request.max_tokens),
         "store": False,
         **openai.sampling(request, quirks),
     }
@@ -104,6 +104,11 @@ def body_of(request: Request, model_id: str, quirks: Quirks) -> dict[str, Any]:
     if request.operation is Operation.STREAM:
         body["stream"] = True
     return body
+
+
+def cap_of(tokens: int) -> int:
+    """Return the cap, raised to the least one; one that no API takes stays as it is."""
+    return max(MIN_OUTPUT_TOKENS, tokens) if tokens > 0 else tokens
 
 
 def tool_of(tool: Tool) -> dict[str, Any]:
@@ -149,7 +154,7 @@ def input_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
                     pass
                 case _:
                     parts.append(part_of(block))
-        if parts:
+        if parts or not message.content:  # of an empty one the service shall be the judge
             entries.append({"role": message.role, "content": plain_if_text(parts)})
         entries += after
     return entries
@@ -157,7 +162,7 @@ def input_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 def plain_if_text(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     """Return the text of parts that are nothing else: plain, either role may say it."""
-    if all(part["type"] == "input_text" for part in parts):
+    if parts and all(part["type"] == "input_text" for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts
 

@@ -142,7 +142,9 @@ def visual_script(
         outcome = at(outcomes, 0)
         if isinstance(outcome, Failure) and (
             outcome.reason == Reason.MODALITY_NOT_SUPPORTED
-            or graders.refuses(outcome, r"support\w* (the )?(image|document)")
+            or graders.refuses(
+                outcome, r"support\w* (the )?(image|document|input_image|input_file)"
+            )
         ):
             return graders.lacks(needs, outcome)
         return check(outcome)
