@@ -7,16 +7,25 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from certification.engine.calls import MAX_ATTEMPTS, Attempt, Caller, Stopped
-from certification.inference import Failure, Outcome
+from certification.inference import AnyRequest, Failure, Outcome
 from certification.lib import event_loop
 from certification.lib.event_loop import Stop
 from certification.suite import case as suite_case
-from certification.suite.case import Context, Feature, Grade, Kind, ProbeCache, Script
+from certification.suite.case import (
+    Case,
+    Category,
+    Context,
+    Feature,
+    Grade,
+    Kind,
+    ProbeCache,
+    Script,
+)
 from certification.suite.plan import Trial
 
 
@@ -39,6 +48,11 @@ class Due(NamedTuple):
 # The trials to start now, given the grades of those that ended and how many were started, by case.
 Plan = Callable[[Mapping[str, Sequence[Grade]], Mapping[str, int]], Sequence[Trial]]
 Play = Callable[[Trial, Script], Awaitable[TrialRecord]]
+Calls = Generator[AnyRequest, Outcome, tuple[Outcome, ...]]
+Step = AnyRequest | tuple[Outcome, ...]
+# Pictures are drawn and long texts written in a thread: 40 - 70 ms, for which the loop would stand
+# still. Every other request takes a few milliseconds at most.
+HEAVY = frozenset({Category.VISION, Category.CONTEXT})
 
 
 class TrialsOverdue(Exception):
@@ -66,20 +80,31 @@ async def play(
     probes = ProbeCache({} if asks_anew else refusals)
     # a call of a concurrent batch that is tried again would not be concurrent
     max_attempts = 1 if trial.case.concurrent else MAX_ATTEMPTS
-    outcomes: tuple[Outcome, ...]
     calls = suite_case.calls(script, capabilities, probes)
-    try:
-        request = next(calls)
-        while True:
-            request = calls.send(await caller.call(request, attempts, max_attempts))
-    except StopIteration as end:
-        outcomes = end.value
+    step = await advance(trial.case, calls, None)
+    while not isinstance(step, tuple):
+        step = await advance(trial.case, calls, await caller.call(step, attempts, max_attempts))
     if trial.case.whole_run:
         context = replace(context, texts=caller.texts())
-    grade = script.grade(outcomes, context)
+    grade = script.grade(step, context)
     if grade.passed:
         caller.route_settled = True
     return TrialRecord(script, grade, attempts, probes)
+
+
+async def advance(case: Case, calls: Calls, outcome: Outcome | None) -> Step:
+    """Give a trial the outcome of its last request, and return its next one; all outcomes at the
+    end.
+    """
+
+    def resume() -> Step:
+        try:
+            return next(calls) if outcome is None else calls.send(outcome)
+        except StopIteration as end:  # it cannot leave a thread
+            outcomes: tuple[Outcome, ...] = end.value
+            return outcomes
+
+    return await asyncio.to_thread(resume) if case.category in HEAVY else resume()
 
 
 class TrialPool:

@@ -5,15 +5,31 @@ ending.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
+from certification.engine import trials
 from certification.engine.calls import Stopped
 from certification.engine.trials import Play, TrialPool, TrialRecord, TrialsOverdue
+from certification.inference import Outcome, Reply, Request, Timing, user
+from certification.lib import event_loop
 from certification.lib.event_loop import Stop
-from certification.suite.case import Case, Category, Grade, Kind, ProbeCache, Ref, Script
+from certification.suite.case import (
+    Case,
+    Category,
+    Context,
+    Grade,
+    Kind,
+    ProbeCache,
+    Ref,
+    Script,
+    Step,
+)
 from certification.suite.plan import Trial
 
 
@@ -141,4 +157,45 @@ def test_a_trial_that_does_not_end_keeps_no_run_from_ending() -> None:
         if len(cancelled) == 2:
             break
         time.sleep(0.01)
-    assert cancelled == [0, 1]
+    assert sorted(cancelled) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("category", "on_the_loop"),
+    [(Category.TOOLS, True), (Category.VISION, False), (Category.CONTEXT, False)],
+)
+def test_what_takes_long_to_write_is_written_off_the_loop(
+    category: Category, on_the_loop: bool
+) -> None:
+    threads: list[str] = []
+
+    def request_of(outcomes: tuple[Outcome, ...]) -> Request:
+        threads.append(threading.current_thread().name)
+        return Request((user(f"{len(outcomes)}"),), max_tokens=1)
+
+    class Answering:
+        route_settled = False
+
+        async def call(self, request: Request, *_args: Any) -> Outcome:
+            return Reply(request.messages[0].content, "end_turn", None, Timing(1.0))
+
+    ref = Ref(1, "X1", 0)
+    script = Script(
+        ref,
+        0,
+        tuple(Step(request_of) for _ in range(3)),
+        lambda outcomes, _context: Grade(True, " ".join(o.text for o in outcomes)),  # type: ignore[union-attr]
+    )
+    heavy = replace(case("X1"), category=category)
+    record = event_loop.run(
+        trials.play(
+            Trial(heavy, 0),
+            script,
+            cast(Any, Answering()),
+            context=Context(),
+            capabilities=(),
+            refusals={},
+        )
+    )
+    assert record.grade.sentence == "0 1 2"
+    assert {name == "event-loop" for name in threads} == {on_the_loop}
