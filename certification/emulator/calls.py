@@ -37,7 +37,7 @@ class EmulatorOptions:
 class CallRecord:
     """What is known of a call so far, for the counts and the access log.
 
-    A call with an empty operation is not counted.
+    A call with an empty operation is not counted. `endpoint` and `path` are those it was sent to.
     """
 
     request: HttpRequest
@@ -48,6 +48,7 @@ class CallRecord:
     region: str = ""
     model: str = ""
     outcome: str = "ok"
+    reset_after: int | None = None  # bytes of the response's body
 
     @property
     def headers(self) -> Headers:

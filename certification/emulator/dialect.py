@@ -146,7 +146,7 @@ def check_content(content: Any, path: str, invocation: Invocation) -> None:
             raise refusals.unsupported_value(path, f"{path}.content: Input should be an object")
         if (
             (kind in IMAGE_PARTS and "vision" not in model.capabilities)
-            or (kind in AUDIO_PARTS and "AUDIO" not in model.input_modalities)
+            or (kind in AUDIO_PARTS and not {"AUDIO", "SPEECH"} & set(model.input_modalities))
             or (kind in DOCUMENT_PARTS and "documents" not in model.capabilities)
         ):
             raise refusals.unsupported_value(

@@ -8,7 +8,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Any, Protocol, cast
 
@@ -17,11 +17,13 @@ import httptools
 BODY_LIMIT = 25 * 1024 * 1024
 BODY_TOO_LARGE = "The request body is larger than 25 MB."
 PIPELINE_LIMIT = 64
+RESET_DELAY_S = 0.02  # what the client has not read when the reset arrives may be lost
 REASONS = {
     100: "Continue", 200: "OK", 201: "Created", 202: "Accepted", 204: "No Content",
-    400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    408: "Request Timeout", 413: "Request Entity Too Large", 424: "Failed Dependency",
-    429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
+    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 408: "Request Timeout", 413: "Request Entity Too Large",
+    424: "Failed Dependency", 429: "Too Many Requests", 500: "Internal Server Error",
+    503: "Service Unavailable", 529: "Overloaded",
 }  # fmt: skip
 
 
@@ -42,26 +44,31 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class FullResponse:
-    """A response of known length. `delay` is in seconds."""
+    """A response of known length. `delay` is in seconds.
+
+    `reset_after` is after how many bytes of the body the connection breaks; None = it does not.
+    """
 
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
     delay: float = 0.0
     content_type: str = "application/json"
+    reset_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StreamResponse:
     """A chunked response of (seconds after the request, bytes) parts, in order.
 
-    `stalls`: it never ends after the last part.
+    After the last part it never ends if it `stalls`, or the connection breaks if it `resets`.
     """
 
     parts: Sequence[tuple[float, bytes]]
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = "application/vnd.amazon.eventstream"
     stalls: bool = False
+    resets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,21 @@ class NoResponse:
 @dataclass(frozen=True, slots=True)
 class ConnectionDropped:
     """The connection is reset before any byte."""
+
+
+def reset_after(response: HttpResponse, size: int) -> HttpResponse:
+    """Return the response with the connection broken after so many bytes of its body."""
+    if isinstance(response, FullResponse):
+        return replace(response, reset_after=size)
+    if isinstance(response, StreamResponse):
+        parts: list[tuple[float, bytes]] = []
+        for due, part in response.parts:
+            if size > 0:
+                parts.append((due, part[:size]))
+                size -= len(part)
+        first = response.parts[0][0] if response.parts else 0.0
+        return replace(response, parts=parts or [(first, b"")], stalls=False, resets=True)
+    return response
 
 
 HttpResponse = FullResponse | StreamResponse | NoResponse | ConnectionDropped
@@ -273,8 +295,21 @@ class Http1Protocol(asyncio.Protocol):
         first = head(
             response.status, response.content_type, response.headers, framing, request.keep_alive
         )
+        if response.reset_after is not None:
+            self._transport.write(first + response.body[: response.reset_after])
+            self.break_off()
+            return
         self._transport.write(first if request.method == "HEAD" else first + response.body)
         self.end_response(request.keep_alive)
+
+    def break_off(self) -> None:
+        """Reset the connection once the client has had time to read what was sent."""
+        self._endless = True
+        self._timer = self._loop.call_later(RESET_DELAY_S, self.drop)
+
+    def drop(self) -> None:
+        if self._transport:
+            reset(self._transport)
 
     def send_due_parts(self) -> None:
         """Send the parts that are due and sleep until the next one."""
@@ -288,12 +323,16 @@ class Http1Protocol(asyncio.Protocol):
             out.append(head(200, response.content_type, response.headers, framing, keep_alive))
         while sent < len(response.parts) and response.parts[sent][0] <= now:
             part = response.parts[sent][1]
-            out.append(b"%x\r\n%b\r\n" % (len(part), part))
+            if part:  # an empty chunk would end the body
+                out.append(b"%x\r\n%b\r\n" % (len(part), part))
             sent += 1
         self._stream = (response, sent, started, keep_alive)
         if sent < len(response.parts):
             self._transport.write(b"".join(out))
             self._timer = self._loop.call_at(started + response.parts[sent][0], self.send_due_parts)
+        elif response.resets:
+            self._transport.write(b"".join(out))
+            self.break_off()
         elif response.stalls:
             self._transport.write(b"".join(out))
             self._endless = True

@@ -27,6 +27,7 @@ from certification.emulator.http import (
     BODY_TOO_LARGE,
     CLOCK,
     MARK,
+    RESET_DELAY_S,
     ConnectionDropped,
     FullResponse,
     Handler,
@@ -263,6 +264,10 @@ class Http2Protocol(asyncio.Protocol):
     def send_full(self, call: StreamState, response: FullResponse) -> None:
         length = ("content-length", str(len(response.body)))
         self.send_head(call, response.status, response.content_type, (length, *response.headers))
+        if response.reset_after is not None:
+            self.send(call, response.body[: response.reset_after], last=False)
+            call.timer = self._loop.call_later(RESET_DELAY_S, self.drop, call)
+            return
         is_head = call.headers.get(b":method") == b"HEAD"
         self.send(call, b"" if is_head else response.body, last=True)
 
@@ -281,7 +286,10 @@ class Http2Protocol(asyncio.Protocol):
         if due < len(response.parts):
             at = started + response.parts[due][0]
             call.timer = self._loop.call_at(at, self.send_due_parts, call, response, due, started)
-        last = due == len(response.parts) and not response.stalls
+        ended = due == len(response.parts)
+        last = ended and not (response.stalls or response.resets)
+        if ended and response.resets:
+            call.timer = self._loop.call_later(RESET_DELAY_S, self.drop, call)
         self.send(call, b"".join(part for _, part in response.parts[sent:due]), last=last)
 
     def drop(self, call: StreamState) -> None:

@@ -30,7 +30,11 @@ def ready_lines(url: str, emulator: Emulator) -> str:
         "Point any AWS SDK or the AWS CLI at it:\n"
         f"  export AWS_ENDPOINT_URL={url}\n"
         "  export AWS_ACCESS_KEY_ID=AKIAEMULATOR AWS_SECRET_ACCESS_KEY=emulator\n"
-        "  export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1"
+        "  export AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1\n"
+        "or the SDKs of OpenAI and Anthropic, with any API key:\n"
+        f"  export OPENAI_BASE_URL={url}/bedrock-mantle/us-east-1/openai/v1 OPENAI_API_KEY=any\n"
+        f"  export ANTHROPIC_BASE_URL={url}/bedrock-runtime/us-east-1/anthropic "
+        "ANTHROPIC_API_KEY=any"
     )
 
 

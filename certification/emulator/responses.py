@@ -239,6 +239,7 @@ def head(invocation: Invocation, status: str) -> dict[str, Any]:
         name: body.get(name, usual)
         for name, usual in (ECHOED if gpt_oss else ECHOED_BY_GPT).items()
     }
+    echoed["tools"] = [{"description": None, "strict": False, **tool} for tool in echoed["tools"]]
     text = body.get("text") or {}
     response = {
         **echoed,

@@ -67,6 +67,7 @@ class Faults:
     stream_error: str = "modelStreamErrorException"
     hang: bool = False
     reset: bool = False
+    reset_after_bytes: int | None = None
     html_503: bool = False
     empty_200: bool = False
     tools_broken_streaming: str = ""
@@ -417,7 +418,7 @@ class ScenarioReader:
                 effects[name] = float(self.number(value, key, 0.01, 10_000))
             elif name == "retry_after":
                 effects[name] = self.number(value, key, 1, 3600, whole=True)
-            elif name == "extra_input_tokens":
+            elif name in ("extra_input_tokens", "reset_after_bytes"):
                 effects[name] = self.number(value, key, 0, 100_000, whole=True)
             elif name == "weak":
                 effects[name] = self.weaknesses(value, key)

@@ -45,6 +45,7 @@ from certification.emulator.http import (
     HttpRequest,
     HttpResponse,
     NoResponse,
+    reset_after,
 )
 from certification.emulator.messages import Messages
 from certification.emulator.model_directory import ModelDirectory, ResolvedModel
@@ -148,6 +149,9 @@ class Emulator:
             record.outcome = "emulator_fault"
             body = wire.dumps({"message": "The emulator itself failed; its log has the traceback."})
             response = FullResponse(500, body, record.headers)
+        if record.reset_after is not None:
+            record.outcome = "reset"
+            response = reset_after(response, record.reset_after)
         if record.operation:
             self.stats[record.operation, record.model, record.region, record.outcome] += 1
         if self._access_log:
@@ -424,6 +428,7 @@ class Emulator:
         if faults.reset:
             record.outcome = "reset"
             return ConnectionDropped()
+        record.reset_after = faults.reset_after_bytes
         if faults.hang:
             record.outcome = "hang"
             return NoResponse()

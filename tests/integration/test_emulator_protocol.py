@@ -252,10 +252,11 @@ def test_both_commands_print_how_to_point_an_sdk_at_them(command: list[str]) -> 
     killer.start()
     assert running.stdout is not None
     with running.stdout:
-        lines = [running.stdout.readline() for _ in range(5)]
+        lines = [running.stdout.readline() for _ in range(8)]
         url = lines[0].split()[3]
         assert lines[0].startswith("Emulator ready at http://127.0.0.1:")
         assert f"export AWS_ENDPOINT_URL={url}\n" in lines[2]
+        assert f"OPENAI_BASE_URL={url}/bedrock-mantle/us-east-1/openai/v1 " in lines[6]
         probe = Probe(url)
         call_converse(probe)
         probe.close()

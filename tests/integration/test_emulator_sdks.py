@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
+import httpx2
 import openai
 import pytest
 
@@ -570,3 +572,22 @@ def test_a_corrupted_event_is_no_json(healthy: Probe, openai_at: OpenAI) -> None
     healthy.scenario('[[rule]]\nstream = "corrupted_frame"')
     with pytest.raises(json.JSONDecodeError):
         list(openai_at().responses.create(model=LUNA, input="Hello", stream=True))
+
+
+@pytest.mark.parametrize("size", [0, 1, 200])
+def test_a_connection_breaks_after_so_many_bytes(
+    healthy: Probe, openai_at: OpenAI, size: int
+) -> None:
+    healthy.scenario(f"[[rule]]\nreset_after_bytes = {size}")
+    client = openai_at()
+    with pytest.raises((openai.APIConnectionError, httpx2.TransportError)):
+        client.responses.create(model=LUNA, input="Hello")
+    stream = client.responses.create(model=LUNA, input="Hello", stream=True)
+    with pytest.raises((openai.APIConnectionError, httpx2.TransportError)):
+        list(stream)
+    whole = client.responses.with_streaming_response.create(model=LUNA, input="Hello")
+    body = b""
+    with whole as response, contextlib.suppress(httpx2.TransportError):
+        for part in response.iter_bytes():
+            body += part
+    assert len(body) == size
