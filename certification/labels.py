@@ -105,7 +105,6 @@ REASONS: dict[str, str | Promise] = {
     Reason.END_OF_LIFE: _("model retired"),
     Reason.NOT_IN_REGION: _("not available in this region"),
     Reason.UNKNOWN_MODEL: _("model unknown to Bedrock"),
-    Reason.NOT_ON_BEDROCK_RUNTIME: _("not reachable through bedrock-runtime"),
     Reason.API_NOT_SUPPORTED: _("not served by this API"),
     Reason.WRONG_ROUTE: _("called by a wrong route"),
     Reason.DATA_RETENTION_REQUIRED: _("needs another data retention mode"),

@@ -84,7 +84,6 @@ class Reason(StrEnum):
     END_OF_LIFE = "end_of_life"
     NOT_IN_REGION = "not_in_region"
     UNKNOWN_MODEL = "unknown_model"
-    NOT_ON_BEDROCK_RUNTIME = "not_on_bedrock_runtime"
     API_NOT_SUPPORTED = "api_not_supported"
     WRONG_ROUTE = "wrong_route"
     REGION_NOT_ENABLED = "region_not_enabled"
@@ -155,7 +154,6 @@ _ROWS: tuple[tuple[ErrorCategory, Owner, Status, bool, tuple[Reason, ...]], ...]
         ErrorCategory.UNAVAILABLE, Owner.AWS, Status.CONFIGURATION_REQUIRED, False,
         (
             Reason.LEGACY_BLOCKED, Reason.END_OF_LIFE, Reason.NOT_IN_REGION, Reason.UNKNOWN_MODEL,
-            Reason.NOT_ON_BEDROCK_RUNTIME,
         ),
     ),
     (

@@ -65,6 +65,7 @@ USER_AGENT = (
 )
 CREDENTIALS_REREAD_S = 5.0  # refused credentials are not read more often
 CANARY_MODEL = "amazon.nova-micro-v1:0"
+NOT_EXPRESSIBLE = NotExpressible.__name__  # the code of a failure for which nothing was called
 
 
 @dataclass(frozen=True)
@@ -600,7 +601,7 @@ def encoded(dialect: Dialect, request: Request, target: RouteTarget, quirks: Qui
     except NotExpressible as exc:
         reason, message = Reason.PARAMETER_NOT_SUPPORTED, str(exc)
         raise errors.error(
-            reason, message, code=type(exc).__name__, operation=request.operation
+            reason, message, code=NOT_EXPRESSIBLE, operation=request.operation
         ) from exc
     except (TypeError, ValueError, RecursionError) as exc:
         message = f"The request cannot be written as JSON: {exc}"

@@ -180,13 +180,6 @@ FIXES: dict[Reason, Fix] = {
         who=OPERATOR,
         url=_GUIDE + "models-supported.html",
     ),
-    Reason.NOT_ON_BEDROCK_RUNTIME: Fix(
-        "Bedrock serves this model or operation on an endpoint other than bedrock-runtime, which "
-        "is not certified here: use a model that bedrock-runtime serves.",
-        command=_LIST_MODELS,
-        who=OPERATOR,
-        url=_GUIDE + "models-supported.html",
-    ),
     Reason.API_NOT_SUPPORTED: Fix(
         "The model is served, but not by this API: call it through one of its other APIs.",
         who=OPERATOR,

@@ -687,7 +687,7 @@ _CONTENT = (
 # not take.
 _REQUEST = (
     _rule(
-        R.NOT_ON_BEDROCK_RUNTIME,
+        R.WRONG_ROUTE,
         r"bedrock-mantle",
         r"(?:not (?:available|supported|served)|isn't (?:available|supported)) "
         r"(?:on|through|via|by|with|in) (?:the )?(?:bedrock[ -]runtime|this endpoint)",

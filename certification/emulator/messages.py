@@ -274,6 +274,8 @@ def check_messages(body: Json, invocation: Invocation) -> None:
         dialect.check_content(content, f"messages.{i}", invocation)
         blocks = content if isinstance(content, list) else []
         for j, block in enumerate(blocks):
+            if block["type"] == "text" and not str(block.get("text") or "").strip():
+                raise refusals.invalid("messages: text content blocks must be non-empty")
             if block["type"] == "tool_result" and str(block.get("tool_use_id")) not in called:
                 raise refusals.invalid(
                     f"messages.{i}.content.{j}: unexpected `tool_use_id` found in `tool_result` "

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
-from certification.bedrock.client import Bedrock
+from certification.bedrock.client import NOT_EXPRESSIBLE, Bedrock
 from certification.bedrock.errors import BedrockError
 from certification.engine.limits import Limiter
 from certification.inference import (
     AnyRequest,
     EmbedRequest,
+    Endpoint,
     Failure,
     Outcome,
     Reply,
@@ -29,14 +30,18 @@ from certification.reasons import ErrorCategory, Reason
 
 MAX_ATTEMPTS = 4  # of one call
 BACKOFF_S = (0.4, 1.2, 3.0)
-# Refusals of the route, not of the model: the next route may work.
+# Refusals of the route, not of the model: the next route may work. The access gate sends only text:
+# where it is told that a kind of input is not supported, it is the API that does not fit.
 ROUTE_REFUSALS = frozenset(
     {
+        Reason.API_NOT_SUPPORTED,
+        Reason.MODALITY_NOT_SUPPORTED,
         Reason.NEEDS_INFERENCE_PROFILE,
         Reason.NEEDS_PROVISIONED_THROUGHPUT,
         Reason.NOT_IN_REGION,
-        Reason.UNKNOWN_MODEL,
         Reason.SCP_DENIED,
+        Reason.UNKNOWN_MODEL,
+        Reason.WRONG_ROUTE,
     }
 )
 
@@ -68,7 +73,7 @@ class Attempt:
     outcome: Outcome
     number: int
     at: str  # ISO 8601, UTC
-    route: str  # the target id that was called
+    route: RouteTarget
 
 
 class NextStep(Enum):
@@ -80,14 +85,28 @@ class NextStep(Enum):
     ABORT = "abort the run"
 
 
+def is_route_refusal(failure: Failure, route: RouteTarget) -> bool:
+    """Tell whether a failure is about the way that a model was called, not about the model.
+
+    A region without bedrock-mantle has no address of it.
+    """
+    is_absent = failure.reason is Reason.DNS and route.endpoint is Endpoint.MANTLE
+    return is_absent or failure.reason in ROUTE_REFUSALS
+
+
 def next_step(
-    failure: Failure, failures: int, *, max_attempts: int, has_next_route: bool
+    failure: Failure,
+    route: RouteTarget,
+    failures: int,
+    *,
+    max_attempts: int,
+    has_next_route: bool,
 ) -> NextStep:
     """Decide what to do after a failed attempt, the call's `failures`th on this route."""
     reason = failure.reason
     if reason.category == ErrorCategory.AUTHENTICATION_ERROR:
         return NextStep.ABORT
-    if has_next_route and reason in ROUTE_REFUSALS:
+    if has_next_route and is_route_refusal(failure, route):
         return NextStep.NEXT_ROUTE
     # A broken answer is evidence about the model and stays one; only what says nothing about it is
     # tried again.
@@ -101,7 +120,8 @@ class Caller:
     """Calls one model in one region for one run, on the event loop.
 
     `routes` are tried in order until `route_settled`; `deadline` is on the clock of time.monotonic.
-    `attempts` collects every attempt of the run, `retries` counts the repeated ones.
+    `attempts` collects every attempt of the run, `retries` counts the repeated ones, `refusals`
+    what the routes that were left said, in order.
     """
 
     bedrock: Bedrock
@@ -112,6 +132,7 @@ class Caller:
     stop: Stop
     attempts: list[Attempt] = field(default_factory=list)
     retries: int = 0
+    refusals: dict[RouteTarget, Failure] = field(default_factory=dict)
     route_settled: bool = False
     endpoint_down: bool = False
     _position: int = 0
@@ -135,7 +156,9 @@ class Caller:
             number += 1
             route = self.route
             outcome = await self.attempt(request, route)
-            attempt = Attempt(request, outcome, number, now(), route.target_id)
+            if isinstance(outcome, Failure) and outcome.code == NOT_EXPRESSIBLE:
+                return outcome  # nothing was called
+            attempt = Attempt(request, outcome, number, now(), route)
             attempts.append(attempt)
             self.attempts.append(attempt)
             if not isinstance(outcome, Failure):
@@ -148,6 +171,7 @@ class Caller:
                 self.endpoint_down = True
             step = next_step(
                 outcome,
+                route,
                 failures,
                 max_attempts=1 if self.endpoint_down else max_attempts,
                 # only the access gate runs while no route is settled
@@ -155,6 +179,8 @@ class Caller:
             )
             if step is NextStep.ABORT:
                 raise Unauthenticated(outcome, len(self.attempts))
+            if not self.route_settled and is_route_refusal(outcome, route):
+                self.refusals[route] = outcome
             if step is NextStep.NEXT_ROUTE:
                 self._position += 1
                 failures -= 1  # a refused route is no attempt that failed
@@ -165,10 +191,8 @@ class Caller:
 
     async def attempt(self, request: AnyRequest, route: RouteTarget) -> Outcome:
         """Send a request once, as soon as the route's rate limit lets it."""
-        tokens = reserved_tokens(request)
-        if not await self.limiter.acquire(
-            self.region, route.target_id, tokens, self.stop, self.deadline
-        ):
+        tokens, bucket = reserved_tokens(request), bucket_of(route)
+        if not await self.limiter.acquire(self.region, bucket, tokens, self.stop, self.deadline):
             if self.stop.is_set():
                 raise Stopped
             return Failure(
@@ -182,7 +206,7 @@ class Caller:
             return await self.bedrock.send(self.region, route, request, remaining_s)
         except BedrockError as error:
             if error.category == ErrorCategory.RATE_LIMIT:
-                await self.limiter.throttled(self.region, route.target_id)
+                await self.limiter.throttled(self.region, bucket)
             elapsed = Timing((time.perf_counter() - started) * 1000)
             return error.to_failure(elapsed, getattr(error, "partial", None))
 
@@ -201,6 +225,13 @@ class Caller:
 def now() -> str:
     """Return the time as evidence stores it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat()
+
+
+def bucket_of(route: RouteTarget) -> str:
+    """Name the quota that a route's calls count against: the APIs of an endpoint share one."""
+    if route.endpoint is Endpoint.RUNTIME:
+        return route.target_id
+    return f"{route.endpoint}:{route.target_id}"
 
 
 def reserved_tokens(request: AnyRequest) -> int:

@@ -93,13 +93,16 @@ def trial(
         "sentence": cut(grade.sentence),
         "evidence": clean(dict(grade.evidence)),
         "lacks": grade.lacks,
+        "skipped": grade.skipped,
         "cause": failure(grade.cause) if grade.cause else None,
         "has_transcript": bool(attempts),
         "calls": [
             {
                 "at": attempt.at,
                 "attempt": attempt.number,
-                "route": redact(attempt.route),
+                "route": redact(attempt.route.target_id),
+                "endpoint": attempt.route.endpoint.value,
+                "api": attempt.route.api.value,
                 "request": request(attempt.request),
                 **outcome(attempt.outcome),
             }
@@ -318,6 +321,7 @@ def grade_from(trial: Mapping[str, Any]) -> Grade:
         valid=trial["valid"],
         cause=failure_from(trial["cause"]) if trial.get("cause") else None,
         lacks=trial.get("lacks", ""),
+        skipped=trial.get("skipped", ""),
     )
 
 

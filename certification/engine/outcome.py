@@ -26,7 +26,7 @@ class RunRecord:
     """What one run did and how it was judged: all that its rows are built from.
 
     `judged` is what the judgement looked at; `trials` are those of each case, by case id; `route`
-    is the one that calls took in the end.
+    is the one that calls took in the end, `refusals` what the routes before it said.
     """
 
     judged: scoring.Run
@@ -35,6 +35,7 @@ class RunRecord:
     suite_version: str
     attempts: Sequence[Attempt] = ()
     retries: int = 0
+    refusals: Mapping[RouteTarget, Failure] = field(default_factory=dict)
     trials: Mapping[str, Sequence[TrialRecord]] = field(default_factory=dict)
     environment: Mapping[str, object] = field(default_factory=dict)
 
@@ -45,6 +46,19 @@ class RunRecord:
         return self.judgement.verdict != Status.PENDING or (
             reason is not None and reason.facts.owner != Owner.OURS
         )
+
+
+def route_answers(record: RunRecord) -> dict[RouteTarget, tuple[str, str] | None]:
+    """Return what each route that was tried said: (reason, message) of a refusal, None for an
+    answer.
+    """
+    answers: dict[RouteTarget, tuple[str, str] | None] = {
+        route: (failure.reason.value, evidence.cut(failure.message))
+        for route, failure in record.refusals.items()
+    }
+    if any(not isinstance(attempt.outcome, Failure) for attempt in record.attempts):
+        answers[record.route] = None
+    return answers
 
 
 def judged_run(

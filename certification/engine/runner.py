@@ -22,7 +22,7 @@ from certification.engine.outcome import RunRecord
 from certification.engine.preflight import Listing
 from certification.engine.trials import TrialPool, TrialRecord, TrialsOverdue
 from certification.engine.worker import Claim, Worker
-from certification.inference import API, Endpoint, Failure, RouteTarget
+from certification.inference import API, Failure, RouteTarget
 from certification.lib.database import returning_connection
 from certification.lib.event_loop import Stop
 from certification.models import (
@@ -39,7 +39,7 @@ from certification.models import (
     TestResult,
     Tier,
 )
-from certification.reasons import ErrorCategory, Reason
+from certification.reasons import ErrorCategory, Reason, Status
 from certification.suite import custom, plan, registry, scoring, versions
 from certification.suite.case import Case, Context, Feature, Script
 from certification.suite.plan import Trial
@@ -54,6 +54,18 @@ TIMEOUT_FACTOR = {Tier.QUICK: 1, Tier.FULL: 3, Tier.DEEP: 6}
 # After its deadline a run's calls end by themselves. So long later something of ours is stuck.
 GRACE_S = 60.0
 PERSIST_S = 60.0  # how long a result waits for a database that is away
+# Of several refusals, those that say least of the model come last.
+REFUSAL_ORDER = {
+    Reason.SCP_DENIED: 1,
+    Reason.NEEDS_PROVISIONED_THROUGHPUT: 2,
+    Reason.NEEDS_INFERENCE_PROFILE: 3,
+    Reason.UNKNOWN_MODEL: 4,
+    Reason.NOT_IN_REGION: 5,
+    Reason.API_NOT_SUPPORTED: 6,
+    Reason.MODALITY_NOT_SUPPORTED: 7,
+    Reason.WRONG_ROUTE: 8,
+    Reason.DNS: 9,
+}
 ACCOUNT_ERRORS = frozenset({ErrorCategory.PERMISSION_ERROR, ErrorCategory.MODEL_ACCESS})
 
 
@@ -118,8 +130,6 @@ def certify(
     version = versions.suite_version_with(specs)
     if not registry.has_suite(model.kind):
         return without_calls(run, scoring.without_suite(model.kind), version, environment)
-    if run.routes and not any(is_callable_today(route.target()) for route in run.routes):
-        return without_calls(run, scoring.not_on_runtime(), version, environment)
     listing = worker.preflight.listing(region)
     environment["preflight"] = listing.facts(model.api_model_id)
     targets = targets_of(model, run.routes, listing)
@@ -147,6 +157,7 @@ def certify(
         suite_version=version,
         attempts=caller.attempts,
         retries=caller.retries,
+        refusals=caller.refusals,
         trials=pool.records,
         environment=environment,
     )
@@ -221,6 +232,10 @@ def finish(
                 outcome.observed_support(record.trials),
                 timezone.now(),
             )
+        if record and record.attempts:
+            Route.objects.record_refusals(
+                run.model_id, run.region_id, outcome.route_answers(record), timezone.now()
+            )
         if record and record.is_publishable:
             publication.publish(run, timedelta(days=settings.CERTIFICATION_TTL_DAYS))
         # Last: all runs of the job wait for its row.
@@ -249,17 +264,12 @@ def targets_of(model: AIModel, routes: Iterable[Route], listing: Listing) -> lis
     what the region lists, else the bare id.
     """
     api = API.CONVERSE if model.kind == ModelKind.TEXT else API.INVOKE
-    targets = {route.target(): None for route in routes if is_callable_today(route.target())}
+    targets = {route.target(): None for route in routes}
     for profile in listing.profiles_of(model.api_model_id):
         targets[RouteTarget(profile, RouteKind.INFERENCE_PROFILE.value, api=api)] = None
     if not targets:
         targets[RouteTarget(model.api_model_id, RouteKind.ON_DEMAND.value, api=api)] = None
     return sorted(targets, key=catalogue.order_of_trial)
-
-
-def is_callable_today(target: RouteTarget) -> bool:
-    """Tell whether our client speaks the API of a route."""
-    return target.endpoint == Endpoint.RUNTIME and target.api in (API.CONVERSE, API.INVOKE)
 
 
 def context_of(model: AIModel) -> Context:
@@ -283,16 +293,35 @@ def interruption(deadline: float) -> Reason | None:
 
 
 def refusal_of(run: CertificationRun, caller: Caller) -> Failure | None:
-    """Find what refused the access gate. Bedrock says "invalid identifier" of models that it serves
-    in other regions: we know better.
+    """Find what refused the access gate: the last failure, or what every route said where all of
+    them were refused. Bedrock says "invalid identifier" of models that it serves in other regions:
+    we know better.
     """
     failures = (a.outcome for a in reversed(caller.attempts) if isinstance(a.outcome, Failure))
     last = next(failures, None)
+    if last and set(caller.refusals) == set(caller.routes):
+        last = refusal_of_all(caller.refusals)
     if last and last.reason == Reason.UNKNOWN_MODEL:
         elsewhere = run.model.routes.exclude(region=run.region_id)
         if persist(elsewhere.exists):
             return replace(last, reason=Reason.NOT_IN_REGION)
     return last
+
+
+def refusal_of_all(refusals: Mapping[RouteTarget, Failure]) -> Failure:
+    """Merge what all routes said into one failure: of the reasons the one that says most of the
+    model, and every route's own words. With one route it is that route's refusal.
+    """
+    if len(refusals) == 1:
+        [failure] = refusals.values()
+        said = failure.message
+    else:
+        failure = min(refusals.values(), key=lambda f: REFUSAL_ORDER.get(f.reason, 0))
+        said = " ".join(f"{route}: {f.message.strip()}" for route, f in refusals.items())
+        said = f"Every route refused the call. {said}"
+    if failure.reason.facts.status == Status.PENDING:
+        failure = replace(failure, reason=Reason.API_NOT_SUPPORTED)
+    return replace(failure, message=said)
 
 
 def known_refusals(model: AIModel) -> dict[Feature, Failure]:

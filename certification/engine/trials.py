@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Mapping,
 from dataclasses import replace
 from typing import NamedTuple
 
+from certification.bedrock.client import NOT_EXPRESSIBLE
 from certification.engine.calls import MAX_ATTEMPTS, Attempt, Caller, Stopped
 from certification.inference import AnyRequest, Failure, Outcome
 from certification.lib import event_loop
@@ -87,6 +88,14 @@ async def play(
     if trial.case.whole_run:
         context = replace(context, texts=caller.texts())
     grade = script.grade(step, context)
+    unsaid = [o for o in step if isinstance(o, Failure) and o.code == NOT_EXPRESSIBLE]
+    if unsaid:
+        grade = not_applicable(grade, unsaid[0])
+        probes.observed = {
+            feature: refusal
+            for feature, refusal in probes.observed.items()
+            if refusal is None or refusal.code != NOT_EXPRESSIBLE
+        }
     if grade.passed:
         caller.route_settled = True
     return TrialRecord(script, grade, attempts, probes)
@@ -105,6 +114,16 @@ async def advance(case: Case, calls: Calls, outcome: Outcome | None) -> Step:
             return outcomes
 
     return await asyncio.to_thread(resume) if case.category in HEAVY else resume()
+
+
+def not_applicable(grade: Grade, unsaid: Failure) -> Grade:
+    """Grade a trial of which the API could not express a call: skipped where it did not pass
+    without, and no evidence about what the model can do.
+    """
+    if grade.passed:
+        return replace(grade, lacks="")
+    sentence = f"Not applicable to this API. {unsaid.message}"
+    return Grade(False, sentence, grade.evidence, skipped=sentence)
 
 
 class TrialPool:

@@ -70,7 +70,8 @@ class Grade:
     `sentence` is one English sentence a person understands; `evidence` is small JSON (expected,
     found, ...). `lacks` names a capability that this trial proved absent (a refused stop sequence).
     With `passed` False the case is then skipped, not failed; with `passed` True the rest of the
-    case went well without it.
+    case went well without it. `skipped` says why the trial does not apply to the API that the model
+    was called by; "" = it does.
     """
 
     passed: bool
@@ -79,6 +80,7 @@ class Grade:
     valid: bool = True
     cause: Failure | None = None
     lacks: str = ""
+    skipped: str = ""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,10 @@ run is in flight, and each call is tried only once.
 
 {table(vectors)}
 
-Image, video, speech and rerank models have no suite yet and stay `not_tested`; models that Bedrock serves only on its other
-endpoint are `configuration_required`, reason `not_on_bedrock_runtime`. Neither is called.
+Image, video, speech and rerank models have no suite yet, are not called and stay `not_tested`.
+
+A model is called by the first of its routes that answers: Converse on bedrock-runtime, then Messages, Responses or Chat
+Completions, then the same on bedrock-mantle. What the API of that route cannot express (stop sequences in Responses,
+documents in Chat Completions) does not apply: the case is skipped and says why. Where every route refuses the call itself,
+the verdict is `configuration_required` with what each of them said.
 """

@@ -165,7 +165,6 @@ def judgement_rows() -> Iterator[Any]:
         for capabilities in ((), ("reasoning",)):
             yield policy.model_class(capabilities, price)
     yield judged(scoring.without_suite("image"))
-    yield judged(scoring.not_on_runtime())
     for number in range(DRAWS):
         run = draw_run(number)
         grades = {outcome.case.id: outcome.trials for outcome in run.outcomes}

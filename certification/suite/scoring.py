@@ -128,7 +128,9 @@ class CaseOutcome:
     @cached_property
     def valid(self) -> tuple[Grade, ...]:
         """The trials that say something about the model."""
-        return tuple(t for t in self.trials if t.valid and (t.passed or not t.lacks))
+        return tuple(
+            t for t in self.trials if t.valid and not t.skipped and (t.passed or not t.lacks)
+        )
 
     @cached_property
     def passes(self) -> int:
@@ -138,6 +140,11 @@ class CaseOutcome:
     def lacks(self) -> str:
         """A capability that a trial proved absent; empty if none."""
         return next((t.lacks for t in self.trials if t.lacks), "")
+
+    @property
+    def skip_reason(self) -> str:
+        """Why the case does not apply to the model, or to the API that it was called by."""
+        return self.skipped or next((t.skipped for t in self.trials if t.skipped), "")
 
     @property
     def score(self) -> float | None:
@@ -157,7 +164,7 @@ class CaseOutcome:
         """How far the case is. A gate that failed once is open until it passes or uses up its
         retries.
         """
-        if self.skipped or any(t.lacks and not t.passed for t in self.trials):
+        if self.skip_reason or any(t.lacks and not t.passed for t in self.trials):
             return CaseStatus.SKIPPED
         if not self.valid:
             return CaseStatus.OPEN
@@ -452,15 +459,6 @@ def without_suite(kind: str) -> Judgement:
     )
 
 
-def not_on_runtime() -> Judgement:
-    """Return the verdict for a model that Bedrock serves only on another endpoint."""
-    message = (
-        "Bedrock serves this model only on another endpoint, not on bedrock-runtime: "
-        "nothing was called."
-    )
-    return Judgement(Status.CONFIGURATION_REQUIRED, message, Reason.NOT_ON_BEDROCK_RUNTIME)
-
-
 def judge(run: Run) -> Judgement:
     """Judge a run: the first rule of docs/judging.md that matches, with its reason and a sentence
     that says why.
@@ -512,7 +510,7 @@ def figures_of(run: Run) -> Judgement:
         failed_gates=tuple(o.case.id for o in run.failed_gates),
         flaky_gates=tuple(o.case.id for o in run.flaky_gates),
         skipped={
-            o.case.id: o.skipped or f"The model does not support {humanize(o.lacks)}."
+            o.case.id: o.skip_reason or f"The model does not support {humanize(o.lacks)}."
             for o in run.outcomes
             if o.status == CaseStatus.SKIPPED
         },

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from certification.suite import custom
 
-SUITE_VERSION = "1-6dc05a301e63"  # what is asked and how it is graded: suite_digest.py
-POLICY_VERSION = "1-e99f657a6f8a"  # how a run is planned and judged: policy_digest.py
+SUITE_VERSION = "1-8764fe96b3f3"  # what is asked and how it is graded: suite_digest.py
+POLICY_VERSION = "1-6b2fd555f65c"  # how a run is planned and judged: policy_digest.py
 
 
 def suite_version_with(specs: Iterable[custom.Spec]) -> str:

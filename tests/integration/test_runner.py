@@ -31,7 +31,7 @@ from certification.engine import worker as worker_module
 from certification.engine.calls import Attempt
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import Worker, get_worker, reset_worker
-from certification.inference import Reply, Request, Text, Timing, ToolUse, user
+from certification.inference import Reply, Request, RouteTarget, Text, Timing, ToolUse, user
 from certification.models import (
     Backend,
     CertificationRun,
@@ -50,6 +50,7 @@ from tests import factories
 from tests.emulators import MICRO, Probe
 
 NOVA = "amazon.nova-lite-v1:0"
+ROUTE = RouteTarget(NOVA, "ON_DEMAND")
 PRO = "amazon.nova-pro-v1:0"
 HAIKU = "anthropic.claude-haiku-4-5-20251001-v1:0"
 TITAN = "amazon.titan-embed-text-v2:0"
@@ -249,14 +250,20 @@ def test_a_kind_without_a_suite_is_not_tested_and_not_called(bedrock: Probe) -> 
     assert bedrock.page("/_emulator/stats")["total"] == 0
 
 
-def test_a_model_on_another_endpoint_is_judged_without_a_call(bedrock: Probe) -> None:
-    run = certify("zai.glm-4.6", "us-east-1")
-    assert (run.verdict, run.error_reason) == (
-        Status.CONFIGURATION_REQUIRED,
-        Reason.NOT_ON_BEDROCK_RUNTIME,
-    )
-    assert run.calls == bedrock.page("/_emulator/stats")["total"] == 0
-    assert run.fix["text"]
+@pytest.mark.parametrize(
+    ("model", "region", "endpoint", "api"),
+    [
+        ("zai.glm-4.6", "us-east-1", "bedrock-mantle", "chat_completions"),
+        ("google.gemma-4-31b", "us-east-1", "bedrock-mantle", "responses"),
+        ("anthropic.claude-mythos-5", "us-east-1", "bedrock-mantle", "messages"),
+    ],
+)
+def test_a_model_that_only_the_other_endpoint_serves_is_called_there(
+    bedrock: Probe, model: str, region: str, endpoint: str, api: str
+) -> None:
+    run = certify(model, region)
+    assert (run.status, run.verdict) == (State.COMPLETED, Status.CERTIFIED), run.error_message
+    assert (run.endpoint, run.api) == (endpoint, api)
 
 
 def test_a_model_without_a_known_route_is_called_by_its_own_id(
@@ -662,7 +669,7 @@ def test_whatever_a_model_says_can_be_stored(bedrock: Probe, text: str) -> None:
         None,
         Timing(1),
     )
-    attempt = Attempt(Request((user(text),), max_tokens=5), reply, 1, "2026-01-01T00:00:00Z", NOVA)
+    attempt = Attempt(Request((user(text),), max_tokens=5), reply, 1, "2026-01-01T00:00:00Z", ROUTE)
     script = registry.cases("text", "quick")[0].script(Ref(1, "G01", 0))
     grade = Grade(passed=False, sentence=text, evidence={"seen": text})
     row = TestResult(

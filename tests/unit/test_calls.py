@@ -40,7 +40,11 @@ ROUTES = [RouteTarget("a.model-v1:0", "ON_DEMAND"), RouteTarget("us.a.model-v1:0
 
 def step(reason: Reason, failures: int = 1, *, has_next_route: bool = False) -> NextStep:
     return next_step(
-        Failure(reason, ""), failures, max_attempts=MAX_ATTEMPTS, has_next_route=has_next_route
+        Failure(reason, ""),
+        ROUTES[0],
+        failures,
+        max_attempts=MAX_ATTEMPTS,
+        has_next_route=has_next_route,
     )
 
 
@@ -118,7 +122,7 @@ def test_a_call_is_repeated_until_it_succeeds(caller: Callable[..., Caller]) -> 
 def test_a_refused_route_costs_none_of_the_attempts(caller: Callable[..., Caller]) -> None:
     one, attempts = caller(Reason.NOT_IN_REGION, *[Reason.INTERNAL_ERROR] * 3), list[Attempt]()
     assert made(one, attempts) is REPLY
-    assert [a.route for a in attempts] == [ROUTES[0].target_id, *[ROUTES[1].target_id] * 4]
+    assert [a.route for a in attempts] == [ROUTES[0], *[ROUTES[1]] * 4]
     assert one.route == ROUTES[1]
 
 

@@ -468,15 +468,10 @@ class TestQuickVerdicts:
         assert quick(map(CaseOutcome, GATES)).verdict == Status.NOT_TESTED
         assert quick([]).verdict == Status.NOT_TESTED
 
-    def test_kinds_without_a_suite_and_models_elsewhere(self) -> None:
+    def test_kinds_without_a_suite_are_not_tested(self) -> None:
         image = scoring.without_suite("image")
         assert image.verdict == Status.NOT_TESTED
         assert "image" in image.message
-        elsewhere = scoring.not_on_runtime()
-        assert (elsewhere.verdict, elsewhere.reason) == (
-            Status.CONFIGURATION_REQUIRED,
-            Reason.NOT_ON_BEDROCK_RUNTIME,
-        )
 
 
 class TestFullVerdicts:

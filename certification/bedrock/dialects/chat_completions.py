@@ -90,6 +90,7 @@ class ChatCompletions:
 def body_of(request: Request, model_id: str, quirks: Quirks) -> dict[str, Any]:
     """Return the JSON body. It holds only what the request sets. Raises NotExpressible."""
     system = [{"role": "system", "content": request.system}] if request.system else []
+    openai.check_conversation(request.messages, "Chat Completions")
     body: dict[str, Any] = {
         "model": model_id,
         "messages": system + [m for message in request.messages for m in messages_of(message)],

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from certification.bedrock.dialects.dialect import NotExpressible
 from certification.bedrock.dialects.quirks import LOW_EFFORT_TOKENS, Quirks
-from certification.inference import Request, ToolUse
+from certification.inference import Message, Request, Text, ToolUse
 
 SCHEMA_NAME = "answer"
+
+
+def check_conversation(messages: Sequence[Message], api: str) -> None:
+    """Raise NotExpressible for what Converse refuses in a conversation and this API takes: a test
+    of the refusal does not apply to it.
+    """
+    if messages and messages[0].role == "assistant":
+        raise NotExpressible(f"{api} allows a conversation to start with the assistant.")
+    for message in messages:
+        if not message.content:
+            raise NotExpressible(f"{api} allows a message without content.")
+        if any(isinstance(block, Text) and not block.text for block in message.content):
+            raise NotExpressible(f"{api} allows a blank text.")
 
 
 def effort_of(request: Request, quirks: Quirks) -> str:

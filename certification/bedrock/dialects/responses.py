@@ -83,6 +83,7 @@ def body_of(request: Request, model_id: str, quirks: Quirks) -> dict[str, Any]:
     """
     if request.stop_sequences:
         raise NotExpressible("Responses takes no stop sequences.")
+    openai.check_conversation(request.messages, "Responses")
     body: dict[str, Any] = {
         "model": model_id,
         "input": input_of(request.messages),
