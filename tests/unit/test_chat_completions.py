@@ -76,9 +76,17 @@ class TestRequest:
             "max_tokens": 10,
         }
 
-    def test_a_message_without_content_stays_one_for_the_service_to_refuse(self) -> None:
-        sent = body(Request((user("Hi"), assistant(), user(Reasoning("hm"))), 10))["messages"]
-        assert [m["content"] for m in sent] == ["Hi", [], ""]
+    @pytest.mark.parametrize(
+        "messages",
+        [
+            (user("Hi"), assistant()),
+            (assistant("Hi"), user("Hi")),
+            (user("", "Hi"),),
+        ],
+    )
+    def test_what_only_converse_refuses_is_not_said(self, messages: tuple[Message, ...]) -> None:
+        with pytest.raises(NotExpressible, match="Chat Completions allows"):
+            body(Request(messages, 10))
 
     def test_a_stream_asks_for_the_usage(self) -> None:
         wire = DIALECT.encode(replace(HELLO, operation=Operation.STREAM), GPT)

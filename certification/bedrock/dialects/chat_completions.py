@@ -149,7 +149,7 @@ def messages_of(message: Message) -> list[dict[str, Any]]:
         if not isinstance(block, ToolResult | ToolUse | Reasoning)
     ]  # fmt: skip
     content: Any = parts
-    if message.content and all(part["type"] == "text" for part in parts):  # all take plain text
+    if all(part["type"] == "text" for part in parts):  # every model takes plain text
         content = "\n".join(part["text"] for part in parts)
     if message.role == "assistant" and uses:
         calls = [
@@ -161,7 +161,6 @@ def messages_of(message: Message) -> list[dict[str, Any]]:
             for use in uses
         ]
         return [{"role": "assistant", "content": content or None, "tool_calls": calls}]
-    # a message without content stays one: the service shall judge it
     rest = [{"role": message.role, "content": content}] if parts or not results else []
     return results + rest
 

@@ -155,7 +155,7 @@ def input_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
                     pass
                 case _:
                     parts.append(part_of(block))
-        if parts or not message.content:  # of an empty one the service shall be the judge
+        if parts:
             entries.append({"role": message.role, "content": plain_if_text(parts)})
         entries += after
     return entries
@@ -163,7 +163,7 @@ def input_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 def plain_if_text(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     """Return the text of parts that are nothing else: plain, either role may say it."""
-    if parts and all(part["type"] == "input_text" for part in parts):
+    if all(part["type"] == "input_text" for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts
 
