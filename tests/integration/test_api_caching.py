@@ -113,7 +113,7 @@ def change_model(nova: AIModel) -> None:
     fields = {name: "" if value is None else value for name, value in page.initial.items()}
     formset = {
         f"{inline}-{count}_FORMS": 0
-        for inline in ("routes", "parameter_support")
+        for inline in ("aliases", "routes", "parameter_support")
         for count in ("TOTAL", "INITIAL")
     }
     for name in ("input_modalities", "output_modalities", "capabilities"):

@@ -157,7 +157,9 @@ def test_an_upgrade_keeps_every_row(old_database: str) -> None:
             "OR (endpoint = 'bedrock-runtime') <> (api IN ('converse', 'invoke'))"
         )
         assert connection.execute(stray).fetchone() == (0,)
-        assert connection.execute(grants).fetchone() == granted
+        # Viewers and operators may view model aliases, administrators everything with them.
+        assert granted is not None
+        assert connection.execute(grants).fetchone() == (granted[0] + 1 + 1 + 4,)
         permissions = connection.execute(
             "SELECT codename, name FROM auth_permission JOIN django_content_type AS type "
             "ON type.id = content_type_id WHERE app_label = 'certification'"
