@@ -40,11 +40,11 @@ def aiobotocore() -> list[str]:
     """Return the command of aiobotocore, in a virtual environment."""
     folder = ROOT / "peers" / "aiobotocore"
     python = folder / "bin" / "python"
-    wanted = (HERE / "requirements.txt").read_text()
-    if not is_prepared(folder, wanted):
+    requirements = (HERE / "requirements.txt").read_text()
+    if not is_prepared(folder, requirements):
         venv.create(folder, with_pip=True, clear=True)
         install([str(python), "-m", "pip", "install", "-q", "-r", str(HERE / "requirements.txt")])
-        (folder / "prepared").write_text(wanted)
+        (folder / "prepared").write_text(requirements)
     return [str(python), str(HERE / "aiobotocore_calls.py")]
 
 
@@ -54,19 +54,19 @@ def bullmq() -> list[str]:
     if not node or not npm:
         raise Missing("Node is not installed")
     folder = ROOT / "peers" / "bullmq"
-    wanted = (HERE / "package.json").read_text()
+    requirements = (HERE / "package.json").read_text()
     folder.mkdir(parents=True, exist_ok=True)
-    if not is_prepared(folder, wanted):
-        (folder / "package.json").write_text(wanted)
+    if not is_prepared(folder, requirements):
+        (folder / "package.json").write_text(requirements)
         install([npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder)])
-        (folder / "prepared").write_text(wanted)
+        (folder / "prepared").write_text(requirements)
     shutil.copy(HERE / "bullmq.mjs", folder)  # Node looks for packages beside the script
     return [node, str(folder / "bullmq.mjs")]
 
 
-def is_prepared(folder: Path, wanted: str) -> bool:
+def is_prepared(folder: Path, requirements: str) -> bool:
     mark = folder / "prepared"
-    return mark.is_file() and mark.read_text() == wanted
+    return mark.is_file() and mark.read_text() == requirements
 
 
 def install(command: Sequence[str]) -> None:
@@ -85,7 +85,7 @@ def measure(
     command: Sequence[str], url: str, in_flight: int, texts: Sequence[str]
 ) -> dict[str, float]:
     """Have a peer make a call with each text. Returns seconds, cpuSeconds and calls."""
-    given = {
+    options = {
         "url": url,
         "inFlight": in_flight,
         "texts": list(texts),
@@ -94,7 +94,7 @@ def measure(
     }
     done = subprocess.run(
         command,
-        input=json.dumps(given),
+        input=json.dumps(options),
         check=True,
         capture_output=True,
         text=True,

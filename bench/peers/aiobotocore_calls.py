@@ -59,9 +59,11 @@ def cpu_seconds() -> float:
 
 
 if __name__ == "__main__":
-    given = json.load(sys.stdin)
+    options = json.load(sys.stdin)
     print(
         json.dumps(
-            asyncio.run(run(given["url"], given["inFlight"], given["texts"], given["model"]))
+            asyncio.run(
+                run(options["url"], options["inFlight"], options["texts"], options["model"])
+            )
         )
     )

@@ -185,8 +185,8 @@ def find_credentials() -> Identity:
 class Call:
     """One call under way. Times are on the clock of time.perf_counter.
 
-    `started` is when its request was sent, `heard_at` when the service last said something: a byte
-    of a whole response, an event of a stream.
+    `started` is when its request was sent, `received_at` when the service last sent something: a
+    byte of a whole response, an event of a stream.
     """
 
     region: str
@@ -194,7 +194,7 @@ class Call:
     operation: str
     deadline: float
     started: float = field(default_factory=time.perf_counter)
-    heard_at: float = field(default_factory=time.perf_counter)
+    received_at: float = field(default_factory=time.perf_counter)
     request_id: str = ""
 
     @asynccontextmanager
@@ -221,7 +221,7 @@ class Call:
 
     def overdue(self) -> errors.BedrockError:
         """Return the error for a call that was cut: by silence, or in the midst of the response."""
-        silent_s = time.perf_counter() - self.heard_at
+        silent_s = time.perf_counter() - self.received_at
         if silent_s >= (self.deadline - self.started) / 2:
             reason = Reason.READ_TIMEOUT
             message = f"The service sent nothing for {silent_s:.1f} s, and the deadline passed."
@@ -307,7 +307,7 @@ class Bedrock:
             try:
                 body = await response.read()
             finally:
-                call.heard_at = response.received_at
+                call.received_at = response.received_at
                 response.close()
         whole = WireResponse(response.status, response.headers, body)
         if not 200 <= whole.status < 300:
@@ -367,7 +367,7 @@ class Bedrock:
         host = await self._host(call.target.endpoint, call.region)
         headers = await self._authorization(call, host, wire)
         headers |= {**wire.headers, "User-Agent": USER_AGENT, "Host": host.authority}
-        call.started = call.heard_at = time.perf_counter()
+        call.started = call.received_at = time.perf_counter()
         connect_s = min(self.connection.connect_timeout_s, remaining_s)
         response = await self._transport.request(
             wire.method, host, wire.path, headers=headers, body=wire.body, connect_s=connect_s
@@ -618,7 +618,7 @@ def feed(call: Call, reader: StreamReader, data: bytes) -> None:
     now, before = time.perf_counter(), len(reader.events)
     reader.feed(data, now)
     if len(reader.events) > before:
-        call.heard_at = now
+        call.received_at = now
 
 
 def ms_since(started: float) -> float:
