@@ -166,7 +166,7 @@ def unsupported_parameter(name: str, advice: str = "") -> Refusal:
 
 def unsupported_value(name: str, message: str) -> Refusal:
     """A value that the model does not take, in the words of the OpenAI APIs."""
-    return Refusal("ValidationException", message, openai_code="unsupported_value", param=name)
+    return Refusal("ValidationException", message, param=name)
 
 
 def model_without_api() -> Refusal:

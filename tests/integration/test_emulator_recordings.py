@@ -110,12 +110,12 @@ def test_a_stream_has_the_recorded_lines_and_events(path: Path) -> None:
     assert reply.content_type == "text/event-stream"
     emulated = list(events(b"".join(part for _, part in reply.parts).decode()))
     expected = {kind: (event, order) for order, kind, event in events(recorded["response"]["sse"])}
-    seen = {kind: (event, order) for order, kind, event in emulated}
-    for kind in expected.keys() & seen.keys():
-        assert seen[kind][1] == expected[kind][1], "the order of the lines"
-        missing = expected[kind][0].keys() - seen[kind][0].keys() - {"logprobs", "obfuscation"}
+    observed = {kind: (event, order) for order, kind, event in emulated}
+    for kind in expected.keys() & observed.keys():
+        assert observed[kind][1] == expected[kind][1], "the order of the lines"
+        missing = expected[kind][0].keys() - observed[kind][0].keys() - {"logprobs", "obfuscation"}
         assert not missing, kind
-    assert {"response.created", "response.in_progress", "response.completed"} <= seen.keys()
+    assert {"response.created", "response.in_progress", "response.completed"} <= observed.keys()
 
 
 def events(sse: str) -> Iterator[tuple[str, str, Any]]:

@@ -32,8 +32,6 @@ from certification.inference import (
 from certification.suite import registry
 from certification.suite.case import Context, Ref, execute
 
-# G10 sends what Converse refuses; the OpenAI APIs accept a conversation that the assistant begins.
-CONVERSE_ONLY = ("G10",)
 SERVICES = {Endpoint.RUNTIME: "bedrock", Endpoint.MANTLE: "bedrock-mantle"}
 HELLO = Request((user("Hello"),), max_tokens=100)
 
@@ -125,8 +123,7 @@ def test_a_healthy_model_passes_the_suite_by_every_api(
     emulator: Emulator, model: CatalogueModel, region: str, target: RouteTarget
 ) -> None:
     failures = []
-    cases = registry.cases(model.kind, "full", model.capabilities)
-    for case in (case for case in cases if case.id not in CONVERSE_ONLY):
+    for case in registry.cases(model.kind, "full", model.capabilities):
         for trial in range(2):
             script = case.script(Ref(7, case.id, trial))
             try:
