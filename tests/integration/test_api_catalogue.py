@@ -246,7 +246,7 @@ def test_routes_name_endpoint_api_and_last_refusal(api: Api) -> None:
 
 
 def test_a_search_finds_a_model_by_its_alias(api: Api) -> None:
-    found = api.get("models?search=kimi-k2-thinking")["models"]
-    assert [m["apiModelId"] for m in found] == ["moonshot.kimi-k2-thinking"]
-    found = api.get("models?search=moonshotai.kimi-k2-th")["models"]
-    assert [m["apiModelId"] for m in found] == ["moonshot.kimi-k2-thinking"]
+    result = api.get("models?search=kimi-k2-thinking")["models"]
+    assert [m["apiModelId"] for m in result] == ["moonshot.kimi-k2-thinking"]
+    result = api.get("models?search=moonshotai.kimi-k2-th")["models"]
+    assert [m["apiModelId"] for m in result] == ["moonshot.kimi-k2-thinking"]
