@@ -155,7 +155,7 @@ class Caller:
                 raise Stopped
             number += 1
             route = self.route
-            outcome = await self.attempt(request, route)
+            outcome, retry_after_s = await self.attempt(request, route)
             if isinstance(outcome, Failure) and outcome.code == NOT_EXPRESSIBLE:
                 return outcome  # nothing was called
             attempt = Attempt(request, outcome, number, now(), route)
@@ -185,34 +185,36 @@ class Caller:
                 self._position += 1
                 failures -= 1  # a refused route is no attempt that failed
                 continue
-            if step is NextStep.GIVE_UP or not await self.pause(failures):
+            if step is NextStep.GIVE_UP or not await self.pause(failures, retry_after_s):
                 return outcome
             self.retries += 1
 
-    async def attempt(self, request: AnyRequest, route: RouteTarget) -> Outcome:
-        """Send a request once, as soon as the route's rate limit lets it."""
+    async def attempt(self, request: AnyRequest, route: RouteTarget) -> tuple[Outcome, float]:
+        """Send a request once, as soon as the route's rate limit lets it. Returns also for how many
+        seconds the service asks not to be called again.
+        """
         tokens, bucket = reserved_tokens(request), bucket_of(route)
         if not await self.limiter.acquire(self.region, bucket, tokens, self.stop, self.deadline):
             if self.stop.is_set():
                 raise Stopped
-            return Failure(
-                Reason.DEADLINE,
-                "The run reached its deadline before the route's rate limit allowed another call.",
-                operation=request.operation,
+            message = (
+                "The run reached its deadline before the route's rate limit allowed another call."
             )
+            return Failure(Reason.DEADLINE, message, operation=request.operation), 0.0
         started = time.perf_counter()
         remaining_s = self.deadline - time.monotonic()
         try:
-            return await self.bedrock.send(self.region, route, request, remaining_s)
+            return await self.bedrock.send(self.region, route, request, remaining_s), 0.0
         except BedrockError as error:
             if error.category == ErrorCategory.RATE_LIMIT:
                 await self.limiter.throttled(self.region, bucket)
             elapsed = Timing((time.perf_counter() - started) * 1000)
-            return error.to_failure(elapsed, getattr(error, "partial", None))
+            return error.to_failure(elapsed), error.retry_after_s or 0.0
 
-    async def pause(self, failures: int) -> bool:
+    async def pause(self, failures: int, at_least_s: float) -> bool:
         """Wait before the next attempt, jittered. False when the deadline or a stop comes first."""
         seconds = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] * random.uniform(0.5, 1.5)
+        seconds = max(seconds, at_least_s)
         if time.monotonic() + seconds > self.deadline:
             return False
         return not await self.stop.wait(seconds)

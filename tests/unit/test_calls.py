@@ -158,3 +158,31 @@ def test_nothing_is_sent_after_a_stop(caller: Callable[..., Caller]) -> None:
     with pytest.raises(Stopped):
         made(one, [])
     assert one.attempts == []
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 0.25, 3600.0])
+def test_a_retry_waits_as_long_as_the_service_asks_within_the_deadline(
+    caller: Callable[..., Caller], retry_after_s: float | None
+) -> None:
+    pauses: list[float] = []
+
+    class Recording(Stop):
+        async def wait(self, seconds: float) -> bool:
+            pauses.append(seconds)
+            return False
+
+    class Throttling:
+        async def send(self, *_args: Any) -> Reply:
+            if pauses:
+                return REPLY
+            raise errors.error(Reason.THROTTLED_REQUESTS, "Slow down.", retry_after_s=retry_after_s)
+
+    one, attempts = caller(), list[Attempt]()
+    one.bedrock, one.stop = cast(Any, Throttling()), Recording()
+    outcome = made(one, attempts)
+    if retry_after_s == 3600.0:  # beyond the deadline: nothing to wait for
+        assert isinstance(outcome, Failure)
+        assert pauses == []
+    else:
+        assert outcome is REPLY
+        assert pauses == [retry_after_s or 0.0]
