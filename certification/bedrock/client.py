@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import platform
 import struct
 import threading
@@ -21,6 +20,7 @@ import botocore.session
 from botocore.config import Config
 
 from certification.bedrock import dialects, embeddings, endpoints, errors
+from certification.bedrock.connection import AWS, EMULATOR, Connection
 from certification.bedrock.dialects import invoke
 from certification.bedrock.dialects.dialect import (
     Dialect,
@@ -32,7 +32,6 @@ from certification.bedrock.dialects.dialect import (
 from certification.bedrock.dialects.quirks import Quirks, learn, quirks_of
 from certification.bedrock.endpoints import is_loopback
 from certification.bedrock.signing import (
-    BEARER_VARIABLE,
     EMULATOR_KEY,
     SERVICES,
     Credentials,
@@ -56,8 +55,6 @@ from certification.inference import (
 from certification.lib import event_loop
 from certification.reasons import Reason
 
-AWS = "aws"
-EMULATOR = "emulator"
 LAST_CONNECT_TIMEOUT_S = 1.0  # when less is left of a deadline than a connection may normally take
 USER_AGENT = (
     f"myia-certification Boto3/{boto3.__version__} Botocore/{botocore.__version__} "
@@ -66,21 +63,6 @@ USER_AGENT = (
 CREDENTIALS_REREAD_S = 5.0  # refused credentials are not read more often
 CANARY_MODEL = "amazon.nova-micro-v1:0"
 NOT_EXPRESSIBLE = NotExpressible.__name__  # the code of a failure for which nothing was called
-
-
-@dataclass(frozen=True)
-class Connection:
-    """How to reach Bedrock. An empty `endpoint_url` means AWS's own hosts.
-
-    `read_timeout_s` is the longest silence; less where a deadline leaves less. Proxies come from
-    the usual variables, but are never used for an emulator or for this machine itself.
-    """
-
-    backend: str = AWS
-    endpoint_url: str = ""
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 60.0
-    home_region: str = "us-east-1"
 
 
 @dataclass(frozen=True)
@@ -155,30 +137,6 @@ class MantleModel:
             unavailable="" if status in (None, "available") else str(reason or status),
             retention_modes=tuple(str(mode) for mode in modes) if isinstance(modes, list) else (),
         )
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Which credentials are in use, with no more than the first four characters of a key."""
-
-    configured: bool
-    method: str = ""
-    key_preview: str = ""
-
-
-def find_credentials() -> Identity:
-    """Return what the AWS SDK's own chain finds, without calling AWS.
-
-    Raises BedrockError when the chain itself fails.
-    """
-    session = botocore.session.get_session()
-    with errors.translated("GetCredentials"):
-        if os.environ.get(BEARER_VARIABLE):
-            return Identity(True, "bearer token")
-        credentials = session.get_credentials()
-    if credentials is None:
-        return Identity(False)
-    return Identity(True, credentials.method, (credentials.access_key or "")[:4])
 
 
 @dataclass(eq=False, slots=True)

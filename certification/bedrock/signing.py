@@ -20,10 +20,10 @@ from botocore.exceptions import NoCredentialsError
 from botocore.utils import normalize_url_path
 
 from certification.bedrock import errors
+from certification.bedrock.connection import BEARER_VARIABLE
 from certification.inference import Endpoint
 from certification.reasons import Reason
 
-BEARER_VARIABLE = "AWS_BEARER_TOKEN_BEDROCK"
 # What a signature is made for: "bedrock-runtime" is refused as a name.
 SERVICES = {Endpoint.RUNTIME: "bedrock", Endpoint.MANTLE: "bedrock-mantle"}
 # The emulator takes any key, and a wrong address must not receive the user's own.

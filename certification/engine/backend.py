@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from functools import cache
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from certification.bedrock import client
-from certification.bedrock.client import AWS, EMULATOR, Bedrock, Connection
+from certification.bedrock import connection
+from certification.bedrock.connection import AWS, EMULATOR, Connection
 from certification.models import Backend
+
+if TYPE_CHECKING:
+    from certification.bedrock.client import Bedrock
 
 _lock = threading.Lock()
 _clients: dict[Connection, Bedrock] = {}
@@ -22,7 +26,7 @@ def name() -> Backend:
     """
     setting = settings.BEDROCK_BACKEND
     if setting == "auto":
-        return Backend.AWS if client.find_credentials().configured else Backend.EMULATOR
+        return Backend.AWS if connection.find_credentials().configured else Backend.EMULATOR
     return Backend(setting)
 
 
@@ -38,11 +42,13 @@ def endpoint_url() -> str:
 
 def bedrock() -> Bedrock:
     """Return the process's one client of Bedrock, created at first use."""
-    connection = Connection(
+    from certification.bedrock.client import Bedrock  # noqa: PLC0415, slow to import
+
+    target = Connection(
         backend=EMULATOR if name() == Backend.EMULATOR else AWS,
         endpoint_url=endpoint_url(),
     )
     with _lock:
-        if connection not in _clients:
-            _clients[connection] = Bedrock(connection)
-        return _clients[connection]
+        if target not in _clients:
+            _clients[target] = Bedrock(target)
+        return _clients[target]

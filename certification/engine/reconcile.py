@@ -16,7 +16,6 @@ from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from certification.bedrock.errors import BedrockError
 from certification.engine import backend, parity, queue
 from certification.lib.redis_client import UNAVAILABLE
 from certification.models import (
@@ -216,6 +215,8 @@ def check_pause() -> PauseCheck:
 
 def credentials_work() -> bool:
     """Tell whether AWS accepts our credentials, by a call that costs nothing."""
+    from certification.bedrock.errors import BedrockError  # noqa: PLC0415, slow to import
+
     bedrock = backend.bedrock()
     try:
         bedrock.foundation_models(bedrock.connection.home_region)

@@ -54,6 +54,8 @@ TIMEOUT_FACTOR = {Tier.QUICK: 1, Tier.FULL: 3, Tier.DEEP: 6}
 # After its deadline a run's calls end by themselves. So long later something of ours is stuck.
 GRACE_S = 60.0
 PERSIST_S = 60.0  # how long a result waits for a database that is away
+# What a model takes and refuses is remembered of the native APIs: in another one it may differ.
+REMEMBERED_APIS = frozenset({API.CONVERSE, API.INVOKE})
 # Of several refusals, those that say least of the model come last.
 REFUSAL_ORDER = {
     Reason.SCP_DENIED: 1,
@@ -183,7 +185,7 @@ def play_trials(
                 caller,
                 context=context,
                 capabilities=capabilities,
-                refusals=refusals,
+                refusals=refusals if caller.route.api in REMEMBERED_APIS else {},
             )
 
     pool = TrialPool(
@@ -224,7 +226,7 @@ def finish(
     with transaction.atomic():
         if not run.finish(run_outcome, results):
             return False
-        if record and record.trials:
+        if record and record.trials and record.route.api in REMEMBERED_APIS:
             ParameterSupport.forget(run.model, outcome.stale_support(record.trials))
             ParameterSupport.record(
                 run.model_id,

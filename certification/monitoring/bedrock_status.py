@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from certification.bedrock import client
+from certification.bedrock import connection
 from certification.bedrock.errors import BedrockError
 from certification.engine import backend, evidence
 from certification.lib.shared_cache import ComputedValue
@@ -38,12 +38,12 @@ class BedrockStatus:
 
 def check_bedrock() -> BedrockStatus:
     """Call Bedrock now. Never raises: what keeps Bedrock from answering is part of the status."""
-    region = client.Connection().home_region
+    region = connection.Connection().home_region
     used, preview, configured = str(settings.BEDROCK_BACKEND), "", True
     try:
         used = backend.name()
         if used == Backend.AWS:
-            identity = client.find_credentials()
+            identity = connection.find_credentials()
             configured, preview = identity.configured, identity.key_preview[:4]
             if not configured:
                 return BedrockStatus(used, region, False, reason=Reason.CREDENTIALS_MISSING)

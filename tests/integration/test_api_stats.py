@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from certification.bedrock import client
-from certification.bedrock.client import Identity
+from certification.bedrock import client, connection
+from certification.bedrock.connection import Identity
 from certification.engine import backend
 from certification.lib import shared_cache
 from certification.models import AIModel, CertificationRun, ModelCertification, QueuePause, User
@@ -250,7 +250,7 @@ def test_of_a_key_four_characters_are_shown_and_of_an_account_nothing(
     api: Api, on_aws: pytest.MonkeyPatch, settings: Any
 ) -> None:
     settings.BEDROCK_ENDPOINT_URL = "http://127.0.0.1:9"
-    on_aws.setattr(client, "find_credentials", lambda: Identity(True, "env", "AKIA"))
+    on_aws.setattr(connection, "find_credentials", lambda: Identity(True, "env", "AKIA"))
     on_aws.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE123456789")
     on_aws.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-ours")
     data = api.get(AWS)
@@ -267,7 +267,7 @@ def test_account_ids_in_an_error_are_hidden(on_aws: pytest.MonkeyPatch) -> None:
             Reason.IAM_DENIED, "User: arn:aws:iam::123456789012:user/ana is not authorized."
         )
 
-    on_aws.setattr(client, "find_credentials", lambda: Identity(True, "env", "AKIA"))
+    on_aws.setattr(connection, "find_credentials", lambda: Identity(True, "env", "AKIA"))
     on_aws.setattr(client.Bedrock, "foundation_models", refuse)
     assert "123456789012" not in bedrock_status.check_bedrock().error
     assert "is not authorized" in bedrock_status.check_bedrock().error

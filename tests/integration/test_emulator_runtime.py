@@ -12,7 +12,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from certification.bedrock import catalogue
-from certification.bedrock.client import EMULATOR, Bedrock, Connection
+from certification.bedrock.client import Bedrock
+from certification.bedrock.connection import EMULATOR, Connection
 from certification.bedrock.errors import BedrockError
 from certification.emulator import tokens
 from certification.inference import AnyRequest, Endpoint, Outcome

@@ -22,7 +22,8 @@ from botocore.exceptions import (
 )
 
 from certification.bedrock import catalogue
-from certification.bedrock.client import EMULATOR, Bedrock, Connection
+from certification.bedrock.client import Bedrock
+from certification.bedrock.connection import EMULATOR, Connection
 from certification.bedrock.errors import BedrockError
 from certification.emulator import scenario
 from certification.emulator.scenario import Call, FaultInjector, ScenarioError

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from certification.bedrock import errors
-from certification.engine import calls
+from certification.engine import calls, runner
 from certification.engine.calls import (
     MAX_ATTEMPTS,
     Attempt,
@@ -20,6 +20,8 @@ from certification.engine.calls import (
     next_step,
 )
 from certification.inference import (
+    API,
+    Endpoint,
     Failure,
     Outcome,
     Reply,
@@ -31,7 +33,7 @@ from certification.inference import (
 )
 from certification.lib import event_loop
 from certification.lib.event_loop import Stop
-from certification.reasons import ErrorCategory, Reason
+from certification.reasons import ErrorCategory, Reason, Status
 
 REQUEST = Request((user("Hello"),), max_tokens=10)
 REPLY = Reply((Text("Hello"),), "end_turn", None, Timing(1.0))
@@ -117,6 +119,27 @@ def test_a_call_is_repeated_until_it_succeeds(caller: Callable[..., Caller]) -> 
     assert [a.number for a in attempts] == [1, 2, 3, 4]
     assert one.retries == 3
     assert one.attempts == attempts
+
+
+def test_what_all_routes_said_is_one_refusal_that_names_each() -> None:
+    merged = runner.refusal_of_all(
+        {
+            ROUTES[0]: Failure(Reason.WRONG_ROUTE, "No such path."),
+            ROUTES[1]: Failure(Reason.NOT_IN_REGION, "Not here."),
+        }
+    )
+    assert merged.reason is Reason.NOT_IN_REGION
+    assert "No such path." in merged.message
+    assert "Not here." in merged.message
+    alone = runner.refusal_of_all({ROUTES[0]: Failure(Reason.WRONG_ROUTE, "No such path.")})
+    assert alone.reason.facts.status == Status.CONFIGURATION_REQUIRED
+
+
+def test_an_absent_endpoint_is_a_refusal_of_the_route() -> None:
+    mantle = RouteTarget("a.model", "ON_DEMAND", Endpoint.MANTLE, API.MESSAGES, "/anthropic/v1")
+    absent = Failure(Reason.DNS, "")
+    assert calls.is_route_refusal(absent, mantle)
+    assert not calls.is_route_refusal(absent, ROUTES[0])
 
 
 def test_a_refused_route_costs_none_of_the_attempts(caller: Callable[..., Caller]) -> None:

@@ -23,7 +23,14 @@ import pytest
 
 from certification.bedrock import client as client_module
 from certification.bedrock import errors, transport
-from certification.bedrock.client import AWS, EMULATOR, Bedrock, Connection, find_credentials
+from certification.bedrock.client import Bedrock
+from certification.bedrock.connection import (
+    AWS,
+    EMULATOR,
+    Connection,
+    Identity,
+    find_credentials,
+)
 from certification.inference import (
     API,
     EmbedRequest,
@@ -1170,7 +1177,7 @@ def test_aws_gets_the_keys_of_the_profile(wire, bedrock, monkeypatch, tmp_path):
     server = wire(http(200, ANSWER))
     converse(bedrock(server.url, AWS), "us-east-1", MODEL, HELLO)
     assert "Credential=AKIAPROFILE/" in server.requests[0].headers["authorization"]
-    assert find_credentials() == client_module.Identity(True, "shared-credentials-file", "AKIA")
+    assert find_credentials() == Identity(True, "shared-credentials-file", "AKIA")
 
 
 def test_the_emulator_gets_nothing_of_the_users(wire, bedrock, own_keys, monkeypatch, tmp_path):
@@ -1263,12 +1270,12 @@ def test_refused_credentials_are_not_read_again_with_every_call(
 
 
 def test_what_the_chain_finds_is_named_without_calling_anybody(own_keys, monkeypatch):
-    assert find_credentials() == client_module.Identity(True, "env", "AKIA")
+    assert find_credentials() == Identity(True, "env", "AKIA")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "token")
-    assert find_credentials() == client_module.Identity(True, "bearer token")
+    assert find_credentials() == Identity(True, "bearer token")
     for name in (*OWN, "AWS_BEARER_TOKEN_BEDROCK"):
         monkeypatch.delenv(name)
-    assert find_credentials() == client_module.Identity(False)
+    assert find_credentials() == Identity(False)
 
 
 def test_a_silent_instance_service_is_called_twice_at_most(wire, monkeypatch):
@@ -1277,7 +1284,7 @@ def test_a_silent_instance_service_is_called_twice_at_most(wire, monkeypatch):
     own.append(wire(hang(own)))
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", own[0].url)
-    assert find_credentials() == client_module.Identity(False)
+    assert find_credentials() == Identity(False)
     assert len(own[0].requests) <= 2
 
 

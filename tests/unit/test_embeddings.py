@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from certification.bedrock import catalogue, embeddings, errors
-from certification.bedrock.client import EMULATOR, Bedrock, Connection
+from certification.bedrock.client import Bedrock
+from certification.bedrock.connection import EMULATOR, Connection
 from certification.inference import EmbedRequest, Usage
 from certification.reasons import Reason
 from certification.stack import processes

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from certification.bedrock import errors
-from certification.bedrock.client import EMULATOR, Bedrock, Connection
+from certification.bedrock.client import Bedrock
+from certification.bedrock.connection import EMULATOR, Connection
 from certification.inference import (
     EmbedRequest,
     Reasoning,

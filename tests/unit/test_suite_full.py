@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certification.bedrock import catalogue
-from certification.bedrock.client import EMULATOR, Bedrock, Connection
+from certification.bedrock.client import Bedrock
+from certification.bedrock.connection import EMULATOR, Connection
 from certification.bedrock.dialects import converse
 from certification.bedrock.errors import BedrockError
 from certification.emulator.answers import find_ref

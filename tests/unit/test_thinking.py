@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from certification.bedrock.client import EMULATOR, Bedrock, Connection
+from certification.bedrock.client import Bedrock
+from certification.bedrock.connection import EMULATOR, Connection
 from certification.bedrock.dialects import converse
 from certification.bedrock.errors import BedrockError, translate
 from certification.engine import evidence
