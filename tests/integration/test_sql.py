@@ -290,6 +290,9 @@ def test_a_badge_reads_what_the_orm_reads(job: CertificationJob) -> None:
     [expected] = ModelCertification.objects.annotate(offered=Exists(offered)).values("offered")
     assert row == {
         "model_id": NOVA,
+        "called": NOVA,
+        "endpoint": None,
+        "api": None,
         "name": run.model.name,
         "region": "us-east-1",
         "enabled": True,
