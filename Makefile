@@ -34,8 +34,9 @@ PYTEST := $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadfile --dur
 test: $(VENV)/dev.stamp ## run every test, or those of TESTS="files and options", with two WORKERS
 	$(PYTEST) $(TESTS)
 
-test-fast: $(VENV)/dev.stamp ## unit and API tests without processes, without a browser, without what takes seconds
-	$(PYTEST) -m "not processes and not slow" tests/unit tests/integration/test_api_*.py
+test-fast: $(VENV)/dev.stamp ## unit and API tests without processes, a browser, or anything that takes seconds
+	$(PYTEST) -m "not processes and not slow" --ignore tests/integration/test_api_schema.py \
+		tests/unit tests/integration/test_api_*.py
 
 up: $(VENV)/base.stamp ## the whole stack on this machine; Ctrl-C stops it
 	$(BIN)/python manage.py up

@@ -42,3 +42,6 @@ from myia.settings import *  # noqa: E402, F403
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.MD5PasswordHasher"
 ]  # people are made for every test; a real hash takes long
+# Each test client loads the middleware anew, and WhiteNoise would read all static files each time:
+# half of the time of a test that calls one page.
+WHITENOISE_AUTOREFRESH = True

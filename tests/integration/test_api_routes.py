@@ -248,6 +248,7 @@ FIELDS = (
 )
 
 
+@pytest.mark.slow
 @given(body=st.dictionaries(st.sampled_from(FIELDS), odd), which=st.sampled_from(WRITES))
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -347,6 +347,7 @@ def test_a_stream_that_trickles_past_its_deadline_is_cut(wire, bedrock, framed):
     assert not error.partial.complete
 
 
+@pytest.mark.slow
 def test_bytes_that_never_form_an_event_are_cut_at_the_deadline_too(wire, bedrock):
     own: list[Wire] = []
     endless = replay.event(
@@ -366,6 +367,7 @@ def test_bytes_that_never_form_an_event_are_cut_at_the_deadline_too(wire, bedroc
     assert error.partial is None
 
 
+@pytest.mark.slow
 def test_many_streams_are_cut_each_at_its_own_deadline(wire, bedrock):
     own: list[Wire] = []
 
@@ -838,6 +840,7 @@ def test_a_whole_stream_of_every_api_is_read(answered):
         assert (reply.text, reply.complete) == ("Hi", True), api
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["closed", "reset"])
 @pytest.mark.parametrize("api", STREAMS)
 def test_a_stream_that_ends_at_any_byte_is_an_error_with_what_had_arrived(wire, bedrock, api, how):
@@ -1278,6 +1281,7 @@ def test_what_the_chain_finds_is_named_without_calling_anybody(own_keys, monkeyp
     assert find_credentials() == Identity(False)
 
 
+@pytest.mark.slow
 def test_a_silent_instance_service_is_called_twice_at_most(wire, monkeypatch):
     """Each time botocore waits a second, so finding nothing takes two at the worst."""
     own: list[Wire] = []

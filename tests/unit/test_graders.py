@@ -660,6 +660,7 @@ def assert_sound(grade: Grade) -> None:
     assert "\\u0000" not in text
 
 
+@pytest.mark.slow
 @given(outcome=OUTCOMES | st.none())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_outcome_gives_a_grade(outcome: Outcome | None) -> None:
@@ -667,6 +668,7 @@ def test_any_outcome_gives_a_grade(outcome: Outcome | None) -> None:
         assert_sound(grader(outcome))
 
 
+@pytest.mark.slow
 @given(
     outcomes=st.lists(OUTCOMES, max_size=4).map(tuple),
     texts=st.lists(TEXTS, max_size=3).map(tuple),

@@ -196,6 +196,7 @@ class TestFingerprint:
         result = statistics.fingerprint([["a"] * 3], [["b"] * 3], permutations=20_000)
         assert result.p_value == pytest.approx(2 / 20, abs=0.01)
 
+    @pytest.mark.slow
     def test_a_changed_model_is_found_and_the_same_one_is_not(self) -> None:
         rng = random.Random(3)
         same = [

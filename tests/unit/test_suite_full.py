@@ -295,6 +295,7 @@ def test_a_trial_that_infrastructure_ended_is_not_valid(case: Case) -> None:
         assert grade.cause.reason == reason, (case.id, reason)
 
 
+@pytest.mark.slow
 @given(outcomes=st.lists(OUTCOMES, max_size=3).map(tuple), trial=st.integers(0, 5))
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_outcomes_give_every_case_a_grade_and_never_raise(
