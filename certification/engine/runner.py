@@ -316,14 +316,14 @@ def refusal_of_all(refusals: Mapping[RouteTarget, Failure]) -> Failure:
     """
     if len(refusals) == 1:
         [failure] = refusals.values()
-        said = failure.message
+        message = failure.message
     else:
         failure = min(refusals.values(), key=lambda f: REFUSAL_ORDER.get(f.reason, 0))
-        said = " ".join(f"{route}: {f.message.strip()}" for route, f in refusals.items())
-        said = f"Every route refused the call. {said}"
+        message = " ".join(f"{route}: {f.message.strip()}" for route, f in refusals.items())
+        message = f"Every route refused the call. {message}"
     if failure.reason.facts.status == Status.PENDING:
         failure = replace(failure, reason=Reason.API_NOT_SUPPORTED)
-    return replace(failure, message=said)
+    return replace(failure, message=message)
 
 
 def known_refusals(model: AIModel) -> dict[Feature, Failure]:
