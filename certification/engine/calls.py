@@ -121,7 +121,7 @@ class Caller:
 
     `routes` are tried in order until `route_settled`; `deadline` is on the clock of time.monotonic.
     `attempts` collects every attempt of the run, `retries` counts the repeated ones, `refusals`
-    what the routes that were left said, in order.
+    the refusals of the routes that were left, in order.
     """
 
     bedrock: Bedrock

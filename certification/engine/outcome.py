@@ -26,7 +26,7 @@ class RunRecord:
     """What one run did and how it was judged: all that its rows are built from.
 
     `judged` is what the judgement looked at; `trials` are those of each case, by case id; `route`
-    is the one that calls took in the end, `refusals` what the routes before it said.
+    is the one that calls took in the end, `refusals` the answers of the routes before it.
     """
 
     judged: scoring.Run
@@ -49,7 +49,7 @@ class RunRecord:
 
 
 def route_answers(record: RunRecord) -> dict[RouteTarget, tuple[str, str] | None]:
-    """Return what each route that was tried said: (reason, message) of a refusal, None for an
+    """Return the answer of each route that was tried: (reason, message) of a refusal, None for an
     answer.
     """
     answers: dict[RouteTarget, tuple[str, str] | None] = {

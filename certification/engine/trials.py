@@ -88,9 +88,9 @@ async def play(
     if trial.case.whole_run:
         context = replace(context, texts=caller.texts())
     grade = script.grade(step, context)
-    unsaid = [o for o in step if isinstance(o, Failure) and o.code == NOT_EXPRESSIBLE]
-    if unsaid:
-        grade = not_applicable(grade, unsaid[0])
+    inexpressible = [o for o in step if isinstance(o, Failure) and o.code == NOT_EXPRESSIBLE]
+    if inexpressible:
+        grade = not_applicable(grade, inexpressible[0])
         probes.observed = {
             feature: refusal
             for feature, refusal in probes.observed.items()
@@ -116,13 +116,13 @@ async def advance(case: Case, calls: Calls, outcome: Outcome | None) -> Step:
     return await asyncio.to_thread(resume) if case.category in HEAVY else resume()
 
 
-def not_applicable(grade: Grade, unsaid: Failure) -> Grade:
+def not_applicable(grade: Grade, inexpressible: Failure) -> Grade:
     """Grade a trial of which the API could not express a call: skipped where it did not pass
     without, and no evidence about what the model can do.
     """
     if grade.passed:
         return replace(grade, lacks="")
-    sentence = f"Not applicable to this API. {unsaid.message}"
+    sentence = f"Not applicable to this API. {inexpressible.message}"
     return Grade(False, sentence, grade.evidence, skipped=sentence)
 
 
