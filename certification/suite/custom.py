@@ -11,10 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import regex
-
 from certification.inference import Operation, Outcome, Reply, Request, Text, Timing, Usage, user
-from certification.suite import graders
+from certification.suite import graders, patterns
 from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step
 
 CASE_ID = re.compile(r"X[A-Z0-9]{1,19}")
@@ -81,10 +79,8 @@ def check_without(expected: Any) -> Check:
 
 def check_regex(expected: Any) -> Check:
     [pattern] = texts_of(expected, "regex")[:1]
-    try:
-        regex.compile(pattern)
-    except regex.error as error:
-        raise BadSpec(f"regex expects a regular expression: {error}.") from error
+    if problem := patterns.pattern_error(pattern):
+        raise BadSpec(f"regex expects a regular expression that can be used: {problem}.")
     return lambda outcome: graders.matches(outcome, pattern)
 
 

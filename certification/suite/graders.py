@@ -13,8 +13,6 @@ from functools import wraps
 from itertools import groupby
 from typing import Any, Concatenate, ParamSpec
 
-import regex
-
 from certification.inference import (
     EmbedReply,
     Failure,
@@ -27,6 +25,7 @@ from certification.inference import (
     Usage,
 )
 from certification.reasons import Reason, Status
+from certification.suite import patterns
 from certification.suite.case import Grade
 from certification.suite.text import (
     contains_words,
@@ -325,7 +324,7 @@ def matches(text: str, pattern: str) -> Grade:
     nothing about the model.
     """
     try:
-        success = regex.search(pattern, text, timeout=PATTERN_TIMEOUT_S) is not None
+        success = patterns.search(pattern, text, PATTERN_TIMEOUT_S)
     except TimeoutError:
         sentence = f"The pattern took longer than {PATTERN_TIMEOUT_S:.0f} s to match."
         return Grade(False, sentence, {"pattern": pattern}, valid=False)
@@ -569,7 +568,10 @@ def json_answer(text: str, schema: Mapping[str, Any], expected: Any = None) -> G
     is_json, value = parse_json(text)
     if not is_json:
         return failed("The answer is not JSON.", found=truncate(text))
-    problem = schema_problem(value, schema)
+    try:
+        problem = schema_problem(value, schema)
+    except TimeoutError as error:
+        return Grade(False, f"The schema cannot be checked: {error}.", valid=False)
     if problem:
         sentence = f"The answer's JSON does not fit the schema: {problem}."
         return failed(sentence, found=truncate(text))
