@@ -29,9 +29,9 @@ demo: $(VENV)/base.stamp ## certify the real catalogue in seven regions on the e
 
 # Tests start some hundred Python processes, which would each compile the project anew without bytecode.
 test test-fast: export PYTHONDONTWRITEBYTECODE =
-PYTEST := $(BIN)/python -m pytest -q -n $(or $(WORKERS),2) --dist loadfile --durations 60 --durations-min 1
+PYTEST := $(BIN)/python -m pytest -q -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder --durations 60 --durations-min 1
 
-test: $(VENV)/dev.stamp ## run every test, or those of TESTS="files and options", with two WORKERS
+test: $(VENV)/dev.stamp ## run every test, or those of TESTS="files and options", with three WORKERS
 	$(PYTEST) $(TESTS)
 
 test-fast: $(VENV)/dev.stamp ## unit and API tests without processes, a browser, or anything that takes seconds

@@ -21,6 +21,15 @@ from tests import database
 from tests.processes import QUEUE, LiveStack
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that start processes: they take minutes in which they mostly wait, while
+    the other workers of pytest-xdist compute. Last, they would wait alone.
+    """
+    waits = {item.path for item in items if item.get_closest_marker("processes")}
+    items.sort(key=lambda item: item.path not in waits)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the servers of every process that ran tests, those of one that crashed included."""
     if not hasattr(config, "workerinput"):

@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certification.bedrock import fixes
-from certification.engine.calls import Attempt
 from certification.inference import (
     AnyRequest,
     Block,
@@ -34,6 +33,9 @@ from certification.reasons import Reason
 from certification.suite import registry, scoring
 from certification.suite.case import Case, Category, Grade, Kind, ProbeCache, Ref, Script
 from certification.suite.scoring import CaseOutcome
+
+if TYPE_CHECKING:  # imports the client, which is slow, and most commands only read evidence
+    from certification.engine.calls import Attempt
 
 MAX_TEXT = 8_000  # characters stored of any one text
 # characters of transcripts stored per run; beyond, those of trials that passed are dropped first

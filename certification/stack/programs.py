@@ -85,6 +85,14 @@ def workers(health_port: int) -> list[Program]:
     ]
 
 
+def workers_for(priority: str) -> list[Program]:
+    """Return the workers that a job of this priority needs, without health servers. The first one
+    also takes the maintenance tasks, which publish a large job's runs.
+    """
+    every = workers(health_port=0)
+    return every if priority == Priority.BULK else every[:1]
+
+
 def worker(
     name: str,
     queues: Sequence[str],

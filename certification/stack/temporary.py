@@ -14,7 +14,7 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
-from certification.engine import backend
+from certification.engine import backend, queue
 from certification.models import AIModel
 from certification.models.catalogue import load_shipped
 from certification.stack import embedded, programs
@@ -40,7 +40,7 @@ def database(write: Callable[[str], None] = lambda _line: None) -> None:
         load_shipped()
 
 
-def alive_workers(queue: str) -> int:
+def alive_workers(queue_name: str) -> int:
     """Return how many workers take our backend's runs from this queue now. Takes about a second.
 
     Raises NotReady when all who take from it use another backend, which leaves our runs waiting.
@@ -50,7 +50,7 @@ def alive_workers(queue: str) -> int:
         worker
         for reply in replies
         for worker in reply.values()
-        if queue in worker.get("queues", ())
+        if queue_name in worker.get("queues", ())
     ]
     ours = [worker for worker in takers if worker["backend"] == backend.name()]
     if takers and not ours:
@@ -63,30 +63,30 @@ def alive_workers(queue: str) -> int:
     return len(ours)
 
 
-def wait_for_workers(queue: str, processes: Processes, count: int = 1) -> None:
+def wait_for_workers(queue_name: str, processes: Processes, count: int = 1) -> None:
     """Return once `count` workers take this queue's messages. Raises NotReady when one of the
     processes ends first, or after READY_SECONDS.
     """
-    processes.wait_until(lambda: alive_workers(queue) >= count, "worker")
+    processes.wait_until(lambda: alive_workers(queue_name) >= count, "worker")
 
 
 @contextlib.contextmanager
-def workers(write: Callable[[str], None]) -> Iterator[None]:
-    """Have workers on the queues for the block: the running ones, or our own when none runs.
+def workers(priority: str, write: Callable[[str], None]) -> Iterator[None]:
+    """Have workers on the queue of this priority for the block: the running ones, or our own when
+    none runs.
 
     The local emulator is started too where it is the backend and does not run. Raises NotReady.
     """
-    queue = settings.CERTIFICATION_QUEUE_NAME
+    name = queue.name_for(priority)
     with emulator(), Processes(files().logs) as own:
-        if not alive_workers(queue):
+        if not alive_workers(name):
             write(
                 "No worker is running: starting one for this command (manage.py up keeps workers "
                 "running)."
             )
-            for program in programs.workers(health_port=0):
+            for program in programs.workers_for(priority):
                 own.start(program)
-            wait_for_workers(queue, own)
-            wait_for_workers(f"{queue}.bulk", own)
+            wait_for_workers(name, own)
         yield
 
 

@@ -212,10 +212,13 @@ def test_choosing_a_vendor_filters_at_once(visit: Any, model: AIModel) -> None:
 
 
 def test_a_finished_run_appears_without_a_reload(visit: Any, model: AIModel) -> None:
-    page = visit().log_in("viewer@example.org")
+    visitor = visit()
+    visitor.page.clock.install()
+    page = visitor.log_in("viewer@example.org")
     running = cell(page, model, "us-west-2")
     expect(running).to_have_attribute("aria-label", "us-west-2: not tested, running")
     finish(model.runs.get(region="us-west-2"), Status.CERTIFIED, score=89, rating="B")
+    page.clock.run_for(60_000)  # until the page asks again
     expect(running).to_have_attribute(
         "aria-label", re.compile("us-west-2: certified, rating B, score 89")
     )

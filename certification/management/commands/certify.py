@@ -164,7 +164,7 @@ class Command(BaseCommand):
         """Return the job once it has ended, run by the running workers or by our own."""
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(temporary.workers(out.print))
+                stack.enter_context(temporary.workers(result.job.priority, out.print))
             except BaseException:
                 # otherwise its pairs would stay taken by a job that nobody waits for
                 if result.created:

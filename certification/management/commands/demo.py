@@ -119,7 +119,7 @@ class Command(BaseCommand):
             setattr(settings, name, value)
         env = {name: str(value) for name, value in overrides.items()}
         with Processes(files().logs, env) as processes:
-            for program in programs.workers(health_port=0):
+            for program in programs.workers_for(Priority.BULK):
                 processes.start(program)
             temporary.wait_for_workers(f"{queue}.bulk", processes)
             follow.resume_queue()
