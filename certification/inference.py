@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from certification.reasons import Reason
+from certification.reasons import Reason, stop_cause
 
 
 class Operation(StrEnum):
@@ -255,3 +255,26 @@ class Failure:
 
 Outcome = Reply | EmbedReply | Failure
 AnyRequest = Request | EmbedRequest
+
+
+def failure_of(outcome: Outcome | None) -> Failure | None:
+    """Return why an outcome is no usable answer, None where nothing says so.
+
+    A response of status 200 can name a cause too, as its stop reason: its text is then a
+    guardrail's or a filter's, or unfinished.
+    """
+    if not isinstance(outcome, Reply) or not isinstance(outcome.stop_reason, str):
+        return outcome if isinstance(outcome, Failure) else None
+    reason = stop_cause(outcome.stop_reason)
+    if reason is None:
+        return None
+    return Failure(
+        reason,
+        f"The answer ended with the stop reason {outcome.stop_reason}.",
+        code=outcome.stop_reason,
+        http_status=200,
+        operation=outcome.operation,
+        request_id=outcome.request_id,
+        timing=outcome.timing,
+        partial=outcome,
+    )

@@ -4,6 +4,7 @@ status that follows.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -219,7 +220,11 @@ _ROWS: tuple[tuple[ErrorCategory, Owner, Status, bool, tuple[Reason, ...]], ...]
     ),
     (
         ErrorCategory.CONTENT_BLOCKED, Owner.MODEL, Status.FAILED, False,
-        (Reason.GUARDRAIL, Reason.CONTENT_FILTER, Reason.CONTEXT_TOO_LONG),
+        (Reason.CONTENT_FILTER, Reason.CONTEXT_TOO_LONG),
+    ),
+    (  # the account's or its organization's: it blocks every model alike
+        ErrorCategory.CONTENT_BLOCKED, Owner.ACCOUNT, Status.CONFIGURATION_REQUIRED, False,
+        (Reason.GUARDRAIL,),
     ),
     (ErrorCategory.QUALITY_ISSUE, Owner.MODEL, Status.FAILED, False, (Reason.GATE_FAILED,)),
     (
@@ -234,3 +239,32 @@ FACTS: dict[Reason, ReasonFacts] = {
     for category, owner, status, retryable, reasons in _ROWS
     for reason in reasons
 }
+
+# How an answer ends whose model was not hindered, in Converse's words; Messages pauses for a tool
+# of the service.
+ORDINARY_STOPS = frozenset({"end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn"})
+# What the words of any other stop reason say, the first that matches. Those of Bedrock:
+# guardrail_intervened, content_filtered, refusal, malformed_tool_use, malformed_model_output,
+# model_context_window_exceeded; vendors bring their own (safety, recitation, error, overloaded).
+_STOP_WORDS: tuple[tuple[str, Reason], ...] = (
+    (r"guardrail", Reason.GUARDRAIL),
+    (
+        r"filter|refus|safety|sensitive|prohibit|block|toxic|recitation|moderat|polic|spii",
+        Reason.CONTENT_FILTER,
+    ),
+    (r"context|window|too_long", Reason.CONTEXT_TOO_LONG),
+    (r"overload|unavailab|insufficient|resource|capacity", Reason.SERVICE_UNAVAILABLE),
+    (r"time_?d?_?out|deadline", Reason.MODEL_TIMEOUT),
+    (r"malformed|invalid|error|abort", Reason.MODEL_ERROR),
+)
+
+
+def stop_cause(stop_reason: str) -> Reason | None:
+    """Return what hindered an answer that ended for this reason; None for an ordinary end.
+
+    A name that says nothing to us is UNKNOWN, never a guess.
+    """
+    if not stop_reason or stop_reason in ORDINARY_STOPS:
+        return None
+    named = (reason for words, reason in _STOP_WORDS if re.search(words, stop_reason.lower()))
+    return next(named, Reason.UNKNOWN)

@@ -399,14 +399,18 @@ FIXES: dict[Reason, Fix] = {
         wait="1 minute",
     ),
     Reason.GUARDRAIL: Fix(
-        "A guardrail blocked the request or the answer: test without it, or loosen the policy "
-        "that intervened.",
-        command="aws bedrock list-guardrails --region {region}",
+        "A guardrail of the account or of its organization, not the model, blocked the request or "
+        "the answer: exempt these calls from it, or loosen the policy that intervened.",
+        command=(
+            "aws bedrock list-enforced-guardrails-configuration --region {region}; "
+            "aws bedrock list-guardrails --region {region}"
+        ),
         who=ACCOUNT_ADMIN,
         url=_GUIDE + "guardrails.html",
     ),
     Reason.CONTENT_FILTER: Fix(
-        "The model's content filter blocked the request or the answer: rephrase the prompt.",
+        "The model, or its vendor's filter, refused the request or cut the answer: rephrase the "
+        "prompt, or use another model.",
         who=OPERATOR,
     ),
     Reason.CONTEXT_TOO_LONG: Fix(

@@ -10,7 +10,7 @@ from typing import Any
 from certification.engine import evidence
 from certification.engine.calls import Attempt, NoVerdict
 from certification.engine.trials import TrialRecord
-from certification.inference import Failure, Operation, Reply, RouteTarget
+from certification.inference import Failure, Operation, Reply, RouteTarget, failure_of
 from certification.models import CertificationRun, RunOutcome, State, TestResult
 from certification.reasons import Owner, Reason, Status
 from certification.suite import policy, registry, scoring, versions
@@ -186,7 +186,7 @@ def build_results(run: CertificationRun, record: RunRecord) -> list[TestResult]:
 
 def failure_behind(record: RunRecord) -> Failure | None:
     """Find the call that gave the judgement its reason."""
-    failures = [a.outcome for a in reversed(record.attempts) if isinstance(a.outcome, Failure)]
+    failures = [f for a in reversed(record.attempts) if (f := failure_of(a.outcome))]
     if record.judged.access:  # its reason may be one that we worked out
         failures.append(record.judged.access)
     return next((f for f in failures if f.reason == record.judgement.reason), None)

@@ -22,7 +22,7 @@ from certification.engine.outcome import RunRecord
 from certification.engine.preflight import Listing
 from certification.engine.trials import TrialPool, TrialRecord, TrialsOverdue
 from certification.engine.worker import Claim, Worker
-from certification.inference import API, Failure, RouteTarget
+from certification.inference import API, Failure, RouteTarget, failure_of
 from certification.lib.database import returning_connection
 from certification.lib.event_loop import Stop
 from certification.models import (
@@ -299,8 +299,7 @@ def refusal_of(run: CertificationRun, caller: Caller) -> Failure | None:
     them were refused. Bedrock says "invalid identifier" of models that it serves in other regions:
     we know better.
     """
-    failures = (a.outcome for a in reversed(caller.attempts) if isinstance(a.outcome, Failure))
-    last = next(failures, None)
+    last = next(filter(None, (failure_of(a.outcome) for a in reversed(caller.attempts))), None)
     if last and set(caller.refusals) == set(caller.routes):
         last = refusal_of_all(caller.refusals)
     if last and last.reason == Reason.UNKNOWN_MODEL:

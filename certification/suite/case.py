@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from certification.inference import AnyRequest, Block, Failure, Outcome, Request, Text
+from certification.inference import AnyRequest, Block, Failure, Outcome, Request, Text, failure_of
 
 # The names that `needs` speaks of: the catalogue's capabilities that concern how a model is called.
 ALL_CAPABILITIES = frozenset({"system", "tools", "streaming_tools", "vision", "documents"})
@@ -137,7 +137,8 @@ class ProbeCache:
             return known
         outcome = yield request
         if not isinstance(outcome, Failure):
-            self.observed[feature] = None
+            if not failure_of(outcome):
+                self.observed[feature] = None
         elif probe.refused(outcome):
             self.observed[feature] = outcome
         return outcome

@@ -23,6 +23,7 @@ from certification.inference import (
     Tool,
     ToolUse,
     Usage,
+    failure_of,
 )
 from certification.reasons import Reason, Status
 from certification.suite import patterns
@@ -159,12 +160,16 @@ def usable(outcome: Outcome | None) -> Grade:
 
     An outcome that infrastructure, access or our own mistake caused is not valid.
     """
-    if isinstance(outcome, Failure):
-        about_model = outcome.reason.facts.status == Status.FAILED
-        valid = about_model or outcome.reason in REQUEST_REFUSALS
+    failure = failure_of(outcome)
+    if failure:
+        about_model = failure.reason.facts.status == Status.FAILED
+        valid = about_model or failure.reason in REQUEST_REFUSALS
         verdict = "failed" if valid else "could not be judged"
-        sentence = f"The call {verdict} ({outcome.reason.value}): {truncate(outcome.message)}"
-        return Grade(False, sentence, failure_evidence(outcome), valid=valid, cause=outcome)
+        sentence = f"The call {verdict} ({failure.reason.value}): {truncate(failure.message)}"
+        evidence = failure_evidence(failure)
+        if isinstance(outcome, Reply):
+            evidence["text"] = truncate(text_of(outcome))
+        return Grade(False, sentence, evidence, valid=valid, cause=failure)
     if isinstance(outcome, Reply) and not outcome.complete:
         sentence = "The stream ended without messageStop and metadata."
         return failed(sentence, events=last_events(outcome))

@@ -296,6 +296,23 @@ class TestStream:
                 Reason.STREAM_ERROR, "modelStreamErrorException",
             ),
             (replay.exception("newException", "Oops"), Reason.STREAM_ERROR, "newException"),
+            (  # of other operations
+                replay.exception("modelNotReadyException", "The model is not ready."),
+                Reason.MODEL_NOT_READY, "modelNotReadyException",
+            ),
+            (replay.exception("newException", "Too many tokens"), Reason.THROTTLED_TOKENS,
+             "newException"),
+            (
+                replay.event("serviceUnavailableException", {"message": "Try again."}),
+                Reason.SERVICE_UNAVAILABLE, "serviceUnavailableException",
+            ),
+            (
+                replay.frame(
+                    {":message-type": "exception"},
+                    b'{"__type": "com.amazon#ModelNotReadyException", "message": "Wait."}',
+                ),
+                Reason.MODEL_NOT_READY, "ModelNotReadyException",
+            ),
             (
                 replay.frame(
                     {

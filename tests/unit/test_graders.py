@@ -503,7 +503,6 @@ def test_only_failures_that_concern_the_model_are_valid(reason: Reason) -> None:
         Reason.STREAM_ERROR,
         Reason.STREAM_TRUNCATED,
         Reason.STREAM_CORRUPT,
-        Reason.GUARDRAIL,
         Reason.CONTENT_FILTER,
         Reason.CONTEXT_TOO_LONG,
         Reason.GATE_FAILED,

@@ -273,9 +273,9 @@ class ConverseStreamReader:
 
     def take(self, frame: Frame, at: float) -> None:
         """Take one frame. Raises WrongShape, and BedrockError for an exception of the service."""
-        if frame.text(":message-type") != "event":
-            raise self.failure_in(frame)
         name = frame.text(":event-type")
+        if frame.text(":message-type") != "event" or name.endswith("Exception"):
+            raise self.failure_in(frame)
         if name not in EVENTS:
             return
         body = shape.loads(frame.payload)
@@ -294,9 +294,12 @@ class ConverseStreamReader:
                 self.builder.server_ms = server_ms(shape.mapping(body, "metrics"))
 
     def failure_in(self, frame: Frame) -> errors.BedrockError:
-        """Return the error in a frame: an exception of the service's model, or of its front."""
-        code = frame.text(":exception-type") or frame.text(":error-code")
-        _code, message, _id = errors.envelope_of(frame.payload)
+        """Return the error in a frame: an exception of the operation's model or outside it, or an
+        error of the service's front.
+        """
+        names = (":exception-type", ":error-code", ":event-type")
+        named, message, _id = errors.envelope_of(frame.payload)
+        code = next(filter(None, map(frame.text, names)), "") or named.rpartition("#")[2]
         return self.builder.fault(code, frame.text(":error-message") or message)
 
     def block_of(self, body: Mapping[str, Any]) -> OpenBlock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from certification.inference import Failure, Outcome, Request
+from certification.inference import Outcome, Request, failure_of
 from certification.reasons import Reason
 from certification.suite import graders
 from certification.suite.case import Category, Context, Grade, Ref, Script, Step, text_answer
@@ -219,7 +219,7 @@ def search_script(
         capability = f"context_of_{tokens // 1000}k_tokens"
         # A model whose window is known to be large enough has no excuse.
         may_be_short = (window or 0) < tokens * 1.25
-        refusal = outcome if isinstance(outcome, Failure) else None
+        refusal = failure_of(outcome)
         if may_be_short and refusal and refusal.reason == Reason.CONTEXT_TOO_LONG:
             return graders.lacks(capability, refusal)
         verdict = check(outcome)

@@ -405,13 +405,13 @@ def error_contract(ref: Ref) -> Script:
 
 
 def grade_refusal(name: str, outcome: Outcome | None) -> Grade:
-    if outcome is None:
-        return graders.usable(None)
+    grade = graders.usable(outcome)
     if not isinstance(outcome, Failure):
+        if not grade.valid:  # no call, or a guardrail's answer
+            return grade
         return graders.failed(
             f"The service accepted {name}.", found=truncate(graders.text_of(outcome))
         )
-    grade = graders.usable(outcome)
     evidence = {**grade.evidence, "ms": outcome.timing.total_ms}
     if graders.is_validation(outcome):
         if outcome.timing.total_ms <= REFUSAL_MS:
