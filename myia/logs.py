@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 
+from certification.lib import foreign_text
+
 SECRET_KEYS = re.compile(
     r"passwo?r?d|secret|authorization|api_?key|access_?key|credential|cookie", re.IGNORECASE
 )
@@ -48,6 +50,19 @@ def redact_value(key: object, value: Any) -> Any:
     if isinstance(value, str):
         return CREDENTIAL.sub(HIDDEN, ACCOUNT_ID.sub("************", value))
     return value
+
+
+def one_line(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Keep texts from outside from beginning a line of their own or acting on the terminal: a
+    structlog processor for logs that people read. JSON escapes by itself.
+    """
+    for key, value in event.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if key in ("exception", "stack") else [value]
+            event[key] = "\n".join(map(foreign_text.escape, lines))
+    return event
 
 
 SHARED: list[Any] = [
@@ -94,7 +109,7 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
         "disable_existing_loggers": False,
         "formatters": {
             "json": formatter(structlog.processors.JSONRenderer()),
-            "console": formatter(structlog.dev.ConsoleRenderer(colors=False)),
+            "console": formatter(one_line, structlog.dev.ConsoleRenderer(colors=False)),
         },
         "handlers": handlers,
         "root": {"handlers": list(handlers), "level": "WARNING"},
@@ -108,10 +123,10 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
     }
 
 
-def formatter(renderer: Any) -> dict[str, Any]:
+def formatter(*renderers: Any) -> dict[str, Any]:
     return {
         "()": structlog.stdlib.ProcessorFormatter,
-        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         "foreign_pre_chain": SHARED,
     }
 

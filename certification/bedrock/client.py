@@ -52,7 +52,7 @@ from certification.inference import (
     Timing,
     Usage,
 )
-from certification.lib import event_loop
+from certification.lib import event_loop, foreign_text
 from certification.reasons import Reason
 
 LAST_CONNECT_TIMEOUT_S = 1.0  # when less is left of a deadline than a connection may normally take
@@ -421,7 +421,7 @@ class Bedrock:
             message = f"The service answered {response.status} without a list of models."
             raise errors.error(Reason.BAD_RESPONSE, message, operation=operation)
         return tuple(
-            MantleModel.from_wire(raw)
+            MantleModel.from_wire(foreign_text.clean_values(raw))
             for raw in entries
             if isinstance(raw, dict) and isinstance(raw.get("id"), str) and raw["id"]
         )
@@ -613,4 +613,4 @@ def _entries(operation: str, response: Mapping[str, Any], name: str) -> list[Map
     entries = response.get(name)
     if not isinstance(entries, list):
         raise _bad_response(operation, response, f"no {name}")
-    return [entry for entry in entries if isinstance(entry, Mapping)]
+    return [foreign_text.clean_values(entry) for entry in entries if isinstance(entry, dict)]

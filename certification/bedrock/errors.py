@@ -47,6 +47,7 @@ import urllib3.exceptions
 from certification.bedrock import codes, fixes
 from certification.bedrock.diagnosis import diagnose
 from certification.inference import Failure, Operation, Reply, Timing
+from certification.lib import foreign_text
 from certification.reasons import ErrorCategory, Reason
 
 FOREIGN: tuple[type[Exception], ...] = (
@@ -82,12 +83,13 @@ class BedrockError(Exception):
         fix: fixes.Fix | None = None,
         retry_after_s: float | None = None,
     ) -> None:
+        message = foreign_text.clean(message)
         super().__init__(message)
         self.reason = reason
         self.message = message
-        self.code = code
+        self.code = foreign_text.clean(code)
         self.http_status = http_status
-        self.request_id = request_id
+        self.request_id = foreign_text.clean(request_id)
         self.operation = operation
         self.fix = fix or fixes.fix_for(reason, operation=operation)
         self.retry_after_s = retry_after_s  # as the service wishes; it seldom does

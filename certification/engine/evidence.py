@@ -28,6 +28,7 @@ from certification.inference import (
     ToolResult,
     ToolUse,
 )
+from certification.lib import foreign_text
 from certification.models import TestResult
 from certification.reasons import Reason
 from certification.suite import registry, scoring
@@ -38,9 +39,9 @@ if TYPE_CHECKING:  # imports the client, which is slow, and most commands only r
     from certification.engine.calls import Attempt
 
 MAX_TEXT = 8_000  # characters stored of any one text
+MAX_IDENTIFIER = 100  # of a code, a request id, a name
 # characters of transcripts stored per run; beyond, those of trials that passed are dropped first
 MAX_RUN = 2_000_000
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)|(?<=account )\d{12}\b", re.IGNORECASE)
 # Searched first, many times cheaper than the patterns: nearly every text has none of them.
 TWELVE_DIGITS = re.compile(r"\d{12}")
@@ -70,15 +71,21 @@ def redact(text: str) -> str:
 def cut(text: str) -> str:
     """Redact a text and cut it to MAX_TEXT characters, with a note of how many are missing.
 
-    What PostgreSQL refuses is replaced: null characters, and halves of characters as in an answer
-    cut inside an emoji.
+    What acts on a terminal or hides text is replaced, and so is what PostgreSQL refuses: null
+    characters, and halves of characters as in an answer cut inside an emoji.
     """
     text = redact(text)
-    if not text.isascii() or "\0" in text:
-        text = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)
     if len(text) <= MAX_TEXT:
-        return text
-    return f"{text[:MAX_TEXT]} [... {len(text) - MAX_TEXT} more characters]"
+        return foreign_text.clean(text)
+    start = foreign_text.clean(text[:MAX_TEXT])
+    return f"{start} [... {len(text) - MAX_TEXT} more characters]"
+
+
+def identifier(text: str) -> str:
+    """Cut an error code, a request id or a name: a proxy between us and AWS may have made it up, of
+    any length.
+    """
+    return cut(text)[:MAX_IDENTIFIER]
 
 
 def trial(
@@ -157,7 +164,7 @@ def outcome(result: Outcome) -> dict[str, Any]:
     }
     common: dict[str, Any] = {
         "timing": {name: round(value, 1) for name, value in timing.items() if value is not None},
-        "request_id": result.request_id,
+        "request_id": identifier(result.request_id),
     }
     match result:
         case Reply():
@@ -176,7 +183,7 @@ def failure(error: Failure) -> dict[str, Any]:
         "category": error.reason.category,
         "reason": error.reason,
         "message": cut(error.message),
-        "code": cut(error.code),
+        "code": identifier(error.code),
         "http_status": error.http_status,
         "operation": error.operation,
     }
@@ -198,14 +205,14 @@ def reply(answer: Reply) -> dict[str, Any]:
     usage = answer.usage
     encoded: dict[str, Any] = {
         "content": [block(b) for b in answer.content],
-        "stop_reason": answer.stop_reason,
+        "stop_reason": identifier(answer.stop_reason),
         "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
         if usage
         else None,
         "complete": answer.complete,
     }
     if answer.events:
-        groups = ((name, len(list(same))) for name, same in groupby(answer.events))
+        groups = ((identifier(name), len(list(same))) for name, same in groupby(answer.events))
         encoded["events"] = [name if n == 1 else f"{name} x{n}" for name, n in groups]
     return encoded
 
@@ -216,10 +223,11 @@ def block(content: Block) -> dict[str, Any]:
         case Text(text):
             return {"text": cut(text)}
         case ToolUse(use_id, name, tool_input, raw):
-            use = {"id": use_id, "name": name, "input": clean(tool_input)}
+            use = {"id": identifier(use_id), "name": identifier(name), "input": clean(tool_input)}
             return {"tool_use": use if tool_input is not None else use | {"raw_input": cut(raw)}}
         case ToolResult(use_id, text, is_error):
-            return {"tool_result": {"id": use_id, "text": cut(text), "is_error": is_error}}
+            shown = {"id": identifier(use_id), "text": cut(text), "is_error": is_error}
+            return {"tool_result": shown}
         case Reasoning(text):
             return {"reasoning": cut(text)}
         case Image(fmt, data):

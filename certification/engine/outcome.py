@@ -17,7 +17,6 @@ from certification.suite import policy, registry, scoring, versions
 from certification.suite.case import Feature, Kind
 from certification.suite.scoring import CaseOutcome, CaseStatus, Judgement
 
-MAX_IDENTIFIER = 100  # characters
 MIN_SPEED_TOKENS, MIN_SPEED_S = 40, 0.05  # a shorter answer says nothing about output speed
 
 
@@ -127,8 +126,8 @@ def build(run: CertificationRun, record: RunRecord) -> RunOutcome:
         error_category=reason.category if reason else "",
         error_reason=reason or "",
         error_message="" if certified else evidence.cut(judgement.message),
-        error_code=identifier(failure.code) if failure else "",
-        request_id=identifier(failure.request_id) if failure else "",
+        error_code=evidence.identifier(failure.code) if failure else "",
+        request_id=evidence.identifier(failure.request_id) if failure else "",
         fix=evidence.fix(
             failure, reason=reason, model_id=record.route.target_id, region=run.region_id
         ),
@@ -154,8 +153,8 @@ def build_without_verdict(
         error_category=failure.reason.category,
         error_reason=failure.reason,
         error_message=evidence.cut(failure.message),
-        error_code=identifier(failure.code),
-        request_id=identifier(failure.request_id),
+        error_code=evidence.identifier(failure.code),
+        request_id=evidence.identifier(failure.request_id),
         fix=evidence.fix(failure, model_id=run.model.api_model_id, region=run.region_id),
         calls=ending.calls,
         environment=environment,
@@ -239,13 +238,6 @@ def contradicts_skipped_probe(record: TrialRecord, operation: str) -> bool:
         for attempt in record.attempts
         if isinstance(attempt.outcome, Failure) and attempt.request.operation == operation
     )
-
-
-def identifier(text: str) -> str:
-    """Cut an error code or request id: a proxy between us and AWS may have made it up, of any
-    length.
-    """
-    return evidence.cut(text)[:MAX_IDENTIFIER]
 
 
 def median_of(values: Iterable[float | None]) -> float | None:

@@ -17,7 +17,7 @@ from django.conf import settings
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, SSLError
 
-from certification.lib import url_safety
+from certification.lib import foreign_text, url_safety
 from certification.lib.deadlines import Cutoff
 from certification.lib.url_safety import BadAddress, ParsedUrl
 
@@ -36,7 +36,7 @@ class ReceiverUnreachable(Exception):
 
 @dataclass(frozen=True)
 class ReceiverResponse:
-    """The status and the first MAX_BODY bytes, as text without control characters."""
+    """The status and the first MAX_BODY bytes, cleaned as text."""
 
     status: int
     body: str
@@ -131,9 +131,8 @@ def post_to(
         data = b""
         with contextlib.suppress(*NETWORK_ERRORS):  # the status is what counts
             data = response.read(MAX_BODY, decode_content=False)
-        text = data.decode("utf-8", "replace")
-        printable = "".join(c for c in text if c.isprintable() or c in "\n\t")
-        return ReceiverResponse(response.status, printable)
+        text = foreign_text.clean(data.decode("utf-8", "replace"))
+        return ReceiverResponse(response.status, text)
 
 
 def shut_down(connection: HTTPConnection) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 from django.utils import timezone
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from certification import labels
 from certification.inference import Endpoint
+from certification.lib import foreign_text
 from certification.models import CertificationJob, CertificationRun, ModelCertification, State
 
 RICH_COLOURS = {"orange": "dark_orange", "grey": "bright_black"}
@@ -23,7 +25,20 @@ WIDTH_OF_FILES = 160
 
 
 class Terminal(Console):
-    """A console that leaves it to `manage.py` what to do when the reader of its output is gone."""
+    """A console that shows every text as it is: no text is markup, and none acts on the terminal.
+
+    It leaves it to `manage.py` what to do when the reader of its output is gone.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(foreign_text.clean(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(foreign_text.clean(text), style)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -33,12 +48,14 @@ class Terminal(Console):
 def console(stderr: bool = False) -> Console:
     """Return a console on the current stdout or stderr; wide where no window limits it."""
     file = sys.stderr if stderr else sys.stdout
-    return Terminal(file=file, highlight=False, width=None if file.isatty() else WIDTH_OF_FILES)
+    width = None if file.isatty() else WIDTH_OF_FILES
+    return Terminal(file=file, highlight=False, markup=False, emoji=False, width=width)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    document = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+    print(foreign_text.escape_json(document))
 
 
 def pluralize(n: int, noun: str) -> str:
@@ -68,7 +85,7 @@ def runs_table(runs: Iterable[CertificationRun]) -> Table:
             route = f"{run.route.split('.', 1)[0]}. profile"
         if run.api:
             route += f", {api_words(run.endpoint, run.api)}"
-        why = Text(run.error_message)
+        why = Text(foreign_text.clean(run.error_message))
         if advice := run.fix.get("text"):
             why.append(f"\n{advice}", "dim")
         table.add_row(

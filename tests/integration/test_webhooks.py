@@ -514,11 +514,11 @@ class TestSending:
         assert the_only().status == "delivered"
         assert len(the_only().response_body) == safe_http.MAX_BODY
 
-    def test_an_answer_s_control_characters_are_dropped(self, receiver: Receiver) -> None:
+    def test_an_answer_s_control_characters_are_replaced(self, receiver: Receiver) -> None:
         receiver.answers = [(500, {}, b"a\x00b\x1b[31m\xff")]
         subscribe(receiver.url).send_test()
         webhooks.deliver()
-        assert the_only().response_body == "ab[31m\ufffd"
+        assert the_only().response_body == "a\ufffdb\ufffd[31m\ufffd"
 
     @committed
     def test_two_workers_do_not_send_twice(self, receiver: Receiver) -> None:

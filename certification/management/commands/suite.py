@@ -94,11 +94,12 @@ class Command(BaseCommand):
         if options["json"]:
             return terminal.print_json({"case": case_json("", case), "seed": seed, **preview})
         out.print(
-            f"[bold]{case.id}[/] {case.title}  "
-            f"({case.kind}, {case.category}, {case.repeats} trials, seed {seed})"
+            Text.assemble((case.id, "bold"), f" {case.title}  "),
+            f"({case.kind}, {case.category}, {case.repeats} trials, seed {seed})",
+            sep="",
         )
         for number, step in enumerate(preview["steps"], 1):
-            out.print(f"\n[bold]Call {number}[/]")
+            out.print(f"\nCall {number}", style="bold")
             for name in ("request", "passes", "nearly"):
                 if step[name] is not None:
                     out.print(
@@ -122,11 +123,11 @@ class Command(BaseCommand):
                 raise CommandError(f"The AWS credentials do not work: {message}") from error
         if options["json"]:
             return terminal.print_json(result)
-        out.print(
-            f"[bold]{case.id}[/] {case.title}: {model} in {region}, {backend.name()}, seed {seed}"
-        )
+        what = f" {case.title}: {model} in {region}, {backend.name()}, seed {seed}"
+        out.print(Text.assemble((case.id, "bold"), what))
         for number, call in enumerate(result["calls"], 1):
-            out.print(f"\n[bold]Call {number}[/] through {call['route']}")
+            title = (f"\nCall {number}", "bold")
+            out.print(Text.assemble(title, f" through {call['route']}"))
             out.print(Text(json.dumps(call["request"], indent=2, ensure_ascii=False)))
             names = ("reply", "failure", "partial", "timing", "request_id")
             response = {name: call[name] for name in names if name in call}

@@ -91,9 +91,9 @@ def print_changes(out: Console, changes: sync.Changes, *, dry_run: bool) -> None
         ),
     ):
         if lines:
-            out.print(f"\n[bold]{title}[/] ({len(lines)})")
+            out.print(f"\n{title} ({len(lines)})", style="bold")
             for line in lines[:MAX_LINES]:
-                out.print(f"  {line}", markup=False)
+                out.print(f"  {line}")
             if len(lines) > MAX_LINES:
                 out.print(f"  and {len(lines) - MAX_LINES} more; all of them with --json")
     if not changes.regions:
