@@ -28,9 +28,14 @@ from certification.inference import (
 from certification.reasons import Reason, Status
 from certification.suite import patterns
 from certification.suite.case import Grade
+from certification.suite.language import (
+    detect_language,
+    foreign_line,
+    is_short,
+    language_probabilities,
+)
 from certification.suite.text import (
     contains_words,
-    detect_language,
     find_numbers,
     loosely_equal,
     normalize_text,
@@ -355,14 +360,34 @@ def nfc_contains(text: str, expected: str) -> Grade:
     return text_grade(text, success, yes, no, expected)
 
 
+LANGUAGE_NAMES = {
+    "pt": "Portuguese", "es": "Spanish", "gl": "Galician", "ca": "Catalan", "it": "Italian",
+    "fr": "French", "en": "English", "de": "German", "nl": "Dutch", "ro": "Romanian",
+    "other": "another script",
+}  # fmt: skip
+PLAUSIBLE = 0.2  # probability from which a text that is too short to tell may be in a language
+
+
 @on_text
-def language(text: str, expected: str) -> Grade:
-    """Pass if the answer is written in "pt" or "en", judged by its commonest words."""
-    detected = detect_language(text)
-    name = {"pt": "Portuguese", "en": "English"}.get(expected, expected)
+def language(text: str, expected: str, ignoring: tuple[str, ...] = ()) -> Grade:
+    """Pass if the answer is written in this language ("pt", "en"), or is too short to tell and may
+    be. Phrases in `ignoring` are those that the prompt dictated.
+    """
+    probabilities = language_probabilities(text, ignoring)
+    detected = detect_language(text, ignoring)
+    name = LANGUAGE_NAMES.get(expected, expected)
     evidence = {"expected": expected, "found": detected, "text": truncate(text)}
-    sentence = f"The answer is {'' if detected == expected else 'not '}in {name}."
-    return Grade(detected == expected, sentence, evidence)
+    if detected == expected:
+        if line := foreign_line(text, expected, ignoring):
+            return failed(
+                f"A line of the answer is not in {name}.", **evidence, line=truncate(line)
+            )
+        return passed(f"The answer is in {name}.", **evidence)
+    plausible = probabilities.get(expected, 0.0) >= PLAUSIBLE
+    if not detected and plausible and is_short(text, ignoring):
+        return passed(f"The answer is too short to tell, and may be {name}.", **evidence)
+    other = f": it is in {LANGUAGE_NAMES[detected]}" if detected else ""
+    return failed(f"The answer is not in {name}{other}.", **evidence)
 
 
 @on_text

@@ -1,4 +1,4 @@
-"""Read and normalise text: words, numbers, JSON and the language of an answer."""
+"""Read and normalise text: words, numbers and JSON."""
 
 from __future__ import annotations
 
@@ -88,36 +88,3 @@ def find_numbers(text: str) -> list[set[Decimal]]:
         if values:
             numbers.append(values)
     return numbers
-
-
-PORTUGUESE_WORDS = """
-a à ao aos as às até com como da das de depois do dos e é ela ele eles em entre era essa esse está
-estão este eu fica foi foram há isso já mais mas me mesmo meu minha muito na nas não nem no nos num
-numa o os ou para pela pelo pelos por porque qual quando que quem são se sem ser seu seus só sua
-suas também tem têm ter tinha um uma você
-bem cada cria custos dia dias dinheiro menos sempre tempo toda todas todo todos vida ajuda aumenta
-combate cria desenvolve diminui economia economiza estimula evita facilita favorece fortalece
-garante incentiva melhor melhora mantém oferece permite promove proporciona reduz reforça traz
-"""
-ENGLISH_WORDS = """
-a about all also an and are as at be because but by can do each for from had has have he her him his
-how i if in into is it its like make many me more most my no not of on one or other our out said she
-so some than that the their them then there these they this to two up use was we were what when
-which who will with would you your
-"""
-SHARED_WORDS = {*PORTUGUESE_WORDS.split()} & {*ENGLISH_WORDS.split()}
-COMMON_WORDS = {
-    "pt": {*PORTUGUESE_WORDS.split()} - SHARED_WORDS,
-    "en": {*ENGLISH_WORDS.split()} - SHARED_WORDS,
-}
-
-
-def detect_language(text: str) -> str:
-    """Return "pt" or "en", by the commonest words of each and Portuguese letters; "" where neither
-    clearly leads.
-    """
-    words = re.findall(r"[^\W\d_]+", text.casefold()[:20000])
-    score = {code: float(sum(w in common for w in words)) for code, common in COMMON_WORDS.items()}
-    score["pt"] += 0.5 * sum(any(c in "ãõçáéíóúâêôà" for c in w) for w in words)
-    best, other = ("pt", "en") if score["pt"] >= score["en"] else ("en", "pt")
-    return best if score[best] >= 1 and score[best] > 1.5 * score[other] else ""

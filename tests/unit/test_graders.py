@@ -27,7 +27,7 @@ from certification.inference import (
 from certification.reasons import Reason
 from certification.suite import embedding, graders, registry
 from certification.suite.case import Context, Grade, Ref
-from certification.suite.text import detect_language, find_numbers, loosely_equal
+from certification.suite.text import find_numbers, loosely_equal
 
 SCHEMA = {
     "type": "object",
@@ -201,27 +201,6 @@ def test_lines_and_bullets() -> None:
     assert graders.bullets(reply(text), 3, 3).passed
     assert not graders.bullets(reply(text), at_most=2).passed
     assert graders.bullets(reply("-5 degrees\n--\n* "), 0, 0).passed
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("O contrato termina em dezembro e não pode ser renovado sem aviso.", "pt"),
-        ("The contract ends in December and cannot be renewed without notice.", "en"),
-        ("Sim, é possível.", "pt"),
-        ("Yes, you can do that.", "en"),
-        ("42", ""),
-        ("", ""),
-    ],
-)
-def test_language(text: str, language: str) -> None:
-    assert detect_language(text) == language
-    assert graders.language(reply(text), "pt").passed is (language == "pt")
-
-
-def test_short_portuguese_sentences_are_not_taken_for_english() -> None:
-    for text in (text for group in embedding.CONCEPTS for text in group):
-        assert detect_language(text) == "pt", text
 
 
 def test_nfc_contains() -> None:

@@ -19,7 +19,7 @@ from certification.bedrock.dialects.dialect import WireResponse
 from certification.inference import Reply, Timing
 from certification.suite import graders, registry
 from certification.suite.case import Context, Ref
-from certification.suite.text import detect_language
+from certification.suite.language import detect_language
 from tests.paths import RECORDINGS
 
 pytestmark = pytest.mark.skipif(

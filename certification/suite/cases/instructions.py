@@ -239,7 +239,7 @@ def two_sections(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
             lambda: graders.sections(outcome, first, second),
-            lambda: graders.language(outcome, "pt"),
+            lambda: graders.language(outcome, "pt", (first, second)),
         )
 
     good = f"{first}\n{_PT[0]}\n\n{second}\n{_PT[1]}"

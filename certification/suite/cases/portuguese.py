@@ -720,7 +720,7 @@ def contract_summary(ref: Ref) -> Script:
             lambda: graders.has_number(outcome, deal.months),
             lambda: graders.no_other_numbers(outcome, f"{contract.text} {deal.starts.month}"),
             lambda: graders.lines(outcome, 1, 5),
-            lambda: graders.language(outcome, "pt"),
+            lambda: graders.language(outcome, "pt", (deal.person, deal.firm)),
         )
 
     good = contract.summary
