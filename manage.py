@@ -33,8 +33,6 @@ def main() -> None:
     )
     try:
         if needs_servers:
-            # Before the settings are read: a server whose port was taken meanwhile moves to
-            # another.
             root = Path(os.environ.get("MYIA_ROOT", Path(__file__).resolve().parent))
             has_redis = bool(os.environ.get("REDIS_URL") or os.environ.get("REDIS_HOST"))
             used = {"database": not os.environ.get("DATABASE_URL"), "redis": not has_redis}

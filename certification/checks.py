@@ -34,7 +34,7 @@ NOT_NEGATIVE = (
 MIN_HEARTBEAT_TIMEOUT_S = 5
 WELL_KNOWN_PASSWORDS = ("postgres", "password", "admin", "myia", "changeme")
 PLACEHOLDER_KEYS = ("django-insecure", "change", "secret")
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "redis+socket://")
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def error(number: str, message: str) -> CheckMessage:

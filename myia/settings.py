@@ -1,6 +1,7 @@
 """All settings: the only reader of the environment; each value has a working default."""
 
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -186,6 +187,9 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.db_url_config(DATABASE_URL, engine="django.db.backends.postgresql")}
+# a Unix socket, as in postgres://user:password@/name?host=/folder
+if "host" in DATABASES["default"].get("OPTIONS", {}):
+    DATABASES["default"]["HOST"] = DATABASES["default"]["OPTIONS"].pop("host")
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool below has the connections
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
@@ -320,7 +324,8 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- Queue ---
-CELERY_BROKER_URL = REDIS_URL
+# kombu's way to write the socket of a Redis that redis-py calls unix://
+CELERY_BROKER_URL = re.sub(r"^unix://(.*)\?db=", r"redis+socket://\1?virtual_host=", REDIS_URL)
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
 CELERY_TASK_IGNORE_RESULT = True

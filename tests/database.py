@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from django.apps import apps
+from django.conf import settings
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 
@@ -81,3 +83,8 @@ def restore_after_commits(baseline: Baseline) -> None:
         baseline.restore()
 
     TransactionTestCase._fixture_teardown = restore  # type: ignore[attr-defined]
+
+
+def url(name: str, server: str = "") -> str:
+    """Return the URL of a database of this name on the tests' server, or that of another URL."""
+    return urlsplit(server or settings.DATABASE_URL)._replace(path=f"/{name}").geturl()

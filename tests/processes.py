@@ -18,6 +18,7 @@ from django.db import OperationalError, connection
 
 from certification.stack import programs
 from certification.stack.processes import Processes, Program
+from tests import database
 
 QUEUE = "live-stack"
 LATENCY_MS = 120
@@ -84,10 +85,9 @@ class LiveStack(Processes):
 
     def environment(self) -> dict[str, str]:
         """Return the variables that give a process this test's database, queue and emulator."""
-        server = settings.DATABASE_URL.rsplit("/", 1)[0]
         return {
             "DJANGO_SETTINGS_MODULE": "myia.settings",
-            "DATABASE_URL": f"{server}/{settings.DATABASES['default']['NAME']}",
+            "DATABASE_URL": database.url(settings.DATABASES["default"]["NAME"]),
             "REDIS_URL": settings.REDIS_URL,
             "SECRET_KEY": settings.SECRET_KEY,
             "BEDROCK_BACKEND": "emulator",

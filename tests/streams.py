@@ -15,6 +15,7 @@ from django.db import connection
 
 from certification.stack import programs
 from certification.stack.processes import Processes
+from tests import database
 
 PATIENCE_S = 30
 
@@ -90,9 +91,8 @@ class Web:
 
     def __init__(self, port: int, log: Path, workers: int = 2, **environment: str) -> None:
         self.port, self.log = port, log
-        server = settings.DATABASE_URL.rpartition("/")[0]
         env = {
-            "DATABASE_URL": f"{server}/{connection.settings_dict['NAME']}",
+            "DATABASE_URL": database.url(connection.settings_dict["NAME"]),
             "REDIS_URL": settings.REDIS_URL,
             "SECRET_KEY": settings.SECRET_KEY,
             **environment,

@@ -41,8 +41,7 @@ def client(purpose: Purpose, *, url: str = "", max_connections: int = 0) -> Redi
     Connects to `url`, else to where the settings say. Beyond `max_connections` a thread waits up to
     WAIT_FOR_CONNECTION_S for one to become free; without, each thread opens its own.
     """
-    configured = settings.CELERY_BROKER_URL if purpose is Purpose.BROKER else settings.REDIS_URL
-    return _connect(url or configured, purpose, max_connections)
+    return _connect(url or settings.REDIS_URL, purpose, max_connections)
 
 
 @cache

@@ -17,8 +17,7 @@ import psutil
 from django.conf import settings
 
 from certification.stack import embedded
-from certification.stack.embedded import is_free
-from certification.stack.processes import find, is_alive, kill_group
+from certification.stack.processes import find, is_alive, is_free, kill_group
 from certification.stack.programs import is_called, programs
 from certification.stack.supervisor import Files, ProcessRecord, StackError
 
@@ -56,25 +55,45 @@ def files() -> Files:
     return Files(Path(settings.MYIA_DIR))
 
 
-def ensure_servers() -> bool:
+def ensure_servers(patience_s: float = embedded.START_SECONDS) -> bool:
     """Start the embedded servers that are used here and do not run; whether there was one to start.
-    Raises EmbeddedError.
+    One that lives without answering is waited for so long. Raises EmbeddedError, Silent.
     """
     used = {"database": settings.EMBEDDED_POSTGRES, "redis": settings.EMBEDDED_VALKEY}
     root = Path(settings.MYIA_ROOT)
     if not any(used.values()) or embedded.running(root, **used):
         return False
-    embedded.ensure(root, **used)
+    embedded.ensure(root, **used, patience_s=patience_s)
     return True
 
 
-def check_servers() -> str:
-    """Restart embedded servers that died. Return what happened, empty when nothing did."""
-    try:
-        restarted = ensure_servers()
-    except embedded.EmbeddedError as error:
-        return str(error)
-    return "an embedded server had died and was restarted" if restarted else ""
+class ServerWatch:
+    """Restarts embedded servers that died, and reports those that live without answering."""
+
+    def __init__(self) -> None:
+        self._silent_since: float | None = None
+        self._last = ""
+
+    def check(self) -> str:
+        """Look once. Return what happened since the last look, empty when nothing did."""
+        message = ""
+        try:
+            if ensure_servers(patience_s=0) and self._silent_since is None:
+                message = "an embedded server had died and was restarted"
+        except embedded.Silent as error:
+            self._silent_since = self._silent_since or time.monotonic()
+            message = str(error)
+        except embedded.EmbeddedError as error:
+            message = str(error)
+        else:
+            if self._silent_since is not None:
+                seconds = time.monotonic() - self._silent_since
+                message = f"the embedded servers answer again, after {seconds:.0f} s"
+                self._silent_since = None
+        if message == self._last:
+            return ""
+        self._last = message
+        return message
 
 
 def status() -> list[ProcessStatus]:
@@ -121,7 +140,9 @@ def server_status() -> list[ProcessStatus]:
         ("valkey", settings.EMBEDDED_VALKEY, settings.REDIS_URL),
     ):
         if is_embedded:
-            result.append(process_status(name, servers[name].pid, servers[name].port))
+            server = servers[name]
+            state = RUNNING if server.running else SILENT
+            result.append(process_status(name, server.pid, state, url=f"unix:{server.socket}"))
         else:
             parts = urlsplit(url)
             host = f"{parts.scheme}://{parts.hostname}"
@@ -130,16 +151,16 @@ def server_status() -> list[ProcessStatus]:
 
 
 def process_status(
-    name: str, pid: int | None, port: int | None = None, *, with_children: bool = True
+    name: str, pid: int | None, state: str = RUNNING, *, url: str = "", with_children: bool = True
 ) -> ProcessStatus:
-    """Return RUNNING with its details for a pid that lives, else DOWN."""
+    """Return `state` with its details for a pid that lives, else DOWN."""
     with contextlib.suppress(psutil.NoSuchProcess):
         if pid:
             process = psutil.Process(pid)
             since = datetime.fromtimestamp(process.create_time(), UTC)
             used = memory(process, with_children=with_children)
-            return ProcessStatus(name, RUNNING, pid, since, port, used)
-    return ProcessStatus(name, DOWN, port=port)
+            return ProcessStatus(name, state, pid, since, memory_bytes=used, url=url)
+    return ProcessStatus(name, DOWN, url=url)
 
 
 def answers(port: int, health: str) -> bool:

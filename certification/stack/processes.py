@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -203,6 +204,18 @@ def uninterrupted() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if received:
             signal.raise_signal(received[0])
+
+
+def is_free(port: int) -> bool:
+    """Whether no program listens on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        # as the servers do: TIME_WAIT is no obstacle
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def kill_group(pid: int) -> None:

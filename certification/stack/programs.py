@@ -15,8 +15,7 @@ from django.conf import settings
 
 from certification.engine import backend, queue
 from certification.models import Backend, Priority
-from certification.stack.embedded import is_free
-from certification.stack.processes import Program
+from certification.stack.processes import Program, is_free
 from certification.stack.supervisor import StackError
 
 

@@ -21,8 +21,7 @@ from typing import Any
 
 import psutil
 
-from certification.stack.embedded import is_free
-from certification.stack.processes import PROJECT, Program, find, kill_group
+from certification.stack.processes import PROJECT, Program, find, is_free, kill_group
 
 STEADY_SECONDS = 60  # a process that lived that long starts again at once
 LONGEST_PAUSE = 30  # seconds between two starts of a process that keeps crashing

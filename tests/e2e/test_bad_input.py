@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import psycopg
 import pytest
 
 from certification.stack import embedded, programs
-from certification.stack.processes import Processes
+from certification.stack.processes import Processes, is_free
 from tests.paths import PROJECT
 
 pytestmark = pytest.mark.processes
@@ -51,7 +52,8 @@ class Home:
             for k, v in os.environ.items()
             if not k.startswith(("AWS_", "BEDROCK_", "CERTIFICATION_"))
         }
-        free = embedded.free_port(self.first_port())
+        first = self.first_port()
+        free = next(port for port in range(first, first + 500) if is_free(port))
         return inherited | {
             "MYIA_ROOT": str(self.root),
             "DJANGO_SETTINGS_MODULE": "myia.settings",
@@ -238,11 +240,12 @@ def test_a_closed_output_is_no_error(home: Home, command: tuple[str, ...]) -> No
 
 def database(home: Home, **parts: str) -> str:
     """The address of the module's database with some parts replaced."""
-    url = embedded.urls(home.root).database_url
-    rest, _, name = url.rpartition("/")
-    _, _, address = rest.rpartition("@")
-    password = parts.get("password") or rest.split(":")[2].split("@")[0]
-    return f"postgres://myia:{password}@{parts.get('address', address)}/{parts.get('name', name)}"
+    url = urlsplit(embedded.urls(home.root).database_url)
+    password = parts.get("password") or url.password
+    if "address" in parts:
+        return f"postgres://myia:{password}@{parts['address']}/myia"
+    path = f"/{parts.get('name', 'myia')}"
+    return url._replace(netloc=f"myia:{password}@", path=path).geturl()
 
 
 @pytest.mark.flaky(reruns=1)  # measures time

@@ -1,3 +1,5 @@
+import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -13,8 +15,11 @@ import psutil
 import psycopg
 import pytest
 import redis
+from django.conf import LazySettings
 
-from certification.stack import embedded
+from certification.stack import control, embedded
+from certification.stack.embedded import orphans, postgres, valkey
+from certification.stack.embedded.privileges import run, write_config
 from tests.paths import PROJECT
 
 pytestmark = pytest.mark.processes
@@ -114,10 +119,10 @@ def test_no_connection_without_the_password(shared: Path) -> None:
     database_url, redis_url = embedded.urls(shared)
     for user in ("myia", "postgres"):
         address = database_url.partition("@")[2].replace("/myia", "/postgres")
-        with pytest.raises(psycopg.OperationalError, match="password"):
+        with pytest.raises(psycopg.OperationalError, match=r"password|rejects"):
             psycopg.connect(f"postgres://{user}@{address}")
     with (
-        redis.from_url("redis://" + redis_url.partition("@")[2]) as valkey,
+        redis.from_url("unix://" + redis_url.partition("@")[2]) as valkey,
         pytest.raises(redis.AuthenticationError),
     ):
         valkey.ping()
@@ -156,14 +161,10 @@ def test_a_pid_file_that_names_another_process_is_ignored(shared: Path) -> None:
     pid_file = shared / ".myia" / "postgres" / "data" / "postmaster.pid"
     owner = pid_file.parent.stat().st_uid
     with subprocess.Popen(["sleep", "60"], user=owner if os.geteuid() == 0 else None) as stranger:
-        pid_file.write_text(
-            f"{stranger.pid}\n{pid_file.parent}\n1\n5432\n\n127.0.0.1\n1 1\nready   \n"
-        )
+        pid_file.write_text(f"{stranger.pid}\n{pid_file.parent}\n1\n5432\n\n\n1 1\nready   \n")
         assert embedded.stop(shared) == []
         assert stranger.poll() is None
-        pid_file.write_text(
-            f"{stranger.pid}\n{pid_file.parent}\n1\n5432\n\n127.0.0.1\n1 1\nready   \n"
-        )
+        pid_file.write_text(f"{stranger.pid}\n{pid_file.parent}\n1\n5432\n\n\n1 1\nready   \n")
         embedded.ensure(shared)
         assert stranger.poll() is None
         stranger.kill()
@@ -178,17 +179,126 @@ def test_a_lost_state_file_loses_no_data(shared: Path) -> None:
     assert query(shared, "SELECT n FROM still_here") == 43
 
 
-def test_a_port_taken_meanwhile_moves_the_server(shared: Path) -> None:
+def test_nothing_listens_at_a_port(shared: Path) -> None:
+    for pid in pids(shared).values():
+        assert psutil.Process(pid).net_connections("inet") == []
+
+
+def test_the_sockets_lie_where_only_their_account_may_enter(shared: Path) -> None:
+    for server in embedded.status(shared):
+        assert server.socket
+        folder = server.socket.parent.stat()
+        assert (folder.st_mode & 0o777, server.socket.stat().st_mode & 0o077) == (0o700, 0)
+        assert folder.st_uid == psutil.Process(server.pid).uids().real
+
+
+@contextlib.contextmanager
+def frozen(root: Path, name: str) -> Iterator[None]:
+    """One of the servers, with its children, stopped as by SIGSTOP for the block."""
+    server = psutil.Process(pids(root)[name])
+    members = [server, *server.children(recursive=True)]
+    for member in members:
+        member.suspend()
+    try:
+        yield
+    finally:
+        for member in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.resume()
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey"])
+def test_a_frozen_server_is_reported_and_never_doubled(shared: Path, name: str) -> None:
+    before, urls = pids(shared), embedded.urls(shared)
+    with frozen(shared, name):
+        pattern = rf"does not answer for 0.1 s; its process {before[name]} lives \(stopped\)"
+        with pytest.raises(embedded.Silent, match=pattern):
+            embedded.ensure(shared, patience_s=0.1)
+        [silent] = [server for server in embedded.status(shared) if server.name == name]
+        assert (silent.running, silent.pid) == (False, before[name])
+    assert embedded.ensure(shared) == urls
+    assert pids(shared) == before
+    home = shared / ".myia"
+    assert len(orphans.find_servers("valkey-server", home)) == 1
+
+
+def test_the_supervisor_reports_a_silent_server_once_and_its_return(
+    shared: Path, settings: LazySettings
+) -> None:
+    settings.MYIA_ROOT = shared
+    watch = control.ServerWatch()
+    assert watch.check() == ""
+    with frozen(shared, "valkey"):
+        assert "Valkey does not answer; its process" in watch.check()
+        assert watch.check() == ""
+    assert "answer again" in watch.check()
+    assert watch.check() == ""
+
+
+def test_frozen_servers_can_be_stopped(shared: Path) -> None:
+    with frozen(shared, "valkey"), frozen(shared, "postgres"):
+        assert embedded.stop(shared) == ["valkey", "postgres"]
+    embedded.ensure(shared)
+
+
+def test_two_servers_on_the_same_data_heal_at_the_next_start(shared: Path) -> None:
+    """An older version moved a frozen server to another port: PostgreSQL listened elsewhere than
+    its state said, and two Valkeys wrote the same files.
+    """
     embedded.stop(shared)
-    taken = {server.name: server.port for server in embedded.status(shared)}
-    with (
-        socket.create_server(("127.0.0.1", taken["postgres"] or 0)),
-        socket.create_server(("127.0.0.1", taken["valkey"] or 0)),
-    ):
-        embedded.ensure(shared)
-        moved = {server.name: server.port for server in embedded.status(shared)}
-    assert not set(taken.values()) & set(moved.values())
+    home = shared / ".myia"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = home / "postgres" / "data" / "myia.conf"
+    config.write_text(f"listen_addresses = '127.0.0.1'\nport = {port}\n")
+    postgres_program, valkey_program = postgres.program("pg_ctl"), valkey.program()
+    run(shared, [postgres_program, "-D", "data", "-l", "log", "-w", "start"], home / "postgres")
+    for number in range(2):
+        path = home / "valkey" / "valkey.conf"
+        write_config(
+            shared, path, f"port 0\nunixsocket {number}.sock\ndaemonize yes\nappendonly yes"
+        )
+        run(shared, [valkey_program, path.name], home / "valkey")
+    state = json.loads((home / "embedded.json").read_text())
+    for name in ("postgres", "valkey"):
+        state[name]["port"] = port + 1
+    del state["sockets"]
+    (home / "embedded.json").write_text(json.dumps(state))
+    strays = orphans.find_servers("valkey-server", home / "valkey")
+    assert len(strays) == 2
+    embedded.ensure(shared)
     assert query(shared, "SELECT 1") == 1
+    assert len(orphans.find_servers("valkey-server", home / "valkey")) == 1
+    assert embedded.stop(shared) == ["valkey", "postgres"]
+    assert not orphans.find_servers("postgres", home)
+    embedded.ensure(shared)
+
+
+def test_messages_that_cannot_be_read_are_put_aside(root: Path) -> None:
+    embedded.ensure(root, database=False)
+    embedded.stop(root)
+    folder = root / ".myia" / "valkey"
+    for file in (folder / "appendonlydir").glob("*.aof"):
+        file.write_bytes(b"not a message")
+    embedded.ensure(root, database=False)
+    assert list(folder.glob("appendonlydir.damaged-*"))
+
+
+def test_a_folder_of_sockets_that_is_not_ours_is_never_used(tmp_path: Path) -> None:
+    """In /tmp somebody else may have made a folder of the same name after ours was removed."""
+    root = tmp_path / ("d" * 100)
+    root.mkdir()
+    first = embedded.urls(root)
+    folder = Path(json.loads((root / ".myia" / "embedded.json").read_text())["sockets"])
+    assert str(folder) in first.database_url
+    folder.chmod(0o777)
+    second = embedded.urls(root)
+    assert str(folder) not in second.database_url + second.redis_url
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    assert embedded.urls(root) == second
+    folder.unlink()
 
 
 def test_only_the_chosen_server_is_started(root: Path) -> None:

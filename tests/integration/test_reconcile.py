@@ -156,7 +156,7 @@ def test_it_reports_that_redis_is_away_and_does_the_rest(settings: Any) -> None:
     claimed = CertificationRun.objects.claim(job.runs.first().pk, "gone")
     assert claimed
     job.runs.filter(pk=claimed.pk).update(heartbeat_at=timezone.now() - LONG_AGO)
-    settings.CELERY_BROKER_URL = "redis://127.0.0.1:9/0"
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
     done = reconcile.reconcile()
     assert (done.broker_reachable, done.retried, done.resent) == (False, 1, 0)
 

@@ -21,6 +21,7 @@ from django.conf import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests import database
 from tests.paths import PROJECT
 
 DUMP = PROJECT / "tests" / "data" / "demo-0.1.sql.gz"
@@ -85,12 +86,10 @@ def checksum(connection: psycopg.Connection[Any], table: str, names: list[str]) 
     return row
 
 
-def manage(database: str, *arguments: str) -> str:
-    at = server()
-    url = f"postgres://{at['user']}:{at['password']}@{at['host']}:{at['port']}/{database}"
+def manage(name: str, *arguments: str) -> str:
     env = {
         **os.environ,
-        "DATABASE_URL": url,
+        "DATABASE_URL": database.url(name),
         "SECRET_KEY": secrets.token_urlsafe(50),
         "BEDROCK_BACKEND": "emulator",
         "DJANGO_SETTINGS_MODULE": "myia.settings",

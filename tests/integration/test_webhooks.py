@@ -597,7 +597,7 @@ class TestSending:
 
     @committed
     def test_a_broker_that_is_away_costs_nothing(self, receiver: Receiver, settings: Any) -> None:
-        settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{closed_port()}/0"
+        settings.REDIS_URL = f"redis://127.0.0.1:{closed_port()}/0"
         subscribe(receiver.url).send_test()
         assert webhooks.deliver() == 1  # beat's next round
 

@@ -146,7 +146,7 @@ def test_prometheus_gets_text(address: str, accept: str) -> None:
 
 
 def test_without_a_broker_only_live_is_well(address: str, settings: Any) -> None:
-    settings.CELERY_BROKER_URL = "redis://127.0.0.1:9/0"
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
     assert fetch(f"{address}/live")[0] == 200
     for page in ("health", "ready", "metrics"):
         assert fetch(f"{address}/{page}")[0] == 503

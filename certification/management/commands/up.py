@@ -85,7 +85,7 @@ class Command(BaseCommand):
             files=control.files(),
             log=log,
             env=env,
-            check_servers=control.check_servers,
+            check_servers=control.ServerWatch().check,
         )
         try:
             asyncio.run(supervisor.run())

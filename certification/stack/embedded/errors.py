@@ -18,6 +18,10 @@ class EmbeddedError(Exception):
     """An embedded server cannot be started or stopped; the text says what to do."""
 
 
+class Silent(EmbeddedError):
+    """A server's process lives and does not answer."""
+
+
 def explain(problem: str, output: str, folder: Path) -> str:
     """Return a sentence with the telling lines of what a server printed."""
     if re.search(r"No space left on device|Disk quota exceeded", output):

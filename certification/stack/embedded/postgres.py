@@ -4,34 +4,47 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from certification.stack.embedded.errors import EmbeddedError, explain
-from certification.stack.embedded.privileges import run, server_folder, write_config
+from certification.stack.embedded.privileges import (
+    private_folder,
+    run,
+    server_folder,
+    write_config,
+)
 from certification.stack.embedded.probes import (
     find_program,
+    listens,
     read_log,
     read_pid,
     rotate,
     send_and_receive,
-    wait_until,
+    wait_for_answer,
 )
 from certification.stack.embedded.state import (
+    POSTGRES_SOCKET,
     START_SECONDS,
     STOP_SECONDS,
     EmbeddedState,
     home,
-    settle_port,
+    socket_folder,
 )
+
+if TYPE_CHECKING:
+    import psutil
 
 MAJOR_VERSION = "18"
 
 CONFIG = """\
 # Written at every start; edits are lost.
-listen_addresses = '127.0.0.1'
-unix_socket_directories = ''
-port = {port}
+listen_addresses = ''
+unix_socket_directories = '{sockets}'
+unix_socket_permissions = 0700
+port = 5432
 max_connections = 200
 shared_buffers = '128MB'
 work_mem = '8MB'
@@ -44,6 +57,12 @@ full_page_writes = {durable}
 max_logical_replication_workers = 0
 track_io_timing = on
 log_checkpoints = off
+"""
+
+ACCESS = """\
+# Written at every start; edits are lost.
+local all postgres reject
+local all all scram-sha-256
 """
 
 # The application's role is no superuser: it owns its database, may create others (tests, restores)
@@ -62,18 +81,24 @@ def data_folder(root: Path) -> Path:
     return home(root) / "postgres" / "data"
 
 
-def start(root: Path, state: EmbeddedState, *, durable: bool) -> None:
-    """Start the server, after creating its cluster if there is none. Raises EmbeddedError."""
+def start(root: Path, state: EmbeddedState, *, durable: bool, patience_s: float) -> None:
+    """Start the server, after creating its cluster if there is none. One that lives is waited for.
+
+    Raises EmbeddedError, Silent.
+    """
     pg_ctl = program("pg_ctl")  # before anything that needs packages which may not be installed
     from certification.stack.embedded import orphans  # noqa: PLC0415
 
     folder, data = server_folder(root, "postgres"), data_folder(root)
-    if answers(state["postgres"]["port"]) and postmaster_field(root, 0):
-        # it is recovering from a crash
-        wait_until(lambda: is_ready(root, state), "PostgreSQL", folder)
-        return
+    sockets = private_folder(root, socket_folder(root, state))
+    if process := find(root):
+        if listens(sockets / POSTGRES_SOCKET):
+            wait_for_answer(lambda: is_ready(root, state), "PostgreSQL", process, patience_s)
+            return
+        # it listens elsewhere: an older version of MyIA started it, or its socket was deleted
+        stop(root)
     if not data.exists():
-        orphans.end_orphans(folder)
+        orphans.end(orphans.find_servers("postgres", folder))
         create_cluster(root, folder, data)
     version = (data / "PG_VERSION").read_text().strip()
     if version != MAJOR_VERSION:
@@ -82,15 +107,14 @@ def start(root: Path, state: EmbeddedState, *, durable: bool) -> None:
             f"{MAJOR_VERSION}: dump it with the installation that wrote it (manage.py backup), "
             "move the folder away, start again and restore."
         )
-    if orphans.find_postgres(read_pid(data / "postmaster.pid")) is None:
-        # PostgreSQL refuses to start while the pid of a dead server exists: as another program's,
-        # or as a zombie's. The file also guards against children of the dead server that still
-        # write, so these are ended first.
-        orphans.end_orphans(data)
-        (data / "postmaster.pid").unlink(missing_ok=True)
-    port = settle_port(root, state, state["postgres"])
-    config = CONFIG.format(port=port, durable="on" if durable else "off")
+    # PostgreSQL refuses to start while the pid of a dead server exists: as another program's, or
+    # as a zombie's. The file also guards against children of the dead server that still write, so
+    # these are ended first.
+    orphans.end(orphans.find_servers("postgres", data))
+    (data / "postmaster.pid").unlink(missing_ok=True)
+    config = CONFIG.format(sockets=sockets, durable="on" if durable else "off")
     write_config(root, data / "myia.conf", config)
+    write_config(root, data / "pg_hba.conf", ACCESS)
     prepare_role(root, state["postgres"]["password"])
     log = folder / "postgres.log"
     rotate(log)
@@ -103,6 +127,14 @@ def start(root: Path, state: EmbeddedState, *, durable: bool) -> None:
         raise EmbeddedError(explain("PostgreSQL did not start", output + read_log(log), folder))
 
 
+def find(root: Path) -> psutil.Process | None:
+    """Return the live server of this project."""
+    from certification.stack.embedded import orphans  # noqa: PLC0415
+
+    data = data_folder(root)
+    return orphans.find_server("postgres", read_pid(data / "postmaster.pid"), data)
+
+
 def create_cluster(root: Path, folder: Path, data: Path) -> None:
     """Create the cluster in another folder and rename it when it is complete, so that a crash
     half-way leaves nothing that looks complete.
@@ -110,7 +142,7 @@ def create_cluster(root: Path, folder: Path, data: Path) -> None:
     draft = data.with_name("data.new")
     shutil.rmtree(draft, ignore_errors=True)
     command = [program("initdb"), "-D", str(draft), "--no-instructions", "--username=postgres"]
-    command += ["--auth-local=reject", "--auth-host=scram-sha-256", "--encoding=UTF8"]
+    command += ["--auth-local=reject", "--auth-host=reject", "--encoding=UTF8"]
     command += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     code, output = run(root, command, folder)
     if code:
@@ -132,42 +164,43 @@ def prepare_role(root: Path, password: str) -> None:
 
 
 def stop(root: Path) -> bool:
-    """Stop the server cleanly; return False when it did not run. Raises EmbeddedError."""
+    """Stop the server cleanly; return False when it did not run. One that does not hear is killed:
+    it recovers at its next start. Raises EmbeddedError.
+    """
     from certification.stack.embedded import orphans  # noqa: PLC0415
 
     data = data_folder(root)
-    if orphans.find_postgres(read_pid(data / "postmaster.pid")) is None:
-        return False
-    command = [program("pg_ctl"), "-D", data.name, "-w", "-t", str(STOP_SECONDS), "stop", "-m"]
-    code, output = run(root, [*command, "fast"], data.parent)
-    if code:
-        code, output = run(root, [*command, "immediate"], data.parent)
-    if code and orphans.find_postgres(read_pid(data / "postmaster.pid")):
-        raise EmbeddedError(explain("PostgreSQL did not stop", output, data.parent))
-    return True
+    is_running = find(root) is not None
+    members = orphans.find_servers("postgres", data)
+    if is_running:
+        for member in members:  # frozen ones would not hear
+            member.send_signal(signal.SIGCONT)
+        command = [program("pg_ctl"), "-D", data.name, "-w", "-t", str(STOP_SECONDS), "stop"]
+        code, _output = run(root, [*command, "-m", "fast"], data.parent)
+        if not code:
+            return True
+    orphans.end(members)
+    return is_running
 
 
 def is_ready(root: Path, state: EmbeddedState) -> bool:
-    """Whether our server answers at the stored port."""
-    port = state["postgres"]["port"]
-    return (
-        postmaster_field(root, 7) == "ready"
-        and postmaster_field(root, 3) == str(port)
-        and answers(port)
+    """Whether our server answers at its socket."""
+    return postmaster_field(root, 7) == "ready" and answers(
+        socket_folder(root, state) / POSTGRES_SOCKET
     )
 
 
 def postmaster_field(root: Path, line: int) -> str:
-    """Return a line of postmaster.pid (0 pid, 3 port, 7 status), empty when there is none."""
+    """Return a line of postmaster.pid (0 pid, 7 status), empty when there is none."""
     try:
         return (data_folder(root) / "postmaster.pid").read_text().splitlines()[line].strip()
     except (FileNotFoundError, IndexError):
         return ""
 
 
-def answers(port: int) -> bool:
+def answers(path: Path) -> bool:
     """Ask for TLS, which every PostgreSQL answers with one byte and none logs."""
-    return send_and_receive(port, struct.pack("!ii", 8, 80877103)) in {b"N", b"S"}
+    return send_and_receive(path, struct.pack("!ii", 8, 80877103)) in {b"N", b"S"}
 
 
 def program(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -10,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from certification.stack.embedded.accounts import account
 from certification.stack.embedded.errors import EmbeddedError, disk_full
 from certification.stack.embedded.state import home, make_home
 
@@ -46,30 +46,19 @@ except OSError as error:
 """
 
 
-def account(root: Path) -> pwd.struct_passwd | None:
-    """Return the user that runs the servers when we are root; None when we are not root.
-
-    It is the owner of the data, else of the project, else `nobody`: no account is created on the
-    machine.
-    """
-    if os.geteuid() != 0:
-        return None
-    for path in (home(root) / "postgres" / "data", root):
-        if path.exists() and (uid := path.stat().st_uid) != 0:
-            with contextlib.suppress(KeyError):
-                return pwd.getpwuid(uid)
-    try:
-        return pwd.getpwnam("nobody")
-    except KeyError:
-        raise EmbeddedError(
-            "PostgreSQL does not run as root and this machine has no user `nobody` to run it: "
-            "start MyIA as a plain user, or set DATABASE_URL to a server of your own."
-        ) from None
-
-
 def server_folder(root: Path, name: str) -> Path:
-    """Create `.myia/<name>`, closed to everybody but the user that runs the server; return it."""
-    folder = make_home(root) / name
+    """Create `.myia/<name>`, closed to everybody but the user that runs the server; return it.
+    Raises EmbeddedError where the disk is full.
+    """
+    folder = private_folder(root, make_home(root) / name)
+    # a server that cannot even write its log dies silently
+    if shutil.disk_usage(folder).free < 16_000_000:
+        raise EmbeddedError(f"The embedded servers did not start: {disk_full(folder)}")
+    return folder
+
+
+def private_folder(root: Path, folder: Path) -> Path:
+    """Create a folder closed to everybody but the user that runs the servers; return it."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if user := account(root):
         os.chown(folder, user.pw_uid, user.pw_gid)
@@ -78,9 +67,7 @@ def server_folder(root: Path, name: str) -> Path:
             f"{folder} belongs to user {folder.stat().st_uid}, not to you: run MyIA as that user, "
             "or remove the folder (with all its data) as that user."
         )
-    # a server that cannot even write its log dies silently
-    if shutil.disk_usage(folder).free < 16_000_000:
-        raise EmbeddedError(f"The embedded servers did not start: {disk_full(folder)}")
+    folder.chmod(0o700)
     return folder
 
 

@@ -8,9 +8,13 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from certification.stack.embedded.errors import EmbeddedError
-from certification.stack.embedded.state import HOST, START_SECONDS
+from certification.stack.embedded.errors import EmbeddedError, Silent
+from certification.stack.embedded.state import START_SECONDS
+
+if TYPE_CHECKING:
+    import psutil
 
 
 def find_program(package: str, path: str, server: str, variable: str) -> str:
@@ -28,13 +32,15 @@ def find_program(package: str, path: str, server: str, variable: str) -> str:
     return str((folder / path).resolve())
 
 
-def send_and_receive(port: int, request: bytes, replies: int = 1) -> bytes:
-    """Send a request and return the response: one byte, or `replies` lines. Empty when nothing
-    answers within 1 s.
+def send_and_receive(path: Path, request: bytes, replies: int = 1) -> bytes:
+    """Send a request to a socket and return the response: one byte, or `replies` lines. Empty when
+    nothing answers within 1 s.
     """
     response = b""
     try:
-        with socket.create_connection((HOST, port), timeout=1) as connection:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            connection.connect(str(path))
             connection.sendall(request)
             while not response if replies == 1 else response.count(b"\n") < replies:
                 piece = connection.recv(256)
@@ -44,6 +50,41 @@ def send_and_receive(port: int, request: bytes, replies: int = 1) -> bytes:
     except OSError:
         pass
     return response
+
+
+def listens(path: Path) -> bool:
+    """Whether a process listens at this socket, even one that is frozen: the kernel accepts for
+    it, until too many wait.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        try:
+            connection.connect(str(path))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def wait_for_answer(
+    condition: Callable[[], bool], server: str, process: psutil.Process, seconds: float
+) -> None:
+    """Wait until a server that lives answers again: it recovers from a crash, or is frozen. A
+    second one on its data would destroy it. Raises Silent after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() < deadline:
+            time.sleep(0.02)
+            continue
+        status = process.status() if process.is_running() else "ended"
+        since = f" for {seconds:g} s" if seconds else ""
+        raise Silent(
+            f"{server} does not answer{since}; its process {process.pid} lives ({status}) and is "
+            "waited for. If it stays so, end it with `manage.py down` and start again with "
+            "`manage.py up`."
+        )
 
 
 def wait_until(

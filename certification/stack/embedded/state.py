@@ -1,39 +1,45 @@
-"""The folders of the embedded servers, and the ports and passwords generated for them."""
+"""The folders of the embedded servers, and the passwords generated for them."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
+import re
 import secrets
-import socket
+import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TypedDict
+from urllib.parse import quote
 
+from certification.stack.embedded.accounts import account, give_to_account
 from certification.stack.embedded.errors import EmbeddedError
 
-HOST = "127.0.0.1"
-# Below the range that Linux (32768-60999) and macOS (49152-65535) hand to outgoing connections: a
-# port from that range may be in use by one of them at the next start.
-FIRST_PORT, PORTS = 15000, 15000
 START_SECONDS = 60
 STOP_SECONDS = 30
+POSTGRES_SOCKET, VALKEY_SOCKET = ".s.PGSQL.5432", "valkey.sock"
+# sockaddr_un holds 108 bytes on Linux and 104 on macOS, the closing NUL included
+MAX_SOCKET_PATH = 103
+# PostgreSQL takes a list of folders: a path with other characters would have to be quoted
+PLAIN_PATH = re.compile(r"[\w/.+@-]+", re.ASCII)
 
 
 class ServerAccess(TypedDict):
     """How a server is reached."""
 
-    port: int
     password: str
 
 
 class EmbeddedState(TypedDict):
-    """The content of `.myia/embedded.json`."""
+    """The content of `.myia/embedded.json`. `sockets` is the folder of the sockets where the path
+    of the project is too long for one, else empty.
+    """
 
+    sockets: str
     postgres: ServerAccess
     valkey: ServerAccess
 
@@ -57,33 +63,78 @@ def make_home(root: Path) -> Path:
         # As root the servers run as another user, who must pass through here; what is secret inside
         # is closed itself.
         folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-        give_to_owner(root, folder)
+        owner = root.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            os.chown(folder, owner.st_uid, owner.st_gid)
     return folder
 
 
-def give_to_owner(root: Path, path: Path) -> None:
-    """Give a file that root made in somebody's project to that person."""
-    owner = root.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        os.chown(path, owner.st_uid, owner.st_gid)
+def socket_folder(root: Path, state: EmbeddedState) -> Path:
+    """Return the folder of both sockets. Only the account of the servers may enter it."""
+    return Path(state["sockets"]) if state["sockets"] else home(root) / "sockets"
 
 
-def to_urls(state: EmbeddedState) -> Servers:
-    """Return the URLs that a state describes."""
-    postgres, valkey = state["postgres"], state["valkey"]
+def fits(folder: Path) -> bool:
+    """Whether sockets in this folder have paths that every system and PostgreSQL accept."""
+    path = str(folder / POSTGRES_SOCKET)
+    return len(os.fsencode(path)) <= MAX_SOCKET_PATH and bool(PLAIN_PATH.fullmatch(path))
+
+
+def is_private(root: Path, folder: Path) -> bool:
+    """Whether the folder is a real one that nobody else can enter or replace: what listens in it
+    is ours. In /tmp another user could have made one of the same name.
+    """
+    try:
+        info = folder.lstat()
+    except OSError:
+        return False
+    user = account(root)
+    owners = {os.geteuid(), user.pw_uid} if user else {os.geteuid()}
+    return stat.S_ISDIR(info.st_mode) and not info.st_mode & 0o077 and info.st_uid in owners
+
+
+def temporary_folder(root: Path) -> str:
+    """Create a private folder with a short path for the sockets; return it."""
+    parents = (Path(tempfile.gettempdir()), Path("/tmp"))  # noqa: S108 - only mkdtemp writes there
+    parent = next((path for path in parents if fits(path / "myia-12345678")), parents[-1])
+    folder = tempfile.mkdtemp(prefix="myia-", dir=parent)
+    give_to_account(root, Path(folder))
+    return folder
+
+
+def to_urls(root: Path, state: EmbeddedState | None) -> Servers:
+    """Return the URLs that a state describes; without one, addresses where nobody can listen."""
+    folder = socket_folder(root, state) if state else home(root) / "sockets"
+    user, password = "myia", ""
+    if state:
+        user, password = f"myia:{state['postgres']['password']}", state["valkey"]["password"]
     return Servers(
-        f"postgres://myia:{postgres['password']}@{HOST}:{postgres['port']}/myia",
-        f"redis://:{valkey['password']}@{HOST}:{valkey['port']}/0",
+        f"postgres://{user}@/myia?host={quote(str(folder))}",
+        f"unix://:{password}@{quote(str(folder / VALKEY_SOCKET))}?db=0",
     )
 
 
 def read(root: Path) -> EmbeddedState | None:
-    """Return the stored state, None when there is none or it is damaged."""
-    try:
-        state: EmbeddedState = json.loads((home(root) / "embedded.json").read_text())
-    except (FileNotFoundError, ValueError):
+    """Return the stored state, None when there is none, it is damaged, or its folder of sockets is
+    no longer ours.
+    """
+    state = stored(root)
+    if state is None or bool(state["sockets"]) == fits(home(root) / "sockets"):
         return None
-    return state
+    return state if not state["sockets"] or is_private(root, Path(state["sockets"])) else None
+
+
+def stored(root: Path) -> EmbeddedState | None:
+    """Return what the state file holds, None when there is none or it is damaged."""
+    try:
+        content = json.loads((home(root) / "embedded.json").read_text())
+        return {
+            "sockets": str(content.get("sockets", "")),
+            "postgres": {"password": str(content["postgres"]["password"])},
+            "valkey": {"password": str(content["valkey"]["password"])},
+        }
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def write(root: Path, state: EmbeddedState) -> None:
@@ -92,36 +143,37 @@ def write(root: Path, state: EmbeddedState) -> None:
     draft = path.with_suffix(f".{os.getpid()}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(state, file)
-    give_to_owner(root, draft)
+    give_to_account(root, draft)
     draft.replace(path)
 
 
 def read_or_create(root: Path) -> EmbeddedState:
-    """Return the state; the first caller chooses ports and generates passwords. A lost state file
-    is harmless: passwords are set at every start.
+    """Return the state; the first caller generates passwords. A lost state file is harmless:
+    passwords are set at every start.
     """
     if state := read(root):
         return state
     with lock(root):
         state = read(root)
         if state is None:
-            port = free_port(first_port(root))
-            state = {
-                "postgres": {"port": port, "password": secrets.token_urlsafe(32)},
-                "valkey": {"port": free_port(port + 1), "password": secrets.token_urlsafe(32)},
+            state = stored(root) or {
+                "sockets": "",
+                "postgres": {"password": secrets.token_urlsafe(32)},
+                "valkey": {"password": secrets.token_urlsafe(32)},
             }
+            state["sockets"] = "" if fits(home(root) / "sockets") else temporary_folder(root)
             write(root, state)
     return state
 
 
 @contextlib.contextmanager
 def lock(root: Path) -> Iterator[None]:
-    """Let one process at a time start, stop or choose ports. The kernel releases the lock when its
-    holder dies.
+    """Let one process at a time start or stop servers or generate passwords. The kernel releases
+    the lock when its holder dies.
     """
     path = make_home(root) / "embedded.lock"
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "w") as file:
-        give_to_owner(root, path)
+        give_to_account(root, path)
         deadline = time.monotonic() + 2 * START_SECONDS
         while True:
             try:
@@ -136,40 +188,3 @@ def lock(root: Path) -> Iterator[None]:
                     ) from None
                 time.sleep(0.02)
         yield
-
-
-def first_port(root: Path) -> int:
-    """Return the port to try first, which differs between installations."""
-    digest = hashlib.sha256(os.fsencode(home(root))).digest()
-    return FIRST_PORT + int.from_bytes(digest[:4], "big") % PORTS
-
-
-def free_port(first: int) -> int:
-    """Return the first free port from `first` on. Raises EmbeddedError after 500."""
-    for port in range(first, first + 500):
-        if is_free(port):
-            return port
-    raise EmbeddedError(
-        f"No port is free on {HOST} from {first} to {first + 499}. End the programs that use them, "
-        "or set DATABASE_URL and REDIS_URL to servers of your own."
-    )
-
-
-def is_free(port: int) -> bool:
-    """Whether no program listens on this port of 127.0.0.1."""
-    with socket.socket() as probe:
-        # as the servers do: TIME_WAIT is no obstacle
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def settle_port(root: Path, state: EmbeddedState, access: ServerAccess) -> int:
-    """Return a server's stored port, or choose and store another when it was taken meanwhile."""
-    if not is_free(access["port"]):
-        access["port"] = free_port(access["port"] + 1)
-        write(root, state)
-    return access["port"]
