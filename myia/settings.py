@@ -273,7 +273,8 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # --- JSON API ---
-API_TOKEN_HOURS = env.float("API_TOKEN_HOURS", default=12)  # how long a login lasts
+API_TOKEN_HOURS = env.float("API_TOKEN_HOURS", default=12)  # until a token must be refreshed
+API_LOGIN_DAYS = env.float("API_LOGIN_DAYS", default=7)  # until a login ends, however refreshed
 API_MAX_BODY_BYTES = env.int("API_MAX_BODY_BYTES", default=1_048_576)
 # Seconds that processes share a response that is read often (certifications, matrix) while nothing
 # changes; 0: none.

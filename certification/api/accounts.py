@@ -9,15 +9,17 @@ from django.core.exceptions import ValidationError as WeakPassword
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from certification.api import representations, tokens, views
-from certification.api.authentication import ANYBODY
+from certification.api.authentication import ANYBODY, RefreshAuthentication
 from certification.api.envelope import ApiError, as_request
 from certification.api.representations import Account, Done, LoggedIn
+from certification.api.tokens import Token
 from certification.api.views import View
-from certification.models import RevokedToken, Role, User
+from certification.models import Role, User
 
 LOCKOUT_S = 900  # as long as AXES_COOLOFF_TIME
 
@@ -39,8 +41,9 @@ class NewPassword(serializers.Serializer[Any]):
     newPassword = serializers.CharField(max_length=1000, trim_whitespace=False)
 
 
-def new_login(user: User) -> Response:
-    body: LoggedIn = {"token": tokens.issue(user), "user": representations.account(user)}
+def logged_in(user: User, refreshed: Token | None = None) -> Response:
+    token = tokens.issue(user, refreshed)
+    body: LoggedIn = {"token": token, "user": representations.account(user)}
     return Response(body)
 
 
@@ -63,7 +66,7 @@ class LoginView(View):
             raise LockedOut
         if not isinstance(user, User):
             raise ApiError(401, "invalid_credentials", _("E-mail or password is wrong."))
-        return new_login(user)
+        return logged_in(user)
 
 
 class LockedOut(ApiError):
@@ -77,19 +80,28 @@ class LockedOut(ApiError):
 
 
 class RefreshView(View):
+    authentication_classes = (RefreshAuthentication,)
     roles: ClassVar[dict[str, str]] = {"POST": Role.VIEWER}
     error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (409,)}
 
     @extend_schema(operation_id="refresh", request=None, responses={200: LoggedIn}, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Exchange a valid token for a new one."""
-        if views.access(request).key:
+        """Exchange a valid token for a new one of the same login; the old one stops working.
+
+        A login ends after API_LOGIN_DAYS, however often it is refreshed. Exchanging the same token
+        a second time ends it at once: somebody else may have the token.
+        """
+        token = views.access(request).token
+        if token is None:
             raise ApiError(
                 409,
                 "not_a_login",
                 _("An API key cannot be refreshed. Only login tokens can."),
             )
-        return new_login(views.current_user(request))
+        if not token.revoke():  # another request exchanged it at the same moment
+            token.end_family()
+            raise AuthenticationFailed(_("Your login is no longer valid. Log in again."))
+        return logged_in(token.user, token)
 
 
 class MeView(View):
@@ -132,7 +144,7 @@ class ChangePasswordView(View):
             ) from None
         user.set_password(fields["newPassword"])
         user.save(update_fields=["password"])
-        return new_login(user)
+        return logged_in(user)
 
 
 class LogoutView(View):
@@ -140,10 +152,7 @@ class LogoutView(View):
 
     @extend_schema(operation_id="logout", request=None, responses={200: Done}, tags=["auth"])
     def post(self, request: Request) -> Response:
-        """Revoke this token."""
-        access = views.access(request)
-        if access.token_id and access.token_expires_at:
-            RevokedToken.revoke(
-                access.token_id, views.current_user(request), access.token_expires_at
-            )
+        """End this login: this token and all that were or will be exchanged for it."""
+        if token := views.access(request).token:
+            token.end_family()
         return Response({"message": _("You are logged out.")})

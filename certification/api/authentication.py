@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -19,6 +18,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from certification.api import tokens
+from certification.api.tokens import Token
 from certification.models import KEY_PREFIX, ApiKey, Role, User
 
 ANYBODY = "anybody"
@@ -30,8 +30,7 @@ class Access:
     """How a request was authenticated (`request.auth`): its role, and its token or key."""
 
     role: str
-    token_id: uuid.UUID | None = None
-    token_expires_at: datetime | None = None
+    token: Token | None = None
     key: ApiKey | None = None
 
     def reaches(self, role: str) -> bool:
@@ -61,7 +60,7 @@ class BearerAuthentication(BaseAuthentication):
         except tokens.TokenError:
             message = _("Your login is no longer valid. Log in again.")
             raise AuthenticationFailed(message) from None
-        return token.user, Access(token.user.role, token.id, token.expires_at)
+        return token.user, Access(token.user.role, token)
 
     def credential(self, request: Request) -> str:
         """Return the text after `Bearer`; '' without the header."""
@@ -73,6 +72,18 @@ class BearerAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="api"'
+
+
+class RefreshAuthentication(BearerAuthentication):
+    """For the one call that exchanges a token: done twice with the same one, it ends the login."""
+
+    def authenticate(self, request: Request) -> tuple[User, Access] | None:
+        try:
+            return super().authenticate(request)
+        except AuthenticationFailed:
+            with contextlib.suppress(AuthenticationFailed):
+                tokens.end_reused_family(self.credential(request))
+            raise
 
 
 class TokenFromQuery:

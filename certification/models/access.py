@@ -109,8 +109,8 @@ def _digest(key: str) -> str:
 
 
 class RevokedToken(models.Model):
-    """A login token that was handed back before it expired. Kept until it would have expired
-    anyway.
+    """A login token, or the family of all tokens of one login, that ended before it expired. Kept
+    until it would have expired anyway.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -121,14 +121,17 @@ class RevokedToken(models.Model):
         return str(self.pk)
 
     @classmethod
-    def holder(cls, token_id: uuid.UUID, user_id: int) -> User | None:
-        """The active user with their role, unless the token was handed back. One written-out query:
-        every request asks it.
+    def holder(cls, token_id: uuid.UUID, family: uuid.UUID, user_id: int) -> User | None:
+        """The active user with their role, unless the token or its family was revoked. One
+        written-out query: every request asks it.
         """
         if not -(2**63) <= user_id < 2**63:
             return None
         row = sql.fetch_one(
-            sql.LOGIN_HOLDER.format(columns=USER_COLUMNS), user=user_id, token=token_id
+            sql.LOGIN_HOLDER.format(columns=USER_COLUMNS),
+            user=user_id,
+            token=token_id,
+            family=family,
         )
         if row is None:
             return None
@@ -137,7 +140,12 @@ class RevokedToken(models.Model):
         return user
 
     @classmethod
-    def revoke(cls, token_id: uuid.UUID, user: User, expires_at: datetime) -> None:
-        """Refuse the token from now on. Repeatable. Forgets those that have expired meanwhile."""
-        cls.objects.get_or_create(id=token_id, defaults={"user": user, "expires_at": expires_at})
+    def revoke(cls, token_id: uuid.UUID, user: User, expires_at: datetime) -> bool:
+        """Refuse the token, or a family of tokens, from now on. False when it was refused before.
+        Forgets those that have expired meanwhile.
+        """
+        _row, was_valid = cls.objects.get_or_create(
+            id=token_id, defaults={"user": user, "expires_at": expires_at}
+        )
         cls.objects.filter(expires_at__lt=timezone.now()).delete()
+        return was_valid

@@ -127,7 +127,9 @@ SELECT {columns}, ARRAY(
 ) AS group_names
 FROM certification_user AS holder
 WHERE id = %(user)s AND is_active
-  AND NOT EXISTS (SELECT FROM certification_revokedtoken AS revoked WHERE revoked.id = %(token)s)
+  AND NOT EXISTS (
+    SELECT FROM certification_revokedtoken AS revoked WHERE revoked.id IN (%(token)s, %(family)s)
+  )
 """
 
 # Active subscriptions to an event, locked against deletion. Django has no FOR KEY SHARE, and with

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import jwt
 import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import MD5PasswordHasher
@@ -135,12 +137,83 @@ def test_logins_are_counted_per_address(ana: User, settings: Any) -> None:
     assert 0 < int(api.response["Retry-After"]) <= 62
 
 
-def test_refresh_gives_a_new_token_and_logout_ends_one(ana: User) -> None:
+def refreshed(api: Api) -> Api:
+    return Api(credential=api.post("auth/refresh")["token"])
+
+
+def test_refresh_replaces_a_token(ana: User) -> None:
     api = Api(ana)
-    again = Api(credential=api.post("auth/refresh")["token"])
-    api.post("auth/logout")
+    again = refreshed(api)
     assert api.get("auth/me", status=401)["errorCode"] == "invalid_credentials"
     assert again.get("auth/me")["email"] == ana.email
+
+
+def test_logout_ends_every_token_of_the_login_and_no_other(ana: User) -> None:
+    other, first = Api(ana), Api(ana)
+    second = refreshed(first)
+    second.post("auth/logout")
+    for api in (first, second):
+        api.get("auth/me", status=401)
+        api.post("auth/refresh", status=401)
+    assert other.get("auth/me")["email"] == ana.email
+
+
+def test_a_token_that_is_refreshed_twice_ends_its_login(ana: User) -> None:
+    other, stolen = Api(ana), Api(ana)
+    last = refreshed(refreshed(stolen))
+    stolen.get("auth/me", status=401)  # may have been under way
+    assert last.get("auth/me")
+    stolen.post("auth/refresh", status=401)
+    last.get("auth/me", status=401)
+    last.post("auth/refresh", status=401)
+    assert other.get("auth/me")["email"] == ana.email
+
+
+def test_a_token_that_two_exchange_at_once_ends_its_login(
+    ana: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Api(ana)
+    read = tokens.read
+
+    def read_while_another_refreshes(text: str) -> tokens.Token:
+        token = read(text)
+        token.revoke()
+        return token
+
+    monkeypatch.setattr(tokens, "read", read_while_another_refreshes)
+    api.post("auth/refresh", status=401)
+    monkeypatch.undo()
+    assert RevokedToken.objects.count() == 2
+
+
+def test_a_login_ends_however_often_it_is_refreshed(ana: User) -> None:
+    token = tokens.read(tokens.issue(ana))
+    begin = timezone.now() - timedelta(days=6, hours=23)
+    old = Api(credential=tokens.issue(ana, replace(token, auth_time=begin)))
+    text = old.post("auth/refresh")["token"]
+    claims = tokens.Claims.of(text)
+    assert abs(claims.auth_time - begin) < timedelta(seconds=1)
+    assert abs(claims.expires_at - begin - timedelta(days=7)) < timedelta(seconds=1)
+    older = tokens.issue(ana, replace(token, auth_time=begin - timedelta(hours=2)))
+    Api(credential=older).post("auth/refresh", status=401)
+
+
+def test_a_shorter_login_holds_for_tokens_that_were_issued_before(ana: User, settings: Any) -> None:
+    token = tokens.read(tokens.issue(ana))
+    api = Api(credential=tokens.issue(ana, replace(token, auth_time=timezone.now() - timedelta(2))))
+    assert api.get("auth/me")
+    settings.API_LOGIN_DAYS = 1
+    api.get("auth/me", status=401)
+
+
+@pytest.mark.parametrize("claim", ["family", "auth_time", "jti", "userId", "session"])
+@pytest.mark.parametrize("value", [None, [], {}, "x", -1, 1e300])
+def test_a_signed_token_with_odd_claims_is_refused(ana: User, claim: str, value: Any) -> None:
+    key = tokens.signing_key()
+    claims = jwt.decode(tokens.issue(ana), key, [tokens.ALGORITHM])
+    odd = jwt.encode(claims | {claim: value}, key, tokens.ALGORITHM)
+    Api(credential=odd).get("auth/me", status=401)
+    Api(credential=odd).post("auth/refresh", status=401)
 
 
 def test_a_revoked_token_is_forgotten_when_it_would_have_expired(ana: User) -> None:

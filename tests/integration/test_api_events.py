@@ -23,7 +23,6 @@ from certification.models import (
     ApiKey,
     CertificationJob,
     CertificationRun,
-    RevokedToken,
     User,
 )
 from certification.reasons import Reason, Status
@@ -307,8 +306,7 @@ def test_who_may_no_longer_listen_hears_nothing_more(
     listener.next()
     match how:
         case "revoked":
-            held = tokens.read(secret)
-            RevokedToken.revoke(held.id, viewer, held.expires_at)
+            tokens.read(secret).end_family()
         case "disabled":
             User.objects.filter(pk=viewer.pk).update(is_active=False)
         case "key revoked":

@@ -214,14 +214,17 @@ def test_transcripts_are_dropped_and_left_out_as_python_would(job: Certification
 
 def test_the_holder_of_a_token_is_the_user_with_their_groups(operator: User) -> None:
     token = uuid.uuid4()
-    holder = RevokedToken.holder(token, operator.pk)
+    family = uuid.uuid4()
+    holder = RevokedToken.holder(token, family, operator.pk)
     assert holder is not None
     assert values(holder) == values(User.objects.get(pk=operator.pk))
     assert holder.__dict__["group_names"] == list(operator.groups.values_list("name", flat=True))
-    RevokedToken.revoke(token, operator, timezone.now() + timedelta(hours=1))
-    assert RevokedToken.holder(token, operator.pk) is None
+    for revoked in (token, family):
+        assert RevokedToken.revoke(revoked, operator, timezone.now() + timedelta(hours=1))
+        assert RevokedToken.holder(token, family, operator.pk) is None
+        RevokedToken.objects.all().delete()
     User.objects.update(is_active=False)
-    assert RevokedToken.holder(uuid.uuid4(), operator.pk) is None
+    assert RevokedToken.holder(uuid.uuid4(), family, operator.pk) is None
 
 
 def test_what_a_model_refuses_is_written_and_read_as_the_orm_would(job: CertificationJob) -> None:
