@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
@@ -54,6 +54,13 @@ class CacheableResponse:
     until: datetime | None = None
 
 
+class Rendered(NamedTuple):
+    """A response as it is sent."""
+
+    etag: str
+    body: bytes
+
+
 # Keys share locks: some threads wait for another key's response, briefly.
 _locks = tuple(Lock() for _ in range(64))
 
@@ -70,10 +77,10 @@ def cached_response(
     key = cache_key(name, params)
     if not settings.API_CACHE_SECONDS:
         return conditional_response(request, *render(read().data))
-    entry = shared_cache.get(key)
+    entry = shared_cache.get(key, Rendered)
     if entry.value is None and entry.generation:
         with _locks[hash(key) % len(_locks)]:
-            entry = shared_cache.get(key)
+            entry = shared_cache.get(key, Rendered)
             etag, body = entry.value or read_and_cache(key, entry.generation, read)
     else:
         etag, body = entry.value or read_and_cache(key, "", read)
@@ -86,15 +93,13 @@ def cache_key(name: str, params: Mapping[str, Any]) -> str:
     return f"response:1:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
 
-def render(data: Any) -> tuple[str, bytes]:
+def render(data: Any) -> Rendered:
     """Return the ETag and the body of a response."""
     body = JSendRenderer().render(data)
-    return f'"{hashlib.sha256(body).hexdigest()[:32]}"', body
+    return Rendered(f'"{hashlib.sha256(body).hexdigest()[:32]}"', body)
 
 
-def read_and_cache(
-    key: str, generation: str, read: Callable[[], CacheableResponse]
-) -> tuple[str, bytes]:
+def read_and_cache(key: str, generation: str, read: Callable[[], CacheableResponse]) -> Rendered:
     response = read()
     rendered = render(response.data)
     seconds: float = settings.API_CACHE_SECONDS

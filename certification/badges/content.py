@@ -128,8 +128,8 @@ def find(address: str) -> BadgeContent | None:
     if settings.BADGE_CACHE_SECONDS <= 0:
         return read(address)
     key = cache_key(address)
-    entry = shared_cache.get(key)
-    if isinstance(entry.value, BadgeContent):
+    entry = shared_cache.get(key, BadgeContent)
+    if entry.value is not None:
         return entry.value
     badge = read(address)
     if badge is not None:  # unknown names are not cached: anybody can invent them without end

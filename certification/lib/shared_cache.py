@@ -6,19 +6,21 @@ counted: one that Redis lost never comes back. A `ComputedValue` is slow to comp
 age alone; one process computes it for all.
 
 Without Redis nothing is found and nothing is stored: everybody asks the database, and each process
-computes its own values.
+computes its own values. So it is for an answer that is not of the type that was asked for: what
+comes from Redis is data, checked against that type, and never a pickle, which could run code.
 """
 
 from __future__ import annotations
 
-import pickle
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
+import msgspec
 from django.db import transaction
 from redis import Redis
 
@@ -47,11 +49,11 @@ def client() -> Redis:
 
 
 @dataclass(frozen=True)
-class CacheEntry:
+class CacheEntry(Generic[T]):
     """What `get` returns. `generation` is '' when nothing can be stored."""
 
     generation: str = ""
-    value: Any = None
+    value: T | None = None
 
 
 def invalidate() -> None:
@@ -68,26 +70,26 @@ def begin_generation() -> None:
     breaker.call(lambda: client().set(GENERATION_KEY, secrets.token_hex(8)), None)
 
 
-def get(key: str) -> CacheEntry:
-    """Return the stored value if it is not outdated (else None), and the generation to store a new
-    one in.
+def get(key: str, kind: type[T]) -> CacheEntry[T]:
+    """Return the stored value of this type if it is not outdated (else None), and the generation to
+    store a new one in.
 
     Call it before reading the database: a value read in one generation and stored in the next would
     be believed wrongly.
     """
 
-    def read() -> CacheEntry:
+    def read() -> CacheEntry[T]:
         generation, stored = cast(
             "list[bytes | None]", client().mget((GENERATION_KEY, PREFIX + key))
         )
         if generation is None:  # the first of two processes that find none draws it
             client().set(GENERATION_KEY, secrets.token_hex(8), nx=True)
             generation = cast("bytes | None", client().get(GENERATION_KEY)) or b""
-        stored_in, value = _load(stored) or ("", None)
-        now = generation.decode()
+        now = generation.decode(errors="replace")
+        stored_in, value = _load(stored, tuple[str, kind]) or ("", None)  # type: ignore[valid-type]
         return CacheEntry(now, value if stored_in == now else None)
 
-    return breaker.call(read, CacheEntry())
+    return breaker.call(read, CacheEntry[T]())
 
 
 def set(key: str, generation: str, value: Any, seconds: float) -> None:
@@ -116,11 +118,13 @@ class ComputedValue(Generic[T]):
     def __init__(
         self,
         name: str,
+        kind: Any,  # the type T
         ttl_s: Callable[[T], float],
         compute: Callable[[], T],
         *,
         stale_s: float = 0,
     ) -> None:
+        self.kind = Computed[kind]
         self.key, self.claim = f"computed:{name}", f"computed:{name}:claim"
         self.ttl_s, self.compute, self.stale_s = ttl_s, compute, stale_s
         self._own: Computed[T] | None = None  # for when Redis is unavailable
@@ -147,7 +151,8 @@ class ComputedValue(Generic[T]):
         """Return what is shared; without Redis, this process's own value while it is fresh."""
         own = self._own if self._own and self._own.fresh_until > time.time() else None
         return breaker.call(
-            lambda: cast("Computed[T] | None", _load(client().get(PREFIX + self.key))), own
+            lambda: cast("Computed[T] | None", _load(client().get(PREFIX + self.key), self.kind)),
+            own,
         )
 
     def claim_computation(self) -> bool:
@@ -174,8 +179,17 @@ class ComputedValue(Generic[T]):
 
 
 def _store(key: str, value: Any, seconds: float) -> None:
-    client().set(PREFIX + key, pickle.dumps(value), px=max(1, int(seconds * 1000)))
+    client().set(PREFIX + key, msgspec.msgpack.encode(value), px=max(1, int(seconds * 1000)))
 
 
-def _load(stored: Any) -> Any:
-    return pickle.loads(stored) if stored else None  # noqa: S301 - ours, as in Django's cache
+def _load(stored: Any, kind: Any) -> Any:
+    """Return the value, None when there is none or it is not of the type."""
+    try:
+        return _decoder(kind).decode(stored) if stored else None
+    except (msgspec.DecodeError, ValueError):  # ValueError: an integer or date beyond all limits
+        return None
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind)

@@ -63,5 +63,8 @@ def check_bedrock() -> BedrockStatus:
 
 
 bedrock_status = ComputedValue(
-    "aws-status", lambda status: TTL_S if status.valid else FAILURE_TTL_S, check_bedrock
+    "aws-status",
+    BedrockStatus,
+    lambda status: TTL_S if status.valid else FAILURE_TTL_S,
+    check_bedrock,
 )

@@ -109,8 +109,10 @@ def count_finished_runs() -> dict[str, int]:
     return {state: past.runs.get(state, 0) + since.get(state, 0) for state in TERMINAL}
 
 
-history = ComputedValue("run-history", lambda _: HISTORY_TTL_S, count_history)
-finished_runs = ComputedValue("finished-runs", lambda _: TOTALS_TTL_S, count_finished_runs)
+history = ComputedValue("run-history", RunHistory, lambda _: HISTORY_TTL_S, count_history)
+finished_runs = ComputedValue(
+    "finished-runs", dict[str, int], lambda _: TOTALS_TTL_S, count_finished_runs
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def count_totals() -> Totals:
     )
 
 
-totals = ComputedValue("totals", lambda _: TOTALS_TTL_S, count_totals)
+totals = ComputedValue("totals", Totals, lambda _: TOTALS_TTL_S, count_totals)
 
 
 def count_workers() -> int | None:
@@ -168,4 +170,6 @@ def count_workers() -> int | None:
     )
 
 
-workers = ComputedValue("workers", lambda _: WORKERS_TTL_S, count_workers, stale_s=WORKERS_STALE_S)
+workers = ComputedValue(
+    "workers", int | None, lambda _: WORKERS_TTL_S, count_workers, stale_s=WORKERS_STALE_S
+)

@@ -4,13 +4,13 @@ database when Valkey is away.
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.core.management import call_command
 from django.db import transaction
 from django.test import Client
@@ -20,6 +20,7 @@ from pytest_django import DjangoAssertNumQueries, DjangoCaptureOnCommitCallbacks
 from certification.api import caching
 from certification.engine import sync
 from certification.lib import shared_cache
+from certification.lib.shared_cache import ComputedValue
 from certification.models import AIModel, ModelCertification, Region, Route, User
 from tests.api import Api
 from tests.factories import certify, start_job
@@ -33,7 +34,7 @@ AUTHENTICATION = 1
 @pytest.fixture(autouse=True)
 def shared_answers(settings: Any) -> Iterator[None]:
     settings.API_CACHE_SECONDS = 15
-    cache.clear()
+    shared_cache.client().flushdb()
     shared_cache.breaker.close()
     yield
     shared_cache.breaker.close()
@@ -189,18 +190,18 @@ def test_later_judgements_and_expiry_begin_a_generation(
     nova: AIModel, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
 ) -> None:
     run = certify(nova, "us-east-1")
-    generations = {shared_cache.get("x").generation}
+    generations = {shared_cache.get("x", str).generation}
     with django_capture_on_commit_callbacks(execute=True):
         assert ModelCertification.rejudge(run, "failed", 10, "F")
-    generations.add(shared_cache.get("x").generation)
+    generations.add(shared_cache.get("x", str).generation)
     ModelCertification.objects.update(expires_at=timezone.now() - timedelta(days=1))
     with django_capture_on_commit_callbacks(execute=True):
         assert ModelCertification.objects.expire() == 1
-    generations.add(shared_cache.get("x").generation)
+    generations.add(shared_cache.get("x", str).generation)
     with django_capture_on_commit_callbacks(execute=True):
         assert ModelCertification.objects.expire() == 0
         sync.apply([])
-    generations.add(shared_cache.get("x").generation)
+    generations.add(shared_cache.get("x", str).generation)
     assert len(generations) == 4
 
 
@@ -221,7 +222,7 @@ def test_nothing_is_cached_past_the_next_expiry(api: Api, nova: AIModel) -> None
     ModelCertification.objects.update(expires_at=timezone.now() + timedelta(seconds=0.5))
     api.get("matrix")
     time.sleep(0.6)
-    assert shared_cache.get(caching.cache_key("matrix", {})).value is None
+    assert shared_cache.get(caching.cache_key("matrix", {}), caching.Rendered).value is None
     ModelCertification.objects.update(expires_at=timezone.now() - timedelta(seconds=0.5))
     row = next(
         row for row in api.get("matrix?region=us-east-1")["models"] if row["apiModelId"] == NOVA
@@ -252,15 +253,15 @@ def test_without_valkey_the_database_answers(
 
 
 def test_a_value_read_in_an_older_generation_is_not_believed(db: None) -> None:
-    entry = shared_cache.get("key")
+    entry = shared_cache.get("key", str)
     shared_cache.begin_generation()
     shared_cache.set("key", entry.generation, "old", 15)
-    assert shared_cache.get("key").value is None
-    now = shared_cache.get("key")
+    assert shared_cache.get("key", str).value is None
+    now = shared_cache.get("key", str)
     shared_cache.set("key", now.generation, "new", 15)
-    assert shared_cache.get("key") == shared_cache.CacheEntry(now.generation, "new")
+    assert shared_cache.get("key", str) == shared_cache.CacheEntry(now.generation, "new")
     shared_cache.client().delete(shared_cache.GENERATION_KEY)
-    assert shared_cache.get("key").value is None
+    assert shared_cache.get("key", str).value is None
 
 
 def test_each_set_of_parameters_has_its_own_cached_response(api: Api) -> None:
@@ -276,3 +277,38 @@ def test_regions_and_routes_decide_what_the_matrix_has(api: Api, nova: AIModel) 
     Region.objects.filter(pk="us-west-2").update(enabled=False)
     codes = [region["id"] for region in api.get("matrix")["regions"]]
     assert not {"us-east-1", "us-west-2"} & set(codes)
+
+
+class Harm:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("what came from Redis was executed",))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pickle.dumps(Harm()),
+        b"junk",
+        b"",
+        b"\xc1",
+        b'{"json": 1}',
+        b"\x92\xa1g\x05",
+        b"\xdd\xff\xff\xff\xff",
+    ],
+    ids=["pickle", "text", "empty", "reserved", "json", "other-types", "endless"],
+)
+def test_whatever_redis_answers_is_a_value_of_the_type_or_none(db: None, stored: bytes) -> None:
+    generation = shared_cache.get("key", str).generation
+    shared_cache.client().set(shared_cache.PREFIX + "key", stored)
+    assert shared_cache.get("key", str) == shared_cache.CacheEntry(generation, None)
+    value = ComputedValue("test", dict[str, int], lambda _: 5, lambda: {"n": 1})
+    shared_cache.client().set(shared_cache.PREFIX + value.key, stored)
+    assert value.get() == {"n": 1}
+    assert value.read() is not None  # stored by now
+
+
+def test_a_generation_that_is_no_text_outdates_everything(db: None) -> None:
+    shared_cache.client().set(shared_cache.GENERATION_KEY, pickle.dumps(Harm()))
+    entry = shared_cache.get("key", str)
+    shared_cache.set("key", entry.generation, "value", 15)
+    assert shared_cache.get("key", str).value == "value"

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from django.core.cache import cache
 from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone, translation
@@ -33,7 +32,7 @@ ARN = "arn:aws:bedrock:us-east-1:111122223333:custom-model/anthropic.claude-v2/m
 
 @pytest.fixture(autouse=True)
 def fresh_cache() -> Iterator[None]:
-    cache.clear()
+    shared_cache.client().flushdb()
     shared_cache.breaker.close()
     yield
     shared_cache.breaker.close()
@@ -142,7 +141,7 @@ def test_an_emulated_result_says_so(model: AIModel, client: Client) -> None:
     assert facts["message"] == "certified · B 89 · emulated"
     assert client.get(f"/badges/{MODEL}.json").json()["message"].endswith("regions · emulated")
     stand(model, "us-west-2")
-    cache.clear()
+    shared_cache.client().flushdb()
     assert (
         client.get(f"/badges/{MODEL}.json").json()["message"].endswith("regions · partly emulated")
     )
@@ -162,7 +161,7 @@ def test_an_expired_certification_is_grey_before_and_after_reconcile_takes_it_aw
         )
         assert client.get(f"/badges/{MODEL}.json").json()["regionsCertified"] == 0
         ModelCertification.objects.expire()
-        cache.clear()
+        shared_cache.client().flushdb()
 
 
 def test_a_cached_badge_expires_in_time_and_so_does_the_browsers_copy(
@@ -191,7 +190,7 @@ def test_a_pair_that_was_never_tested_is_grey(model: AIModel, client: Client) ->
         None,
     )
     Route.objects.filter(model=model, region="us-east-1").delete()
-    cache.clear()
+    shared_cache.client().flushdb()
     assert client.get(f"/badges/{MODEL}/us-east-1.json").json()["offered"] is False
 
 
@@ -339,7 +338,7 @@ def test_an_unchanged_badge_is_304_and_a_changed_one_is_not(model: AIModel, clie
             == 304
         )
         ModelCertification.objects.filter(pk=row.pk).update(score=int(first["Content-Length"]) % 90)
-        cache.clear()
+        shared_cache.client().flushdb()
         assert client.get(path, headers={"If-None-Match": first["ETag"]}).status_code == 200
 
 
@@ -384,7 +383,7 @@ def test_no_cookie_is_set_read_or_varied_on(
     stale = Client()
     stale.cookies["sessionid"] = "nobody-has-this-session"
     for client in (Client(), as_operator, stale):
-        cache.clear()
+        shared_cache.client().flushdb()
         with django_assert_num_queries(1):
             response = client.get(
                 f"/badges/{MODEL}/us-east-1.svg", headers={"Accept-Language": "pt-BR"}
@@ -453,7 +452,7 @@ def test_an_impossible_name_costs_none(
 
 def test_unknown_names_do_not_fill_the_cache(model: AIModel, client: Client) -> None:
     client.get("/badges/nobody.svg")
-    assert shared_cache.get(content.cache_key("nobody")).value is None
+    assert shared_cache.get(content.cache_key("nobody"), content.BadgeContent).value is None
 
 
 def test_without_the_cache_badges_still_work(
@@ -569,7 +568,7 @@ def test_any_text_makes_a_picture_that_a_parser_reads(
 )
 def test_any_name_a_model_can_have_is_drawn(model: AIModel, name: str) -> None:
     AIModel.objects.filter(pk=model.pk).update(name=name)
-    cache.clear()
+    shared_cache.client().flushdb()
     client = Client()
     root = ET.fromstring(client.get(f"/badges/{MODEL}/us-east-1.svg").content)
     assert (root.findtext(f"{SVG}title") or "").endswith(" · us-east-1: not tested")
