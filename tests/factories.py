@@ -48,13 +48,19 @@ def finish(
     fix: dict[str, str] | None = None,
     results: Sequence[tuple[str, str, str]] = (),
     by: RouteTarget | None = None,
+    took: timedelta = timedelta(),
+    calls: int = 12,
+    cost_usd: float | None = None,
 ) -> CertificationRun:
     """Claim a run and end it with this verdict (none when ""), called by a route (default: its own
-    id); results are (case id, verdict, sentence).
+    id), begun `took` ago; results are (case id, verdict, sentence).
     """
     by = by or RouteTarget(run.model.api_model_id, "ON_DEMAND")
     claimed = CertificationRun.objects.claim(run.pk, "a test")
     assert claimed is not None
+    if took:
+        claimed.started_at = timezone.now() - took
+        claimed.save(update_fields=["started_at"])
     outcome = RunOutcome(
         status=State.COMPLETED if verdict not in ("", Status.PENDING) else State.FAILED,
         verdict=verdict,
@@ -69,7 +75,8 @@ def finish(
         route_kind=by.kind,
         endpoint=by.endpoint.value,
         api=by.api.value,
-        calls=12,
+        calls=calls,
+        cost_usd=cost_usd,
     )
     rows = [
         TestResult(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,13 +14,13 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from certification.engine import backend, queue
+from certification.engine.estimate import JobEstimate, estimate_pairs
 from certification.lib import shared_cache
 from certification.models import (
     ACTIVE,
     AIModel,
     CertificationJob,
     CertificationRun,
-    CustomCase,
     JobType,
     Priority,
     Region,
@@ -30,7 +29,6 @@ from certification.models import (
     Tier,
     User,
 )
-from certification.suite import registry
 
 log = structlog.get_logger(__name__)
 
@@ -104,17 +102,6 @@ class BadOption(DispatchError):
     """An option out of its range; `names` has its name."""
 
     code = "bad_option"
-
-
-@dataclass(frozen=True)
-class JobEstimate:
-    """What a job will cost before it starts. `usd` covers the priced pairs only; `unpriced` counts
-    the others.
-    """
-
-    calls: int
-    usd: float
-    unpriced: int
 
 
 @dataclass(frozen=True)
@@ -333,24 +320,6 @@ def retry(
     return certify(pairs, options, job_type=job.type)
 
 
-def estimate_pairs(pairs: Sequence[Pair], tier: str) -> JobEstimate:
-    """Return the calls and the cost of these pairs, from the suite's own figures and the
-    catalogue's prices.
-    """
-    custom = CustomCase.objects.specs() if tier != Tier.QUICK else ()
-    calls, usd, unpriced = 0, 0.0, 0
-    per_model: dict[uuid.UUID, tuple[int, float | None]] = {}
-    for model, _region in pairs:
-        if model.pk not in per_model:
-            size = registry.estimate(model.kind, tier, frozenset(model.capabilities), custom)
-            per_model[model.pk] = size.calls, model.cost_usd(size.input_tokens, size.output_tokens)
-        n, cost = per_model[model.pk]
-        calls += n
-        usd += cost or 0.0
-        unpriced += n > 0 and cost is None
-    return JobEstimate(calls, usd, unpriced)
-
-
 def find_by_idempotency_key(options: CertifyOptions) -> DispatchResult | None:
     """Return the job that an earlier request with the same key created."""
     if not options.idempotency_key:
@@ -358,7 +327,8 @@ def find_by_idempotency_key(options: CertifyOptions) -> DispatchResult | None:
     job = CertificationJob.objects.filter(idempotency_key=options.stored_key).first()
     if job is None:
         return None
-    return DispatchResult(job, False, JobEstimate(0, float(job.estimated_cost_usd or 0), 0))
+    usd = float(job.estimated_cost_usd or 0)
+    return DispatchResult(job, False, JobEstimate(job.total_runs, 0, usd, usd, 0))
 
 
 def create_runs(job: CertificationJob, pairs: Sequence[Pair], seed: int | None) -> list[Pair]:

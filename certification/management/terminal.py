@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from certification import labels
+from certification.engine.estimate import JobEstimate
 from certification.inference import Endpoint
 from certification.lib import foreign_text
 from certification.models import CertificationJob, CertificationRun, ModelCertification, State
@@ -61,6 +62,20 @@ def print_json(value: Any) -> None:
 def pluralize(n: int, noun: str) -> str:
     """Return a number with its noun: "1 run", "2 runs"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def describe_estimate(estimate: JobEstimate) -> str:
+    """Say what a job will take, and what the figures rest on."""
+    if not estimate.pairs:
+        return "0 runs."
+    unpriced = ""
+    if estimate.unpriced:
+        unpriced = f" {pluralize(estimate.unpriced, 'run')} without a known price."
+    return (
+        f"{pluralize(estimate.pairs, 'run')}, about {pluralize(estimate.calls, 'call')} and "
+        f"{estimate.usd:.4f} USD, at most {estimate.usd_at_most:.4f} USD. {estimate.basis}"
+        f"{unpriced}"
+    )
 
 
 def symbol(verdict: str) -> tuple[str, str]:

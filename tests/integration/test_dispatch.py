@@ -9,6 +9,7 @@ import pytest
 
 from certification.engine import dispatch, queue
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.estimate import estimate_pairs
 from certification.models import (
     AIModel,
     CertificationRun,
@@ -112,7 +113,7 @@ def test_an_unknown_output_price_makes_the_cost_of_an_answer_unknown() -> None:
     assert model.cost_usd(1_000_000, 1) is None
     assert model.cost_usd(1_000_000, 0) == 2  # an embedding has no output to pay for
     AIModel.objects.filter(api_model_id=NOVA).update(output_price=None)
-    estimate = dispatch.estimate_pairs(
+    estimate = estimate_pairs(
         [(dispatch.find_models([NOVA])[0], dispatch.find_regions(["us-east-1"])[0])], "quick"
     )
     assert (estimate.usd, estimate.unpriced) == (0, 1)

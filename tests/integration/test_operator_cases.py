@@ -14,6 +14,7 @@ from django.test import Client
 
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.estimate import estimate_pairs
 from certification.engine.worker import get_worker
 from certification.models import CertificationRun, CustomCase
 from certification.reasons import Status
@@ -119,10 +120,10 @@ def test_it_has_its_share_in_the_estimate(
     catalogue: None, as_administrator: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pairs = [(dispatch.find_models([NOVA])[0], dispatch.find_regions(["us-east-1"])[0])]
-    before = {tier: dispatch.estimate_pairs(pairs, tier) for tier in ("quick", "full")}
+    before = {tier: estimate_pairs(pairs, tier) for tier in ("quick", "full")}
     saved(as_administrator)
-    assert dispatch.estimate_pairs(pairs, "quick") == before["quick"]
-    after = dispatch.estimate_pairs(pairs, "full")
+    assert estimate_pairs(pairs, "quick") == before["quick"]
+    after = estimate_pairs(pairs, "full")
     assert after.calls == before["full"].calls + 4
     assert after.usd > before["full"].usd
     assert json.loads(output_of(capsys, "cost", "--model", NOVA, "--json"))["calls"] == after.calls

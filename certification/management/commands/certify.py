@@ -13,6 +13,7 @@ from rich.console import Console
 from certification import checks
 from certification.engine import dispatch, queue
 from certification.engine.dispatch import CertifyOptions, DispatchResult
+from certification.engine.estimate import estimate_pairs
 from certification.management import follow, terminal
 from certification.management.guard import friendly_errors
 from certification.models import (
@@ -175,34 +176,26 @@ class Command(BaseCommand):
     def print_estimate(
         self, out: Console, pairs: list[tuple[AIModel, Region]], options: dict[str, Any]
     ) -> None:
-        estimate = dispatch.estimate_pairs(pairs, options["tier"])
+        estimate = estimate_pairs(pairs, options["tier"])
         if options["json"]:
             figures = {
                 "runs": len(pairs),
                 "calls": estimate.calls,
                 "usd": estimate.usd,
+                "usdAtMost": estimate.usd_at_most,
                 "unpriced": estimate.unpriced,
+                "measured": estimate.measured,
             }
             return terminal.print_json(figures)
-        unpriced = ""
-        if estimate.unpriced:
-            runs = terminal.pluralize(estimate.unpriced, "run")
-            unpriced = f"; {runs} without a known price"
-        out.print(
-            f"{terminal.pluralize(len(pairs), 'run')}, "
-            f"about {terminal.pluralize(estimate.calls, 'call')} and {estimate.usd:.4f} USD"
-            f"{unpriced}. Nothing was started."
-        )
+        out.print(f"{terminal.describe_estimate(estimate)} Nothing was started.")
         return None
 
     def print_start(self, out: Console, result: DispatchResult) -> None:
         job = result.job
         if result.created:
             out.print(
-                f"Job {job.pk}: {terminal.pluralize(job.total_runs, 'run')} on the "
-                f"{job.get_backend_display()} backend, about "
-                f"{terminal.pluralize(result.estimate.calls, 'call')} and "
-                f"{result.estimate.usd:.4f} USD."
+                f"Job {job.pk} on the {job.get_backend_display()} backend: "
+                f"{terminal.describe_estimate(result.estimate)}"
             )
         else:
             out.print(f"Job {job.pk} was already created with this idempotency key.")

@@ -11,6 +11,7 @@ from django.utils import timezone
 from certification import checks
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
+from certification.engine.estimate import estimate_pairs
 from certification.management import follow, terminal
 from certification.management.guard import friendly_errors
 from certification.models import JobType, ModelCertification, Priority, Region, Tier
@@ -51,11 +52,11 @@ class Command(BaseCommand):
             (row.model, row.region) for row in certifications.select_related("model", "region")
         ]
         if options["dry_run"] or not pairs:
-            estimate = dispatch.estimate_pairs(pairs, options["tier"])
+            estimate = estimate_pairs(pairs, options["tier"])
             if options["json"]:
                 figures = {"runs": len(pairs), "calls": estimate.calls, "usd": estimate.usd}
                 return terminal.print_json({**figures, "jobId": None})
-            size = self.describe(len(pairs), estimate)
+            size = terminal.describe_estimate(estimate)
             self.stdout.write(f"Would start a job: {size}" if pairs else "Nothing is stale.")
             return None
         workers = follow.workers_for(Priority.BULK)
@@ -63,12 +64,6 @@ class Command(BaseCommand):
         result = dispatch.certify(pairs, certify_options, job_type=JobType.RECERTIFY)
         if options["json"]:
             return terminal.print_json(follow.summary(result.job))
-        self.stdout.write(f"Job {result.job.pk}: {self.describe(len(pairs), result.estimate)}")
+        self.stdout.write(f"Job {result.job.pk}: {terminal.describe_estimate(result.estimate)}")
         self.stdout.write(follow.queued_hint(result.job, workers))
         return None
-
-    def describe(self, runs: int, estimate: dispatch.JobEstimate) -> str:
-        return (
-            f"{terminal.pluralize(runs, 'run')}, about "
-            f"{terminal.pluralize(estimate.calls, 'call')} and {estimate.usd:.4f} USD."
-        )
