@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from certification.bedrock import codes, fixes
 from certification.bedrock.codes import Code
@@ -76,6 +77,16 @@ class Diagnosis:
     fix: Fix
 
 
+class Cause(NamedTuple):
+    """What code and text of an error say, before the call it belongs to is looked at. `text` is the
+    message as the rules read it.
+    """
+
+    reason: Reason
+    hint: str
+    text: str
+
+
 def diagnose(
     message: str | None,
     code: str | int | None = "",
@@ -93,13 +104,8 @@ def diagnose(
     raw = message or ""
     if len(raw) > 2 * _HALF:
         raw = f"{raw[:_HALF]} {raw[-_HALF:]}"
-    text = normalise(raw)
-    row = select_code(raw, str(code or ""), http_status)
-    reason, hint = row.reason, row.hint
-    for rule in () if row.final else row.rules:
-        if rule.matches(text):
-            reason, hint = rule.reason, rule.hint
-            break
+    status = http_status if isinstance(http_status, int | float | str) else None
+    reason, hint, text = cause_of(raw, str(code or ""), status)
     if reason is Reason.UNKNOWN_MODEL and "identifier is invalid" in text:
         reason = refusal_of_id(raw, operation or "", model_id, region)
     model_id, region = model_id or fixes.model_in(raw), region or fixes.region_in(raw)
@@ -112,6 +118,19 @@ def diagnose(
         denied=fixes.denied_action(raw),
     )
     return Diagnosis(reason.category, reason, reason.retryable, fix)
+
+
+@lru_cache(maxsize=256)
+def cause_of(raw: str, code: str, http_status: float | str | None) -> Cause:
+    """Search the rules for the cause. Cached: a service says the same to many calls, and the search
+    costs as much as the rest of a refused call.
+    """
+    text = normalise(raw)
+    row = select_code(raw, code, http_status)
+    for rule in () if row.final else row.rules:
+        if rule.matches(text):
+            return Cause(rule.reason, rule.hint, text)
+    return Cause(row.reason, row.hint, text)
 
 
 def refusal_of_id(message: str, operation: str, model_id: str, region: str) -> Reason:
@@ -192,7 +211,7 @@ def normalise(message: str) -> str:
     return _INNER_DOT.sub("·", " ".join(text.split()).lower())
 
 
-def select_code(raw: str, code: str, http_status: object) -> Code:
+def select_code(raw: str, code: str, http_status: float | str | None) -> Code:
     """Return the most trustworthy code: the argument, one named in the text, a wrapper's, a status.
 
     `codes.NONE` when there is none of them.
@@ -209,7 +228,7 @@ def select_code(raw: str, code: str, http_status: object) -> Code:
     match = _STATUS.search(raw.lower())
     for status in (code, http_status, match and (match.group(1) or match.group(2))):
         try:
-            row = codes.STATUSES.get(int(status or 0))  # type: ignore[arg-type]
+            row = codes.STATUSES.get(int(status or 0))
         except (TypeError, ValueError, OverflowError):
             continue
         if row:

@@ -3,16 +3,18 @@ Redis.
 
 A bucket exists only once Bedrock has throttled its route. Each throttle halves the rate it allowed
 until then, each second without one adds to it (AIMD); when the rate has grown back well past where
-it was cut, the bucket goes away. While a route has no bucket, a process checks for one every
-LEASE_S and lets its calls pass in between: for so long it may miss a throttle that another worker
-saw. Bedrock reserves input plus `maxTokens` of a call against the quota, so that is what a
+it was cut, the bucket goes away. While a route has no bucket, one call of a process checks for one
+every LEASE_S, and the others pass in between: for so long it may miss a throttle that another
+worker saw. Bedrock reserves input plus `maxTokens` of a call against the quota, so that is what a
 call costs here. Without Redis the limiter lets calls pass: Bedrock's own throttling is then the
 only brake.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 import redis.asyncio as redis
@@ -97,11 +99,26 @@ return tostring(rate)
 @dataclass
 class _Lease:
     """Until when (monotonic) calls of a route pass without a check, and the tokens of those that
-    did.
+    did. Whoever checks holds `check`, so that calls which come together need one.
     """
 
-    expires_at: float
+    expires_at: float = 0.0
     spent: int = 0
+    check: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def spend(self, tokens: int) -> bool:
+        """Let a call pass if the lease holds; its tokens are counted at the next check."""
+        if time.monotonic() >= self.expires_at:
+            return False
+        self.spent += tokens
+        return True
+
+    def end(self) -> int:
+        """End the lease. Returns what was spent under it, unless that is too long ago to matter."""
+        is_recent = time.monotonic() < self.expires_at + WINDOW_S
+        spent = self.spent if is_recent else 0
+        self.expires_at, self.spent = 0.0, 0
+        return spent
 
 
 @dataclass
@@ -115,7 +132,9 @@ class Limiter:
     )
     _take: object = field(init=False)
     _throttled: object = field(init=False)
-    _leases: dict[str, _Lease] = field(init=False, default_factory=dict)
+    _leases: defaultdict[str, _Lease] = field(
+        init=False, default_factory=lambda: defaultdict(_Lease)
+    )
 
     def __post_init__(self) -> None:
         self._take = self.client.register_script(TAKE)
@@ -128,14 +147,16 @@ class Limiter:
         seconds) first.
         """
         key = self.key(region, target_id)
+        lease = self._leases[key]
         while not stop.is_set():
-            lease = self._leases.get(key)
-            if lease and time.monotonic() < lease.expires_at:
-                lease.spent += tokens  # counted at the next check
+            if lease.spend(tokens):
                 return True
-            wait_ms = await self.evaluate(self._take, key, tokens, self.end_lease(key))
-            if wait_ms == FREE:
-                self._leases[key] = _Lease(time.monotonic() + LEASE_S)
+            async with lease.check:
+                if lease.spend(tokens):  # another call has checked meanwhile
+                    return True
+                wait_ms = await self.evaluate(self._take, key, tokens, lease.end())
+                if wait_ms == FREE:
+                    lease.expires_at = time.monotonic() + LEASE_S
             if wait_ms <= 0:
                 return True
             wait_s = wait_ms / 1000
@@ -147,19 +168,12 @@ class Limiter:
     async def throttled(self, region: str, target_id: str) -> None:
         """Slow every worker down: Bedrock refused a call of this route for its rate."""
         key = self.key(region, target_id)
-        rate = await self.evaluate(self._throttled, key, self.end_lease(key))
+        rate = await self.evaluate(self._throttled, key, self._leases[key].end())
         log.info("route_throttled", region=region, route=target_id, rate=round(rate, 1))
 
     def key(self, region: str, target_id: str) -> str:
         """Return the Redis key of a route's bucket."""
         return f"{self.prefix}:{{{region}:{target_id}}}"
-
-    def end_lease(self, key: str) -> int:
-        """End the route's lease. Returns what was spent under it, unless that is too long ago to
-        matter.
-        """
-        lease = self._leases.pop(key, None)
-        return lease.spent if lease and time.monotonic() < lease.expires_at + WINDOW_S else 0
 
     async def evaluate(self, script: object, key: str, *arguments: float) -> float:
         """Run one of the scripts on a bucket. 0 without Redis: the call may go."""

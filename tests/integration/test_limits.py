@@ -4,6 +4,7 @@ let it go again.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ class Clock:
 def server(settings: Any) -> Iterator[redis.Redis]:
     client = redis.Redis.from_url(settings.REDIS_URL)
     client.flushall()
+    client.config_resetstat()
     yield client
     client.flushall()
     client.close()
@@ -91,12 +93,36 @@ def rate(server: redis.Redis, route: str = ROUTE) -> float | None:
     return float(value) if value else None
 
 
+def checks(server: redis.Redis) -> int:
+    """How often the limiters asked for a bucket."""
+    statistics: Any = server.info("commandstats")
+    return int(statistics["cmdstat_evalsha"]["calls"])
+
+
 def test_a_route_that_was_never_throttled_passes_everything(
     server: redis.Redis, clock: Clock
 ) -> None:
     limiter = new_limiter()
     assert all(passes(limiter, 100_000) for _ in range(50))
     assert rate(server) is None
+
+
+def test_calls_that_come_together_need_one_check(server: redis.Redis, clock: Clock) -> None:
+    limiter = new_limiter()
+
+    async def come_together() -> list[bool]:
+        stop, deadline = Stop(), limits.time.monotonic()
+        calls = (limiter.acquire(REGION, ROUTE, CALL, stop, deadline) for _ in range(20))
+        return await asyncio.gather(*calls)
+
+    assert all(event_loop.run(come_together()))
+    assert checks(server) == 1
+    clock.now += limits.LEASE_S  # the next check counts what passed under the lease
+    assert all(event_loop.run(come_together()))
+    assert checks(server) == 2
+    event_loop.run(limiter.throttled(REGION, ROUTE))
+    spent = 40 * CALL
+    assert rate(server) == pytest.approx(spent / limits.WINDOW_S / 2, rel=0.5)
 
 
 def test_a_throttle_opens_a_bucket_at_half_of_what_was_spent(

@@ -193,6 +193,15 @@ def test_strange_text_is_no_trouble(strange):
     assert diagnose(strange, strange, strange, strange).category is ErrorCategory.UNKNOWN_ERROR
 
 
+@pytest.mark.parametrize("status", [[], {}, [403], {"a": 1}, float("nan"), float("inf"), True])
+def test_a_status_of_any_kind_is_no_trouble(status):
+    assert diagnose("no words that we know", http_status=status).reason is Reason.UNKNOWN
+
+
+def test_a_status_may_be_any_number():
+    assert diagnose("", http_status=429.0).reason is diagnose("", http_status="429").reason
+
+
 def test_normalising_undoes_quotes_escapes_and_spaces_but_not_the_ends_of_sentences():
     assert (
         normalise('{\\"message\\":\\"It isn\\u2019t\\n here. See a.b-v1:0.\\"}')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ BY_ID: tuple[tuple[str, Quirks], ...] = (
 )
 
 
+@lru_cache(maxsize=4096)
 def quirks_of(target_id: str) -> Quirks:
     """Return what is known of the model that an id, a profile or an ARN names."""
     return next((quirks for part, quirks in BY_ID if re.search(part, target_id)), PLAIN)
