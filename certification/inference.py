@@ -236,7 +236,8 @@ class EmbedReply:
 class Failure:
     """A call without a usable response, diagnosed.
 
-    `partial` is what a broken stream had delivered.
+    `partial` is what a broken stream had delivered, `credential` the kind of credentials that were
+    not accepted (see `bedrock.credentials`).
     """
 
     reason: Reason
@@ -247,6 +248,7 @@ class Failure:
     request_id: str = ""
     timing: Timing = field(default_factory=lambda: Timing(0.0))
     partial: Reply | None = None
+    credential: str = ""
 
     def after(self, total_ms: float) -> Failure:
         """Return the same failure with the time it took."""

@@ -57,6 +57,7 @@ CASE_VERDICTS: dict[str, Sign] = {
 OWNERS: dict[str, str | Promise] = {
     Owner.OURS: _("us"),
     Owner.ACCOUNT: _("the AWS account"),
+    Owner.GATEWAY: _("the gateway's owner"),
     Owner.AWS: _("AWS"),
     Owner.MODEL: _("the model"),
 }
@@ -67,6 +68,7 @@ DOERS: dict[str, str | Promise] = {
     "AWS account administrator": _("AWS account administrator"),
     "AWS organization administrator": _("AWS organization administrator"),
     "network administrator": _("network administrator"),
+    "gateway owner": _("gateway owner"),
     "AWS Support, asked by the account administrator": _(
         "AWS Support, asked by the account administrator"
     ),
@@ -85,8 +87,10 @@ CATEGORIES: dict[str, str | Promise] = {
     ErrorCategory.TIMEOUT: _("timeout"),
     ErrorCategory.NETWORK_ERROR: _("network"),
     ErrorCategory.SERVICE_ERROR: _("service error"),
+    ErrorCategory.GATEWAY_ERROR: _("gateway"),
     ErrorCategory.CONTENT_BLOCKED: _("content blocked"),
     ErrorCategory.QUALITY_ISSUE: _("quality"),
+    ErrorCategory.INTERNAL_ERROR: _("internal error"),
     ErrorCategory.UNKNOWN_ERROR: _("unknown error"),
 }
 
@@ -131,6 +135,8 @@ REASONS: dict[str, str | Promise] = {
     Reason.CONNECTION_REFUSED: _("connection refused"),
     Reason.TLS: _("TLS failure"),
     Reason.PROXY: _("proxy failure"),
+    Reason.GATEWAY_REFUSED: _("refused by a gateway before AWS"),
+    Reason.GATEWAY_THROTTLED: _("a gateway's own limit reached"),
     Reason.INTERNAL_ERROR: _("internal AWS error"),
     Reason.SERVICE_UNAVAILABLE: _("service unavailable"),
     Reason.MODEL_NOT_READY: _("model not ready"),
@@ -144,5 +150,6 @@ REASONS: dict[str, str | Promise] = {
     Reason.CONTEXT_TOO_LONG: _("context too long"),
     Reason.GATE_FAILED: _("a gate failed"),
     Reason.QUALITY_BELOW_LINE: _("quality below the requirement"),
+    Reason.UNEXPECTED_EXCEPTION: _("fault in our own program"),
     Reason.UNKNOWN: _("unknown cause"),
 }

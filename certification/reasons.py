@@ -23,8 +23,10 @@ class ErrorCategory(StrEnum):
     TIMEOUT = "TIMEOUT"
     NETWORK_ERROR = "NETWORK_ERROR"
     SERVICE_ERROR = "SERVICE_ERROR"
+    GATEWAY_ERROR = "GATEWAY_ERROR"
     CONTENT_BLOCKED = "CONTENT_BLOCKED"
     QUALITY_ISSUE = "QUALITY_ISSUE"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
     UNKNOWN_ERROR = "UNKNOWN_ERROR"
 
 
@@ -33,6 +35,7 @@ class Owner(StrEnum):
 
     OURS = "ours"
     ACCOUNT = "account"
+    GATEWAY = "gateway"
     AWS = "aws"
     MODEL = "model"
 
@@ -110,6 +113,8 @@ class Reason(StrEnum):
     CONNECTION_REFUSED = "connection_refused"
     TLS = "tls"
     PROXY = "proxy"
+    GATEWAY_REFUSED = "gateway_refused"
+    GATEWAY_THROTTLED = "gateway_throttled"
     INTERNAL_ERROR = "internal_error"
     SERVICE_UNAVAILABLE = "service_unavailable"
     MODEL_NOT_READY = "model_not_ready"
@@ -123,6 +128,7 @@ class Reason(StrEnum):
     CONTEXT_TOO_LONG = "context_too_long"
     GATE_FAILED = "gate_failed"
     QUALITY_BELOW_LINE = "quality_below_line"
+    UNEXPECTED_EXCEPTION = "unexpected_exception"
     UNKNOWN = "unknown"
 
     @property
@@ -204,6 +210,14 @@ _ROWS: tuple[tuple[ErrorCategory, Owner, Status, bool, tuple[Reason, ...]], ...]
         ErrorCategory.NETWORK_ERROR, Owner.OURS, Status.PENDING, False,
         (Reason.DNS, Reason.TLS, Reason.PROXY),
     ),
+    (  # something between us and AWS answered in its place: no verdict about the model
+        ErrorCategory.GATEWAY_ERROR, Owner.GATEWAY, Status.PENDING, False,
+        (Reason.GATEWAY_REFUSED,),
+    ),
+    (
+        ErrorCategory.GATEWAY_ERROR, Owner.GATEWAY, Status.PENDING, True,
+        (Reason.GATEWAY_THROTTLED,),
+    ),
     (  # BAD_RESPONSE is mostly a proxy's page: no verdict about the model
         ErrorCategory.SERVICE_ERROR, Owner.AWS, Status.PENDING, True,
         (
@@ -230,6 +244,10 @@ _ROWS: tuple[tuple[ErrorCategory, Owner, Status, bool, tuple[Reason, ...]], ...]
     (
         ErrorCategory.QUALITY_ISSUE, Owner.MODEL, Status.QUALITY_WARNING, False,
         (Reason.QUALITY_BELOW_LINE,),
+    ),
+    (  # our own program failed
+        ErrorCategory.INTERNAL_ERROR, Owner.OURS, Status.PENDING, True,
+        (Reason.UNEXPECTED_EXCEPTION,),
     ),
     (ErrorCategory.UNKNOWN_ERROR, Owner.OURS, Status.PENDING, False, (Reason.UNKNOWN,)),
 )  # fmt: skip

@@ -21,6 +21,7 @@ from botocore.config import Config
 
 from certification.bedrock import dialects, embeddings, endpoints, errors
 from certification.bedrock.connection import AWS, EMULATOR, Connection
+from certification.bedrock.credentials import Credential
 from certification.bedrock.dialects import invoke
 from certification.bedrock.dialects.dialect import (
     Dialect,
@@ -36,6 +37,7 @@ from certification.bedrock.signing import (
     SERVICES,
     Credentials,
     bearer_token,
+    has_bearer_token,
     signature_headers,
 )
 from certification.bedrock.transport import Host, Response, Transport, host_of
@@ -226,6 +228,7 @@ class Bedrock:
                 return await self._converse(call, request)
         except errors.BedrockError as error:
             if isinstance(error, errors.NotAuthenticated):
+                error.credential = self.credential_kind()
                 self.forget_credentials()
             error.request_id = error.request_id or call.request_id
             raise
@@ -462,6 +465,12 @@ class Bedrock:
         except errors.NotAuthenticated:
             self.forget_credentials()
             raise
+
+    def credential_kind(self) -> Credential | None:
+        """Return the kind of credentials that calls are made with, None where it is not known."""
+        if self.connection.backend == EMULATOR:
+            return None
+        return Credential.API_KEY if has_bearer_token() else self.credentials.kind()
 
     def forget_credentials(self) -> None:
         """Let the next call read the credentials again, at most once in CREDENTIALS_REREAD_S.

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 from certification.bedrock import codes, fixes
 from certification.bedrock.codes import Code
+from certification.bedrock.credentials import Credential, credential_in
 from certification.bedrock.fixes import Fix
+from certification.bedrock.sentences import cut_reason
 from certification.reasons import ErrorCategory, Reason
 
 # an error can carry a page of HTML or a traceback: its cause is at the beginning or at the end
@@ -41,8 +43,37 @@ _OCCURRED = re.compile(r"An error occurred \(([\w.]+)\)")
 # CamelCase: only those that `codes` knows are looked at
 _NAMED = re.compile(r"\b[A-Za-z]+[a-z][A-Z]\w+\b")
 _STATUS = re.compile(
-    r"(?:status(?: ?code)?|https?(?:/[\d.]+)?|error|rejected|forbidden)\W{0,4}([45]\d\d)\b"
-    r"|^\W{0,3}([45]\d\d)\b"
+    r"(?:status(?:[ _-]?(?:code|line))?|https?(?:/[\d.]+)?|error|code|rejected|forbidden"
+    r"|does not indicate success|(?:returned|responded with|failed with|received|got)"
+    r"(?: an?)?(?: http| error| status)*)\W{0,4}([45]\d\d)\b"
+    r"|^\W{0,3}([45]\d\d)\b",
+    re.MULTILINE,
+)
+# What a log, a command line or an SDK writes before the message itself, in normalised text.
+_WRAPPING = re.compile(
+    r"""(?x)
+    \[[^\]]{0,80}\]                                        # [error], [main], [2026-01-31 ...]
+    | \d{4}[-/]\d\d[-/]\d\d(?:[t ]\d\d:\d\d(?::[\d·,]+)?)?(?:z|\ ?[+-]\d\d:?\d\d)?
+    | (?:[a-z]{3},?\ )?[a-z]{3}\ +\d{1,2}\ \d\d:\d\d:\d\d(?:\ [\w·-]+\ [\w·/-]+(?:\[\d+\])?:)?
+    | \d\d:\d\d:\d\d[\d·,]*
+    | (?:std(?:err|out)\ [fp]\b)
+    | (?:trace|debug|info|notice|warn(?:ing)?|error|err|fatal|critical|severe|panic|failure)\b
+    | (?:level|severity|lvl|ts|time|timestamp|logger|source|caller|thread)=(?:"[^"]*"|\S+)
+    | (?:msg|message|err|error|exception|detail|errormessage)=
+    | (?:msg|message|error|errormessage|detail|reason)['"]?\ ?:
+    | api\ error\b | error\ code\b
+    | (?:http/?[\d·]*\ |http\ ?)?(?:status(?:\ ?code)?\W{0,2})?[45]\d\d\b
+    | an\ error\ occurred\ \(\w+\)\ when\ calling\ the\ \w+\ operation(?:\ \([^)]*\))?
+    | (?:exception\ in\ thread\ "[^"]*"|caused\ by|uncaught|unhandled)
+    | [\w·$:/-]*(?:error|exception|fault)(?:\ \[[^\]]*\])?(?:\ \(\w+\))?(?=:)
+    | [a-z_][\w·/$@-]*(?::\d+)?(?=\ ?(?::\ |-\ |---\ |\|\ ))         # a logger's name
+    | \d{1,7}(?=\ ---)                                        # a process
+    | [:|>\s"'({=-]+
+    """
+)
+_SUFFIX = re.compile(
+    r"\s*(?:\((?:service|sdk attempt count|request ?id|status code|attempt)[^)]*\)"
+    r"|,? ?request ?id:? ?[\w-]+|[\"'})\].]+)$"
 )
 
 
@@ -61,6 +92,14 @@ _GEO_PROFILE = re.compile(rf"\b({'|'.join(sorted(_GEOGRAPHIES, reverse=True))})\
 _OPENAI_SHAPED = {"chatcompletions", "responses", "messages"}
 
 _FIELDS = ("message", "code", "http_status", "operation")
+# where logs of programs, of containers and of clouds keep the text of an error
+_TEXT_FIELDS = (
+    "message", "msg", "@message", "error", "err", "errorMessage", "error_message", "exception",
+    "exc_info", "detail", "details", "cause", "stack_trace", "stack", "log", "textPayload",
+    "jsonPayload", "body", "Message", "Error", "event", "fault", "errors",
+)  # fmt: skip
+_CODE_FIELDS = ("code", "__type", "errorCode", "error_code", "error_type", "type", "name")
+_STATUS_FIELDS = ("http_status", "status", "statusCode", "status_code", "httpStatusCode")
 _EXAMPLE = (
     '{"message": "...", "code": "AccessDeniedException", "http_status": 403, '
     '"operation": "Converse"}'
@@ -95,11 +134,13 @@ def diagnose(
     *,
     model_id: str = "",
     region: str = "",
+    credential: Credential | None = None,
 ) -> Diagnosis:
     """Diagnose an error of Bedrock, of botocore or of a wrapper around them. Never raises.
 
     `code` is an AWS code, a stream's exception name, an exception's class name, a bare status, or
     nothing. `model_id` and `region` fill the fix's command; without them the message's are used.
+    `credential` is the kind that was used, where the caller knows it.
     """
     raw = message or ""
     if len(raw) > 2 * _HALF:
@@ -116,6 +157,7 @@ def diagnose(
         operation=operation or "",
         hint=hint,
         denied=fixes.denied_action(raw),
+        credential=credential or credential_in(f"{text} {code or ''}".lower()),
     )
     return Diagnosis(reason.category, reason, reason.retryable, fix)
 
@@ -126,9 +168,15 @@ def cause_of(raw: str, code: str, http_status: float | str | None) -> Cause:
     costs as much as the rest of a refused call.
     """
     text = normalise(raw)
-    row = select_code(raw, code, http_status)
-    for rule in () if row.final else row.rules:
-        if rule.matches(text):
+    inner = unwrap(text)
+    row = select_code(raw, inner, code, http_status)
+    if row.final:
+        return Cause(row.reason, row.hint, text)
+    if cut := cut_reason(text):
+        return Cause(cut, "", text)
+    both = f"{text}\n{inner}" if inner and inner != text else text
+    for rule in row.rules:
+        if rule.matches(both):
             return Cause(rule.reason, rule.hint, text)
     return Cause(row.reason, row.hint, text)
 
@@ -151,17 +199,18 @@ def refusal_of_id(message: str, operation: str, model_id: str, region: str) -> R
 def diagnose_json(line: str, *, model_id: str = "", region: str = "") -> dict[str, object]:
     """Diagnose one pasted line: the text of an error, or a JSON object.
 
-    Its fields `message`, `code`, `http_status` and `operation` are all optional. A line that holds
-    neither gets an `error` that says what to do.
+    The fields `message`, `code`, `http_status` and `operation` of an object are all optional; those
+    of JSON logs and of error bodies are read too. A line that holds none of them gets an `error`
+    that says what to do.
     """
     try:
         fields = parse_line(line)
     except ValueError as error:
         return {"error": str(error)}
-    message, code, operation = (as_text(fields.get(n)) for n in ("message", "code", "operation"))
-    operation = operation or as_text(fields.get("api"))
-    code = code or as_text(fields.get("type"))
-    status = fields.get("http_status")
+    message = "\n".join(filter(None, (as_text(fields.get(name)) for name in _TEXT_FIELDS)))
+    code = next((c for c in (as_text(fields.get(n)) for n in _CODE_FIELDS) if c), "")
+    operation = as_text(fields.get("operation")) or as_text(fields.get("api"))
+    status = next((fields[n] for n in _STATUS_FIELDS if fields.get(n)), None)
     diagnosis = diagnose(message, code, status, operation, model_id=model_id, region=region)
     return {
         "category": diagnosis.category.value,
@@ -182,7 +231,8 @@ def parse_line(line: str) -> dict[str, Any]:
         fields = json.loads(line)
     except (RecursionError, ValueError) as error:
         plain = not line.lstrip().startswith("{") and any(sign.isalnum() for sign in line)
-        if plain and not isinstance(error, RecursionError):
+        # an object that a log cut off, or one in the notation of another language
+        if not isinstance(error, RecursionError) and (plain or is_recognised(line)):
             return {"message": line.strip()}
         raise ValueError(
             f"This line is not JSON: {shown}. Write one object per line, {_EXAMPLE}."
@@ -191,12 +241,17 @@ def parse_line(line: str) -> dict[str, Any]:
         return {"message": fields}
     if not isinstance(fields, dict):
         raise ValueError(f"This line is JSON but not an object: {shown}. Write {_EXAMPLE}.")
-    if not fields.keys() & set(_FIELDS):
+    if not fields.keys() & {*_FIELDS, *_TEXT_FIELDS, *_CODE_FIELDS, *_STATUS_FIELDS}:
         raise ValueError(
             f"This object has no {', '.join(_FIELDS[:-1])} or {_FIELDS[-1]}: {shown}. "
             f"Write {_EXAMPLE}."
         )
     return fields
+
+
+def is_recognised(line: str) -> bool:
+    """Tell whether a line that is no JSON names a cause all the same."""
+    return diagnose(line).reason is not Reason.UNKNOWN
 
 
 def normalise(message: str) -> str:
@@ -211,10 +266,21 @@ def normalise(message: str) -> str:
     return _INNER_DOT.sub("·", " ".join(text.split()).lower())
 
 
-def select_code(raw: str, code: str, http_status: float | str | None) -> Code:
+def unwrap(text: str) -> str:
+    """Return a normalised message without what a log, a command line or an SDK put around it."""
+    start = 0
+    while match := _WRAPPING.match(text, start):
+        start = match.end()
+    end = len(text)
+    while match := _SUFFIX.search(text, start, end):
+        end = match.start()
+    return text[start:end].strip()
+
+
+def select_code(raw: str, inner: str, code: str, http_status: float | str | None) -> Code:
     """Return the most trustworthy code: the argument, one named in the text, a wrapper's, a status.
 
-    `codes.NONE` when there is none of them.
+    `inner` is the text without its wrapping. `codes.NONE` when there is none of them.
     """
     explicit = codes.lookup(code)
     if explicit and explicit.reason is not Reason.UNKNOWN:
@@ -225,7 +291,7 @@ def select_code(raw: str, code: str, http_status: float | str | None) -> Code:
             row = table.get(codes.canonical(name))
             if row and row.reason is not Reason.UNKNOWN:
                 return replace(row, loose=True, final=False)
-    match = _STATUS.search(raw.lower())
+    match = _STATUS.search(f"{raw.lower()}\n{inner}")
     for status in (code, http_status, match and (match.group(1) or match.group(2))):
         try:
             row = codes.STATUSES.get(int(status or 0))

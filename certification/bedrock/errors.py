@@ -12,9 +12,11 @@
         Throttled             RATE_LIMIT
         TimedOut              TIMEOUT
         NetworkFailed         NETWORK_ERROR
+        GatewayFailed         GATEWAY_ERROR: something between us and AWS answered in its place
         ServiceFailed         SERVICE_ERROR
           StreamBroken        SERVICE_ERROR: a response that had begun did not arrive whole
       Unknown                 UNKNOWN_ERROR: nothing matched, the raw text is in the message
+        Unexpected            INTERNAL_ERROR: our own program failed
 
 `error.retryable` says whether a retry helps: it follows from the reason, not from the class.
 `translate` turns any exception of aiohttp, botocore, boto3, urllib3 and the standard library's
@@ -45,6 +47,7 @@ import botocore.parsers
 import urllib3.exceptions
 
 from certification.bedrock import codes, fixes
+from certification.bedrock.credentials import Credential
 from certification.bedrock.diagnosis import diagnose
 from certification.inference import Failure, Operation, Reply, Timing
 from certification.lib import foreign_text
@@ -94,6 +97,7 @@ class BedrockError(Exception):
         self.fix = fix or fixes.fix_for(reason, operation=operation)
         self.retry_after_s = retry_after_s  # as the service wishes; it seldom does
         self.partial: Reply | None = None  # what a broken stream had delivered
+        self.credential: Credential | None = None  # of the call, where it was not accepted
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}" if self.message else self.reason.value
@@ -141,6 +145,7 @@ class BedrockError(Exception):
             request_id=self.request_id,
             timing=timing or Timing(0.0),
             partial=partial or self.partial,
+            credential=self.credential or "",
         )
 
 
@@ -188,6 +193,10 @@ class NetworkFailed(Interrupted):
     categories = frozenset({ErrorCategory.NETWORK_ERROR})
 
 
+class GatewayFailed(Interrupted):
+    categories = frozenset({ErrorCategory.GATEWAY_ERROR})
+
+
 class ServiceFailed(Interrupted):
     categories = frozenset({ErrorCategory.SERVICE_ERROR})
 
@@ -200,9 +209,13 @@ class Unknown(BedrockError):
     categories = frozenset({ErrorCategory.UNKNOWN_ERROR})
 
 
+class Unexpected(Unknown):
+    categories = frozenset({ErrorCategory.INTERNAL_ERROR})
+
+
 LEAVES = (
     NotAuthenticated, AccessRefused, Unavailable, Misconfigured, QuotaExhausted, Blocked,
-    Throttled, TimedOut, NetworkFailed, ServiceFailed, Unknown,
+    Throttled, TimedOut, NetworkFailed, GatewayFailed, ServiceFailed, Unknown, Unexpected,
 )  # fmt: skip
 BY_CATEGORY = {category: leaf for leaf in LEAVES for category in leaf.categories}
 

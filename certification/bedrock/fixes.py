@@ -11,12 +11,14 @@ import json
 import re
 from dataclasses import dataclass, replace
 
+from certification.bedrock.credentials import Credential
 from certification.reasons import Reason
 
 OPERATOR = "operator"
 ACCOUNT_ADMIN = "AWS account administrator"
 ORGANIZATION_ADMIN = "AWS organization administrator"
 NETWORK_ADMIN = "network administrator"
+GATEWAY_OWNER = "gateway owner"
 AWS_SUPPORT = "AWS Support, asked by the account administrator"
 NOBODY = "nobody"
 
@@ -67,6 +69,7 @@ _AGREEMENT = (
     "--offer-token <offer-token>"
 )
 _WHO_AM_I = "aws sts get-caller-identity"
+_ENDPOINT_OVERRIDES = "env | grep -iE 'proxy|endpoint_url|base_url'"
 _HOST = "bedrock-runtime.{region}.amazonaws.com"
 _ALLOW = "{statement}"  # replaced by the policy statement for the operation
 
@@ -295,8 +298,9 @@ FIXES: dict[Reason, Fix] = {
         url=_ERRORS,
     ),
     Reason.CREDENTIALS_EXPIRED: Fix(
-        "Our AWS credentials have expired: sign in again or renew the key.",
-        command="aws sso login",
+        "Our AWS credentials have expired: see with this command where they come from, and renew "
+        "them there.",
+        command="aws configure list",
         who=OPERATOR,
         url=_ERRORS,
     ),
@@ -354,6 +358,20 @@ FIXES: dict[Reason, Fix] = {
         "credentials.",
         command="curl -sv --max-time 10 https://" + _HOST + "/",
         who=NETWORK_ADMIN,
+    ),
+    Reason.GATEWAY_REFUSED: Fix(
+        "A gateway or proxy between us and AWS refused the call, so that Bedrock never saw it: "
+        "have its owner change the rule, key, budget or route that the message names, or call "
+        "AWS directly.",
+        command=_ENDPOINT_OVERRIDES,
+        who=GATEWAY_OWNER,
+    ),
+    Reason.GATEWAY_THROTTLED: Fix(
+        "A gateway between us and AWS reached a limit of its own, so that Bedrock never saw the "
+        "call: slow down, or have its owner raise the limit.",
+        command=_ENDPOINT_OVERRIDES,
+        who=GATEWAY_OWNER,
+        wait="1 minute",
     ),
     Reason.INTERNAL_ERROR: Fix(
         "Bedrock had an internal error: try again.",
@@ -428,6 +446,11 @@ FIXES: dict[Reason, Fix] = {
         "conditions before relying on it.",
         who=OPERATOR,
     ),
+    Reason.UNEXPECTED_EXCEPTION: Fix(
+        "Our own program failed, not the model: read the traceback in the run's evidence, and "
+        "report it.",
+        who=OPERATOR,
+    ),
     Reason.UNKNOWN: Fix(
         "No rule matches this error: read the raw message, and report it so that a rule "
         "can be added.",
@@ -449,6 +472,58 @@ HINTS: dict[str, Fix] = {
         wait="5 minutes",
     ),
 }
+
+_NEW_API_KEY = (
+    "aws iam create-service-specific-credential --user-name <user> --service-name "
+    "bedrock.amazonaws.com"
+)
+_API_KEYS = _GUIDE + "api-keys.html"
+# What renews each kind of credentials: no other command does.
+_RENEWALS: dict[Credential, Fix] = {
+    Credential.API_KEY: Fix(
+        "The Bedrock API key is expired or not accepted: create a new one for the region that is "
+        "called, and set AWS_BEARER_TOKEN_BEDROCK to it (a short-term key lives at most 12 "
+        "hours).",
+        command=_NEW_API_KEY,
+        url=_API_KEYS,
+    ),
+    Credential.SSO: Fix(
+        "The session of IAM Identity Center has ended: sign in again.",
+        command="aws sso login",
+        url="https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sso.html",
+    ),
+    Credential.LOGIN: Fix(
+        "The session of `aws login` has ended: sign in again.",
+        command="aws login",
+        url="https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sign-in.html",
+    ),
+    Credential.WEB_IDENTITY: Fix(
+        "The identity token of this pod or job is not accepted any more: see that its file is "
+        "renewed and that the role trusts its issuer, then start again.",
+        command="ls -l $AWS_WEB_IDENTITY_TOKEN_FILE",
+        url="https://docs.aws.amazon.com/sdkref/latest/guide/access-assume-role-web.html",
+    ),
+    Credential.INSTANCE: Fix(
+        "The role of this machine or container gives no valid credentials: see that the role is "
+        "attached and its metadata service can be reached, then start again.",
+        command=_WHO_AM_I,
+        url="https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html",
+    ),
+    Credential.ROLE: Fix(
+        "The session of the assumed role has ended or is not accepted: assume the role again.",
+        command="aws sts assume-role --role-arn <role-arn> --role-session-name certification",
+        url="https://docs.aws.amazon.com/sdkref/latest/guide/access-assume-role.html",
+    ),
+    Credential.STATIC: Fix(
+        "AWS does not accept this access key or its secret: enter them again, or create a new "
+        "key for the user.",
+        command="aws iam create-access-key --user-name <user>",
+        url=_ERRORS,
+    ),
+}
+# a session that is not there is started in the same way as one that has ended
+_SIGNED_IN = frozenset({Credential.SSO, Credential.LOGIN})
+_RENEWED = frozenset({Reason.CREDENTIALS_EXPIRED, Reason.CREDENTIALS_INVALID})
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,250}")
 _REGION = r"[a-z]{2}(?:-[a-z]+){1,2}-\d{1,2}"
@@ -487,13 +562,18 @@ def fix_for(
     operation: str = "",
     hint: str = "",
     denied: str = "",
+    credential: Credential | None = None,
 ) -> Fix:
     """Return the fix for a reason, its command filled in.
 
-    `denied` is the IAM action that the message names. An id or region that is not safe in a shell
-    line stays a placeholder.
+    `denied` is the IAM action that the message names, `credential` the kind that was used. An id or
+    region that is not safe in a shell line stays a placeholder.
     """
     fix = HINTS.get(hint) or FIXES[reason]
+    if credential and (
+        reason in _RENEWED or (reason is Reason.CREDENTIALS_MISSING and credential in _SIGNED_IN)
+    ):
+        fix = replace(_RENEWALS[credential], who=OPERATOR)
     if not fix.command:
         return fix
     model = without_account_ids(model_id) if _ID.fullmatch(model_id) else ""

@@ -1,7 +1,8 @@
 """Which cause the text of an error names: from the text of AWS, SDKs and gateways to a Reason.
 
 `RULES` are read in order over the normalised text (see `diagnosis.normalise`: lower case, plain
-quotes, single spaces, a `.` only between sentences) and the first match decides. They match the
+quotes, single spaces, a `.` only between sentences; a second line holds what a log or SDK wrapped,
+so that `^` and `$` are the ends of either) and the first match decides. They match the
 words that Bedrock uses for a cause, not whole sentences, because the same sentence arrives wrapped,
 shortened and with other names inside. What no rule matches is left to the code (see `codes`).
 """
@@ -35,7 +36,7 @@ class Rule:
         """Compile what matches and what must not, once they are needed: all together take a quarter
         of a second, which most processes never need.
         """
-        pattern = re.compile("|".join(f"(?:{a})" for a in self.alternatives))
+        pattern = re.compile("|".join(f"(?:{a})" for a in self.alternatives), re.MULTILINE)
         return pattern, re.compile(self.unless) if self.unless else None
 
     def matches(self, text: str) -> bool:
@@ -47,7 +48,179 @@ def _rule(reason: R, *alternatives: str, example: str, unless: str = "", hint: s
     return Rule(reason, alternatives, unless, hint, example)
 
 
-# Who is calling. First, because an identity problem can be wrapped in any code and its words are
+# Not an answer of Bedrock at all. First, because a gateway's words (key, token, budget, rate,
+# route, policy) are those of AWS in another order. What a gateway passes on of Bedrock's is left to
+# the rules below: it names the refusal of AWS, or an upstream's status of 500 and above.
+_GATEWAY_KEY = (
+    r"(?:virtual|subscription|consumer|tenant|proxy|gateway|litellm|portkey|kong|apigee|master|app)"
+    r"[ _-]?(?:api[ _-]?)?(?:key|token)"
+)
+_WEB_SERVERS = (
+    r"(?:nginx|openresty|apache|envoy|haproxy|varnish|traefik|caddy|cloudflare|cloudfront|awselb"
+    r"|squid|iis|application[- ]gateway|kong|apisix|tengine|akamai\w*)"
+)
+_BY_A_COMPANY = (
+    r"(?:by|per|due to|because of|under|with|against|violates?|to) (?:\w+ )?"
+    r"(?:your |the |our |an? )?(?:\w+ )?(?:organi[sz]ation|company|corporate|enterprise|employer|it"
+    r"|internet|web|network|url|acceptable use|administrator|firewall|proxy)\b"
+)
+_GATEWAY = (
+    _rule(
+        R.GATEWAY_THROTTLED,
+        r"max(?:imum)? parallel requests? (?:limit|reached|exceeded)",
+        r"(?:crossed|exceeded|over|reached|hit)[^.]{0,30}\b(?:tpm|rpm)\b[^.]{0,20}(?:limit|/)"
+        r"[^.]{0,60}(?:key|team|user|tenant|parallel)",
+        r"(?:rate|request|token|tpm|rpm|call)s?[ _-]?(?:rate[ _-]?)?(?:limit|quota)s? "
+        r"(?:is |was |has been )?(?:exceeded|reached|hit)[^.]{0,20} (?:for|by|of|on) "
+        r"(?:the |this |your |api |virtual )*"
+        r"(?:key|team|user|tenant|consumer|subscription|customer|project|client|api_key)\b",
+        r"\bapi rate limit exceeded",
+        r"spike ?arrest",
+        r"rate ?limit quota violation",
+        r"out of call volume quota",
+        r"rate limit is exceeded\. try again in",
+        r"local_rate_limited|local rate limit",
+        r"no deployments? available[^.]{0,60}try again in",
+        r"error code: 1015\b",
+        example="Max parallel request limit reached. Hit limit for api_key",
+    ),
+    _rule(
+        R.GATEWAY_REFUSED,
+        # its keys, users and budgets
+        rf"{_GATEWAY_KEY}\b[^.]{{0,60}}(?:invalid|expected|required|missing|not|unknown|expired|"
+        r"blocked|revoked|disabled|denied)",
+        rf"(?:invalid|missing|unknown|no|expired|blocked|without)(?: an?)? {_GATEWAY_KEY}\b",
+        r"\bproxy server token",
+        r"no api[ -]?key (?:was )?(?:found in|passed in|provided in|supplied in|sent in)",
+        r"failed to resolve api ?key",
+        r"invalid api ?key for given resource",
+        r"\bbudget\b(?!_)[^.]{0,60}(?:exceed|exhaust|reached|spent|used up|depleted)",
+        r"(?:exceed|exhaust|over|reached|out of)\w*(?: the| your| its)?(?: \w+)? budget\b(?!_)",
+        r"(?:key|team|user|project|tenant|organi[sz]ation|consumer|application)s? "
+        r"(?:\S+ )?(?:is |are )?(?:not|n't) (?:allowed|permitted|entitled|enabled) "
+        r"(?:to |for )?(?:access|call|use|consume)? ?(?:this |the |to )?"
+        r"(?:model|api|service|route)",
+        r"(?:key|team|user) can only access models",
+        r"you cannot consume this (?:service|api)",
+        r"x-portkey-\w+",
+        r"\bjwt (?:is |verification |token |signature |authenti)"
+        r"[^.]{0,20}(?:missing|fail|expired|invalid|not)",
+        r"\brbac: access denied",
+        r"user is not authorized to access this resource",
+        r"insufficient (?:credits|balance|funds)",
+        # its routes and deployments
+        r"no (?:matching )?(?:route|api)s? (?:was |were )?(?:matched|found|defined) "
+        r"(?:with|for|in|by)",
+        r"failed to match any routes?",
+        r"no (?:healthy |available |active |valid )*"
+        r"(?:deployment|channel|provider|endpoint|key|backend)s?\b"
+        r"[^.]{0,30}(?:available|found|configured|support|for)[^.]{0,40}(?:model|group|alias|route)",
+        r"invalid model name passed in",
+        r"(?:model|alias|deployment)\b[^.]{0,80} (?:is )?(?:not (?:found|configured|defined|"
+        r"registered|allowed)) (?:in|on|by|for) (?:the |this )?"
+        r"(?:gateway|proxy|router|litellm|config)",
+        # pages of a company's proxy, of a firewall, of a web server in front
+        rf"(?:blocked|denied|prohibited|restricted|not allowed|forbidden|disallowed)\b[^.]{{0,80}}"
+        rf"{_BY_A_COMPANY}",
+        r"(?:web ?page|web ?site|site|page|url|request|access|category|connection)s?\b"
+        r"[^.]{0,40} (?:is |was |has been |been )?(?:blocked|denied)\b[^.]{0,120}"
+        r"(?:administrator|firewall|web filter|policy|category|security)",
+        r"web ?(?:page|site) (?:is )?blocked",
+        r"(?:zscaler|netskope|forcepoint|websense|fortiguard|fortinet|fortigate|blue ?coat|bluecoat"
+        r"|mcafee|trellix|umbrella|palo ?alto|checkpoint|check point|sophos|barracuda|symantec"
+        r"|iboss|skyhigh)\b[^.]{0,200}(?:block|den(?:y|ied)|polic|security|filter|restrict|not "
+        r"allowed)",
+        r"(?:blocked|denied|filtered|inspected|security) by (?:zscaler|netskope|forcepoint|fortinet"
+        r"|fortiguard|cisco|palo alto|sophos|symantec)",
+        r"access control configuration prevents",
+        r"\b(?:err_access_denied|policy_denied|tcp_denied)\b",
+        r"the requested url (?:was rejected|could not be retrieved)",
+        r"(?:sorry, )?you have been blocked",
+        r"attention required! . cloudflare",
+        r"error (?:code:? )?10(?:05|06|07|08|09|10|12|20)\b",
+        r"incapsula|imperva|the request could not be satisfied",
+        rf"\b(?:400|401|403|404|405|411|412|413|414|429|431)\b.{{0,200}}\b{_WEB_SERVERS}\b",
+        r"<title>\W*(?:(?:error|http) )?4\d\d\b",
+        r"<h1>\W*(?:(?:error|http) )?4\d\d\b",
+        unless=r"authorized to perform|service control|\bscps?\b|guardrail|content[ -]?filter"
+        r"|tunnel connection failed|bedrockexception|proxy authentication|407",
+        example="no Route matched with those values",
+    ),
+)
+
+# What arrived cannot be read, because the reader is not made for it: a page where JSON was
+# expected, or a stop reason that is newer than the SDK.
+_STOP_REASON = r"(?:stop|finish|completion|termination)[ _]?reason|stopreason|finishreason"
+_NOT_KNOWN = (
+    r"(?:unknown|unsupported|unexpected|unrecogni[sz]ed|unhandled|invalid|not (?:a )?valid|no enum"
+    r"|not one of|could not be converted|cannot deserialize|unable to (?:map|convert|parse)"
+    r"|not (?:supported|recogni[sz]ed|handled|mapped)|one of|input should be)"
+)
+_STOP_VALUE = (
+    rf"(?:(?:{_STOP_REASON}).{{0,120}}{_NOT_KNOWN}|{_NOT_KNOWN}.{{0,120}}(?:{_STOP_REASON}))"
+)
+_STOPPED = (
+    _rule(
+        R.GUARDRAIL,
+        rf"{_STOP_VALUE}.{{0,60}}guardrail_?intervened",
+        rf"guardrail_?intervened.{{0,60}}{_STOP_VALUE}",
+        example="Unsupported stop reason: guardrail_intervened",
+    ),
+    _rule(
+        R.CONTENT_FILTER,
+        rf"{_STOP_VALUE}.{{0,60}}(?:content_?filter(?:ed)?|refusal)",
+        rf"\b(?:content_?filter(?:ed)?|refusal)\b.{{0,60}}{_STOP_VALUE}",
+        example="Unsupported stop reason: content_filtered",
+    ),
+    _rule(
+        R.CONTEXT_TOO_LONG,
+        rf"{_STOP_VALUE}.{{0,60}}model_?context_?window_?exceeded",
+        rf"model_?context_?window_?exceeded.{{0,60}}{_STOP_VALUE}",
+        example="Unsupported stop reason: model_context_window_exceeded",
+    ),
+    _rule(
+        R.MODEL_ERROR,
+        _STOP_VALUE,
+        r"\bmalformed_(?:model_output|tool_use)\b",
+        unless=r"failed to satisfy|extra inputs|stop_?sequence",
+        example="Unsupported stop reason: pause_turn",
+    ),
+)
+_UNREADABLE = (
+    _rule(
+        R.BAD_RESPONSE,
+        r"(?:unexpected|invalid) (?:token|character|char)s? \W{0,3}<",
+        r"'<' is an invalid start of a value",
+        r"\bchar '.' is not expected",
+        r"deserializ(?:ation|e|er) (?:error|failed|failure|exception)",
+        r"(?:error|failed|failure|unable|cannot|could not)(?: to)?(?: while| when)? "
+        r"(?:unmarshall?(?:ing)?|deserializ(?:e|ing)|decod(?:e|ing)|pars(?:e|ing)) "
+        r"(?:the |a |an )?(?:service |http |api |server )?(?:response|reply|error)",
+        r"unmarshall?ing ?exception",
+        r"(?:invalid|unexpected|wrong|unsupported) (?:response )?content[ -]?type\b[^.]{0,40}html",
+        r"(?:expected|wanted) (?:json|an event ?stream|application/\S+)[^.]{0,40}"
+        r"(?:got|received|but) [^.]{0,20}html",
+        r"invalid (?:json|xml) received",
+        r"error decoding response body",
+        r"looking for beginning of value",
+        r"^\W*expecting value: line",
+        r"^\W*expected value at line 1 column 1",
+        unless=r"failed to deserialize the json body|request body|checksum|pythonic",
+        example="Unable to parse response (no element found: line 1, column 0)",
+    ),
+)
+_PAGE = (
+    _rule(
+        R.BAD_RESPONSE,
+        r"<!doctype html",
+        r"<html\b",
+        r"unexpected (?:html|web page)",
+        r"(?:received|got|returned) (?:an )?html",
+        example="<!DOCTYPE html> instead of JSON",
+    ),
+)
+
+# Who is calling. Early, because an identity problem can be wrapped in any code and its words are
 # unmistakable.
 _IDENTITY = (
     _rule(
@@ -80,6 +253,9 @@ _IDENTITY = (
         r"(?:token|credentials?|session) (?:expired|refresh failed)",
         r"invalidgrantexception",
         r"refreshed credentials are still expired",
+        r"token must not be expired",
+        r"(?:refresh|unable to refresh|renew)\w* (?:cached |the |this )*sso (?:token|session)",
+        r"sso session (?:associated with this profile )?(?:has expired|is expired)",
         r"(?:credentials|token) were refreshed, but .{0,40}still expired",
         unless=r"is not authorized to perform",
         example="The security token included in the request is expired",
@@ -104,6 +280,11 @@ _IDENTITY = (
         r"config profile \(.*?\) could not be found",
         r"(?:error loading|unable to load) sso token",
         r"did not (?:load|provide) (?:any )?credentials",
+        r"(?:unable to|cannot|could not) (?:sign requests?|get iam security credentials)"
+        r"[^.]{0,40}(?:credentials|metadata)",
+        r"credential provider was not enabled",
+        r"error retrieving credentials from the instance",
+        r"no (?:aws )?credentials? (?:were |was |could be )?(?:set|resolved|loaded|given|in)\b",
         r"resolved credential object is not valid",
         example="Unable to locate credentials",
     ),
@@ -116,6 +297,8 @@ _IDENTITY = (
         r"invalid (?:bearer|security|access|session|authentication|auth)? ?"
         r"(?:token|api[ -]?key|access key|credentials?)",
         r"invalid_api_key",
+        r"(?:session|security|access|bearer|sso|id|refresh) token\b[^.\"]{0,40}"
+        r"\b(?:not found|invalid|not valid|revoked|not recogni[sz]ed|unknown|unrecogni[sz]ed)",
         r"make sure your api key is valid",
         r"authentication failed",
         r"(?:request )?signature we calculated does not match",
@@ -132,6 +315,7 @@ _IDENTITY = (
     ),
 )
 
+_OPERATION = r"converse\w*|invoke_?model\w*|count_?tokens\w*|apply_?guardrail\w*"
 _OURS = (
     _rule(
         R.CLIENT_MISCONFIGURED,
@@ -142,6 +326,30 @@ _OURS = (
         r"operation is not recognized by the service",
         r"unknown service: '?bedrock",
         r"unsupported signature version",
+        r"no (?:region ?endpoint|endpoint rule)[^.]{0,40}(?:configured|matched|specified)",
+        r"region must be (?:set|specified|configured)",
+        r"unable to load (?:a |the )?region",
+        r"missing ?region ?error",
+        # a library older than the operation that is called
+        r"object has no attribute '?(?:converse|invoke|count_tokens|apply_guardrail|stream)\w*",
+        rf"(?:{_OPERATION}) is not a (?:function|constructor|method)",
+        rf"does not provide an export named \W?(?:{_OPERATION})",
+        rf"undefined (?:method|symbol|function)\W{{0,4}}(?:{_OPERATION})",
+        rf"(?:no such|unknown|undefined|unrecogni[sz]ed|not an?|has no field or|could not find|"
+        rf"cannot find|no) (?:method|operation|member|function|symbol|command)"
+        rf"[^.]{{0,60}}\b(?:{_OPERATION})",
+        rf"\b(?:{_OPERATION})\b[^.]{{0,40}} (?:operation|method|function) "
+        r"(?:does not exist|not found|is not (?:found|defined|available|known))",
+        r"no ?such ?method ?error|missing ?method ?exception|no ?class ?def ?found ?error"
+        r"|class ?not ?found ?exception|module ?not ?found ?error|operation ?not ?found",
+        rf"has no field or method (?:{_OPERATION})",
+        r"(?:found |argument \w+: )invalid choice",
+        r"no module named \W?(?:boto|aio|aws|anthropic|openai)",
+        r"(?:requires?|need(?:s|ed)?|upgrade|update|older|outdated|too old|minimum)\b[^.]{0,40}"
+        r"\b(?:boto3|botocore|aws[- ]sdk|aws[- ]?cli|sdk)\b[^.]{0,30}"
+        r"(?:>=|newer|version|or later|upgrade)",
+        r"\b(?:boto3|botocore|aws[- ]sdk|aws[- ]?cli)\b[^.]{0,40}(?:too old|outdated|older than"
+        r"|does not support|doesn't support)",
         example="You must specify a region.",
     ),
 )
@@ -390,6 +598,7 @@ _NETWORK = (
         r"unable_to_(?:get|verify)\w*",
         r"\b(?:ssl|tls)\w*[: _-]{1,2}[^.]{0,40}(?:handshake|error|failure|wrong_version|eof|alert)",
         r"\b(?:ssl|tls) handshake",
+        r"\b(?:ssl|tls) connection (?:could not|cannot|failed)",
         r"x509:",
         r"eof occurred in violation of protocol",
         r"wrong version number",
@@ -407,6 +616,9 @@ _NETWORK = (
         r"connection to [^ ]+ timed out",
         r"dial tcp[^.]{0,60}i/o timeout",
         r"\bconnect etimedout\b",
+        r"und_err_connect_timeout",
+        r"acquire operation took longer",
+        r"kind: timeout.{0,80}http connect",
         unless=r"read time(?:d )?out|timeout passed",
         example="connect ETIMEDOUT 3.5.4.2:443",
     ),
@@ -419,6 +631,11 @@ _NETWORK = (
         r"(?:http )?request (?:\w+ )?timed out",
         r"\b(?:etimedout|esockettimedout)\b",
         r"operation timed out",
+        r"(?:und_err_(?:headers|body)_timeout|apicall(?:attempt)?timeoutexception)",
+        r"readtimeoutexception",
+        r"(?:did not complete|elapsing|elapsed)\b[^.]{0,60}timeout|timeout of \d+[^.]{0,20}elaps",
+        r"timed out because of no activity",
+        r"kind: timeout",
         r"timeout passed",  # LiteLLM says "connection timed out" for every timeout
         r"(?:did not complete|took longer) (?:with)?in .{0,40}(?:client|configured|timeout)",
         unless=r"model has timed out|model timed out",
@@ -449,6 +666,8 @@ _NETWORK = (
         r"fetch failed",
         r"unable to execute http request",
         r"error sending request for url",
+        r"err_http2_\w+|und_err_socket|nghttp2_\w+|client connection lost|goaway",
+        r"connectexception|nohttpresponseexception|networkingerror",
         r"http/?2 (?:stream|connection|session) (?:was )?(?:closed|error|reset)",
         unless=r"incomplete ?read|(?:un)?expected (?:eof|end)|more expected",
         example="socket hang up",
@@ -530,6 +749,7 @@ _CUT = (
     _rule(
         R.STREAM_ERROR,
         r"\bresponse·failed\b",
+        r"(?:server|service|model|internal|api) error[^.]{0,20} mid-?\w+",
         example="response.failed event in the stream",
     ),
     _rule(
@@ -543,12 +763,21 @@ _CUT = (
         r"\d+ bytes read, (?:but total bytes expected|\d+ more expected)",
         r"\d+ read, but total bytes expected",
         r"response (?:ended|payload is not completed|ended prematurely)",
-        r"(?:stream|response)[^.]{0,40}(?:ended|closed|terminated|finished) "
-        r"(?:prematurely|unexpectedly|early|before)",
+        r"(?:stream|response|connection)[^.]{0,40}"
+        r"(?:ended|closed|terminated|finished|stopped|cut|interrupted|aborted) "
+        r"(?:prematurely|unexpectedly|early|before (?:the )?(?:\w+ )?"
+        r"(?:complete|finish|end|stop|done|response|final)|without|mid-?\w+|abruptly)",
+        r"truncated (?:event|stream|message|response|chunk|frame)",
+        r"(?:event|stream|message|response|frame)s?(?: was| is| were)? truncated",
+        r"err_stream_premature_close|incompletemessage",
+        r"(?:never|not) (?:sent|received|got|seen) (?:a |the |any )?"
+        r"(?:message_?stop|finish|final|stop|terminal|end)[ _]?(?:event|chunk|reason|frame)?",
         r"premature (?:close|end)",
         r"unexpected (?:eof|end of (?:stream|file|json|data))",
         r"invalidchunklength|incomplete chunked read",
-        r"(?:without|missing|no|before) (?:a )?(?:messagestop|message_stop|metadata event)",
+        r"(?:without|missing|no|before) (?:an? |any |the )?(?:messagestop|message_stop"
+        r"|metadata event|final (?:event|chunk|message)|(?:finish|stop)_?reason|terminal event"
+        r"|completion event)",
         example="IncompleteRead(0 bytes read, 21 more expected)",
     ),
 )
@@ -612,16 +841,6 @@ _SERVICE = (
         unless=r"validation|malformed|invalid|not supported|n't support|conversation",
         example="The system encountered an unexpected error during processing. Try your request "
         "again.",
-    ),
-)
-
-_UNREADABLE = (
-    _rule(
-        R.BAD_RESPONSE,
-        r"unable to parse response",
-        r"invalid (?:json|xml) received",
-        r"^\W*expecting value: line",
-        example="Unable to parse response (no element found: line 1, column 0)",
     ),
 )
 
@@ -839,18 +1058,21 @@ class Family(StrEnum):
     ANY = "any"  # no code, or that of somebody in between
 
 
+# An answer of somebody else, or one that could not be read, whatever code came with it.
+_FOREIGN = (*_GATEWAY, *_UNREADABLE, *_STOPPED)
+
 RULES: dict[Family, tuple[Rule, ...]] = {
-    Family.ACCESS: (*_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
+    Family.ACCESS: (*_FOREIGN, *_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
     Family.VALIDATION: (
-        *_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CONTENT, *_LIMITS, *_QUOTA, *_REQUEST,
-        *_SHAPE,
+        *_FOREIGN, *_IDENTITY, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CONTENT, *_LIMITS, *_QUOTA,
+        *_REQUEST, *_SHAPE,
     ),
-    Family.NOT_FOUND: (*_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
-    Family.THROTTLE: (*_LIMITS, *_SERVICE),
-    Family.SERVICE: (*_CUT, *_LIMITS, *_CONTENT, *_SERVICE),
-    Family.CLIENT: (*_IDENTITY, *_OURS, *_CUT, *_NETWORK, *_UNREADABLE),
+    Family.NOT_FOUND: (*_FOREIGN, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_REQUEST),
+    Family.THROTTLE: (*_FOREIGN, *_LIMITS, *_SERVICE),
+    Family.SERVICE: (*_FOREIGN, *_CUT, *_LIMITS, *_CONTENT, *_SERVICE),
+    Family.CLIENT: (*_FOREIGN, *_IDENTITY, *_OURS, *_CUT, *_NETWORK, *_PAGE),
     Family.ANY: (
-        *_IDENTITY, *_OURS, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CUT, *_NETWORK, *_LIMITS, *_QUOTA,
-        *_CONTENT, *_REQUEST, *_SERVICE, *_UNREADABLE, *_SHAPE,
+        *_FOREIGN, *_IDENTITY, *_OURS, *_ACCESS, *_MODEL_STATE, *_ROUTE, *_CUT, *_NETWORK,
+        *_LIMITS, *_QUOTA, *_CONTENT, *_REQUEST, *_SERVICE, *_PAGE, *_SHAPE,
     ),
 }  # fmt: skip

@@ -21,6 +21,7 @@ from botocore.utils import normalize_url_path
 
 from certification.bedrock import errors
 from certification.bedrock.connection import BEARER_VARIABLE
+from certification.bedrock.credentials import Credential, credential_of
 from certification.inference import Endpoint
 from certification.reasons import Reason
 
@@ -72,6 +73,15 @@ class Credentials:
         frozen: ReadOnlyCredentials = loaded.get_frozen_credentials()
         return frozen
 
+    def kind(self) -> Credential | None:
+        """Return the kind of the credentials that were last loaded, None before."""
+        loaded = self._loaded
+        if loaded is None:
+            return None
+        return credential_of(
+            str(getattr(loaded, "method", "")), is_temporary=bool(getattr(loaded, "token", None))
+        )
+
     async def current(self) -> ReadOnlyCredentials:
         """Return the credentials to sign with now, without blocking the loop.
 
@@ -105,6 +115,11 @@ def isolated_session() -> botocore.session.Session:
     unset = (None, None, None, None)
     files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
     return botocore.session.Session(session_vars={"profile": unset, **files})
+
+
+def has_bearer_token() -> bool:
+    """Tell whether calls are made with a Bedrock API key of the environment."""
+    return bool(os.environ.get(BEARER_VARIABLE, "").strip())
 
 
 def bearer_token(url: str) -> str:

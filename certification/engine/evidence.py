@@ -12,6 +12,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from certification.bedrock import fixes
+from certification.bedrock.credentials import Credential
+from certification.bedrock.diagnosis import diagnose
 from certification.inference import (
     AnyRequest,
     Block,
@@ -261,6 +263,17 @@ def fix(
     advice = fixes.fix_for(
         cause, model_id=model_id, region=region, operation=error.operation if error else ""
     )
+    if error:  # its words may name a special fix of the same cause
+        diagnosis = diagnose(
+            error.message,
+            error.code,
+            error.http_status,
+            error.operation,
+            model_id=model_id,
+            region=region,
+            credential=Credential(error.credential) if error.credential else None,
+        )
+        advice = diagnosis.fix if diagnosis.reason is cause else advice
     return {
         name: value
         for name in ("text", "command", "who", "url", "wait")

@@ -43,7 +43,7 @@ class RunRecord:
         """Whether the run says something about its model or the account, and not only about us."""
         reason = self.judgement.reason
         return self.judgement.verdict != Status.PENDING or (
-            reason is not None and reason.facts.owner != Owner.OURS
+            reason is not None and reason.facts.owner not in (Owner.OURS, Owner.GATEWAY)
         )
 
 

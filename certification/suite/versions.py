@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from certification.suite import custom
 
-SUITE_VERSION = "1-30c514091095"  # what is asked and how it is graded: suite_digest.py
-POLICY_VERSION = "1-ce52d6e267f5"  # how a run is planned and judged: policy_digest.py
+SUITE_VERSION = "1-a7476c348fdb"  # what is asked and how it is graded: suite_digest.py
+POLICY_VERSION = "1-96a8418247a2"  # how a run is planned and judged: policy_digest.py
 
 
 def suite_version_with(specs: Iterable[custom.Spec]) -> str:

@@ -31,6 +31,7 @@ from certification.bedrock.connection import (
     Identity,
     find_credentials,
 )
+from certification.bedrock.credentials import Credential
 from certification.inference import (
     API,
     EmbedRequest,
@@ -1259,6 +1260,7 @@ def test_renewed_credentials_are_read_without_a_restart(wire, bedrock, monkeypat
 def test_refused_credentials_are_not_read_again_with_every_call(
     wire, bedrock, own_keys, monkeypatch
 ):
+    monkeypatch.delenv("AWS_SESSION_TOKEN")
     read = []
     original = client_module.Credentials.load
     monkeypatch.setattr(
@@ -1269,6 +1271,7 @@ def test_refused_credentials_are_not_read_again_with_every_call(
     for _ in range(20):
         error = error_of(converse, client, "us-east-1", MODEL, HELLO)
         assert isinstance(error, errors.NotAuthenticated)
+        assert error.credential is Credential.STATIC
     assert len(read) <= 3
 
 
@@ -1353,6 +1356,9 @@ def test_a_bearer_token_goes_over_tls(wire, bedrock, monkeypatch, tls):
     server = wire(http(200, ANSWER), tls)
     assert converse(bedrock(server.url, AWS), "us-east-1", MODEL, HELLO).text == "Hi"
     assert server.requests[0].headers["authorization"] == "Bearer users-own-token"
+    expired = wire(http(403, {"Message": "Bearer Token has expired"}), tls)
+    error = error_of(converse, bedrock(expired.url, AWS), "us-east-1", MODEL, HELLO)
+    assert error.to_failure().credential == Credential.API_KEY
 
 
 def test_a_certificate_nobody_vouches_for_is_a_tls_problem(

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from certification.bedrock import codes, fixes
+from certification.bedrock.credentials import Credential
 from certification.bedrock.diagnosis import diagnose, diagnose_json, normalise
 from certification.bedrock.rules import RULES, Family
+from certification.bedrock.sentences import MIN_LENGTH, cut_reason
+from certification.bedrock.sentences import SENTENCES as SENTENCES_OF_AWS
 from certification.reasons import FACTS, ErrorCategory, Owner, Reason, Status
 from tests.paths import PROJECT
 
@@ -21,6 +24,7 @@ COLLECTIONS = [
 ]
 COLLECTED = PROJECT / "tests" / "data" / "diagnosis_collected.jsonl"
 APIS = PROJECT / "tests" / "data" / "diagnosis_apis.jsonl"
+PASTED = PROJECT / "tests" / "data" / "diagnosis_pasted.jsonl"
 HELD_OUT = PROJECT / "tests" / "data" / "diagnosis_held_out.jsonl"
 """Gathered in three rounds after the rules were written.
 
@@ -66,6 +70,9 @@ WRAPPINGS = {
 }
 
 
+FAULTS = PROJECT.parent / "shared" / "faults" / "traffic.jsonl"
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -92,13 +99,115 @@ def test_every_given_message_gets_its_true_category(path):
     assert wrong_diagnoses(path) == []
 
 
-@pytest.mark.parametrize("path", [COLLECTED, APIS, HELD_OUT], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [COLLECTED, APIS, HELD_OUT, PASTED], ids=lambda path: path.stem)
 def test_every_message_we_collected_gets_its_category_and_reason(path):
     assert wrong_diagnoses(path) == []
 
 
+@pytest.mark.skipif(not FAULTS.exists(), reason="the real faults are not beside this checkout")
+def test_every_real_message_that_was_misread_gets_its_reason():
+    misread = [row for row in rows(FAULTS) if row["kind"] == "error message"]
+    assert misread
+    for row in misread:
+        assert diagnose_row(row).reason in {row["reason"], *row.get("acceptable", ())}, row
+
+
+@pytest.mark.parametrize("row", rows(PASTED), ids=lambda row: row["message"][:40])
+def test_a_pasted_line_is_read_like_its_fields(row):
+    fields = {name: row[name] for name in ("message", "code", "http_status", "operation")}
+    assert diagnose_json(json.dumps(fields))["reason"] == row["reason"]
+    bare = row["message"].replace("\n", " ").replace("\r", " ")
+    if not (row["code"] or row["http_status"]):
+        assert diagnose_json(bare)["reason"] == row["reason"]
+
+
+def test_a_sentence_of_aws_that_is_cut_off_keeps_its_meaning():
+    for reason, those in SENTENCES_OF_AWS.items():
+        others = [s for r, more in SENTENCES_OF_AWS.items() if r is not reason for s in more]
+        for sentence in those:
+            for length in range(MIN_LENGTH, len(sentence), 3):
+                start = sentence[:length].rstrip(" .'")
+                ambiguous = any(other.startswith(start) for other in others)
+                if len(start) >= MIN_LENGTH and not ambiguous:
+                    assert diagnose(f"API Error: 400 {start}").reason is reason, start
+
+
+def test_two_sentences_that_begin_alike_are_not_decided_by_their_beginning():
+    assert cut_reason("the security token included in the request is") is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"level": "error", "msg": "Too many tokens, please wait"}, Reason.THROTTLED_TOKENS),
+        ({"error": {"message": "Too many tokens", "code": "429"}}, Reason.THROTTLED_TOKENS),
+        ({"textPayload": "The provided model identifier is invalid."}, Reason.UNKNOWN_MODEL),
+        ({"name": "ThrottlingException", "statusCode": 429}, Reason.THROTTLED_REQUESTS),
+        (
+            {"message": "call failed", "err": "Model is not ready for inference."},
+            Reason.MODEL_NOT_READY,
+        ),
+        ({"errors": [{"detail": "no Route matched"}], "status": 404}, Reason.UNKNOWN),
+    ],
+)
+def test_a_line_of_a_json_log_is_read_where_logs_keep_their_errors(fields, reason):
+    assert diagnose_json(json.dumps(fields))["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("message", "command"),
+    [
+        ("AccessDeniedException: Bearer Token has expired", "create-service-specific-credential"),
+        ("401 invalid_api_key: Invalid bearer token", "create-service-specific-credential"),
+        ("Error when retrieving token from sso: Token has expired", "aws sso login"),
+        ("UnauthorizedException: Session token not found or invalid", "aws sso login"),
+        ("Your session has expired. Please reauthenticate using 'aws login'.", "aws login"),
+        ("AssumeRoleWithWebIdentity: Token must not be expired", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        (
+            "The session of arn:aws:sts::123456789012:assumed-role/a/b: credentials have expired",
+            "aws sts assume-role",
+        ),
+        ("InvalidClientTokenId: the access key is invalid", "aws iam create-access-key"),
+        ("The security token included in the request is expired", "aws configure list"),
+    ],
+)
+def test_the_command_renews_the_kind_of_credentials_that_the_message_speaks_of(message, command):
+    diagnosis = diagnose(message)
+    assert diagnosis.category is ErrorCategory.AUTHENTICATION_ERROR
+    assert command in diagnosis.fix.command
+    assert ("sso login" in command) is ("sso login" in diagnosis.fix.command)
+
+
+def test_the_kind_of_credentials_that_was_used_decides_where_it_is_known():
+    message = "The security token included in the request is expired"
+    renewal = diagnose(message, credential=Credential.INSTANCE).fix
+    assert "role" in renewal.text
+    assert "sso" not in renewal.command
+
+
+def test_a_refusal_of_a_gateway_is_no_answer_of_bedrock_and_its_owner_must_act():
+    for row in rows(PASTED):
+        if row["kind"] == "gateway":
+            diagnosis = diagnose_row(row)
+            assert diagnosis.category is ErrorCategory.GATEWAY_ERROR
+            assert diagnosis.fix.who == fixes.GATEWAY_OWNER
+            assert diagnosis.reason.facts.is_infrastructure
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'litellm.RateLimitError: BedrockException - {"message":"Too many tokens"}',
+        'litellm.BadRequestError: BedrockException - {"message":"The provided model identifier '
+        'is invalid."}No fallback model group found for original model_group=claude',
+    ],
+)
+def test_what_a_gateway_passes_on_of_bedrock_stays_the_answer_of_bedrock(message):
+    assert diagnose(message).category is not ErrorCategory.GATEWAY_ERROR
+
+
 def test_the_collection_says_where_each_message_comes_from_and_names_no_account():
-    for row in rows(COLLECTED) + rows(APIS) + rows(HELD_OUT):
+    for row in rows(COLLECTED) + rows(APIS) + rows(HELD_OUT) + rows(PASTED):
         assert row["source"]
         assert set(re.findall(r"(?<!\d)\d{12}(?!\d)", row["message"])) <= {"123456789012"}
 
@@ -234,8 +343,8 @@ def test_every_reason_that_a_call_can_have_is_reached_by_a_rule_or_a_code():
         for table in (codes.AWS, codes.CLIENT, codes.WRAPPERS, codes.STATUSES)
         for code in table.values()
     }
-    judged_or_measured_by_us = {Reason.GATE_FAILED, Reason.QUALITY_BELOW_LINE, Reason.DEADLINE}
-    assert set(Reason) - reached == judged_or_measured_by_us
+    ours = {Reason.GATE_FAILED, Reason.QUALITY_BELOW_LINE, Reason.DEADLINE}
+    assert set(Reason) - reached == ours | {Reason.UNEXPECTED_EXCEPTION}
 
 
 def test_no_code_is_in_two_tables():

@@ -174,6 +174,7 @@ def test_every_word_of_the_vocabularies_can_be_shown() -> None:
         "ACCOUNT_ADMIN",
         "ORGANIZATION_ADMIN",
         "NETWORK_ADMIN",
+        "GATEWAY_OWNER",
         "AWS_SUPPORT",
         "NOBODY",
     )
