@@ -64,8 +64,7 @@ class Situation:
     """What a model and its region are really like. `certify` says what a verdict should be; None =
     neither is wrong.
 
-    `promised` False: shown, but more than one run's trials can settle, so that no promise is made
-    about it. `only` overrides the pass rate of categories and of single cases by id. `throttled`
+    `only` overrides the pass rate of categories and of single cases by id. `throttled`
     and `outage` are the shares of trials that infrastructure ends. Latencies are drawn around
     `ttft_ms` and `tokens_per_second` (log-normal, 25 %).
     """
@@ -78,7 +77,6 @@ class Situation:
     outage: float = 0.0
     ttft_ms: float = 1200.0
     tokens_per_second: float = 50.0
-    promised: bool = True
 
     def rate(self, case: Case) -> float:
         """The share of trials of a case that pass."""
@@ -100,7 +98,10 @@ SITUATIONS = (
     Situation("Portuguese at 60 %", False, only={"portuguese": 0.60}),
     Situation("streaming at 30 %", False, only={"streaming": 0.30}),
     Situation("weak (75 % per case)", False, Rates(0.75)),
-    Situation("JSON at 60 %", False, only={"json": 0.60}, promised=False),
+    Situation("tools at 60 %", False, only={"tools": 0.60}),
+    Situation("instructions at 60 %", False, only={"instructions": 0.60}),
+    Situation("streaming at 60 %", False, only={"streaming": 0.60}),
+    Situation("JSON at 60 %", False, only={"json": 0.60}),
     Situation("JSON at 50 %", False, only={"json": 0.50}),
     Situation("one gate at 50 %", None, only={"G03": 0.50}),
     Situation("slow (on the limits), else healthy", None, ttft_ms=6000.0, tokens_per_second=9.0),
@@ -309,11 +310,8 @@ def violations(tallies: Sequence[Tally]) -> list[str]:
     return [
         f"{t.situation.name}: certified in {100 * t.share:.2f} %"
         for t in tallies
-        if t.situation.promised
-        and (
-            (t.situation.certify is False and t.share >= 0.01)
-            or (t.situation.certify and t.right <= 0.99)
-        )
+        if (t.situation.certify is False and t.share >= 0.01)
+        or (t.situation.certify and t.right <= 0.99)
     ]
 
 

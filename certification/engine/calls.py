@@ -4,9 +4,10 @@ retry loop of the system.
 
 from __future__ import annotations
 
+import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -20,10 +21,12 @@ from certification.inference import (
     Endpoint,
     Failure,
     Outcome,
+    Reasoning,
     Reply,
     RouteTarget,
     Text,
     Timing,
+    ToolUse,
 )
 from certification.lib.event_loop import Stop
 from certification.reasons import ErrorCategory, Reason
@@ -220,8 +223,20 @@ class Caller:
         return not await self.stop.wait(seconds)
 
     def texts(self) -> tuple[str, ...]:
-        """Return every text that the model answered so far."""
-        return tuple(a.outcome.text for a in self.attempts if isinstance(a.outcome, Reply))
+        """Return every text that the model wrote so far."""
+        return tuple(text for a in self.attempts for text in texts_of(a.outcome))
+
+
+def texts_of(outcome: Outcome) -> Iterator[str]:
+    """Yield what a model wrote, block by block: text, reasoning, arguments of tool calls; also of
+    an answer that broke off.
+    """
+    reply = outcome.partial if isinstance(outcome, Failure) else outcome
+    for block in reply.content if isinstance(reply, Reply) else ():
+        if isinstance(block, Text | Reasoning):
+            yield block.text
+        elif isinstance(block, ToolUse):
+            yield block.raw_input or json.dumps(block.input, ensure_ascii=False)
 
 
 def now() -> str:

@@ -129,12 +129,15 @@ def second_retries(outcomes: Sequence[CaseOutcome], begun: Mapping[str, int]) ->
 
 
 def further_repeats(run: Run, begun: Mapping[str, int]) -> tuple[Trial, ...]:
-    """Return the next rung of 3 -> 5 -> 9 for the cases of categories that are still undecided."""
+    """Return the next rung of 3 -> 5 -> 9 (-> 15 in categories of few cases) for the cases of
+    categories that are still undecided.
+    """
     undecided = scoring.undecided(run)
     trials: list[Trial] = []
     for outcome in run.outcomes:
         if outcome.case.kind == Kind.SCORED and outcome.case.category in undecided:
             done = len(outcome.valid)
-            rung = next((rung for rung in POLICY.ladder if rung > done), done)
+            rungs = POLICY.rungs(outcome.case.category)
+            rung = next((rung for rung in rungs if rung > done), done)
             trials += due_trials(outcome, begun, rung)
     return tuple(trials)

@@ -53,11 +53,20 @@ class Policy:
     max_flaky: int = 1
     # of gates that passed on the first, where more of them are flaky than allowed
     second_retry: bool = True
+    # trials of a case while its category is undecided
     ladder: tuple[int, ...] = (3, 5, 9)
+    # beyond it, for the categories of `core` that have three cases where others have five: both
+    # get 45 trials then
+    last_rung: int = 15
+    few_cases: tuple[Category, ...] = (Category.JSON, Category.STREAMING)
     near_line: float = 5.0
+    # distance of a category's mean from its floor, about 1.4 standard errors: with fewer trials of
+    # the category than `few_trials`, than `more_trials`, and with more
+    near_floor_first: float = 0.20
+    near_floor_second: float = 0.15
     near_floor: float = 0.10
-    # on the first rung, where one trial of a category moves its mean by 0.07 or 0.11
-    near_floor_first: float = 0.15
+    few_trials: int = 10
+    more_trials: int = 25
     # USD per million output tokens from which a model is expected to be of medium speed
     medium_price: float = 1.0
     large_price: float = 6.0
@@ -68,6 +77,16 @@ class Policy:
         (60.0, "D"),
         (-math.inf, "F"),
     )
+
+    def rungs(self, category: Category) -> tuple[int, ...]:
+        """Return how many trials a case of this category gets: at first, and while undecided."""
+        return (*self.ladder, self.last_rung) if category in self.few_cases else self.ladder
+
+    def undecided_within(self, trials: int) -> float:
+        """Return how far from its floor a category of so many trials is undecided."""
+        if trials < self.few_trials:
+            return self.near_floor_first
+        return self.near_floor_second if trials < self.more_trials else self.near_floor
 
 
 POLICY = Policy()

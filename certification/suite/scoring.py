@@ -157,7 +157,9 @@ class CaseOutcome:
         if self.case.kind == Kind.GATE:
             return 1
         done = len(self.valid)
-        return self.case.repeats if done <= self.case.repeats else rung_from(done)
+        if done <= self.case.repeats:
+            return self.case.repeats
+        return next((r for r in POLICY.rungs(self.case.category) if r >= done), done)
 
     @cached_property
     def status(self) -> CaseStatus:
@@ -196,11 +198,6 @@ class CaseOutcome:
         """The sentence of the last trial that counts."""
         trials = self.valid or self.trials
         return trials[-1].sentence if trials else "It was not run."
-
-
-def rung_from(done: int) -> int:
-    """Return the lowest rung with room for so many valid trials; beyond the last, their number."""
-    return next((rung for rung in POLICY.ladder if rung >= done), done)
 
 
 @dataclass(frozen=True)
@@ -679,8 +676,8 @@ def undecided(run: Run) -> frozenset[Category]:
     empty where it is decided.
 
     It is undecided where the score is within 5 of the line, only the lower bound fails, or a
-    category is within 0.10 of its floor (0.15 while its cases are on the first rung), unless
-    something that no repeat can change rules a certificate out.
+    category is within 0.10 of its floor (0.15 below 25 trials, 0.20 below 10), unless something
+    that no repeat can change rules a certificate out.
     """
     rules = POLICY
     figures = figures_of(run)
@@ -695,15 +692,12 @@ def undecided(run: Run) -> frozenset[Category]:
         or below(score, rules.line - rules.near_line)
     ):
         return frozenset()
-    fewest: dict[str, int] = {}  # trials of a case of the category
+    trials: Counter[str] = Counter()
     for o in weighted_outcomes(run.applying):
-        name, count = o.case.category.value, len(o.valid)
-        fewest[name] = min(fewest.get(name, count), count)
+        trials[o.case.category.value] += len(o.valid)
     close, failing = set(), set()
     for name, mean in figures.categories.items():
-        first = fewest[name] <= rules.ladder[0]
-        distance = rules.near_floor_first if first else rules.near_floor
-        if near(mean, category_floor(name), distance):
+        if near(mean, category_floor(name), rules.undecided_within(trials[name])):
             close.add(name)
         if below(mean, category_floor(name)):
             failing.add(name)

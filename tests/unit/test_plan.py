@@ -9,6 +9,7 @@ from certification.reasons import Reason, Status
 from certification.suite import registry, scoring
 from certification.suite.case import Case, Grade, Kind
 from certification.suite.plan import next_trials, outcomes_of
+from certification.suite.policy import POLICY
 from certification.suite.scoring import Calls, CaseOutcome, Run
 
 PASS, FAIL = Grade(True, "Good."), Grade(False, "Not good.")
@@ -20,6 +21,9 @@ BY_ID = {case.id: case for case in CASES}
 
 
 def healthy(case: Case) -> list[Grade]:
+    """As many trials as decide: three of each of three cases would be too few."""
+    if case.category in POLICY.few_cases:
+        return [PASS] * 5
     return [TIMED if case.kind == Kind.PERFORMANCE else PASS] * case.repeats
 
 
@@ -80,21 +84,32 @@ class TestLadder:
     def test_a_healthy_run_ends_after_what_was_planned(self) -> None:
         assert due() == OVER
 
+    @pytest.mark.parametrize("failures", [0, 1, 2, 3])
+    def test_three_trials_of_three_cases_decide_only_far_from_the_floor(
+        self, failures: int
+    ) -> None:
+        three = {"J2": [PASS] * 3, "J3": [PASS] * 3}
+        result = due(J1=[FAIL] * failures + [PASS] * (3 - failures), **three)
+        assert result == {"J1": [3, 4], "J2": [3, 4], "J3": [3, 4]}
+        assert due(J1=[FAIL] * 3, J2=[FAIL] * 2 + [PASS], J3=[PASS] * 3) == OVER
+
     @pytest.mark.parametrize("failures", [1, 2, 3])
     def test_a_category_close_to_its_floor_is_repeated_alone(self, failures: int) -> None:
-        result = due(J1=[FAIL] * failures + [PASS] * (3 - failures))
-        assert result == {"J1": [3, 4], "J2": [3, 4], "J3": [3, 4]}
+        result = due(T1=[FAIL] * failures + [PASS] * (3 - failures))
+        assert result == {f"T{n}": [3, 4] for n in range(1, 6)}
 
-    def test_a_category_far_below_its_floor_is_decided(self) -> None:
-        assert due(J1=[FAIL] * 3, J2=[FAIL, PASS, PASS]) == OVER
+    def test_the_distance_shrinks_with_the_trials(self) -> None:
+        five = {f"T{n}": [PASS] * 5 for n in range(2, 6)}
+        assert due(T1=[FAIL] * 2 + [PASS] * 3, **five) == OVER  # 23 of 25
+        assert "T1" in due(T1=[FAIL] * 3 + [PASS] * 2, **five)  # 22 of 25
+        assert "J1" in due(J1=[FAIL] + [PASS] * 4)  # 14 of 15
+        nine = {"J2": [PASS] * 9, "J3": [PASS] * 9}
+        assert due(J1=[FAIL] * 2 + [PASS] * 7, **nine) == OVER  # 25 of 27
+        assert due(J1=[FAIL] * 3 + [PASS] * 6, **nine)["J1"] == list(range(9, 15))
 
-    def test_the_distance_shrinks_after_the_first_rung(self) -> None:
-        assert due(J1=[FAIL] + [PASS] * 4, J2=[PASS] * 5, J3=[PASS] * 5) == OVER  # 14 of 15
-        assert "J1" in due(J1=[FAIL] * 2 + [PASS] * 3, J2=[PASS] * 5, J3=[PASS] * 5)  # 13 of 15
-
-    def test_it_ends_at_nine(self) -> None:
-        nine = {name: [FAIL] * 2 + [PASS] * 7 for name in ("J1", "J2", "J3")}
-        assert due(**nine) == OVER
+    def test_it_ends_at_forty_five_trials_of_a_category(self) -> None:
+        assert due(**{f"T{n}": [FAIL] * 2 + [PASS] * 7 for n in range(1, 6)}) == OVER
+        assert due(**{f"J{n}": [FAIL] * 3 + [PASS] * 12 for n in range(1, 4)}) == OVER
 
     def test_what_cannot_be_certified_any_more_is_not_repeated(self) -> None:
         weak = {"J1": [FAIL, PASS, PASS]}
@@ -143,7 +158,8 @@ class TestInvalidTrials:
         assert CaseOutcome(json, (PASS,) * 3).planned == 3
         assert CaseOutcome(json, (PASS,) * 4).planned == 5
         assert CaseOutcome(json, (PASS,) * 7).planned == 9
-        assert CaseOutcome(json, (PASS,) * 12).planned == 12
+        assert CaseOutcome(json, (PASS,) * 12).planned == 15
+        assert CaseOutcome(BY_ID["T1"], (PASS,) * 12).planned == 12
 
 
 class TestEnds:

