@@ -28,6 +28,7 @@ from certification.inference import (
 from certification.reasons import Reason, Status
 from certification.suite import patterns
 from certification.suite.case import Grade
+from certification.suite.formatting import is_list_item, plain_text, text_lines
 from certification.suite.language import (
     detect_language,
     foreign_line,
@@ -201,14 +202,30 @@ def on_answer(
 def on_text(
     grader: Callable[Concatenate[str, P], Grade],
 ) -> Callable[Concatenate[Outcome | None, P], Grade]:
-    """Let a grader see the text of whole answers only; any other outcome gets the grade of
-    `usable`.
+    """Let a grader see the text of whole answers only, character by character; any other outcome
+    gets the grade of `usable`. For graders of the form, and of what programs read.
     """
 
     @wraps(grader)
     def grade(outcome: Outcome | None, *args: P.args, **kwargs: P.kwargs) -> Grade:
         usability = usable(outcome)
         return grader(text_of(outcome), *args, **kwargs) if usability.passed else usability
+
+    return grade
+
+
+def on_plain_text(
+    grader: Callable[Concatenate[str, P], Grade],
+) -> Callable[Concatenate[Outcome | None, P], Grade]:
+    """Let a grader see what a reader sees of whole answers, without formatting (formatting.RULES);
+    any other outcome gets the grade of `usable`.
+    """
+
+    @wraps(grader)
+    def grade(outcome: Outcome | None, *args: P.args, **kwargs: P.kwargs) -> Grade:
+        usability = usable(outcome)
+        text = plain_text(text_of(outcome))
+        return grader(text, *args, **kwargs) if usability.passed else usability
 
     return grade
 
@@ -269,17 +286,22 @@ def exact(text: str, expected: str) -> Grade:
     return text_grade(text, text.strip() == expected.strip(), yes, no, expected)
 
 
-@on_text
+def content_of(text: str) -> str:
+    """Return the words of a text without list marks, case, accents, punctuation and white space."""
+    return normalize_text(" ".join(text_lines(text)))
+
+
+@on_plain_text
 def normalised(text: str, *expected: str) -> Grade:
-    """Pass if the answer is one of these texts, ignoring case, accents, punctuation and white
-    space.
+    """Pass if the answer is one of these texts, ignoring list marks, case, accents, punctuation and
+    white space.
     """
-    success = normalize_text(text) in {normalize_text(e) for e in expected}
+    success = content_of(text) in {content_of(e) for e in expected}
     yes, no = "The answer is the expected one.", "The answer is not the expected one."
     return text_grade(text, success, yes, no, " | ".join(expected))
 
 
-@on_text
+@on_plain_text
 def mentions(text: str, expected: str) -> Grade:
     """Pass if the words of `expected` occur in the answer, side by side, ignoring case, accents and
     punctuation.
@@ -288,7 +310,7 @@ def mentions(text: str, expected: str) -> Grade:
     return text_grade(text, contains_words(text, expected), yes, no, expected)
 
 
-@on_text
+@on_plain_text
 def mentions_one(text: str, *spellings: str) -> Grade:
     """Pass if one of these spellings of the same thing occurs in the answer, ignoring case, accents
     and punctuation.
@@ -298,7 +320,7 @@ def mentions_one(text: str, *spellings: str) -> Grade:
     return text_grade(text, success, yes, no, " | ".join(spellings))
 
 
-@on_text
+@on_plain_text
 def in_order(text: str, *items: str) -> Grade:
     """Pass if these words or phrases occur in the answer, one after the other, ignoring case,
     accents and punctuation.
@@ -314,7 +336,7 @@ def in_order(text: str, *items: str) -> Grade:
     return passed("The answer has all items in order.", **evidence)
 
 
-@on_text
+@on_plain_text
 def without(text: str, *forbidden: str) -> Grade:
     """Pass if none of these words or phrases occurs in the answer, ignoring case, accents and
     punctuation.
@@ -342,12 +364,12 @@ def matches(text: str, pattern: str) -> Grade:
     return text_grade(text, success, yes, no, pattern)
 
 
-@on_text
+@on_plain_text
 def ends_with(text: str, suffix: str) -> Grade:
-    """Pass if the answer ends with exactly this, ignoring closing quotes, full stops and emphasis
-    after it.
+    """Pass if the answer ends with exactly this, ignoring closing quotes and full stops after
+    it.
     """
-    success = text.rstrip(" \t\r\n*_`\"'.").endswith(suffix.rstrip("."))
+    success = text.rstrip(" \n\"'.").endswith(plain_text(suffix).rstrip("."))
     yes, no = "The answer ends as requested.", "The answer does not end as requested."
     return text_grade(text, success, yes, no, suffix)
 
@@ -368,7 +390,7 @@ LANGUAGE_NAMES = {
 PLAUSIBLE = 0.2  # probability from which a text that is too short to tell may be in a language
 
 
-@on_text
+@on_plain_text
 def language(text: str, expected: str, ignoring: tuple[str, ...] = ()) -> Grade:
     """Pass if the answer is written in this language ("pt", "en"), or is too short to tell and may
     be. Phrases in `ignoring` are those that the prompt dictated.
@@ -390,30 +412,29 @@ def language(text: str, expected: str, ignoring: tuple[str, ...] = ()) -> Grade:
     return failed(f"The answer is not in {name}{other}.", **evidence)
 
 
-@on_text
+@on_plain_text
 def words(text: str, at_least: int = 0, at_most: int | None = None) -> Grade:
     """Pass if the number of words lies within these bounds."""
     return count_grade(len(re.findall(r"\w+(?:['’-]\w+)*", text)), "words", at_least, at_most)
 
 
-@on_text
+@on_plain_text
 def lines(text: str, at_least: int = 0, at_most: int | None = None) -> Grade:
     """Pass if the number of lines that are not blank lies within these bounds."""
     count = sum(bool(line.strip()) for line in text.splitlines())
     return count_grade(count, "lines", at_least, at_most)
 
 
-@on_text
+@on_plain_text
 def bullets(text: str, at_least: int = 0, at_most: int | None = None) -> Grade:
-    """Pass if the number of lines that start as a list item (-, *, •, 1.) lies within these bounds;
-    "-so" is one as "- so" is.
+    """Pass if the number of lines that start as a list item, with a mark of any style, lies within
+    these bounds; "-so" is one as "- so" is.
     """
-    item = re.compile(r"\s*(?:[-•–—]\s*(?=[^\s\d\-–—])|(?:\*|\d{1,3}[.)])\s+\S)")
-    count = sum(bool(item.match(line)) for line in text.splitlines())
+    count = sum(is_list_item(line) for line in text.splitlines())
     return count_grade(count, "bullets", at_least, at_most)
 
 
-@on_text
+@on_plain_text
 def occurrences(text: str, word: str, times: int) -> Grade:
     """Pass if this very word, in any case, occurs so many times; longer words that contain it do
     not count.
@@ -422,32 +443,28 @@ def occurrences(text: str, word: str, times: int) -> Grade:
     return count_grade(count, f"times the word {word}", times, times)
 
 
-@on_text
+@on_plain_text
 def no_character(text: str, character: str, name: str) -> Grade:
     """Pass if the answer does not have this character, which people call `name`."""
     yes, no = f"The answer has no {name}.", f"The answer has a {name}, which is forbidden."
     return text_grade(text, character not in text, yes, no)
 
 
-@on_text
+@on_plain_text
 def capitals(text: str) -> Grade:
     """Pass if every letter of the answer is a capital, and there are letters."""
     success = text.upper() == text and any(c.isalpha() for c in text)
     return text_grade(text, success, "Every letter is a capital.", "Not every letter is a capital.")
 
 
-@on_text
+@on_plain_text
 def sections(text: str, *titles: str) -> Grade:
     """Pass if the answer starts with the first of these titles, each alone on its line with text
     below, in this order.
     """
     evidence = {"expected": truncate(", ".join(titles)), "found": truncate(text)}
     expected = [normalize_text(title) for title in titles]
-    actual = [
-        normalize_text(re.sub(r"^\W*\d{1,2}[.)]", "", line))
-        for line in text.splitlines()
-        if normalize_text(line)
-    ]
+    actual = [normalize_text(line) for line in text_lines(text) if normalize_text(line)]
     starts = [i for i, line in enumerate(actual) if line in expected]
     if [actual[i] for i in starts] != expected:
         sentence = "The answer does not have each expected title once, in order."
@@ -460,42 +477,52 @@ def sections(text: str, *titles: str) -> Grade:
     return passed(f"The answer has its {len(titles)} titled sections.", **evidence)
 
 
-@on_text
+@on_plain_text
 def lines_are(text: str, *expected: str) -> Grade:
-    """Pass if the lines of the answer that are not blank are these, ignoring list marks and
-    emphasis around them.
+    """Pass if the lines of the answer that are not blank are these, ignoring list marks, and quotes
+    and full stops around them.
     """
-    mark = r"^\s*(?:[-*•–]\s+|\d{1,2}[.)]\s+)?"
-    actual = [
-        re.sub(mark, "", line).strip(" \t*_`\"';.") for line in text.splitlines() if line.strip()
-    ]
+    actual = [line.strip(" \"';.") for line in text_lines(text)]
     yes, no = "Every line is the expected one.", "The lines are not the expected ones."
     return text_grade(text, actual == list(expected), yes, no, " | ".join(expected))
 
 
-@on_text
+# A letter chosen for a number: "1-B" in the requested form; "1) B" or "1. (B)" where the letter is
+# alone; and "1. B Brasília", where it may also be the first word of a sentence.
+CHOICE_FORMS = tuple(
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (
+        r"(?<![^\W_])(\d)-[(\['\"]?([A-Za-z])(?![^\W_])",
+        r"(?<![^\W_])(\d)[ .):=→-]{0,4}[(\['\"]?([A-Z])(?=[\])'\"]*[ ]*(?:$|[-,;:|/.()\]–—]|\d))",
+        r"(?<![^\W_])(\d)[ .):=→-]{1,4}([A-Z])(?=[ ]+[A-ZÀ-Ý0-9])",
+    )
+)
+
+
+@on_plain_text
 def choices(text: str, expected: Sequence[str]) -> Grade:
-    """Pass if in numbered choices such as "1-B 2-D" the letters chosen for 1, 2, ... are these."""
+    """Pass if in numbered choices such as "1-B 2-D" the letters chosen for 1, 2, ... are these.
+
+    The requested form counts before all others, so that an explanation below it changes nothing;
+    within a form a model that corrects itself is held to its last word.
+    """
     right = {str(n): letter for n, letter in enumerate(expected, 1)}
-    chosen: dict[str, str | None] = dict.fromkeys(right)
-    # Small letters only in the requested form: "1 a 4" and "1) a capital" are words.
-    pattern = r"(?<![^\W_])(\d)(?:[\W_]{0,4}(?=[A-Z])|-)([A-Za-z])(?![^\W_])"
-    for number, letter in re.findall(pattern, text):
-        if number in chosen:
-            chosen[number] = letter.upper()  # a model that corrects itself is held to its last word
+    chosen: dict[str, str] = {}
+    for form in CHOICE_FORMS:
+        chosen = {number: letter.upper() for number, letter in form.findall(text)} | chosen
     evidence = {
         "expected": " ".join(f"{number}-{letter}" for number, letter in right.items()),
-        "found": " ".join(f"{number}-{letter or '?'}" for number, letter in chosen.items()),
+        "found": " ".join(f"{number}-{chosen.get(number, '?')}" for number in right),
         "text": truncate(text),
     }
-    wrong = [number for number, letter in right.items() if chosen[number] != letter]
+    wrong = [number for number, letter in right.items() if chosen.get(number) != letter]
     if not wrong:
         return passed(f"All {len(right)} choices are right.", **evidence)
     sentence = f"{len(wrong)} of {len(right)} choices are wrong or missing ({', '.join(wrong)})."
     return failed(sentence, **evidence)
 
 
-@on_text
+@on_plain_text
 def labels(text: str, allowed: Sequence[str], *expected: str) -> Grade:
     """Pass if the labels named in the answer, of those allowed, are these, in this order and no
     others.
@@ -507,19 +534,19 @@ def labels(text: str, allowed: Sequence[str], *expected: str) -> Grade:
     return text_grade(text, success, yes, no, ", ".join(expected))
 
 
-@on_text
+@on_plain_text
 def last_line(text: str, *items: str) -> Grade:
     """Pass if the last line of the answer ends with these words, in this order, ignoring case,
     accents and punctuation.
     """
-    normalized = [normalize_text(line) for line in text.splitlines() if normalize_text(line)]
+    normalized = [normalize_text(line) for line in text_lines(text) if normalize_text(line)]
     expected = f" {normalize_text(' '.join(items))}"
     success = bool(normalized) and f" {normalized[-1]}".endswith(expected)
     yes, no = "The last line is the right answer.", "The last line is not the right answer."
     return text_grade(text, success, yes, no, ", ".join(items))
 
 
-@on_text
+@on_plain_text
 def number(text: str, expected: float, tolerance: float = 0.0) -> Grade:
     """Pass if the last number of the answer is this one within a tolerance, written 1.234,56 or
     1,234.56.
@@ -533,7 +560,7 @@ def number(text: str, expected: float, tolerance: float = 0.0) -> Grade:
     return failed(f"The answer is not {expected:g}.", **evidence)
 
 
-@on_text
+@on_plain_text
 def has_number(text: str, expected: float | str) -> Grade:
     """Pass if this number occurs in the answer, in either notation."""
     success = any(Decimal(str(expected)) in values for values in find_numbers(text))
@@ -542,16 +569,15 @@ def has_number(text: str, expected: float | str) -> Grade:
     return text_grade(text, success, yes, no, str(expected))
 
 
-@on_text
+@on_plain_text
 def no_other_numbers(text: str, allowed: str) -> Grade:
     """Pass if every number of the answer also occurs in the text `allowed`; the numbers of list
     items do not count.
     """
     # The hyphens of 2026-03-01 are not signs, hence abs().
     known = {abs(value) for values in find_numbers(allowed) for value in values}
-    without_marks = re.sub(r"(?m)^\W*\d{1,2}[.)]\s", "", text)
     evidence = {"found": truncate(text)}
-    for values in find_numbers(without_marks):
+    for values in find_numbers("\n".join(text_lines(text))):
         if not {abs(value) for value in values} & known:
             return failed(f"The number {min(values)} is not in the text.", **evidence)
     return passed("Every number comes from the text.", **evidence)
@@ -566,7 +592,8 @@ def same_text(first: Outcome | None, second: Outcome | None, *, exact: bool = Fa
         return grade
     one, other = text_of(first), text_of(second)
     evidence = {"first": truncate(one), "second": truncate(other)}
-    if one == other or (not exact and normalize_text(one) == normalize_text(other)):
+    alike = normalize_text(plain_text(one)) == normalize_text(plain_text(other))
+    if one == other or (alike and not exact):
         return passed("Both answers are the same.", **evidence)
     return failed("The two answers differ.", **evidence)
 

@@ -56,25 +56,38 @@ def loosely_equal(value: Any, expected: Any, depth: int = 0) -> bool:
     return isinstance(value, bool) == isinstance(expected, bool) and bool(value == expected)
 
 
+FENCED = re.compile(r"\s*(`{3,}|~{3,})[\w+.-]*\s(.*?)\s*\1\s*", re.DOTALL)
+
+
 def parse_json(text: str) -> tuple[bool, Any]:
     """Return (True, the value) for JSON, alone or in one code fence, else (False, None)."""
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", text, re.DOTALL | re.IGNORECASE)
+    bare = text.strip().strip("\ufeff")
+    fenced = FENCED.fullmatch(bare)
     try:
-        return True, json.loads(fenced[1] if fenced else text)
+        return True, json.loads(fenced[2] if fenced else bare)
     except (ValueError, RecursionError):
         return False, None
 
 
-NUMBER = re.compile(r"(?<![\w.,])[-−]?\d[\d.,]{0,60}", re.ASCII)
+CURRENCY = re.compile(r"(?<!\w)(?:USD|EUR|BRL|GBP|JPY|CHF|CAD|AUD|CNY|INR|MXN|ARS)(?=\d)")
+# "B7X-926" is a name and no number, and a comma after it belongs to what follows.
+CODE = re.compile(r"(?<!\w)[^\W\d_]+\d\w*(?:-\w+)*,?")
+NUMBER = re.compile(
+    r"""(?<!\w)(?<!\d[.,])(?<!\s[.,])(?<!^[.,])      # not inside a number, and not ".5"
+    [-−]?
+    (?: \d{1,3} (?:[ '\u00a0\u2009\u202f]\d{3})+ (?!\d) (?:[.,]\d{1,6})?   # 12 345,67
+      | \d[\d.,]{0,60} )""",
+    re.ASCII | re.VERBOSE | re.MULTILINE,
+)
 
 
 def find_numbers(text: str) -> list[set[Decimal]]:
     """Return every number of a text, in order, each with the values it can mean: "1.234" is 1234
-    or 1.234.
+    or 1.234, "1 234" only 1234.
     """
     numbers = []
-    for match in NUMBER.finditer(text):
-        digits = match[0].replace("−", "-").rstrip(".,")
+    for match in NUMBER.finditer(CODE.sub("; ", CURRENCY.sub(" ", text))):
+        digits = re.sub(r"[^\d.,-]", "", match[0].replace("−", "-")).rstrip(".,")
         values = set()
         for group, point in ((",", "."), (".", ",")):
             whole, _, fraction = digits.partition(point)
