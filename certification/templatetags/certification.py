@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 from django import template
 from django.utils.formats import number_format
@@ -80,11 +81,11 @@ def doer_word(who: str) -> str | Promise:
 
 
 @register.filter
-def span(duration: timedelta | None) -> str:
-    """Format a duration for people: 4.2 s, 3 min 05 s, 2 h 07 min. Empty for None."""
+def span(duration: timedelta | float | None) -> str:
+    """Format a duration, or seconds: 4.2 s, 3 min 05 s, 2 h 07 min. Empty for None."""
     if duration is None:
         return ""
-    seconds = duration.total_seconds()
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
     if seconds < 60:
         return _("%(seconds)s s") % {"seconds": number_format(seconds, 1)}
     minutes, rest = divmod(round(seconds), 60)
@@ -92,6 +93,15 @@ def span(duration: timedelta | None) -> str:
         return _("%(minutes)d min %(seconds)02d s") % {"minutes": minutes, "seconds": rest}
     hours, minutes = divmod(minutes, 60)
     return _("%(hours)d h %(minutes)02d min") % {"hours": hours, "minutes": minutes}
+
+
+@register.filter
+def usd(amount: float | Decimal | None) -> str:
+    """Format an amount of money: US$ 0.42, a tiny one with all its digits. Empty for None."""
+    if amount is None:
+        return ""
+    places = 2 if amount == 0 or amount >= 0.1 else 4
+    return f"US$ {number_format(round(float(amount), places), places)}"
 
 
 @register.filter

@@ -18,8 +18,17 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRefresh
 
 from certification.engine import dispatch
-from certification.models import AIModel, CertificationJob, ModelKind, QueuePause, Region
-from certification.web import certifications, jobs, matrix
+from certification.models import (
+    AIModel,
+    Backend,
+    CertificationJob,
+    ModelKind,
+    QueuePause,
+    Region,
+    State,
+    Tier,
+)
+from certification.web import certifications, jobs, matrix, start
 from certification.web.forms import EmailLoginForm
 
 OPERATE = "certification.change_certificationjob"
@@ -53,6 +62,21 @@ def matrix_page(request: HttpRequest) -> HttpResponse:
         "pauses": QueuePause.objects.filter(resumed_at__isnull=True),
     }
     return render(request, "certification/matrix.html", context)
+
+
+@require_safe
+@vary_on_headers("HX-Request")
+def jobs_page(request: HttpRequest) -> HttpResponse:
+    """Show the jobs: a page, or the list alone, which it polls."""
+    context = {
+        "jobs": jobs.filtered_jobs(request.GET),
+        "pauses": QueuePause.objects.filter(resumed_at__isnull=True),
+        "states": State.choices,
+        "tiers": Tier.choices,
+        "backends": Backend.choices,
+    }
+    template = "_job_list.html" if request.headers.get("HX-Request") else "jobs.html"
+    return render(request, f"certification/{template}", context)
 
 
 @require_safe
@@ -118,3 +142,25 @@ def retry_job(request: HttpRequest, pk: UUID) -> HttpResponse:
         return redirect("job", pk=pk)
     messages.success(request, _("A new job retries the runs that ended without a verdict."))
     return redirect("job", pk=new.pk)
+
+
+@permission_required(OPERATE, raise_exception=True)
+@vary_on_headers("HX-Request")
+def start_job(request: HttpRequest) -> HttpResponse:
+    """Show the form and what its choice takes (GET: a page, or the plan alone), or start the plan
+    that was shown (POST).
+    """
+    status, error, choice = 200, "", start.Choice.from_query(request.GET)
+    if request.method == "POST":
+        try:
+            result = start.start(request.POST, jobs.user_of(request))
+        except dispatch.DispatchError as problem:
+            status, error, choice = 409, str(problem), start.Choice.from_query(request.POST)
+        else:
+            messages.success(request, jobs.started_sentence(result))
+            return redirect("job", pk=result.job.pk)
+    context = {"plan": start.make_plan(choice), "error": error}
+    if request.headers.get("HX-Request"):
+        return render(request, "certification/_plan.html", context)
+    context |= {"choice": choice, **start.boxes(choice)}
+    return render(request, "certification/start.html", context, status=status)

@@ -50,6 +50,25 @@
     if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
   });
 
+  // A field that narrows a list of boxes while one types; without scripts it is not shown.
+  for (const field of document.querySelectorAll("[data-filter]")) {
+    field.closest("label").hidden = false;
+    const list = document.querySelector(field.dataset.filter);
+    field.addEventListener("change", (event) => event.stopPropagation());
+    field.addEventListener("input", () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      for (const group of list.querySelectorAll("details")) {
+        let shown = 0;
+        for (const label of group.querySelectorAll("label:not(.all)")) {
+          label.hidden = !words.every((word) => label.textContent.toLowerCase().includes(word));
+          shown += !label.hidden;
+        }
+        group.hidden = !shown;
+        if (words.length) group.open = shown > 0;
+      }
+    });
+  }
+
   // Empty filters are left out of the URL.
   document.addEventListener("submit", (event) => {
     if (!event.target.matches("form.filters")) return;

@@ -224,6 +224,21 @@ def test_a_finished_run_appears_without_a_reload(visit: Any, model: AIModel) -> 
     )
 
 
+def test_an_operator_starts_a_job(visit: Any, model: AIModel) -> None:
+    visitor = visit()
+    page = visitor.log_in("operator@example.org")
+    page.get_by_role("link", name="Start").click()
+    page.get_by_label("Find a model").fill("nova pro")
+    page.get_by_label("Nova Pro", exact=False).first.check()
+    page.get_by_label("eu-central-1").check()
+    page.get_by_label("Quick").check()
+    expect(page.get_by_text("1 run, about")).to_be_visible()
+    assert "region=eu-central-1" in page.url
+    page.get_by_role("button", name="Start 1 run").click()
+    expect(page.get_by_role("status").first).to_contain_text("The job was started with 1 run.")
+    assert visitor.overflow <= 0
+
+
 def test_an_operator_cancels_a_job(visit: Any, model: AIModel) -> None:
     visitor = visit()
     page = visitor.log_in("operator@example.org")
