@@ -5,8 +5,11 @@ from typing import Any
 
 def post_worker_init(worker: Any) -> None:
     """Let event streams end as soon as their process stops, instead of holding it until the
-    graceful timeout.
+    graceful timeout, and answer 503 instead of waiting for a silent database.
     """
-    from certification.api import events  # noqa: PLC0415 - Django is set up by now
+    # Django is set up by now
+    from certification.api import events  # noqa: PLC0415
+    from certification.lib.postgresql import patience  # noqa: PLC0415
 
+    patience.limit()
     events.set_shutdown_check(lambda: not worker.alive)

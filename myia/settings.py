@@ -186,7 +186,7 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.db_url_config(DATABASE_URL, engine="django.db.backends.postgresql")}
+DATABASES = {"default": env.db_url_config(DATABASE_URL, engine="certification.lib.postgresql")}
 # a Unix socket, as in postgres://user:password@/name?host=/folder
 if "host" in DATABASES["default"].get("OPTIONS", {}):
     DATABASES["default"]["HOST"] = DATABASES["default"]["OPTIONS"].pop("host")
@@ -197,6 +197,14 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "max_size": env.int("DATABASE_POOL_SIZE", default=10, minimum=1),
     "timeout": 30,
 }
+for name, value in {
+    "connect_timeout": 5,  # seconds
+    "tcp_user_timeout": 10_000,  # ms without an acknowledgement from the server's machine
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}.items():
+    DATABASES["default"]["OPTIONS"].setdefault(name, value)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Nothing uses Django's cache, which pickles what it stores; lib/shared_cache.py is ours.
@@ -335,7 +343,9 @@ CELERY_WORKER_CONCURRENCY = CERTIFICATION_CONCURRENCY
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False  # Flower requests them when it is open
 CELERY_TASK_SEND_SENT_EVENT = False
+CELERY_WORKER_CONSUMER = "certification.engine.consumer:Consumer"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True  # a Redis that is full or read-only is waited for
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "max_connections": max(50, CERTIFICATION_CONCURRENCY * 2),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -16,6 +17,7 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -33,6 +35,9 @@ log = structlog.get_logger(__name__)
 API = "/api/"
 ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 DATABASE_AWAY_RETRY_S = 5
+DATABASE_AWAY = gettext_lazy(
+    "The database does not answer at the moment. Try again in a few seconds."
+)
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
@@ -99,7 +104,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response 
     """
     if isinstance(error, OperationalError | InterfaceError):
         log.error("database_unavailable", error=str(error).strip())
-        message = _("The database does not answer at the moment. Try again in a few seconds.")
+        message = str(DATABASE_AWAY)
         headers = {"Retry-After": str(DATABASE_AWAY_RETRY_S)}
         return Response(error_body(503, message), status=503, headers=headers)
     match error:
@@ -212,6 +217,11 @@ def error_handler(
     return handler
 
 
+def database_away_page(request: HttpRequest) -> HttpResponse:
+    """Return the page for people, which needs no database."""
+    return HttpResponse(render_to_string("503.html"), status=503)
+
+
 bad_request = error_handler(
     400, "bad_request", gettext_lazy("The request is not valid."), defaults.bad_request
 )
@@ -221,12 +231,23 @@ forbidden = error_handler(
 not_found = error_handler(
     404, "not_found", gettext_lazy("There is nothing at this address."), defaults.page_not_found
 )
-server_error = error_handler(
+bug = error_handler(
     500,
     "",
     gettext_lazy("Something went wrong on our side. Report it with the request id."),
     defaults.server_error,
 )
+away = error_handler(503, "", DATABASE_AWAY, database_away_page)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """Respond to what no view caught: 503 for a database that is away, met before the view."""
+    if not isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+        response: HttpResponseBase = bug(request)
+        return response
+    response = away(request)
+    response["Retry-After"] = str(DATABASE_AWAY_RETRY_S)
+    return response
 
 
 def locked_out(

@@ -9,6 +9,7 @@ import structlog
 from celery import current_app
 from django.conf import settings
 from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]  # newer than its stubs
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from certification.lib import redis_client
 from certification.lib.redis_client import UNAVAILABLE, Purpose
@@ -93,6 +94,26 @@ def publish(run_ids: Sequence[uuid.UUID], priority: str) -> int:
 def ping_broker() -> None:
     """Raise one of `redis_client.UNAVAILABLE` when the broker does not answer."""
     redis_client.client(Purpose.BROKER).ping()
+
+
+def broker_fault() -> str:
+    """Return why the broker takes no messages although it answers, empty when it does: found out
+    by a small write. Raises `redis_client.UNAVAILABLE` for other failures.
+    """
+    probe = f"{settings.CERTIFICATION_QUEUE_NAME}.probe"
+    try:
+        redis_client.client(Purpose.BROKER).set(probe, 1, ex=60)
+    except OutOfMemoryError:
+        return "redis is full: it has reached its maxmemory"
+    except ReadOnlyError:
+        return "redis is a read-only replica"
+    except BusyLoadingError:
+        return "redis is loading its data"
+    except ResponseError as error:
+        if "MISCONF" in str(error):
+            return "redis cannot write to its disk"
+        raise
+    return ""
 
 
 def queued_messages(priority: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from celery.signals import worker_ready
+from celery.signals import worker_init
 from django.conf import settings
 
 from certification.monitoring import worker_health
@@ -13,9 +13,10 @@ from certification.monitoring import worker_health
 log = structlog.get_logger(__name__)
 
 
-@worker_ready.connect
+@worker_init.connect
 def serve_health(**_kwargs: Any) -> None:
-    """Serve the health pages once the worker takes messages. A port in use is logged, and the
+    """Serve the health pages before the worker takes messages: it may have to wait for Redis. A
+    port in use is logged, and the
     worker goes on without them.
     """
     if not settings.WORKER_HEALTH_PORT:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Overdue
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,9 +15,10 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.db import connection
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from certification.engine import queue
+from certification.engine import consumer, queue
 from certification.engine.worker import get_worker
 from certification.lib.database import returning_connection
 from certification.lib.redis_client import UNAVAILABLE
@@ -29,27 +31,59 @@ CHECK_TIMEOUT_S = 1.0  # a dependency that takes longer is reported, not waited 
 PROMETHEUS_TYPES = ("text/plain", "openmetrics")
 FAILURES = (*UNAVAILABLE, DatabaseError)
 
-_checks = ThreadPoolExecutor(4, thread_name_prefix="health")  # starts its threads when used
+
+class Check:
+    """One dependency. One thread at a time asks it: one that hangs is reported, not asked again."""
+
+    def __init__(self, name: str, find_fault: Callable[[], str]) -> None:
+        self.name, self.find_fault = name, find_fault
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"health-{name}")
+        self._running: Future[str] | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> Future[str]:
+        with self._lock:
+            if self._running is None or self._running.done():
+                self._running = self._executor.submit(self.find_fault)
+            return self._running
+
+    @staticmethod
+    def result(running: Future[str], deadline: float) -> str:
+        """Return 'ok', or what keeps the dependency from being used, by `deadline`."""
+        try:
+            fault = running.result(max(0.0, deadline - time.monotonic()))
+        except Overdue:
+            return f"error: no answer within {CHECK_TIMEOUT_S:g} s"
+        except FAILURES as error:
+            return f"error: {type(error).__name__}"
+        return f"error: {fault}" if fault else "ok"
 
 
-def broker_status() -> str:
-    """Return 'ok', or what keeps the broker from answering within CHECK_TIMEOUT_S."""
-    check = _checks.submit(queue.ping_broker)
-    try:
-        check.result(CHECK_TIMEOUT_S)
-    except Overdue:
-        return f"error: no answer within {CHECK_TIMEOUT_S:g} s"
-    except FAILURES as error:
-        return f"error: {type(error).__name__}"
-    return "ok"
+def database_fault() -> str:
+    """Run a small query. Raises DatabaseError."""
+    with returning_connection(), connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return ""
+
+
+CHECKS = (Check("broker", queue.broker_fault), Check("database", database_fault))
+
+
+def run_checks() -> dict[str, str]:
+    """Return the state of broker and database, within CHECK_TIMEOUT_S, and of the consumer."""
+    deadline = time.monotonic() + CHECK_TIMEOUT_S
+    running = [(check, check.start()) for check in CHECKS]
+    result = {check.name: check.result(future, deadline) for check, future in running}
+    consumes = "ok" if consumer.loop.is_turning else "error: the worker takes no messages"
+    return result | {"consumer": consumes}
 
 
 def worker_health() -> tuple[int, dict[str, Any]]:
-    """Return the HTTP status and body of a worker's /health: 503 without a broker, or once the
-    worker takes no more work.
+    """Return the HTTP status and body of a worker's /health: 503 without a broker that takes
+    messages or a database, and while the worker takes no work.
     """
-    worker, broker = get_worker(), broker_status()
-    healthy = broker == "ok" and not worker.draining.is_set()
+    worker, checks = get_worker(), run_checks()
+    healthy = set(checks.values()) == {"ok"} and not worker.draining.is_set()
     heartbeat = (
         datetime.fromtimestamp(time.time() - (time.monotonic() - worker.last_heartbeat), UTC)
         if worker.last_heartbeat
@@ -64,7 +98,7 @@ def worker_health() -> tuple[int, dict[str, Any]]:
             "activeRuns": worker.active,
             "lastHeartbeat": heartbeat.isoformat() if heartbeat else None,
         },
-        "checks": {"broker": broker},
+        "checks": checks,
         "timestamp": datetime.now(UTC).isoformat(),
     }
     return (200 if healthy else 503), body
@@ -133,6 +167,8 @@ class HealthPages(BaseHTTPRequestHandler):
             return status, {"status": ready, "checks": body["checks"]}
         if path == "/health":
             return status, body
+        if any(body["checks"][name] != "ok" for name in ("broker", "database")):
+            return 503, body  # without figures, for which it would be waited
         figures = queue_figures()
         if any(kind in self.headers.get("Accept", "") for kind in PROMETHEUS_TYPES):
             return 200, prometheus(figures, body["worker"]["activeRuns"])

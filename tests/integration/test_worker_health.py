@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
-from django.db import connection
+import redis
+from django.db import OperationalError, connection
 from django.utils import timezone
 
+from certification.engine import consumer
 from certification.engine.worker import get_worker
 from certification.lib.shared_cache import ComputedValue
 from certification.models import AIModel, CertificationRun, User
@@ -104,6 +107,7 @@ def test_a_worker_and_the_api_count_alike(viewer: User) -> None:
 
 @pytest.fixture
 def address(emulator: str, transactional_db: None) -> Iterator[str]:
+    consumer.loop.turned()
     server = worker_health.serve("127.0.0.1", 0)
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
@@ -125,7 +129,10 @@ def test_pages_are_json(address: str) -> None:
     status, content_type, text = fetch(f"{address}/metrics?x=1")
     assert (status, content_type) == (200, "application/json")
     body = json.loads(text)
-    assert (body["status"], body["checks"]) == ("healthy", {"broker": "ok"})
+    assert (body["status"], body["checks"]) == (
+        "healthy",
+        {"broker": "ok", "database": "ok", "consumer": "ok"},
+    )
     assert body["worker"]["isRunning"] is True
     assert body["queue"].keys() == {
         "waiting", "active", "completed", "failed", "delayed", "paused", "queuedMessages",
@@ -151,6 +158,76 @@ def test_without_a_broker_only_live_is_well(address: str, settings: Any) -> None
     for page in ("health", "ready", "metrics"):
         assert fetch(f"{address}/{page}")[0] == 503
     assert json.loads(fetch(f"{address}/ready")[2])["checks"]["broker"].startswith("error:")
+
+
+@pytest.fixture
+def redis_with(settings: Any) -> Iterator[Callable[[str, object], None]]:
+    """Change settings of Redis for the test."""
+    client = redis.Redis.from_url(settings.REDIS_URL)
+    before: dict[str, Any] = {}
+
+    def change(name: str, value: object) -> None:
+        before[name] = client.config_get(name)[name]
+        client.config_set(name, value)
+
+    yield change
+    for name, value in before.items():
+        client.config_set(name, value)
+    client.replicaof("NO", "ONE")
+
+
+def test_a_full_redis_is_named(address: str, redis_with: Callable[[str, object], None]) -> None:
+    redis_with("maxmemory", 1)
+    status, _type, text = fetch(f"{address}/health")
+    assert (status, json.loads(text)["checks"]["broker"]) == (
+        503,
+        "error: redis is full: it has reached its maxmemory",
+    )
+
+
+def test_a_read_only_redis_is_named(
+    address: str, redis_with: Callable[[str, object], None], settings: Any
+) -> None:
+    redis.Redis.from_url(settings.REDIS_URL).replicaof("127.0.0.1", "9")
+    checks = json.loads(fetch(f"{address}/health")[2])["checks"]
+    assert checks["broker"] == "error: redis is a read-only replica"
+
+
+def test_a_database_that_fails_or_hangs_is_told_within_a_second(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _broker, database = worker_health.CHECKS
+
+    def fails() -> str:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(database, "find_fault", fails)
+    status, _type, text = fetch(f"{address}/health")
+    assert (status, json.loads(text)["checks"]["database"]) == (503, "error: OperationalError")
+    over, asked = threading.Event(), []
+
+    def hangs() -> str:
+        asked.append(1)
+        over.wait(60)
+        return ""
+
+    monkeypatch.setattr(database, "find_fault", hangs)
+    for page in ("health", "ready", "metrics"):
+        status, _type, text = fetch(f"{address}/{page}")
+        checks = json.loads(text)["checks"]
+        assert (status, checks["database"]) == (503, "error: no answer within 1 s")
+        assert checks["broker"] == "ok"
+    over.set()
+    assert len(asked) == 1  # a thread for each question would be many in an hour
+
+
+def test_a_worker_whose_loop_stands_still_is_not_healthy(address: str) -> None:
+    consumer.loop.stopped()
+    status, _type, text = fetch(f"{address}/health")
+    assert (status, json.loads(text)["checks"]["consumer"]) == (
+        503,
+        "error: the worker takes no messages",
+    )
 
 
 def test_a_worker_that_drains_is_not_ready(address: str) -> None:

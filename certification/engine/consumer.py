@@ -1,0 +1,74 @@
+"""Celery's consumer of messages, for a broker that comes and goes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.state import maybe_shutdown
+
+from certification.engine import queue
+from certification.lib.redis_client import UNAVAILABLE
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 1.0
+# Its loop turns at least every ten seconds, and much more often where messages arrive.
+STALE_S = 30.0
+
+
+class Consumer(CeleryConsumer):
+    """Waits for a broker that is away or takes no writes (full, read-only, its disk full) before it
+    connects: connecting writes, and a message taken then would be lost until `reconcile` sends it
+    again.
+    """
+
+    hub: Any
+
+    def connect(self) -> Any:
+        logged = ""
+        while fault := broker_fault():
+            if fault != logged:
+                log.warning("broker_unavailable", error=fault)
+            logged = fault
+            maybe_shutdown()
+            time.sleep(RETRY_S)
+        return super().connect()
+
+    def on_ready(self) -> None:
+        super().on_ready()
+        self.hub.on_tick.add(loop.turned)
+
+    def on_close(self) -> None:
+        loop.stopped()
+        super().on_close()
+
+
+class Loop:
+    """Whether this process takes messages: when its event loop turned last."""
+
+    def __init__(self) -> None:
+        self._turned_at: float | None = None
+
+    def turned(self) -> None:
+        self._turned_at = time.monotonic()
+
+    def stopped(self) -> None:
+        self._turned_at = None
+
+    @property
+    def is_turning(self) -> bool:
+        return self._turned_at is not None and time.monotonic() - self._turned_at < STALE_S
+
+
+loop = Loop()
+
+
+def broker_fault() -> str:
+    """Return what keeps the broker from taking messages, empty when nothing does."""
+    try:
+        return queue.broker_fault()
+    except UNAVAILABLE as error:
+        return f"redis does not answer ({type(error).__name__})"

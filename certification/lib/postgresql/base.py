@@ -1,0 +1,42 @@
+"""The backend itself, under the name that Django's ENGINE setting asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.backends.postgresql import base
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from certification.lib.postgresql import patience
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Django's own, with patient connections in its pool."""
+
+    @property
+    def pool(self) -> ConnectionPool[Any] | None:
+        options = self.settings_dict["OPTIONS"].get("pool")
+        if options:
+            options.setdefault("connection_class", patience.PatientConnection)
+            # Attempts to connect are further and further apart: begin anew rather than wait long
+            # when the server is back.
+            options.setdefault("reconnect_timeout", 3)
+            if patience.is_limited():
+                options["timeout"] = patience.POOL_S
+        pool: ConnectionPool[Any] | None = super().pool
+        return pool
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Return a connection; where waits are limited, fail at once while the server is known to
+        be silent.
+        """
+        if not patience.is_limited():
+            return super().get_new_connection(conn_params)
+        if patience.greeting.was_silent:
+            raise self.Database.OperationalError(patience.MESSAGE)
+        try:
+            return super().get_new_connection(conn_params)
+        except PoolTimeout:
+            # all connections in use, or no server? the next callers need to know
+            patience.greeting.fails(conn_params.get("host", ""), int(conn_params.get("port", 5432)))
+            raise

@@ -1,0 +1,143 @@
+"""Wait for the database no longer than a reader of a page would.
+
+A server that is frozen, or cut off by the network, closes no connection: neither its own time
+limits nor those of TCP end a statement that waits for it. So the waiting itself is limited. A
+statement that has no answer yet may merely take long: only when the server does not even greet a
+new connection is the statement given up, and with it those of all other threads, at once, until a
+greeting comes.
+
+Workers wait without limit: their work goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import psycopg
+
+STATEMENT_S = 1.0  # until the server is greeted
+GREETING_S = 0.6
+SILENT_S = 1.0  # before a silent server is greeted again
+LONGEST_STATEMENT_S = 20.0
+POOL_S = 1.5  # for a connection
+# libpq's request for TLS: every server answers with one byte, and none logs it
+GREETING = struct.pack("!ii", 8, 80877103)
+MESSAGE = "the database server does not answer"
+
+T = TypeVar("T")
+
+
+class Greeting:
+    """Whether the server greets, learnt by one thread at a time for all of them."""
+
+    def __init__(self) -> None:
+        self.is_silent = False
+        self._valid_until = 0.0
+        self._lock = threading.Lock()
+
+    @property
+    def was_silent(self) -> bool:
+        """Whether it did not greet less than SILENT_S ago."""
+        return self.is_silent and time.monotonic() < self._valid_until
+
+    def fails(self, host: str, port: int) -> bool:
+        """Whether the server does not greet now."""
+        with self._lock:
+            if time.monotonic() >= self._valid_until:
+                self.is_silent = not greets(host, port)
+                self._valid_until = time.monotonic() + (SILENT_S if self.is_silent else GREETING_S)
+            return self.is_silent
+
+
+greeting = Greeting()
+_is_limited = False
+
+
+def limit() -> None:
+    """Limit the waits of this process from now on. Call it before its first query."""
+    global _is_limited  # noqa: PLW0603 - one process is one kind of program
+    _is_limited = True
+
+
+def is_limited() -> bool:
+    return _is_limited
+
+
+@contextlib.contextmanager
+def limited() -> Iterator[None]:
+    """Limit the waits for the block: for tests."""
+    global _is_limited  # noqa: PLW0603
+    _is_limited = True
+    try:
+        yield
+    finally:
+        _is_limited = False
+
+
+def greets(host: str, port: int) -> bool:
+    """Ask the server for a greeting, at a folder of sockets or an address."""
+    try:
+        with connect(host, port) as connection:
+            connection.sendall(GREETING)
+            return bool(connection.recv(1))
+    except OSError:
+        return False
+
+
+def connect(host: str, port: int) -> socket.socket:
+    """Return a bare connection to the server. Raises OSError."""
+    if not host.startswith("/"):
+        return socket.create_connection((host or "localhost", port), timeout=GREETING_S)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(GREETING_S)
+        connection.connect(f"{host}/.s.PGSQL.{port}")
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+class PatientConnection(psycopg.Connection[Any]):
+    """A connection whose statements are given up when the server is silent."""
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_limited:
+            return super().wait(gen, *args, **kwargs)
+        try:
+            return super().wait(self._patient(gen), *args, **kwargs)
+        except GivenUp as error:
+            self.close()  # nobody reads the answer any more
+            raise psycopg.OperationalError(str(error)) from None
+
+    def _patient(self, gen: Any) -> Any:
+        """Yield what the generator yields, and raise GivenUp where it waits in vain."""
+        try:
+            state = next(gen)
+            started = time.monotonic()
+            while True:
+                ready = yield state
+                waited = time.monotonic() - started
+                if not ready and waited > LONGEST_STATEMENT_S:
+                    raise GivenUp(f"a statement took longer than {LONGEST_STATEMENT_S:g} s")
+                if not ready and (
+                    greeting.was_silent
+                    or (waited > STATEMENT_S and greeting.fails(*self._address()))
+                ):
+                    raise GivenUp(MESSAGE)
+                state = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+
+    def _address(self) -> tuple[str, int]:
+        return self.info.hostaddr or self.info.host, self.info.port
+
+
+class GivenUp(Exception):
+    """A wait that was given up."""

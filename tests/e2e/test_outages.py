@@ -1,0 +1,129 @@
+"""What the web server and workers do while PostgreSQL or Redis is away, silent or full."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+from django.conf import settings as django_settings
+from django.db import connection
+from django.test import Client
+
+from certification.api import tokens
+from certification.models import State, User
+from certification.stack import embedded
+from tests.e2e.test_reliability import assert_in_order, finish, in_the_middle, run_states, start
+from tests.processes import LiveStack, wait_until
+from tests.streams import Web
+
+pytestmark = pytest.mark.processes
+
+
+@contextlib.contextmanager
+def frozen(name: str) -> Iterator[None]:
+    """A server with its children, stopped as by SIGSTOP for the block."""
+    [server] = [s for s in embedded.status(django_settings.MYIA_ROOT) if s.name == name]
+    members = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+    for member in members:
+        member.suspend()
+    try:
+        yield
+    finally:
+        for member in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.resume()
+
+
+def fetch(port: int, path: str, token: str, session: str) -> tuple[int, str]:
+    """Status and body of a page of the web server, for somebody who is logged in."""
+    http_connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        headers = {"Authorization": f"Bearer {token}", "Cookie": f"sessionid={session}"}
+        http_connection.request("GET", path, headers=headers)
+        response = http_connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        http_connection.close()
+
+
+@pytest.fixture
+def web(transactional_db: None, tmp_path: Path) -> Iterator[Web]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Web(port, tmp_path / "web.log", workers=1, BADGE_CACHE_SECONDS="60")
+    yield server
+    server.stop()
+    embedded.ensure(django_settings.MYIA_ROOT)
+    connection.close()
+
+
+def test_pages_say_that_the_database_is_away_and_come_back(
+    web: Web, viewer: User, as_viewer: Client
+) -> None:
+    session = as_viewer.cookies["sessionid"].value
+    token = tokens.issue(viewer)
+    cached, other = "/badges/amazon.nova-lite-v1:0.svg", "/badges/amazon.nova-pro-v1:0.svg"
+    paths = ["/api/auth/me", "/api/matrix", "/", "/jobs/recent/", other]
+
+    def get(path: str) -> tuple[int, str]:
+        return fetch(web.port, path, token, session)
+
+    assert get(cached)[0] == 200
+
+    def answers() -> bool:
+        return get("/api/auth/me")[0] == 200
+
+    def assert_unavailable() -> None:
+        for path in paths:
+            status, body = get(path)
+            assert status == 503, path
+            assert "Traceback" not in body
+        assert get(cached)[0] == 200
+
+    assert answers()
+    with frozen("postgres"):
+        assert_unavailable()
+    wait_until(answers, "the web server goes on after the freeze")
+    [postgres] = [s for s in embedded.status(django_settings.MYIA_ROOT) if s.name == "postgres"]
+    os.kill(postgres.pid or 0, signal.SIGQUIT)
+    wait_until(
+        lambda: not embedded.running(django_settings.MYIA_ROOT, redis=False), "PostgreSQL is away"
+    )
+    assert_unavailable()
+    embedded.ensure(django_settings.MYIA_ROOT)
+    wait_until(answers, "the web server goes on after the restart")
+
+
+def test_a_redis_that_takes_no_writes_is_waited_for(live_stack: LiveStack) -> None:
+    client = redis.Redis.from_url(django_settings.REDIS_URL)
+    worker = live_stack.worker()
+    job = start()
+    wait_until(lambda: in_the_middle(job), "runs are at work")
+    client.config_set("maxmemory", 1)
+    try:
+        wait_until(lambda: live_stack.events("broker_unavailable"), "the worker waits")
+        time.sleep(2)
+        assert worker.poll() is None
+    finally:
+        client.config_set("maxmemory", 0)
+    wait_until(lambda: run_states(job)[State.COMPLETED] >= 3, "runs go on")
+    client.replicaof("127.0.0.1", "9")
+    try:
+        time.sleep(3)
+        assert worker.poll() is None
+    finally:
+        client.replicaof("NO", "ONE")
+    finish(job)
+    assert job.status == State.COMPLETED
+    assert_in_order(job, live_stack)
+    assert set(job.runs.values_list("attempt", flat=True)) == {1}
