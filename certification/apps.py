@@ -1,6 +1,7 @@
 """The app: registers the system checks and creates the groups after a migration."""
 
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
@@ -11,6 +12,8 @@ class CertificationConfig(AppConfig):
 
     def ready(self) -> None:
         from certification import checks  # noqa: F401, PLC0415 - registers the system checks
+        from certification.lib import clock  # noqa: PLC0415
         from certification.models.accounts import sync_groups  # noqa: PLC0415 - models exist only now
 
+        connection_created.connect(clock.measure_at_connect, dispatch_uid="certification.clock")
         post_migrate.connect(sync_groups, sender=self, dispatch_uid="certification.sync_groups")

@@ -22,6 +22,7 @@ from tests import database
 
 QUEUE = "live-stack"
 LATENCY_MS = 120
+SHIFTED_CLOCK = Path(__file__).parent / "shifted_clock"  # its sitecustomize shifts the clock
 PATIENCE_S = 90  # a limit for what must happen, never a measure of how fast
 
 
@@ -59,12 +60,16 @@ class LiveStack(Processes):
         self.emulator.terminate()
         self.emulator.wait(15)
 
-    def worker(self, *, concurrency: int = 3) -> subprocess.Popen[bytes]:
-        """Start a worker that takes every queue, and return it once it is ready."""
+    def worker(self, *, concurrency: int = 3, clock_shift_s: float = 0) -> subprocess.Popen[bytes]:
+        """Start a worker that takes every queue, and return it once it is ready. Its clock is so
+        far off.
+        """
         self.workers += 1
         name = f"worker-{self.workers}"
         queues = [QUEUE, f"{QUEUE}.bulk", "maintenance"]
         env = self.environment()
+        if clock_shift_s:
+            env |= {"PYTHONPATH": str(SHIFTED_CLOCK), "CLOCK_SHIFT_S": str(clock_shift_s)}
         process = self.start(programs.worker(name, queues, concurrency=concurrency, env=env))
 
         def answers() -> bool:

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.http import HttpResponse, HttpResponseBase
-from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.translation import get_language
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework.request import Request
 
 from certification.api.envelope import JSendRenderer, as_request
-from certification.lib import shared_cache
+from certification.lib import clock, shared_cache
 
 CONTENT_TYPE = "application/json"
 
@@ -104,7 +103,7 @@ def read_and_cache(key: str, generation: str, read: Callable[[], CacheableRespon
     rendered = render(response.data)
     seconds: float = settings.API_CACHE_SECONDS
     if response.until is not None:  # certifications expire by date, which no change announces
-        seconds = min(seconds, (response.until - timezone.now()).total_seconds())
+        seconds = min(seconds, (response.until - clock.now()).total_seconds())
     shared_cache.set(key, generation, rendered, seconds)
     return rendered
 

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -29,6 +28,7 @@ from certification.api.representations import (
     VerdictName,
 )
 from certification.api.views import View
+from certification.lib import clock
 from certification.models import (
     AIModel,
     Lifecycle,
@@ -172,7 +172,7 @@ def find_model(name: str) -> AIModel:
     """Return a model by UUID or API model id, with its regions. Raises 404 `model_not_found`."""
     models: dict[str, AIModel] = {}
     if name.isprintable():  # PostgreSQL refuses NUL
-        models = with_regions(AIModel.objects.all(), timezone.now()).named([name])
+        models = with_regions(AIModel.objects.all(), clock.now()).named([name])
     if name not in models:
         text = _("There is no model %s. GET /api/models lists them.") % name[:200]
         raise not_found_error("model_not_found", text)
@@ -188,7 +188,7 @@ class ModelList(View):
     )
     def get(self, request: Request) -> Response:
         """List models, retired and inactive ones too, ordered by vendor and name."""
-        params, now = views.query(request, ModelFilters), timezone.now()
+        params, now = views.query(request, ModelFilters), clock.now()
         rows = filter_models(params, now)
         page, limit = params["page"], params["limit"]
         body: ModelPage = {
@@ -284,7 +284,7 @@ class ModelById(View):
 
         With its routes and its status in each enabled region.
         """
-        row, now = find_model(model_id), timezone.now()
+        row, now = find_model(model_id), clock.now()
         routes = Route.objects.filter(model=row, region__enabled=True).select_related("region")
         certifications = ModelCertification.objects.filter(
             model=row, region__enabled=True

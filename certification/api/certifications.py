@@ -10,7 +10,6 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef, QuerySet, UUIDField, Value
 from django.http.response import HttpResponseBase
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -28,6 +27,7 @@ from certification.api.representations import (
     ModelRegion,
 )
 from certification.api.views import View
+from certification.lib import clock
 from certification.models import (
     AIModel,
     CertificationRun,
@@ -95,7 +95,7 @@ class Certifications(View):
         """List the certifications of models in regions as they are now."""
         params = views.query(request, CertificationFilters)
         return caching.cached_response(
-            request, "certifications", params, lambda: cacheable_page(params, timezone.now())
+            request, "certifications", params, lambda: cacheable_page(params, clock.now())
         )
 
 
@@ -280,7 +280,7 @@ class CertificationById(View):
         With its status, the run that decided it, that run's results per case, and every run so far.
         """
         params = views.query(request, DetailOptions)
-        return Response(detail(find_pair(certification_id), params, timezone.now()))
+        return Response(detail(find_pair(certification_id), params, clock.now()))
 
 
 def find_pair(name: str) -> ModelRegion:
@@ -296,7 +296,7 @@ def find_pair(name: str) -> ModelRegion:
         region = Region.objects.filter(pk=region_code).first()
         if model and region:
             selection = Selection(model, region)
-            pairs = read(rows_for(selection, timezone.now()), 0, 1)
+            pairs = read(rows_for(selection, clock.now()), 0, 1)
             pairs = pairs or untested_pairs(untested_for(selection), model)
     if not pairs:
         raise not_found_error(

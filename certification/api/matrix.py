@@ -8,7 +8,6 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 from uuid import UUID
 
 from django.http.response import HttpResponseBase
-from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -17,6 +16,7 @@ from certification.api import caching, filters, views
 from certification.api.caching import CacheableResponse
 from certification.api.representations import RegionName
 from certification.api.views import View
+from certification.lib import clock
 from certification.models import AIModel, Backend, ModelCertification, Region, validity
 from certification.reasons import Status
 
@@ -81,9 +81,7 @@ class MatrixView(View):
     def get(self, request: Request) -> HttpResponseBase:
         """Return every active model in every enabled region where something is offered or known."""
         params = views.query(request, MatrixFilters)
-        return caching.cached_response(
-            request, "matrix", params, lambda: read(params, timezone.now())
-        )
+        return caching.cached_response(request, "matrix", params, lambda: read(params, clock.now()))
 
 
 class ModelRow(NamedTuple):

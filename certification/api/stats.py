@@ -6,7 +6,6 @@ from collections import Counter
 from datetime import datetime
 
 from django.db.models import Count, F
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -16,6 +15,7 @@ from certification.api import certifications, representations
 from certification.api.representations import AwsStatus, Certification, QueueStats, Stats
 from certification.api.views import View
 from certification.bedrock import fixes
+from certification.lib import clock
 from certification.models import Backend, ModelCertification, State, validity
 from certification.monitoring import queue_stats
 from certification.monitoring.bedrock_status import BedrockStatus, bedrock_status
@@ -27,7 +27,7 @@ class QueueStatus(View):
     @extend_schema(operation_id="getStats", responses={200: Stats}, tags=["certification queue"])
     def get(self, request: Request) -> Response:
         """Return figures of the queue, the workers and the certifications."""
-        now, totals = timezone.now(), queue_stats.totals.get()
+        now, totals = clock.now(), queue_stats.totals.get()
         by_region = count_by_region(now)
         by_status: Counter[str] = Counter()
         for (_region, status), n in by_region.items():

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, TypedDict
 
 from django.db.models import F, QuerySet
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -36,6 +35,7 @@ from certification.api.representations import (
 from certification.api.views import View
 from certification.bedrock import catalogue
 from certification.inference import API, Endpoint, RouteTarget
+from certification.lib import clock
 from certification.models import AIModel, Backend, ModelCertification, Region, Route
 from certification.reasons import Status
 
@@ -146,7 +146,7 @@ class UsableView(View):
             capability=params.get("capability", ""),
             api=params.get("api", ""),
             max_age=timedelta(days=params["maxAgeDays"]) if "maxAgeDays" in params else None,
-            now=timezone.now(),
+            now=clock.now(),
         )
         return Response(check(requirements))
 

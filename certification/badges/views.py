@@ -16,11 +16,11 @@ from django.contrib.auth.decorators import login_not_required
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.urls import Resolver404, resolve
-from django.utils import timezone
 from django.utils.cache import get_conditional_response
 
 from certification.badges import content, svg
 from certification.badges.content import BadgeContent, RegionStatus
+from certification.lib import clock
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ def badge(request: HttpRequest, address: str) -> HttpResponseBase:
         return allow_everywhere(HttpResponse(status=204, headers=PREFLIGHT))
     if request.method not in METHODS:
         return allow_everywhere(HttpResponseNotAllowed(METHODS))
-    now = timezone.now()
+    now = clock.now()
     ending = next((ending for ending in (SHIELDS, FACTS, PICTURE) if address.endswith(ending)), "")
     try:
         model_badge = content.find(address.removesuffix(ending)) if ending else None

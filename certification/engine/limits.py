@@ -38,11 +38,18 @@ LEASE_S = 1.0
 COOL_DOWN_S = 1.0  # throttles of calls that were in flight together count as one
 
 FREE = -1
-# KEYS: bucket, spent. ARGV: now, cost, tokens spent since under a lease.
+# Redis's own clock: workers' clocks differ, and a bucket is shared.
+CLOCK = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+"""
+# KEYS: bucket, spent. ARGV: cost, tokens spent since under a lease.
 # Answers the milliseconds to wait before trying again; 0 = go; FREE = go, and there is no bucket.
-TAKE = """
+TAKE = (
+    CLOCK
+    + """
 local b = redis.call('HMGET', KEYS[1], 'rate', 'cut', 'level', 'at')
-local now, cost, leased = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local cost, leased = tonumber(ARGV[1]), tonumber(ARGV[2])
 local spent = KEYS[2] .. ':' .. math.floor(now / %(window)d)
 redis.call('INCRBYFLOAT', spent, cost + leased)
 redis.call('EXPIRE', spent, 3 * %(window)d)
@@ -62,18 +69,22 @@ end
 redis.call('HSET', KEYS[1], 'rate', rate, 'level', level, 'at', now)
 redis.call('EXPIRE', KEYS[1], %(ttl)d)
 return wait
-""" % {
-    "window": WINDOW_S,
-    "increase": INCREASE,
-    "release": RELEASE,
-    "burst": MAX_BURST_S,
-    "ttl": TTL_S,
-}
+"""
+    % {
+        "window": WINDOW_S,
+        "increase": INCREASE,
+        "release": RELEASE,
+        "burst": MAX_BURST_S,
+        "ttl": TTL_S,
+    }
+)
 
-# KEYS: bucket, spent. ARGV: now, tokens spent since under a lease. Halves the rate, or opens the
+# KEYS: bucket, spent. ARGV: tokens spent since under a lease. Halves the rate, or opens the
 # bucket at half of what was spent lately. Answers the new rate.
-THROTTLED = """
-local now, leased = tonumber(ARGV[1]), tonumber(ARGV[2])
+THROTTLED = (
+    CLOCK
+    + """
+local leased = tonumber(ARGV[1])
 local b = redis.call('HMGET', KEYS[1], 'rate', 'thrown')
 local rate = tonumber(b[1])
 if rate and b[2] and now - tonumber(b[2]) < %(cool)f then return tostring(rate) end
@@ -87,13 +98,15 @@ rate = math.max(%(least)f, rate * %(decrease)f)
 redis.call('HSET', KEYS[1], 'rate', rate, 'cut', rate, 'level', 0, 'at', now, 'thrown', now)
 redis.call('EXPIRE', KEYS[1], %(ttl)d)
 return tostring(rate)
-""" % {
-    "window": WINDOW_S,
-    "least": MIN_RATE,
-    "decrease": DECREASE,
-    "ttl": TTL_S,
-    "cool": COOL_DOWN_S,
-}
+"""
+    % {
+        "window": WINDOW_S,
+        "least": MIN_RATE,
+        "decrease": DECREASE,
+        "ttl": TTL_S,
+        "cool": COOL_DOWN_S,
+    }
+)
 
 
 @dataclass
@@ -181,7 +194,7 @@ class Limiter:
             return 0.0
         try:
             answer = await script(  # type: ignore[operator]
-                keys=[key, f"{key}:spent"], args=[time.time(), *arguments]
+                keys=[key, f"{key}:spent"], args=arguments
             )
             return float(answer)
         except UNAVAILABLE as error:

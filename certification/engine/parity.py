@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 from django.db import transaction
 from django.db.models import Count
-from django.utils import timezone
 
 from certification.engine import evidence, rescore
+from certification.lib import clock
 from certification.models import CertificationJob, CertificationRun, State, TestResult, Tier
 from certification.models.webhooks import raise_alert
 from certification.reasons import Status
@@ -94,7 +94,7 @@ def compare_overdue() -> int:
     may have ended elsewhere. A comparison that fails is tried again after OVERDUE_AFTER, when its
     turn comes, for as long as the job is younger than MAX_AGE.
     """
-    now = timezone.now()
+    now = clock.now()
     jobs = CertificationJob.objects.filter(
         status=State.COMPLETED,
         tier__in=(Tier.FULL, Tier.DEEP),

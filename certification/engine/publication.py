@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from datetime import timedelta
 
-from django.utils import timezone
-
 from certification.engine import evidence
+from certification.lib import clock
 from certification.models import CertificationRun, ModelCertification, State
 from certification.reasons import Status
 from certification.suite import parity, publication_policy
@@ -21,7 +20,7 @@ def publish(run: CertificationRun, ttl: timedelta) -> bool:
     One bad run that may be chance does not end a certification: see `publication_policy.decide`.
     """
     assert run.completed_at is not None  # noqa: S101 - as above
-    row, now = ModelCertification.lock(run), timezone.now()
+    row, now = ModelCertification.lock(run), clock.now()
     # the only verdict that is compared with earlier runs, trial by trial
     is_doubtful = run.verdict == Status.QUALITY_WARNING
     certificate, since = None, []

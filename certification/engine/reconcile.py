@@ -13,10 +13,11 @@ from typing import NamedTuple
 import structlog
 from django.conf import settings
 from django.db.models import F, Q
-from django.utils import timezone
+from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
 from certification.engine import backend, parity, queue
+from certification.lib import clock
 from certification.lib.redis_client import UNAVAILABLE
 from certification.models import (
     WAITING,
@@ -108,7 +109,7 @@ def retry_stalled_runs() -> tuple[int, int]:
     """Queue runs again whose worker died, or give them up after too many attempts. Returns how many
     of each.
     """
-    before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_HEARTBEAT_TIMEOUT)
+    before = Now() - timedelta(seconds=settings.CERTIFICATION_HEARTBEAT_TIMEOUT)
     retried = given_up = 0
     for run in CertificationRun.objects.stalled(before).select_related("job")[:BATCH]:
         if run.attempt <= settings.CERTIFICATION_MAX_RETRIES:
@@ -126,7 +127,7 @@ def fail_orphaned_runs() -> int:
     """Give up runs of a backend that is no longer in use: no worker may take them, and they keep
     their pairs from being certified. Returns how many.
     """
-    before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_PAUSE_LIMIT)
+    before = clock.now() - timedelta(seconds=settings.CERTIFICATION_PAUSE_LIMIT)
     orphaned = CertificationRun.objects.filter(
         status__in=WAITING, job__updated_at__lt=before
     ).exclude(backend=backend.name())
@@ -147,7 +148,7 @@ def claimable() -> Q:
     Installations may share a database: the demo has queues and an emulator of its own and may run
     next to a stack.
     """
-    orphaned_since = timezone.now() - timedelta(
+    orphaned_since = clock.now() - timedelta(
         seconds=ORPHANED_FACTOR * settings.CERTIFICATION_RESEND_AFTER
     )
     queue_name = settings.CERTIFICATION_QUEUE_NAME
@@ -167,7 +168,7 @@ def resend_undelivered(priority: str) -> int:
     missing = runs.filter(status__in=WAITING).count() - queue.queued_messages(priority)
     if missing <= 0 or paused:
         return 0
-    before = timezone.now() - timedelta(seconds=settings.CERTIFICATION_RESEND_AFTER)
+    before = Now() - timedelta(seconds=settings.CERTIFICATION_RESEND_AFTER)
     oldest_first = runs.undelivered(before).order_by(
         F("enqueued_at").asc(nulls_first=True), "created_at"
     )
@@ -205,7 +206,7 @@ def check_pause() -> PauseCheck:
         log.info("queue_resumed", backend=pause.backend)
         return PauseCheck(paused=False, resumed=waiting.count())
     limit = timedelta(seconds=settings.CERTIFICATION_PAUSE_LIMIT)
-    if timezone.now() - pause.opened_at < limit:
+    if clock.now() - pause.opened_at < limit:
         return PauseCheck(paused=True)
     message = f"The queue was paused for over {limit}: {pause.message}"
     reason = Reason(pause.error_reason)

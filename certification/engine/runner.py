@@ -13,7 +13,6 @@ from typing import TypeVar
 import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
-from django.utils import timezone
 
 from certification.bedrock import catalogue
 from certification.engine import backend, evidence, outcome, publication, trials
@@ -23,6 +22,7 @@ from certification.engine.preflight import Listing
 from certification.engine.trials import TrialPool, TrialRecord, TrialsOverdue
 from certification.engine.worker import Claim, Worker
 from certification.inference import API, Failure, RouteTarget, failure_of
+from certification.lib import clock
 from certification.lib.database import returning_connection
 from certification.lib.event_loop import Stop
 from certification.models import (
@@ -232,11 +232,11 @@ def finish(
                 run.model_id,
                 run.region_id,
                 outcome.observed_support(record.trials),
-                timezone.now(),
+                clock.now(),
             )
         if record and record.attempts:
             Route.objects.record_refusals(
-                run.model_id, run.region_id, outcome.route_answers(record), timezone.now()
+                run.model_id, run.region_id, outcome.route_answers(record), clock.now()
             )
         if record and record.is_publishable:
             publication.publish(run, timedelta(days=settings.CERTIFICATION_TTL_DAYS))
@@ -331,7 +331,7 @@ def known_refusals(model: AIModel) -> dict[Feature, Failure]:
     """
     return {
         feature: evidence.failure_from(refusal)
-        for feature, refusal in ParameterSupport.refusals(model.pk, timezone.now()).items()
+        for feature, refusal in ParameterSupport.refusals(model.pk, clock.now()).items()
         if feature[1] not in model.capabilities
     }
 

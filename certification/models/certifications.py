@@ -9,10 +9,9 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models import Exists, F, OuterRef, Q, Subquery
 from django.db.models.functions import JSONObject
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from certification.lib import shared_cache
+from certification.lib import clock, shared_cache
 from certification.models import sql, validity, webhooks
 from certification.models.catalogue import AIModel, Region, Route
 from certification.models.jobs import (
@@ -36,7 +35,7 @@ def active_run(model: Any, region: Any) -> Subquery:
 
 class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
     def expired(self, now: datetime | None = None) -> ModelCertificationQuerySet:
-        return self.filter(validity.expired(now or timezone.now()))
+        return self.filter(validity.expired(now or clock.now()))
 
     def in_matrix(self) -> ModelCertificationQuerySet:
         """Filter to active models in enabled regions, in no order."""
@@ -44,7 +43,7 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
 
     def valid(self, now: datetime | None = None) -> ModelCertificationQuerySet:
         """Certifications whose status holds: tested and not expired."""
-        return self.filter(validity.valid(now or timezone.now()))
+        return self.filter(validity.valid(now or clock.now()))
 
     def in_regions(self, regions: Iterable[Region]) -> ModelCertificationQuerySet:
         return self.filter(region__in=regions)
@@ -70,7 +69,7 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
 
     def stale(self, before: datetime) -> ModelCertificationQuerySet:
         """Last tested before then, or expired."""
-        return self.filter(Q(last_tested_at__lt=before) | Q(expires_at__lte=timezone.now()))
+        return self.filter(Q(last_tested_at__lt=before) | Q(expires_at__lte=clock.now()))
 
     def with_current_status(
         self, statuses: Collection[str], now: datetime
@@ -118,7 +117,7 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
         with transaction.atomic():
             due = self.filter(pk__in=list(lapsed.values_list("pk", flat=True)))
             expired = due.update(
-                previous_status=F("status"), status=Status.NOT_TESTED, expired_at=timezone.now()
+                previous_status=F("status"), status=Status.NOT_TESTED, expired_at=clock.now()
             )
             enqueue_changed_events(due.select_related("model", "region", "run"), "expired")
         if expired:
@@ -138,7 +137,7 @@ def enqueue_changed_events(rows: Iterable[ModelCertification], cause: str) -> No
             yield {
                 "cause": cause,
                 "certification": {
-                    **row.to_dict(timezone.now()),
+                    **row.to_dict(clock.now()),
                     "previousStatus": row.previous_status or Status.NOT_TESTED,
                     "errorMessage": run.error_message or None if run else None,
                     "errorCategory": run.error_category or None if run else None,
@@ -307,7 +306,7 @@ class ModelCertification(models.Model):
             }
         for name, value in values.items():
             setattr(self, name, value)
-        type(self).objects.filter(pk=self.pk).update(**values, updated_at=timezone.now())
+        type(self).objects.filter(pk=self.pk).update(**values, updated_at=clock.now())
         if self.status != before:
             enqueue_changed_events([self], "run")
         shared_cache.invalidate()
@@ -342,7 +341,7 @@ class ModelCertification(models.Model):
             values: dict[str, Any] = {"status": verdict, "score": score, "rating": rating}
             if row.status != verdict:
                 values["previous_status"] = row.status
-            cls.objects.filter(pk=row.pk).update(**values, updated_at=timezone.now())
+            cls.objects.filter(pk=row.pk).update(**values, updated_at=clock.now())
             if row.status != verdict:
                 enqueue_changed_events(
                     cls.objects.filter(pk=row.pk).select_related("model", "region", "run"),

@@ -17,11 +17,11 @@ from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex
 from django.db import connection, models, transaction
 from django.db.models import Count, F, Func, Q, Sum
-from django.db.models.functions import Coalesce
-from django.utils import timezone
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
-from certification.lib import pubsub, shared_cache
+from certification.lib import clock, pubsub, shared_cache
 from certification.models import sql, webhooks
 from certification.models.catalogue import APIS, ENDPOINTS, AIModel, Region, Route
 from certification.reasons import ErrorCategory, Reason, Status
@@ -69,6 +69,12 @@ class Backend(models.TextChoices):
 VERDICTS = [(status.value, status.value.replace("_", " ")) for status in Status]
 CATEGORIES = [(category.value, category.value) for category in ErrorCategory]
 REASONS = [(reason.value, reason.value.replace("_", " ")) for reason in Reason]
+
+
+Moment = datetime | Combinable
+"""A time, or an expression of the database for one: what is compared with heartbeats is the latter,
+so that no process's own clock has a say.
+"""
 
 
 class CertificationJobQuerySet(models.QuerySet["CertificationJob"]):
@@ -155,7 +161,7 @@ class CertificationJob(models.Model):
 
     @property
     def duration(self) -> timedelta | None:
-        return (self.completed_at or timezone.now()) - self.started_at if self.started_at else None
+        return (self.completed_at or clock.now()) - self.started_at if self.started_at else None
 
     def mark_queued(self, task_id: str = "") -> bool:
         """PENDING -> QUEUED: its messages are out. True if this call won.
@@ -164,8 +170,7 @@ class CertificationJob(models.Model):
         """
         changed = type(self).objects.filter(pk=self.pk, status=State.PENDING)
         return (
-            changed.update(status=State.QUEUED, celery_task_id=task_id, updated_at=timezone.now())
-            == 1
+            changed.update(status=State.QUEUED, celery_task_id=task_id, updated_at=clock.now()) == 1
         )
 
     def record_finished_runs(self, runs: int, certified: int, cost_usd: float = 0) -> bool:
@@ -175,7 +180,7 @@ class CertificationJob(models.Model):
         The row lock of the first update serialises finishing runs, so exactly one of them sees the
         job complete. True if this call closed the job.
         """
-        now = timezone.now()
+        now = clock.now()
         pubsub.notify(self.pk)
         counted = sql.fetch_one(
             sql.COUNT_FINISHED_RUNS,
@@ -211,7 +216,7 @@ class CertificationJob(models.Model):
                 .select_for_update()
                 .values_list("pk", flat=True)
             )
-            now = timezone.now()
+            now = clock.now()
             self.runs.filter(pk__in=runs).update(
                 status=State.CANCELLED, completed_at=now, claimed_by="", error_message=message
             )
@@ -356,7 +361,7 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         values = {
             field.attname: field.get_db_prep_save(field.pre_save(draft, add=True), connection)
             for field in fields
-        }
+        } | {"created_at": clock.now()}
         rows = sql.fetch_all(
             statement,
             **values,
@@ -375,10 +380,7 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         The run comes with its model, its job (but for the long lists of JOB_LISTS) and the region's
         `routes` to the model, all in one statement. Filters of the queryset have no say.
         """
-        now = timezone.now()
-        row = sql.fetch_one(
-            claim_statement(), run=str(run_id), worker=worker, now=now, backend=backend
-        )
+        row = sql.fetch_one(claim_statement(), run=str(run_id), worker=worker, backend=backend)
         if row is None:
             return None
         run = RUN_COLUMNS.instance(row)
@@ -398,7 +400,7 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         ]
         if run.job.status in WAITING:
             CertificationJob.objects.filter(pk=run.job_id, status__in=WAITING).update(
-                status=State.PROCESSING, started_at=now, updated_at=now
+                status=State.PROCESSING, started_at=Now(), updated_at=Now()
             )
         pubsub.notify(run.job_id)
         return run
@@ -414,14 +416,14 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
                 .values_list("pk", "claimed_by")
             )
             mine = {pk for pk, claimant in held if claims[pk] == claimant}
-            self.filter(pk__in=mine).update(heartbeat_at=timezone.now())
+            self.filter(pk__in=mine).update(heartbeat_at=Now())
         return mine
 
-    def stalled(self, before: datetime) -> CertificationRunQuerySet:
+    def stalled(self, before: Moment) -> CertificationRunQuerySet:
         """Runs whose worker gave no sign of life since `before`."""
         return self.filter(status=State.PROCESSING, heartbeat_at__lt=before)
 
-    def undelivered(self, before: datetime) -> CertificationRunQuerySet:
+    def undelivered(self, before: Moment) -> CertificationRunQuerySet:
         """Waiting runs whose message, if any, is older than `before`."""
         stale = Q(enqueued_at__lt=before) | Q(enqueued_at__isnull=True, created_at__lt=before)
         return self.filter(stale, status__in=WAITING)
@@ -434,9 +436,7 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
             waiting = list(
                 self.filter(status__in=WAITING)._lock_by_pk(ids).values_list("pk", flat=True)
             )
-            return self.filter(pk__in=waiting).update(
-                status=State.QUEUED, enqueued_at=timezone.now()
-            )
+            return self.filter(pk__in=waiting).update(status=State.QUEUED, enqueued_at=Now())
 
     def _lock_by_pk(self, ids: Iterable[uuid.UUID]) -> CertificationRunQuerySet:
         """Those of these runs, locked in the order in which `CertificationJob.cancel` locks: in any
@@ -613,7 +613,7 @@ class CertificationRun(models.Model):
         the run is no longer this claimant's (cancelled, or given to another worker): then nothing
         is written.
         """
-        values = {**outcome.__dict__, "completed_at": timezone.now()}
+        values: dict[str, Any] = dict(outcome.__dict__)
         values["cost_usd"] = None if outcome.cost_usd is None else round(outcome.cost_usd, 6)
         values["fix"], values["environment"] = (
             dict(outcome.fix),
@@ -632,6 +632,7 @@ class CertificationRun(models.Model):
             return False
         for name, value in values.items():
             setattr(self, name, value)
+        self.completed_at = finished["completed_at"]
         return True
 
     def release(self) -> bool:
@@ -651,7 +652,7 @@ class CertificationRun(models.Model):
         pubsub.notify(self.job_id)
         return won == 1
 
-    def retry_stalled(self, before: datetime) -> bool:
+    def retry_stalled(self, before: Moment) -> bool:
         """Give a run whose worker died to the queue again. True if this call won."""
         stalled = type(self).objects.filter(
             pk=self.pk, status=State.PROCESSING, heartbeat_at__lt=before
@@ -663,7 +664,7 @@ class CertificationRun(models.Model):
         return won == 1
 
     def mark_failed(
-        self, reason: Reason, message: str, unless_alive_since: datetime | None = None
+        self, reason: Reason, message: str, unless_alive_since: Moment | None = None
     ) -> bool:
         """End a run without a verdict from outside its worker -> FAILED. True if this call won."""
         rows = type(self).objects.filter(pk=self.pk, status__in=ACTIVE)
@@ -672,7 +673,7 @@ class CertificationRun(models.Model):
         with transaction.atomic():
             won = rows.update(
                 status=State.FAILED,
-                completed_at=timezone.now(),
+                completed_at=clock.now(),
                 claimed_by="",
                 error_category=reason.category,
                 error_reason=reason,
@@ -741,9 +742,9 @@ RESULT_COLUMNS = {
 
 @cache
 def finish_statement() -> str:
-    columns = (*RunOutcome.__dataclass_fields__, "completed_at")
+    assignments = [f"{name} = %({name})s" for name in RunOutcome.__dataclass_fields__]
     return sql.FINISH_RUN.format(
-        assignments=", ".join(f"{name} = %({name})s" for name in columns),
+        assignments=", ".join((*assignments, "completed_at = statement_timestamp()")),
         result_columns=", ".join(RESULT_COLUMNS),
         result_types=", ".join(f"{name} {kind}" for name, kind in RESULT_COLUMNS.items()),
     )

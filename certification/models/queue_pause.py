@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from certification.lib import clock
 from certification.models import webhooks
 from certification.models.jobs import CATEGORIES, REASONS, Backend
 
@@ -61,6 +62,7 @@ class QueuePause(models.Model):
                     error_category=failure.reason.category,
                     error_reason=failure.reason,
                     message=failure.message,
+                    opened_at=clock.now(),
                 )
                 webhooks.raise_alert(
                     "queue_paused",
@@ -76,4 +78,4 @@ class QueuePause(models.Model):
     def end(self) -> bool:
         """Close the pause. True if this call won."""
         open_row = type(self).objects.filter(pk=self.pk, resumed_at__isnull=True)
-        return open_row.update(resumed_at=timezone.now()) == 1
+        return open_row.update(resumed_at=clock.now()) == 1

@@ -24,8 +24,8 @@ M = TypeVar("M", bound=models.Model)
 # backend only, and none of a bulk job while that queue is paused. Part of the 26 -> 8 ms.
 CLAIM_RUN = """
 UPDATE certification_certificationrun AS run
-SET status = 'PROCESSING', claimed_by = %(worker)s, heartbeat_at = %(now)s,
-    started_at = COALESCE(run.started_at, %(now)s), attempt = run.attempt + 1
+SET status = 'PROCESSING', claimed_by = %(worker)s, heartbeat_at = statement_timestamp(),
+    started_at = COALESCE(run.started_at, statement_timestamp()), attempt = run.attempt + 1
 FROM certification_certificationjob AS job, certification_aimodel AS model
 WHERE run.id = %(run)s AND run.status IN ('PENDING', 'QUEUED')
   AND job.id = run.job_id AND model.id = run.model_id
@@ -45,13 +45,14 @@ RETURNING {columns}, (
 FINISH_RUN = """
 WITH finished AS (
     UPDATE certification_certificationrun SET {assignments}
-    WHERE id = %(run)s AND status = 'PROCESSING' AND claimed_by = %(worker)s RETURNING id
+    WHERE id = %(run)s AND status = 'PROCESSING' AND claimed_by = %(worker)s
+    RETURNING id, completed_at
 ), results AS (
     INSERT INTO certification_testresult (run_id, {result_columns})
     SELECT finished.id, result.*
     FROM finished, jsonb_to_recordset(%(results)s) AS result({result_types})
 )
-SELECT id FROM finished
+SELECT id, completed_at FROM finished
 """
 
 # Count finished runs and say whether they were the last ones of a job that is still open. The row

@@ -14,10 +14,10 @@ import structlog
 from celery import current_app
 from django.conf import settings
 from django.db.models import Avg, Count, F, Min, Q
-from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from certification.engine import backend, queue
+from certification.lib import clock
 from certification.lib.redis_client import UNAVAILABLE
 from certification.lib.shared_cache import ComputedValue
 from certification.models import (
@@ -67,7 +67,7 @@ def queue_counts() -> QueueCounts:
         oldest=Min("created_at", filter=~Q(status=State.PROCESSING)),
     )
     paused = active["bulk"] if QueuePause.objects.current(backend.name()) else 0
-    oldest = (timezone.now() - active["oldest"]).total_seconds() if active["oldest"] else 0.0
+    oldest = (clock.now() - active["oldest"]).total_seconds() if active["oldest"] else 0.0
     finished = finished_runs.get()
     return QueueCounts(
         waiting=active["waiting"] - paused,
@@ -94,7 +94,7 @@ def count_by_status(rows: Any) -> dict[str, int]:
 
 
 def count_history() -> RunHistory:
-    before = timezone.now() - HISTORY_MARGIN
+    before = clock.now() - HISTORY_MARGIN
     return RunHistory(
         before, count_by_status(CertificationRun.objects.filter(completed_at__lt=before))
     )
@@ -130,7 +130,7 @@ class Totals:
 
 
 def count_totals() -> Totals:
-    day = CertificationRun.objects.filter(completed_at__gte=timezone.now() - timedelta(days=1))
+    day = CertificationRun.objects.filter(completed_at__gte=clock.now() - timedelta(days=1))
     runs = day.exclude(status=State.CANCELLED).aggregate(
         n=Count("pk"),
         certified=Count("pk", filter=Q(verdict=Status.CERTIFIED)),

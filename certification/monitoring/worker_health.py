@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Overdue
-from datetime import UTC, datetime
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from certification.engine import consumer, queue
 from certification.engine.worker import get_worker
+from certification.lib import clock
 from certification.lib.database import returning_connection
 from certification.lib.redis_client import UNAVAILABLE
 from certification.models import Priority
@@ -80,12 +81,13 @@ def run_checks() -> dict[str, str]:
 
 def worker_health() -> tuple[int, dict[str, Any]]:
     """Return the HTTP status and body of a worker's /health: 503 without a broker that takes
-    messages or a database, and while the worker takes no work.
+    messages or a database, and while the worker takes no work. A wrong clock is said, but keeps it
+    from nothing.
     """
     worker, checks = get_worker(), run_checks()
     healthy = set(checks.values()) == {"ok"} and not worker.draining.is_set()
     heartbeat = (
-        datetime.fromtimestamp(time.time() - (time.monotonic() - worker.last_heartbeat), UTC)
+        clock.now() - timedelta(seconds=time.monotonic() - worker.last_heartbeat)
         if worker.last_heartbeat
         else None
     )
@@ -96,10 +98,12 @@ def worker_health() -> tuple[int, dict[str, Any]]:
             "queueName": settings.CERTIFICATION_QUEUE_NAME,
             "concurrency": settings.CERTIFICATION_CONCURRENCY,
             "activeRuns": worker.active,
+            "clock": clock.fault() or "ok",
+            "clockOffsetSeconds": round(clock.offset_s(), 1),
             "lastHeartbeat": heartbeat.isoformat() if heartbeat else None,
         },
         "checks": checks,
-        "timestamp": datetime.now(UTC).isoformat(),
+        "timestamp": clock.now().isoformat(),
     }
     return (200 if healthy else 503), body
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +35,9 @@ RUNNING, STARTING, SILENT, DOWN, EXTERNAL = (
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """One line of `status`. `memory_bytes` is resident memory, that of children included."""
+    """One line of `status`. `memory_bytes` is resident memory, that of children included; `fault`
+    what is wrong though the process works.
+    """
 
     name: str
     state: str
@@ -44,6 +47,7 @@ class ProcessStatus:
     memory_bytes: int | None = None
     restarts: int = 0
     url: str = ""
+    fault: str = ""
 
     @property
     def is_up(self) -> bool:
@@ -119,6 +123,7 @@ def status() -> list[ProcessStatus]:
                 memory_bytes=memory(process) if process else None,
                 restarts=record.restarts,
                 url=record.url,
+                fault=clock_fault(record.port, record.url) if state == RUNNING else "",
             )
         )
     if supervisor is None:
@@ -177,6 +182,23 @@ def answers(port: int, health: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def clock_fault(port: int | None, url: str) -> str:
+    """Return what a worker says in its health page of its clock; "" when it is right, or from other
+    processes.
+    """
+    if port is None or not url.endswith("/health"):
+        return ""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/health")
+        answer = json.load(connection.getresponse())["worker"]["clock"]
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return ""
+    finally:
+        connection.close()
+    return "" if answer == "ok" else str(answer)
 
 
 def memory(process: psutil.Process, *, with_children: bool = True) -> int:

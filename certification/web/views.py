@@ -11,13 +11,13 @@ from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.templatetags.static import static
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRefresh
 
 from certification.engine import dispatch
+from certification.lib import clock
 from certification.models import (
     AIModel,
     Backend,
@@ -56,7 +56,7 @@ def matrix_page(request: HttpRequest) -> HttpResponse:
     """Show the model x region matrix, running jobs and queue pauses."""
     filters = matrix.Filters.from_query(request.GET)
     context = {
-        "matrix": matrix.load(filters, request.GET.get("page", 1), timezone.now()),
+        "matrix": matrix.load(filters, request.GET.get("page", 1), clock.now()),
         "kinds": ModelKind.choices,
         "jobs": jobs.recent(),
         "pauses": QueuePause.objects.filter(resumed_at__isnull=True),
@@ -96,7 +96,7 @@ def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResp
     """Show one model's status in one region and why: a page, or the fragment the matrix opens."""
     model = get_object_or_404(AIModel, pk=model_id)
     context = {
-        "detail": certifications.load(model, get_object_or_404(Region, pk=region), timezone.now())
+        "detail": certifications.load(model, get_object_or_404(Region, pk=region), clock.now())
     }
     template = "_certification.html" if request.headers.get("HX-Request") else "certification.html"
     return render(request, f"certification/{template}", context)

@@ -21,6 +21,7 @@ import pytest
 import redis
 from django.conf import settings as django_settings
 from django.db import connection
+from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from certification.engine import dispatch, queue, reconcile
@@ -219,13 +220,18 @@ def test_a_message_that_is_delivered_three_times_starts_one_run(live_stack: Live
     for _ in range(2):
         queue.publish(ids, job.priority)
     assert queue.queued_messages(job.priority) == 3 * len(ids)
-    live_stack.worker(concurrency=6)
+    live_stack.worker(concurrency=6, clock_shift_s=-240)  # and a wrong clock changes nothing
     finish(job)
     wait_until(lambda: queue.queued_messages(job.priority) == 0, "every message was taken")
     assert job.status == State.COMPLETED
     assert_in_order(job, live_stack)
     assert set(job.runs.values_list("attempt", flat=True)) == {1}
     assert live_stack.emulator_calls() == sum(job.runs.values_list("calls", flat=True))
+    now = timezone.now()
+    for run in job.runs.all():
+        assert job.created_at <= run.started_at <= run.completed_at <= now
+    [warning] = live_stack.events("clock_wrong")
+    assert warning["seconds"] == pytest.approx(240, abs=2)
 
 
 def test_cancelling_a_running_job_stops_its_runs_and_writes_nothing_more(

@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
 
 from certification import checks
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.estimate import estimate_pairs
+from certification.lib import clock
 from certification.management import follow, terminal
 from certification.management.guard import friendly_errors
 from certification.models import JobType, ModelCertification, Priority, Region, Tier
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         if not 0 <= options["days"] <= MAX_DAYS:
             raise CommandError(f"--days must be between 0 and {MAX_DAYS}.")
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
-        before = timezone.now() - timedelta(days=options["days"])
+        before = clock.now() - timedelta(days=options["days"])
         certifications = ModelCertification.objects.in_regions(regions).stale(before)
         pairs = [
             (row.model, row.region) for row in certifications.select_related("model", "region")

@@ -40,7 +40,7 @@ class Command(BaseCommand):
 
 def as_json(processes: Sequence[control.ProcessStatus]) -> str:
     """Return {"up", "processes": [{"process", "state", "pid", "since", "port", "memoryBytes",
-    "restarts", "url"}]}.
+    "restarts", "url", "fault"}]}.
     """
     rows = [
         {
@@ -52,6 +52,7 @@ def as_json(processes: Sequence[control.ProcessStatus]) -> str:
             "memoryBytes": process.memory_bytes,
             "restarts": process.restarts,
             "url": process.url or None,
+            "fault": process.fault or None,
         }
         for process in processes
     ]
@@ -81,4 +82,5 @@ def render(processes: Sequence[control.ProcessStatus]) -> str:
     console = Console(file=io.StringIO(), force_terminal=sys.stdout.isatty(), width=120)
     console.print(table)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    return str(text).rstrip()
+    faults = [f"{process.name}: {process.fault}" for process in processes if process.fault]
+    return "\n".join([str(text).rstrip(), *faults])
