@@ -37,10 +37,13 @@ MEANINGS = {
     403: "The role does not allow this.",
     404: "Not found.",
     405: "The address does not support this method.",
+    408: "The request did not arrive in time.",
     409: "Not possible in the current state.",
     413: "The request is too large.",
+    414: "The address is too long.",
     415: "The body is not JSON.",
     429: "Too many requests; `Retry-After` says when to try again.",
+    431: "The headers are too large.",
     503: "The database does not answer.",
 }
 
@@ -104,11 +107,12 @@ class EnvelopeSchema(AutoSchema):
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         view = cast("View", self.view)
-        statuses = {400, 429, 503, *view.error_statuses.get(self.method, ())}
+        # 408, 414, 431: of the web server itself
+        statuses = {400, 408, 413, 414, 429, 431, 503, *view.error_statuses.get(self.method, ())}
         if view.role_for(self.method) != ANYBODY:
             statuses |= {401, 403}
         if self.method not in SAFE and self.method != "DELETE":
-            statuses |= {413, 415}
+            statuses.add(415)
         responses = super()._get_response_bodies(direction)
         for status in statuses:
             body = OpenApiResponse(

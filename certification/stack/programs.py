@@ -128,8 +128,9 @@ def web(port: int, processes: int = 2) -> Program:
     return Program(
         name="web",
         argv=run_module(
-            f"gunicorn myia.wsgi --bind 127.0.0.1:{port} --worker-class gthread "
-            f"--workers {processes} --threads 16 --graceful-timeout 15 --max-requests 20000 "
+            f"gunicorn myia.wsgi --bind 127.0.0.1:{port} --workers {processes} --threads 16 "
+            "--worker-class certification.stack.web_worker.ReadingWorker "
+            "--graceful-timeout 15 --max-requests 20000 "
             "--max-requests-jitter 2000 --log-level warning --no-control-socket"
         ),
         stage=2,

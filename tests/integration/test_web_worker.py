@@ -1,0 +1,161 @@
+"""Slow and silent clients of the web server: they hold no thread, and are cut."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certification.stack.processes import PROJECT
+
+THREADS = 2
+HOST = b"Host: localhost\r\n"
+POST = b"POST /a HTTP/1.1\r\n" + HOST
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Server:
+    """A gunicorn with one process of THREADS threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        options = f"--bind 127.0.0.1:{self.port} --threads {THREADS} --graceful-timeout 5"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "tests.wsgi_app:application", *options.split(),
+             "--worker-class", "tests.wsgi_app.QuickWorker", "--no-control-socket"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        for _ in range(200):
+            with contextlib.suppress(OSError):
+                self.connect().close()
+                return
+            time.sleep(0.05)
+        raise AssertionError("it did not start")
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def talk(self, *parts: bytes) -> bytes:
+        """Send parts one after the other and return all of the answer until the server closes."""
+        with self.connect() as client:
+            for part in parts:
+                client.sendall(part)
+                time.sleep(0.02)
+            return everything(client)
+
+
+def everything(client: socket.socket) -> bytes:
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := client.recv(65536):
+            received += data
+    return received
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("web"))
+    yield server
+    server.process.terminate()
+    server.process.wait(10)
+
+
+GET = b"GET /a HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+BEGINNINGS = {
+    "idle": b"",
+    "headers": b"GET /a HTTP/1.1\r\nX-A: b",
+    "body": POST + b"Content-Length: 50\r\n\r\nabc",
+    "large body": POST + b"Content-Length: 99999999999\r\n\r\nabc",
+    "chunked": POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    "after an answer": GET.replace(b"Connection: close\r\n", b"") + b"GET /b HTTP/1.1\r\nX",
+    "not closed": GET,
+}
+
+
+@pytest.mark.parametrize("kind", BEGINNINGS)
+def test_slow_clients_hold_no_thread_and_are_cut(server: Server, kind: str) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(8 * THREADS)]
+        for client in clients:
+            client.sendall(BEGINNINGS[kind])
+        assert b"GET /a 0" in server.talk(GET)
+        for client in clients:
+            answer = everything(client)
+            if kind not in ("idle", "not closed"):
+                assert answer.rpartition(b"HTTP/1.1 ")[2].startswith(b"408 Request Timeout")
+
+
+@pytest.mark.parametrize(
+    ("parts", "answer"),
+    [
+        ([GET[:9], GET[9:30], GET[30:]], b"GET /a 0"),
+        ([POST, b"Connection: close\r\nContent-Length: 4\r\n\r\n", b"ab", b"cd"], b"POST /a 4"),
+        (
+            [POST, b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+             b"1\r\nc\r\n0\r\n\r\n"],
+            b"POST /a 3",
+        ),
+        ([GET.replace(b"GET", b"HEAD")], b"Content-Length: 9"),
+        ([b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n" + HOST + b"\r\n"], b" 414 "),
+        ([b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 300_000], b" 431 "),
+        ([b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 9000 + b"\r\n\r\n"], b" 431 "),
+        ([b"GET / HTTP/1.1\r\n" + HOST + b"X: a\r\n" * 101 + b"\r\n"], b" 431 "),
+        ([b"rubbish\r\n\r\n"], b" 400 "),
+        ([POST + b"Content-Length: x\r\n\r\n"], b" 400 "),
+        ([b"\x16\x03\x01\x02\x00\x01"], b" 400 "),
+        ([POST + b"Content-Length: 200000\r\n\r\n", b"a" * 120_000], b" 413 "),
+        (
+            [POST + b"Connection: close\r\nExpect: 100-Continue\r\n",
+             b"Content-Length: 1\r\n\r\n", b"a"],
+            b"HTTP/1.1 100 Continue",
+        ),
+    ],
+)  # fmt: skip
+def test_requests_are_answered_as_before(server: Server, parts: list[bytes], answer: bytes) -> None:
+    assert answer in server.talk(*parts)
+
+
+def test_a_connection_is_kept_and_requests_may_come_together(server: Server) -> None:
+    first = GET.replace(b"Connection: close\r\n", b"")
+    unread = POST.replace(b"/a", b"/unread") + b"Content-Length: 3\r\n\r\nabc"
+    together = first + unread + first.replace(b"/a", b"/b") + GET[:20]
+    answer = server.talk(together, GET[20:])
+    bodies = [b"GET /a 0", b"POST /unread 0", b"GET /b 0", b"GET /a 0"]
+    positions = [answer.index(bodies[0]), *(answer.index(body) for body in bodies[1:3])]
+    assert positions == sorted(positions)
+    assert answer.count(b"200 OK") == 4
+
+
+def test_a_response_streams_while_it_is_made(server: Server) -> None:
+    with server.connect() as client:
+        client.sendall(b"GET /stream HTTP/1.1\r\n" + HOST + b"\r\n")
+        received = b""
+        while b"first" not in received:
+            received += client.recv(4096)
+
+
+def test_it_stops_although_clients_are_silent(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    with server.connect() as idle, server.connect() as kept:
+        kept.sendall(GET.replace(b"Connection: close\r\n", b""))
+        answer = b""
+        while b"GET /a 0" not in answer:
+            answer += kept.recv(4096)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        assert everything(idle) == b""
