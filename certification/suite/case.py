@@ -214,7 +214,9 @@ class Case:
     trials are planned at first, `weight` what the case counts within its category. A
     `whole_run` case makes no calls: it is graded after all others, over every text of the run
     (Context.texts). The trials of a `concurrent` case start at the same moment, each call tried
-    once, while nothing else of the run is in flight.
+    once, while nothing else of the run is in flight. The answers of an `exact_form` case are read
+    character by character, because programs read them or the prompt requests it; the formatting of
+    all other answers does not count (formatting.RULES).
     """
 
     id: str
@@ -227,6 +229,7 @@ class Case:
     whole_run: bool = False
     weight: float = 1.0
     concurrent: bool = False
+    exact_form: bool = False
 
 
 def calls(

@@ -87,6 +87,7 @@ def document() -> str:
     """Return the text of `docs/suite.md`."""
     text, vectors = registry.cases("text", "full", EVERYTHING), registry.cases("embedding", "full")
     deep = tuple(case for case in registry.cases("text", "deep", EVERYTHING) if case not in text)
+    exact = ", ".join(case.id for case in registry.all_cases("text", "deep") if case.exact_form)
     about = {tier: cost_of(tier) for tier in ("quick", "full", "deep")}
     return f"""# The suite
 
@@ -98,6 +99,10 @@ Every prompt is generated from the run's seed (the same seed gives the same prom
 can answer, and has at least three variants. No language model is used as a judge: code checks each answer. Trials that
 failed because of infrastructure (throttling, 5xx, our own timeouts, expired credentials) say nothing about the model: they are
 repeated, and if they fail again they count in reliability but not in quality.
+
+How an answer is formatted does not count: Markdown, HTML, LaTeX, typographic hyphens, spaces and quotes, and the style of list marks
+are read as plain text (`certification/suite/formatting.py`). Only the answers of {exact} are read character by character, since programs
+read them or the prompt requests it; JSON may be in one code fence.
 
 | tier | cases for text models | size of a run, about |
 |---|---|---|

@@ -130,12 +130,13 @@ def plain_text(text: str) -> str:
 LIST_MARK = re.compile(
     r"""\s*(?:
         [-*+•‣◦▪▫●○■□–—·›»➢➤✓✔✅→]\s+(?:\[[ xX]\]\s+)?(?=\S)   # "- item", "• item", "- [x] item"
-        | [-•‣◦▪●–—·✓✔✅→](?=[^\s\d\-–—•])                       # "-item", but not "-5" or "--"
-        | \(?\d{1,3}\s?[.]?[.):-]\s+(?=\S)                         # "1. item", "1) item"
-        | \d{1,3}\s+[-–—:]\s+(?=\S)                              # "1 – item"
-        | [#]?\d\s?\ufe0f?\u20e3\s*(?=\S)                        # a keycap
-        | \(?[a-zA-Z][.)]\s+(?=\S)                               # "a) item"
-        | \(?[ivx]{1,4}[.)]\s+(?=\S)                             # "ii. item"
+        | [•‣◦▪▫●○■□·➢➤✓✔✅→](?=[^\s•])                         # "•item"
+        | [-–—](?=[^\s\d\-–—])                                  # "-item", but not "-5" or "--"
+        | \(?\d{1,3}\s?[.]?[.):-]\s+(?=\S)                      # "1. item", "1) item"
+        | \d{1,3}\s+[-–—:]\s+(?=\S)                            # "1 – item"
+        | [#]?\d\s?\u20e3\s*(?=\S)                             # a keycap
+        | \(?[a-zA-Z][.)]\s+(?=\S)                             # "a) item"
+        | \(?[ivx]{1,4}[.)]\s+(?=\S)                           # "ii. item"
     )""",
     re.VERBOSE,
 )

@@ -168,7 +168,13 @@ def tool(name: str, description: str, **properties: Mapping[str, Any]) -> Tool:
 
 
 def scored_case(
-    case_id: str, title: str, category: Category, script: Callable[[Ref], Script], *needs: str
+    case_id: str,
+    title: str,
+    category: Category,
+    script: Callable[[Ref], Script],
+    *needs: str,
+    exact_form: bool = False,
 ) -> Case:
     """Return a case of three repeats that counts in the quality figure."""
-    return Case(case_id, title, Kind.SCORED, category, script, frozenset(needs), repeats=3)
+    kind, required = Kind.SCORED, frozenset(needs)
+    return Case(case_id, title, kind, category, script, required, repeats=3, exact_form=exact_form)

@@ -29,6 +29,7 @@ from certification.suite.cases.builders import (
     variant_of,
 )
 from certification.suite.cases.context import long_needle
+from certification.suite.formatting import plain_text
 from certification.suite.text import normalize_text, truncate
 
 _ONE_WORD_MAX_TOKENS = 64  # maxTokens of an answer of one word
@@ -142,7 +143,7 @@ def shorten(text: str) -> str:
     """Return the first three words of an answer, in lower case without punctuation: short enough to
     occur twice.
     """
-    return " ".join(normalize_text(text[:200]).split()[:3])[:40]
+    return " ".join(normalize_text(plain_text(text[:200])).split()[:3])[:40]
 
 
 DEEP = (

@@ -581,7 +581,12 @@ def template_leaks(ref: Ref) -> Script:
 
 
 def gate(
-    number: int, title: str, script: Callable[[Ref], Script], *needs: str, whole_run: bool = False
+    number: int,
+    title: str,
+    script: Callable[[Ref], Script],
+    *needs: str,
+    whole_run: bool = False,
+    exact_form: bool = False,
 ) -> Case:
     return Case(
         f"G{number:02}",
@@ -591,6 +596,7 @@ def gate(
         script,
         frozenset(needs),
         whole_run=whole_run,
+        exact_form=exact_form,
     )
 
 
@@ -602,7 +608,7 @@ GATES = (
     gate(5, "Stop sequence", stop_sequence),
     gate(6, "System prompt", system_prompt, "system"),
     gate(7, "Memory across turns", memory),
-    gate(8, "Encoding", encoding),
+    gate(8, "Encoding", encoding, exact_form=True),
     gate(9, "Input tokens", input_tokens),
     gate(10, "Error contract", error_contract),
     gate(11, "Tools", tools, "tools"),

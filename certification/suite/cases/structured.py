@@ -371,7 +371,7 @@ def one_label(ref: Ref) -> Script:
 
 
 STRUCTURED = (
-    scored_case("J1", "Invoice to JSON", Category.JSON, invoice_to_json),
-    scored_case("J2", "JSON that fits a schema", Category.JSON, json_for_schema),
+    scored_case("J1", "Invoice to JSON", Category.JSON, invoice_to_json, exact_form=True),
+    scored_case("J2", "JSON that fits a schema", Category.JSON, json_for_schema, exact_form=True),
     scored_case("J3", "One label out of five", Category.JSON, one_label),
 )
