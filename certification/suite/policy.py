@@ -66,7 +66,7 @@ class Policy:
     near_floor_second: float = 0.15
     near_floor: float = 0.10
     few_trials: int = 10
-    more_trials: int = 25
+    more_trials: int = 24
     # USD per million output tokens from which a model is expected to be of medium speed
     medium_price: float = 1.0
     large_price: float = 6.0

@@ -100,7 +100,7 @@ def draw_run(number: int) -> Run:
     """Draw a run of the table; the same number draws the same run."""
     rng = random.Random(f"policy/{number}")
     gates, scored = rng.choice((1.0, 1.0, 0.97, 0.8)), rng.choice((1.0, 0.97, 0.93, 0.88, 0.8, 0.6))
-    invalid, done = rng.choice((0.0, 0.0, 0.0, 0.03, 0.2)), rng.choice((1, 3, 3, 5, 9))
+    invalid, done = rng.choice((0.0, 0.0, 0.0, 0.03, 0.2)), rng.choice((1, 3, 3, 5, 9, 15))
     ttft, speed = rng.choice((300.0, 1200.0, 2500.0, 9000.0)), rng.choice((5.0, 20.0, 60.0, 90.0))
     weak = rng.choice((*(c.category for c in CASES), None))
 
@@ -188,8 +188,8 @@ def judgement_rows() -> Iterator[Any]:
 
 def border_rows() -> Iterator[Any]:
     """Yield the judgements of runs in which one category falls from all to nothing, bit by bit."""
-    for name, count in itertools.product(("TOOLS", "VISION"), (3, 5, 9)):
-        clean = {one.id: CaseOutcome(one, (Grade(True, ""),) * count) for one in CASES}
+    for name, count in itertools.product(("TOOLS", "VISION"), (3, 5, 9, 12)):
+        clean = {one.id: CaseOutcome(one, (Grade(True, ""),) * min(count, 9)) for one in CASES}
         for points in range(3 * count + 1):  # a pass of the second case counts twice
             double = min(count, points // 2)
             outcomes = dict(clean)

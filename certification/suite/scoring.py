@@ -676,7 +676,7 @@ def undecided(run: Run) -> frozenset[Category]:
     empty where it is decided.
 
     It is undecided where the score is within 5 of the line, only the lower bound fails, or a
-    category is within 0.10 of its floor (0.15 below 25 trials, 0.20 below 10), unless something
+    category is within 0.10 of its floor (0.15 below 24 trials, 0.20 below 10), unless something
     that no repeat can change rules a certificate out.
     """
     rules = POLICY
