@@ -84,8 +84,8 @@ def test_a_finished_run_has_the_time_of_the_database(shift_s: float, model: AIMo
 
 
 def test_a_worker_is_told_that_its_clock_is_wrong(shift_s: float) -> None:
-    status, body = worker_health.worker_health()
-    assert status == 200
+    _, body = worker_health.worker_health()
+    assert "clock" not in body["checks"]  # it keeps the worker from nothing
     assert body["worker"]["clockOffsetSeconds"] == pytest.approx(-shift_s, abs=5)
     assert "timedatectl" in body["worker"]["clock"]
     assert ("behind" if shift_s < 0 else "ahead of") in body["worker"]["clock"]
