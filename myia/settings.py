@@ -203,6 +203,8 @@ for name, value in {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    # Only what models/sql.py prepares is prepared; PgBouncer passes that on from 1.21.
+    "prepare_threshold": 0,
 }.items():
     DATABASES["default"]["OPTIONS"].setdefault(name, value)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -11,7 +11,7 @@ from certification.engine import evidence
 from certification.engine.calls import Attempt, NoVerdict
 from certification.engine.trials import TrialRecord
 from certification.inference import Failure, Operation, Reply, RouteTarget, failure_of
-from certification.models import CertificationRun, RunOutcome, State, TestResult
+from certification.models import CertificationRun, Route, RunOutcome, State, TestResult
 from certification.reasons import Owner, Reason, Status
 from certification.suite import policy, registry, scoring, versions
 from certification.suite.case import Feature, Kind
@@ -47,15 +47,20 @@ class RunRecord:
         )
 
 
-def route_answers(record: RunRecord) -> dict[RouteTarget, tuple[str, str] | None]:
-    """Return the answer of each route that was tried: (reason, message) of a refusal, None for an
-    answer.
+def route_news(
+    record: RunRecord, routes: Iterable[Route]
+) -> dict[RouteTarget, tuple[str, str] | None]:
+    """Return what is new of the routes that were tried: (reason, message) of a refusal, None for an
+    answer of one that refused before.
     """
     answers: dict[RouteTarget, tuple[str, str] | None] = {
         route: (failure.reason.value, evidence.cut(failure.message))
         for route, failure in record.refusals.items()
     }
-    if any(not isinstance(attempt.outcome, Failure) for attempt in record.attempts):
+    refused_before = {route.target() for route in routes if route.last_refusal}
+    if record.route in refused_before and any(
+        not isinstance(attempt.outcome, Failure) for attempt in record.attempts
+    ):
         answers[record.route] = None
     return answers
 

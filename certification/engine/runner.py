@@ -86,7 +86,7 @@ def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
         if run is None:
             return None
         specs = CustomCase.objects.specs() if run.tier != Tier.QUICK else ()
-        refusals = known_refusals(run.model)
+    refusals = known_refusals(run)
     claim = Claim(run.pk, run.claimed_by)
     environment: dict[str, object] = {"worker": worker.name}
     record: RunRecord | None = None
@@ -227,17 +227,18 @@ def finish(
         if not run.finish(run_outcome, results):
             return False
         if record and record.trials and record.route.api in REMEMBERED_APIS:
-            ParameterSupport.forget(run.model, outcome.stale_support(record.trials))
+            stale = outcome.stale_support(record.trials)
+            ParameterSupport.forget(run.model, stale)
             ParameterSupport.record(
                 run.model_id,
                 run.region_id,
                 outcome.observed_support(record.trials),
                 clock.now(),
+                known={name: last for name, last in run.support.items() if name not in stale},
             )
         if record and record.attempts:
-            Route.objects.record_refusals(
-                run.model_id, run.region_id, outcome.route_answers(record), clock.now()
-            )
+            news = outcome.route_news(record, run.routes)
+            Route.objects.record_refusals(run.model_id, run.region_id, news, clock.now())
         if record and record.is_publishable:
             publication.publish(run, timedelta(days=settings.CERTIFICATION_TTL_DAYS))
         # Last: all runs of the job wait for its row.
@@ -325,14 +326,14 @@ def refusal_of_all(refusals: Mapping[RouteTarget, Failure]) -> Failure:
     return replace(failure, message=message)
 
 
-def known_refusals(model: AIModel) -> dict[Feature, Failure]:
-    """Read what need not be tried with a model again. What the catalogue declares is tried all the
-    same: a verdict depends on it.
+def known_refusals(run: CertificationRun) -> dict[Feature, Failure]:
+    """Return what need not be tried with a run's model again. What the catalogue declares is tried
+    all the same: a verdict depends on it.
     """
     return {
         feature: evidence.failure_from(refusal)
-        for feature, refusal in ParameterSupport.refusals(model.pk, clock.now()).items()
-        if feature[1] not in model.capabilities
+        for feature, refusal in ParameterSupport.refusals(run.support, clock.now()).items()
+        if feature[1] not in run.model.capabilities
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.db import models, transaction
@@ -253,14 +254,14 @@ class ModelCertification(models.Model):
     @classmethod
     def lock(cls, run: CertificationRun) -> ModelCertification:
         """The row of a run's pair, made if need be and locked until the transaction ends."""
-        statement = sql.LOCK_CERTIFICATION.format(columns=COLUMNS)
+        statement = lock_statement()
         pair = {"model": run.model_id, "region": run.region_id}
-        row = sql.fetch_one(statement, **pair)
-        if row is None:
+        rows = sql.prepared(statement, **pair)
+        if not rows:
             new = ModelCertification(model_id=run.model_id, region_id=run.region_id)
             ModelCertification.objects.bulk_create([new], ignore_conflicts=True)
-            row = sql.fetch_one(statement, **pair)
-        assert row is not None  # noqa: S101 - nobody deletes one
+            rows = sql.prepared(statement, **pair)
+        [row] = rows  # nobody deletes one
         return COLUMNS.instance(row)
 
     def record(
@@ -306,7 +307,7 @@ class ModelCertification(models.Model):
             }
         for name, value in values.items():
             setattr(self, name, value)
-        type(self).objects.filter(pk=self.pk).update(**values, updated_at=clock.now())
+        sql.update(self, **values, updated_at=clock.now())
         if self.status != before:
             enqueue_changed_events([self], "run")
         shared_cache.invalidate()
@@ -352,3 +353,8 @@ class ModelCertification(models.Model):
 
 
 COLUMNS = sql.Columns(ModelCertification, "pair")
+
+
+@cache
+def lock_statement() -> str:
+    return sql.LOCK_CERTIFICATION.format(columns=COLUMNS)

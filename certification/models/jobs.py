@@ -24,6 +24,7 @@ from django.utils.translation import gettext_lazy as _
 from certification.lib import clock, pubsub, shared_cache
 from certification.models import sql, webhooks
 from certification.models.catalogue import APIS, ENDPOINTS, AIModel, Region, Route
+from certification.models.parameter_support import Observation
 from certification.reasons import ErrorCategory, Reason, Status
 
 
@@ -182,15 +183,15 @@ class CertificationJob(models.Model):
         """
         now = clock.now()
         pubsub.notify(self.pk)
-        counted = sql.fetch_one(
+        counted = sql.prepared(
             sql.COUNT_FINISHED_RUNS,
             certified=certified,
             others=runs - certified,
-            cost_usd=round(cost_usd, 6),
+            cost_usd=f"{cost_usd:.6f}",
             now=now,
             job=self.pk,
         )
-        if counted is None or not counted["was_last"]:
+        if not counted or not counted[0]["was_last"]:
             return False
         any_completed = self.runs.filter(status=State.COMPLETED).exists()
         self.status, self.completed_at = (State.COMPLETED if any_completed else State.FAILED), now
@@ -377,12 +378,14 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
         is over.
 
         With `backend` only a run of that backend, and none of a bulk job while its queue is paused.
-        The run comes with its model, its job (but for the long lists of JOB_LISTS) and the region's
-        `routes` to the model, all in one statement. Filters of the queryset have no say.
+        The run comes with its model, its job (but for the long lists of JOB_LISTS), the region's
+        `routes` to the model and what is known of its `support`, all in one statement. Filters of
+        the queryset have no say.
         """
-        row = sql.fetch_one(claim_statement(), run=str(run_id), worker=worker, backend=backend)
-        if row is None:
+        rows = sql.prepared(claim_statement(), run=str(run_id), worker=worker, backend=backend)
+        if not rows:
             return None
+        [row] = rows
         run = RUN_COLUMNS.instance(row)
         run.job = JOB_COLUMNS.instance(row)
         run.model = MODEL_COLUMNS.instance(row)
@@ -395,9 +398,16 @@ class CertificationRunQuerySet(models.QuerySet["CertificationRun"]):
                 endpoint=endpoint,
                 api=api,
                 path_prefix=path_prefix,
+                last_refusal=last_refusal,
             )
-            for kind, target_id, endpoint, api, path_prefix in json.loads(row["routes"])
+            for kind, target_id, endpoint, api, path_prefix, last_refusal in json.loads(
+                row["routes"]
+            )
         ]
+        run.support = {
+            (operation, feature): Observation(accepted, refusal, datetime.fromisoformat(seen_at))
+            for operation, feature, accepted, refusal, seen_at in json.loads(row["support"])
+        }
         if run.job.status in WAITING:
             CertificationJob.objects.filter(pk=run.job_id, status__in=WAITING).update(
                 status=State.PROCESSING, started_at=Now(), updated_at=Now()
@@ -518,7 +528,9 @@ class CertificationRun(models.Model):
     completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
 
     objects = CertificationRunQuerySet.as_manager()
-    routes: Sequence[Route]  # of the model in the region, as `claim` found them
+    # as `claim` found them: the routes to the model in the region, what it takes and refuses
+    routes: Sequence[Route]
+    support: Mapping[tuple[str, str], Observation]
 
     class Meta:
         verbose_name = _("certification run")
@@ -619,20 +631,19 @@ class CertificationRun(models.Model):
             dict(outcome.fix),
             {**self.environment, **outcome.environment},
         )
-        columns = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in values.items()}
         rows = [{name: getattr(result, name) for name in RESULT_COLUMNS} for result in results]
-        finished = sql.fetch_one(
+        finished = sql.prepared(
             finish_statement(),
-            **columns,
+            outcome=json.dumps(values),
             run=self.pk,
             worker=self.claimed_by,
             results=json.dumps(rows),
         )
-        if finished is None:
+        if not finished:
             return False
         for name, value in values.items():
             setattr(self, name, value)
-        self.completed_at = finished["completed_at"]
+        self.completed_at = finished[0]["completed_at"]
         return True
 
     def release(self) -> bool:
@@ -742,9 +753,15 @@ RESULT_COLUMNS = {
 
 @cache
 def finish_statement() -> str:
-    assignments = [f"{name} = %({name})s" for name in RunOutcome.__dataclass_fields__]
+    fields = [
+        field
+        for field in CertificationRun._meta.concrete_fields
+        if field.name in RunOutcome.__dataclass_fields__
+    ]
+    assignments = [f"{field.column} = outcome.{field.column}" for field in fields]
     return sql.FINISH_RUN.format(
         assignments=", ".join((*assignments, "completed_at = statement_timestamp()")),
+        outcome_types=", ".join(f"{field.column} {field.db_type(connection)}" for field in fields),
         result_columns=", ".join(RESULT_COLUMNS),
         result_types=", ".join(f"{name} {kind}" for name, kind in RESULT_COLUMNS.items()),
     )

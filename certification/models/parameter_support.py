@@ -6,7 +6,8 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -15,14 +16,24 @@ from certification.models import sql
 from certification.models.catalogue import AIModel, Region
 
 
+class Observation(NamedTuple):
+    """What was last observed of a feature; `refusal` is the response to a refused one."""
+
+    accepted: bool
+    refusal: Mapping[str, Any]
+    seen_at: datetime
+
+
 class ParameterSupport(models.Model):
     """Whether a model accepts a feature of an operation; the last observation counts.
 
     `refusal` is the service's response to a refused one. For REFUSAL_TTL later runs do not probe
-    it again.
+    it again. An observation that says nothing new is written every REFRESH: the runs of a sweep
+    would wait for each other's rows.
     """
 
     REFUSAL_TTL = timedelta(days=7)
+    REFRESH = timedelta(hours=1)
 
     model = models.ForeignKey(
         AIModel,
@@ -59,19 +70,29 @@ class ParameterSupport(models.Model):
         region_id: str,
         observed: Mapping[tuple[str, str], Mapping[str, Any] | None],
         at: datetime,
+        known: Mapping[tuple[str, str], Observation] = MappingProxyType({}),
     ) -> None:
-        """Store what a run observed, as {(operation, feature): the refusal, or None if accepted}.
+        """Store what a run observed, as {(operation, feature): the refusal, or None if accepted},
+        unless it is `known`.
 
         In key order, so that two runs never lock crosswise.
         """
+        recently = at - ParameterSupport.REFRESH
+        news = {
+            feature: Observation(refusal is None, dict(refusal or {}), at)
+            for feature, refusal in observed.items()
+        }
         rows = [
             {
-                "operation": operation,
-                "feature": feature,
-                "accepted": refusal is None,
-                "refusal": dict(refusal or {}),
+                "operation": key[0],
+                "feature": key[1],
+                "accepted": new.accepted,
+                "refusal": new.refusal,
             }
-            for (operation, feature), refusal in observed.items()
+            for key, new in news.items()
+            if not (old := known.get(key))
+            or old.seen_at < recently
+            or (old.accepted, old.refusal) != (new.accepted, new.refusal)
         ]
         if rows:
             sql.execute(
@@ -83,13 +104,18 @@ class ParameterSupport(models.Model):
             )
 
     @staticmethod
-    def refusals(model_id: uuid.UUID, now: datetime) -> dict[tuple[str, str], Mapping[str, Any]]:
+    def refusals(
+        known: Mapping[tuple[str, str], Observation], now: datetime
+    ) -> dict[tuple[str, str], Mapping[str, Any]]:
         """Return the refusals that are fresh enough to be believed, as {(operation, feature): the
         service's response}.
         """
         since = now - ParameterSupport.REFUSAL_TTL
-        rows = sql.fetch_all(sql.KNOWN_REFUSALS, model=model_id, since=since)
-        return {(row["operation"], row["feature"]): json.loads(row["refusal"]) for row in rows}
+        return {
+            feature: last.refusal
+            for feature, last in known.items()
+            if not last.accepted and last.refusal and last.seen_at > since
+        }
 
     @staticmethod
     def forget(model: AIModel, features: Iterable[tuple[str, str]]) -> None:

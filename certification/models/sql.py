@@ -6,6 +6,9 @@ CLAIM_RUN, FINISH_RUN and COUNT_FINISHED_RUNS it takes 8 - 9 ms. Nobody measured
 one. tests/integration/test_sql.py holds each statement to what the ORM gives.
 
 Parameters are named. `{...}` is filled with column names of our own models, once per process.
+What every run or request needs is `prepared`: the server plans it once per connection (half of its
+time for such statements), and Python quotes no parameter. Its `%(now)s` need a type that the server
+can infer.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Generic, TypeVar
 
+import psycopg
 from django.db import connection, models
 
 M = TypeVar("M", bound=models.Model)
@@ -34,19 +38,24 @@ WHERE run.id = %(run)s AND run.status IN ('PENDING', 'QUEUED')
     WHERE pause.backend = run.backend AND pause.resumed_at IS NULL)))
 RETURNING {columns}, (
     SELECT COALESCE(jsonb_agg(jsonb_build_array(
-        route.kind, route.target_id, route.endpoint, route.api, route.path_prefix)), '[]')
+        route.kind, route.target_id, route.endpoint, route.api, route.path_prefix,
+        route.last_refusal)), '[]')
     FROM certification_route AS route
-    WHERE route.model_id = run.model_id AND route.region_id = run.region_id) AS routes
+    WHERE route.model_id = run.model_id AND route.region_id = run.region_id) AS routes, (
+    SELECT COALESCE(jsonb_agg(jsonb_build_array(support.operation, support.feature,
+        support.accepted, support.refusal, support.seen_at)), '[]')
+    FROM certification_acceptance AS support WHERE support.model_id = run.model_id) AS support
 """
 
-# Write a run's outcome and all its results, unless the run is no longer this claimant's. Results
-# come as one JSON text: as parameters each on its own, Python escapes every quote of the evidence.
-# Part of the 26 -> 8 ms.
+# Write a run's outcome and all its results, unless the run is no longer this claimant's. Each comes
+# as one JSON text: dozens of parameters have other types in each run, and the server would plan the
+# statement anew for each set of types. Part of the 26 -> 8 ms.
 FINISH_RUN = """
 WITH finished AS (
-    UPDATE certification_certificationrun SET {assignments}
-    WHERE id = %(run)s AND status = 'PROCESSING' AND claimed_by = %(worker)s
-    RETURNING id, completed_at
+    UPDATE certification_certificationrun AS run SET {assignments}
+    FROM jsonb_to_record(%(outcome)s) AS outcome({outcome_types})
+    WHERE run.id = %(run)s AND run.status = 'PROCESSING' AND run.claimed_by = %(worker)s
+    RETURNING run.id, run.completed_at
 ), results AS (
     INSERT INTO certification_testresult (run_id, {result_columns})
     SELECT finished.id, result.*
@@ -60,18 +69,14 @@ SELECT id, completed_at FROM finished
 COUNT_FINISHED_RUNS = """
 UPDATE certification_certificationjob
 SET succeeded_runs = succeeded_runs + %(certified)s, failed_runs = failed_runs + %(others)s,
-    cost_usd = cost_usd + %(cost_usd)s, updated_at = %(now)s
+    cost_usd = cost_usd + %(cost_usd)s::numeric, updated_at = %(now)s
 WHERE id = %(job)s
 RETURNING total_runs = succeeded_runs + failed_runs
     AND status IN ('PENDING', 'QUEUED', 'PROCESSING') AS was_last
 """
 
-# Three statements of every run. Through the ORM they were a third of a run's own thread: building
-# the query costs more than running it.
-KNOWN_REFUSALS = """
-SELECT operation, feature, refusal FROM certification_acceptance
-WHERE model_id = %(model)s AND NOT accepted AND seen_at > %(since)s AND refusal <> '{}'::jsonb
-"""
+# Statements of many runs. Through the ORM they were a third of a run's own thread: building the
+# query costs more than running it.
 RECORD_SUPPORT = """
 INSERT INTO certification_acceptance
     (model_id, region_id, seen_at, operation, feature, accepted, refusal)
@@ -87,6 +92,8 @@ LOCK_CERTIFICATION = """
 SELECT {columns} FROM certification_modelcertification AS pair
 WHERE pair.model_id = %(model)s AND pair.region_id = %(region)s FOR UPDATE
 """
+# Of a row that was just locked.
+UPDATE_ROW = "UPDATE {table} SET {assignments} WHERE id = %(pk)s"
 
 # Create a job's runs and return the pairs that got one. `bulk_create(ignore_conflicts=True)` does
 # not say which rows it wrote. A sweep has thousands of pairs and its caller waits; the gain was not
@@ -191,9 +198,50 @@ def fetch_all(statement: str, **parameters: Any) -> list[dict[str, Any]]:
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def prepared(statement: str, **parameters: Any) -> list[dict[str, Any]]:
+    """Run a statement that the server prepares, and return its rows by column name; none for one
+    that returns nothing. JSON comes as text.
+    """
+    connection.ensure_connection()
+    own: Any = PreparedCursor(connection.connection)
+    with connection.make_cursor(own) as cursor:
+        cursor.execute(statement, parameters)
+        if cursor.description is None:
+            return []
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+class PreparedCursor(psycopg.Cursor[Any]):
+    """Sends parameters beside the statement, and has it prepared at once where the connection's
+    `prepare_threshold` allows it.
+    """
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        return super().execute(query, params, prepare=True, **options)
+
+
 def fetch_one(statement: str, **parameters: Any) -> dict[str, Any] | None:
     """Run a statement and return its only row, or None."""
     return next(iter(fetch_all(statement, **parameters)), None)
+
+
+def update(row: models.Model, **values: Any) -> None:
+    """Write these fields of a row. The row itself, in Python, is as the caller left it."""
+    parameters = {
+        str(field.column): field.get_db_prep_save(
+            getattr(values[field.name], "pk", values[field.name]), connection
+        )
+        for field in row._meta.concrete_fields
+        if field.name in values
+    }
+    prepared(update_statement(row._meta.db_table, tuple(parameters)), pk=row.pk, **parameters)
+
+
+@lru_cache(maxsize=256)
+def update_statement(table: str, columns: tuple[str, ...]) -> str:
+    assignments = ", ".join(f"{column} = %({column})s" for column in columns)
+    return UPDATE_ROW.format(table=table, assignments=assignments)
 
 
 def execute(statement: str, **parameters: Any) -> int:

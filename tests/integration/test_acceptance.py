@@ -149,6 +149,15 @@ def remember(feature: str, message: str) -> None:
     )
 
 
+def claimed(model: str) -> CertificationRun:
+    """Return a run of the model that was just claimed."""
+    pairs = dispatch.pairs_of(dispatch.find_models([model]), dispatch.find_regions(["us-east-1"]))
+    [run] = dispatch.certify(pairs, CertifyOptions(tier="quick")).job.runs.all()
+    found = CertificationRun.objects.claim(run.pk, "a worker")
+    assert found
+    return found
+
+
 def test_a_contradicted_refusal_is_forgotten(bedrock: Probe) -> None:
     remember("tool_choice", "toolChoice is not supported")
     bedrock.scenario('[[rule]]\nweak = {case = "G11", accuracy = 0}')
@@ -182,16 +191,27 @@ def test_a_refusal_that_nothing_contradicts_stays(bedrock: Probe) -> None:
 
 def test_declared_capabilities_are_probed_every_time(bedrock: Probe) -> None:
     remember("temperature", "temperature is not supported")
-    nova = AIModel.objects.get(api_model_id=NOVA)
-    assert set(runner.known_refusals(nova)) == {("Converse", "temperature")}
-    nova.capabilities = [*nova.capabilities, "temperature"]
-    assert runner.known_refusals(nova) == {}
+    run = claimed(NOVA)
+    assert set(runner.known_refusals(run)) == {("Converse", "temperature")}
+    run.model.capabilities = [*run.model.capabilities, "temperature"]
+    assert runner.known_refusals(run) == {}
 
 
 def test_a_row_without_a_stored_refusal_is_probed_again(bedrock: Probe) -> None:
     remember("temperature", "temperature is not supported")
     ParameterSupport.objects.update(refusal={})
-    assert runner.known_refusals(AIModel.objects.get(api_model_id=NOVA)) == {}
+    assert runner.known_refusals(claimed(NOVA)) == {}
+
+
+def test_what_is_known_is_written_again_every_hour_only(bedrock: Probe) -> None:
+    certify(NOVA)
+    rows = ParameterSupport.objects.filter(operation="Converse", accepted=True)
+    before = dict(rows.values_list("feature", "seen_at"))
+    certify(NOVA)
+    assert dict(rows.values_list("feature", "seen_at")) == before
+    rows.update(seen_at=timezone.now() - ParameterSupport.REFRESH)
+    certify(NOVA)
+    assert min(rows.values_list("seen_at", flat=True)) > max(before.values())
 
 
 def test_only_cases_with_another_form_skip_a_probe() -> None:

@@ -34,6 +34,7 @@ from certification.models import (
 )
 from certification.models.change_feed import Cursor, changes
 from certification.models.jobs import JOB_LISTS
+from certification.models.parameter_support import Observation
 from certification.reasons import Reason, Status
 from tests.paths import PROJECT
 
@@ -244,11 +245,54 @@ def test_what_a_model_refuses_is_written_and_read_as_the_orm_would(job: Certific
         (row.operation, row.feature): (row.accepted, row.refusal, row.region_id, row.seen_at)
         for row in rows
     } == {key: (value is None, value or {}, "sa-east-1", now) for key, value in observed.items()}
+    run = CertificationRun.objects.claim(job.runs.get(model=model).pk, "w1")
+    assert run
+    assert run.support == {
+        (row.operation, row.feature): (row.accepted, row.refusal, row.seen_at) for row in rows
+    }
     fresh = rows.filter(accepted=False, seen_at__gt=now - ParameterSupport.REFUSAL_TTL)
-    assert ParameterSupport.refusals(model.pk, now) == {
+    assert ParameterSupport.refusals(run.support, now) == {
         (row.operation, row.feature): row.refusal for row in fresh.exclude(refusal={})
     }
-    assert ParameterSupport.refusals(model.pk, now + ParameterSupport.REFUSAL_TTL) == {}
+    assert ParameterSupport.refusals(run.support, now + ParameterSupport.REFUSAL_TTL) == {}
+
+
+def test_only_what_is_new_of_a_model_is_written(job: CertificationJob) -> None:
+    model, now = AIModel.objects.get(api_model_id=NOVA), timezone.now()
+    rows = ParameterSupport.objects.filter(model=model)
+    known = {("Converse", "stop"): Observation(True, {}, now - timedelta(minutes=1))}
+    ParameterSupport.record(model.pk, "us-east-1", {("Converse", "stop"): None}, now, known)
+    assert not rows.exists()
+    ParameterSupport.record(model.pk, "us-east-1", {("Converse", "stop"): {"a": 1}}, now, known)
+    assert rows.get().refusal == {"a": 1}
+    later = now + ParameterSupport.REFRESH
+    ParameterSupport.record(model.pk, "us-east-1", {("Converse", "stop"): None}, later, known)
+    assert rows.get().accepted
+
+
+def test_an_updated_row_is_as_the_orm_would_write_it(job: CertificationJob) -> None:
+    run = job.runs.all()[0]
+    row = ModelCertification.lock(run)
+    new = {"score": 7, "held_back": 'say "é"', "expires_at": timezone.now(), "run": run}
+    sql.update(row, **new)
+    written = values(ModelCertification.objects.get(pk=row.pk))
+    ModelCertification.objects.filter(pk=row.pk).update(**new)
+    assert written == values(ModelCertification.objects.get(pk=row.pk))
+    sql.update(row, run=None, score=None)
+    row.refresh_from_db()
+    assert (row.run, row.score) == (None, None)
+
+
+def test_a_hot_statement_is_prepared_once(job: CertificationJob) -> None:
+    def prepared() -> list[dict[str, Any]]:
+        return sql.fetch_all("SELECT statement FROM pg_prepared_statements")
+
+    runs = job.runs.all()
+    before = len(prepared())
+    for run in runs:
+        assert CertificationRun.objects.claim(run.pk, "w1")
+    assert len(prepared()) <= before + 1
+    assert any("claimed_by = $" in row["statement"] for row in prepared())
 
 
 def test_a_locked_certification_is_the_row_of_the_pair(job: CertificationJob) -> None:
