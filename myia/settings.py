@@ -65,6 +65,7 @@ def read_secret_key() -> str:
             pass
         finally:
             draft.unlink()
+    embedded.give_to_account(MYIA_ROOT, file)
     return file.read_text()
 
 

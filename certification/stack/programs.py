@@ -15,7 +15,9 @@ from django.conf import settings
 
 from certification.engine import backend, queue
 from certification.models import Backend, Priority
-from certification.stack.processes import Program, is_free
+from certification.stack.embedded.accounts import give_to_account
+from certification.stack.embedded.privileges import step_down
+from certification.stack.processes import PROJECT, Program, is_free
 from certification.stack.supervisor import StackError
 
 
@@ -56,7 +58,9 @@ def emulator() -> Program:
     argv += ["--time-scale", str(settings.EMULATOR_TIME_SCALE)]
     if settings.EMULATOR_SCENARIO:
         argv += ["--scenario", settings.EMULATOR_SCENARIO]
-    return Program("emulator", tuple(argv), stage=0, port=port, port_setting="EMULATOR_PORT")
+    return Program(
+        "emulator", as_service(argv, port), stage=0, port=port, port_setting="EMULATOR_PORT"
+    )
 
 
 def workers(health_port: int) -> list[Program]:
@@ -131,7 +135,8 @@ def web(port: int, processes: int = 2) -> Program:
             f"gunicorn myia.wsgi --bind 127.0.0.1:{port} --workers {processes} --threads 16 "
             "--worker-class certification.stack.web_worker.ReadingWorker "
             "--graceful-timeout 15 --max-requests 20000 "
-            "--max-requests-jitter 2000 --log-level warning --no-control-socket"
+            "--max-requests-jitter 2000 --log-level warning --no-control-socket",
+            port=port,
         ),
         stage=2,
         port=port,
@@ -143,9 +148,29 @@ def web(port: int, processes: int = 2) -> Program:
     )
 
 
-def run_module(command: str, *more: str) -> tuple[str, ...]:
+def run_module(command: str, *more: str, port: int = 0) -> tuple[str, ...]:
     """Return the arguments that run a module of this environment; `command` is split at blanks."""
-    return (sys.executable, "-m", *command.split(), *more)
+    return as_service([sys.executable, "-m", *command.split(), *more], port)
+
+
+def as_service(argv: Sequence[str], port: int = 0) -> tuple[str, ...]:
+    """Return the arguments that run a program without the powers of root, where we are root: as the
+    account of the servers, with no more than reading what it needs and could not read otherwise.
+    """
+    root = Path(settings.MYIA_ROOT)
+    if os.geteuid() == 0 and settings.LOG_DIR:
+        folder = Path(settings.LOG_DIR)
+        for path in (folder, *folder.glob("*.log*")):
+            give_to_account(root, path)
+    home = Path.home() / ".aws"
+    files = [
+        PROJECT / "manage.py",
+        Path(settings.MYIA_DIR) / "embedded.json",
+        Path(os.environ.get("AWS_CONFIG_FILE", home / "config")),
+        Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", home / "credentials")),
+        *map(Path, filter(None, (settings.WEBHOOK_CA_BUNDLE, settings.EMULATOR_SCENARIO))),
+    ]
+    return tuple(step_down(root, argv, PROJECT, files, port))
 
 
 def select(table: Sequence[Program], names: Sequence[str]) -> list[Program]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -392,7 +392,7 @@ def manage(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess
 
 
 def test_up_status_restart_and_down_on_real_processes(
-    manage: Callable[..., subprocess.CompletedProcess[str]],
+    manage: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     down = manage("status")
     assert down.returncode == 1
@@ -411,6 +411,13 @@ def test_up_status_restart_and_down_on_real_processes(
     assert {each["state"] for each in processes.values()} == {"running"}
     assert processes["web"]["memoryBytes"] > 10_000_000
     children = {child.pid for child in psutil.Process(processes["web"]["pid"]).children()}
+    services = [psutil.Process(processes[name]["pid"]) for name in ("web", "emulator")]
+    services += [psutil.Process(pid) for pid in children]
+    if os.geteuid() == 0:
+        servers = psutil.Process(processes["postgres"]["pid"]).uids()
+        assert {service.uids() for service in services} == {servers}
+        assert servers.effective != 0
+    assert_secrets_hidden(tmp_path / ".myia", services)
 
     restarted = manage("restart", "web", "emulator")
     assert restarted.returncode == 0, restarted.stdout + restarted.stderr
@@ -426,6 +433,24 @@ def test_up_status_restart_and_down_on_real_processes(
     assert "Everything is stopped." in stopped.stdout
     assert not any(psutil.pid_exists(each["pid"]) and alive(each["pid"]) for each in after.values())
     assert manage("down").stdout.strip() == "Nothing was running."
+
+
+def assert_secrets_hidden(home: Path, processes: Sequence[psutil.Process]) -> None:
+    """No password in an argument or a log, and none in a file that others can read."""
+    state = json.loads((home / "embedded.json").read_text())
+    secrets = [
+        state["postgres"]["password"],
+        state["valkey"]["password"],
+        (home / "secret_key").read_text(),
+    ]
+    arguments = " ".join(word for process in processes for word in process.cmdline())
+    assert not any(secret in arguments for secret in secrets)
+    for file in home.rglob("*"):
+        if file.is_file() and file.stat().st_size < 10_000_000:
+            text = file.read_text(errors="replace")
+            if any(secret in text for secret in secrets):
+                assert file.stat().st_mode & 0o077 == 0, file
+                assert file.suffix not in {".log", ".out"}, file
 
 
 def alive(pid: int) -> bool:

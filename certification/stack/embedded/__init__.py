@@ -7,6 +7,7 @@ answers there is known before a password is sent. The passwords are generated on
 package where the database is.
 """
 
+from certification.stack.embedded.accounts import give_to_account
 from certification.stack.embedded.errors import EmbeddedError, Silent
 from certification.stack.embedded.servers import (
     ServerStatus,
@@ -25,6 +26,7 @@ __all__ = [
     "Servers",
     "Silent",
     "ensure",
+    "give_to_account",
     "running",
     "status",
     "stop",

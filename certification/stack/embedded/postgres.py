@@ -159,6 +159,7 @@ def prepare_role(root: Path, password: str) -> None:
     data = data_folder(root)
     command = [program("postgres"), "--single", "-D", str(data), "postgres"]
     code, output = run(root, command, data, stdin=ROLE.format(password=password))
+    output = output.replace(password, "***")  # a statement that fails is printed
     if code or re.search(r"(?:ERROR|FATAL|PANIC):(?!.*already exists)", output):
         raise EmbeddedError(explain("PostgreSQL could not prepare its database", output, data))
 

@@ -1,4 +1,4 @@
-"""Run the servers' programs as the right user: PostgreSQL refuses to run as root."""
+"""Run programs as the right user: PostgreSQL refuses to run as root, and no service needs it."""
 
 from __future__ import annotations
 
@@ -7,43 +7,69 @@ import pwd
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from certification.stack.embedded.accounts import account
 from certification.stack.embedded.errors import EmbeddedError, disk_full
 from certification.stack.embedded.state import home, make_home
 
-# Runs before a server when we are root: becomes another user and, if asked, retains one capability
-# of root: to pass through folders closed to that user (a clone under /root), which spares us from
-# opening them to everybody.
-DROP_PRIVILEGES_SCRIPT = """\
+# Runs before a program when we are root: becomes another user and, where asked, retains one
+# capability of root: to pass through folders closed to that user (a clone under /root), which
+# spares us from opening them to everybody; and the one to bind a low port.
+STEP_DOWN_SCRIPT = """\
 import ctypes, os, pwd, sys
-uid, capabilities = int(sys.argv[1]), [int(digit) for digit in sys.argv[2]]
+uid, alternatives = int(sys.argv[1]), [int(digit) for digit in sys.argv[2]]
+more = [int(number) for number in sys.argv[3].split(",") if number]
 account = pwd.getpwuid(uid)
 try:
     libc = ctypes.CDLL(None, use_errno=True)
     # PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP: changing the user retains the capabilities, and
     # access(2) knows of them
-    if capabilities and libc.prctl(28, 4, 0, 0, 0):
+    if (alternatives or more) and libc.prctl(28, 4, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
     os.initgroups(account.pw_name, account.pw_gid)
     os.setgid(account.pw_gid)
     os.setuid(uid)
-    for capability in capabilities:
+    for first in alternatives or [None]:
+        wanted = [number for number in (first, *more) if number is not None]
+        if not wanted:
+            break
         # _LINUX_CAPABILITY_VERSION_3, this process; effective, permitted, inheritable
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-        sets = (ctypes.c_uint32 * 6)(*(1 << capability,) * 3)
+        sets = (ctypes.c_uint32 * 6)(*(sum(1 << number for number in wanted),) * 3)
         # PR_CAP_AMBIENT, RAISE
-        if libc.capset(header, sets) == 0 and libc.prctl(47, 2, capability, 0, 0) == 0:
+        if libc.capset(header, sets) == 0 and not any(
+            libc.prctl(47, 2, number, 0, 0) for number in wanted
+        ):
             break
     else:
-        if capabilities:
-            raise OSError(ctypes.get_errno(), "capset")
-    os.execv(sys.argv[3], sys.argv[3:])
+        raise OSError(ctypes.get_errno(), "capset")
+    if sys.platform == "linux":
+        libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS: no setuid program leads back
+    os.execv(sys.argv[4], sys.argv[4:])
 except OSError as error:
     advice = "run MyIA as a plain user, or set DATABASE_URL and REDIS_URL to servers of your own"
     sys.exit(f"cannot start as the user {account.pw_name} ({error.strerror}): {advice}")
 """
+READ_SEARCH, OVERRIDE, BIND_SERVICE = "2", "1", "10"
+
+
+def step_down(
+    root: Path, command: Sequence[str], folder: Path, files: Sequence[Path] = (), port: int = 0
+) -> list[str]:
+    """Return the command that runs a program in `folder` as another account, when we are root; else
+    the command itself. The program must be able to read `files` and to open `port`.
+
+    Raises EmbeddedError where the account could not even enter the folders.
+    """
+    user = account(root)
+    if user is None:
+        return list(command)
+    capabilities = required_capabilities(user, Path(command[0]), folder, files)
+    more = BIND_SERVICE if 0 < port < 1024 and sys.platform == "linux" else ""
+    script = [sys.executable, "-I", "-S", "-c", STEP_DOWN_SCRIPT]
+    return [*script, str(user.pw_uid), capabilities, more, *command]
 
 
 def server_folder(root: Path, name: str) -> Path:
@@ -85,10 +111,6 @@ def run(root: Path, command: list[str], folder: Path, stdin: str = "") -> tuple[
 
     Its output goes to a file and not to a pipe: a server started by it would hold the pipe open.
     """
-    if user := account(root):
-        capabilities = required_capabilities(user, Path(command[0]), folder)
-        script = [sys.executable, "-I", "-S", "-c", DROP_PRIVILEGES_SCRIPT]
-        command = [*script, str(user.pw_uid), capabilities, *command]
     # Neither PG* variables nor a locale that is not installed here may reach the servers.
     environment = {
         name: value
@@ -98,9 +120,10 @@ def run(root: Path, command: list[str], folder: Path, stdin: str = "") -> tuple[
     environment |= {"LC_ALL": "C", "TZ": "UTC"}
     path = home(root) / f"embedded.{os.getpid()}.out"
     try:
-        with path.open("w+") as output:
+        private = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(private, "w+") as output:
             result = subprocess.run(  # noqa: S603
-                command,
+                step_down(root, command, folder),
                 input=stdin.encode(),
                 stdout=output,
                 stderr=output,
@@ -114,28 +137,33 @@ def run(root: Path, command: list[str], folder: Path, stdin: str = "") -> tuple[
         path.unlink(missing_ok=True)
 
 
-def required_capabilities(user: pwd.struct_passwd, program: Path, folder: Path) -> str:
+def required_capabilities(
+    user: pwd.struct_passwd, program: Path, folder: Path, files: Sequence[Path] = ()
+) -> str:
     """Return the numbers of the Linux capabilities of which the user needs one, the smallest first;
     empty when it needs none.
 
     Raises EmbeddedError where there are no such capabilities to give.
     """
 
-    def may_enter(path: Path) -> bool:
+    def may(path: Path, bit: int) -> bool:
         info = path.stat()
         shift = 6 if info.st_uid == user.pw_uid else 3 if info.st_gid == user.pw_gid else 0
-        return bool(info.st_mode >> shift & 1)
+        return bool(info.st_mode >> shift & bit)
 
-    paths = (program, *program.parents, folder, *folder.parents)
-    closed = [path for path in paths if not may_enter(path)]
+    enter, read = 1, 4
+    programs = {program, program.resolve()}
+    existing = [file.resolve() for file in files if file.exists()]
+    parents = {parent for file in (*programs, folder / "-", *existing) for parent in file.parents}
+    closed = [path for path in (*programs, *parents) if not may(path, enter)]
+    closed += [file for file in existing if not may(file, read)]
     if not closed:
         return ""
     if sys.platform != "linux":
         raise EmbeddedError(
-            f"PostgreSQL does not run as root, and the user {user.pw_name} cannot enter "
+            f"MyIA does not run its programs as root, and the user {user.pw_name} cannot enter "
             f"{closed[-1]}: start MyIA as a plain user, or set DATABASE_URL to a server of your "
             "own."
         )
     # only the second lets a file run that its owner alone may run (umask 077)
-    read_search, override = "2", "1"
-    return override if program in closed else read_search + override
+    return OVERRIDE if programs & set(closed) else READ_SEARCH + OVERRIDE
