@@ -118,12 +118,13 @@ class Diagnosis:
 
 class Cause(NamedTuple):
     """What code and text of an error say, before the call it belongs to is looked at. `text` is the
-    message as the rules read it.
+    message as the rules read it, `credential` the kind that it names.
     """
 
     reason: Reason
     hint: str
     text: str
+    credential: Credential | None
 
 
 def diagnose(
@@ -146,7 +147,7 @@ def diagnose(
     if len(raw) > 2 * _HALF:
         raw = f"{raw[:_HALF]} {raw[-_HALF:]}"
     status = http_status if isinstance(http_status, int | float | str) else None
-    reason, hint, text = cause_of(raw, str(code or ""), status)
+    reason, hint, text, named = cause_of(raw, str(code or ""), status)
     if reason is Reason.UNKNOWN_MODEL and "identifier is invalid" in text:
         reason = refusal_of_id(raw, operation or "", model_id, region)
     model_id, region = model_id or fixes.model_in(raw), region or fixes.region_in(raw)
@@ -157,7 +158,7 @@ def diagnose(
         operation=operation or "",
         hint=hint,
         denied=fixes.denied_action(raw),
-        credential=credential or credential_in(f"{text} {code or ''}".lower()),
+        credential=credential or named,
     )
     return Diagnosis(reason.category, reason, reason.retryable, fix)
 
@@ -170,15 +171,16 @@ def cause_of(raw: str, code: str, http_status: float | str | None) -> Cause:
     text = normalise(raw)
     inner = unwrap(text)
     row = select_code(raw, inner, code, http_status)
+    credential = credential_in(f"{text} {code}".lower())
     if row.final:
-        return Cause(row.reason, row.hint, text)
+        return Cause(row.reason, row.hint, text, credential)
     if cut := cut_reason(text):
-        return Cause(cut, "", text)
+        return Cause(cut, "", text, credential)
     both = f"{text}\n{inner}" if inner and inner != text else text
     for rule in row.rules:
         if rule.matches(both):
-            return Cause(rule.reason, rule.hint, text)
-    return Cause(row.reason, row.hint, text)
+            return Cause(rule.reason, rule.hint, text, credential)
+    return Cause(row.reason, row.hint, text, credential)
 
 
 def refusal_of_id(message: str, operation: str, model_id: str, region: str) -> Reason:

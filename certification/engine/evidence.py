@@ -352,11 +352,12 @@ def fit(results: list[TestResult]) -> list[TestResult]:
     """Drop transcripts until the results fit MAX_RUN: those of passed trials first, the longest
     first.
     """
-    trials = [
-        (trial, len(json.dumps(trial["calls"]))) for result in results for trial in result.trials
-    ]
-    total = sum(size for _trial, size in trials)
-    for trial, size in sorted(trials, key=lambda t: (not t[0]["passed"], -t[1])):
+    trials = [trial for result in results for trial in result.trials]
+    if len(json.dumps([trial["calls"] for trial in trials])) <= MAX_RUN:
+        return results
+    sizes = [(trial, len(json.dumps(trial["calls"]))) for trial in trials]
+    total = sum(size for _trial, size in sizes)
+    for trial, size in sorted(sizes, key=lambda t: (not t[0]["passed"], -t[1])):
         if total <= MAX_RUN:
             break
         trial["calls"], trial["has_transcript"] = [], False

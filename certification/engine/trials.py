@@ -129,8 +129,9 @@ def not_applicable(grade: Grade, inexpressible: Failure) -> Grade:
 class TrialPool:
     """Plays the trials of one run, at most `max_at_once` at a time.
 
-    `plan` says which trials come next and is called after each one; `play` plays one; `seed` is
-    what their prompts are drawn from. `stop` ends the run early; a trial that raises sets it.
+    `plan` says which trials come next and is called after each one that failed, and when there are
+    no more; `play` plays one; `seed` is what their prompts are drawn from. `stop` ends the run
+    early; a trial that raises sets it.
     """
 
     def __init__(self, max_at_once: int, *, plan: Plan, play: Play, seed: int, stop: Stop) -> None:
@@ -144,6 +145,7 @@ class TrialPool:
         self.started: dict[str, int] = defaultdict(int)
         self.due: list[Due] = []
         self.playing: set[asyncio.Task[None]] = set()
+        self.has_failures = False  # since the plan was asked last
 
     def run(self, timeout_s: float) -> None:
         """Execute every trial of the plan, and wait for it in this thread.
@@ -174,7 +176,9 @@ class TrialPool:
                     if not task.cancelled() and (failed := task.exception()):
                         error = error or failed
                         self.stop.set()
-                self.plan_more()
+                # a trial that passed asks for no other one while there are any
+                if self.has_failures or not (self.due or self.playing):
+                    self.plan_more()
                 self.start_due()
         finally:
             for task in self.playing:
@@ -190,6 +194,7 @@ class TrialPool:
         """
         if self.stop.is_set():
             return
+        self.has_failures = False
         trials = self.plan(self.grades, self.started)
         for trial in trials:
             self.started[trial.case.id] += 1
@@ -226,3 +231,4 @@ class TrialPool:
         records = self.records[due.trial.case.id]
         insort(records, record, key=lambda r: r.script.ref.trial)
         self.grades[due.trial.case.id] = [r.grade for r in records]
+        self.has_failures |= not record.grade.passed

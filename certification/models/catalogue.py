@@ -216,10 +216,13 @@ class RouteQuerySet(models.QuerySet["Route"]):
         """Note what each of these routes said at `at`: (reason, message) of a refusal, None for an
         answer. Routes that the catalogue does not know are left out.
         """
-        routes = self.filter(model_id=model_id, region_id=region)
         for target, refusal in refusals.items():
-            route = routes.filter(
-                endpoint=target.endpoint, api=target.api, target_id=target.target_id
+            route = self.filter(
+                model_id=model_id,
+                region_id=region,
+                endpoint=target.endpoint,
+                api=target.api,
+                target_id=target.target_id,
             )
             if refusal is None:
                 route.exclude(last_refusal=None).update(last_refusal=None)

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker, SchemaError, ValidationError
@@ -43,21 +44,32 @@ def first_violation(value: Any, schema: Mapping[str, Any]) -> str:
     """
     token = _deadline.set(time.thread_time() + MAX_CHECK_S)
     try:
-        if problem := document_error(schema):
+        problem, validator = validator_of(json.dumps(schema))
+        if problem:
             return f"it cannot be checked: {problem}"
-        validator = Validator(own_document(schema), registry=Registry())
         error = next(validator.iter_errors(value), None)
     except TimeoutError:
         raise
+    except RecursionError:
+        return "it cannot be checked: it is nested too deeply"
     # jsonschema raises anything on a schema that is invalid: KeyError, AttributeError, TypeError...
-    except Exception as problem:  # noqa: BLE001
-        return f"it cannot be checked ({type(problem).__name__})"
+    except Exception as fault:  # noqa: BLE001
+        return f"it cannot be checked ({type(fault).__name__})"
     finally:
         _deadline.reset(token)
     if error is None:
         return ""
     where = "/".join(str(p) for p in error.absolute_path)
     return f"{where}: {error.message}" if where else error.message
+
+
+@lru_cache(maxsize=64)
+def validator_of(document: str) -> tuple[str, Any]:
+    """Return what is wrong with a schema, given as JSON, and what checks by it. Cached: the answers
+    of one tool are checked by the same schema, and to prepare it costs more than the check.
+    """
+    schema = json.loads(document)
+    return document_error(schema), Validator(own_document(schema), registry=Registry())
 
 
 def schema_error(schema: Mapping[str, Any]) -> str:
