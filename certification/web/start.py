@@ -228,22 +228,24 @@ def resolve(
 ) -> tuple[list[Pair], list[str]]:
     """Return the pairs that a choice names, models first, and the names that are not known."""
     by_code = {region.code: region for region in regions}
-    named = dispatch_names(choice)
+    named = model_names(choice)
     by_name = AIModel.objects.active().named(named) if named else {}
     # the rows that know where they are offered
     with_routes = {model.pk: model for model in models}
     by_name = {name: with_routes[row.pk] for name, row in by_name.items() if row.pk in with_routes}
     unknown = [name for name in named if name not in by_name]
 
-    given = [tuple(pair.rpartition("@")[::2]) for pair in choice.pairs]
-    unknown += [code for code in (*choice.regions, *(r for _m, r in given)) if code not in by_code]
-    if given:
-        pairs = [(by_name[m], by_code[r]) for m, r in given if m in by_name and r in by_code]
+    named_pairs = [tuple(pair.rpartition("@")[::2]) for pair in choice.pairs]
+    unknown += [
+        code for code in (*choice.regions, *(r for _m, r in named_pairs)) if code not in by_code
+    ]
+    if named_pairs:
+        pairs = [(by_name[m], by_code[r]) for m, r in named_pairs if m in by_name and r in by_code]
         return list(dict.fromkeys(pairs)), list(dict.fromkeys(unknown))
 
-    wanted = set(choice.regions)
-    wanted |= {code for code in by_code if geography(code) in choice.geographies}
-    chosen_regions = [region for region in regions if region.code in wanted] or list(regions)
+    codes = set(choice.regions)
+    codes |= {code for code in by_code if geography(code) in choice.geographies}
+    chosen_regions = [region for region in regions if region.code in codes] or list(regions)
     picked = {by_name[name].pk for name in choice.models if name in by_name}
     everything = bool(choice.preset) and not (choice.models or choice.vendors)
     chosen_models = [
@@ -251,7 +253,7 @@ def resolve(
         for model in models
         if everything or model.pk in picked or model.vendor in choice.vendors
     ]
-    if not wanted:  # no region chosen: wherever it is offered
+    if not codes:  # no region chosen: wherever it is offered
         pairs = [
             (m, r)
             for m in chosen_models
@@ -265,7 +267,7 @@ def resolve(
     return pairs, list(dict.fromkeys(unknown))
 
 
-def dispatch_names(choice: Choice) -> list[str]:
+def model_names(choice: Choice) -> list[str]:
     """Return the names of models in a choice, each once, without what no name can hold."""
     names = (*choice.models, *(pair.rpartition("@")[0] for pair in choice.pairs))
     return [name for name in dict.fromkeys(names) if name.isprintable()]
@@ -280,8 +282,8 @@ def narrowed(pairs: Sequence[Pair], preset: str) -> list[Pair]:
         "pending": rows.filter(status=Status.PENDING),
         "expired": rows.expired(),
     }[preset].values_list("model_id", "region_id")
-    found = set(keys)
-    return [pair for pair in pairs if ((pair[0].pk, pair[1].code) in found) != (preset == "never")]
+    result = set(keys)
+    return [pair for pair in pairs if ((pair[0].pk, pair[1].code) in result) != (preset == "never")]
 
 
 def priority_of(runs: int) -> str:
@@ -291,25 +293,25 @@ def priority_of(runs: int) -> str:
 
 def obstacles(*, is_bulk: bool) -> list[str]:
     """Return what would keep the job waiting, each a sentence that says what to do."""
-    found = []
+    result = []
     workers = queue_stats.workers.get()
     if workers is None:
-        found.append(
+        result.append(
             _(
                 "Redis cannot be reached: the job would wait in the database and be sent once "
                 "Redis is back."
             )
         )
     elif workers == 0:
-        found.append(_("No worker is running: the job would wait. Start one with: manage.py up"))
+        result.append(_("No worker is running: the job would wait. Start one with: manage.py up"))
     if is_bulk and QueuePause.objects.current(backend.name()):
-        found.append(
+        result.append(
             _(
                 "The queue is paused because AWS refused the credentials: the job would wait until "
                 "they work again."
             )
         )
-    return found
+    return result
 
 
 def start(data: QueryDict, user: User | None) -> DispatchResult:

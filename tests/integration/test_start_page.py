@@ -64,10 +64,10 @@ class TestChoice:
         assert pairs(Choice(models=(NOVA,))) == {(NOVA, code) for code in offered}
 
     def test_a_vendor_and_a_geography_stand_for_all_of_theirs(self) -> None:
-        found = pairs(Choice(vendors=("Amazon",), geographies=("sa",)))
-        assert {region for _model, region in found} == {"sa-east-1"}
-        assert {m.split(".")[0] for m, _region in found} == {"amazon"}
-        assert len(found) > 1
+        result = pairs(Choice(vendors=("Amazon",), geographies=("sa",)))
+        assert {region for _model, region in result} == {"sa-east-1"}
+        assert {m.split(".")[0] for m, _region in result} == {"amazon"}
+        assert len(result) > 1
 
     def test_not_offered_pairs_are_left_out_unless_asked_for(self) -> None:
         Route.objects.filter(model=model(), region="us-east-1").delete()
@@ -230,7 +230,7 @@ class TestJobs:
         assert "Running: 0. Waiting: 1" in html
 
     @pytest.mark.parametrize(
-        ("query", "found"),
+        ("query", "result"),
         [
             ("status=COMPLETED", 1),
             ("status=CANCELLED", 0),
@@ -244,12 +244,12 @@ class TestJobs:
             ("page=99", 2),
         ],
     )
-    def test_filters(self, as_viewer: Client, query: str, found: int) -> None:
+    def test_filters(self, as_viewer: Client, query: str, result: int) -> None:
         start_job([model()], ["us-east-1"])
         certify(model(), "us-west-2")
         html = as_viewer.get(f"/jobs/?{query}").content.decode()
-        assert html.count('<span class="id">') == found
-        assert ("No job matches" in html) == (not found)
+        assert html.count('<span class="id">') == result
+        assert ("No job matches" in html) == (not result)
 
     def test_a_job_is_found_by_its_id(self, as_viewer: Client) -> None:
         job = start_job([model()], ["us-east-1"])
