@@ -54,6 +54,21 @@ CASE_VERDICTS: dict[str, Sign] = {
     "skipped": Sign("○", "grey", pgettext_lazy("case", "skipped")),
 }
 
+CASE_CATEGORIES: dict[str, str | Promise] = {
+    "tools": _("tools"),
+    "json": "JSON",
+    "instructions": _("instructions"),
+    "portuguese": _("Portuguese"),
+    "streaming": _("streaming"),
+    "context": _("long context"),
+    "reasoning": _("reasoning"),
+    "vision": _("vision"),
+    "contract": _("gates"),
+    "latency": _("speed"),
+    "determinism": _("same answer again"),
+    "embedding": _("embeddings"),
+}
+
 OWNERS: dict[str, str | Promise] = {
     Owner.OURS: _("us"),
     Owner.ACCOUNT: _("the AWS account"),

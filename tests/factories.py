@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -47,13 +48,15 @@ def finish(
     message: str = "",
     fix: dict[str, str] | None = None,
     results: Sequence[tuple[str, str, str]] = (),
+    trials: Mapping[str, Sequence[Any]] | None = None,
     by: RouteTarget | None = None,
     took: timedelta = timedelta(),
     calls: int = 12,
     cost_usd: float | None = None,
 ) -> CertificationRun:
     """Claim a run and end it with this verdict (none when ""), called by a route (default: its own
-    id), begun `took` ago; results are (case id, verdict, sentence).
+    id), begun `took` ago; results are (case id, verdict, sentence), `trials` their evidence by
+    case id.
     """
     by = by or RouteTarget(run.model.api_model_id, "ON_DEMAND")
     claimed = CertificationRun.objects.claim(run.pk, "a test")
@@ -86,6 +89,8 @@ def finish(
             kind="gate",
             verdict=verdict,
             sentence=sentence,
+            trials=list((trials or {}).get(case, ())),
+            trials_valid=len((trials or {}).get(case, ())),
         )
         for case, verdict, sentence in results
     ]

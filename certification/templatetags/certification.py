@@ -59,6 +59,11 @@ def case_title(case_id: str) -> str:
 
 
 @register.filter
+def case_category(category: str) -> str | Promise:
+    return labels.CASE_CATEGORIES.get(category, category)
+
+
+@register.filter
 def reason_word(reason: str) -> str | Promise:
     return labels.REASONS.get(reason, reason)
 

@@ -22,13 +22,14 @@ from certification.models import (
     AIModel,
     Backend,
     CertificationJob,
+    CertificationRun,
     ModelKind,
     QueuePause,
     Region,
     State,
     Tier,
 )
-from certification.web import certifications, jobs, matrix, start
+from certification.web import certifications, jobs, matrix, runs, start
 from certification.web.forms import EmailLoginForm
 
 OPERATE = "certification.change_certificationjob"
@@ -99,6 +100,18 @@ def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResp
         "detail": certifications.load(model, get_object_or_404(Region, pk=region), clock.now())
     }
     template = "_certification.html" if request.headers.get("HX-Request") else "certification.html"
+    return render(request, f"certification/{template}", context)
+
+
+@require_safe
+@vary_on_headers("HX-Request")
+def run(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Show one run with its cases, and what was asked and answered in the case that is open: a
+    page, or the open case alone.
+    """
+    rows = CertificationRun.objects.select_related("job", "model", "region")
+    context = {"detail": runs.load(get_object_or_404(rows, pk=pk), request.GET)}
+    template = "_run_case.html" if request.headers.get("HX-Request") else "run.html"
     return render(request, f"certification/{template}", context)
 
 

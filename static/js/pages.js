@@ -69,6 +69,22 @@
     });
   }
 
+  // Buttons that copy a text; without scripts, or without access to the clipboard, they are not shown.
+  const showCopy = (root) => {
+    if (!navigator.clipboard) return;
+    for (const button of root.querySelectorAll("button[data-copy]")) button.hidden = false;
+  };
+  showCopy(document);
+  document.addEventListener("htmx:afterSettle", (event) => showCopy(event.detail.target));
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    const label = button.textContent;
+    button.textContent = button.dataset.done;
+    setTimeout(() => { button.textContent = label; }, 2000);
+  });
+
   // Empty filters are left out of the URL.
   document.addEventListener("submit", (event) => {
     if (!event.target.matches("form.filters")) return;

@@ -36,6 +36,7 @@ from tests.factories import certify, finish, start_job
 pytestmark = pytest.mark.django_db
 FRAGMENT = {"HX-Request": "true"}
 SESSION_AND_USER = 2
+PERMISSIONS = 2  # asked for by the header
 
 
 @pytest.fixture
@@ -281,7 +282,7 @@ class TestMatrix:
         for model in AIModel.objects.active().filter(routes__region="us-east-1").distinct()[:8]:
             certify(model, "us-east-1")
         start_job(AIModel.objects.active()[:3], ["us-east-1"])
-        with django_assert_num_queries(6 + SESSION_AND_USER):
+        with django_assert_num_queries(6 + SESSION_AND_USER + PERMISSIONS):
             body(as_viewer)
 
     def test_nothing_inline_for_the_content_policy(
@@ -463,7 +464,14 @@ class TestCertificationPage:
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
         html = body(as_viewer, self.path(world["Nova"], "sa-east-1"))
-        assert "manage.py certify x.Nova --regions sa-east-1" in html
+        assert "Operators can start a certification." in html
+        assert "/jobs/new/" not in html
+
+    def test_an_operator_starts_it_from_there(
+        self, as_operator: Client, world: dict[str, AIModel]
+    ) -> None:
+        html = body(as_operator, self.path(world["Nova"], "sa-east-1"))
+        assert 'href="/jobs/new/?pair=x.Nova@sa-east-1"' in html
 
     def test_a_pair_not_offered_says_so(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
         assert "has no route to this model" in body(
@@ -499,7 +507,7 @@ class TestCertificationPage:
     ) -> None:
         for _ in range(3):
             certify(world["Nova"], "us-east-1", results=[("G01", "passed", "ok")])
-        with django_assert_num_queries(7 + SESSION_AND_USER):
+        with django_assert_num_queries(7 + SESSION_AND_USER + PERMISSIONS):
             body(as_viewer, self.path(world["Nova"]))
 
 
@@ -568,7 +576,7 @@ class TestJobPage:
         self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
         job = start_job(AIModel.objects.active()[:60], ["us-east-1"])
-        with django_assert_num_queries(6 + SESSION_AND_USER):  # of these, two for permissions
+        with django_assert_num_queries(4 + SESSION_AND_USER + PERMISSIONS):
             body(as_viewer, f"/jobs/{job.pk}/")
 
     def test_viewers_see_no_buttons(self, as_viewer: Client, job: CertificationJob) -> None:

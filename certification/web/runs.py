@@ -1,0 +1,286 @@
+"""Load one run with its cases, and the trials of the case that is open: what was asked, what came,
+and how it was judged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from django.http import QueryDict
+from django.utils.formats import number_format
+from django.utils.translation import gettext as _
+
+from certification import labels
+from certification.models import CertificationRun, TestResult
+from certification.suite import registry
+from certification.suite.case import Category
+
+CASES_NAMED = 3  # in the sentence about a run
+WORST_FIRST = ("failed", "flaky", "invalid", "passed", "skipped")
+FOLD_LINES, FOLD_CODE_LINES, FOLD_CHARACTERS = 40, 14, 3_000  # longer texts are shown folded
+
+
+class Part(NamedTuple):
+    """One piece of a request or a reply: who or what, and its text. `is_code` is JSON."""
+
+    label: str
+    text: str
+    is_code: bool = False
+
+    @property
+    def is_long(self) -> bool:
+        lines = FOLD_CODE_LINES if self.is_code else FOLD_LINES
+        return len(self.text) > FOLD_CHARACTERS or self.text.count("\n") > lines
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a trial as stored: the route, the request, and the reply or the failure."""
+
+    stored: Mapping[str, Any]
+
+    @property
+    def api(self) -> str:
+        name = text_of(self.stored.get("api"))
+        return labels.APIS.get(name, name)
+
+    @property
+    def is_stream(self) -> bool:
+        request = mapping(self.stored.get("request"))
+        return "stream" in text_of(request.get("operation")).lower()
+
+    @property
+    def timing(self) -> list[tuple[str, str]]:
+        """(what, milliseconds) of each measured time."""
+        names = {
+            "ttft": _("first token"),
+            "total": _("total"),
+            "max_gap": _("longest gap"),
+            "server": _("by the server's clock"),
+        }
+        times = mapping(self.stored.get("timing"))
+        return [
+            (words, f"{number_format(round(times[key]), 0)} ms")
+            for key, words in names.items()
+            if isinstance(times.get(key), int | float)
+        ]
+
+    @property
+    def reply(self) -> Mapping[str, Any]:
+        """The reply, or what of it had arrived before the call failed."""
+        return mapping(self.stored.get("reply") or self.stored.get("partial"))
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        return mapping(self.reply.get("usage"))
+
+    @property
+    def events(self) -> str:
+        return ", ".join(text_of(name) for name in sequence(self.reply.get("events")))
+
+    @property
+    def failure(self) -> Mapping[str, Any]:
+        return mapping(self.stored.get("failure"))
+
+    @property
+    def request_parts(self) -> list[Part]:
+        """The system prompt, the messages and the texts of the request, then everything else."""
+        request = dict(mapping(self.stored.get("request")))
+        request.pop("operation", None)
+        parts = [Part(_("system"), text_of(request.pop("system")))] if "system" in request else []
+        for message in sequence(request.pop("messages", ())):
+            role = text_of(mapping(message).get("role"))
+            parts += blocks(mapping(message).get("content"), role)
+        parts += [Part(_("text"), text_of(text)) for text in sequence(request.pop("texts", ()))]
+        tools = sequence(request.pop("tools", ()))
+        parts += [
+            Part(_("tool %s") % text_of(mapping(tool).get("name")), as_json(tool), is_code=True)
+            for tool in tools
+        ]
+        if request:
+            parts.append(Part(_("options"), as_json(request), is_code=True))
+        return parts
+
+    @property
+    def reply_parts(self) -> list[Part]:
+        reply = self.reply
+        if "dimensions" in reply:  # of an embedding model
+            return [Part(_("vectors"), as_json(reply), is_code=True)]
+        return blocks(reply.get("content"), _("answer"))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a case as stored."""
+
+    stored: Mapping[str, Any]
+
+    @property
+    def number(self) -> int:
+        number = self.stored.get("trial")
+        return number + 1 if isinstance(number, int) else 1
+
+    @property
+    def verdict(self) -> str:
+        if self.stored.get("skipped"):
+            return "skipped"
+        if not self.stored.get("valid", True):
+            return "invalid"
+        return "passed" if self.stored.get("passed") else "failed"
+
+    @property
+    def sentence(self) -> str:
+        return text_of(self.stored.get("sentence"))
+
+    @property
+    def evidence(self) -> list[tuple[str, str]]:
+        """What was expected and what was seen, by name."""
+        return [
+            (name.replace("_", " "), value if isinstance(value, str) else as_json(value))
+            for name, value in mapping(self.stored.get("evidence")).items()
+            if value not in ("", None, [], {})
+        ]
+
+    @property
+    def calls(self) -> list[Call]:
+        return [Call(mapping(call)) for call in sequence(self.stored.get("calls"))]
+
+    @property
+    def transcript_removed(self) -> bool:
+        """Whether there was a transcript that is no longer stored."""
+        return bool(self.stored.get("has_transcript")) and not self.calls
+
+
+@dataclass(frozen=True)
+class RunDetail:
+    """A run, its cases that pass the filters (without trials), and the case that is open."""
+
+    run: CertificationRun
+    results: Sequence[TestResult]
+    verdict: str
+    category: str
+    search: str
+    open_result: TestResult | None
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        return Counter(result.verdict for result in self.results)
+
+    @property
+    def verdict_counts(self) -> list[tuple[str, int]]:
+        return [(name, self.counts[name]) for name in WORST_FIRST if self.counts[name]]
+
+    @property
+    def categories(self) -> list[str]:
+        """The categories that occur, in the suite's order."""
+        present = {result.category for result in self.results}
+        return [c.value for c in Category if c.value in present]
+
+    @cached_property
+    def shown(self) -> list[TestResult]:
+        """The cases that pass the filters, worst first."""
+        words = self.search.casefold().split()
+        return [
+            result
+            for result in sorted(self.results, key=order_of)
+            if self.verdict in ("", result.verdict)
+            and self.category in ("", result.category)
+            and all(word in searched_text(result) for word in words)
+        ]
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials of the case that is open."""
+        stored = self.open_result.trials if self.open_result else ()
+        return [Trial(mapping(trial)) for trial in sequence(stored)]
+
+    @property
+    def sentence(self) -> str:
+        """What came out, in a sentence."""
+        judged = len(self.results) - self.counts["skipped"]
+        if not judged:
+            return ""
+        parts = [
+            _("%(passed)d of %(judged)d cases passed.")
+            % {"passed": self.counts["passed"], "judged": judged}
+        ]
+        bad = [r for r in sorted(self.results, key=order_of) if r.verdict in ("failed", "flaky")]
+        parts += [
+            _("%(case)s failed %(failed)d of %(trials)d.")
+            % {"case": r.case_id, "failed": r.trials_valid - r.passes, "trials": r.trials_valid}
+            for r in bad[:CASES_NAMED]
+        ]
+        return " ".join(parts)
+
+
+def load(run: CertificationRun, query: QueryDict) -> RunDetail:
+    """Return a run's cases, filtered by the GET parameters `verdict`, `category` and `q`, and the
+    trials of the `case` that is open; unknown values are ignored. Two queries.
+    """
+    results = list(run.results.defer("trials").order_by("pk"))
+    verdict, category = query.get("verdict", ""), query.get("category", "")
+    case_id = query.get("case", "")
+    is_known = any(result.case_id == case_id for result in results)
+    return RunDetail(
+        run=run,
+        results=results,
+        verdict=verdict if verdict in WORST_FIRST else "",
+        category=category if category in {c.value for c in Category} else "",
+        search=query.get("q", "").strip()[:200],
+        open_result=run.results.get(case_id=case_id) if is_known else None,
+    )
+
+
+def order_of(result: TestResult) -> tuple[int, int]:
+    """Return a case's place in the list: worst first, then as they ran."""
+    known = result.verdict in WORST_FIRST
+    return (WORST_FIRST.index(result.verdict) if known else len(WORST_FIRST), result.pk)
+
+
+def searched_text(result: TestResult) -> str:
+    case = registry.BY_ID.get(result.case_id)
+    title = case.title if case else ""
+    return f"{result.case_id} {title} {result.sentence}".casefold()
+
+
+def blocks(content: Any, label: str) -> list[Part]:
+    """Return the parts of a message or an answer: texts as they are, all else as JSON."""
+    names = {
+        "reasoning": _("reasoning"),
+        "tool_use": _("tool call"),
+        "tool_result": _("tool result"),
+        "image": _("picture"),
+        "document": _("document"),
+    }
+    parts = []
+    for block in sequence(content):
+        for kind, value in mapping(block).items():
+            if kind == "text":
+                parts.append(Part(label, text_of(value)))
+            elif kind == "reasoning":
+                parts.append(Part(names[kind], text_of(value)))
+            else:
+                parts.append(Part(names.get(kind, kind), as_json(value), is_code=True))
+    return parts
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a stored object, {} for anything else: older versions may have stored another form."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def text_of(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else as_json(value)
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

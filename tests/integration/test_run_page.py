@@ -1,0 +1,192 @@
+"""The page of one run: what was asked, what came, and how it was judged."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries
+
+from certification.models import AIModel, CertificationRun
+from certification.reasons import Reason, Status
+from certification.web.runs import Call, Trial
+from tests.factories import certify, start_job
+
+pytestmark = pytest.mark.django_db
+
+NOVA = "amazon.nova-lite-v1:0"
+CALL = {
+    "attempt": 2,
+    "route": NOVA,
+    "endpoint": "bedrock-runtime",
+    "api": "converse",
+    "request": {
+        "operation": "ConverseStream",
+        "system": "Be brief.",
+        "messages": [{"role": "user", "content": [{"text": "Say <b>hello</b>."}]}],
+        "tools": [{"name": "send", "description": "Sends.", "schema": {}}],
+        "max_tokens": 300,
+    },
+    "reply": {
+        "content": [
+            {"reasoning": "They want a greeting."},
+            {"text": "<script>alert(1)</script>"},
+            {"tool_use": {"id": "1", "name": "send", "input": {"to": "Ana"}}},
+        ],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 11, "output_tokens": 7},
+        "events": ["messageStart", "contentBlockDelta x3"],
+    },
+    "timing": {"ttft": 195.1, "total": 290.4},
+    "request_id": "req-1",
+}
+REFUSED = {
+    "request": {"operation": "Converse", "messages": []},
+    "failure": {
+        "reason": "throttled_requests",
+        "message": "Slow down.",
+        "code": "ThrottlingException",
+        "http_status": 429,
+    },
+}
+TRIAL = {
+    "trial": 0,
+    "valid": True,
+    "passed": False,
+    "sentence": "The answer is not hello.",
+    "evidence": {"expected": "hello", "found": "<i>", "nothing": ""},
+    "calls": [REFUSED, CALL],
+    "has_transcript": True,
+}
+
+
+def finished_run(trials: list[Any]) -> CertificationRun:
+    """A finished run with a failed, a flaky, a passed and a skipped case; the first has trials."""
+    return certify(
+        AIModel.objects.get(api_model_id=NOVA),
+        "us-east-1",
+        Status.FAILED,
+        reason=Reason.GATE_FAILED,
+        results=[
+            ("G01", "passed", "It answered."),
+            ("G02", "flaky", "It streamed once."),
+            ("G05", "failed", "It said something else."),
+            ("G16", "skipped", "It does not apply."),
+        ],
+        trials={"G05": trials},
+    )
+
+
+@pytest.fixture
+def run(catalogue: None) -> CertificationRun:
+    return finished_run([TRIAL])
+
+
+def page(client: Client, run: CertificationRun, query: str = "", **headers: str) -> str:
+    response = client.get(f"/runs/{run.pk}/{query}", headers=headers)
+    assert response.status_code == 200
+    return " ".join(response.content.decode().split())
+
+
+def test_it_says_what_came_out_worst_first(as_viewer: Client, run: CertificationRun) -> None:
+    html = page(as_viewer, run)
+    assert "1 of 3 cases passed. G05 failed 1 of 1." in html
+    assert html.index('id="G05"') < html.index('id="G02"') < html.index('id="G01"')
+    assert "Say &lt;b&gt;" not in html  # trials are loaded when a case is opened
+
+
+def test_an_open_case_shows_what_was_asked_and_answered(
+    as_viewer: Client, run: CertificationRun
+) -> None:
+    html = page(as_viewer, run, "?case=G05")
+    for words in (
+        "Be brief.",
+        "Say &lt;b&gt;hello&lt;/b&gt;.",
+        "They want a greeting.",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+        "end_turn",
+        "11 tokens in, 7 out",
+        "first token 195 ms",
+        "contentBlockDelta x3",
+        "req-1",
+        "Too many requests",
+        "Slow down.",
+        "HTTP 429",
+        "Call 2: Converse on bedrock-runtime",
+        "&lt;i&gt;",
+    ):
+        assert words in html, words
+    assert "<script>alert" not in html
+    fragment = page(as_viewer, run, "?case=G05", **{"HX-Request": "true"})
+    assert fragment.startswith('<article class="trial" id="G05.1">')
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("?verdict=failed", {"G05"}),
+        ("?category=contract", {"G01", "G02", "G05", "G16"}),
+        ("?category=vision", set()),
+        ("?q=streamed", {"G02"}),
+        ("?q=g01", {"G01"}),
+        ("?verdict=nonsense&case=nonsense&category=x", {"G01", "G02", "G05", "G16"}),
+        ("?q=%00", set()),
+    ],
+)
+def test_filters(as_viewer: Client, run: CertificationRun, query: str, shown: set[str]) -> None:
+    html = page(as_viewer, run, query)
+    assert {case for case in ("G01", "G02", "G05", "G16") if f'id="{case}"' in html} == shown
+
+
+def test_removed_transcripts_are_said_to_be_removed(as_viewer: Client, catalogue: None) -> None:
+    run = finished_run([{**TRIAL, "calls": []}])
+    assert "were removed by age or size" in page(as_viewer, run, "?case=G05")
+
+
+def test_a_run_without_cases_says_why(as_viewer: Client, catalogue: None) -> None:
+    job = start_job([AIModel.objects.get(api_model_id=NOVA)], ["us-east-1"])
+    assert "appear here when the run has ended" in page(as_viewer, job.runs.get())
+    job.cancel()
+    assert "No case was judged" in page(as_viewer, job.runs.get())
+    assert as_viewer.get(f"/runs/{uuid.uuid4()}/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{}, {"calls": None}, {"calls": [None, 1, {}]}, {"evidence": 3, "trial": "x", "sentence": []}],
+)
+def test_any_stored_trial_is_shown(as_viewer: Client, catalogue: None, odd: dict[str, Any]) -> None:
+    page(as_viewer, finished_run([odd, None, 3]), "?case=G05")
+
+
+@pytest.mark.parametrize(
+    ("stored", "verdict"),
+    [
+        ({"passed": True}, "passed"),
+        ({"passed": False}, "failed"),
+        ({"valid": False}, "invalid"),
+        ({"skipped": "no vision"}, "skipped"),
+    ],
+)
+def test_verdicts_of_trials(stored: dict[str, Any], verdict: str) -> None:
+    assert Trial(stored).verdict == verdict
+
+
+def test_what_an_embedding_model_answered() -> None:
+    call = Call(
+        {
+            "request": {"operation": "InvokeModel", "texts": ["a", "b"]},
+            "reply": {"dimensions": [4], "head": [[0.1]]},
+        }
+    )
+    assert [part.text for part in call.request_parts] == ["a", "b"]
+    assert "0.1" in call.reply_parts[0].text
+
+
+def test_it_takes_few_queries(
+    as_viewer: Client, run: CertificationRun, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    with django_assert_max_num_queries(7):  # four of them session, user and permissions
+        page(as_viewer, run, "?case=G05")
