@@ -1,0 +1,1 @@
+"""Drills: what a running stack does when its processes, servers and disks fail."""
