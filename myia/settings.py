@@ -152,6 +152,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "certification.api.authentication.TokenFromQuery",
     "certification.api.envelope.RequestId",
+    "certification.api.envelope.UnusableValues",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "certification.badges.views.BadgeMiddleware",
@@ -299,7 +300,7 @@ EVENT_HEARTBEAT = env.float("EVENT_HEARTBEAT", default=15)
 EVENT_POLL = env.float("EVENT_POLL", default=3)
 # Proxies in front of us that append to X-Forwarded-For; 0: none, and the header is ignored.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
-AXES_CLIENT_IP_CALLABLE = "certification.api.throttles.caller_ip"
+AXES_CLIENT_IP_CALLABLE = "certification.lib.request_rates.caller_ip"
 CORS_ALLOWED_ORIGINS = env.list(
     "CORS_ALLOWED_ORIGINS", default=[f"http://localhost:{port}" for port in (3000, 3002, 3003)]
 )

@@ -10,11 +10,11 @@ import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import structlog
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import InterfaceError, OperationalError
+from django.core.exceptions import FieldDoesNotExist, PermissionDenied, RequestDataTooBig
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -285,6 +285,28 @@ class RequestId:
             _request_id.reset(before)
         response["X-Request-Id"] = request_id
         return response
+
+
+class UnusableValues:
+    """Middleware: no address and no form that holds a value which nothing can have is our defect.
+
+    PostgreSQL stores no NUL and no number of any length; Django's admin takes field names from the
+    address.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if "\0" in request.path_info:
+            raise Http404
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        if not isinstance(error, DataError | FieldDoesNotExist):
+            return None
+        log.warning("unusable_value", path=request.path, error=str(error).strip())
+        return cast("HttpResponseBase", bad_request(request, error))
 
 
 def as_request(request: Request) -> HttpRequest:

@@ -48,3 +48,9 @@ class CircuitBreaker:
         except UNAVAILABLE as error:
             self.record_failure(error)
             return otherwise
+        except ValueError as error:
+            if "closed file" not in str(error):
+                raise
+            # redis-py reads from the buffer of a connection that was closed meanwhile
+            self.record_failure(error)
+            return otherwise

@@ -73,6 +73,14 @@ class User(AbstractBaseUser, PermissionsMixin):
     def __str__(self) -> str:
         return self.email
 
+    def read_groups(self) -> None:
+        """Read the groups once, for a user of one request."""
+        self.__dict__["group_names"] = list(self.groups.values_list("name", flat=True))
+
+    @property
+    def is_operator(self) -> bool:
+        return self.role in (Role.OPERATOR, Role.ADMINISTRATOR)
+
     @property
     def role(self) -> str:
         """The highest of the user's groups; superusers are administrators, users without a group

@@ -210,10 +210,10 @@ class ReadingWorker(ThreadWorker):
     def finish_request(self, connection: Connection, answered: Future[Any]) -> None:
         """Read the next request, or close the connection; called in the event loop."""
         try:
-            keep = bool(not answered.cancelled() and answered.result())
+            reusable = bool(not answered.cancelled() and answered.result())
         except Exception:  # noqa: BLE001 - gunicorn has logged it
-            keep = False
-        if not keep:
+            reusable = False
+        if not reusable:
             self.linger(connection)
             return
         rest = connection.parser.unreader.take_buffered()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, permission_required
 from django.contrib.auth.views import LoginView
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.templatetags.static import static
@@ -17,7 +21,7 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRefresh
 
 from certification.engine import dispatch
-from certification.lib import clock
+from certification.lib import clock, request_rates
 from certification.models import (
     AIModel,
     Backend,
@@ -35,6 +39,22 @@ from certification.web.forms import EmailLoginForm
 OPERATE = "certification.change_certificationjob"
 
 
+def viewer_required(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Show a page to users with a role; others learn whom to ask (403), as the API refuses them."""
+
+    @functools.wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        user = jobs.user_of(request)
+        if user is None:
+            raise PermissionDenied
+        user.read_groups()  # once for the page: its header looks at the role too
+        if not user.role:
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
 class LoginPage(LoginView):
     """The login page. A fragment request that ends here (the session is over) reloads its page."""
 
@@ -45,6 +65,16 @@ class LoginPage(LoginView):
             return HttpResponseClientRefresh()
         return super().get(request, *args, **kwargs)
 
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Log in; as many tries in a minute from one address as the API has."""
+        limit = settings.API_RATES["login"]
+        caller = f"a{request_rates.address_of(request)}"
+        if limit and request_rates.count_request("login", caller) > limit:
+            response = render(request, "429.html", status=429)
+            response["Retry-After"] = str(int(request_rates.seconds_to_wait()))
+            return response
+        return super().post(request, *args, **kwargs)
+
 
 @login_not_required
 @require_safe
@@ -53,6 +83,7 @@ def favicon(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@viewer_required
 def matrix_page(request: HttpRequest) -> HttpResponse:
     """Show the model x region matrix, running jobs and queue pauses."""
     filters = matrix.Filters.from_query(request.GET)
@@ -66,6 +97,7 @@ def matrix_page(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@viewer_required
 @vary_on_headers("HX-Request")
 def jobs_page(request: HttpRequest) -> HttpResponse:
     """Show the jobs: a page, or the list alone, which it polls."""
@@ -81,6 +113,7 @@ def jobs_page(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@viewer_required
 def jobs_panel(request: HttpRequest) -> HttpResponse:
     """Render running and last finished jobs and open pauses: the fragment the matrix polls."""
     recent_jobs = jobs.recent()
@@ -92,6 +125,7 @@ def jobs_panel(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@viewer_required
 @vary_on_headers("HX-Request")
 def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResponse:
     """Show one model's status in one region and why: a page, or the fragment the matrix opens."""
@@ -104,6 +138,7 @@ def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResp
 
 
 @require_safe
+@viewer_required
 @vary_on_headers("HX-Request")
 def run(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Show one run with its cases, and what was asked and answered in the case that is open: a

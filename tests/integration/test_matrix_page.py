@@ -35,8 +35,7 @@ from tests.factories import certify, finish, start_job
 
 pytestmark = pytest.mark.django_db
 FRAGMENT = {"HX-Request": "true"}
-SESSION_AND_USER = 2
-PERMISSIONS = 2  # asked for by the header
+SESSION_USER_AND_ROLE = 3
 
 
 @pytest.fixture
@@ -282,7 +281,7 @@ class TestMatrix:
         for model in AIModel.objects.active().filter(routes__region="us-east-1").distinct()[:8]:
             certify(model, "us-east-1")
         start_job(AIModel.objects.active()[:3], ["us-east-1"])
-        with django_assert_num_queries(6 + SESSION_AND_USER + PERMISSIONS):
+        with django_assert_num_queries(6 + SESSION_USER_AND_ROLE):
             body(as_viewer)
 
     def test_nothing_inline_for_the_content_policy(
@@ -376,7 +375,7 @@ class TestRecentJobs:
     ) -> None:
         for model in world.values():
             certify(model, "us-east-1")
-        with django_assert_num_queries(2 + SESSION_AND_USER):
+        with django_assert_num_queries(2 + SESSION_USER_AND_ROLE):
             body(as_viewer, "/jobs/recent/")
 
 
@@ -507,7 +506,7 @@ class TestCertificationPage:
     ) -> None:
         for _ in range(3):
             certify(world["Nova"], "us-east-1", results=[("G01", "passed", "ok")])
-        with django_assert_num_queries(7 + SESSION_AND_USER + PERMISSIONS):
+        with django_assert_num_queries(7 + SESSION_USER_AND_ROLE):
             body(as_viewer, self.path(world["Nova"]))
 
 
@@ -576,7 +575,7 @@ class TestJobPage:
         self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
         job = start_job(AIModel.objects.active()[:60], ["us-east-1"])
-        with django_assert_num_queries(4 + SESSION_AND_USER + PERMISSIONS):
+        with django_assert_num_queries(6 + SESSION_USER_AND_ROLE):  # of these, two for permissions
             body(as_viewer, f"/jobs/{job.pk}/")
 
     def test_viewers_see_no_buttons(self, as_viewer: Client, job: CertificationJob) -> None:

@@ -151,11 +151,11 @@ def test_a_response_streams_while_it_is_made(server: Server) -> None:
 
 def test_it_stops_although_clients_are_silent(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    with server.connect() as idle, server.connect() as kept:
-        kept.sendall(GET.replace(b"Connection: close\r\n", b""))
+    with server.connect() as idle, server.connect() as reused:
+        reused.sendall(GET.replace(b"Connection: close\r\n", b""))
         answer = b""
         while b"GET /a 0" not in answer:
-            answer += kept.recv(4096)
+            answer += reused.recv(4096)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
         assert everything(idle) == b""

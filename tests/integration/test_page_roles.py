@@ -1,0 +1,130 @@
+"""Pages ask for a role, and values that nothing can have are refused instead of being a defect."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from certification.api import throttles
+from certification.lib import request_rates, shared_cache
+from certification.models import AIModel, User
+from certification.web.urls import urlpatterns
+
+pytestmark = pytest.mark.django_db
+
+OPEN_PAGES = {"login", "logout", "favicon"}
+ARGUMENTS = {
+    "certification": [uuid.UUID(int=1), "us-east-1"],
+    **{name: [uuid.UUID(int=1)] for name in ("job", "job-cancel", "job-retry")},
+}
+
+
+@pytest.fixture
+def as_newcomer() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_user("new@example.org", "a-long-test-password"))
+    return client
+
+
+@pytest.mark.parametrize("name", sorted({str(p.name) for p in urlpatterns} - OPEN_PAGES))
+def test_a_user_without_a_role_sees_no_page_and_whom_to_ask(as_newcomer: Client, name: str) -> None:
+    address = reverse(name, args=ARGUMENTS.get(name, []))
+    answer = as_newcomer.post(address) if name == "job-retry" else as_newcomer.get(address)
+    assert answer.status_code == 403
+    html = answer.content.decode()
+    assert "new@example.org has no role yet. Ask an administrator" in html
+    assert "Log out" in html
+
+
+def test_a_viewer_sees_the_pages_and_whom_to_ask_for_more(as_viewer: Client) -> None:
+    assert as_viewer.get("/").status_code == 200
+    assert as_viewer.get("/jobs/recent/").status_code == 200
+    answer = as_viewer.get(f"/jobs/{uuid.UUID(int=1)}/cancel/")
+    assert answer.status_code == 403
+    assert "ask an administrator for the role you need" in answer.content.decode()
+
+
+def test_logins_by_page_and_by_api_are_counted_together(client: Client, settings: Any) -> None:
+    settings.API_RATES = {**settings.API_RATES, "login": 2}
+    client.post("/login/", {"username": "a@example.org", "password": "x"})
+    client.post("/api/auth/login", {"email": "a@b.c", "password": "x"}, "application/json")
+    answer = client.post("/login/", {"username": "b@example.org", "password": "x"})
+    assert answer.status_code == 429
+    assert 0 < int(answer["Retry-After"]) <= 62
+    assert "Wait a minute" in answer.content.decode()
+    assert client.get("/login/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        ("/certifications/{model}/%00/", 404),
+        ("/certifications/{model}/a%00b/", 404),
+        ("/admin/certification/region/a%00b/change/", 404),
+        ("/badges/a%00b.svg", 404),
+        ("/%00", 404),
+        ("/?q=%00&region=%00&vendor=%00&page=%00", 200),
+        ("/jobs/recent/?seen=%00", 200),
+        ("/admin/certification/aimodel/?_to_field=", 200),
+        ("/admin/certification/region/us-east-1/change/?_to_field=", 400),
+        ("/admin/certification/region/?code=%00", 400),
+        ("/admin/certification/certificationrun/?region__code__exact=%00", 400),
+        ("/admin/certification/user/?id=99999999999999999999999", 200),
+        ("/api/models?search=%00", None),
+        ("/api/certification-queue/certifications?modelId=%00", None),
+    ],
+)
+def test_an_address_with_a_value_that_nothing_has_is_no_defect(
+    administrator: User, catalogue: None, address: str, status: int | None
+) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(administrator)
+    model = AIModel.objects.values_list("pk", flat=True)[0]
+    answer = client.get(address.format(model=model))
+    assert answer.status_code == status or (status is None and answer.status_code < 500)
+
+
+KEY = {"name": "ci", "role": "viewer"}
+
+
+@pytest.mark.parametrize("user", ["zz", "", "-1", "9" * 40, "\0", "1 OR 1=1"])
+def test_a_key_for_nobody_is_a_form_error(administrator: User, user: str) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(administrator)
+    answer = client.post("/admin/certification/apikey/add/", KEY | {"user": user})
+    assert answer.status_code in (200, 400)
+
+
+@pytest.mark.parametrize("value", ["zz", "\0", str(uuid.UUID(int=1))])
+def test_routes_to_nothing_are_form_errors(administrator: User, value: str) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(administrator)
+    form = {"model": value, "region": value, "target_id": "x", "kind": "ON_DEMAND"}
+    answer = client.post("/admin/certification/route/add/", form)
+    assert answer.status_code in (200, 400)
+
+
+@pytest.mark.parametrize("expected", ["[" * 100_000, '{"a":' * 50_000, "1" * 5000, "NaN", "1e999"])
+def test_json_that_cannot_be_read_is_a_form_error(administrator: User, expected: str) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(administrator)
+    form = {
+        "case_id": "XA", "title": "a", "category": "json", "prompt": "a", "grader": "json_schema",
+        "weight": "1", "repeats": "1", "max_tokens": "16", "good_sample": "a", "bad_sample": "b",
+    }  # fmt: skip
+    address = "/admin/certification/customcase/add/"
+    assert client.post(address, form | {"expected": expected}).status_code == 200
+
+
+def test_a_buffer_that_redis_closed_turns_nobody_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed() -> Any:
+        raise ValueError("I/O operation on closed file.")
+
+    monkeypatch.setattr(shared_cache, "client", closed)
+    assert request_rates.count_request("login", "a127.0.0.1") == 0
+    shared_cache.breaker.close()
+    assert throttles.PerMinute().wait() > 0
