@@ -128,7 +128,8 @@ CHARACTERS: dict[str, Format] = {
 
 def quoted(opening: str, closing: str) -> Format:
     """Put what the last line says in quotes, after its list mark."""
-    return lambda text: re.sub(r"(?m)^(- |)(.*\S)\s*\Z", rf"\g<1>{opening}\g<2>{closing}", text)
+    mark = r"(?m)^(- |\d+[.)] |\d+ - |)"
+    return lambda text: re.sub(rf"{mark}(.*\S)\s*\Z", rf"\g<1>{opening}\g<2>{closing}", text)
 
 
 def full_stop(text: str) -> str:

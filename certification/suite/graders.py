@@ -492,8 +492,9 @@ def lines_are(text: str, *expected: str) -> Grade:
 CHOICE_FORMS = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
-        r"(?<![^\W_])(\d)-[(\['\"]?([A-Za-z])(?![^\W_])",
-        r"(?<![^\W_])(\d)[ .):=→-]{0,4}[(\['\"]?([A-Z])(?=[\])'\"]*[ ]*(?:$|[-,;:|/.()\]–—]|\d))",
+        r"(?<![^\W_])(\d)-[(\['\"]{0,2}([A-Za-z])(?![^\W_])",
+        r"(?<![^\W_])(\d)[ .):=→-]{0,4}[(\['\"]{0,2}([A-Z])"
+        r"(?=[\])'\"]*[ ]*(?:$|[-,;:|/.()\]–—]|\d))",
         r"(?<![^\W_])(\d)[ .):=→-]{1,4}([A-Z])(?=[ ]+[A-ZÀ-Ý0-9])",
     )
 )
@@ -584,15 +585,15 @@ def no_other_numbers(text: str, allowed: str) -> Grade:
 
 
 def same_text(first: Outcome | None, second: Outcome | None, *, exact: bool = False) -> Grade:
-    """Pass if both answers are the same; unless `exact`, case, accents, punctuation and white space
-    do not matter.
+    """Pass if both answers are the same; unless `exact`, formatting, case, accents, punctuation and
+    white space do not matter.
     """
     grade = all_of(lambda: usable(first), lambda: usable(second))
     if not grade.passed:
         return grade
     one, other = text_of(first), text_of(second)
     evidence = {"first": truncate(one), "second": truncate(other)}
-    alike = normalize_text(plain_text(one)) == normalize_text(plain_text(other))
+    alike = content_of(plain_text(one)) == content_of(plain_text(other))
     if one == other or (alike and not exact):
         return passed("Both answers are the same.", **evidence)
     return failed("The two answers differ.", **evidence)

@@ -103,17 +103,18 @@ def streaming(ref: Ref) -> Script:
     request = single_turn(
         ref, f"Write {what}, in one line, separated by commas, and nothing else.", Operation.STREAM
     )
-    # Alpha is as common a spelling of the first letter as Alfa.
-    required = tuple(n for n in names if n != "Alfa")
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
         if isinstance(outcome, Failure) and graders.refuses(outcome, NO_STREAMING):
             return graders.lacks("streaming", outcome)
+        # Alpha is as common a spelling of the first letter as Alfa.
+        alpha = names[0] == "Alfa" and graders.mentions(outcome, "Alpha").passed
+        spelt = ["Alpha", *names[1:]] if alpha else names
         return graders.all_of(
             lambda: graders.event_order(outcome),
             lambda: graders.has_usage(outcome),
-            lambda: graders.in_order(outcome, *required),
+            lambda: graders.in_order(outcome, *spelt),
         )
 
     expected, near_miss = ", ".join(names), ", ".join(names[:-1])
