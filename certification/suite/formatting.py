@@ -136,7 +136,7 @@ LIST_MARK = re.compile(
         | \d{1,3}\s+[-–—:]\s+(?=\S)                            # "1 – item"
         | [#]?\d\s?\u20e3\s*(?=\S)                             # a keycap
         | \(?[a-zA-Z][.)]\s+(?=\S)                             # "a) item"
-        | \(?[ivx]{1,4}[.)]\s+(?=\S)                           # "ii. item"
+        | \(?[ivxIVX]{1,4}[.)]\s+(?=\S)                           # "ii. item"
     )""",
     re.VERBOSE,
 )

@@ -428,9 +428,12 @@ def lines(text: str, at_least: int = 0, at_most: int | None = None) -> Grade:
 @on_plain_text
 def bullets(text: str, at_least: int = 0, at_most: int | None = None) -> Grade:
     """Pass if the number of lines that start as a list item, with a mark of any style, lies within
-    these bounds; "-so" is one as "- so" is.
+    these bounds; "-so" is one as "- so" is, and "-5 so" below other items.
     """
-    count = sum(is_list_item(line) for line in text.splitlines())
+    items = [line for line in text.splitlines() if is_list_item(line)]
+    hyphens = any(item.lstrip().startswith("-") for item in items)
+    negative = [line for line in text.splitlines() if re.match(r"\s*-\d", line)]
+    count = len(items) + (len(negative) if hyphens else 0)
     return count_grade(count, "bullets", at_least, at_most)
 
 
@@ -482,7 +485,7 @@ def lines_are(text: str, *expected: str) -> Grade:
     """Pass if the lines of the answer that are not blank are these, ignoring list marks, and quotes
     and full stops around them.
     """
-    actual = [line.strip(" \"';.") for line in text_lines(text)]
+    actual = [line.strip(" \"';.,") for line in text_lines(text)]
     yes, no = "Every line is the expected one.", "The lines are not the expected ones."
     return text_grade(text, actual == list(expected), yes, no, " | ".join(expected))
 
@@ -493,9 +496,9 @@ CHOICE_FORMS = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
         r"(?<![^\W_])(\d)-[(\['\"]{0,2}([A-Za-z])(?![^\W_])",
-        r"(?<![^\W_])(\d)[ .):=→-]{0,4}[(\['\"]{0,2}([A-Z])"
+        r"(?<![^\W_])(\d)[ .):=→–—|-]{0,4}[(\['\"]{0,2}([A-Z])"
         r"(?=[\])'\"]*[ ]*(?:$|[-,;:|/.()\]–—]|\d))",
-        r"(?<![^\W_])(\d)[ .):=→-]{1,4}([A-Z])(?=[ ]+[A-ZÀ-Ý0-9])",
+        r"(?<![^\W_])(\d)[ .):=→–—|-]{1,4}([A-Z])(?=[ ]+[A-ZÀ-Ý0-9])",
     )
 )
 

@@ -54,7 +54,7 @@ LANGUAGES = {
         fazer feito cada todo toda todos todas outro outra outros outras tudo nada algo
         alguém ninguém dois duas pode podem deve devem quanto tão tanto mesmo dele dela
         deles delas neste nesta nesse nessa deste desta desse dessa disso disto""",
-        r"[ñäëïöìòùèîûœß]|ll|ci[óo]n$|si[óo]n(?:es)?$|ciones$|dad$|[aeou]y$|^[yi]$",
+        r"[ñäëïöìòùèîûœß]|ll|[aeiouáéó]n$|[cs]iones$|dad$|[aeou]y$|^[yi]$",
     ),
     "es": define(
         1.0,

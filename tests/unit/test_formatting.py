@@ -157,6 +157,8 @@ def test_parse_json_of_something_else() -> None:
         ("- 12 horas livres por semana\n- 30% menos gastos\n- 2 amigos novos", True),
         ("1️⃣ Mais saúde\n2️⃣ Menos gastos\n3️⃣ Mais amigos", True),
         ("<ul><li>Mais saúde</li><li>Menos gastos</li><li>Mais amigos</li></ul>", True),
+        ("-Mais saúde\n-30% menos gastos\n-Mais amigos", True),
+        ("-30 graus\n-20 graus\n-10 graus", False),
         ("Mais saúde\nMenos gastos\nMais amigos", False),
     ],
 )
@@ -173,6 +175,9 @@ def test_bullets_of_any_style(answer: str, passes: bool) -> None:
         ("1. (B) Natal\n2. (D) Recife\n3. (A) Olinda", True),
         ("1. B Natal\n2. D Recife\n3. A Olinda", True),
         ("1 → B; 2 → D; 3 → A", True),
+        ("1 – B, 2 – D, 3 – A", True),
+        ("1B 2D 3A", True),
+        ("| 1 | B |\n| 2 | D |\n| 3 | A |", True),
         ("1-B 2-C 3-A\n\n1. A forma correta pede isso.", False),
         ("1. A forma correta.\n2. D\n3. A", False),
     ],
