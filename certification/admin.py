@@ -874,6 +874,12 @@ class ApiKeyAdmin(CheckedValues, admin.ModelAdmin):
         fields = ("name", "user", "role", "expires_at")
         return (*fields, "shown", "created_at", "last_used_at", "revoked_at") if obj else fields
 
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        """Only a superuser may issue a key that acts as one."""
+        if db_field.name == "user" and not request.user.is_superuser:
+            options["queryset"] = User.objects.filter(is_superuser=False)
+        return super().formfield_for_foreignkey(db_field, request, **options)
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return obj is None and super().has_change_permission(request, obj)
 

@@ -5,6 +5,7 @@ run time.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import urllib.request
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ SONNET = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 US_SONNET = f"us.{SONNET}"
 MICRO = "amazon.nova-micro-v1:0"
 KEY = "AKIATEST"
+
+
+CONTROL = {"X-Emulator-Secret": os.environ["EMULATOR_CONTROL_SECRET"]}
 
 
 class Probe:
@@ -59,9 +63,8 @@ class Probe:
 
     def page(self, path: str, body: bytes | None = None) -> dict[str, Any]:
         """Return one of the emulator's own pages, as JSON."""
-        with urllib.request.urlopen(
-            urllib.request.Request(self.url + path, data=body), timeout=10
-        ) as answer:
+        request = urllib.request.Request(self.url + path, data=body, headers=CONTROL)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return json.loads(answer.read())
 
     def scenario(self, toml: str) -> None:

@@ -19,6 +19,7 @@ from django.db import OperationalError, connection
 from certification.stack import programs
 from certification.stack.processes import Processes, Program
 from tests import database
+from tests.emulators import CONTROL
 
 QUEUE = "live-stack"
 LATENCY_MS = 120
@@ -106,7 +107,7 @@ class LiveStack(Processes):
 
     def set_scenario(self, toml: str) -> None:
         """Make the emulator follow this scenario from now on."""
-        with urlopen(Request(f"{self.url}/_emulator/scenario", toml.encode()), timeout=10):
+        with urlopen(Request(f"{self.url}/_emulator/scenario", toml.encode(), CONTROL), timeout=10):
             pass
 
     def emulator_calls(self) -> int:

@@ -28,6 +28,7 @@ os.environ |= {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "EMULATOR_CONTROL_SECRET": "of-the-tests",
     "LOG_FORMAT": "json",
     "CERTIFICATION_BULK_WORKERS": "1",  # whatever the machine has
     "API_LOGINS_PER_MINUTE": "0",  # all tests come from one address

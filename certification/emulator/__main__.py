@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
 import sys
 from argparse import Namespace
 
@@ -69,7 +70,10 @@ def run(options: Namespace) -> None:
     Raises ScenarioError, CannotListen.
     """
     emulator_options = EmulatorOptions(
-        seed=options.seed, latency=Latency(options.time_scale, options.fixed_latency_ms)
+        seed=options.seed,
+        latency=Latency(options.time_scale, options.fixed_latency_ms),
+        # not an option: command lines can be read by everybody on the machine
+        control_secret=os.environ.get("EMULATOR_CONTROL_SECRET", ""),
     )
     emulator = Emulator(
         scenario.load(options.scenario),

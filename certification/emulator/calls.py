@@ -25,12 +25,14 @@ EXPOSED = (
 class EmulatorOptions:
     """How the emulator runs.
 
-    `region` is for calls that name none: bearer tokens on a bare host name.
+    `region` is for calls that name none: bearer tokens on a bare host name. Without a
+    `control_secret` nobody can switch the scenario while it runs.
     """
 
     seed: int = 0
     latency: Latency = field(default_factory=Latency)
     region: str = "us-east-1"
+    control_secret: str = field(default="", repr=False)
 
 
 @dataclass(slots=True)

@@ -263,16 +263,27 @@ def find(name_or_path: str) -> Path:
     Raises ScenarioError.
     """
     path = Path(name_or_path)
-    shipped = SCENARIOS / f"{name_or_path}.toml"
-    if path.suffix == ".toml" and path.exists():
+    if path.suffix == ".toml" and path.is_file():
         return path
-    if "/" not in name_or_path and shipped.exists():
-        return shipped
-    names = ", ".join(sorted(p.stem for p in SCENARIOS.glob("*.toml")))
+    names = shipped_names()
+    if name_or_path in names:
+        return SCENARIOS / f"{name_or_path}.toml"
     raise ScenarioError(
         f"There is no scenario file {name_or_path!r}. Give the path of a .toml file, or one of: "
-        f"{names}."
+        f"{', '.join(names)}."
     )
+
+
+def shipped_names() -> list[str]:
+    return sorted(path.stem for path in SCENARIOS.glob("*.toml"))
+
+
+def load_shipped(name: object) -> Scenario:
+    """Load a shipped scenario by its name, which comes from outside. Raises ScenarioError."""
+    names = shipped_names()
+    if name not in names:
+        raise ScenarioError(f"There is no scenario {name!r}. Choose one of: {', '.join(names)}.")
+    return load(str(name))
 
 
 def load(name_or_path: str) -> Scenario:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import uuid
@@ -57,7 +58,7 @@ from certification.emulator.scenario import (
     Faults,
     Scenario,
     ScenarioError,
-    load,
+    load_shipped,
     parse,
 )
 from certification.inference import API, Endpoint
@@ -91,6 +92,7 @@ PATHS = {
     Endpoint.MANTLE: RUNTIME_PATHS | {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES},
 }
 MESSAGES_COUNT = "/anthropic/v1/messages/count_tokens"  # bedrock-mantle only
+CONTROL_PAGES = ("/_emulator/reset", "/_emulator/scenario")
 EXPIRED_KEYS = ("ASIAEXPIRED*",)
 INVALID_KEYS = ("AKIAINVALID*",)
 HTML_503 = (
@@ -458,13 +460,33 @@ class Emulator:
             return FullResponse(200, wire.dumps(self.health()), record.headers)
         if method == "GET" and path == "/_emulator/stats":
             return FullResponse(200, wire.dumps(self.statistics()), record.headers)
-        if method == "POST" and path == "/_emulator/reset":
+        if method == "POST" and path in CONTROL_PAGES:
+            if refusal := self.control_refusal(record.request):
+                return FullResponse(403, wire.dumps({"message": refusal}), record.headers)
+            if path == "/_emulator/scenario":
+                return self.switch_scenario(record)
             self.reset(self.injector.scenario)
             return FullResponse(200, wire.dumps(self.health()), record.headers)
-        if method == "POST" and path == "/_emulator/scenario":
-            return self.switch_scenario(record)
         body = wire.dumps({"message": f"The emulator has no page {path}."})
         return FullResponse(404, body, record.headers)
+
+    def control_refusal(self, request: HttpRequest) -> str:
+        """Say why a request may not control the emulator; "" if it may.
+
+        A page in a developer's browser can send any request here: browsers name the page that they
+        send for.
+        """
+        if request.header(b"origin") or request.header(b"sec-fetch-site"):
+            return "Browsers may not control the emulator. Use curl, for example."
+        if not self.options.control_secret:
+            return (
+                "The emulator cannot be controlled while it runs. To allow it, start it with "
+                "EMULATOR_CONTROL_SECRET set, and send that in the header X-Emulator-Secret."
+            )
+        secret = request.header(b"x-emulator-secret").encode("latin-1")
+        if not hmac.compare_digest(secret, self.options.control_secret.encode()):
+            return "Send the value of EMULATOR_CONTROL_SECRET in the header X-Emulator-Secret."
+        return ""
 
     def caller_identity(self, record: CallRecord) -> HttpResponse:
         """STS GetCallerIdentity: the query protocol, for health checks."""
@@ -485,12 +507,12 @@ class Emulator:
     def switch_scenario(self, record: CallRecord) -> HttpResponse:
         """Use another scenario from now on.
 
-        The body is {"name": ...} of a shipped one or a path, or the TOML text itself.
+        The body is {"name": ...} of a shipped one, or the TOML text itself.
         """
         try:
             text = record.request.body.decode("utf-8")
             if text.lstrip().startswith("{"):
-                scenario = load(json.loads(text)["name"])
+                scenario = load_shipped(json.loads(text)["name"])
             else:
                 scenario = parse(text, "request body")
         except (ScenarioError, ValueError, KeyError, TypeError) as error:

@@ -9,6 +9,7 @@ urlpatterns = [
     path("", views.matrix_page, name="matrix"),
     path("login/", views.LoginPage.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("live", views.live, name="live"),
     path("favicon.ico", views.favicon, name="favicon"),
     path("certifications/<uuid:model_id>/<str:region>/", views.certification, name="certification"),
     path("jobs/", views.jobs_page, name="jobs"),

@@ -12,7 +12,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, permission_required
 from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.templatetags.static import static
 from django.utils.translation import gettext as _
@@ -74,6 +74,13 @@ class LoginPage(LoginView):
             response["Retry-After"] = str(int(request_rates.seconds_to_wait()))
             return response
         return super().post(request, *args, **kwargs)
+
+
+@login_not_required
+@require_safe
+def live(request: HttpRequest) -> HttpResponse:
+    """Say that this process answers, and nothing of what it needs."""
+    return JsonResponse({"status": "ok"})
 
 
 @login_not_required
@@ -151,6 +158,7 @@ def run(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_safe
+@viewer_required
 @vary_on_headers("HX-Request")
 def job(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Show one job with its runs: a page, or the fragment that it polls while the job runs."""
@@ -158,7 +166,6 @@ def job(request: HttpRequest, pk: UUID) -> HttpResponse:
     context = {
         "job": row,
         "runs": jobs.filtered_runs(row, request.GET),
-        "may_operate": request.user.has_perm(OPERATE),
     }
     template = "_job.html" if request.headers.get("HX-Request") else "job.html"
     return render(request, f"certification/{template}", context)

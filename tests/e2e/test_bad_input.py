@@ -24,6 +24,7 @@ import pytest
 
 from certification.stack import embedded, programs
 from certification.stack.processes import Processes, is_free
+from tests.emulators import CONTROL
 from tests.paths import PROJECT
 
 pytestmark = pytest.mark.processes
@@ -109,7 +110,7 @@ class Home:
         )
 
     def scenario(self, toml: str) -> None:
-        with urlopen(Request(f"{self.url}/_emulator/scenario", toml.encode()), timeout=10):
+        with urlopen(Request(f"{self.url}/_emulator/scenario", toml.encode(), CONTROL), timeout=10):
             pass
 
     def calls(self) -> int:

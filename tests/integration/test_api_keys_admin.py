@@ -57,3 +57,14 @@ def test_a_revoked_key_stops_at_once(as_administrator: Client, operator: User) -
 def test_nobody_else_sees_keys(as_operator: Client, as_viewer: Client) -> None:
     assert as_operator.get(LIST).status_code == 403
     assert as_viewer.get(ADD).status_code in (302, 403)
+
+
+def test_only_a_superuser_issues_a_key_that_acts_as_one(as_administrator: Client) -> None:
+    root = User.objects.create_superuser("root@example.org", "a-long-test-password")
+    form = {"name": "ci", "user": root.pk, "role": "administrator"}
+    assert "Select a valid choice" in as_administrator.post(ADD, form).content.decode()
+    assert not ApiKey.objects.exists()
+    as_root = Client()
+    as_root.force_login(root)
+    issue(as_root, root)
+    assert ApiKey.objects.get().user == root

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from certification.bedrock import catalogue
+from certification.emulator import scenario
+from certification.emulator.http import FullResponse, HttpRequest
+from certification.emulator.server import Emulator
 from certification.stack import processes
-from tests.emulators import MICRO, US_SONNET, Probe, call_converse
+from tests.emulators import CONTROL, MICRO, US_SONNET, Probe, call_converse
 
 AWS = Path(sys.executable).parent / "aws"
 
@@ -219,6 +223,60 @@ def test_a_scenario_that_is_wrong_changes_nothing_and_says_why(probe: Probe, bod
         assert answer.code == 400
         assert json.loads(answer.read())["message"]
     assert probe.page("/")["scenario"] == "before"
+
+
+def control(probe: Probe, headers: dict[str, str], path: str = "scenario") -> int:
+    request = urllib.request.Request(
+        f"{probe.url}/_emulator/{path}", b'{"name": "access"}', headers, method="POST"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+@pytest.mark.parametrize("path", ["scenario", "reset"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Emulator-Secret": "wrong"},
+        {"X-Emulator-Secret": "\xff"},
+        CONTROL | {"Origin": "https://evil.example"},
+        CONTROL | {"Origin": "null", "Content-Type": "text/plain"},
+        CONTROL | {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_nobody_controls_it_without_the_secret_or_from_a_browser(
+    probe: Probe, path: str, headers: dict[str, str]
+) -> None:
+    probe.scenario('name = "before"')
+    assert control(probe, headers, path) == 403
+    assert probe.page("/")["scenario"] == "before"
+    assert control(probe, CONTROL, path) == 200
+
+
+def test_without_a_secret_nobody_controls_it() -> None:
+    emulator = Emulator(scenario.parse(""))
+    request = HttpRequest("POST", b"/_emulator/reset", {b"x-emulator-secret": b""}, b"", True)
+    answer = emulator.handle(request)
+    assert isinstance(answer, FullResponse)
+    assert answer.status == 403
+    assert b"EMULATOR_CONTROL_SECRET" in answer.body
+
+
+def test_a_scenario_that_is_named_over_http_is_a_shipped_one(probe: Probe, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "own.toml").write_text("")
+    for name in (str(tmp_path / "pipe.toml"), str(tmp_path / "own.toml"), "../scenarios/access"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            probe.page("/_emulator/scenario", json.dumps({"name": name}).encode())
+        with caught.value as answer:
+            assert answer.code == 400
+    with pytest.raises(scenario.ScenarioError, match="There is no scenario file"):
+        scenario.load(str(tmp_path / "pipe.toml"))
 
 
 # The AWS CLI

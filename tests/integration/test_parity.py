@@ -22,6 +22,7 @@ from certification.models import (
     RunJudgement,
 )
 from certification.reasons import Status
+from tests.emulators import CONTROL
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MODEL = "amazon.nova-micro-v1:0"
@@ -41,7 +42,7 @@ def certify(regions: list[str], monkeypatch: pytest.MonkeyPatch) -> Certificatio
 
 def switch(emulator: str, scenario: str) -> None:
     request = urllib.request.Request(
-        f"{emulator}/_emulator/scenario", scenario.encode(), method="POST"
+        f"{emulator}/_emulator/scenario", scenario.encode(), CONTROL, method="POST"
     )
     with urllib.request.urlopen(request) as answer:
         assert json.load(answer)
