@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -168,14 +169,27 @@ NAME = re.compile(r"(?<=[a-zà-ÿ0-9,;] )(?:[A-ZÀ-Ý][\w'’-]+ ?)+")
 FIGURE = re.compile(r"R\$|[^\W\d_]?\d[\d.,:/-]*|[*_`#•–—]")
 
 
-@cache
+LOADING = threading.Lock()
+
+
 def identifier() -> LanguageIdentifier:
-    """Load the model once per process: it takes about a second and 90 MB, so only on first use."""
+    """Return the model. On first use it is loaded, once per process: a second and 90 MB."""
+    with LOADING:
+        return load_identifier()
+
+
+@cache
+def load_identifier() -> LanguageIdentifier:
     from py3langid import langid  # noqa: PLC0415, slow to import
 
     loaded = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
     loaded.set_languages(list(LANGUAGES))
     return loaded
+
+
+def is_loaded() -> bool:
+    """Tell whether detecting a language now takes no longer than a millisecond or two."""
+    return load_identifier.cache_info().currsize > 0
 
 
 def detect_language(text: str, ignoring: tuple[str, ...] = ()) -> str:

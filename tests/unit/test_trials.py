@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,6 +20,7 @@ from certification.engine.trials import Play, TrialPool, TrialRecord, TrialsOver
 from certification.inference import Outcome, Reply, Request, Timing, user
 from certification.lib import event_loop
 from certification.lib.event_loop import Stop
+from certification.suite import language
 from certification.suite.case import (
     Case,
     Category,
@@ -199,3 +201,28 @@ def test_what_takes_long_to_write_is_written_off_the_loop(
     )
     assert record.grade.sentence == "0 1 2"
     assert {name == "event-loop" for name in threads} == {on_the_loop}
+
+
+def test_the_model_of_languages_is_loaded_beside_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[str] = []
+    monkeypatch.setattr(language, "is_loaded", lambda: bool(threads))
+    monkeypatch.setattr(
+        language, "identifier", lambda: threads.append(threading.current_thread().name)
+    )
+    scored, gate = case("T1"), replace(case("G01"), kind=Kind.GATE)
+    for each in (gate, scored, scored):
+        script = each.script(Ref(1, each.id, 0))
+        event_loop.run(
+            trials.play(
+                Trial(each, 0),
+                script,
+                cast(trials.Caller, SimpleNamespace(route_settled=False)),
+                context=Context(),
+                capabilities=(),
+                refusals={},
+            )
+        )
+    assert len(threads) == 1
+    assert threads != ["event-loop"]
