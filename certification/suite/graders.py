@@ -311,6 +311,20 @@ def mentions(text: str, expected: str) -> Grade:
 
 
 @on_plain_text
+def names_only(text: str, expected: str, candidates: Sequence[str]) -> Grade:
+    """Pass if the answer names this one of the candidates and no other, in words side by side:
+    naming several is no answer.
+    """
+    success = contains_words(text, expected)
+    others = [c for c in candidates if c != expected and contains_words(text, c)]
+    if success and others:
+        sentence = f"The answer names {expected}, and {truncate(', '.join(others))} too."
+        return failed(sentence, expected=expected, found=truncate(text))
+    yes, no = f"The answer names {expected}.", f"The answer does not name {expected}."
+    return text_grade(text, success, yes, no, expected)
+
+
+@on_plain_text
 def mentions_one(text: str, *spellings: str) -> Grade:
     """Pass if one of these spellings of the same thing occurs in the answer, ignoring case, accents
     and punctuation.
@@ -437,13 +451,35 @@ def bullets(text: str, at_least: int = 0, at_most: int | None = None) -> Grade:
     return count_grade(count, "bullets", at_least, at_most)
 
 
+# English inflection and derivation: after a word, and after one that lost its e or y.
+ENDINGS = "e?s['’]?|['’]s|e?d|ings?|e?rs?|y|ly|ish|like|less|fuls?"
+STEM_ENDINGS = "ings?|ed|ish|ies|ied|ier|iest"
+
+
 @on_plain_text
 def occurrences(text: str, word: str, times: int) -> Grade:
-    """Pass if this very word, in any case, occurs so many times; longer words that contain it do
-    not count.
+    """Pass if this very word, in any case, occurs so many times and no other form of it does:
+    plural, possessive or derived. Compounds (windowsill) are other words.
     """
-    count = len(re.findall(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE))
+    stem = word[:-1] if word.endswith(("e", "y")) else word
+    forms = rf"{re.escape(word)}(?:{ENDINGS})|{re.escape(stem)}(?:{STEM_ENDINGS})"
+    other = re.search(rf"(?<![^\W_])(?:{forms})(?![^\W_])", text, re.IGNORECASE)
+    if other:
+        sentence = f"The answer has {truncate(other[0])}, another form of {word}."
+        return failed(sentence, expected=word, found=truncate(text))
+    count = len(re.findall(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE))
     return count_grade(count, f"times the word {word}", times, times)
+
+
+@on_plain_text
+def different_lines(text: str) -> Grade:
+    """Pass if no line of the answer says the same as another, ignoring case, accents and
+    punctuation.
+    """
+    lines = [normal for line in text_lines(text) if (normal := normalize_text(line))]
+    success = bool(lines) and len(set(lines)) == len(lines)
+    yes, no = "Every line says something else.", "Lines of the answer repeat each other."
+    return text_grade(text, success, yes, no)
 
 
 @on_plain_text
@@ -503,22 +539,49 @@ CHOICE_FORMS = tuple(
 )
 
 
+# Further letters for the same number: 1-A/B, 2-A ou C.
+MORE_LETTERS = re.compile(
+    r"(\d)-[(\['\"]?[A-Za-z](?:[)\]'\"]? ?(?:[/|,]| e | ou | or | and ) ?[(\['\"]?[A-Z]"
+    r"(?![^\W_]| [a-zà-ú]))"
+)
+
+
+def several_letters(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the numbers that are given more letters than one: one after the other, or more than a
+    choice and its correction.
+    """
+    letters: dict[str, set[str]] = {}
+    several = []
+    for (number, letter), (before, other) in zip(pairs, [("", ""), *pairs], strict=False):
+        letters.setdefault(number, set()).add(letter.upper())
+        if (number == before and letter.upper() != other.upper()) or len(letters[number]) > 2:
+            several.append(number)
+    return list(dict.fromkeys(several))
+
+
 @on_plain_text
 def choices(text: str, expected: Sequence[str]) -> Grade:
     """Pass if in numbered choices such as "1-B 2-D" the letters chosen for 1, 2, ... are these.
 
     The requested form counts before all others, so that an explanation below it changes nothing;
-    within a form a model that corrects itself is held to its last word.
+    within a form a model that corrects itself is held to its last word. Naming several letters for
+    a number is no choice.
     """
     right = {str(n): letter for n, letter in enumerate(expected, 1)}
     chosen: dict[str, str] = {}
+    several = MORE_LETTERS.findall(text)
     for form in CHOICE_FORMS:
-        chosen = {number: letter.upper() for number, letter in form.findall(text)} | chosen
+        pairs = [pair for pair in form.findall(text) if pair[0] not in chosen]
+        several += several_letters(pairs)
+        chosen |= {number: letter.upper() for number, letter in pairs}
     evidence = {
         "expected": " ".join(f"{number}-{letter}" for number, letter in right.items()),
         "found": " ".join(f"{number}-{chosen.get(number, '?')}" for number in right),
         "text": truncate(text),
     }
+    if several := sorted({number for number in several if number in right}):
+        sentence = f"The answer names several letters for one number ({', '.join(several)})."
+        return failed(sentence, **evidence)
     wrong = [number for number, letter in right.items() if chosen.get(number) != letter]
     if not wrong:
         return passed(f"All {len(right)} choices are right.", **evidence)
@@ -574,6 +637,47 @@ def has_number(text: str, expected: float | str) -> Grade:
 
 
 @on_plain_text
+def only_number(text: str, expected: float, *repeatable: float) -> Grade:
+    """Pass if the answer has this number and no other but those of the question, `repeatable`:
+    naming several is no answer.
+    """
+    evidence = {"expected": str(expected), "found": truncate(text)}
+    numbers = [{abs(n) for n in values} for values in find_numbers("\n".join(text_lines(text)))]
+    right = Decimal(str(expected))
+    if not any(right in values for values in numbers):
+        return failed(f"The answer is not {expected}.", **evidence)
+    known = {right, *(Decimal(str(n)) for n in repeatable)}
+    for values in numbers:
+        if not values & known:
+            return failed(f"The answer names {expected}, and {min(values)} too.", **evidence)
+    return passed(f"The answer is {expected}.", **evidence)
+
+
+@on_plain_text
+def figure_beside(text: str, expected: float, *places: str) -> Grade:
+    """Pass if this number stands where it belongs, and no other number does. A place is a pattern
+    whose group is the figure, within the words that say what it is; the first one found counts.
+    """
+    found = (re.findall(place, text, re.IGNORECASE) for place in places)
+    figures = next(filter(None, found), [])
+    evidence = {"expected": str(expected), "figures": figures[:5], "found": truncate(text)}
+    if not figures:
+        return failed(f"The answer does not say of what {expected} is the figure.", **evidence)
+    for figure in figures:
+        if not any(Decimal(str(expected)) in values for values in find_numbers(figure)):
+            sentence = f"The answer has {truncate(figure)} where {expected} belongs."
+            return failed(sentence, **evidence)
+    return passed(f"The answer has {expected} where it belongs.", **evidence)
+
+
+@on_plain_text
+def without_copy(text: str, source: str) -> Grade:
+    """Pass if the answer does not repeat this text whole, ignoring case and punctuation."""
+    yes, no = "The answer is in words of its own.", "The answer only repeats what it was given."
+    return text_grade(text, not contains_words(text, source), yes, no)
+
+
+@on_plain_text
 def no_other_numbers(text: str, allowed: str) -> Grade:
     """Pass if every number of the answer also occurs in the text `allowed`; the numbers of list
     items do not count.
@@ -600,6 +704,21 @@ def same_text(first: Outcome | None, second: Outcome | None, *, exact: bool = Fa
     if one == other or (alike and not exact):
         return passed("Both answers are the same.", **evidence)
     return failed("The two answers differ.", **evidence)
+
+
+def stops_before(first: Outcome | None, control: Outcome | None, marker: str) -> Grade:
+    """Pass if the first answer is what the other one says up to this marker, and ends there. The
+    numbers of list items do not count.
+    """
+
+    def words_of(text: str) -> list[str]:
+        return [word for word in normalize_text(plain_text(text)).split() if not word.isdecimal()]
+
+    stopped, whole = words_of(text_of(first)), words_of(text_of(control).partition(marker)[0])
+    evidence = {"first": truncate(text_of(first)), "second": truncate(text_of(control))}
+    if stopped and stopped == whole:
+        return passed(f"The answer stopped before {marker}.", **evidence)
+    return failed(f"The answer did not stop where {marker} would have come.", **evidence)
 
 
 # JSON and tools.
@@ -772,6 +891,28 @@ def stop_reason(reply: AnyReply, *allowed: str) -> Grade:
     expected = " or ".join(allowed)
     sentence = f"The stop reason is {truncate(actual) or 'missing'} instead of {expected}."
     return failed(sentence, **evidence)
+
+
+def ended_by_itself(outcome: Outcome | None, limit: int) -> bool:
+    """Tell whether an answer ended before this many tokens, so that nothing could cut it."""
+    usage = usage_of(outcome)
+    early = usage is None or usage.output_tokens < limit
+    return isinstance(outcome, Reply) and outcome.stop_reason == "end_turn" and early
+
+
+def cut_at(outcome: Outcome | None, limit: int, *, at_least: int = 1) -> Grade:
+    """Pass if the answer was cut at this many tokens (maxTokens) and says so. One that ended by
+    itself before proves nothing and does not pass.
+    """
+    if usable(outcome).passed and ended_by_itself(outcome, limit):
+        sentence = (
+            f"The answer ended by itself before {limit} tokens, so that maxTokens was not tested."
+        )
+        return failed(sentence, limit=limit, found=truncate(text_of(outcome)))
+    return all_of(
+        lambda: stop_reason(outcome, "max_tokens"),
+        lambda: output_tokens(outcome, limit, at_least),
+    )
 
 
 EVENT_LETTERS = {

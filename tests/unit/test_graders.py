@@ -238,11 +238,83 @@ def test_mentions_one(text: str, passes: bool) -> None:
 
 @pytest.mark.parametrize(
     ("text", "times"),
-    [("a lamp and a LAMP.", 2), ("lamps lamplight", 0), ("lamp-lamp, lamp", 3), ("", 0)],
+    [
+        ("a lamp and a LAMP.", 2),
+        ("the lamplight, and _lamp_", 1),  # a compound is another word
+        ("lamp-lamp, lamp", 3),
+        ("'lamp' and “lamp”", 2),
+        ("", 0),
+    ],
 )
 def test_occurrences_counts_whole_words(text: str, times: int) -> None:
     assert graders.occurrences(reply(text), "lamp", times).passed
     assert not graders.occurrences(reply(text), "lamp", times + 1).passed
+
+
+@pytest.mark.parametrize(
+    ("word", "form"),
+    [
+        ("garden", "gardens"), ("garden", "garden's"), ("garden", "garden’s"),
+        ("garden", "gardens'"), ("garden", "gardener"), ("garden", "gardening"),
+        ("whisper", "Whispered"), ("silver", "silvery"), ("orange", "oranges"),
+        ("orange", "orangish"), ("story", "stories"), ("pocket", "pocketful"),
+        ("lantern", "LANTERNS"), ("window", "windowless"),
+    ],
+)  # fmt: skip
+def test_occurrences_looks_for_other_forms_of_the_word(word: str, form: str) -> None:
+    text = f"The {word} was old, and so was that {word}."
+    assert graders.occurrences(reply(text), word, 2).passed
+    assert not graders.occurrences(reply(f"{text} We saw the {form}."), word, 2).passed
+    once = f"The {word} was old, and so was the {form} door."
+    assert not graders.occurrences(reply(once), word, 2).passed
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("Manaus", True),
+        ("The last one is **Manaus**.", True),
+        ("Nairobi", False),
+        ("Nairobi, Lisbon, Manaus.", False),
+        ("Manaus or Lisbon", False),
+        ("", False),
+    ],
+)
+def test_naming_several_candidates_is_no_answer(text: str, passes: bool) -> None:
+    cities = ("Nairobi", "Lisbon", "Manaus")
+    assert graders.names_only(reply(text), "Manaus", cities).passed is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("579", True),
+        ("120 + 459 = 579", True),
+        ("1. 579", True),
+        ("579 or 580", False),
+        ("578, 579", False),
+        ("120 + 459", False),
+        ("", False),
+    ],
+)
+def test_naming_several_numbers_is_no_answer(text: str, passes: bool) -> None:
+    assert graders.only_number(reply(text), 579, 120, 459).passed is passes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1-A 1-B 1-C 1-D 2-C 3-A",
+        "1-A 1-B 2-C 3-A",
+        "1-B/D 2-C 3-A",
+        "1-A, B 2-C 3-A",
+        "1-B ou D 2-C 3-A",
+        "1-B 2-C 3-A\n1-C 2-C 3-A\n1-D 2-C 3-A",
+    ],
+)
+def test_naming_several_letters_is_no_choice(text: str) -> None:
+    for first in "ABCD":
+        assert not graders.choices(reply(text), f"{first}CA").passed
 
 
 @pytest.mark.parametrize(

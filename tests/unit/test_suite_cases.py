@@ -314,6 +314,21 @@ class TestMaxTokens:
         assert run(gate("G04"), silent, reasoning=True).passed
         assert not run(gate("G04"), silent).passed
 
+    def test_an_answer_that_ends_by_itself_is_asked_for_what_has_no_end(self) -> None:
+        short = text_answer("All ended well.")
+
+        def choose(request: Request, ref: Ref) -> Answer | None:
+            return expected(request, ref) if ref.step else short
+
+        assert run(gate("G04"), model(choose)).passed
+        grade = run(gate("G04"), model(lambda q, r: short))
+        assert not grade.passed
+        assert "not tested" in grade.sentence
+
+    def test_a_cut_that_is_told_of_a_whole_answer_fails(self) -> None:
+        short = Answer((Text("All ended well."),), "max_tokens")
+        assert not run(gate("G04"), model(lambda q, r: short)).passed
+
     def test_one_token_too_many_fails(self) -> None:
         def call(request: AnyRequest) -> Outcome:
             reply = model(expected)(request)
@@ -345,10 +360,34 @@ class TestStopSequence:
         def call(request: AnyRequest) -> Outcome:
             reply = model(expected)(request)
             assert isinstance(reply, Reply)
-            assert reply.stop_reason == "stop_sequence"
             return replace(reply, stop_reason="end_turn")
 
         assert run(gate("G05"), call).passed
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "The three words are: apple, bread and candle.",
+            "apple\nbread\ncandle",
+            "I cannot do that.",
+            "apple\nbread\ncandle\ndoor\nengine\nforest",
+            "",
+        ],
+    )
+    def test_a_sequence_that_was_never_written_proves_nothing(self, text: str) -> None:
+        for trial in TRIALS:
+            grade = run(gate("G05"), model(lambda q, r: Answer((Text(text),), "end_turn")), trial)
+            assert not grade.passed
+            assert grade.valid
+
+    def test_ending_elsewhere_than_at_the_sequence_fails(self) -> None:
+        def choose(request: Request, ref: Ref) -> Answer | None:
+            answer = expected(request, ref)
+            if answer and request.stop_sequences:
+                return Answer((Text("apple\nbread"),), "end_turn")
+            return answer
+
+        assert not any(run(gate("G05"), model(choose), trial).passed for trial in TRIALS)
 
     def test_running_past_the_sequence_fails(self) -> None:
         def call(request: AnyRequest) -> Outcome:

@@ -835,7 +835,7 @@ class TestAgainstTheEmulator:
         }
         assert not failed
         assert {i: g.lacks for i, all_of in grades.items() for g in all_of if g.lacks} == lacks
-        assert 95 <= calls <= 140
+        assert 95 <= calls <= 155  # with the repeats of JSON and streaming
         capabilities = catalogue.load().models[model_id].capabilities
         assert set(grades) == {c.id for c in registry.cases("text", "full", capabilities)}
 

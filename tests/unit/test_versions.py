@@ -74,17 +74,19 @@ def suite_of(*case_ids: str) -> str:
 # Every grader of answers with a case that uses it.
 GRADED = [
     (graders.usable, "G01"), (graders.not_empty, "G03"), (graders.normalised, "J3"),
-    (graders.mentions, "G07"), (graders.in_order, "G02"), (graders.without, "G05"),
-    (graders.ends_with, "G06"), (graders.nfc_contains, "G08"), (graders.language, "P5"),
-    (graders.words, "S2"), (graders.lines, "I1"), (graders.bullets, "I1"), (graders.number, "R1"),
-    (graders.mentions_one, "P5"), (graders.occurrences, "I2"), (graders.no_character, "I1"),
-    (graders.capitals, "I3"), (graders.sections, "I5"), (graders.lines_are, "P4"),
-    (graders.choices, "P1"), (graders.labels, "P2"), (graders.last_line, "R2"),
-    (graders.has_number, "T5"), (graders.no_other_numbers, "P5"), (graders.json_answer, "J1"),
-    (graders.tool_call, "G11"), (graders.tool_calls, "T1"), (graders.no_tool_call, "T2"),
-    (graders.has_usage, "G01"), (graders.stop_reason, "G03"), (graders.event_order, "S1"),
-    (graders.stream_ends, "L1"), (graders.no_gap_over, "S2"), (graders.speed, "L1"),
-    (graders.output_tokens, "G04"), (graders.input_tokens, "G09"),
+    (graders.mentions, "I3"), (graders.names_only, "G07"), (graders.only_number, "V2"),
+    (graders.figure_beside, "P5"), (graders.different_lines, "I1"),
+    (graders.cut_at, "S3"), (graders.in_order, "G02"),
+    (graders.without, "G05"), (graders.ends_with, "G06"), (graders.nfc_contains, "G08"),
+    (graders.language, "P5"), (graders.words, "S2"), (graders.lines, "I1"), (graders.bullets, "I1"),
+    (graders.number, "R1"), (graders.mentions_one, "P5"), (graders.occurrences, "I2"),
+    (graders.no_character, "I1"), (graders.capitals, "I3"), (graders.sections, "I5"),
+    (graders.lines_are, "P4"), (graders.choices, "P1"), (graders.labels, "P2"),
+    (graders.last_line, "R2"), (graders.has_number, "T5"), (graders.no_other_numbers, "P5"),
+    (graders.json_answer, "J1"), (graders.tool_call, "G11"), (graders.tool_calls, "T1"),
+    (graders.no_tool_call, "T2"), (graders.has_usage, "G01"), (graders.stop_reason, "G03"),
+    (graders.event_order, "S1"), (graders.stream_ends, "L1"), (graders.no_gap_over, "S2"),
+    (graders.speed, "L1"), (graders.output_tokens, "G04"), (graders.input_tokens, "G09"),
 ]  # fmt: skip
 
 

@@ -27,6 +27,8 @@ from certification.suite.case import (
 # maxTokens of a short answer: never a probe of one token, and so little that it reserves hardly any
 # quota
 DEFAULT_MAX_TOKENS = 300
+# What no model ends before maxTokens cuts it.
+ENDLESS = "Count from 1 to 1000 in digits, one number per line. Leave none out and write them all."
 
 NO_TOOL_CHOICE = r"tool[\s_]*choice"
 NO_STREAMING_TOOLS = r"tool\w*( use)? (in|with|when|while)\b.*stream|stream\w*( mode)?.*\btool"

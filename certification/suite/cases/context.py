@@ -152,9 +152,7 @@ def needle_script(ref: Ref, tokens: int) -> Script:
         facts.reverse()
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.all_of(
-            lambda: graders.mentions(outcome, code), lambda: graders.without(outcome, decoy)
-        )
+        return graders.names_only(outcome, code, (code, decoy))
 
     question = f"{secret.question.format(owner)} Answer with it alone."
     return search_script(ref, facts, tokens, question, check=check, expected=code, near_miss=decoy)
@@ -169,7 +167,7 @@ def three_needles(ref: Ref) -> Script:
     right = [codes[i] for i in order]
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.in_order(outcome, *right)
+        return graders.labels(outcome, codes, *right)
 
     question = (
         f"{secret.many.format(*(owners[i] for i in order))} Answer with the three alone, in this "
@@ -179,6 +177,7 @@ def three_needles(ref: Ref) -> Script:
         (
             [right[1], right[0], right[2]],
             [*right[:2], f"{right[2][:-1]}{(int(right[2][-1]) + 1) % 10}"],
+            [*right[::-1], *right],
         )
     )
     return search_script(

@@ -56,7 +56,7 @@ def burst(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         verdict = graders.all_of(
             lambda: graders.stop_reason(outcome, "end_turn"),
-            lambda: graders.has_number(outcome, first + second),
+            lambda: graders.only_number(outcome, first + second, first, second),
         )
         sentence = verdict.sentence
         if isinstance(outcome, Failure) and not verdict.valid:

@@ -11,6 +11,7 @@ from certification.inference import (
     Message,
     Operation,
     Outcome,
+    Reply,
     Request,
     Text,
     Tool,
@@ -34,6 +35,7 @@ from certification.suite.case import (
 )
 from certification.suite.cases.builders import (
     DEFAULT_MAX_TOKENS,
+    ENDLESS,
     NO_STREAMING,
     NO_STREAMING_TOOLS,
     NO_TOOLS,
@@ -160,26 +162,36 @@ _TALE = (
 
 
 def max_tokens(ref: Ref) -> Script:
+    """Ask for more than the limit lets through; where the answer ends by itself, ask again for what
+    has no end of its own.
+    """
     subject, limit = _LONG[variant_of(ref, len(_LONG))]
     prompt = f"Write a story of at least 800 words about {subject}. Start with the story at once."
     request = Request((user(with_reference(ref, prompt)),), limit)
 
-    def grade(outcomes: Outcomes, context: Context) -> Grade:
-        outcome = at(outcomes, 0)
-        checks = [
-            lambda: graders.stop_reason(outcome, "max_tokens"),
-            lambda: graders.output_tokens(outcome, limit),
-        ]
-        # A model that reasons may spend the whole limit before its first word.
-        if not context.reasoning and not graders.has_reasoning(outcome):
-            checks.insert(1, lambda: graders.not_empty(outcome))
-        return graders.all_of(*checks)
+    def again(outcomes: Outcomes) -> Request | None:
+        if not graders.ended_by_itself(at(outcomes, 0), limit):
+            return None
+        return Request((user(with_reference(ref, ENDLESS, 1)),), limit)
 
-    expected = (_TALE * 40).strip()  # whoever serves it cuts it at the limit
-    near_miss = Answer((Text(f"This is a story about {subject}. All ended well."),), "end_turn")
-    return one_call(
-        ref, len(_LONG), request, grade, expected=expected, near_miss=near_miss, fixed_limit=True
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        outcome = outcomes[-1] if outcomes else None
+        # A model that reasons may spend the whole limit before its first word.
+        if context.reasoning or graders.has_reasoning(outcome):
+            return graders.cut_at(outcome, limit)
+        return graders.all_of(
+            lambda: graders.cut_at(outcome, limit, at_least=limit // 2),
+            lambda: graders.not_empty(outcome),
+        )
+
+    expected = text_answer((_TALE * 40).strip())  # whoever serves it cuts it at the limit
+    near_miss = Answer((Text(f"This is a story about {subject}. All ended well."),), "max_tokens")
+    counted = text_answer("\n".join(map(str, range(1, 1001))))
+    steps = (
+        Step(always(request), expected, near_miss, room=False),
+        Step(again, counted, near_miss, room=False),
     )
+    return Script(ref, variant_of(ref, len(_LONG)), steps, grade)
 
 
 # G05 stop sequence
@@ -192,6 +204,9 @@ _COPIES = (
 
 
 def stop_sequence(ref: Ref) -> Script:
+    """Have a text copied that holds the stop sequence. Several models stop at it and report
+    end_turn: only an answer without the parameter shows that they would have written it.
+    """
     words, marker = _COPIES[variant_of(ref, len(_COPIES))]
     before, after = words[: words.index(marker)], words[words.index(marker) + 1 :]
     prompt = (
@@ -200,20 +215,35 @@ def stop_sequence(ref: Ref) -> Script:
     )
     request = replace(single_turn(ref, prompt), stop_sequences=(marker,))
 
-    def grade(outcomes: Outcomes, context: Context) -> Grade:
-        outcome = at(outcomes, 0)
-        if isinstance(outcome, Failure) and graders.refuses(outcome, r"stop[\s_]*sequence"):
-            return graders.lacks("stop_sequences", outcome)
-        # Several models stop at the sequence and report end_turn: it is honoured all the same.
-        return graders.all_of(
-            lambda: graders.stop_reason(outcome, "stop_sequence", "end_turn"),
-            lambda: graders.in_order(outcome, *before),
-            lambda: graders.without(outcome, marker, *after),
-        )
+    def without_parameter(outcomes: Outcomes) -> Request | None:
+        first = at(outcomes, 0)
+        stopped = isinstance(first, Reply) and first.stop_reason == "end_turn"
+        return single_turn(ref, prompt, step=1) if stopped else None
 
-    expected = "\n".join(words)  # whoever serves it stops at the marker
+    def grade(outcomes: Outcomes, context: Context) -> Grade:
+        first, control = at(outcomes, 0), at(outcomes, 1)
+        if isinstance(first, Failure) and graders.refuses(first, r"stop[\s_]*sequence"):
+            return graders.lacks("stop_sequences", first)
+        verdict = graders.all_of(
+            lambda: graders.stop_reason(first, "stop_sequence", "end_turn"),
+            lambda: graders.without(first, marker, *after),
+        )
+        if not verdict.passed or (isinstance(first, Reply) and first.stop_reason != "end_turn"):
+            return verdict
+        if not graders.usable(control).passed:
+            return graders.usable(control)
+        if not graders.in_order(control, *before, marker).passed:
+            sentence = (
+                f"The model never wrote {marker}, with the stop sequence or without: whether it "
+                "stops there was not tested."
+            )
+            return graders.failed(sentence, found=truncate(graders.text_of(first)))
+        return graders.stops_before(first, control, marker)
+
+    whole = text_answer("\n".join(words))  # whoever serves it stops at the marker
     near_miss = Answer((Text("\n".join((*before, *after))),), "end_turn")
-    return one_call(ref, len(_COPIES), request, grade, expected=expected, near_miss=near_miss)
+    steps = (Step(always(request), whole, near_miss), Step(without_parameter, whole, near_miss))
+    return Script(ref, variant_of(ref, len(_COPIES)), steps, grade)
 
 
 # G06 system prompt
@@ -282,9 +312,7 @@ def memory(ref: Ref) -> Script:
 
     def grade(outcomes: Outcomes, context: Context) -> Grade:
         outcome = at(outcomes, 0)
-        return graders.all_of(
-            lambda: graders.mentions(outcome, mine), lambda: graders.without(outcome, other)
-        )
+        return graders.names_only(outcome, mine, names)
 
     request = Request(history, DEFAULT_MAX_TOKENS)
     return one_call(ref, len(_MEMORIES), request, grade, expected=mine, near_miss=other)

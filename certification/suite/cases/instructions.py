@@ -50,6 +50,7 @@ def three_bullets(ref: Ref) -> Script:
         return graders.all_of(
             lambda: graders.bullets(outcome, 3, 3),
             lambda: graders.lines(outcome, 3, 3),
+            lambda: graders.different_lines(outcome),
             lambda: graders.no_character(outcome, ",", "comma"),
             lambda: graders.language(outcome, "pt"),
         )
@@ -59,6 +60,7 @@ def three_bullets(ref: Ref) -> Script:
         (
             f"{three}\n- {gains[3]}",
             f"Claro! Aqui estão:\n{three}",
+            "\n".join([f"- {gains[0]}"] * 3),
             three.replace(" e ", ", ", 1) + ", sempre",
         )
     )
@@ -100,10 +102,11 @@ def exactly_twice(ref: Ref) -> Script:
         f"Nobody had seen the {word} before. It was old and bright, and that {word} was all they "
         "spoke of that night."
     )
+    possessive = good.replace(f"that {word}", f"that {word}'s light")
     once_more = f"{good} Even the moon loved the {word}."
     once = good.replace(f"that {word}", "that thing")
     rambling = f"{good} {'And the wind went on and on through the trees behind the house. ' * 3}"
-    near_miss = rng.choice((once_more, once, rambling))
+    near_miss = rng.choice((once_more, once, rambling, possessive))
     return one_answer(
         ref, len(_SHORT_TEXTS), single_turn(ref, prompt), check, expected=good, near_miss=near_miss
     )
@@ -167,6 +170,7 @@ _DESCRIBED = (
     ("the sun", "light", "It warms the earth by day, and without it nothing would grow.",
      "It gives light and warmth, and without it nothing would grow."),
 )  # fmt: skip
+MIN_DESCRIPTION = 6  # words before the ending
 _ENDINGS = ("This note has the number {}.", "File {} is closed now.", "End of card {}.")
 
 
@@ -183,7 +187,9 @@ def ending_and_forbidden_word(ref: Ref) -> Script:
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
-            lambda: graders.ends_with(outcome, ending), lambda: graders.without(outcome, forbidden)
+            lambda: graders.ends_with(outcome, ending),
+            lambda: graders.words(outcome, len(ending.split()) + MIN_DESCRIPTION),
+            lambda: graders.without(outcome, forbidden),
         )
 
     near_miss = rng.choice(
@@ -191,6 +197,7 @@ def ending_and_forbidden_word(ref: Ref) -> Script:
             f"{bad} {ending}",
             f"{good} {sentence.format(number + 1)}",
             f"{good} {ending} I hope this helps!",
+            ending,
         )
     )
     return one_answer(

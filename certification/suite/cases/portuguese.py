@@ -695,6 +695,23 @@ def loan(deal: Terms) -> Contract:
 _CONTRACTS: tuple[Callable[[Terms], Contract], ...] = (lease, service, loan)
 
 
+# Where the figures of a contract stand: 14 (quatorze) meses, Prazo: 14; R$ 7.501,00, 7.501 reais,
+# Aluguel mensal: 7.501,00. A figure that is a date's, a percentage or a count is another one's.
+_FIGURE = r"(?<![\d.,/-])(\d{1,3}(?: \d{3})+(?:,\d\d)?|\d+(?:[.,]\d+)*)"
+_IN_WORDS = r"\s*(?:\([^()\n]{1,60}\)\s*)?"
+_NOT_ANOTHERS = r"(?![\d.,]|\s*[%/º°]|-\d|\s+(?:de|dias?|anos?|parcelas|vezes)\b)"
+IN_MONTHS = (
+    rf"{_FIGURE}{_IN_WORDS}-?meses\b",
+    rf"\b(?:prazo|dura[çc][ãa]o|vig[êe]ncia)\b[^\d\n.;%$]{{0,40}}{_FIGURE}{_NOT_ANOTHERS}",
+)
+IN_REAIS = (
+    rf"(?:R\s*\\?\$|\bBRL)\s*{_FIGURE}",
+    rf"{_FIGURE}{_IN_WORDS}reais\b",
+    r"\b(?:aluguel|valor|pre[çc]o|mensal(?:idade)?|avalia\w+)\b[^\d\n.;%]{0,40}"
+    rf"{_FIGURE}{_NOT_ANOTHERS}(?!\s*meses)",
+)
+
+
 def contract_summary(ref: Ref) -> Script:
     rng = ref.rng()
     deal = Terms(
@@ -715,9 +732,9 @@ def contract_summary(ref: Ref) -> Script:
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
             lambda: graders.mentions(outcome, deal.person),
-            lambda: graders.has_number(outcome, deal.amount // 100),
+            lambda: graders.figure_beside(outcome, deal.amount // 100, *IN_REAIS),
             lambda: graders.mentions_one(outcome, *deal.starts.spellings),
-            lambda: graders.has_number(outcome, deal.months),
+            lambda: graders.figure_beside(outcome, deal.months, *IN_MONTHS),
             lambda: graders.no_other_numbers(outcome, f"{contract.text} {deal.starts.month}"),
             lambda: graders.lines(outcome, 1, 5),
             lambda: graders.language(outcome, "pt", (deal.person, deal.firm)),
@@ -727,6 +744,7 @@ def contract_summary(ref: Ref) -> Script:
     near_miss = rng.choice(
         (
             good.replace(f"{deal.months} meses", "alguns meses"),
+            good.replace(f"{deal.months} meses", f"{deal.fine} meses") + f" Multa: {deal.months}%.",
             f"{good}\nO total é de {format_reais(deal.amount * deal.months)}.",
             good.replace(deal.person, deal.person.split()[0]),
             "\n".join(good.split(" ", 6)),

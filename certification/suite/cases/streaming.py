@@ -17,12 +17,12 @@ from certification.suite.case import (
     text_answer,
 )
 from certification.suite.cases.builders import (
+    ENDLESS,
     Outcomes,
     always,
     at,
     missing_capability,
     one_answer,
-    one_call,
     scored_case,
     single_turn,
     variant_of,
@@ -172,27 +172,31 @@ def cut_stream(ref: Ref) -> Script:
     )
     request: Request = single_turn(ref, prompt, Operation.STREAM, max_tokens=limit)
 
+    def again(outcomes: Outcomes) -> Request | None:
+        if not graders.ended_by_itself(at(outcomes, 0), limit):
+            return None
+        return single_turn(ref, ENDLESS, Operation.STREAM, step=1, max_tokens=limit)
+
     def grade(outcomes: Outcomes, context: Context) -> Grade:
-        outcome = at(outcomes, 0)
+        outcome = outcomes[-1] if outcomes else None
+        thinks = context.reasoning or graders.has_reasoning(outcome)
         # A model that keeps its thoughts to itself may spend the whole limit on them and stream
         # nothing.
-        silent = (
-            context.reasoning
-            and not graders.text_of(outcome)
-            and not graders.has_reasoning(outcome)
-        )
+        silent = thinks and not graders.text_of(outcome) and not graders.has_reasoning(outcome)
         return missing_capability(request, outcome) or graders.all_of(
             lambda: graders.stream_ends(outcome) if silent else graders.event_order(outcome),
-            lambda: graders.stop_reason(outcome, "max_tokens"),
-            lambda: graders.output_tokens(outcome, limit),
+            lambda: graders.cut_at(outcome, limit, at_least=1 if thinks else limit // 2),
         )
 
     # whoever serves it cuts it at the limit
-    tale = "".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 8).strip()
-    near_miss = Answer((Text(f"This is the story of a {thing}. {tale[:200]}"),), "end_turn")
-    return one_call(
-        ref, len(_LIMITS), request, grade, expected=tale, near_miss=near_miss, fixed_limit=True
+    tale = text_answer("".join(rng.sample(_SENTENCES, len(_SENTENCES)) * 8).strip())
+    near_miss = Answer((Text(f"This is the story of a {thing}. All ended well."),), "max_tokens")
+    counted = text_answer("\n".join(map(str, range(1, 1001))))
+    steps = (
+        Step(always(request), tale, near_miss, room=False),
+        Step(again, counted, near_miss, room=False),
     )
+    return Script(ref, variant_of(ref, len(_LIMITS)), steps, grade)
 
 
 STREAMING = (

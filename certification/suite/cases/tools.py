@@ -34,6 +34,7 @@ from certification.suite.case import (
 )
 from certification.suite.cases.builders import (
     DEFAULT_MAX_TOKENS,
+    Check,
     Outcomes,
     always,
     at,
@@ -200,43 +201,64 @@ def right_tool(ref: Ref) -> Script:
 # T2 no tool needed
 
 
-def draw_sum(rng: random.Random) -> tuple[str, str, ExpectedCall]:
+@dataclass(frozen=True)
+class _PlainQuestion:
+    """A question that needs no tool, its answer, a needless call, and the check of an answer."""
+
+    text: str
+    answer: str
+    needless: ExpectedCall
+    check: Check
+
+
+def draw_sum(rng: random.Random) -> _PlainQuestion:
     a, b = rng.randrange(120, 480), rng.randrange(120, 480)
     call = {"amount": a + b, "source": "USD", "target": "EUR"}
-    return f"What is {a} plus {b}? Answer with the number only.", str(a + b), (CURRENCY, call)
+    return _PlainQuestion(
+        f"What is {a} plus {b}? Answer with the number only.",
+        str(a + b),
+        (CURRENCY, call),
+        lambda outcome: graders.only_number(outcome, a + b, a, b),
+    )
 
 
-def draw_longest_word(rng: random.Random) -> tuple[str, str, ExpectedCall]:
+def draw_longest_word(rng: random.Random) -> _PlainQuestion:
     words = rng.sample(("ox", "goat", "tiger", "giraffe", "crocodile"), 4)
-    question = (
-        f"Which of these words has the most letters: {', '.join(words)}? Answer with the word only."
+    longest = max(words, key=len)
+    return _PlainQuestion(
+        f"Which of these words has the most letters: {', '.join(words)}? Answer with the word "
+        "only.",
+        longest,
+        (WEATHER, {"city": longest, "day": "today"}),
+        lambda outcome: graders.names_only(outcome, longest, words),
     )
-    return question, max(words, key=len), (WEATHER, {"city": max(words, key=len), "day": "today"})
 
 
-def draw_last_city(rng: random.Random) -> tuple[str, str, ExpectedCall]:
+def draw_last_city(rng: random.Random) -> _PlainQuestion:
     cities = rng.sample(_CITIES, 3)
-    question = (
-        f"Which city comes last in this list: {', '.join(cities)}? Answer with its name only."
+    return _PlainQuestion(
+        f"Which city comes last in this list: {', '.join(cities)}? Answer with its name only.",
+        cities[2],
+        (TRAINS, {"origin": cities[0], "destination": cities[2], "passengers": 1}),
+        lambda outcome: graders.names_only(outcome, cities[2], cities),
     )
-    call = {"origin": cities[0], "destination": cities[2], "passengers": 1}
-    return question, cities[2], (TRAINS, call)
 
 
 _PLAIN = (draw_sum, draw_longest_word, draw_last_city)
 
 
 def no_tool(ref: Ref) -> Script:
-    question, answer, needless = _PLAIN[variant_of(ref, len(_PLAIN))](ref.rng())
-    request = single_turn(ref, question, max_tokens=_MAX_TOKENS, tools=OFFERED)
+    question = _PLAIN[variant_of(ref, len(_PLAIN))](ref.rng())
+    request = single_turn(ref, question.text, max_tokens=_MAX_TOKENS, tools=OFFERED)
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
-            lambda: graders.no_tool_call(outcome), lambda: graders.mentions(outcome, answer)
+            lambda: graders.no_tool_call(outcome), lambda: question.check(outcome)
         )
 
+    near_miss = tool_answer(question.needless, ref=ref)
     return one_answer(
-        ref, len(_PLAIN), request, check, expected=answer, near_miss=tool_answer(needless, ref=ref)
+        ref, len(_PLAIN), request, check, expected=question.answer, near_miss=near_miss
     )
 
 
@@ -468,6 +490,7 @@ def round_trip(ref: Ref) -> Script:
         return missing_capability(first, first_reply) or graders.all_of(
             lambda: graders.tool_calls(first_reply, trip.call),
             lambda: graders.has_number(at(outcomes, 1), trip.figure),
+            lambda: graders.without_copy(at(outcomes, 1), trip.result),
         )
 
     steps = (

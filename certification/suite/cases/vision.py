@@ -51,11 +51,16 @@ def code_and_shapes(ref: Ref) -> Script:
 
     def check(outcome: Outcome | None) -> Grade:
         return graders.all_of(
-            lambda: graders.mentions(outcome, code), lambda: graders.number(outcome, count)
+            lambda: graders.mentions(outcome, code),
+            lambda: graders.only_number(outcome, count, int(code[-3:])),
         )
 
     near_miss = rng.choice(
-        (f"{code}, {count + 1}", f"{code[:-1]}{_DIGITS[_DIGITS.index(code[-1]) - 1]}, {count}")
+        (
+            f"{code}, {count + 1}",
+            f"{code[:-1]}{_DIGITS[_DIGITS.index(code[-1]) - 1]}, {count}",
+            f"{code}, {count - 1}, {count}",
+        )
     )
     return visual_script(
         ref,
@@ -111,7 +116,8 @@ def table_cell(ref: Ref) -> Script:
         return Request((user(document, with_reference(ref, prompt)),), DEFAULT_MAX_TOKENS)
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.number(outcome, value)
+        in_question = [int(columns[column])] if columns[column].isdecimal() else []
+        return graders.only_number(outcome, value, *in_question)
 
     return visual_script(
         ref,
