@@ -39,6 +39,7 @@ class Detail:
     results: Sequence[TestResult]
     now: datetime
     judged_again: RunJudgement | None = None
+    best_region: str = ""  # where else the model stands best
 
     @property
     def status(self) -> str:
@@ -73,7 +74,7 @@ class Detail:
 
 
 def load(model: AIModel, region: Region, now: datetime) -> Detail:
-    """Everything about a model in a region, in five queries."""
+    """Everything about a model in a region, in six queries."""
     certification = (
         ModelCertification.objects.filter(model=model, region=region)
         .select_related("run", "run__job")
@@ -97,4 +98,14 @@ def load(model: AIModel, region: Region, now: datetime) -> Detail:
         judged_again=RunJudgement.objects.filter(run=proof).order_by("judged_at").last()
         if proof
         else None,
+        best_region=best_region(model, region.code) if certification else "",
     )
+
+
+def best_region(model: AIModel, region: str) -> str:
+    """Return the region where a model stands best besides this one; "" where none is certified."""
+    certified = ModelCertification.objects.filter(
+        model=model, status=Status.CERTIFIED, run__isnull=False
+    ).exclude(region=region)
+    best = certified.order_by("-score", "region").values_list("region_id", flat=True).first()
+    return best or ""

@@ -16,6 +16,7 @@ urlpatterns = [
     path("jobs/new/", views.start_job, name="job-new"),
     path("jobs/recent/", views.jobs_panel, name="jobs-panel"),
     path("jobs/<uuid:pk>/", views.job, name="job"),
+    path("compare/", views.compare_page, name="compare"),
     path("runs/<uuid:pk>/", views.run, name="run"),
     path("jobs/<uuid:pk>/cancel/", views.cancel_job, name="job-cancel"),
     path("jobs/<uuid:pk>/retry/", views.retry_job, name="job-retry"),

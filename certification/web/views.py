@@ -33,7 +33,7 @@ from certification.models import (
     State,
     Tier,
 )
-from certification.web import certifications, jobs, matrix, runs, start
+from certification.web import certifications, compare, jobs, matrix, runs, start
 from certification.web.forms import EmailLoginForm
 
 OPERATE = "certification.change_certificationjob"
@@ -155,6 +155,14 @@ def run(request: HttpRequest, pk: UUID) -> HttpResponse:
     context = {"detail": runs.load(get_object_or_404(rows, pk=pk), request.GET)}
     template = "_run_case.html" if request.headers.get("HX-Request") else "run.html"
     return render(request, f"certification/{template}", context)
+
+
+@require_safe
+@viewer_required
+def compare_page(request: HttpRequest) -> HttpResponse:
+    """Compare runs with a reference, or ask which."""
+    context = {"page": compare.load(request.GET)}
+    return render(request, "certification/compare.html", context)
 
 
 @require_safe

@@ -498,7 +498,7 @@ class TestCertificationPage:
     ) -> None:
         assert as_viewer.get(f"/certifications/{uuid.uuid4()}/{region}/").status_code == 404
 
-    def test_it_takes_seven_queries(
+    def test_it_takes_eight_queries(
         self,
         as_viewer: Client,
         world: dict[str, AIModel],
@@ -506,7 +506,7 @@ class TestCertificationPage:
     ) -> None:
         for _ in range(3):
             certify(world["Nova"], "us-east-1", results=[("G01", "passed", "ok")])
-        with django_assert_num_queries(7 + SESSION_USER_AND_ROLE):
+        with django_assert_num_queries(8 + SESSION_USER_AND_ROLE):
             body(as_viewer, self.path(world["Nova"]))
 
 
@@ -571,11 +571,11 @@ class TestJobPage:
     def test_an_unknown_job_is_not_found(self, as_viewer: Client) -> None:
         assert as_viewer.get(f"/jobs/{uuid.uuid4()}/").status_code == 404
 
-    def test_it_takes_five_queries(
+    def test_it_takes_four_queries(
         self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
         job = start_job(AIModel.objects.active()[:60], ["us-east-1"])
-        with django_assert_num_queries(5 + SESSION_USER_AND_ROLE):
+        with django_assert_num_queries(4 + SESSION_USER_AND_ROLE):
             body(as_viewer, f"/jobs/{job.pk}/")
 
     def test_viewers_see_no_buttons(self, as_viewer: Client, job: CertificationJob) -> None:

@@ -1,0 +1,283 @@
+"""Compare runs: is B worse than A, and in what?"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from django.http import QueryDict
+from django.utils.formats import number_format
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from certification.models import (
+    AIModel,
+    CertificationRun,
+    ModelCertification,
+    State,
+    TestResult,
+)
+from certification.suite import statistics
+from certification.web import runs
+from certification.web.runs import RunDetail
+
+MAX_OTHERS = 3  # runs that are compared with the reference at once
+CHANCE = 0.05  # a p value above it could be chance
+GROUPS: dict[str, str | Promise] = {
+    "broke": gettext_lazy("Broke: passed in A, fails in B"),
+    "mended": gettext_lazy("Mended: failed in A, passes in B"),
+    "changed": gettext_lazy("Another share of trials passed"),
+    "only_a": gettext_lazy("Only in A"),
+    "only_b": gettext_lazy("Only in B"),
+    "both_failed": gettext_lazy("Both fail"),
+    "both_passed": gettext_lazy("Both pass"),
+}
+
+
+class SideProblem(Exception):
+    """A side of the comparison that names no finished run; the message says why."""
+
+
+class Case(NamedTuple):
+    """One case on both sides; None where a side does not have it."""
+
+    case_id: str
+    a: TestResult | None
+    b: TestResult | None
+
+
+class Figure(NamedTuple):
+    """One figure of both sides as text, and "better", "worse" or "" for B."""
+
+    label: str | Promise
+    a: str
+    b: str
+    judgement: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """A run with its results by case id; `trials` maps (case id, trial) to passed, valid ones
+    only.
+    """
+
+    run: CertificationRun
+    results: Mapping[str, TestResult]
+
+    @property
+    def address(self) -> str:
+        """What names this run in the page's address."""
+        return str(self.run.pk)
+
+    @property
+    def trials(self) -> dict[tuple[str, int], bool]:
+        return {
+            (case_id, trial["trial"]): bool(trial["passed"])
+            for case_id, result in self.results.items()
+            for trial in result.summaries  # type: ignore[attr-defined]
+            if isinstance(trial, dict) and trial.get("valid") and "trial" in trial
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run beside the reference."""
+
+    a: Side
+    b: Side
+
+    @cached_property
+    def pairs(self) -> statistics.Pairs[tuple[str, int]]:
+        return statistics.pair(self.a.trials, self.b.trials)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Where the two runs differ besides what they are compared for."""
+        differences = {
+            _("tier"): (self.a.run.tier, self.b.run.tier),
+            _("suite version"): (self.a.run.suite_version, self.b.run.suite_version),
+            _("policy version"): (self.a.run.policy_version, self.b.run.policy_version),
+            _("prompts (seed)"): (self.a.run.variant_seed, self.b.run.variant_seed),
+            _("backend"): (self.a.run.backend, self.b.run.backend),
+            _("API"): (self.a.run.api, self.b.run.api),
+        }
+        return [
+            _("The runs differ in %(what)s: %(a)s in A, %(b)s in B.")
+            % {"what": what, "a": a or "–", "b": b or "–"}
+            for what, (a, b) in differences.items()
+            if a != b
+        ]
+
+    @cached_property
+    def groups(self) -> list[tuple[str, str | Promise, list[Case]]]:
+        """(key, title, cases) of each group that has cases, worst first."""
+        by_group: dict[str, list[Case]] = {key: [] for key in GROUPS}
+        for case_id in dict.fromkeys((*self.a.results, *self.b.results)):
+            case = Case(case_id, self.a.results.get(case_id), self.b.results.get(case_id))
+            if group := group_of(case):
+                by_group[group].append(case)
+        return [(key, GROUPS[key], cases) for key, cases in by_group.items() if cases]
+
+    def count(self, group: str) -> int:
+        return next((len(cases) for key, _title, cases in self.groups if key == group), 0)
+
+    @property
+    def sentence(self) -> str:
+        """Whether B is worse or better than A, and whether that could be chance."""
+        losses, gains = len(self.pairs.losses), len(self.pairs.gains)
+        worse, better = statistics.sign_test(losses, gains), statistics.sign_test(gains, losses)
+        p_value = min(1.0, 2 * min(worse, better))  # either direction would have been news
+        names = {"a": name_of(self.a.run), "b": name_of(self.b.run)}
+        if p_value > CHANCE:
+            verdict = _("Between %(b)s and %(a)s there is no difference that could not be chance")
+        elif worse <= better:
+            verdict = _("%(b)s is worse than %(a)s, unlikely to be chance")
+        else:
+            verdict = _("%(b)s is better than %(a)s, unlikely to be chance")
+        broke, mended = self.count("broke"), self.count("mended")
+        counts = ngettext("%(n)d case broke", "%(n)d cases broke", broke) % {"n": broke}
+        counts += ", " + ngettext("%(n)d was mended", "%(n)d were mended", mended) % {"n": mended}
+        shown = number_format(p_value, 3) if p_value >= 0.001 else "< " + number_format(0.001, 3)
+        return f"{verdict % names}: {counts} (p = {shown})."
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Scores, speed and cost of both sides."""
+        return [
+            figure(
+                label, (getattr(self.a.run, name), getattr(self.b.run, name)), unit, digits, sign
+            )
+            for name, label, unit, digits, sign in (
+                ("score", _("Score"), "", 0, 1),
+                ("quality", _("Quality"), "", 2, 1),
+                ("contract", _("Gates"), "", 2, 1),
+                ("performance", _("Performance"), "", 2, 1),
+                ("reliability", _("Reliability"), "", 2, 1),
+                ("ttft_ms", _("First token"), "ms", 0, -1),
+                ("latency_p50_ms", _("Median answer"), "ms", 0, -1),
+                ("output_tps", _("Output speed"), _("tokens/s"), 0, 1),
+                ("cost_usd", _("Cost"), "US$", 4, -1),
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class ComparePage:
+    """What the page shows: its comparisons with the reference, or why there are none."""
+
+    a: str
+    others: Sequence[str]
+    comparisons: Sequence[Comparison]
+    problems: Sequence[str]
+    case_id: str
+    open_sides: Sequence[RunDetail]
+
+
+def load(query: QueryDict) -> ComparePage:
+    """Return the comparison that the GET parameters `a`, `b` (up to three) and `case` name. A side
+    is a run's id, or "model@region" for the run that its certification rests on.
+    """
+    a_text = query.get("a", "").strip()
+    b_texts = [text.strip() for text in query.getlist("b") if text.strip()][:MAX_OTHERS]
+    problems: list[str] = []
+    chosen: list[CertificationRun] = []
+    for text in [a_text, *b_texts] if a_text and b_texts else []:
+        try:
+            chosen.append(find_run(text))
+        except SideProblem as problem:
+            problems.append(str(problem))
+    comparisons: list[Comparison] = []
+    case_id = query.get("case", "")
+    open_sides: list[RunDetail] = []
+    if chosen and not problems:
+        reference, *others = sides_of(chosen)
+        comparisons = [Comparison(reference, other) for other in others]
+        if any(case_id in side.results for side in (reference, *others)):
+            opened = QueryDict(mutable=True)
+            opened["case"] = case_id
+            open_sides = [runs.load(run, opened) for run in chosen]
+    return ComparePage(a_text, b_texts, comparisons, problems, case_id, open_sides)
+
+
+def find_run(text: str) -> CertificationRun:
+    """Return the finished run that a text names. Raise SideProblem."""
+    rows = CertificationRun.objects.select_related("model", "region")
+    try:
+        key = uuid.UUID(text)
+    except ValueError:
+        key = None
+    if key is not None:
+        run = rows.filter(pk=key).first()
+        if run is None:
+            raise SideProblem(_("There is no run %s.") % text)
+        if not run.is_finished:
+            raise SideProblem(_("The run %s has not ended yet.") % text)
+        return run
+    name, _at, region = text.rpartition("@")
+    model = AIModel.objects.named([name]).get(name) if name and text.isprintable() else None
+    if model is None:
+        raise SideProblem(
+            _("“%s” names no run: give the id of a run, or a model and a region as model@region.")
+            % text[:200]
+        )
+    certification = ModelCertification.objects.filter(model=model, region=region).first()
+    if certification and certification.run_id:
+        return rows.get(pk=certification.run_id)
+    run = (
+        rows.filter(model=model, region=region, status__in=(State.COMPLETED, State.FAILED))
+        .order_by("-created_at")
+        .first()
+    )
+    if run is None:
+        raise SideProblem(
+            _("%(model)s was never tested in %(region)s.") % {"model": model.name, "region": region}
+        )
+    return run
+
+
+def sides_of(chosen: Sequence[CertificationRun]) -> list[Side]:
+    """Return the runs with their results, in one query."""
+    keys = [run.pk for run in chosen]
+    rows = TestResult.objects.filter(run__in=keys).without_transcripts().order_by("pk")
+    by_run: dict[uuid.UUID, dict[str, TestResult]] = {key: {} for key in keys}
+    for row in rows:
+        by_run[row.run_id][row.case_id] = row
+    return [Side(run, by_run[run.pk]) for run in chosen]
+
+
+def group_of(case: Case) -> str:
+    """Return the group that a case belongs to; "" where it applied to neither side."""
+    if case.a is None or case.a.verdict == "skipped":
+        return "only_b" if case.b is not None and case.b.verdict != "skipped" else ""
+    if case.b is None or case.b.verdict == "skipped":
+        return "only_a"
+    a, b = case.a.verdict == "passed", case.b.verdict == "passed"
+    if a != b:
+        return "broke" if a else "mended"
+    if a:
+        return "both_passed"
+    rates = [case.a.passes * case.b.trials_valid, case.b.passes * case.a.trials_valid]
+    return "changed" if rates[0] != rates[1] else "both_failed"
+
+
+def name_of(run: CertificationRun) -> str:
+    """Return a run's name in a sentence."""
+    return f"{run.model.name} {run.region_id}"
+
+
+def figure(
+    label: str | Promise, values: tuple[Any, Any], unit: str, digits: int, sign: int
+) -> Figure:
+    """Return a figure of both sides as text; `sign` is 1 where more is better, -1 where less is."""
+    texts = []
+    for value in values:
+        number = "–" if value is None else number_format(round(float(value), digits), digits)
+        texts.append(f"{unit} {number}" if unit == "US$" else f"{number} {unit}".strip())
+    a, b = values
+    difference = 0.0 if a is None or b is None else round(float(b) - float(a), digits)
+    judgement = "better" if difference * sign > 0 else "worse" if difference else ""
+    return Figure(label, texts[0], texts[1], judgement)

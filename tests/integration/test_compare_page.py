@@ -1,0 +1,151 @@
+"""The page that compares runs: is B worse than A, in what, and could it be chance?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries
+
+from certification.models import AIModel, CertificationRun
+from certification.reasons import Reason, Status
+from tests.factories import certify, start_job
+
+pytestmark = pytest.mark.django_db
+
+NOVA = "amazon.nova-lite-v1:0"
+
+
+def trials(passes: int, fails: int) -> list[dict[str, Any]]:
+    return [
+        {"trial": number, "valid": True, "passed": number < passes, "sentence": f"Trial {number}."}
+        for number in range(passes + fails)
+    ]
+
+
+def finished(region: str, cases: dict[str, tuple[int, int]], **outcome: Any) -> CertificationRun:
+    """A run of Nova with these cases: (trials passed, trials failed); (0, 0) is skipped."""
+    verdicts = {
+        case: "skipped" if not sum(n) else "failed" if n[1] else "passed"
+        for case, n in cases.items()
+    }
+    return certify(
+        AIModel.objects.get(api_model_id=NOVA),
+        region,
+        results=[(case, verdict, f"It {verdict}.") for case, verdict in verdicts.items()],
+        trials={case: trials(*n) for case, n in cases.items()},
+        **outcome,
+    )
+
+
+def page(client: Client, **query: Any) -> str:
+    response = client.get("/compare/", query)
+    assert response.status_code == 200
+    return " ".join(response.content.decode().split())
+
+
+@pytest.fixture
+def regions(catalogue: None) -> tuple[CertificationRun, CertificationRun]:
+    """Virginia passes everything; in São Paulo six cases broke."""
+    cases = {f"T{n}": (3, 0) for n in range(1, 7)}
+    here = finished("us-east-1", {**cases, "G01": (1, 0), "G02": (0, 1), "G16": (0, 0)}, score=95)
+    broken = {f"T{n}": (0, 3) for n in range(1, 7)}
+    there = finished("sa-east-1", {**broken, "G01": (1, 0), "G02": (0, 1), "G05": (1, 0)}, score=60)
+    return here, there
+
+
+def test_worse_beyond_chance(
+    as_viewer: Client, regions: tuple[CertificationRun, CertificationRun]
+) -> None:
+    html = page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@sa-east-1")
+    assert "Nova Lite sa-east-1 is worse than Nova Lite us-east-1, unlikely to be chance" in html
+    assert "6 cases broke, 0 were mended (p = &lt; 0.001)." in html
+    for title, n in (
+        ("Broke: passed in A, fails in B", 6),
+        ("Only in B", 1),
+        ("Both fail", 1),
+        ("Both pass", 1),
+    ):
+        assert f'{title} <span class="quiet">{n}</span>' in html
+    assert "G16" not in html  # it applied to neither side
+    assert "95" in html
+    assert "worse" in html
+
+
+def test_the_other_way_round_it_is_better(
+    as_viewer: Client, regions: tuple[CertificationRun, CertificationRun]
+) -> None:
+    here, there = regions
+    html = page(as_viewer, a=str(there.pk), b=str(here.pk))
+    assert "us-east-1 is better than Nova Lite sa-east-1" in html
+    assert "Mended: failed in A, passes in B" in html
+
+
+def test_one_broken_case_could_be_chance(as_viewer: Client, catalogue: None) -> None:
+    a = finished("us-east-1", {"T1": (1, 0), "T2": (1, 0)})
+    b = finished("us-west-2", {"T1": (0, 1), "T2": (1, 0)})
+    html = page(as_viewer, a=str(a.pk), b=str(b.pk))
+    assert "there is no difference that could not be chance: 1 case broke" in html
+    assert "The runs differ in prompts (seed)" in html
+
+
+def test_an_open_case_shows_both_sides(
+    as_viewer: Client, regions: tuple[CertificationRun, CertificationRun]
+) -> None:
+    html = page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@sa-east-1", case="T1")
+    opened = html[html.index('id="open"') :]
+    assert opened.count("Trial 0.") == 2
+    assert 'id="1T1.1"' in opened
+    assert 'id="2T1.1"' in opened
+
+
+@pytest.mark.parametrize(
+    ("side", "words"),
+    [
+        ("nonsense", "names no run"),
+        ("no.such@us-east-1", "names no run"),
+        (f"{NOVA}@eu-west-1", "was never tested in eu-west-1"),
+        ("00000000-0000-4000-8000-000000000000", "There is no run"),
+        ("\0@\0", "names no run"),
+        (f"{NOVA}@\0", "names no run"),
+        ("<script>", "&lt;script&gt;"),
+    ],
+)
+def test_a_side_that_cannot_be_shown_says_why(
+    as_viewer: Client, regions: Any, side: str, words: str
+) -> None:
+    html = page(as_viewer, a=f"{NOVA}@us-east-1", b=side)
+    assert words in html
+    assert "<script>" not in html.replace("<script src", "")
+
+
+def test_a_run_that_has_not_ended_says_so(as_viewer: Client, regions: Any) -> None:
+    job = start_job([AIModel.objects.get(api_model_id=NOVA)], ["us-west-2"])
+    assert "has not ended yet" in page(as_viewer, a=f"{NOVA}@us-east-1", b=str(job.runs.get().pk))
+
+
+def test_without_sides_it_asks(as_viewer: Client) -> None:
+    assert "Name two runs" in page(as_viewer)
+
+
+def test_a_certification_links_to_the_comparison_with_its_best_region(
+    as_viewer: Client, regions: tuple[CertificationRun, CertificationRun]
+) -> None:
+    model = AIModel.objects.get(api_model_id=NOVA)
+    html = as_viewer.get(f"/certifications/{model.pk}/sa-east-1/").content.decode()
+    assert "Compare with us-east-1" in html
+
+
+def test_a_run_without_a_verdict_can_be_compared(as_viewer: Client, regions: Any) -> None:
+    finished("eu-west-1", {}, verdict=Status.PERMISSION_REQUIRED, reason=Reason.IAM_DENIED)
+    html = page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@eu-west-1")
+    assert "Only in A" in html
+
+
+def test_it_takes_few_queries(
+    as_viewer: Client, regions: Any, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    # session, user and permissions (4); for each side by name: model, certification, run; results
+    with django_assert_max_num_queries(4 + 2 * 3 + 1):
+        page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@sa-east-1")
