@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-fast up down status lint types messages versions bench lock clean
+.PHONY: help setup setup-dev demo test test-fast up down status lint audit types messages versions bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,7 +53,10 @@ lint: $(VENV)/dev.stamp ## style of code, templates and names, import directions
 	$(BIN)/djhtml --tabwidth 2 --check templates
 	$(BIN)/python scripts/glossary.py
 	$(BIN)/lint-imports
+	$(BIN)/bandit -q -c pyproject.toml -r certification myia scripts manage.py
 
+audit: $(VENV)/dev.stamp ## known vulnerabilities of the locked packages (needs network)
+	$(BIN)/python scripts/audit.py
 
 types: $(VENV)/dev.stamp ## static types
 	$(BIN)/mypy
