@@ -73,6 +73,7 @@ AROUND: dict[str, Format] = {
     "CRLF": replacing(("\n", "\r\n")),
     "spaces at line ends": lambda text: re.sub(r"(?m)(?<=\S)$", "  ", text),
     "blank lines between": replacing(("\n", "\n\n")),
+    "table": lambda text: re.sub(r"(?m)^(.*\S)$", r"| \1 |", text),
     "heading": lambda text: text if "\n" in text else f"### {text}",
     "block quote": lambda text: re.sub(r"(?m)^", "> ", text),
 }
@@ -94,6 +95,9 @@ LINES: dict[str, Format] = {
     "LaTeX box": within_lines(r"\boxed{{\text{{{}}}}}"),
     "LaTeX box in display": within_lines(r"\[ \boxed{{\text{{{}}}}} \]"),
     "LaTeX text": within_lines(r"\(\text{{{}}}\)"),
+    "LaTeX array": lambda text: (
+        "\\[\n\\begin{array}{l}\n" + text.replace("\n", " \\\\\n") + "\n\\end{array}\n\\]"
+    ),
     "LaTeX bold": within_lines(r"$\textbf{{{}}}$"),
     "HTML list": html_list,
     "list by asterisks": each_line("* {}"),
@@ -105,6 +109,10 @@ LINES: dict[str, Format] = {
     "numbers in brackets": numbered("({}) {}"),
     "numbers with hyphens": numbered("{} - {}"),
     "numbers in bold": numbered("**{}.** {}"),
+    "LaTeX items": lambda text: (
+        "\\begin{itemize}\n" + each_line("\\item {}")(text) + "\n\\end{itemize}"
+    ),
+    "list by symbols": each_line("🔹 {}"),
     "keycaps": numbered("{}\ufe0f\u20e3 {}"),
 }
 # Formats of the characters.

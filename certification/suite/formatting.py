@@ -46,6 +46,10 @@ def character_of(match: re.Match[str]) -> str:
     return unicodedata.normalize("NFKC", match[0])
 
 
+def circled(match: re.Match[str]) -> str:
+    return f"{unicodedata.numeric(match[0][0]):.0f}. "
+
+
 def symbol(match: re.Match[str]) -> str:
     return LATEX_SYMBOLS[match[1]]
 
@@ -54,7 +58,7 @@ def entity(match: re.Match[str]) -> str:
     return html.unescape(match[0])
 
 
-HTML_BLOCKS = r"p|div|h[1-6]|ul|ol|tr|table|tbody|blockquote|center|section|article"
+HTML_BLOCKS = r"p|pre|div|h[1-6]|ul|ol|tr|table|tbody|blockquote|center|section|article"
 HTML_INLINE = r"b|strong|i|em|u|s|mark|small|big|code|kbd|samp|tt|span|font|sub|sup|td|th|a|q"
 
 RULES = (
@@ -68,6 +72,8 @@ RULES = (
     rule("typographic double quotes", r"[“”„‟«»〝〞＂]", '"'),
     rule("typographic single quotes", r"[‘’‚‛′´ʼ]", "'"),
     rule("letter variants", r"[\uff01-\uff5e\U0001d400-\U0001d7ff]", character_of),
+    rule("keycaps", r"(\d)\u20e3[ ]*", r"\1. "),
+    rule("numbers in circles", r"[①-⑳][ ]*", circled),
     # HTML
     rule("HTML line breaks", r"(?i)<br\s*/?>", "\n"),
     rule("HTML list items", r"(?i)<li\b[^<>]{0,200}>", "\n- "),
@@ -78,14 +84,16 @@ RULES = (
     rule("code fences on a line", r"`{3}(?:(?:text|txt|markdown|json) )?([^`\n]+)`{3}", r"\1"),
     rule("block quotes", r"^[ ]{0,3}(?:>[ ]?)+(?=\S)", ""),
     rule("lines across the page", r"^[ ]{0,3}(?:(?:[-*_][ ]?){3,}|={3,})$", ""),
+    rule("table borders", r"^[ ]*\|(?:[ ]*:?-+:?[ ]*\|)+[ ]*$|^[ ]*\|[ ]*|[ ]{0,4}\|[ ]{0,4}$", ""),
     rule("headings", r"^[ ]{0,3}#{1,6}[ ]+|(?<=\S)[ ]{1,3}#{1,6}$", ""),
     # LaTeX
-    rule("LaTeX environments", r"\\(?:begin|end)\{[a-z]{1,20}\*?\}", ""),
+    rule("LaTeX environments", r"\\(?:begin|end)\{[a-z]{1,20}\*?\}(?:\{[lcr|]{1,9}\})?", ""),
+    rule("LaTeX items", r"\\item(?![a-zA-Z])[ ]*", "- "),
     rule("LaTeX line breaks", r"\\\\(?:\[[\w.]{1,8}\])?[ ]*(?=\n|$)|[ ]?\\\\(?=[ ])", "\n"),
     rule("LaTeX brackets", r"\\[()\[\]]|\\(?:left|right|big|Big)(?![a-zA-Z])\.?", ""),
     rule(
         "LaTeX dollars",
-        r"\$\$|(?<![\w\\$])\$(?=[^\s$])([^$\n]{1,200}?)(?<=[^\s\\$])\$(?![ ]?\d|\$)",
+        r"\$\$|(?<![\w\\$])\$[ ]?(?=[^\s$])([^$\n]{1,200}?)(?<=[^\s\\$])[ ]?\$(?![ ]?\d|\$)",
         r"\1",
     ),
     rule("LaTeX grouped signs", r"\{([.,:;'-])\}", r"\1"),
@@ -127,16 +135,16 @@ def plain_text(text: str) -> str:
     return text
 
 
+SYMBOLS = "\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001f300-\U0001faff"
 LIST_MARK = re.compile(
-    r"""\s*(?:
-        [-*+•‣◦▪▫●○■□–—·›»➢➤✓✔✅→]\s+(?:\[[ xX]\]\s+)?(?=\S)   # "- item", "• item", "- [x] item"
-        | [•‣◦▪▫●○■□·➢➤✓✔✅→](?=[^\s•])                         # "•item"
-        | [-–—](?=[^\s\d\-–—])                                  # "-item", but not "-5" or "--"
-        | \(?\d{1,3}\s?[.]?[.):-]\s+(?=\S)                      # "1. item", "1) item"
-        | \d{1,3}\s+[-–—:]\s+(?=\S)                            # "1 – item"
-        | [#]?\d\s?\u20e3\s*(?=\S)                             # a keycap
-        | \(?[a-zA-Z][.)]\s+(?=\S)                             # "a) item"
-        | \(?[ivxIVX]{1,4}[.)]\s+(?=\S)                           # "ii. item"
+    rf"""\s*(?:
+        [-*+•‣·–—›»{SYMBOLS}]\s+(?:\[[ xX]\]\s+)?(?=\S)   # "- item", "• item", "- [x] item"
+        | [•‣·{SYMBOLS}](?=[^\s•])                         # "•item"
+        | [-–—](?=[^\s\d\-–—])                            # "-item", but not "-5" or "--"
+        | \(?\d{{1,3}}\s?[.]?[.):-]\s+(?=\S)              # "1. item", "1) item"
+        | \d{{1,3}}\s+[-–—:]\s+(?=\S)                    # "1 – item"
+        | \(?[a-zA-Z][.)]\s+(?=\S)                       # "a) item"
+        | \(?[ivxIVX]{{1,4}}[.)]\s+(?=\S)                 # "ii. item"
     )""",
     re.VERBOSE,
 )

@@ -604,11 +604,12 @@ def labels(text: str, allowed: Sequence[str], *expected: str) -> Grade:
 @on_plain_text
 def last_line(text: str, *items: str) -> Grade:
     """Pass if the last line of the answer ends with these words, in this order, ignoring case,
-    accents and punctuation.
+    accents, punctuation and an "and" between them.
     """
     normalized = [normalize_text(line) for line in text_lines(text) if normalize_text(line)]
     expected = f" {normalize_text(' '.join(items))}"
-    success = bool(normalized) and f" {normalized[-1]}".endswith(expected)
+    last = re.sub(r"\b(?:and|then|e) ", "", normalized[-1]) if normalized else ""
+    success = f" {last}".endswith(expected)
     yes, no = "The last line is the right answer.", "The last line is not the right answer."
     return text_grade(text, success, yes, no, ", ".join(items))
 

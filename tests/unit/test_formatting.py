@@ -25,6 +25,8 @@ EXAMPLES = {
     "typographic double quotes": ("“a” «b» „c“", '"a" "b" "c"'),
     "typographic single quotes": ("it’s ‘so’", "it's 'so'"),
     "letter variants": ("２１７０ \U0001d403", "2170 D"),
+    "keycaps": ("1\ufe0f\u20e3 a", "1. a"),
+    "numbers in circles": ("② a ⑳b", "2. a 20. b"),
     "HTML line breaks": ("a<br>b<BR />c", "a\nb\nc"),
     "HTML list items": ("<li>a</li>", "\n- a\n"),
     "HTML blocks": ('<p class="x">a</p>', "\na\n"),
@@ -33,8 +35,10 @@ EXAMPLES = {
     "code fences on a line": ("```a b```", "a b"),
     "block quotes": ("> a\n> > b", "a\nb"),
     "lines across the page": ("a\n* * *\nb\n---\nc", "a\n\nb\n\nc"),
+    "table borders": ("| a | b |\n|---|:-:|\n| c |", "a | b\n\nc"),
     "headings": ("## A ##", "A"),
-    "LaTeX environments": (r"\begin{align*}a\end{align*}", "a"),
+    "LaTeX environments": (r"\begin{array}{l}a\end{array}", "a"),
+    "LaTeX items": (r"\item a", "- a"),
     "LaTeX line breaks": ("a \\\\\nb", "a \n\nb"),
     "LaTeX brackets": (r"\(a\) \[b\] \left(c\right)", "a b (c)"),
     "LaTeX dollars": ("$x = 4$ and $$5$$, R$ 6 or US$ 7", "x = 4 and 5, R$ 6 or US$ 7"),
@@ -95,7 +99,7 @@ def test_any_text_has_a_plain_form() -> None:
 @pytest.mark.parametrize(
     "line",
     ["- a", "* a", "+ a", "• a", "– a", "— a", "·a", "-a", "1. a", "1) a", "(1) a", "12 - a",
-     "1 – a", "1: a", "a) b", "B. c", "ii. a", "- [x] a", "1\u20e3 a", "- 50% a",
+     "1 – a", "1: a", "a) b", "B. c", "ii. a", "- [x] a", "🔹 a", "- 50% a",
      "  ▪ a", "→ a", "✅ a"],
 )  # fmt: skip
 def test_list_marks_of_any_style(line: str) -> None:
@@ -122,6 +126,7 @@ def test_what_is_no_list_mark(line: str) -> None:
         ("Porto,2170", [2170]),
         (".5", []),
         ("20 21 22", [20, 21, 22]),
+        ("2_170", [2170]),
         ("5 × 690 = 3 450", [5, 690, 3450]),
     ],
 )
