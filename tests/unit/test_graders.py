@@ -27,6 +27,7 @@ from certification.inference import (
 from certification.reasons import Reason
 from certification.suite import embedding, graders, registry
 from certification.suite.case import Context, Grade, Ref
+from certification.suite.cases import portuguese
 from certification.suite.text import find_numbers, loosely_equal
 
 SCHEMA = {
@@ -299,6 +300,30 @@ def test_naming_several_candidates_is_no_answer(text: str, passes: bool) -> None
 )
 def test_naming_several_numbers_is_no_answer(text: str, passes: bool) -> None:
     assert graders.only_number(reply(text), 579, 120, 459).passed is passes
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("O aluguel é de R$ 7.501,00 e o prazo é de 14 meses.", True),
+        ("Aluguel mensal: 7.501,00\nPrazo: 14 meses", True),
+        ("- Valor: R$7501\n- Prazo (em meses): 14", True),
+        ("Ela paga 7.501 reais por mês durante 14 (quatorze) meses, com multa de 10%.", True),
+        ("Aluguel de R$ 7.501,00, com início em 02/06/2025 e duração de 14 meses.", True),
+        ("Vigência: 14 meses a partir de 2 de junho de 2025; aluguel: R$\u00a07.501,00", True),
+        ("R$ 7.501,00 por 10 meses e multa de 14%.", False),
+        ("R$ 7.501,00 por mês, de 14 de junho de 2025, por 10 meses.", False),
+        ("Prazo de 10 meses, R$ 7.501,00, dia 14.", False),
+        ("R$ 1.450,00 por mês, por 14 meses, no apartamento 7501.", False),
+        ("R$ 7.501,00, 14.", False),
+        ("R$ 7.501,00 ou R$ 8.501,00 por 14 meses.", False),
+        ("R$ 7.501,00 por 14 meses ou 15 meses.", False),
+    ],
+)
+def test_a_figure_counts_beside_what_it_belongs_to(text: str, passes: bool) -> None:
+    amount = graders.figure_beside(reply(text), 7501, *portuguese.IN_REAIS)
+    months = graders.figure_beside(reply(text), 14, *portuguese.IN_MONTHS)
+    assert (amount.passed and months.passed) is passes, (amount, months)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from certification.suite.cases.builders import (
 )
 
 CHARACTERS_PER_TOKEN = 4
+MAX_ANSWER_WORDS = 60  # an answer in a sentence or two; more is a copy of the text
 _PEOPLE = (
     "the gardener", "an old sailor", "the baker's daughter", "a young clerk", "the night watchman",
     "a student of law", "the schoolmaster", "a travelling salesman", "the mayor's wife",
@@ -152,7 +153,10 @@ def needle_script(ref: Ref, tokens: int) -> Script:
         facts.reverse()
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.names_only(outcome, code, (code, decoy))
+        return graders.all_of(
+            lambda: graders.names_only(outcome, code, (code, decoy)),
+            lambda: graders.words(outcome, 1, MAX_ANSWER_WORDS),
+        )
 
     question = f"{secret.question.format(owner)} Answer with it alone."
     return search_script(ref, facts, tokens, question, check=check, expected=code, near_miss=decoy)
@@ -167,7 +171,10 @@ def three_needles(ref: Ref) -> Script:
     right = [codes[i] for i in order]
 
     def check(outcome: Outcome | None) -> Grade:
-        return graders.labels(outcome, codes, *right)
+        return graders.all_of(
+            lambda: graders.labels(outcome, codes, *right),
+            lambda: graders.words(outcome, 1, MAX_ANSWER_WORDS),
+        )
 
     question = (
         f"{secret.many.format(*(owners[i] for i in order))} Answer with the three alone, in this "

@@ -737,6 +737,7 @@ def contract_summary(ref: Ref) -> Script:
             lambda: graders.figure_beside(outcome, deal.months, *IN_MONTHS),
             lambda: graders.no_other_numbers(outcome, f"{contract.text} {deal.starts.month}"),
             lambda: graders.lines(outcome, 1, 5),
+            lambda: graders.words(outcome, 1, len(contract.text.split()) * 3 // 4),
             lambda: graders.language(outcome, "pt", (deal.person, deal.firm)),
         )
 
@@ -747,6 +748,7 @@ def contract_summary(ref: Ref) -> Script:
             good.replace(f"{deal.months} meses", f"{deal.fine} meses") + f" Multa: {deal.months}%.",
             f"{good}\nO total é de {format_reais(deal.amount * deal.months)}.",
             good.replace(deal.person, deal.person.split()[0]),
+            contract.text,
             "\n".join(good.split(" ", 6)),
         )
     )

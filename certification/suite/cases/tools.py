@@ -61,6 +61,7 @@ _CITIES = (
     "Helsinki",
     "Manaus",
 )
+_ANIMALS = ("ox", "goat", "tiger", "giraffe", "crocodile")
 _PEOPLE = (
     "Ana Souza",
     "Rui Prado",
@@ -223,14 +224,14 @@ def draw_sum(rng: random.Random) -> _PlainQuestion:
 
 
 def draw_longest_word(rng: random.Random) -> _PlainQuestion:
-    words = rng.sample(("ox", "goat", "tiger", "giraffe", "crocodile"), 4)
+    words = rng.sample(_ANIMALS, 4)
     longest = max(words, key=len)
     return _PlainQuestion(
         f"Which of these words has the most letters: {', '.join(words)}? Answer with the word "
         "only.",
         longest,
         (WEATHER, {"city": longest, "day": "today"}),
-        lambda outcome: graders.names_only(outcome, longest, words),
+        lambda outcome: graders.names_only(outcome, longest, _ANIMALS),
     )
 
 
@@ -240,7 +241,7 @@ def draw_last_city(rng: random.Random) -> _PlainQuestion:
         f"Which city comes last in this list: {', '.join(cities)}? Answer with its name only.",
         cities[2],
         (TRAINS, {"origin": cities[0], "destination": cities[2], "passengers": 1}),
-        lambda outcome: graders.names_only(outcome, cities[2], cities),
+        lambda outcome: graders.names_only(outcome, cities[2], _CITIES),
     )
 
 
