@@ -65,6 +65,7 @@ TEXT_EDITS: tuple[Callable[[str], str], ...] = (
     lambda text: f"```json\n{text}\n```",
     lambda text: f"{text} {text}",
     lambda text: f"{text}\n{text}",
+    lambda text: " ".join([" ".join(text.split())] * 90),
     lambda text: "\n".join(text.splitlines()[:1] * len(text.splitlines())),
     lambda text: text[: len(text) // 2],
     lambda text: text[:-1],

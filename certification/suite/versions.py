@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from certification.suite import custom
 
-SUITE_VERSION = "1-7315f7f25e20"  # what is asked and how it is graded: suite_digest.py
+SUITE_VERSION = "1-dea426c02447"  # what is asked and how it is graded: suite_digest.py
 POLICY_VERSION = "1-8b5e51b35219"  # how a run is planned and judged: policy_digest.py
 
 
