@@ -1,5 +1,6 @@
 """All settings: the only reader of the environment; each value has a working default."""
 
+import logging
 import os
 import re
 import secrets
@@ -193,7 +194,7 @@ DATABASES = {"default": env.db_url_config(DATABASE_URL, engine="certification.li
 if "host" in DATABASES["default"].get("OPTIONS", {}):
     DATABASES["default"]["HOST"] = DATABASES["default"]["OPTIONS"].pop("host")
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool below has the connections
-DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = False  # lib/postgresql looks without asking
 DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "min_size": 1,
     "max_size": env.int("DATABASE_POOL_SIZE", default=10, minimum=1),
@@ -373,6 +374,9 @@ CELERY_BEAT_SCHEDULE = {
     },
 }
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+# One line a request: lib/request_log.py adds to it what the line of its start has, and the address.
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 
 # --- Logs ---
 LOG_FORMAT = env.choice(

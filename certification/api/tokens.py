@@ -8,7 +8,7 @@ import hmac
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 
 import jwt
 from django.conf import settings
@@ -90,27 +90,32 @@ class Claims:
     @classmethod
     def of(cls, text: str) -> Claims:
         """Decode a token. Raises TokenError when it is not ours, is damaged or has expired."""
-        try:
-            claims = jwt.decode(text, signing_key(), [ALGORITHM], options={"require": REQUIRED})
-            result = cls(
-                uuid.UUID(claims["jti"]),
-                uuid.UUID(claims["family"]),
-                int(claims["userId"]),
-                str(claims["session"]),
-                datetime.fromtimestamp(claims["auth_time"], UTC),
-                datetime.fromtimestamp(claims["exp"], UTC),
-            )
-        except (
-            jwt.InvalidTokenError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-        ) as error:
-            raise TokenError from error
-        if end_of_login(result.auth_time) <= datetime.now(UTC) or not result.session.isascii():
-            raise TokenError  # compare_digest takes ASCII only
+        result, now = verified(text, signing_key()), datetime.now(UTC)
+        if result.expires_at <= now or end_of_login(result.auth_time) <= now:
+            raise TokenError
         return result
+
+
+@lru_cache(maxsize=1024)
+def verified(text: str, key: str) -> Claims:
+    """Check a token's signature. Raises TokenError when it is not ours or is damaged, and mostly
+    when it has expired: a token that was good before is cached.
+    """
+    try:
+        claims = jwt.decode(text, key, [ALGORITHM], options={"require": REQUIRED})
+        result = Claims(
+            uuid.UUID(claims["jti"]),
+            uuid.UUID(claims["family"]),
+            int(claims["userId"]),
+            str(claims["session"]),
+            datetime.fromtimestamp(claims["auth_time"], UTC),
+            datetime.fromtimestamp(claims["exp"], UTC),
+        )
+    except (jwt.InvalidTokenError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise TokenError from error
+    if not result.session.isascii():
+        raise TokenError  # compare_digest takes ASCII only
+    return result
 
 
 def read(text: str) -> Token:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
+from django.http import QueryDict
 from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -16,6 +18,8 @@ from certification.api.authentication import SAFE, Access, BearerAuthentication,
 from certification.api.parsing import StrictJSONParser
 from certification.api.throttles import PerMinute
 from certification.models import Role, User
+
+MAX_CACHED_QUERY = 500  # characters
 
 
 class View(APIView):
@@ -87,7 +91,18 @@ def query(request: Request, serializer: type[serializers.Serializer[Any]]) -> di
 
     An empty parameter counts as absent: the frontends send empty filters.
     """
-    params = request.query_params.copy()
+    text = envelope.as_request(request).META.get("QUERY_STRING", "")
+    if len(text) > MAX_CACHED_QUERY:
+        return checked_query.__wrapped__(text, serializer)
+    return dict(checked_query(text, serializer))
+
+
+@lru_cache(maxsize=1024)
+def checked_query(text: str, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+    """Check a query string. Cached, because checking takes an eighth of a cached answer: a
+    serializer of a query looks at its words only, at no clock and no database.
+    """
+    params = QueryDict(text, mutable=True)
     for name in [name for name, value in params.items() if value == ""]:
         del params[name]
     return validate(serializer(data=params), "query")

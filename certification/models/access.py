@@ -8,6 +8,7 @@ import hashlib
 import secrets
 import uuid
 from datetime import datetime, timedelta
+from functools import cache
 
 from django.conf import settings
 from django.db import models
@@ -103,6 +104,11 @@ class ApiKey(models.Model):
         )
 
 
+@cache
+def holder_statement() -> str:
+    return sql.LOGIN_HOLDER.format(columns=USER_COLUMNS)
+
+
 def _digest(key: str) -> str:
     """SHA-256, unsalted: a key has 256 random bits, so there is nothing to guess from its hash."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
@@ -127,14 +133,10 @@ class RevokedToken(models.Model):
         """
         if not -(2**63) <= user_id < 2**63:
             return None
-        row = sql.fetch_one(
-            sql.LOGIN_HOLDER.format(columns=USER_COLUMNS),
-            user=user_id,
-            token=token_id,
-            family=family,
-        )
-        if row is None:
+        rows = sql.prepared(holder_statement(), user=user_id, token=token_id, family=family)
+        if not rows:
             return None
+        [row] = rows
         user = USER_COLUMNS.instance(row)
         user.__dict__["group_names"] = row["group_names"]
         return user

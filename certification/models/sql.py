@@ -204,7 +204,8 @@ def prepared(statement: str, **parameters: Any) -> list[dict[str, Any]]:
     """
     connection.ensure_connection()
     own: Any = PreparedCursor(connection.connection)
-    with connection.make_cursor(own) as cursor:
+    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    with wrap(own) as cursor:
         cursor.execute(statement, parameters)
         if cursor.description is None:
             return []
