@@ -142,7 +142,7 @@ def web(port: int, processes: int = 2) -> Program:
         port=port,
         port_setting="PORT",
         page="/",
-        health="/live",
+        health="/login/",
         drain_seconds=20,
         reload="SIGHUP",
     )

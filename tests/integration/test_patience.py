@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 from django.conf import settings
+from django.db import connection as django_connection
 
+from certification.lib.database import returning_connection
 from certification.lib.postgresql import patience
 from certification.lib.postgresql.patience import PatientConnection
 
@@ -52,6 +56,33 @@ def test_without_a_limit_a_statement_is_waited_for(
     monkeypatch.setattr(patience, "LONGEST_STATEMENT_S", 0.1)
     with PatientConnection.connect(settings.DATABASE_URL) as connection:
         assert connection.execute("SELECT pg_sleep(0.5), 1").fetchone() == ("", 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connections_that_broke_together_are_replaced_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = threading.Barrier(4)
+
+    def use() -> None:
+        with returning_connection(), django_connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+            together.wait()
+
+    with ThreadPoolExecutor(4) as threads:
+        for future in [threads.submit(use) for _ in range(4)]:
+            future.result()
+    django_connection.close()
+    with psycopg.connect(settings.DATABASE_URL, autocommit=True) as other:
+        other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE usename = current_user AND pid <> pg_backend_pid()"
+        )
+    # the pool's pause before it looks at its next connection
+    monkeypatch.setattr("psycopg_pool.pool.sleep", lambda _s: pytest.fail("one by one"))
+    with django_connection.cursor() as cursor:
+        cursor.execute("SELECT 2")
+        assert cursor.fetchone() == (2,)
 
 
 def test_who_listens_and_says_nothing_does_not_greet(

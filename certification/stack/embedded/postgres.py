@@ -104,7 +104,7 @@ def start(root: Path, state: EmbeddedState, *, durable: bool, patience_s: float)
     if version != MAJOR_VERSION:
         raise EmbeddedError(
             f"{data} was written by PostgreSQL {version} and this installation brings PostgreSQL "
-            f"{MAJOR_VERSION}: dump it with the installation that wrote it (manage.py backup), "
+            f"{MAJOR_VERSION}: dump it with the installation that wrote it (pg_dump), "
             "move the folder away, start again and restore."
         )
     # PostgreSQL refuses to start while the pid of a dead server exists: as another program's, or
