@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from certification.api import representations, tokens, views
-from certification.api.authentication import ANYBODY, RefreshAuthentication
+from certification.api.authentication import ANYBODY
 from certification.api.envelope import ApiError, as_request
 from certification.api.representations import Account, Done, LoggedIn
 from certification.api.tokens import Token
@@ -80,7 +80,7 @@ class LockedOut(ApiError):
 
 
 class RefreshView(View):
-    authentication_classes = (RefreshAuthentication,)
+    exchanges_tokens = True
     roles: ClassVar[dict[str, str]] = {"POST": Role.VIEWER}
     error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {"POST": (409,)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,6 +57,8 @@ class BearerAuthentication(BaseAuthentication):
         try:
             token = tokens.read(credential)
         except tokens.TokenError:
+            if getattr(request.parser_context["view"], "exchanges_tokens", False):
+                tokens.end_reused_family(credential)
             message = _("Your login is no longer valid. Log in again.")
             raise AuthenticationFailed(message) from None
         return token.user, Access(token.user.role, token)
@@ -72,18 +73,6 @@ class BearerAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="api"'
-
-
-class RefreshAuthentication(BearerAuthentication):
-    """For the one call that exchanges a token: done twice with the same one, it ends the login."""
-
-    def authenticate(self, request: Request) -> tuple[User, Access] | None:
-        try:
-            return super().authenticate(request)
-        except AuthenticationFailed:
-            with contextlib.suppress(AuthenticationFailed):
-                tokens.end_reused_family(self.credential(request))
-            raise
 
 
 class TokenFromQuery:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import structlog
 from django.core.exceptions import FieldDoesNotExist, PermissionDenied, RequestDataTooBig
+from django.core.exceptions import ValidationError as UnusableValue
 from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import render
@@ -303,10 +304,23 @@ class UnusableValues:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
-        if not isinstance(error, DataError | FieldDoesNotExist):
+        if not is_unusable(error):
             return None
         log.warning("unusable_value", path=request.path, error=str(error).strip())
         return cast("HttpResponseBase", bad_request(request, error))
+
+
+def is_unusable(error: Exception) -> bool:
+    """Whether a view met a value that no row and no field can have: what PostgreSQL or a field of a
+    model refuses.
+    """
+    if isinstance(error, DataError | FieldDoesNotExist | UnusableValue):
+        return True
+    raised_in = error.__traceback__
+    while raised_in and raised_in.tb_next:
+        raised_in = raised_in.tb_next
+    module = raised_in.tb_frame.f_globals.get("__name__", "") if raised_in else ""
+    return isinstance(error, ValueError | TypeError) and module.startswith("django.db.models.field")
 
 
 def as_request(request: Request) -> HttpRequest:

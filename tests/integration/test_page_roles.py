@@ -60,7 +60,8 @@ def test_a_viewer_sees_the_pages_and_whom_to_ask_for_more(as_viewer: Client) -> 
     assert "ask an administrator for the role you need" in answer.content.decode()
 
 
-def test_logins_by_page_and_by_api_are_counted_together(client: Client, settings: Any) -> None:
+def test_logins_by_page_and_by_api_are_counted_together(settings: Any) -> None:
+    client = Client(REMOTE_ADDR="192.0.2.7")
     settings.API_RATES = {**settings.API_RATES, "login": 2}
     client.post("/login/", {"username": "a@example.org", "password": "x"})
     client.post("/api/auth/login", {"email": "a@b.c", "password": "x"}, "application/json")
@@ -109,6 +110,17 @@ def test_a_key_for_nobody_is_a_form_error(administrator: User, user: str) -> Non
     client.force_login(administrator)
     answer = client.post("/admin/certification/apikey/add/", KEY | {"user": user})
     assert answer.status_code in (200, 400)
+
+
+@pytest.mark.parametrize("model", ["certificationjob", "user", "region", "apikey"])
+@pytest.mark.parametrize("key", ["zz", "9" * 30])
+def test_an_action_on_no_row_is_no_defect(administrator: User, model: str, key: str) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(administrator)
+    for action in ("cancel", "delete_selected", "enable", "revoke"):
+        form = {"action": action, "_selected_action": key}
+        answer = client.post(f"/admin/certification/{model}/", form)
+        assert answer.status_code < 500
 
 
 @pytest.mark.parametrize("value", ["zz", "\0", str(uuid.UUID(int=1))])
