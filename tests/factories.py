@@ -29,10 +29,13 @@ TTL = timedelta(days=30)
 
 
 def start_job(
-    models: Iterable[AIModel], regions: Sequence[str], by: User | None = None
+    models: Iterable[AIModel],
+    regions: Sequence[str],
+    by: User | None = None,
+    tier: str = Tier.QUICK,
 ) -> CertificationJob:
     """A job that nobody works on: no worker belongs to these tests."""
-    options = dispatch.CertifyOptions(tier=Tier.QUICK, by=by)
+    options = dispatch.CertifyOptions(tier=tier, by=by)
     return dispatch.certify(
         dispatch.pairs_of(models, list(Region.objects.filter(code__in=regions))), options
     ).job
@@ -112,9 +115,13 @@ def record_outcome(
 
 
 def certify(
-    model: AIModel, region: str, verdict: str = Status.CERTIFIED, **outcome: object
+    model: AIModel,
+    region: str,
+    verdict: str = Status.CERTIFIED,
+    tier: str = Tier.QUICK,
+    **outcome: object,
 ) -> CertificationRun:
     """One finished run in a job of its own, with the certification it gives."""
     if verdict == Status.CERTIFIED:
         outcome = {"score": 89, "rating": "B", **outcome}
-    return finish(start_job([model], [region]).runs.get(), verdict, **outcome)  # type: ignore[arg-type]
+    return finish(start_job([model], [region], tier=tier).runs.get(), verdict, **outcome)  # type: ignore[arg-type]

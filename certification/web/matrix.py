@@ -19,7 +19,7 @@ from django.core.paginator import Page, Paginator
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.functional import Promise
-from django.utils.translation import get_language
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
 from certification import labels
@@ -30,6 +30,7 @@ from certification.models import (
     ModelCertification,
     ModelKind,
     Region,
+    Tier,
     validity,
 )
 from certification.reasons import Status
@@ -89,10 +90,12 @@ class CertificationRow(NamedTuple):
     previous_status: str
     score: int | None
     rating: str
+    tier: str
     backend: str
     expires_at: datetime | None
     expired_at: datetime | None
     held_back: str
+    last_tested_at: datetime | None
     run__endpoint: str | None
     run__api: str | None
 
@@ -111,7 +114,14 @@ class MatrixCell:
     held_back: bool = False  # a later run disagreed, and a second one will decide
     endpoint: str = ""  # where and by which API the run called that the status is from
     api: str = ""
+    tier: str = ""
+    days: int = 0  # whole days since it was tested
     dimmed: bool = False  # does not match the status filter
+
+    @property
+    def has_grade(self) -> bool:
+        """Whether the rating is about quality: a quick run tests the gates only."""
+        return bool(self.rating) and self.tier != Tier.QUICK
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -147,9 +157,18 @@ def describe_cell(_language: str | None, cell: MatrixCell) -> str:
     parts = [str(labels.STATUSES[cell.status].label)]
     if cell.expired:
         parts = [_("expired, was: %(status)s") % {"status": parts[0]}]
-    if cell.rating:
+    if cell.has_grade:
         parts.append(
             _("rating %(rating)s, score %(score)s") % {"rating": cell.rating, "score": cell.score}
+        )
+    elif cell.rating:
+        parts.append(_("gates only, score %(score)s") % {"score": cell.score})
+    if cell.tier:
+        parts.append(
+            ngettext("tested %(days)d day ago", "tested %(days)d days ago", cell.days)
+            % {"days": cell.days}
+            if cell.days
+            else _("tested today")
         )
     if cell.api:
         parts.append(
@@ -265,6 +284,8 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
             held_back=bool(row.held_back),
             endpoint=row.run__endpoint or "",
             api=row.run__api or "",
+            tier=row.tier,
+            days=(now - row.last_tested_at).days if row.last_tested_at else 0,
         )
 
     rows = [

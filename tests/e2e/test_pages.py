@@ -220,7 +220,7 @@ def test_a_finished_run_appears_without_a_reload(visit: Any, model: AIModel) -> 
     finish(model.runs.get(region="us-west-2"), Status.CERTIFIED, score=89, rating="B")
     page.clock.run_for(60_000)  # until the page asks again
     expect(running).to_have_attribute(
-        "aria-label", re.compile("us-west-2: certified, rating B, score 89")
+        "aria-label", re.compile("us-west-2: certified, gates only, score 89")
     )
 
 

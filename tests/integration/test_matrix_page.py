@@ -129,12 +129,25 @@ class TestMatrix:
     def test_a_cell_shows_sign_words_rating_and_score(
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
-        certify(world["Nova"], "us-east-1", score=86, rating="B")
+        certify(world["Nova"], "us-east-1", score=86, rating="B", tier="full")
         cell = cell_of(body(as_viewer), world["Nova"], "us-east-1")
-        words = "certified, rating B, score 86, by Converse on bedrock-runtime"
+        words = "certified, rating B, score 86, tested today, by Converse on bedrock-runtime"
         assert f'aria-label="us-east-1: {words}"' in cell
+        assert "<i>B</i>" in cell
         assert "✓" in cell
         assert "s-certified" in cell
+
+    def test_a_quick_run_shows_no_grade_but_its_age(
+        self, as_viewer: Client, world: dict[str, AIModel]
+    ) -> None:
+        certify(world["Nova"], "us-east-1", score=89, rating="B")
+        days_ago = timezone.now() - timedelta(days=3, hours=1)
+        ModelCertification.objects.update(last_tested_at=days_ago)
+        cell = cell_of(body(as_viewer), world["Nova"], "us-east-1")
+        assert "us-east-1: certified, gates only, score 89, tested 3 days ago" in cell
+        assert "<i>" not in cell
+        html = body(as_viewer, f"/certifications/{world['Nova'].pk}/us-east-1/")
+        assert "only the gates were tested" in html
 
     @pytest.mark.parametrize(
         ("status", "reason"),
@@ -171,7 +184,8 @@ class TestMatrix:
         ModelCertification.objects.update(held_back=sentence, confirm_after=at)
         cell = cell_of(body(as_viewer), world["Nova"], "us-east-1")
         assert "held-back" in cell
-        assert "score 86, by Converse on bedrock-runtime, a later run was held back" in cell
+        words = "score 86, tested today, by Converse on bedrock-runtime, a later run was held back"
+        assert words in cell
         html = body(as_viewer, f"/certifications/{world['Nova'].pk}/us-east-1/")
         assert sentence in html
         assert "A second run after 2026-03-04 05:06 UTC decides:" in html
