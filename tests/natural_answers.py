@@ -334,7 +334,10 @@ def wrong_row(task: Task, rng: Rng) -> str:
     changed = " ".join(f"{n}-{other if n == place + 1 else c}" for n, c in enumerate(letters, 1))
     short = " ".join(f"{n}-{c}" for n, c in enumerate(letters, 1) if n != place + 1)
     reason = f"\n\n{place + 1}. {letters[place]} forma correta seria outra."
-    return rng.choice((changed, short, changed + reason, " ".join(letters)))
+    both = " ".join(
+        f"{n}-{c}{'/' + other if n == place + 1 else ''}" for n, c in enumerate(letters, 1)
+    )
+    return rng.choice((changed, short, changed + reason, both, " ".join(letters)))
 
 
 def relations(task: Task, rng: Rng) -> str:
@@ -508,6 +511,7 @@ def badly_worked_out(task: Task, rng: Rng) -> str:
             f"At first {figure} looks right.\n{int(figure) + 1}",
             f"Step by step.\n\\boxed{{{other_digit(figure, rng)}}}",
             f"Step by step.\n{figure}0",
+            f"The result is {miss} or {figure}.",
             "I cannot work this out.",
         )
     )
@@ -567,6 +571,7 @@ def wrong_codes(task: Task, rng: Rng) -> str:
             "\n".join((codes[0], codes[2], codes[1])),
             "\n".join((codes[0], other_digit(codes[1], rng), codes[2])),
             "\n".join(codes[:2]),
+            "\n".join([*codes[::-1], *codes]),
         )
     )
 
@@ -594,6 +599,7 @@ def wrong_poster(task: Task, rng: Rng) -> str:
             f"{code}, {int(count) + 1}",
             f"{code},{int(count) - 1}",
             f"{other_digit(code, rng)}, {count}",
+            f"{code}, {count} or {int(count) + 1}",
             code,
             count,
         )
@@ -634,6 +640,7 @@ def sentence_with_figure(task: Task, rng: Rng) -> str:
 def sentence_with_another(task: Task, rng: Rng) -> str:
     figure = re.findall(r"\d+", task.key)[-1 if "train" not in task.key else 0]
     wrong = rng.choice((other_digit(figure, rng), f"{figure}0", str(int(figure) + 7)))
+    wrong = rng.choice((wrong, wrong, wrong, f"{figure} or {wrong}"))
     return task.key.replace(figure, wrong, 1)
 
 

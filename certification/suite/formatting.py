@@ -156,8 +156,12 @@ def is_list_item(line: str) -> bool:
 
 
 def without_list_mark(line: str) -> str:
-    """Return a line without the mark of a list at its start, and without spaces around."""
-    return LIST_MARK.sub("", line, count=1).strip() if LIST_MARK.match(line) else line.strip()
+    """Return a line without the mark of a list at its start, or two ("- 1. item"), and without
+    spaces around.
+    """
+    for _ in range(2):
+        line = LIST_MARK.sub("", line, count=1) if LIST_MARK.match(line) else line
+    return line.strip()
 
 
 def text_lines(text: str) -> list[str]:

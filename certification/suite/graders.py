@@ -614,27 +614,48 @@ def last_line(text: str, *items: str) -> Grade:
     return text_grade(text, success, yes, no, ", ".join(items))
 
 
+# "12 or 13", "R$ 12 ou R$ 13"
+ALTERNATIVES = re.compile(r"(\d[\d.,]*)\s*[^\W\d]{0,12}\s+(?:or|ou)\s+\D{0,12}?(\d[\d.,]*)")
+
+
+def alternatives(text: str, expected: Decimal) -> str:
+    """Return where a text offers this number or another one; "" if it does not."""
+    for match in ALTERNATIVES.finditer(text):
+        sides = [expected in values for values in find_numbers(f"{match[1]}\n{match[2]}")]
+        if any(sides) and not all(sides):
+            return match[0]
+    return ""
+
+
 @on_plain_text
 def number(text: str, expected: float, tolerance: float = 0.0) -> Grade:
     """Pass if the last number of the answer is this one within a tolerance, written 1.234,56 or
-    1,234.56.
+    1,234.56. Naming another one beside it ("12 or 13") is no answer.
     """
     numbers = find_numbers(text)
     evidence = {"expected": expected, "found": truncate(text)}
     if not numbers:
         return failed("The answer has no number.", **evidence)
-    if any(abs(x - Decimal(str(expected))) <= Decimal(str(tolerance)) for x in numbers[-1]):
-        return passed(f"The answer is {expected:g}.", **evidence)
-    return failed(f"The answer is not {expected:g}.", **evidence)
+    right = Decimal(str(expected))
+    if not any(abs(x - right) <= Decimal(str(tolerance)) for x in numbers[-1]):
+        return failed(f"The answer is not {expected:g}.", **evidence)
+    if both := alternatives(text, right):
+        return failed(f"The answer names several numbers: {truncate(both)}.", **evidence)
+    return passed(f"The answer is {expected:g}.", **evidence)
 
 
 @on_plain_text
 def has_number(text: str, expected: float | str) -> Grade:
-    """Pass if this number occurs in the answer, in either notation."""
-    success = any(Decimal(str(expected)) in values for values in find_numbers(text))
-    yes = f"The answer has the number {expected}."
-    no = f"The answer does not have the number {expected}."
-    return text_grade(text, success, yes, no, str(expected))
+    """Pass if this number occurs in the answer, in either notation, and is not one of several
+    that the answer offers.
+    """
+    evidence = {"expected": truncate(str(expected)), "found": truncate(text)}
+    right = Decimal(str(expected))
+    if not any(right in values for values in find_numbers(text)):
+        return failed(f"The answer does not have the number {expected}.", **evidence)
+    if both := alternatives(text, right):
+        return failed(f"The answer names several numbers: {truncate(both)}.", **evidence)
+    return passed(f"The answer has the number {expected}.", **evidence)
 
 
 @on_plain_text

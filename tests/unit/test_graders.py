@@ -771,3 +771,17 @@ def test_any_outcomes_give_every_case_a_grade(
 )
 def test_an_invalid_request_is_known_in_the_words_of_every_api(code: str, expected: bool) -> None:
     assert graders.is_validation(Failure(Reason.MALFORMED_REQUEST, "?", code)) is expected
+
+
+@pytest.mark.parametrize(
+    "text", ["12 or 13", "It is 13 or 12.", "R$ 13,00 ou R$ 12,00", "12 km or 13 km"]
+)
+def test_a_number_that_is_one_of_several_is_no_answer(text: str) -> None:
+    assert not graders.number(reply(text), 12).passed
+    assert not graders.has_number(reply(text), 12).passed
+
+
+@pytest.mark.parametrize("text", ["6 × 2 = 12", "In 3 or 4 steps the result is 12.", "12 or 12.0"])
+def test_other_numbers_may_lead_to_the_answer(text: str) -> None:
+    assert graders.number(reply(text), 12).passed
+    assert graders.has_number(reply(text), 12).passed
