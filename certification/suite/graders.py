@@ -680,8 +680,8 @@ def figure_beside(text: str, expected: float, *places: str) -> Grade:
     """Pass if this number stands where it belongs, and no other number does. A place is a pattern
     whose group is the figure, within the words that say what it is; the first one found counts.
     """
-    found = (re.findall(place, text, re.IGNORECASE) for place in places)
-    figures = next(filter(None, found), [])
+    in_places = (re.findall(place, text, re.IGNORECASE) for place in places)
+    figures = next(filter(None, in_places), [])
     evidence = {"expected": str(expected), "figures": figures[:5], "found": truncate(text)}
     if not figures:
         return failed(f"The answer does not say of what {expected} is the figure.", **evidence)

@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -30,6 +31,7 @@ TITLES = (
 )
 
 
+@cache
 def texts(code: str) -> list[str]:
     path = PROJECT / "tests" / "data" / "languages" / f"{code}.txt"
     return [line.replace("\\n", "\n") for line in path.read_text("utf-8").splitlines()]
@@ -48,11 +50,15 @@ def sentences(code: str) -> list[str]:
     return [text for text in texts(code) if "\n" not in text and text[0].isalpha()]
 
 
+@cache
+def list_items(code: str) -> list[str]:
+    lists = [text for text in texts(code) if re.match(r"[-*•–]|\d[.)]", text) and "R$" not in text]
+    return [re.sub(r"^\W*(?:\d[.)])?\s*", "", line) for text in lists for line in text.split("\n")]
+
+
 def three_items(code: str, rng: random.Random) -> str:
     """Return a list of three terse items, drawn from the lists of a language."""
-    lists = [text for text in texts(code) if re.match(r"[-*•–]|\d[.)]", text) and "R$" not in text]
-    items = [re.sub(r"^\W*(?:\d[.)])?\s*", "", line) for text in lists for line in text.split("\n")]
-    return "\n".join(f"- {item}" for item in rng.sample(items, 3))
+    return "\n".join(f"- {item}" for item in rng.sample(list_items(code), 3))
 
 
 @pytest.mark.parametrize("code", ["pt", "es"])
@@ -74,11 +80,11 @@ def test_terse_lists_of_three_items_are_told_apart() -> None:
     """Six words may be right in both languages, so that a few lists in a hundred say nothing."""
     rng = random.Random(7)
     accepted = {
-        code: sum(graders.language(reply(three_items(code, rng)), "pt").passed for _ in range(300))
+        code: sum(graders.language(reply(three_items(code, rng)), "pt").passed for _ in range(150))
         for code in ("pt", "es")
     }
-    assert accepted["pt"] >= 299
-    assert accepted["es"] <= 3
+    assert accepted["pt"] >= 149
+    assert accepted["es"] <= 2
 
 
 def test_three_bullets_in_spanish_fail_and_in_portuguese_pass() -> None:
