@@ -237,7 +237,7 @@ class Failure:
     """A call without a usable response, diagnosed.
 
     `partial` is what a broken stream had delivered, `credential` the kind of credentials that were
-    not accepted (see `bedrock.credentials`).
+    not accepted (see `bedrock.credentials`), `traceback` where our own program failed.
     """
 
     reason: Reason
@@ -249,6 +249,7 @@ class Failure:
     timing: Timing = field(default_factory=lambda: Timing(0.0))
     partial: Reply | None = None
     credential: str = ""
+    traceback: str = ""
 
     def after(self, total_ms: float) -> Failure:
         """Return the same failure with the time it took."""

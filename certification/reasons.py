@@ -246,7 +246,7 @@ _ROWS: tuple[tuple[ErrorCategory, Owner, Status, bool, tuple[Reason, ...]], ...]
         (Reason.QUALITY_BELOW_LINE,),
     ),
     (  # our own program failed
-        ErrorCategory.INTERNAL_ERROR, Owner.OURS, Status.PENDING, True,
+        ErrorCategory.INTERNAL_ERROR, Owner.OURS, Status.PENDING, False,
         (Reason.UNEXPECTED_EXCEPTION,),
     ),
     (ErrorCategory.UNKNOWN_ERROR, Owner.OURS, Status.PENDING, False, (Reason.UNKNOWN,)),

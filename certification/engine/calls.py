@@ -7,19 +7,24 @@ from __future__ import annotations
 import json
 import random
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
+import structlog
+
 from certification.bedrock.client import NOT_EXPRESSIBLE, Bedrock
 from certification.bedrock.errors import BedrockError
+from certification.engine.journal import RunJournal, StoredAttempt, StoredCall
 from certification.engine.limits import Limiter
 from certification.inference import (
     AnyRequest,
     EmbedRequest,
     Endpoint,
     Failure,
+    Operation,
     Outcome,
     Reasoning,
     Reply,
@@ -31,8 +36,12 @@ from certification.inference import (
 from certification.lib.event_loop import Stop
 from certification.reasons import ErrorCategory, Reason
 
+log = structlog.get_logger(__name__)
+
 MAX_ATTEMPTS = 4  # of one call
+MAX_UNEXPECTED = 2  # of one call or trial that our own program fails on
 BACKOFF_S = (0.4, 1.2, 3.0)
+MAX_UNEXPECTED_TEXT, MAX_TRACEBACK = 500, 6000  # characters
 # Refusals of the route, not of the model: the next route may work. The access gate sends only text:
 # where it is told that a kind of input is not supported, it is the API that does not fit.
 ROUTE_REFUSALS = frozenset(
@@ -109,6 +118,8 @@ def next_step(
     reason = failure.reason
     if reason.category == ErrorCategory.AUTHENTICATION_ERROR:
         return NextStep.ABORT
+    if reason is Reason.UNEXPECTED_EXCEPTION:
+        return NextStep.RETRY if failures < MAX_UNEXPECTED else NextStep.GIVE_UP
     if has_next_route and is_route_refusal(failure, route):
         return NextStep.NEXT_ROUTE
     # A broken answer is evidence about the model and stays one; only what says nothing about it is
@@ -124,7 +135,7 @@ class Caller:
 
     `routes` are tried in order until `route_settled`; `deadline` is on the clock of time.monotonic.
     `attempts` collects every attempt of the run, `retries` counts the repeated ones, `refusals`
-    the refusals of the routes that were left, in order.
+    the refusals of the routes that were left, in order. `journal` stores what ended.
     """
 
     bedrock: Bedrock
@@ -133,6 +144,7 @@ class Caller:
     routes: Sequence[RouteTarget]
     deadline: float
     stop: Stop
+    journal: RunJournal | None = None
     attempts: list[Attempt] = field(default_factory=list)
     retries: int = 0
     refusals: dict[RouteTarget, Failure] = field(default_factory=dict)
@@ -213,6 +225,37 @@ class Caller:
                 await self.limiter.throttled(self.region, bucket)
             elapsed = Timing((time.perf_counter() - started) * 1000)
             return error.to_failure(elapsed), error.retry_after_s or 0.0
+        except Exception as error:  # a fault of ours costs this call, not the run
+            log.exception("call_crashed", region=self.region, route=str(route))
+            return unexpected(error, request.operation), 0.0
+
+    def repeat(
+        self, stored: StoredCall, request: AnyRequest, attempts: list[Attempt]
+    ) -> Outcome | None:
+        """Take a call over that an earlier claim of the run made, instead of making it. None when
+        it does not fit the request or the routes of now.
+        """
+        last = stored.attempts[-1]
+        if last.outcome.operation != request.operation or last.route not in self.routes:
+            return None
+        for old in stored.attempts:
+            attempt = Attempt(request, old.outcome, old.number, old.at, old.route)
+            attempts.append(attempt)
+            self.attempts.append(attempt)
+            failure = old.outcome if isinstance(old.outcome, Failure) else None
+            if failure and not self.route_settled and is_route_refusal(failure, old.route):
+                self.refusals[old.route] = failure
+            elif failure and old is not last:
+                self.retries += 1
+        if not self.route_settled:
+            self._position = self.routes.index(last.route)
+        return last.outcome
+
+    def store(self, case_id: str, trial: int, number: int, attempts: Sequence[Attempt]) -> None:
+        """Store a call that ended, the `number`th of its trial."""
+        if self.journal and attempts:
+            taken = tuple(StoredAttempt(a.outcome, a.number, a.at, a.route) for a in attempts)
+            self.journal.add(StoredCall(case_id, trial, number, taken))
 
     async def pause(self, failures: int, at_least_s: float) -> bool:
         """Wait before the next attempt, jittered. False when the deadline or a stop comes first."""
@@ -237,6 +280,17 @@ def texts_of(outcome: Outcome) -> Iterator[str]:
             yield block.text
         elif isinstance(block, ToolUse):
             yield block.raw_input or json.dumps(block.input, ensure_ascii=False)
+
+
+def unexpected(error: Exception, operation: Operation) -> Failure:
+    """Return the failure for an exception of our own program, with where it was raised."""
+    return Failure(
+        Reason.UNEXPECTED_EXCEPTION,
+        f"Our own program failed: {type(error).__name__}: {error}"[:MAX_UNEXPECTED_TEXT],
+        code=type(error).__name__,
+        operation=operation,
+        traceback="".join(traceback.format_exception(error))[-MAX_TRACEBACK:],
+    )
 
 
 def now() -> str:

@@ -12,8 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from certification.bedrock import fixes
-from certification.bedrock.credentials import Credential
-from certification.bedrock.diagnosis import diagnose
+from certification.bedrock.credentials import Credential, credential_in
 from certification.inference import (
     AnyRequest,
     Block,
@@ -180,7 +179,8 @@ def outcome(result: Outcome) -> dict[str, Any]:
 
 
 def failure(error: Failure) -> dict[str, Any]:
-    """Encode a failure: why, in our words and in the service's."""
+    """Encode a failure: why, in our words and in the service's. Of our own program's also where."""
+    where = {"traceback": cut(error.traceback)} if error.traceback else {}
     return {
         "category": error.reason.category,
         "reason": error.reason,
@@ -188,6 +188,7 @@ def failure(error: Failure) -> dict[str, Any]:
         "code": identifier(error.code),
         "http_status": error.http_status,
         "operation": error.operation,
+        **where,
     }
 
 
@@ -261,24 +262,24 @@ def fix(
     if cause is None:
         return {}
     advice = fixes.fix_for(
-        cause, model_id=model_id, region=region, operation=error.operation if error else ""
+        cause,
+        model_id=model_id,
+        region=region,
+        operation=error.operation if error else "",
+        credential=credential_of(error) if error else None,
     )
-    if error:  # its words may name a special fix of the same cause
-        diagnosis = diagnose(
-            error.message,
-            error.code,
-            error.http_status,
-            error.operation,
-            model_id=model_id,
-            region=region,
-            credential=Credential(error.credential) if error.credential else None,
-        )
-        advice = diagnosis.fix if diagnosis.reason is cause else advice
     return {
         name: value
         for name in ("text", "command", "who", "url", "wait")
         if (value := getattr(advice, name))
     }
+
+
+def credential_of(error: Failure) -> Credential | None:
+    """Return the kind of credentials that were refused: those of the call, else what it says."""
+    if error.credential:
+        return Credential(error.credential)
+    return credential_in(f"{error.message} {error.code}".lower())
 
 
 def basis(run: scoring.Run) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from certification.engine import evidence
-from certification.engine.calls import Attempt, NoVerdict
+from certification.engine.calls import Attempt, NoVerdict, unexpected
 from certification.engine.trials import TrialRecord
 from certification.inference import Failure, Operation, Reply, RouteTarget, failure_of
 from certification.models import CertificationRun, Route, RunOutcome, State, TestResult
@@ -164,6 +164,15 @@ def build_without_verdict(
         calls=ending.calls,
         environment=environment,
     )
+
+
+def build_unexpected(
+    run: CertificationRun, error: Exception, environment: Mapping[str, object]
+) -> RunOutcome:
+    """Build what the row of a run stores that our own program failed on, with where it failed."""
+    failure = unexpected(error, Operation.CONVERSE)
+    where = {"traceback": evidence.cut(failure.traceback)}
+    return build_without_verdict(run, NoVerdict(failure, run.calls), {**environment, **where})
 
 
 def build_results(run: CertificationRun, record: RunRecord) -> list[TestResult]:

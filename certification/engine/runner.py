@@ -16,7 +16,14 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from certification.bedrock import catalogue
 from certification.engine import backend, evidence, outcome, publication, trials
-from certification.engine.calls import Caller, NoVerdict, Stopped, Unauthenticated
+from certification.engine.calls import (
+    MAX_UNEXPECTED,
+    Caller,
+    NoVerdict,
+    Stopped,
+    Unauthenticated,
+)
+from certification.engine.journal import RunJournal, basis_of
 from certification.engine.outcome import RunRecord
 from certification.engine.preflight import Listing
 from certification.engine.trials import TrialPool, TrialRecord, TrialsOverdue
@@ -53,6 +60,7 @@ T = TypeVar("T")
 TIMEOUT_FACTOR = {Tier.QUICK: 1, Tier.FULL: 3, Tier.DEEP: 6}
 # After its deadline a run's calls end by themselves. So long later something of ours is stuck.
 GRACE_S = 60.0
+DATABASE_AWAY = (OperationalError, InterfaceError)
 PERSIST_S = 60.0  # how long a result waits for a database that is away
 # What a model takes and refuses is remembered of the native APIs: in another one it may differ.
 REMEMBERED_APIS = frozenset({API.CONVERSE, API.INVOKE})
@@ -86,46 +94,87 @@ def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
         if run is None:
             return None
         specs = CustomCase.objects.specs() if run.tier != Tier.QUICK else ()
-    refusals = known_refusals(run)
     claim = Claim(run.pk, run.claimed_by)
     environment: dict[str, object] = {"worker": worker.name}
-    record: RunRecord | None = None
-    results: list[TestResult] = []
     with worker.watching(claim):
+        journal = open_journal(run, worker, specs)
         try:
-            record = certify(
-                run, worker, claim.stop, environment=environment, specs=specs, refusals=refusals
+            run_outcome, won = work(
+                run, worker, claim.stop, journal, environment=environment, specs=specs
             )
-            run_outcome, results = outcome.build(run, record), outcome.build_results(run, record)
         except Stopped:
             if claim.lost:
                 log.info("run_lost", run=str(run.pk))
-            elif persist(run.release):
+                return None
+            journal.flush()
+            if persist(run.release):
                 log.info("run_released", run=str(run.pk))
             return None
-        except NoVerdict as error:
-            if isinstance(error, Unauthenticated) and run.job.priority == Priority.BULK:
-                pause_queue(run, error.failure)
+        except DATABASE_AWAY:
+            raise  # `reconcile` takes the run up again
+        except Exception as error:
+            log.exception("run_crashed", run=str(run.pk))
+            if run.attempt < MAX_UNEXPECTED:
+                persist(run.requeue)
                 return None
-            run_outcome = outcome.build_without_verdict(run, error, environment)
-        won = persist(lambda: finish(run, run_outcome, results, record))
+            run_outcome = outcome.build_unexpected(run, error, environment)
+            won = persist(lambda: finish(run, run_outcome, (), None))
+    if run_outcome is None:
+        return None
+    journal.close()
     log_finished(run, run_outcome, won=won)
     return run if won else None
+
+
+def open_journal(run: CertificationRun, worker: Worker, specs: Sequence[custom.Spec]) -> RunJournal:
+    """Open the journal of a claimed run; it takes over the calls of an earlier claim."""
+    version = versions.suite_version_with(specs)
+    return worker.journal.open(
+        run.pk,
+        basis=basis_of(version, run.model.capabilities, known_refusals(run)),
+        # of the first claim both are the same moment
+        is_first_claim=run.started_at == run.heartbeat_at,
+    )
+
+
+def work(
+    run: CertificationRun,
+    worker: Worker,
+    stop: Stop,
+    journal: RunJournal,
+    *,
+    environment: dict[str, object],
+    specs: Sequence[custom.Spec],
+) -> tuple[RunOutcome | None, bool]:
+    """Bring a run to its end and write it. Returns what was written and whether the run was still
+    ours; no outcome where it was handed back because its queue is paused now. Raises Stopped.
+    """
+    record: RunRecord | None = None
+    results: list[TestResult] = []
+    try:
+        record = certify(run, worker, stop, journal, environment=environment, specs=specs)
+        run_outcome, results = outcome.build(run, record), outcome.build_results(run, record)
+    except NoVerdict as error:
+        if isinstance(error, Unauthenticated) and run.job.priority == Priority.BULK:
+            pause_queue(run, error.failure)
+            return None, False
+        run_outcome = outcome.build_without_verdict(run, error, environment)
+    return run_outcome, persist(lambda: finish(run, run_outcome, results, record))
 
 
 def certify(
     run: CertificationRun,
     worker: Worker,
     stop: Stop,
+    journal: RunJournal,
     *,
     environment: dict[str, object],
     specs: Sequence[custom.Spec],
-    refusals: Mapping[Feature, Failure],
 ) -> RunRecord:
     """Choose the route, play the trials of the run's tier, judge them.
 
     What is worth knowing about the circumstances is added to `environment`. `specs` are the
-    operators' cases, `refusals` the features that need not be tried. Raises Stopped and NoVerdict.
+    operators' cases. Raises Stopped and NoVerdict.
     """
     model, region = run.model, run.region_id
     deadline = time.monotonic() + timeout_s(run.tier)
@@ -135,9 +184,9 @@ def certify(
     listing = worker.preflight.listing(region)
     environment["preflight"] = listing.facts(model.api_model_id)
     targets = targets_of(model, run.routes, listing)
-    caller = Caller(worker.bedrock, worker.limiter, region, targets, deadline, stop)
+    caller = Caller(worker.bedrock, worker.limiter, region, targets, deadline, stop, journal)
     cases = registry.cases(model.kind, run.tier, frozenset(model.capabilities), specs)
-    pool = play_trials(run, worker, caller, cases, refusals)
+    pool = play_trials(run, worker, caller, cases, known_refusals(run))
     judged = outcome.judged_run(
         run,
         (
@@ -356,7 +405,7 @@ def persist(write: Callable[[], T]) -> T:
         try:
             with returning_connection():
                 return write()
-        except (OperationalError, InterfaceError) as error:
+        except DATABASE_AWAY as error:
             if time.monotonic() > deadline:
                 raise
             log.warning("database_unavailable", error=str(error).strip())

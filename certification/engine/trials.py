@@ -11,9 +11,19 @@ from collections.abc import Awaitable, Callable, Collection, Generator, Mapping,
 from dataclasses import replace
 from typing import NamedTuple
 
+import structlog
+
 from certification.bedrock.client import NOT_EXPRESSIBLE
-from certification.engine.calls import MAX_ATTEMPTS, Attempt, Caller, Stopped
-from certification.inference import AnyRequest, Failure, Outcome
+from certification.engine.calls import (
+    MAX_ATTEMPTS,
+    MAX_UNEXPECTED,
+    Attempt,
+    Caller,
+    NoVerdict,
+    Stopped,
+    unexpected,
+)
+from certification.inference import AnyRequest, Failure, Operation, Outcome
 from certification.lib import event_loop
 from certification.lib.event_loop import Stop
 from certification.suite import case as suite_case
@@ -29,6 +39,10 @@ from certification.suite.case import (
     Script,
 )
 from certification.suite.plan import Trial
+
+log = structlog.get_logger(__name__)
+
+SECOND_TRY = 1000  # where the numbers of a trial's calls go on at its second try
 
 
 class TrialRecord(NamedTuple):
@@ -73,19 +87,54 @@ async def play(
     """Play one trial and grade it.
 
     `refusals` are the features that the model is known to refuse: they are not probed again. Raises
-    what `caller` raises.
+    what `caller` raises to end the run. Whatever else is raised costs this trial only, and only
+    when it is raised again at a second try.
     """
     attempts: list[Attempt] = []
+    for _ in range(MAX_UNEXPECTED):
+        try:
+            return await play_once(
+                trial,
+                script,
+                caller,
+                attempts,
+                context=context,
+                capabilities=capabilities,
+                refusals=refusals,
+            )
+        except (Stopped, NoVerdict):
+            raise
+        except Exception as error:
+            log.exception("trial_crashed", case=trial.case.id, trial=trial.index)
+            cause = unexpected(error, Operation.CONVERSE)
+    grade = Grade(False, cause.message, valid=False, cause=cause)
+    return TrialRecord(script, grade, attempts, ProbeCache())
+
+
+async def play_once(
+    trial: Trial,
+    script: Script,
+    caller: Caller,
+    attempts: list[Attempt],
+    *,
+    context: Context,
+    capabilities: Collection[str],
+    refusals: Mapping[Feature, Failure],
+) -> TrialRecord:
+    """Play one trial as `play` does; its calls are added to `attempts`."""
+    begun = len(attempts)
+    # of a second try none is taken over, nor are its calls for those of a first one
+    first_number = SECOND_TRY if begun else 0
     # A gate that failed may have failed for what we believe of the model: its retries ask
     # everything anew.
     asks_anew = trial.case.kind == Kind.GATE and trial.index
     probes = ProbeCache({} if asks_anew else refusals)
-    # a call of a concurrent batch that is tried again would not be concurrent
-    max_attempts = 1 if trial.case.concurrent else MAX_ATTEMPTS
     calls = suite_case.calls(script, capabilities, probes)
     step = await advance(trial.case, calls, None)
     while not isinstance(step, tuple):
-        step = await advance(trial.case, calls, await caller.call(step, attempts, max_attempts))
+        number = first_number + sum(attempt.number == 1 for attempt in attempts[begun:])
+        outcome = await call(trial, number, caller, step, attempts)
+        step = await advance(trial.case, calls, outcome)
     if trial.case.whole_run:
         context = replace(context, texts=caller.texts())
     if trial.case.kind != Kind.GATE and not language.is_loaded():
@@ -103,6 +152,24 @@ async def play(
     if grade.passed:
         caller.route_settled = True
     return TrialRecord(script, grade, attempts, probes)
+
+
+async def call(
+    trial: Trial, number: int, caller: Caller, request: AnyRequest, attempts: list[Attempt]
+) -> Outcome:
+    """Make the `number`th call of a trial, or take over the one that an earlier claim of the run
+    made.
+    """
+    before = len(attempts)
+    if caller.journal and (stored := caller.journal.take(trial.case.id, trial.index, number)):
+        outcome = caller.repeat(stored, request, attempts)
+        if outcome is not None:
+            return outcome
+    # a call of a concurrent batch that is tried again would not be concurrent
+    max_attempts = 1 if trial.case.concurrent else MAX_ATTEMPTS
+    outcome = await caller.call(request, attempts, max_attempts)
+    caller.store(trial.case.id, trial.index, number, attempts[before:])
+    return outcome
 
 
 async def advance(case: Case, calls: Calls, outcome: Outcome | None) -> Step:

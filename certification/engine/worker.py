@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from certification.bedrock.client import Bedrock
-from certification.engine import backend, limits
+from certification.engine import backend, journal, limits
 from certification.engine.preflight import Preflight
 from certification.lib.database import returning_connection
 from certification.lib.event_loop import Stop
@@ -65,6 +65,7 @@ class Worker:
 
     bedrock: Bedrock
     limiter: limits.Limiter
+    journal: journal.Journal
     calls_per_run: int
     slots: asyncio.Semaphore
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{getpid()}")
@@ -161,6 +162,7 @@ def _create_worker() -> Worker:
     return Worker(
         bedrock=backend.bedrock(),
         limiter=limits.connect(settings.REDIS_URL, max_connections=min(in_flight, 32)),
+        journal=journal.connect(settings.REDIS_URL),
         calls_per_run=settings.CERTIFICATION_CALLS_PER_RUN,
         slots=asyncio.Semaphore(in_flight),
     )

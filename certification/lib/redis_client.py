@@ -22,6 +22,7 @@ class Purpose(StrEnum):
     CACHE = "cache"
     LIMITS = "limits"
     NOTIFICATIONS = "notifications"
+    JOURNAL = "journal"
 
 
 # seconds to connect, and to wait for a reply
@@ -30,6 +31,7 @@ TIMEOUTS = {
     Purpose.CACHE: (0.5, 0.5),  # it is read before every answer, which must not wait for it
     Purpose.LIMITS: (1.0, 2.0),
     Purpose.NOTIFICATIONS: (1.0, 2.0),
+    Purpose.JOURNAL: (1.0, 2.0),
 }
 WAIT_FOR_CONNECTION_S = 2
 

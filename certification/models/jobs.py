@@ -663,6 +663,17 @@ class CertificationRun(models.Model):
         pubsub.notify(self.job_id)
         return won == 1
 
+    def requeue(self) -> bool:
+        """Hand a run back that our own program failed on: PROCESSING -> PENDING; the attempt
+        counts. True if it was still ours.
+        """
+        mine = type(self).objects.filter(
+            pk=self.pk, status=State.PROCESSING, claimed_by=self.claimed_by
+        )
+        won = mine.update(status=State.PENDING, claimed_by="", heartbeat_at=None, enqueued_at=None)
+        pubsub.notify(self.job_id)
+        return won == 1
+
     def retry_stalled(self, before: Moment) -> bool:
         """Give a run whose worker died to the queue again. True if this call won."""
         stalled = type(self).objects.filter(

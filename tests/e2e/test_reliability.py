@@ -24,7 +24,7 @@ from django.db import connection
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from certification.engine import dispatch, queue, reconcile
+from certification.engine import dispatch, journal, queue, reconcile
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.reconcile import Reconciled
 from certification.models import (
@@ -154,6 +154,11 @@ def test_a_worker_killed_mid_run_loses_nothing(live_stack: LiveStack) -> None:
     assert_in_order(job, live_stack)
     again = job.runs.filter(pk__in=orphans)
     assert set(again.values_list("status", "attempt")) == {(State.COMPLETED, 2)}
+    paid, used = live_stack.emulator_calls(), sum(job.runs.values_list("calls", flat=True))
+    assert sum(event["calls"] for event in live_stack.events("run_resumed"))
+    # only what was in flight is paid again, and what was not yet written
+    in_flight = len(orphans) * django_settings.CERTIFICATION_CALLS_PER_RUN
+    assert paid - used <= in_flight + journal.MAX_PENDING
 
 
 def test_a_run_whose_workers_keep_dying_fails_with_the_reason(
@@ -277,6 +282,7 @@ def test_a_terminated_worker_hands_its_runs_back_and_another_finishes_them(
     finish(job)
     assert job.status == State.COMPLETED
     assert_in_order(job, live_stack)
+    assert live_stack.events("run_resumed")  # with the calls of before
     # handing back is no failed attempt
     assert set(job.runs.values_list("attempt", flat=True)) == {1}
 

@@ -26,7 +26,7 @@ from django.db import (
 
 from certification.bedrock import errors
 from certification.bedrock.client import Bedrock
-from certification.engine import calls, dispatch, evidence, runner
+from certification.engine import calls, dispatch, evidence, outcome, runner, trials
 from certification.engine import worker as worker_module
 from certification.engine.calls import Attempt
 from certification.engine.dispatch import CertifyOptions
@@ -730,3 +730,86 @@ def test_all_threads_get_the_same_worker(emulator: str) -> None:
 
     with ThreadPoolExecutor(16) as pool:
         assert len({id(f.result()) for f in [pool.submit(get_it) for _ in range(16)]}) == 1
+
+
+# Faults of our own program
+
+
+def runtime_calls(bedrock: Probe) -> int:
+    """Count the calls that the emulator answered."""
+    calls = bedrock.page("/_emulator/stats")["calls"]
+    return sum(call["calls"] for call in calls if "onverse" in call["operation"])
+
+
+@pytest.mark.parametrize(("times", "verdict"), [(1, Status.CERTIFIED), (9, Status.PENDING)])
+def test_a_trial_that_our_program_fails_on_is_tried_once_more_and_ends_as_our_fault(
+    bedrock: Probe, monkeypatch: pytest.MonkeyPatch, times: int, verdict: str
+) -> None:
+    play_once, left = trials.play_once, [times]
+
+    async def failing(trial: Any, *args: Any, **named: Any) -> Any:
+        if trial.case.id == "G03" and left[0]:
+            left[0] -= 1
+            raise RuntimeError("nobody foresaw this")
+        return await play_once(trial, *args, **named)
+
+    monkeypatch.setattr(trials, "play_once", failing)
+    run = certify()
+    assert run.verdict == verdict
+    if verdict == Status.CERTIFIED:
+        return
+    assert left == [times - trials.MAX_UNEXPECTED]  # one retry, and no other trial in its place
+    assert run.error_reason == Reason.UNEXPECTED_EXCEPTION
+    assert "nothing is known about G03" in run.error_message
+    [trial] = run.results.get(case_id="G03").trials
+    assert not trial["valid"]
+    assert "in failing" in trial["cause"]["traceback"]
+    assert run.results.exclude(case_id="G03").filter(verdict="passed").count() >= 9
+    assert certification_of(run) is None or certification_of(run).status != Status.FAILED  # type: ignore[union-attr]
+
+
+def test_a_run_that_our_program_fails_on_is_not_laid_to_a_worker_that_died(
+    bedrock: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_args: Any) -> Any:
+        raise LookupError("arn:aws:iam::123456789012:role/x")
+
+    monkeypatch.setattr(outcome, "build_results", failing)
+    run = queue_run(NOVA, "us-east-1")
+    assert runner.run(run.pk, get_worker()) is None
+    run.refresh_from_db()
+    assert (run.status, run.attempt) == (State.PENDING, 1)
+    paid = runtime_calls(bedrock)
+    assert runner.run(run.pk, get_worker())
+    run.refresh_from_db()
+    assert (run.status, run.attempt) == (State.FAILED, 2)
+    assert (run.error_category, run.error_reason) == (
+        ErrorCategory.INTERNAL_ERROR,
+        Reason.UNEXPECTED_EXCEPTION,
+    )
+    assert "LookupError" in run.error_message
+    assert "in failing" in run.environment["traceback"]
+    assert "123456789012" not in run.environment["traceback"] + run.error_message
+    assert runtime_calls(bedrock) == paid  # the second claim took the calls of the first over
+    run.job.refresh_from_db()
+    assert run.job.status == State.FAILED
+
+
+def test_a_run_that_is_taken_up_again_is_judged_as_if_it_had_not_been_interrupted(
+    bedrock: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = certify(MICRO)
+    build_results = outcome.build_results
+    monkeypatch.setattr(outcome, "build_results", lambda *_args: 1 / 0)
+    run = queue_run(NOVA, "us-east-1")
+    assert runner.run(run.pk, get_worker()) is None
+    monkeypatch.setattr(outcome, "build_results", build_results)
+    paid = runtime_calls(bedrock)
+    assert runner.run(run.pk, get_worker())
+    run.refresh_from_db()
+    assert (run.verdict, run.calls) == (Status.CERTIFIED, whole.calls)
+    assert runtime_calls(bedrock) == paid
+    for result in run.results.all():
+        other = whole.results.get(case_id=result.case_id)
+        assert (result.verdict, result.passes) == (other.verdict, other.passes)
+        assert [len(t["calls"]) for t in result.trials] == [len(t["calls"]) for t in other.trials]

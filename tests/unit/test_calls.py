@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from certification.bedrock import errors
-from certification.engine import calls, runner
+from certification.engine import calls, evidence, runner
 from certification.engine.calls import (
     MAX_ATTEMPTS,
     Attempt,
@@ -33,7 +33,7 @@ from certification.inference import (
 )
 from certification.lib import event_loop
 from certification.lib.event_loop import Stop
-from certification.reasons import ErrorCategory, Reason, Status
+from certification.reasons import ErrorCategory, Owner, Reason, Status
 
 REQUEST = Request((user("Hello"),), max_tokens=10)
 REPLY = Reply((Text("Hello"),), "end_turn", None, Timing(1.0))
@@ -209,3 +209,37 @@ def test_a_retry_waits_as_long_as_the_service_asks_within_the_deadline(
     else:
         assert outcome is REPLY
         assert pauses == [retry_after_s or 0.0]
+
+
+class Crashing:
+    """A client that fails in a way that nobody foresaw, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    async def send(self, *_args: Any) -> Reply:
+        self.times -= 1
+        if self.times >= 0:
+            raise KeyError("arn:aws:iam::123456789012:user/x")
+        return REPLY
+
+
+@pytest.mark.parametrize(("times", "expected"), [(1, None), (9, Reason.UNEXPECTED_EXCEPTION)])
+def test_an_unexpected_exception_costs_one_call_after_one_retry(
+    caller: Callable[..., Caller], times: int, expected: Reason | None
+) -> None:
+    one, attempts = caller(), list[Attempt]()
+    one.bedrock = cast(Any, Crashing(times))
+    outcome = made(one, attempts)
+    assert len(attempts) == 2
+    if expected is None:
+        assert outcome is REPLY
+        return
+    assert isinstance(outcome, Failure)
+    assert outcome.reason is expected
+    assert outcome.reason.facts.owner is Owner.OURS
+    assert outcome.code == "KeyError"
+    assert "in send" in outcome.traceback
+    stored = evidence.failure(outcome)
+    assert "in send" in stored["traceback"]
+    assert "123456789012" not in str(stored)

@@ -177,9 +177,13 @@ def test_what_takes_long_to_write_is_written_off_the_loop(
 
     class Answering:
         route_settled = False
+        journal = None
 
         async def call(self, request: Request, *_args: Any) -> Outcome:
             return Reply(request.messages[0].content, "end_turn", None, Timing(1.0))
+
+        def store(self, *_args: Any) -> None:
+            """It has no journal."""
 
     ref = Ref(1, "X1", 0)
     script = Script(
