@@ -44,7 +44,6 @@ from certification.lib import event_loop, redis_client
 from certification.lib.circuit_breaker import CircuitBreaker
 from certification.lib.redis_client import UNAVAILABLE, Purpose
 from certification.reasons import Reason
-from certification.suite.case import Feature
 
 log = structlog.get_logger(__name__)
 
@@ -85,11 +84,15 @@ Trial = tuple[str, int]  # case id and index
 
 @dataclass(eq=False)
 class RunJournal:
-    """The calls of one claim of a run. Used on the event loop, but for `flush` and `close`."""
+    """The calls of one claim of a run. Used on the event loop, but for `flush` and `close`.
+
+    `spared` names the features that the run's requests do not try, as its first claim knew them.
+    """
 
     journal: Journal
     run_id: uuid.UUID
     key: str  # of its list
+    spared: frozenset[str]
     stored: dict[Trial, list[StoredCall]] = field(default_factory=dict)
     _unencodable: set[Trial] = field(default_factory=set)
 
@@ -140,16 +143,29 @@ class Journal:
         self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
 
-    def open(self, run_id: uuid.UUID, *, basis: Sequence[str], is_first_claim: bool) -> RunJournal:
+    def open(
+        self,
+        run_id: uuid.UUID,
+        *,
+        basis: Sequence[str],
+        spared: Iterable[str],
+        is_first_claim: bool,
+    ) -> RunJournal:
         """Return the journal of a run that was just claimed, with the calls of earlier claims.
 
-        `basis` is what the run's requests follow from besides its seed: calls made on another one
-        are not taken over. Call from a thread: it waits for Redis where the run was claimed before.
+        `basis` is what the run's requests follow from besides its seed, `spared` the features known
+        to be refused: calls made on another basis, or without features that are tried now, are not
+        taken over. Call from a thread: it waits for Redis where the run was claimed before.
         """
-        run = RunJournal(self, run_id, f"{pointer_key(run_id)}:{uuid.uuid4().hex}")
-        header = msgspec.msgpack.encode(list(basis))
-        earlier, entries = ("", []) if is_first_claim else self.read(run_id, header)
-        event_loop.get_loop().call_soon_threadsafe(self.begin, run, earlier, [header, *entries])
+        known = frozenset(spared)
+        key, entries = ("", []) if is_first_claim else self.read(run_id)
+        earlier = spared_of(entries[:1], basis)
+        if earlier is None or not earlier <= known:
+            earlier, entries = known, [b""]
+        run = RunJournal(self, run_id, f"{pointer_key(run_id)}:{uuid.uuid4().hex}", earlier)
+        header = msgspec.msgpack.encode((list(basis), sorted(earlier)))
+        entries = entries[1:]
+        event_loop.get_loop().call_soon_threadsafe(self.begin, run, key, [header, *entries])
         calls = decoded(entries)
         for call in sorted(calls, key=lambda call: call.number):
             run.stored.setdefault((call.case_id, call.trial), []).append(call)
@@ -235,9 +251,9 @@ class Journal:
         except TimeoutError:
             log.warning("journal_not_flushed")
 
-    def read(self, run_id: uuid.UUID, header: bytes) -> tuple[str, list[bytes]]:
-        """Return the list of the latest claim of a run, "" without one, and its entries: none where
-        they were made on another basis, and none after one that is not authentic.
+    def read(self, run_id: uuid.UUID) -> tuple[str, list[bytes]]:
+        """Return the list of the latest claim of a run, "" without one, and its entries, up to one
+        that is not authentic.
         """
 
         async def fetch() -> tuple[str, list[bytes]]:
@@ -260,7 +276,7 @@ class Journal:
                 log.error("journal_forged", run=str(run_id))
                 break
             entries.append(entry)
-        return key, entries[1:] if entries[:1] == [header] else []
+        return key, entries
 
     def mac(self, key: str, entry: bytes) -> bytes:
         """Authenticate an entry of a list."""
@@ -273,10 +289,14 @@ def pointer_key(run_id: uuid.UUID) -> str:
     return f"myia:journal:{run_id}"
 
 
-def basis_of(version: str, capabilities: Iterable[str], refusals: Iterable[Feature]) -> list[str]:
-    """Return what the requests of a run follow from besides its seed."""
-    spared = (f"{operation} {name}" for operation, name in refusals)
-    return [version, *sorted(capabilities), "/", *sorted(spared)]
+def spared_of(header: Sequence[bytes], basis: Sequence[str]) -> frozenset[str] | None:
+    """Return what the calls behind a header spared; None where they were made on another basis."""
+    try:
+        [first] = header
+        earlier, spared = msgspec.msgpack.decode(first, type=tuple[list[str], list[str]])
+    except (ValueError, msgspec.DecodeError):
+        return None
+    return frozenset(spared) if earlier == list(basis) else None
 
 
 def decoded(entries: Iterable[bytes]) -> list[StoredCall]:

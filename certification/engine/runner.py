@@ -23,7 +23,7 @@ from certification.engine.calls import (
     Stopped,
     Unauthenticated,
 )
-from certification.engine.journal import RunJournal, basis_of
+from certification.engine.journal import RunJournal
 from certification.engine.outcome import RunRecord
 from certification.engine.preflight import Listing
 from certification.engine.trials import TrialPool, TrialRecord, TrialsOverdue
@@ -115,6 +115,7 @@ def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
         except Exception as error:
             log.exception("run_crashed", run=str(run.pk))
             if run.attempt < MAX_UNEXPECTED:
+                journal.flush()
                 persist(run.requeue)
                 return None
             run_outcome = outcome.build_unexpected(run, error, environment)
@@ -131,7 +132,8 @@ def open_journal(run: CertificationRun, worker: Worker, specs: Sequence[custom.S
     version = versions.suite_version_with(specs)
     return worker.journal.open(
         run.pk,
-        basis=basis_of(version, run.model.capabilities, known_refusals(run)),
+        basis=[version, *sorted(run.model.capabilities)],
+        spared=(name_of(feature) for feature in known_refusals(run)),
         # of the first claim both are the same moment
         is_first_claim=run.started_at == run.heartbeat_at,
     )
@@ -186,7 +188,12 @@ def certify(
     targets = targets_of(model, run.routes, listing)
     caller = Caller(worker.bedrock, worker.limiter, region, targets, deadline, stop, journal)
     cases = registry.cases(model.kind, run.tier, frozenset(model.capabilities), specs)
-    pool = play_trials(run, worker, caller, cases, known_refusals(run))
+    refusals = {
+        feature: refusal
+        for feature, refusal in known_refusals(run).items()
+        if name_of(feature) in journal.spared
+    }
+    pool = play_trials(run, worker, caller, cases, refusals)
     judged = outcome.judged_run(
         run,
         (
@@ -373,6 +380,11 @@ def refusal_of_all(refusals: Mapping[RouteTarget, Failure]) -> Failure:
     if failure.reason.facts.status == Status.PENDING:
         failure = replace(failure, reason=Reason.API_NOT_SUPPORTED)
     return replace(failure, message=message)
+
+
+def name_of(feature: Feature) -> str:
+    """Name a feature in one word, as a run's journal does."""
+    return " ".join(feature)
 
 
 def known_refusals(run: CertificationRun) -> dict[Feature, Failure]:

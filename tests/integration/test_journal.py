@@ -79,9 +79,14 @@ def store(server: redis.Redis) -> Journal:
 
 
 def claim(
-    store: Journal, run_id: uuid.UUID, *, again: bool = False, basis: str = "v1"
+    store: Journal,
+    run_id: uuid.UUID,
+    *,
+    again: bool = False,
+    basis: str = "v1",
+    spared: tuple[str, ...] = (),
 ) -> RunJournal:
-    run = store.open(run_id, basis=[basis], is_first_claim=not again)
+    run = store.open(run_id, basis=[basis], spared=spared, is_first_claim=not again)
     run.flush()
     return run
 
@@ -141,6 +146,16 @@ def test_calls_of_another_suite_are_not_taken_over(store: Journal) -> None:
     run_id = uuid.uuid4()
     add(claim(store, run_id), call())
     assert claim(store, run_id, again=True, basis="v2").stored == {}
+
+
+def test_calls_go_on_without_the_features_that_they_went_without(store: Journal) -> None:
+    run_id = uuid.uuid4()
+    add(claim(store, run_id, spared=("Converse topK",)), call())
+    learned = claim(store, run_id, again=True, spared=("Converse topK", "Converse topP"))
+    assert learned.spared == {"Converse topK"}
+    assert learned.take("G01", 0, 0)
+    forgotten = claim(store, run_id, again=True, spared=())
+    assert forgotten.stored == {}
 
 
 def test_a_missing_call_ends_what_is_taken_over_of_its_trial(store: Journal) -> None:
