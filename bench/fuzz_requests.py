@@ -18,6 +18,7 @@ from django.test import Client
 
 from certification.api import docs, tokens
 from certification.models import AIModel, ApiKey, CertificationJob, Region, Role, User
+from certification.models.accounts import sync_groups
 from certification.web.urls import urlpatterns as pages
 
 NOBODY, NEWCOMER, SUPERUSER = "nobody", "newcomer", "superuser"
@@ -83,11 +84,7 @@ class Fuzzer:
             for method, call in methods.items()
         ]
         self.components = json.loads(docs.schema()[0])["components"]["schemas"]
-        self.known = {
-            "model": list(AIModel.objects.values_list("api_model_id", flat=True)[:5]),
-            "uuid": [str(pk) for pk in AIModel.objects.values_list("pk", flat=True)[:5]],
-            "region": list(Region.objects.values_list("code", flat=True)[:5]),
-        }
+        self.known: dict[str, list[str]] = {}
         self.people: dict[str, tuple[Client, str]] = {}
 
     def run(self, requests: int) -> None:
@@ -99,7 +96,10 @@ class Fuzzer:
             self.random.choices(kinds, weights=[5, 2, 4, 1])[0](self.random.choice(ROLES))
 
     def log_in(self) -> None:
-        """Log each role in, with a session for pages and a token or key for the API."""
+        """Log each role in, with a session for pages and a token or key for the API, after putting
+        right what requests deleted.
+        """
+        sync_groups()
         for role in ROLES:
             client = Client(raise_request_exception=False, SERVER_NAME=HOST)
             self.people[role] = client, ""
@@ -114,9 +114,15 @@ class Fuzzer:
             client.force_login(User.objects.get(pk=user.pk))
             key = ApiKey(user=user, name="fuzz", role=Role.ADMINISTRATOR)
             self.people[role] = client, self.random.choice([tokens.issue(user), key.issue()])
-        self.known["job"] = [
-            str(pk) for pk in CertificationJob.objects.values_list("pk", flat=True)[:5]
-        ]
+        self.known = {
+            name: [str(value) for value in model.objects.values_list(column, flat=True)[:5]]
+            for name, model, column in (
+                ("model", AIModel, "api_model_id"),
+                ("uuid", AIModel, "pk"),
+                ("region", Region, "pk"),
+                ("job", CertificationJob, "pk"),
+            )
+        }
 
     # Values
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
+import re
 import struct
 import threading
 import time
@@ -62,6 +63,9 @@ USER_AGENT = (
     f"myia-certification Boto3/{boto3.__version__} Botocore/{botocore.__version__} "
     f"Python/{platform.python_version()}"
 )
+# What a model or profile can be called by; a listing's other entries are left out.
+LISTED_ID = re.compile(r"[\w.:/-]{1,200}", re.ASCII)
+MAX_NAME, MAX_VENDOR = 200, 100  # characters, as the catalogue stores them
 CREDENTIALS_REREAD_S = 5.0  # refused credentials are not read more often
 CANARY_MODEL = "amazon.nova-micro-v1:0"
 NOT_EXPRESSIBLE = NotExpressible.__name__  # the code of a failure for which nothing was called
@@ -86,8 +90,8 @@ class ListedModel:
         lifecycle = raw.get("modelLifecycle") or {}
         return cls(
             model_id=raw["modelId"],
-            name=raw.get("modelName") or "",
-            vendor=raw.get("providerName") or "",
+            name=str(raw.get("modelName") or "")[:MAX_NAME],
+            vendor=str(raw.get("providerName") or "")[:MAX_VENDOR],
             input_modalities=tuple(raw.get("inputModalities") or ()),
             output_modalities=tuple(raw.get("outputModalities") or ()),
             streaming=bool(raw.get("responseStreamingSupported")),
@@ -379,7 +383,7 @@ class Bedrock:
         with self._calling(operation, region=region):
             response = self._client(region, remaining_s).list_foundation_models()
         entries = _entries(operation, response, "modelSummaries")
-        return tuple(ListedModel.from_wire(raw) for raw in entries if raw.get("modelId"))
+        return tuple(ListedModel.from_wire(raw) for raw in entries if is_id(raw.get("modelId")))
 
     def inference_profiles(self, region: str, remaining_s: float = 20) -> tuple[ListedProfile, ...]:
         """List the inference profiles of a region, every page. Raises BedrockError."""
@@ -393,7 +397,9 @@ class Bedrock:
                 page = client.list_inference_profiles(maxResults=100, **token)
             entries = _entries(operation, page, "inferenceProfileSummaries")
             profiles += (
-                ListedProfile.from_wire(raw) for raw in entries if raw.get("inferenceProfileId")
+                ListedProfile.from_wire(raw)
+                for raw in entries
+                if is_id(raw.get("inferenceProfileId"))
             )
             if not page.get("nextToken"):
                 return tuple(profiles)
@@ -426,7 +432,7 @@ class Bedrock:
         return tuple(
             MantleModel.from_wire(foreign_text.clean_values(raw))
             for raw in entries
-            if isinstance(raw, dict) and isinstance(raw.get("id"), str) and raw["id"]
+            if isinstance(raw, dict) and is_id(raw.get("id"))
         )
 
     @property
@@ -601,6 +607,11 @@ def classify_parser_error(traceback: TracebackType | None) -> Reason | None:
     if "botocore.parsers" in modules:
         return Reason.BAD_RESPONSE
     return Reason.MALFORMED_REQUEST if "botocore.client" in modules else None
+
+
+def is_id(value: object) -> bool:
+    """Return whether a listing's value is an id that calls can name."""
+    return isinstance(value, str) and LISTED_ID.fullmatch(value) is not None
 
 
 def _bad_response(operation: str, response: Mapping[str, Any], what: str) -> errors.BedrockError:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from certification.bedrock import errors
-from certification.bedrock.client import ListedModel, _entries
+from certification.bedrock.client import ListedModel, _entries, is_id
 from certification.engine import evidence
 from certification.inference import API, Endpoint, Reply, Timing, ToolUse, Usage
 from certification.inference import Text as TextBlock
@@ -55,6 +55,7 @@ def test_listings_are_cleaned() -> None:
     [entry] = _entries("ListFoundationModels", {"modelSummaries": [raw, "text"]}, "modelSummaries")
     model = ListedModel.from_wire(entry)
     assert all(map(is_clean, (model.model_id, model.name, *model.input_modalities)))
+    assert not is_id(model.model_id)
 
 
 def test_every_text_of_stored_evidence_is_clean() -> None:
