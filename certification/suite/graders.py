@@ -542,7 +542,7 @@ CHOICE_FORMS = tuple(
 # Further letters for the same number: 1-A/B, 2-A ou C.
 MORE_LETTERS = re.compile(
     r"(\d)-[(\['\"]?[A-Za-z](?:[)\]'\"]? ?(?:[/|,]| e | ou | or | and ) ?[(\['\"]?[A-Z]"
-    r"(?![^\W_]| [a-zà-ú]))"
+    r"(?! ?[^\W\d_]))"
 )
 
 

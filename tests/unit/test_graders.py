@@ -311,6 +311,8 @@ def test_naming_several_numbers_is_no_answer(text: str, passes: bool) -> None:
         ("Ela paga 7.501 reais por mês durante 14 (quatorze) meses, com multa de 10%.", True),
         ("Aluguel de R$ 7.501,00, com início em 02/06/2025 e duração de 14 meses.", True),
         ("Vigência: 14 meses a partir de 2 de junho de 2025; aluguel: R$\u00a07.501,00", True),
+        ("Custa 7.501,00 por mês; prazo de quatorze (14) meses", True),
+        ("Valor: R$ 7.501,00\nMeses: 14\nMulta: 10%", True),
         ("R$ 7.501,00 por 10 meses e multa de 14%.", False),
         ("R$ 7.501,00 por mês, de 14 de junho de 2025, por 10 meses.", False),
         ("Prazo de 10 meses, R$ 7.501,00, dia 14.", False),
@@ -340,6 +342,22 @@ def test_a_figure_counts_beside_what_it_belongs_to(text: str, passes: bool) -> N
 def test_naming_several_letters_is_no_choice(text: str) -> None:
     for first in "ABCD":
         assert not graders.choices(reply(text), f"{first}CA").passed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1-B, 2-C, 3-A",
+        "1-B/2-C/3-A",
+        "1-B e 2-C e 3-A",
+        "1-B | 2-C | 3-A",
+        "1-B 2-C 3-A, A Lei foi assinada.",
+        "1-B 2-C 3-A e O autor é esse.",
+        "1-D 2-C 3-A\nCorreção: 1-B",
+    ],
+)
+def test_one_letter_each_is_a_choice(text: str) -> None:
+    assert graders.choices(reply(text), "BCA").passed
 
 
 @pytest.mark.parametrize(

@@ -698,16 +698,17 @@ _CONTRACTS: tuple[Callable[[Terms], Contract], ...] = (lease, service, loan)
 # Where the figures of a contract stand: 14 (quatorze) meses, Prazo: 14; R$ 7.501,00, 7.501 reais,
 # Aluguel mensal: 7.501,00. A figure that is a date's, a percentage or a count is another one's.
 _FIGURE = r"(?<![\d.,/-])(\d{1,3}(?: \d{3})+(?:,\d\d)?|\d+(?:[.,]\d+)*)"
-_IN_WORDS = r"\s*(?:\([^()\n]{1,60}\)\s*)?"
+_IN_WORDS = r" *(?:\([^()\n]{1,60}\) *)?"
 _NOT_ANOTHERS = r"(?![\d.,]|\s*[%/º°]|-\d|\s+(?:de|dias?|anos?|parcelas|vezes)\b)"
 IN_MONTHS = (
-    rf"{_FIGURE}{_IN_WORDS}-?meses\b",
+    rf"{_FIGURE}\)?{_IN_WORDS}-?meses\b",
     rf"\b(?:prazo|dura[çc][ãa]o|vig[êe]ncia)\b[^\d\n.;%$]{{0,40}}{_FIGURE}{_NOT_ANOTHERS}",
+    rf"\bmeses\b[^\w\n]{{1,5}}{_FIGURE}{_NOT_ANOTHERS}",
 )
 IN_REAIS = (
     rf"(?:R\s*\\?\$|\bBRL)\s*{_FIGURE}",
-    rf"{_FIGURE}{_IN_WORDS}reais\b",
-    r"\b(?:aluguel|valor|pre[çc]o|mensal(?:idade)?|avalia\w+)\b[^\d\n.;%]{0,40}"
+    rf"{_FIGURE}\)?{_IN_WORDS}reais\b",
+    r"\b(?:aluguel|valor|pre[çc]o|mensal(?:idade)?|avalia\w+|custa|pag[ao]\w*|quantia)\b[^\d\n.;%]{0,40}"
     rf"{_FIGURE}{_NOT_ANOTHERS}(?!\s*meses)",
 )
 
