@@ -72,6 +72,20 @@ def test_logins_by_page_and_by_api_are_counted_together(settings: Any) -> None:
     assert client.get("/login/").status_code == 200
 
 
+@pytest.mark.parametrize("address", ["/login/", "/jobs/new/", "/admin/certification/user/add/"])
+def test_a_form_without_its_token_or_from_another_site_is_refused(
+    administrator: User, address: str
+) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(administrator)
+    assert client.post(address).status_code == 403
+    client.get("/login/")
+    token = client.cookies["csrftoken"].value
+    evil = {"Origin": "https://evil.example"}
+    answer = client.post(address, {"csrfmiddlewaretoken": token}, headers=evil)
+    assert answer.status_code == 403
+
+
 @pytest.mark.parametrize(
     ("address", "status"),
     [
