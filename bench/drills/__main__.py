@@ -16,6 +16,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from bench.drills.stack import make_root, remove_root
+from certification.stack import embedded
 
 if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
@@ -31,6 +32,5 @@ if __name__ == "__main__":
 
         run.main(options, run.choose(options.only))
     finally:
-        if "bench.environment" in sys.modules:
-            sys.modules["bench.environment"].leave()
+        embedded.stop(root)
         remove_root(root)

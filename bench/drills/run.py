@@ -148,8 +148,8 @@ def main(options: Namespace, chosen: Sequence[str]) -> None:
     reader = User.objects.create_user("drills@example.org", role="viewer")
     stack = Stack(ROOT, tokens.issue(reader), options.time_scale)
     print(f"{harness.machine()}, {datetime.now(UTC):%Y-%m-%d}\n\n{HEADINGS}{RULE}", end="")
-    stack.up()
     try:
+        stack.up()
         for name in chosen:
             if table[name].needs_disks and not (ROOT / ".myia" / "valkey").is_mount():
                 print(f"{name} needs root on Linux, to mount small disks.", file=sys.stderr)

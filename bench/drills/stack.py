@@ -23,6 +23,7 @@ import psutil
 
 PROGRAMS = ("web", "worker", "worker-bulk", "beat", "emulator")
 PROBE_S, PROBE_TIMEOUT_S = 0.25, 2.0
+START_S = 120
 DISKS = {"postgres": "400m", "valkey": "64m"}
 RUNTIME = ("Converse", "ConverseStream", "InvokeModel")
 
@@ -76,8 +77,10 @@ class Stack:
     def up(self) -> None:
         """Start everything. SystemExit when that fails."""
         done = self.manage("up", "--detach", *PROGRAMS)
-        if done.returncode:
-            raise SystemExit(done.stdout + done.stderr)
+        deadline = time.monotonic() + START_S  # a busy machine takes longer than `up` waits
+        while done.returncode and self.manage("status").returncode:
+            if time.monotonic() > deadline:
+                raise SystemExit(done.stdout + done.stderr)
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Return the processes of a program or server, its children included."""
