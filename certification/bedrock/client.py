@@ -9,11 +9,11 @@ import re
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import boto3
 import botocore
@@ -67,8 +67,22 @@ USER_AGENT = (
 LISTED_ID = re.compile(r"[\w.:/-]{1,200}", re.ASCII)
 MAX_NAME, MAX_VENDOR = 200, 100  # characters, as the catalogue stores them
 CREDENTIALS_REREAD_S = 5.0  # refused credentials are not read more often
+T = TypeVar("T")
+MAX_ARN = 2048
+SENT = "EntriesAsSent"  # where `keep_as_sent` puts the entries of a listing
 CANARY_MODEL = "amazon.nova-micro-v1:0"
 NOT_EXPRESSIBLE = NotExpressible.__name__  # the code of a failure for which nothing was called
+
+
+class Listing(tuple[T, ...]):
+    """The entries of a listing that could be read; `unreadable` shows the others."""
+
+    unreadable: tuple[str, ...]
+
+    def __new__(cls, entries: Iterable[T], unreadable: Iterable[str] = ()) -> Self:
+        listing = super().__new__(cls, entries)
+        listing.unreadable = tuple(unreadable)
+        return listing
 
 
 @dataclass(frozen=True)
@@ -87,16 +101,19 @@ class ListedModel:
 
     @classmethod
     def from_wire(cls, raw: Mapping[str, Any]) -> ListedModel:
+        """Read an entry. Raises ValueError where it is of another shape."""
         lifecycle = raw.get("modelLifecycle") or {}
+        if not isinstance(lifecycle, dict):
+            raise ValueError("modelLifecycle is no object")
         return cls(
             model_id=raw["modelId"],
             name=str(raw.get("modelName") or "")[:MAX_NAME],
             vendor=str(raw.get("providerName") or "")[:MAX_VENDOR],
-            input_modalities=tuple(raw.get("inputModalities") or ()),
-            output_modalities=tuple(raw.get("outputModalities") or ()),
+            input_modalities=texts_of(raw, "inputModalities"),
+            output_modalities=texts_of(raw, "outputModalities"),
             streaming=bool(raw.get("responseStreamingSupported")),
-            inference_types=tuple(raw.get("inferenceTypesSupported") or ()),
-            lifecycle=lifecycle.get("status") or "",
+            inference_types=texts_of(raw, "inferenceTypesSupported"),
+            lifecycle=text_of(lifecycle, "status", MAX_VENDOR),
             end_of_life=str(lifecycle.get("endOfLifeTime") or "")[:10],
         )
 
@@ -112,13 +129,25 @@ class ListedProfile:
 
     @classmethod
     def from_wire(cls, raw: Mapping[str, Any]) -> ListedProfile:
-        arns = [str(model.get("modelArn") or "") for model in raw.get("models") or () if model]
+        """Read an entry. Raises ValueError where it is of another shape."""
+        models = raw.get("models") or []
+        if not isinstance(models, list) or not all(isinstance(m, dict) for m in models if m):
+            raise ValueError("models is no list of objects")
+        arns = [text_of(model, "modelArn", MAX_ARN) for model in models if model]
         return cls(
             profile_id=raw["inferenceProfileId"],
-            name=raw.get("inferenceProfileName") or "",
+            name=str(raw.get("inferenceProfileName") or "")[:MAX_NAME],
             model_ids=tuple(dict.fromkeys(arn.rsplit("/", 1)[-1] for arn in arns if arn)),
-            status=raw.get("status") or "",
+            status=text_of(raw, "status", MAX_VENDOR),
         )
+
+    @staticmethod
+    def is_of_an_application(raw: Mapping[str, Any]) -> bool:
+        """Tell a profile that somebody made for the costs of an application, which leads to no
+        other place, from a geographic one.
+        """
+        arn = str(raw.get("inferenceProfileArn") or "")
+        return raw.get("type") == "APPLICATION" or ":application-inference-profile/" in arn
 
 
 @dataclass(frozen=True)
@@ -377,32 +406,32 @@ class Bedrock:
 
     # -- control plane -----------------------------------------------------------------------------
 
-    def foundation_models(self, region: str, remaining_s: float = 20) -> tuple[ListedModel, ...]:
+    def foundation_models(self, region: str, remaining_s: float = 20) -> Listing[ListedModel]:
         """List the foundation models of a region. Raises BedrockError."""
         operation = "ListFoundationModels"
         with self._calling(operation, region=region):
             response = self._client(region, remaining_s).list_foundation_models()
         entries = _entries(operation, response, "modelSummaries")
-        return tuple(ListedModel.from_wire(raw) for raw in entries if is_id(raw.get("modelId")))
+        return read_entries(entries, ListedModel.from_wire, "modelId")
 
-    def inference_profiles(self, region: str, remaining_s: float = 20) -> tuple[ListedProfile, ...]:
-        """List the inference profiles of a region, every page. Raises BedrockError."""
+    def inference_profiles(self, region: str, remaining_s: float = 20) -> Listing[ListedProfile]:
+        """List the geographic inference profiles of a region, every page. Raises BedrockError."""
         operation = "ListInferenceProfiles"
         deadline = time.perf_counter() + remaining_s
-        profiles: list[ListedProfile] = []
+        entries: list[Any] = []
         token: dict[str, str] = {}
         while True:
             with self._calling(operation, region=region):
                 client = self._client(region, deadline - time.perf_counter())
                 page = client.list_inference_profiles(maxResults=100, **token)
-            entries = _entries(operation, page, "inferenceProfileSummaries")
-            profiles += (
-                ListedProfile.from_wire(raw)
-                for raw in entries
-                if is_id(raw.get("inferenceProfileId"))
-            )
+            entries += _entries(operation, page, "inferenceProfileSummaries")
             if not page.get("nextToken"):
-                return tuple(profiles)
+                geographic = [
+                    raw
+                    for raw in entries
+                    if not (isinstance(raw, dict) and ListedProfile.is_of_an_application(raw))
+                ]
+                return read_entries(geographic, ListedProfile.from_wire, "inferenceProfileId")
             if token == {"nextToken": page["nextToken"]}:
                 raise _bad_response(operation, page, "the same page token again")
             token = {"nextToken": page["nextToken"]}
@@ -539,6 +568,7 @@ class Bedrock:
         except ValueError as exc:  # boto3 raises it for an invalid address
             raise errors.error(Reason.CLIENT_MISCONFIGURED, str(exc)) from exc
         client.meta.events.register("before-call.bedrock", self._limit_reading)
+        client.meta.events.register("before-parse.bedrock", keep_as_sent)
         return client
 
     def _limit_reading(self, context: dict[str, Any], **_: Any) -> None:
@@ -625,12 +655,64 @@ def _bad_response(operation: str, response: Mapping[str, Any], what: str) -> err
     )
 
 
-def _entries(operation: str, response: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    """Return the entries of a listing.
+def read_entries(
+    entries: Iterable[Any], read: Callable[[Mapping[str, Any]], T], id_name: str
+) -> Listing[T]:
+    """Read each entry of a listing; one that cannot be read, or called by its id, costs only
+    itself.
+    """
+    result: list[T] = []
+    unreadable: list[str] = []
+    for raw in entries:
+        try:
+            if not isinstance(raw, dict):
+                raise ValueError("no object")
+            if not is_id(raw.get(id_name)):
+                raise ValueError(f"{id_name} is no id")
+            result.append(read(raw))
+        except (ValueError, TypeError, AttributeError) as error:
+            unreadable.append(f"{error}: {str(raw)[:200]}")
+    return Listing(result, unreadable)
+
+
+def text_of(raw: Mapping[str, Any], name: str, limit: int) -> str:
+    """Return a text of an entry, "" without one. ValueError where it is none or too long."""
+    value = raw.get(name) or ""
+    if not isinstance(value, str) or len(value) > limit:
+        raise ValueError(f"{name} is no text of up to {limit} characters")
+    return value
+
+
+def texts_of(raw: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """Return a list of texts of an entry. ValueError where it is none."""
+    values = raw.get(name) or []
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{name} is no list of texts")
+    return tuple(values)
+
+
+def _entries(operation: str, response: Mapping[str, Any], name: str) -> list[Any]:
+    """Return the entries of a listing, as they were sent.
 
     Raises BedrockError for a response without the list: read as empty, every model would vanish.
     """
-    entries = response.get(name)
+    entries = response.get(SENT, response.get(name))
     if not isinstance(entries, list):
         raise _bad_response(operation, response, f"no {name}")
-    return [foreign_text.clean_values(entry) for entry in entries if isinstance(entry, dict)]
+    return [foreign_text.clean_values(entry) for entry in entries]
+
+
+def keep_as_sent(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any
+) -> None:
+    """Take the entries of a listing out of a response before botocore parses it: it fails on the
+    whole list for one entry of another shape.
+    """
+    try:
+        body = json.loads(response_dict["body"])
+    except (ValueError, RecursionError):
+        return
+    for name in ("modelSummaries", "inferenceProfileSummaries"):
+        if isinstance(body, dict) and isinstance(body.get(name), list):
+            customized_response_dict[SENT] = body[name]
+            response_dict["body"] = json.dumps({**body, name: []}).encode()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 import structlog
@@ -31,7 +32,8 @@ MAX_PARALLEL = 8  # regions
 class RegionListing:
     """What one region listed; `problem` is the error when it did not answer.
 
-    `mantle` is None when the region has no bedrock-mantle, or `mantle_problem`.
+    `mantle` is None when the region has no bedrock-mantle, or `mantle_problem`. `unreadable` shows
+    entries that could not be read.
     """
 
     region: str
@@ -40,6 +42,7 @@ class RegionListing:
     mantle: tuple[MantleModel, ...] | None = None
     problem: BedrockError | None = None
     mantle_problem: BedrockError | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass
@@ -80,10 +83,12 @@ def fetch_listing(bedrock: Bedrock, region: str) -> RegionListing:
         models, profiles = bedrock.foundation_models(region), bedrock.inference_profiles(region)
     except BedrockError as error:
         return RegionListing(region, problem=error)
+    unreadable = (*models.unreadable, *profiles.unreadable)
     try:
-        return RegionListing(region, models, profiles, bedrock.mantle_models(region))
+        mantle = bedrock.mantle_models(region)
     except BedrockError as error:
-        return RegionListing(region, models, profiles, mantle_problem=error)
+        return RegionListing(region, models, profiles, mantle_problem=error, unreadable=unreadable)
+    return RegionListing(region, models, profiles, mantle, unreadable=unreadable)
 
 
 def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Changes:
@@ -150,8 +155,17 @@ def apply_region(
         changes.problems.append((listing.region, "bad_response", message))
         return
     changes.regions += 1
+    for entry in listing.unreadable:
+        message = f"An entry could not be read and was left out: {entry}"
+        changes.problems.append((listing.region, "bad_response", message))
     models = update_models(listing.models, lifecycles, changes)
-    update_routes(listing.region, Endpoint.RUNTIME, runtime_routes(listing, models), changes)
+    update_routes(
+        listing.region,
+        Endpoint.RUNTIME,
+        runtime_routes(listing, models),
+        changes,
+        is_whole=not listing.unreadable,
+    )
     if listing.mantle_problem is not None:
         problem = listing.mantle_problem
         message = f"bedrock-mantle: {problem.message}"
@@ -234,9 +248,11 @@ def update_routes(
     endpoint: Endpoint,
     listed: Mapping[tuple[uuid.UUID, RouteTarget], AIModel],
     changes: Changes,
+    *,
+    is_whole: bool = True,
 ) -> None:
     """Make a region's routes of an endpoint those that it lists. Provisioned capacity, which no
-    listing has, stays.
+    listing has, stays; where a part of the listing could not be read, all stay.
     """
     routes = Route.objects.filter(region=region, endpoint=endpoint)
     existing = {(r.model_id, r.target()): r for r in routes.exclude(kind=RouteKind.PROVISIONED)}
@@ -246,7 +262,7 @@ def update_routes(
         for (pk, target), model in listed.items()
         if (pk, target) not in existing
     ]
-    vanished = [route for key, route in existing.items() if key not in listed]
+    vanished = [route for key, route in existing.items() if is_whole and key not in listed]
     confirmed = [route.pk for key, route in existing.items() if key in listed]
     routes.filter(pk__in=[route.pk for route in vanished]).delete()
     Route.objects.bulk_create(new)
@@ -255,7 +271,8 @@ def update_routes(
     before = {(route.model_id, route.target_id) for route in existing.values()}
     after = {(pk, target.target_id): target.target_id for pk, target in listed}
     changes.appeared += [(region, name) for key, name in after.items() if key not in before]
-    changes.vanished += [(region, name) for pk, name in sorted(before - set(after), key=str)]
+    gone = before - set(after) if is_whole else set()
+    changes.vanished += [(region, name) for pk, name in sorted(gone, key=str)]
 
 
 def update_models(
@@ -265,24 +282,34 @@ def update_models(
     brought up to date.
     """
     provider = Provider.objects.get_or_create(slug="bedrock", defaults={"name": "AWS Bedrock"})[0]
-    models = AIModel.objects.named(entry.model_id for entry in entries)
-    for entry in entries:
+    bases = {base for entry in entries for base in bases_of(entry)}
+    models = AIModel.objects.named({entry.model_id for entry in entries} | bases)
+    # whole models before their sizes, in whatever order they are listed
+    for entry in sorted(entries, key=lambda entry: len(bases_of(entry))):
         model = models.get(entry.model_id)
         if model is not None:
             update_lifecycle(model, lifecycles[entry.model_id], changes)
-        elif not is_variant(entry, models):
-            models[entry.model_id] = create_model(entry, lifecycles[entry.model_id], provider)
-            note_new_model(entry.model_id, changes)
+        elif not any(base in models for base in bases_of(entry)):
+            # a model of which only sizes are listed goes by the name that they share
+            model_id = next(iter(bases_of(entry)), entry.model_id)
+            facts = lifecycles[entry.model_id]
+            models[model_id] = create_model(replace(entry, model_id=model_id), facts, provider)
+            note_new_model(model_id, changes)
     return models
 
 
-def is_variant(entry: ListedModel, models: Mapping[str, AIModel]) -> bool:
-    """Tell a provisioned size of a known model, such as `...-v1:0:200k`, from a model."""
-    base = entry.model_id.rsplit(":", 1)[0]
+SIZE = re.compile(r":\d+k$")  # of the context, for which capacity is sold
+
+
+def bases_of(entry: ListedModel) -> tuple[str, ...]:
+    """Return the ids, without and with another version, of the model that an entry is only a
+    provisioned size of, such as `...-v1:0:200k`; none where it is a model itself.
+    """
     callable_here = {"ON_DEMAND", "INFERENCE_PROFILE"} & set(entry.inference_types)
-    return not callable_here and (
-        base in models or AIModel.objects.filter(api_model_id=base).exists()
-    )
+    if callable_here or not SIZE.search(entry.model_id):
+        return ()
+    base = SIZE.sub("", entry.model_id)
+    return tuple(dict.fromkeys((base, base.rsplit(":", 1)[0])))
 
 
 def create_model(entry: ListedModel, facts: LifecycleFacts, provider: Provider) -> AIModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -194,6 +195,34 @@ def test_a_provisioned_size_of_a_known_model_is_no_model_of_its_own() -> None:
         [RegionListing("us-east-1", (listed(f"{NOVA}:24k", types=["PROVISIONED"]),))]
     )
     assert changes.new_models == []
+
+
+SIZES = [(":48k", "PROVISIONED"), (":200k", "PROVISIONED"), ("", "ON_DEMAND")]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_sizes_of_a_new_model_are_no_models_in_whatever_order(order: tuple[int, ...]) -> None:
+    entries = [listed(f"newco.alpha-v1:0{SIZES[i][0]}", types=[SIZES[i][1]]) for i in order]
+    changes = sync.apply([RegionListing("us-east-1", tuple(entries))])
+    assert changes.new_models == ["newco.alpha-v1:0"]
+
+
+def test_a_model_of_which_only_sizes_are_listed_is_one_model() -> None:
+    entries = tuple(listed(f"newco.beta-v1:0:{size}k", types=[]) for size in (8, 32))
+    changes = sync.apply([RegionListing("us-east-1", entries)])
+    assert changes.new_models == ["newco.beta-v1:0"]
+    assert sync.apply([RegionListing("us-east-1", entries)]).new_models == []
+
+
+def test_an_entry_that_cannot_be_read_is_reported_and_takes_no_route_away() -> None:
+    before = state()
+    bad = ("modelId is no text: {}",)
+    changes = sync.apply([RegionListing("us-east-1", (listed(NOVA),), mantle=(), unreadable=bad)])
+    assert changes.vanished == []
+    [(region, reason, message), _about_mantle] = changes.problems
+    assert (region, reason) == ("us-east-1", "bad_response")
+    assert "modelId is no text" in message
+    assert state() == before
 
 
 # bedrock-mantle

@@ -1589,3 +1589,36 @@ def test_the_recorded_listing_is_read(answered):
     listed = bedrock.mantle_models("us-east-1")
     assert len(listed) == len(recorded["data"]) > 30
     assert {"default"} <= {mode for model in listed for mode in model.retention_modes}
+
+
+BAD_ENTRIES: list[Any] = [
+    None, "x", 7, [], {}, {"modelId": None}, {"modelId": 5}, {"modelId": "x" * 500},
+    {"modelId": "a.b", "modelLifecycle": "ACTIVE"}, {"modelId": "a.b;x"},
+    {"modelId": "a.b", "inferenceTypesSupported": "ON_DEMAND"},
+    {"modelId": "a.b", "outputModalities": [1]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_ENTRIES, ids=lambda bad: str(bad)[:40])
+def test_one_bad_entry_of_a_listing_costs_only_itself(answered, bad):
+    good = {"modelId": "a.good-v1:0", "modelLifecycle": {"status": "ACTIVE"}}
+    _, client = answered(http(200, {"modelSummaries": [bad, good]}))
+    listing = client.foundation_models("us-east-1")
+    assert [model.model_id for model in listing] == ["a.good-v1:0"]
+    assert len(listing.unreadable) == 1
+
+
+def test_profiles_of_applications_are_no_geographic_ones(answered):
+    arn = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc1"
+    models = [{"modelArn": "arn:aws:bedrock:us-east-1::foundation-model/a.good-v1:0"}]
+    entries = [
+        {"inferenceProfileId": "abc1", "inferenceProfileArn": arn, "models": models},
+        {"inferenceProfileId": "us.mine.x", "type": "APPLICATION", "models": models},
+        {"inferenceProfileId": "us.a.good-v1:0", "type": "SYSTEM_DEFINED", "models": models},
+        {"inferenceProfileId": "eu.a.bad-v1:0", "models": "none"},
+    ]
+    _, client = answered(http(200, {"inferenceProfileSummaries": entries}))
+    listing = client.inference_profiles("us-east-1")
+    assert [profile.profile_id for profile in listing] == ["us.a.good-v1:0"]
+    assert listing[0].model_ids == ("a.good-v1:0",)
+    assert len(listing.unreadable) == 1

@@ -52,7 +52,9 @@ def test_errors_are_cleaned_where_they_are_made() -> None:
 
 def test_listings_are_cleaned() -> None:
     raw = {"modelId": HOSTILE, "modelName": HOSTILE, "inputModalities": [HOSTILE]}
-    [entry] = _entries("ListFoundationModels", {"modelSummaries": [raw, "text"]}, "modelSummaries")
+    [entry, _] = _entries(
+        "ListFoundationModels", {"modelSummaries": [raw, "text"]}, "modelSummaries"
+    )
     model = ListedModel.from_wire(entry)
     assert all(map(is_clean, (model.model_id, model.name, *model.input_modalities)))
     assert not is_id(model.model_id)
