@@ -23,6 +23,10 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
+from django_celery_beat.admin import PeriodicTaskAdmin, PeriodicTaskForm
+from django_celery_beat.models import PeriodicTask
+from django_celery_results.admin import GroupResultAdmin, TaskResultAdmin
+from django_celery_results.models import GroupResult, TaskResult
 
 from certification import labels
 from certification.engine import dispatch
@@ -904,3 +908,40 @@ class ApiKeyAdmin(CheckedValues, admin.ModelAdmin):
             "n": len(revoked)
         }
         self.message_user(request, text, messages.SUCCESS if revoked else messages.WARNING)
+
+
+# Of other apps: what their forms do not check themselves
+
+
+class CheckedTaskForm(PeriodicTaskForm):
+    """A schedule's form that also takes a task without a name and arguments of any depth as
+    errors.
+    """
+
+    def clean(self) -> Any:
+        self.cleaned_data.setdefault("task", "")
+        return super().clean()
+
+    def _clean_json(self, field: str) -> Any:
+        try:
+            return super()._clean_json(field)
+        except (RecursionError, ValueError) as error:
+            raise forms.ValidationError(_("Enter a valid JSON."), code="invalid") from error
+
+
+admin.site.unregister([PeriodicTask, TaskResult, GroupResult])
+
+
+@admin.register(PeriodicTask)
+class CheckedPeriodicTaskAdmin(PeriodicTaskAdmin):
+    form = CheckedTaskForm
+
+
+@admin.register(TaskResult)
+class ReadOnlyTaskResultAdmin(ReadOnly, TaskResultAdmin):
+    """Workers write results; by hand nobody does."""
+
+
+@admin.register(GroupResult)
+class ReadOnlyGroupResultAdmin(ReadOnly, GroupResultAdmin):
+    """As for the results of tasks."""

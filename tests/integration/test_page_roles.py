@@ -166,3 +166,21 @@ def test_a_buffer_that_redis_closed_turns_nobody_away(monkeypatch: pytest.Monkey
     assert request_rates.count_request("login", "a127.0.0.1") == 0
     shared_cache.breaker.close()
     assert throttles.PerMinute().wait() > 0
+
+
+@pytest.mark.parametrize(
+    ("address", "form", "status"),
+    [
+        ("django_celery_beat/periodictask", {"task": "\0", "name": "a"}, 200),
+        ("django_celery_beat/periodictask", {"task": "a", "kwargs": "[" * 100_000}, 200),
+        ("django_celery_beat/periodictask", {"task": "a", "args": "1" * 5000}, 200),
+        ("django_celery_results/taskresult", {"task_id": "a"}, 403),
+        ("django_celery_results/groupresult", {"group_id": "a"}, 403),
+    ],
+)
+def test_forms_of_other_apps_say_what_is_wrong(
+    address: str, form: dict[str, str], status: int
+) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(User.objects.create_superuser("root@example.org", "a-long-test-password"))
+    assert client.post(f"/admin/{address}/add/", form).status_code == status
