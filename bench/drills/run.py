@@ -61,6 +61,10 @@ def run(drill: blows.Drill, stack: Stack, count: int) -> Outcome:
         ended = until(lambda: has_ended(job), "the job ends")
         healed = until(lambda: watch.is_well, "the stack is well")
         time.sleep(1)
+    answers = {
+        name: dict(Counter(state for _, state in watch.states[name])) for name in watch.pages
+    }
+    print(f"{drill.what}: {answers}", file=sys.stderr)
     calls = stack.emulator_calls() - before
     runs = list(job.runs.all())
     recorded = sum(run.calls for run in runs)

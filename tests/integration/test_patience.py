@@ -75,7 +75,7 @@ def test_connections_that_broke_together_are_replaced_together(
     django_connection.close()
     with psycopg.connect(settings.DATABASE_URL, autocommit=True) as other:
         other.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity "
             "WHERE usename = current_user AND pid <> pg_backend_pid()"
         )
     # the pool's pause before it looks at its next connection

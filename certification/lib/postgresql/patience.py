@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 
 import psycopg
 
-STATEMENT_S = 1.0  # until the server is greeted
-GREETING_S = 0.6
+STATEMENT_S = 0.7  # until the server is greeted
+GREETING_S = 0.5
 SILENT_S = 1.0  # before a silent server is greeted again
 LONGEST_STATEMENT_S = 20.0
-POOL_S = 1.5  # for a connection
+POOL_S = 1.2  # for a connection
 # libpq's request for TLS: every server answers with one byte, and none logs it
 GREETING = struct.pack("!ii", 8, 80877103)
 MESSAGE = "the database server does not answer"
