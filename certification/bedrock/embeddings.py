@@ -13,7 +13,9 @@ from certification.reasons import Reason
 
 Vector = tuple[float, ...]
 UNKNOWN_FAMILY = fixes.Fix(
-    "Update this application: it cannot test this family of embedding models yet.",
+    fixes.gettext_noop(
+        "Update this application: it cannot test this family of embedding models yet."
+    ),
     who=fixes.OPERATOR,
 )
 COHERE_BATCH = 96  # the maximum of texts in one call of Cohere's
