@@ -153,9 +153,9 @@ def claimed(model: str) -> CertificationRun:
     """Return a run of the model that was just claimed."""
     pairs = dispatch.pairs_of(dispatch.find_models([model]), dispatch.find_regions(["us-east-1"]))
     [run] = dispatch.certify(pairs, CertifyOptions(tier="quick")).job.runs.all()
-    found = CertificationRun.objects.claim(run.pk, "a worker")
-    assert found
-    return found
+    run_claimed = CertificationRun.objects.claim(run.pk, "a worker")
+    assert run_claimed
+    return run_claimed
 
 
 def test_a_contradicted_refusal_is_forgotten(bedrock: Probe) -> None:

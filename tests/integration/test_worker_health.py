@@ -204,10 +204,10 @@ def test_a_database_that_fails_or_hangs_is_told_within_a_second(
     monkeypatch.setattr(database, "find_fault", fails)
     status, _type, text = fetch(f"{address}/health")
     assert (status, json.loads(text)["checks"]["database"]) == (503, "error: OperationalError")
-    over, asked = threading.Event(), []
+    over, calls = threading.Event(), []
 
     def hangs() -> str:
-        asked.append(1)
+        calls.append(1)
         over.wait(60)
         return ""
 
@@ -218,7 +218,7 @@ def test_a_database_that_fails_or_hangs_is_told_within_a_second(
         assert (status, checks["database"]) == (503, "error: no answer within 1 s")
         assert checks["broker"] == "ok"
     over.set()
-    assert len(asked) == 1  # a thread for each question would be many in an hour
+    assert len(calls) == 1  # a thread for each question would be many in an hour
 
 
 def test_a_worker_whose_loop_stands_still_is_not_healthy(address: str) -> None:

@@ -50,7 +50,7 @@ def test_a_stop_reason_names_its_cause(stop_reason: str, reason: Reason) -> None
     assert grade.valid is (reason.facts.status is Status.FAILED)
 
 
-@pytest.mark.parametrize("stop_reason", [*ORDINARY_STOPS, ""])
+@pytest.mark.parametrize("stop_reason", [*sorted(ORDINARY_STOPS), ""])
 def test_an_ordinary_end_names_none(stop_reason: str) -> None:
     assert stop_cause(stop_reason) is None
     reply = runs.saying("Blue.")(request("G01"))
