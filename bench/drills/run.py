@@ -36,7 +36,7 @@ class Outcome:
     states: str
     retried: int
     twice: int | None
-    seen: str
+    observed: str
     healed_s: float | None
     job_s: float
     faults: str
@@ -45,7 +45,7 @@ class Outcome:
         healed = "not" if self.healed_s is None else f"{self.healed_s:.1f} s"
         twice = "?" if self.twice is None else str(self.twice)
         states = self.states + (f"; {self.faults}" if self.faults else "")
-        cells = (self.what, states, str(self.retried), twice, self.seen, healed)
+        cells = (self.what, states, str(self.retried), twice, self.observed, healed)
         return f"| {' | '.join(cells)} | {self.job_s:.0f} s |\n"
 
 
@@ -73,7 +73,7 @@ def run(drill: blows.Drill, stack: Stack, count: int) -> Outcome:
         states=", ".join(f"{n} {state}" for state, n in Counter(r.status for r in runs).items()),
         retried=sum(run.attempt > 1 for run in runs),
         twice=calls - recorded if calls >= recorded else None,
-        seen=watch.seen(),
+        observed=watch.observed(),
         healed_s=max(0.0, watch.well_since() - lifted) if healed else None,
         job_s=time.monotonic() - began,
         faults=check(job) if ended else "the job did not end",

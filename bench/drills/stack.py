@@ -171,7 +171,7 @@ class Watch:
     def __enter__(self) -> Watch:
         self.began = time.monotonic()
         self._threads = [
-            threading.Thread(target=self._ask, args=(name,), daemon=True) for name in self.pages
+            threading.Thread(target=self._probe, args=(name,), daemon=True) for name in self.pages
         ]
         for thread in self._threads:
             thread.start()
@@ -182,7 +182,7 @@ class Watch:
         for thread in self._threads:
             thread.join(2 * PROBE_TIMEOUT_S)
 
-    def _ask(self, name: str) -> None:
+    def _probe(self, name: str) -> None:
         while not self._over.is_set():
             state = self.stack.probe(*self.pages[name])
             self.states[name].append((time.monotonic(), state))
@@ -194,7 +194,7 @@ class Watch:
     def is_well(self) -> bool:
         return all(states and states[-1][1] == "ok" for states in self.states.values())
 
-    def seen(self) -> str:
+    def observed(self) -> str:
         """Say who noticed first, how, and after how many seconds; '-' when nobody did."""
         failures = [
             (moment, name, state)
