@@ -70,14 +70,14 @@ def test_a_second_run_skips_the_refused_forms_and_judges_the_same(
 ) -> None:
     first = certify()
     assert refused(first, "G11") == 1
-    assert refused(first, "J2") == 6  # of each trial, the structured form and then the forced tool
+    assert refused(first, "J2") == 10  # five trials: the structured form, then the forced tool
     second = certify()
     assert (refused(second, "G11"), refused(second, "J2")) == (0, 0)
     assert skipped_probes(second, "G11") == [["Converse tool_choice"]]
     assert (
-        skipped_probes(second, "J2") == [["Converse structured_output", "Converse tool_choice"]] * 3
+        skipped_probes(second, "J2") == [["Converse structured_output", "Converse tool_choice"]] * 5
     )
-    assert second.calls == first.calls - 7
+    assert second.calls == first.calls - 11
     for name in ("verdict", "rating", "quality", "contract"):
         assert getattr(second, name) == getattr(first, name)
     assert second.environment["lacks"] == first.environment["lacks"]
@@ -104,7 +104,7 @@ def test_a_refusal_is_probed_again_after_some_days(bedrock: Probe) -> None:
         seen_at=timezone.now() - ParameterSupport.REFUSAL_TTL - timedelta(hours=1)
     )
     again = certify()
-    assert refused(again, "J2") == 6
+    assert refused(again, "J2") == 10
     assert ParameterSupport.objects.get(
         feature="structured_output"
     ).seen_at > timezone.now() - timedelta(hours=1)
