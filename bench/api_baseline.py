@@ -42,7 +42,8 @@ def django_app() -> Callable[..., Any]:
     from django.urls import path
 
     database = environ.Env.db_url_config(URL, engine="django.db.backends.postgresql")
-    database |= {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": {"min_size": 1, "max_size": 10}}}
+    options = {**database.get("OPTIONS", {}), "pool": {"min_size": 1, "max_size": 10}}
+    database |= {"CONN_MAX_AGE": 0, "OPTIONS": options}
 
     def view(request: HttpRequest) -> HttpResponse:
         from django.db import connection

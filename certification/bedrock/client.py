@@ -696,7 +696,7 @@ def _entries(operation: str, response: Mapping[str, Any], name: str) -> list[Any
 
     Raises BedrockError for a response without the list: read as empty, every model would vanish.
     """
-    entries = response.get(SENT, response.get(name))
+    entries = response.get(SENT, {}).get(name, response.get(name))
     if not isinstance(entries, list):
         raise _bad_response(operation, response, f"no {name}")
     return [foreign_text.clean_values(entry) for entry in entries]
@@ -714,5 +714,6 @@ def keep_as_sent(
         return
     for name in ("modelSummaries", "inferenceProfileSummaries"):
         if isinstance(body, dict) and isinstance(body.get(name), list):
-            customized_response_dict[SENT] = body[name]
-            response_dict["body"] = json.dumps({**body, name: []}).encode()
+            customized_response_dict.setdefault(SENT, {})[name] = body[name]
+            body[name] = []
+            response_dict["body"] = json.dumps(body).encode()

@@ -383,7 +383,7 @@ def test_an_unknown_access_key_changes_no_certification(home: Home) -> None:
     assert "Traceback" not in done.stderr
     assert "no verdict" in done.stdout
     assert "The security token included in the request is invalid." in done.stdout
-    assert "replace them" in done.stdout
+    assert "enter them again" in done.stdout
     assert "wJalrX" not in done.stdout + done.stderr
     assert not set(home.statuses().values()) - {"not_tested"}
     done = home.run("sync_catalogue", "--region", "us-east-1", **key)

@@ -76,7 +76,8 @@ class Visitor:
         self.open("/login/")
         self.page.get_by_label("E-mail").fill(email)
         self.page.locator("#id_password").fill(PASSWORD)
-        self.page.locator("main button").click()
+        with self.page.expect_navigation():  # until its scripts have run
+            self.page.locator("main button").click()
         return self.page
 
     @property

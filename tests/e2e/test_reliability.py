@@ -144,6 +144,8 @@ def test_a_worker_killed_mid_run_loses_nothing(live_stack: LiveStack) -> None:
     first = live_stack.worker()
     job = start()
     wait_until(lambda: in_the_middle(job), "runs are at work")
+    enough = live_stack.emulator_calls() + 9
+    wait_until(lambda: live_stack.emulator_calls() >= enough, "runs have stored some calls")
     first.kill()
     first.wait()
     orphans = set(job.runs.filter(status=State.PROCESSING).values_list("pk", flat=True))

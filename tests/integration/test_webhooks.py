@@ -38,7 +38,7 @@ from certification import tasks
 from certification.engine import parity, queue, runner, webhooks
 from certification.engine.worker import get_worker
 from certification.inference import Failure
-from certification.lib import safe_http, task_signal, url_safety
+from certification.lib import clock, safe_http, task_signal, url_safety
 from certification.models import (
     AIModel,
     CertificationJob,
@@ -169,6 +169,7 @@ def later(monkeypatch: pytest.MonkeyPatch, **by: float) -> datetime:
     """Move the clock that the rows are read and written by."""
     moment = timezone.now() + timedelta(**by)
     monkeypatch.setattr(timezone, "now", lambda: moment)
+    monkeypatch.setattr(clock, "now", lambda: moment)
     return moment
 
 

@@ -108,10 +108,11 @@ def start(root: Path, state: EmbeddedState, *, durable: bool, patience_s: float)
             "move the folder away, start again and restore."
         )
     # PostgreSQL refuses to start while the pid of a dead server exists: as another program's, or
-    # as a zombie's. The file also guards against children of the dead server that still write, so
-    # these are ended first.
+    # as a zombie's. The first file also guards against children of the dead server that still
+    # write, so these are ended first.
     orphans.end(orphans.find_servers("postgres", data))
     (data / "postmaster.pid").unlink(missing_ok=True)
+    (sockets / f"{POSTGRES_SOCKET}.lock").unlink(missing_ok=True)  # holds the same pid
     config = CONFIG.format(sockets=sockets, durable="on" if durable else "off")
     write_config(root, data / "myia.conf", config)
     write_config(root, data / "pg_hba.conf", ACCESS)
