@@ -436,7 +436,7 @@ class Bedrock:
                 raise _bad_response(operation, page, "the same page token again")
             token = {"nextToken": page["nextToken"]}
 
-    def mantle_models(self, region: str, remaining_s: float = 20) -> tuple[MantleModel, ...] | None:
+    def mantle_models(self, region: str, remaining_s: float = 20) -> Listing[MantleModel] | None:
         """List the models that bedrock-mantle has in a region; None where the region has no
         bedrock-mantle, whose host then has no name. Raises BedrockError.
         """
@@ -458,11 +458,8 @@ class Bedrock:
         if not isinstance(entries, list):
             message = f"The service answered {response.status} without a list of models."
             raise errors.error(Reason.BAD_RESPONSE, message, operation=operation)
-        return tuple(
-            MantleModel.from_wire(foreign_text.clean_values(raw))
-            for raw in entries
-            if isinstance(raw, dict) and is_id(raw.get("id"))
-        )
+        cleaned = (foreign_text.clean_values(raw) for raw in entries)
+        return read_entries(cleaned, MantleModel.from_wire, "id")
 
     @property
     def _no_such_host(self) -> frozenset[Reason]:

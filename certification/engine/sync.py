@@ -32,8 +32,8 @@ MAX_PARALLEL = 8  # regions
 class RegionListing:
     """What one region listed; `problem` is the error when it did not answer.
 
-    `mantle` is None when the region has no bedrock-mantle, or `mantle_problem`. `unreadable` shows
-    entries that could not be read.
+    `mantle` is None when the region has no bedrock-mantle, or `mantle_problem`. `unreadable` and
+    `mantle_unreadable` show entries that could not be read.
     """
 
     region: str
@@ -43,6 +43,7 @@ class RegionListing:
     problem: BedrockError | None = None
     mantle_problem: BedrockError | None = None
     unreadable: tuple[str, ...] = ()
+    mantle_unreadable: tuple[str, ...] = ()
 
 
 @dataclass
@@ -88,7 +89,14 @@ def fetch_listing(bedrock: Bedrock, region: str) -> RegionListing:
         mantle = bedrock.mantle_models(region)
     except BedrockError as error:
         return RegionListing(region, models, profiles, mantle_problem=error, unreadable=unreadable)
-    return RegionListing(region, models, profiles, mantle, unreadable=unreadable)
+    return RegionListing(
+        region,
+        models,
+        profiles,
+        mantle,
+        unreadable=unreadable,
+        mantle_unreadable=mantle.unreadable if mantle is not None else (),
+    )
 
 
 def apply(listings: Iterable[RegionListing], *, dry_run: bool = False) -> Changes:
@@ -155,7 +163,7 @@ def apply_region(
         changes.problems.append((listing.region, "bad_response", message))
         return
     changes.regions += 1
-    for entry in listing.unreadable:
+    for entry in (*listing.unreadable, *listing.mantle_unreadable):
         message = f"An entry could not be read and was left out: {entry}"
         changes.problems.append((listing.region, "bad_response", message))
     models = update_models(listing.models, lifecycles, changes)
@@ -174,12 +182,16 @@ def apply_region(
         message = "bedrock-mantle listed no model; its routes were not changed."
         changes.problems.append((listing.region, "bad_response", message))
     else:
-        apply_mantle(listing.region, listing.mantle or (), changes)
+        apply_mantle(
+            listing.region, listing.mantle or (), changes, is_whole=not listing.mantle_unreadable
+        )
 
 
-def apply_mantle(region: str, entries: Sequence[MantleModel], changes: Changes) -> None:
+def apply_mantle(
+    region: str, entries: Sequence[MantleModel], changes: Changes, *, is_whole: bool = True
+) -> None:
     """Bring what bedrock-mantle lists in a region into the catalogue; without entries it has no
-    such endpoint.
+    such endpoint. Unless the listing `is_whole`, no route vanishes.
     """
     models = AIModel.objects.named(entry.model_id for entry in entries)
     for entry in entries:
@@ -195,7 +207,7 @@ def apply_mantle(region: str, entries: Sequence[MantleModel], changes: Changes) 
         for pk, name in ids.items()
         for target in catalogue.load().mantle_routes(name)
     }
-    update_routes(region, Endpoint.MANTLE, listed, changes)
+    update_routes(region, Endpoint.MANTLE, listed, changes, is_whole=is_whole)
     gates = {e.model_id: e.unavailable for e in entries if e.unavailable}
     changes.gated += [(region, model_id, why) for model_id, why in sorted(gates.items())]
     note_gates(region, gates)

@@ -300,6 +300,18 @@ def test_what_only_one_endpoint_lists_is_reported() -> None:
     assert not {NOVA, GLM} & {model for _region, model, _only in changes.disagreements}
 
 
+def test_an_entry_of_mantle_that_cannot_be_read_takes_no_route_of_mantle_away() -> None:
+    before = on_mantle("us-east-1")
+    assert len(before) > 1
+    bad = ("id is no id: {}",)
+    listing = RegionListing(
+        "us-east-1", (listed(NOVA),), mantle=(MantleModel(GLM),), mantle_unreadable=bad
+    )
+    changes = sync.apply([listing])
+    assert any("id is no id" in message for _region, _reason, message in changes.problems)
+    assert before <= on_mantle("us-east-1")
+
+
 def test_a_region_without_mantle_has_no_routes_there() -> None:
     sync.apply([RegionListing("us-east-1", (listed(NOVA),), mantle=None)])
     assert on_mantle("us-east-1") == set()

@@ -1567,6 +1567,7 @@ def test_entries_of_another_shape_are_passed_over(answered):
         ("c", "unavailable", ("1", "None")),
         ("d", "", ()),
     ]
+    assert len(listed.unreadable) == 7  # reported, as those of the other listings
 
 
 def test_a_refused_listing_is_an_error_and_a_host_without_a_name_is_none(
