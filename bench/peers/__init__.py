@@ -15,6 +15,9 @@ import venv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import redis.connection
 
 from bench.boto3_baseline import MODEL
 from bench.environment import ROOT
@@ -81,6 +84,14 @@ def install(command: Sequence[str]) -> None:
 PEERS = (Peer("aiobotocore", aiobotocore), Peer("BullMQ + JS SDK", bullmq))
 
 
+def redis_address() -> dict[str, Any]:
+    """Return where our Redis is, in the words that ioredis shares with redis-py: path or host and
+    port, password, db.
+    """
+    parts = redis.connection.parse_url(embedded.urls(ROOT).redis_url)
+    return {name: value for name, value in parts.items() if isinstance(value, str | int)}
+
+
 def measure(
     command: Sequence[str], url: str, in_flight: int, texts: Sequence[str]
 ) -> dict[str, float]:
@@ -90,7 +101,7 @@ def measure(
         "inFlight": in_flight,
         "texts": list(texts),
         "model": MODEL,
-        "redisUrl": embedded.urls(ROOT).redis_url,
+        "redis": redis_address(),
     }
     done = subprocess.run(
         command,

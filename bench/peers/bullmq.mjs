@@ -2,7 +2,7 @@
 // SDK, in the shape of a quick run: one call, then ten of which four at once; at most N calls of all
 // jobs at a time. No database, no judgement. See bench/peers.py.
 //
-// Takes JSON on standard input: url, inFlight, texts, model, redisUrl. Prints JSON as
+// Takes JSON on standard input: url, inFlight, texts, model, redis. Prints JSON as
 // bench/boto3_baseline.py.
 import { readFileSync } from "node:fs";
 import { BedrockRuntimeClient, ConverseCommand } from "@aws-sdk/client-bedrock-runtime";
@@ -11,7 +11,7 @@ import { Redis } from "ioredis";
 
 const CALLS_PER_JOB = 11;
 const given = JSON.parse(readFileSync(0, "utf8"));
-const connection = new Redis(given.redisUrl, { maxRetriesPerRequest: null });
+const connection = new Redis({ ...given.redis, maxRetriesPerRequest: null });
 const client = new BedrockRuntimeClient({
   region: "us-east-1",
   endpoint: given.url,
