@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import psutil
 import psycopg
 import redis
 from celery import current_app
@@ -41,6 +43,20 @@ def wait_until(condition: Callable[[], Any], what: str, pause_s: float = 0.1) ->
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {PATIENCE_S} s: {what}")
         time.sleep(pause_s)
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stop a process and its children, as by SIGSTOP, for the block."""
+    members = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for member in members:
+        member.suspend()
+    try:
+        yield
+    finally:
+        for member in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.resume()
 
 
 class LiveStack(Processes):

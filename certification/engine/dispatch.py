@@ -156,7 +156,7 @@ class CertifyOptions:
         """Raise TooExpensive for an estimate over the limit, or one that leaves prices unknown."""
         if self.max_cost_usd is None:
             return
-        limit = number_format(self.max_cost_usd, 2)
+        limit = number_format(round(self.max_cost_usd, 2), 2)
         if estimate.usd > self.max_cost_usd:
             raise TooExpensive(
                 _(
@@ -165,7 +165,7 @@ class CertifyOptions:
                     "limit."
                 )
                 % {
-                    "usd": number_format(estimate.usd, 2),
+                    "usd": number_format(round(estimate.usd, 2), 2),  # it cuts digits off
                     "calls": estimate.calls,
                     "limit": limit,
                 }

@@ -1,4 +1,3 @@
-import contextlib
 import json
 import os
 import pwd
@@ -9,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,7 @@ from django.conf import LazySettings
 from certification.stack import control, embedded
 from certification.stack.embedded import orphans, postgres, valkey
 from certification.stack.embedded.privileges import run, write_config
+from tests import processes
 from tests.paths import PROJECT
 
 pytestmark = pytest.mark.processes
@@ -192,19 +193,9 @@ def test_the_sockets_lie_where_only_their_account_may_enter(shared: Path) -> Non
         assert folder.st_uid == psutil.Process(server.pid).uids().real
 
 
-@contextlib.contextmanager
-def frozen(root: Path, name: str) -> Iterator[None]:
-    """One of the servers, with its children, stopped as by SIGSTOP for the block."""
-    server = psutil.Process(pids(root)[name])
-    members = [server, *server.children(recursive=True)]
-    for member in members:
-        member.suspend()
-    try:
-        yield
-    finally:
-        for member in members:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.resume()
+def frozen(root: Path, name: str) -> AbstractContextManager[None]:
+    """One of the servers, stopped for the block."""
+    return processes.frozen(pids(root)[name])
 
 
 @pytest.mark.parametrize("name", ["postgres", "valkey"])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
 import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import psutil
 import pytest
 import redis
 from django.conf import settings as django_settings
@@ -21,6 +20,7 @@ from django.test import Client
 from certification.api import tokens
 from certification.models import State, User
 from certification.stack import embedded
+from tests import processes
 from tests.e2e.test_reliability import assert_in_order, finish, in_the_middle, run_states, start
 from tests.processes import LiveStack, wait_until
 from tests.streams import Web
@@ -28,19 +28,10 @@ from tests.streams import Web
 pytestmark = pytest.mark.processes
 
 
-@contextlib.contextmanager
-def frozen(name: str) -> Iterator[None]:
-    """A server with its children, stopped as by SIGSTOP for the block."""
+def frozen(name: str) -> AbstractContextManager[None]:
+    """One of the servers, stopped for the block."""
     [server] = [s for s in embedded.status(django_settings.MYIA_ROOT) if s.name == name]
-    members = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
-    for member in members:
-        member.suspend()
-    try:
-        yield
-    finally:
-        for member in members:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.resume()
+    return processes.frozen(server.pid)
 
 
 def fetch(port: int, path: str, token: str, session: str) -> tuple[int, str]:

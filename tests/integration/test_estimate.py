@@ -86,6 +86,12 @@ def test_the_number_of_pairs_changes_no_number_of_queries(django_assert_max_num_
         estimate_pairs(dispatch.pairs_of(models, regions), "full")
 
 
+def test_a_refusal_names_the_cost_that_the_plan_shows() -> None:
+    figures = JobEstimate(1, 10, 3.756, 5.0, 0)
+    with pytest.raises(dispatch.TooExpensive, match=r"is 3\.76 USD .* limit of 0\.10 USD"):
+        dispatch.CertifyOptions(max_cost_usd=0.099).check_cost(figures, 1)
+
+
 def test_the_sentence_of_the_commands() -> None:
     figures = JobEstimate(3, 42, 0.0123, 0.5, 1)
     assert describe_estimate(figures) == (

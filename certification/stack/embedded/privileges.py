@@ -32,15 +32,15 @@ try:
     os.setgid(account.pw_gid)
     os.setuid(uid)
     for first in alternatives or [None]:
-        wanted = [number for number in (first, *more) if number is not None]
-        if not wanted:
+        numbers = [number for number in (first, *more) if number is not None]
+        if not numbers:
             break
         # _LINUX_CAPABILITY_VERSION_3, this process; effective, permitted, inheritable
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-        sets = (ctypes.c_uint32 * 6)(*(sum(1 << number for number in wanted),) * 3)
+        sets = (ctypes.c_uint32 * 6)(*(sum(1 << number for number in numbers),) * 3)
         # PR_CAP_AMBIENT, RAISE
         if libc.capset(header, sets) == 0 and not any(
-            libc.prctl(47, 2, number, 0, 0) for number in wanted
+            libc.prctl(47, 2, number, 0, 0) for number in numbers
         ):
             break
     else:
