@@ -5,6 +5,7 @@ import os
 from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "myia.settings")
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # `monitoring.signals` checks the settings
 
 app = Celery("myia")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -21,7 +21,7 @@ from certification.engine import consumer
 from certification.engine.worker import get_worker
 from certification.lib.shared_cache import ComputedValue
 from certification.models import AIModel, CertificationRun, User
-from certification.monitoring import queue_stats, worker_health
+from certification.monitoring import queue_stats, signals, worker_health
 from tests.api import Api
 from tests.factories import certify, start_job
 
@@ -234,3 +234,11 @@ def test_a_worker_that_drains_is_not_ready(address: str) -> None:
     get_worker().draining.set()
     assert fetch(f"{address}/ready")[0] == 503
     assert json.loads(fetch(f"{address}/health")[2])["worker"]["isRunning"] is False
+
+
+def test_a_worker_whose_settings_cannot_work_says_so_and_ends(settings: Any) -> None:
+    settings.CERTIFICATION_CONCURRENCY = 0
+    with pytest.raises(SystemExit, match="CERTIFICATION_CONCURRENCY must be at least 1"):
+        signals.check_settings()
+    settings.CERTIFICATION_CONCURRENCY = 1
+    signals.check_settings()
