@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from certification.stack import embedded, programs
 from certification.stack.processes import Processes, is_free
 from tests.emulators import CONTROL
 from tests.paths import PROJECT
+from tests.processes import management_command
 
 pytestmark = pytest.mark.processes
 
@@ -76,7 +76,7 @@ class Home:
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """A command to its end. `env` replaces variables."""
         return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
+            management_command(*arguments),
             cwd=PROJECT,
             env=self.environment(**env),
             stdin=subprocess.DEVNULL,
@@ -89,7 +89,7 @@ class Home:
     def begin(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         """A command that goes on beside the test."""
         process = subprocess.Popen(
-            [sys.executable, "manage.py", *arguments],
+            management_command(*arguments),
             cwd=PROJECT,
             env=self.environment(**env),
             stdin=subprocess.DEVNULL,

@@ -22,6 +22,7 @@ from certification.stack import control, embedded, programs, supervisor
 from certification.stack.processes import Program
 from certification.stack.supervisor import Files, ProcessRecord, Supervisor
 from tests.paths import PROJECT
+from tests.processes import management_command
 
 pytestmark = pytest.mark.processes
 
@@ -375,7 +376,7 @@ def manage(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess
     environment = {**os.environ, **ports, "MYIA_ROOT": str(tmp_path), "BEDROCK_BACKEND": "emulator"}
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "manage.py", *arguments]
+        command = management_command(*arguments)
         return subprocess.run(
             command,
             cwd=PROJECT,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from myia.environment import Environment
 from tests.paths import PROJECT
+from tests.processes import management_command
 
 env = Environment()
 
@@ -113,7 +113,7 @@ def test_a_command_says_so_in_a_sentence(
         "SECRET_KEY": "x" * 40,
     }
     ran = subprocess.run(
-        [sys.executable, "manage.py", command],
+        management_command(command),
         cwd=PROJECT,
         capture_output=True,
         text=True,

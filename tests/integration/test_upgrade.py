@@ -11,7 +11,6 @@ import gzip
 import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests import database
 from tests.paths import PROJECT
+from tests.processes import management_command
 
 DUMP = PROJECT / "tests" / "data" / "demo-0.1.sql.gz"
 # Django's own books: they follow the models' names
@@ -95,7 +95,7 @@ def manage(name: str, *arguments: str) -> str:
         "DJANGO_SETTINGS_MODULE": "myia.settings",
     }
     done = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
+        management_command(*arguments),
         cwd=PROJECT,
         env=env,
         capture_output=True,
