@@ -69,6 +69,49 @@ CASE_CATEGORIES: dict[str, str | Promise] = {
     "embedding": _("embeddings"),
 }
 
+# The parts of a score, by the names of the judgement's figures.
+SCORE_PARTS: dict[str, str | Promise] = {
+    "quality": _("quality of answers"),
+    "contract": _("gates"),
+    "performance": _("speed"),
+    "reliability": _("reliability"),
+}
+
+CAPABILITIES: dict[str, str | Promise] = {
+    "chat": _("chat"),
+    "system": _("system prompts"),
+    "tools": _("tools"),
+    "streaming": _("streaming"),
+    "streaming_tools": _("tools while streaming"),
+    "vision": _("images"),
+    "documents": _("documents"),
+    "reasoning": _("reasoning"),
+    "stop_sequences": _("stop sequences"),
+    "structured_output": _("structured output"),
+    "embedding": _("embeddings"),
+}
+
+# What people outside are told of a status, by the names of `web.public_model.PublicState`.
+PUBLIC_STATES: dict[str, Sign] = {
+    "works": Sign("✓", "green", pgettext_lazy("public", "works")),
+    "limited": Sign("!", "yellow", pgettext_lazy("public", "works, with weaknesses")),
+    "unavailable": Sign("✕", "red", pgettext_lazy("public", "not available here")),
+    "unknown": Sign("○", "grey", pgettext_lazy("public", "not known yet")),
+}
+
+SPEEDS: dict[str, str | Promise] = {
+    "fast": pgettext_lazy("speed", "fast"),
+    "moderate": pgettext_lazy("speed", "of moderate speed"),
+    "slow": pgettext_lazy("speed", "slow"),
+}
+
+# Where a route's answers come from.
+RESIDENCIES: dict[str, str | Promise] = {
+    "in_region": _("in the region"),
+    "in_geography": _("in the geography"),
+    "global": _("anywhere in the world"),
+}
+
 OWNERS: dict[str, str | Promise] = {
     Owner.OURS: _("us"),
     Owner.ACCOUNT: _("the AWS account"),

@@ -10,7 +10,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 from celery.worker.control import inspect_command
 
-from certification.engine import backend, parity, queue, runner, webhooks
+from certification.engine import backend, certificates, parity, queue, runner, webhooks
 from certification.engine import reconcile as reconciliation
 from certification.engine.worker import get_worker
 from certification.lib.database import returning_connection
@@ -22,14 +22,15 @@ log = structlog.get_logger(__name__)
 @shared_task(ignore_result=True)
 def certify_run(run_id: str) -> None:
     """Work on one run, unless the message is a duplicate or the queue is paused. The run that
-    closes a job compares regions.
+    closes a job compares regions and issues certificates.
     """
     try:
         run = runner.run(uuid.UUID(run_id), get_worker())
         if run is not None and run.job.status == State.COMPLETED and run.tier != Tier.QUICK:
             with returning_connection():
                 parity.compare(run.job)
-    except Exception:  # reconcile tries it again: the run, or the comparison
+                certificates.issue_due()
+    except Exception:  # reconcile tries it again: the run, or what follows its job
         log.exception("run_crashed", run=run_id)
 
 

@@ -108,8 +108,24 @@ WORKER_REGIONS = env.list("WORKER_REGIONS", default=[])
 
 # seconds that browsers and proxies cache a badge
 BADGE_MAX_AGE = env.int("BADGE_MAX_AGE", default=300)
+# seconds that browsers cache a model's public page and processes share it
+PUBLIC_CACHE_SECONDS = env.int("PUBLIC_CACHE_SECONDS", default=60)
 # seconds that processes share what they read for a badge; 0: none
 BADGE_CACHE_SECONDS = env.int("BADGE_CACHE_SECONDS", default=10)
+
+# --- Certificates ---
+# Where people reach us: what QR codes and certificates name. Look-ups a minute from one address; 0:
+# no limit.
+PUBLIC_URL = (env.address("PUBLIC_URL") or f"http://localhost:{PORT}").rstrip("/")
+CERTIFICATE_ISSUER = env.str("CERTIFICATE_ISSUER", default="MyIA Certification")
+VERIFICATIONS_PER_MINUTE = env.int("VERIFICATIONS_PER_MINUTE", default=30)
+# The private Ed25519 key (PEM) or its file. Without either one is made on first use in this folder,
+# which belongs to the account of the services.
+CERTIFICATE_KEY = env.str("CERTIFICATE_KEY", default="").replace("\\n", "\n")
+CERTIFICATE_KEY_FILE = env.str("CERTIFICATE_KEY_FILE", default="")
+CERTIFICATE_FOLDER = MYIA_DIR / "certificates"
+services_account = embedded.account(MYIA_ROOT) if EMBEDDED_POSTGRES else None
+PRIVATE_FILES_OWNER = services_account and (services_account.pw_uid, services_account.pw_gid)
 
 BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator
 EMULATOR_PORT = env.port("EMULATOR_PORT", default=4599)

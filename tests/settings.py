@@ -34,6 +34,7 @@ os.environ |= {
     "API_LOGINS_PER_MINUTE": "0",  # all tests come from one address
     # a test's transaction never commits, so nothing tells that it changed something
     "API_CACHE_SECONDS": "0",
+    "PUBLIC_CACHE_SECONDS": "0",
 }
 ROOT.mkdir(parents=True, exist_ok=True)
 os.environ["DJANGO_SETTINGS_MODULE"] = "myia.settings"  # for the processes that tests start

@@ -1,5 +1,5 @@
 """Repair what was lost: undelivered messages, runs of dead workers, paused queues, expired
-certifications, and jobs whose regions were never compared.
+certifications, jobs whose regions were never compared, and certificates that were not issued.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
-from certification.engine import backend, parity, queue
+from certification.engine import backend, certificates, parity, queue
 from certification.lib import clock
 from certification.lib.redis_client import UNAVAILABLE
 from certification.models import (
@@ -46,7 +46,8 @@ ORPHANED_FACTOR = 10
 
 @dataclass(frozen=True)
 class Reconciled:
-    """What was repaired: numbers of runs; of certifications for `expired`, of jobs for `compared`.
+    """What was repaired: numbers of runs; of certifications for `expired`, of jobs for
+    `compared`, of certificates for `issued`.
 
     `busy` means that somebody else was at it and nothing was done.
     """
@@ -60,6 +61,7 @@ class Reconciled:
     broker_reachable: bool = True
     busy: bool = False
     compared: int = 0
+    issued: int = 0
 
 
 def reconcile() -> Reconciled:
@@ -87,6 +89,7 @@ def reconcile() -> Reconciled:
             paused=pause.paused,
             broker_reachable=broker_reachable,
             compared=parity.compare_overdue(),
+            issued=certificates.issue_due(),
         )
     if done != Reconciled(paused=done.paused):
         log.info("reconciled", **{name: n for name, n in done.__dict__.items() if n})

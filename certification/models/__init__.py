@@ -12,6 +12,13 @@ from certification.models.catalogue import (
     Route,
     RouteKind,
 )
+from certification.models.certificates import (
+    Certificate,
+    CertificateDocument,
+    CertificateKey,
+    CertificateState,
+    CertificateStatus,
+)
 from certification.models.certifications import ModelCertification
 from certification.models.custom_cases import CustomCase
 from certification.models.jobs import (
@@ -46,6 +53,11 @@ __all__ = [
     "AIModel",
     "ApiKey",
     "Backend",
+    "Certificate",
+    "CertificateDocument",
+    "CertificateKey",
+    "CertificateState",
+    "CertificateStatus",
     "CertificationJob",
     "CertificationRun",
     "CustomCase",

@@ -114,6 +114,8 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             "runjudgement",
             "customcase",
             "parametersupport",
+            "certificate",
+            "certificatekey",
         ),
         READ,
     ),
@@ -137,6 +139,7 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
             ),
             WRITE,
         ),
+        "certificate": ("view", "change"),  # to withdraw it
         "webhooksubscription": WRITE,
         "webhookdelivery": READ,
     },

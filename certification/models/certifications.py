@@ -16,6 +16,7 @@ from certification.lib import clock, shared_cache
 from certification.models import sql, validity, webhooks
 from certification.models.catalogue import AIModel, Region, Route
 from certification.models.jobs import (
+    ACTIVE,
     VERDICTS,
     Backend,
     CertificationJob,
@@ -63,6 +64,19 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
             completed_at=OuterRef("last_tested_at"),
         )
         return self.exclude(held_back="").filter(Exists(of_job))
+
+    def without_certificate(self, now: datetime) -> ModelCertificationQuerySet:
+        """Pairs that a run beyond the quick tier certifies and that no certificate was issued for,
+        of jobs that ended.
+        """
+        certified = self.valid(now).filter(
+            status=Status.CERTIFIED,
+            tier__in=(Tier.FULL, Tier.DEEP),
+            expires_at__isnull=False,
+            run__isnull=False,
+            run__certificate__isnull=True,
+        )
+        return certified.exclude(run__job__status__in=ACTIVE)
 
     def not_certified(self) -> ModelCertificationQuerySet:
         """Pairs that were tested and are not certified."""

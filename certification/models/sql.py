@@ -185,6 +185,9 @@ CHANGED_SINCE = """(
     AND certification_certificationrun.changed_in < pg_snapshot_xmax(pg_current_snapshot())
 )"""
 
+# One certificate at a time is added to the chain. Locking its newest row would not do: who waited
+# for it would still see that row as the newest.
+LOCK_CHAIN = "SELECT pg_advisory_xact_lock(%(key)s)::text"
 # One reconcile at a time. The ORM has no advisory locks.
 TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%(key)s) AS locked"
 ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%(key)s) AS unlocked"

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from certification import labels
+from certification.certificates import qr
 from certification.engine import backend
 from certification.models import Backend, RouteKind
 from certification.reasons import Reason
@@ -119,6 +120,42 @@ def minutes(seconds: float) -> str:
 @register.filter
 def route_word(kind: str) -> str | Promise:
     return RouteKind(kind).label if kind in RouteKind.values else kind
+
+
+@register.filter
+def score_part(name: str) -> str | Promise:
+    return labels.SCORE_PARTS.get(name, name)
+
+
+@register.filter
+def capability_word(name: str) -> str | Promise:
+    return labels.CAPABILITIES.get(name, name.replace("_", " "))
+
+
+@register.filter
+def residency_word(residency: str) -> str | Promise:
+    return labels.RESIDENCIES.get(residency, residency)
+
+
+@register.filter
+def public_word(state: str) -> str | Promise:
+    return labels.PUBLIC_STATES[state].label
+
+
+@register.filter
+def public_sign(state: str) -> str:
+    return labels.PUBLIC_STATES[state].symbol
+
+
+@register.filter
+def speed_word(speed: str) -> str | Promise:
+    return labels.SPEEDS.get(speed, speed)
+
+
+@register.filter
+def qr_code(address: str) -> str:
+    """Return the picture of an address as a QR code, as a `data:` address."""
+    return qr.data_address(address)
 
 
 @register.filter

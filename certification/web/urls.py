@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from certification.web import views
+from certification.web import public, views
 
 urlpatterns = [
     path("", views.matrix_page, name="matrix"),
@@ -20,4 +20,12 @@ urlpatterns = [
     path("runs/<uuid:pk>/", views.run, name="run"),
     path("jobs/<uuid:pk>/cancel/", views.cancel_job, name="job-cancel"),
     path("jobs/<uuid:pk>/retry/", views.retry_job, name="job-retry"),
+    path("certificates/keys.pem", public.certificate_keys, name="certificate-keys"),
+    path("certificates/<str:code>.json", public.certificate_json, name="certificate-json"),
+    path("certificates/<str:code>.pdf", public.certificate_pdf, name="certificate-pdf"),
+    path("certificates/<str:code>/", public.certificate, name="certificate"),
+    path("certificates/<str:code>/withdraw/", public.withdraw, name="certificate-withdraw"),
+    path("verify/", public.verify, name="verify"),
+    # an id may hold dots, colons and slashes (an ARN)
+    path("m/<path:api_model_id>/", public.model, name="public-model"),
 ]

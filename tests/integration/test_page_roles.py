@@ -17,7 +17,11 @@ from certification.web.urls import urlpatterns
 
 pytestmark = pytest.mark.django_db
 
-OPEN_PAGES = {"login", "logout", "favicon", "live"}
+OPEN_PAGES = {
+    "login", "logout", "favicon", "live",
+    "certificate", "certificate-json", "certificate-pdf", "certificate-keys", "verify",
+    "public-model",
+}  # fmt: skip
 EXAMPLES = {UUIDConverter: uuid.UUID(int=1), StringConverter: "us-east-1"}
 
 

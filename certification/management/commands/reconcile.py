@@ -35,7 +35,8 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"Sent again: {result.resent}. Retried: {result.retried}. "
                 f"Given up: {result.given_up}. Expired: {result.expired}. "
-                f"Resumed: {result.resumed}. Jobs compared: {result.compared}."
+                f"Resumed: {result.resumed}. Jobs compared: {result.compared}. "
+                f"Certificates issued: {result.issued}."
             )
             if result.paused:
                 self.stdout.write("The bulk queue is paused: the AWS credentials do not work.")

@@ -7,7 +7,7 @@ answers there is known before a password is sent. The passwords are generated on
 package where the database is.
 """
 
-from certification.stack.embedded.accounts import give_to_account
+from certification.stack.embedded.accounts import account, give_to_account
 from certification.stack.embedded.errors import EmbeddedError, Silent
 from certification.stack.embedded.servers import (
     ServerStatus,
@@ -25,6 +25,7 @@ __all__ = [
     "ServerStatus",
     "Servers",
     "Silent",
+    "account",
     "ensure",
     "give_to_account",
     "running",

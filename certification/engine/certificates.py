@@ -1,0 +1,105 @@
+"""Issue certificates.
+
+One is issued after the transaction that certified, from the rows that it wrote: a key
+that cannot be read must not cost a run its verdict, regions are compared in between, and whatever
+was not issued (a worker died, the key was away) is due the next time that `reconcile` looks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from certification.certificates import codes, envelopes, keys, statements
+from certification.certificates.statements import Issuer, Place
+from certification.engine import parity
+from certification.lib import clock
+from certification.models import (
+    Certificate,
+    CertificateKey,
+    ModelCertification,
+    RunJudgement,
+    State,
+    TestResult,
+)
+
+log = structlog.get_logger(__name__)
+BATCH = 50
+
+
+def issue_due() -> int:
+    """Issue what is due, the oldest first. Returns how many; 0 and a line in the log when the key
+    cannot be used.
+    """
+    due = list(due_pairs()[:BATCH])
+    if not due:
+        return 0
+    try:
+        key = keys.signing_key()
+    except keys.KeyFault as fault:
+        log.error("certificates_not_issued", waiting=len(due), error=str(fault))
+        return 0
+    return sum(issue(pair, key) is not None for pair in due)
+
+
+def due_pairs() -> QuerySet[ModelCertification]:
+    """Return the pairs that are due for a certificate: of jobs whose regions were compared, where
+    there is something to compare, since that may judge a run again.
+    """
+    is_compared = (
+        Q(run__job__regions__1__isnull=True)  # one region
+        | Q(run__job__config__has_key="comparison")
+        | Q(run__job__created_at__lt=clock.now() - parity.MAX_AGE)
+        | ~Q(run__job__status=State.COMPLETED)  # nobody compares those of a cancelled one
+    )
+    pairs = ModelCertification.objects.without_certificate(clock.now()).filter(is_compared)
+    return pairs.select_related("model", "region", "run").order_by("run__completed_at", "pk")
+
+
+def issue(pair: ModelCertification, key: Ed25519PrivateKey) -> Certificate | None:
+    """Issue the certificate of a pair as it stands. None when another process just did."""
+    run = pair.run
+    assert run is not None  # noqa: S101 - of `without_certificate`
+    assert pair.expires_at is not None  # noqa: S101 - as above
+    results = list(TestResult.objects.filter(run=run).order_by("case_id"))
+    judged = RunJudgement.objects.filter(run=run, verdict=pair.status).order_by("judged_at").last()
+    policy_version = judged.policy_version if judged else run.policy_version
+    issuer = Issuer(settings.CERTIFICATE_ISSUER, settings.PUBLIC_URL)
+    public = key.public_key()
+    with transaction.atomic():
+        Certificate.lock_chain()
+        if Certificate.objects.filter(run=run).exists():
+            return None
+        last = Certificate.objects.only("number", "digest").newest()
+        place = Place(
+            number=last.number + 1 if last else 1,
+            code=codes.draw(),
+            previous=last.digest if last else "",
+            issued_at=clock.now().replace(microsecond=0),
+        )
+        payload = envelopes.canonical_json(
+            statements.build(pair, policy_version, results, place, issuer)
+        )
+        signer, _is_new = CertificateKey.objects.get_or_create(
+            pk=envelopes.key_id(public), defaults={"public_key": keys.public_pem(public)}
+        )
+        certificate = Certificate.objects.create(
+            number=place.number,
+            code=place.code,
+            digest=hashlib.sha256(payload).hexdigest(),
+            previous=last,
+            model=pair.model,
+            region=pair.region,
+            run=run,
+            key=signer,
+            issued_at=place.issued_at,
+            expires_at=pair.expires_at,
+            envelope=envelopes.sign(payload, key).encode(),
+        )
+    log.info("certificate_issued", code=place.code, number=place.number, run=str(run.pk))
+    return certificate
