@@ -36,6 +36,20 @@ STATUSES: dict[str, Sign] = {
 }
 RUNNING = Sign("↻", "blue", pgettext_lazy("status", "running"))
 EXPIRED = Sign("◷", "grey", pgettext_lazy("status", "expired"))
+EXPIRING = Sign("◷", "grey", pgettext_lazy("status", "expires within 7 days"))
+
+SEVERITIES: dict[str, Sign] = {
+    "critical": Sign("✕", "red", pgettext_lazy("severity", "critical")),
+    "warning": Sign("!", "yellow", pgettext_lazy("severity", "warning")),
+    "info": Sign("i", "blue", pgettext_lazy("severity", "info")),
+}
+
+THEME_AUTO = "auto"
+THEMES: dict[str, str | Promise] = {
+    THEME_AUTO: pgettext_lazy("theme", "as the system"),
+    "light": pgettext_lazy("theme", "light"),
+    "dark": pgettext_lazy("theme", "dark"),
+}
 
 # Proper names, the same in every language.
 APIS: dict[str, str] = {

@@ -251,11 +251,12 @@ AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_VERBOSE = False
 AXES_LOCKOUT_CALLABLE = "certification.api.envelope.locked_out"
 LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "matrix"
+LOGIN_REDIRECT_URL = "overview"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("pt-br", _("Brazilian Portuguese"))]
+THEME_COOKIE_NAME = "theme"  # which theme somebody chose, before a login too
 LOCALE_PATHS = [BASE_DIR / "certification" / "locale"]
 TIME_ZONE = "UTC"
 USE_I18N = True

@@ -125,3 +125,14 @@ def certify(
     if verdict == Status.CERTIFIED:
         outcome = {"score": 89, "rating": "B", **outcome}
     return finish(start_job([model], [region], tier=tier).runs.get(), verdict, **outcome)  # type: ignore[arg-type]
+
+
+def earlier_run(run: CertificationRun, verdict: str, days: int) -> CertificationRun:
+    """A finished run of the same pair that ended so many days ago."""
+    past = timezone.now() - timedelta(days=days)
+    return CertificationRun.objects.create(
+        job=run.job, model=run.model, region_id=run.region_id, tier=run.tier, backend=run.backend,
+        status=State.COMPLETED, verdict=verdict, passed=verdict == Status.CERTIFIED,
+        score=81 if verdict == Status.CERTIFIED else None, variant_seed=1,
+        started_at=past, completed_at=past,
+    )  # fmt: skip

@@ -147,6 +147,16 @@ class ComputedValue(Generic[T]):
                     return self.refresh()
                 time.sleep(POLL_S)
 
+    def get_soon(self) -> T | None:
+        """Return the shared value; None while a thread computes the first one, in which case
+        `compute` must not use the database.
+        """
+        if self.read() is not None:
+            return self.get()
+        if self.claim_computation():
+            threading.Thread(target=self.refresh, name=self.key, daemon=True).start()
+        return None
+
     def read(self) -> Computed[T] | None:
         """Return what is shared; without Redis, this process's own value while it is fresh."""
         own = self._own if self._own and self._own.fresh_until > time.time() else None

@@ -50,6 +50,18 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
     def in_regions(self, regions: Iterable[Region]) -> ModelCertificationQuerySet:
         return self.filter(region__in=regions)
 
+    def with_verdict_at(self, moment: datetime) -> ModelCertificationQuerySet:
+        """Add `verdict_then`, the verdict of each pair's newest run until `moment`; None before the
+        first. One look into an index for each pair, however many runs there are.
+        """
+        until_then = CertificationRun.objects.filter(
+            model=OuterRef("model"),
+            region=OuterRef("region"),
+            status=State.COMPLETED,
+            completed_at__lte=moment,
+        ).order_by("-completed_at")
+        return self.annotate(verdict_then=Subquery(until_then.values("verdict")[:1]))
+
     def failed(self) -> ModelCertificationQuerySet:
         """Pairs whose model failed; a run that failed brought no verdict, and says nothing here."""
         return self.filter(status=Status.FAILED)

@@ -6,7 +6,7 @@ Everything comes from indexes over few rows or from the cache, so that a million
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -39,25 +39,31 @@ REPLY_TIMEOUT_S = 0.8  # how long workers have to answer
 
 
 @dataclass(frozen=True)
-class QueueCounts:
-    """Runs by what happens to them, the same for the API, the workers' pages and the commands.
+class ActiveCounts:
+    """Unfinished runs by what happens to them, the same for the pages, the API, the workers' pages
+    and the commands.
 
     `waiting` runs have a message out and no worker yet; `delayed` runs have no message out yet;
-    `paused` runs wait for credentials that work; `active` runs are being worked on; `completed`
-    and `failed` runs have ended.
+    `paused` runs wait for credentials that work; `active` runs are being worked on.
     """
 
     waiting: int
     active: int
-    completed: int
-    failed: int
     delayed: int
     paused: int
     oldest_waiting_s: float
 
 
-def queue_counts() -> QueueCounts:
-    """Count the runs: two queries over the few that are active, the finished ones as cached."""
+@dataclass(frozen=True)
+class QueueCounts(ActiveCounts):
+    """With those that have ended, `completed` and `failed`."""
+
+    completed: int
+    failed: int
+
+
+def active_counts(*, is_paused: bool) -> ActiveCounts:
+    """Count the unfinished runs in one query; `is_paused`: our backend's queue is."""
     bulk = Q(job__priority=Priority.BULK)
     active = CertificationRun.objects.active().aggregate(
         waiting=Count("pk", filter=Q(status=State.QUEUED)),
@@ -66,17 +72,25 @@ def queue_counts() -> QueueCounts:
         delayed=Count("pk", filter=Q(status=State.PENDING)),
         oldest=Min("created_at", filter=~Q(status=State.PROCESSING)),
     )
-    paused = active["bulk"] if QueuePause.objects.current(backend.name()) else 0
+    paused = active["bulk"] if is_paused else 0
     oldest = (clock.now() - active["oldest"]).total_seconds() if active["oldest"] else 0.0
-    finished = finished_runs.get()
-    return QueueCounts(
+    return ActiveCounts(
         waiting=active["waiting"] - paused,
         active=active["active"],
-        completed=finished.get(State.COMPLETED, 0),
-        failed=finished.get(State.FAILED, 0),
         delayed=active["delayed"],
         paused=paused,
         oldest_waiting_s=max(0.0, round(oldest, 1)),
+    )
+
+
+def queue_counts() -> QueueCounts:
+    """Count the runs: two queries over the few that are active, the finished ones as cached."""
+    active = active_counts(is_paused=QueuePause.objects.current(backend.name()) is not None)
+    finished = finished_runs.get()
+    return QueueCounts(
+        **asdict(active),
+        completed=finished.get(State.COMPLETED, 0),
+        failed=finished.get(State.FAILED, 0),
     )
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django import template
+from django.conf import settings
+from django.http import HttpRequest
+from django.template.context import Context
 from django.utils.formats import number_format
 from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -25,6 +31,35 @@ register = template.Library()
 def backend_in_use() -> Backend:
     """Return where calls go now: `aws` or `emulator`."""
     return backend.name()
+
+
+@register.simple_tag(takes_context=True)
+def theme(context: Context) -> str:
+    """Return the theme that the reader chose; THEME_AUTO for none and for one that there is not."""
+    request = context.get("request")
+    cookies = request.COOKIES if isinstance(request, HttpRequest) else {}
+    chosen = cookies.get(settings.THEME_COOKIE_NAME, "")
+    return chosen if chosen in labels.THEMES else labels.THEME_AUTO
+
+
+@register.simple_tag
+def theme_choices() -> list[tuple[str, str | Promise]]:
+    return list(labels.THEMES.items())
+
+
+@register.filter
+def ago(at: datetime | None) -> SafeString | str:
+    """Format a time by its age, with the exact time in its title. Empty for None."""
+    if at is None:
+        return ""
+    utc = at.astimezone(UTC)
+    words = _("%(age)s ago") % {"age": timesince(at, depth=1)}
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{}</time>',
+        utc.isoformat(timespec="seconds"),
+        utc.strftime("%Y-%m-%d %H:%M:%S"),
+        words,
+    )
 
 
 @register.filter

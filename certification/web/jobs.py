@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from django.core.paginator import Page, Paginator
-from django.db.models import CharField, Count, F, Q, Window
-from django.db.models.functions import Cast, RowNumber
-from django.db.models.lookups import IsNull
+from django.db.models import CharField, Count, Q
+from django.db.models.functions import Cast
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -33,43 +31,7 @@ from certification.reasons import Status
 from certification.templatetags.certification import span
 
 JOBS_PER_PAGE = 50
-JOBS_SHOWN = 6  # of the running jobs, and of the finished ones
 RUNS_PER_PAGE = 50
-
-
-@dataclass(frozen=True)
-class RecentJobs:
-    """The newest running and the last finished jobs."""
-
-    running: Sequence[CertificationJob]
-    finished: Sequence[CertificationJob]
-
-    @property
-    def fingerprint(self) -> str:
-        """A value that changes when a run of a listed job finishes."""
-        states = [
-            (str(job.pk), job.status, job.processed_runs) for job in (*self.running, *self.finished)
-        ]
-        return hashlib.blake2s(repr(states).encode(), digest_size=6).hexdigest()
-
-
-def recent() -> RecentJobs:
-    """Return running jobs and the last finished ones, JOBS_SHOWN of each, in one query."""
-    position = Window(
-        RowNumber(),
-        partition_by=[IsNull(F("completed_at"), True)],
-        order_by=[F("completed_at").desc(nulls_first=True), F("created_at").desc()],
-    )
-    jobs = list(
-        CertificationJob.objects.select_related("created_by")
-        .annotate(position=position)
-        .filter(position__lte=JOBS_SHOWN)
-        .order_by("position")
-    )
-    return RecentJobs(
-        [job for job in jobs if job.status in ACTIVE],
-        [job for job in jobs if job.status not in ACTIVE],
-    )
 
 
 @dataclass(frozen=True)

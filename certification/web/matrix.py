@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import NamedTuple
 from uuid import UUID
 
 from django.core.paginator import Page, Paginator
+from django.db.models import Count, Max
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -34,16 +35,35 @@ from certification.models import (
     validity,
 )
 from certification.reasons import Status
+from certification.web import polling
 
 MODELS_PER_PAGE = 60
-RUNNING, EXPIRED = "running", "expired"
+# The parameters of its address.
+PARAMETERS = frozenset({"q", "vendor", "region", "kind", "status", "reason", "page"})
+EXPIRES_SOON = timedelta(days=7)
+RUNNING, EXPIRED, EXPIRING = "running", "expired", "expiring"
 STATUS_LABELS = {**labels.STATUSES, RUNNING: labels.RUNNING, EXPIRED: labels.EXPIRED}
+# What the filter `status` takes besides what the legend shows.
+FILTER_STATUSES = {**STATUS_LABELS, EXPIRING: labels.EXPIRING}
+# How good a status is, for "better" and "worse"; the others are no verdict on the model.
+RANKS: dict[str, int] = {
+    Status.CERTIFIED: 2,
+    Status.QUALITY_WARNING: 1,
+    Status.FAILED: 0,
+    Status.PERMISSION_REQUIRED: 0,
+    Status.CONFIGURATION_REQUIRED: 0,
+}
+
+
+def is_worse(before: str, after: str) -> bool:
+    """Return whether a status is worse than an earlier one; False where either is no verdict."""
+    return before in RANKS and after in RANKS and RANKS[after] < RANKS[before]
 
 
 @dataclass(frozen=True)
 class Filters:
-    """The page's filters; empty members filter nothing. `status` may also be "running" or
-    "expired".
+    """The page's filters; empty members filter nothing. `status` may also be "running", "expired"
+    or "expiring".
     """
 
     search: str = ""
@@ -51,22 +71,29 @@ class Filters:
     region: str = ""
     kind: str = ""
     status: str = ""
+    reason: str = ""
 
     @classmethod
     def from_query(cls, query: QueryDict) -> Filters:
-        """Read the filters from GET parameters; an unknown kind or status is ignored."""
-        kind, status = query.get("kind", ""), query.get("status", "")
+        """Read the filters from GET parameters; unknown ones of a closed list are ignored."""
+        kind, status, reason = (query.get(name, "") for name in ("kind", "status", "reason"))
         return cls(
             search=query.get("q", "").strip()[:200],
             vendor=query.get("vendor", ""),
             region=query.get("region", ""),
             kind=kind if kind in ModelKind.values else "",
-            status=status if status in STATUS_LABELS else "",
+            status=status if status in FILTER_STATUSES else "",
+            reason=reason if reason in labels.REASONS else "",
         )
 
     @property
     def any(self) -> bool:
         return self != Filters()
+
+    @property
+    def on_cells(self) -> bool:
+        """Whether a filter is about cells and not about their model."""
+        return bool(self.status or self.reason)
 
     def matches(self, model: AIModel) -> bool:
         """Return whether a model passes the filters on models (not those on cells). It comes with
@@ -98,6 +125,8 @@ class CertificationRow(NamedTuple):
     last_tested_at: datetime | None
     run__endpoint: str | None
     run__api: str | None
+    run__error_reason: str | None
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +145,8 @@ class MatrixCell:
     api: str = ""
     tier: str = ""
     days: int = 0  # whole days since it was tested
+    reason: str = ""
+    expiring: bool = False  # within EXPIRES_SOON
     dimmed: bool = False  # does not match the status filter
 
     @property
@@ -127,7 +158,15 @@ class MatrixCell:
     def keys(self) -> tuple[str, ...]:
         """The statuses under which the cell is counted and filtered."""
         state = EXPIRED if self.expired else self.status
-        return (state, RUNNING) if self.running else (state,)
+        return (
+            state,
+            *([RUNNING] if self.running else []),
+            *([EXPIRING] if self.expiring else []),
+        )
+
+    def matches(self, filters: Filters) -> bool:
+        """Return whether the cell passes the filters on cells."""
+        return filters.status in ("", *self.keys) and filters.reason in ("", self.reason)
 
     @property
     def css(self) -> str:
@@ -192,14 +231,14 @@ class Row:
         """The URL prefix of the row's cells; the region code follows."""
         return reverse("certification", args=[self.model.pk, "-"]).removesuffix("-/")
 
-    def has(self, status: str) -> bool:
-        return any(status in cell.keys for cell in self.cells if cell.status)
+    def has(self, filters: Filters) -> bool:
+        return any(cell.matches(filters) for cell in self.cells if cell.status)
 
-    def narrowed_to(self, status: str) -> Row:
-        """Return the row with the cells of other statuses dimmed."""
+    def narrowed_to(self, filters: Filters) -> Row:
+        """Return the row with the cells that do not match dimmed."""
         return Row(
             self.model,
-            [cell if status in cell.keys else replace(cell, dimmed=True) for cell in self.cells],
+            [cell if cell.matches(filters) else replace(cell, dimmed=True) for cell in self.cells],
         )
 
 
@@ -225,6 +264,7 @@ class Matrix:
     counts: Counter[str]
     known: int
     tested: int
+    version: str
 
     @cached_property
     def groups(self) -> list[tuple[str, list[Row]]]:
@@ -233,6 +273,14 @@ class Matrix:
             (vendor, list(rows))
             for vendor, rows in groupby(self.page, key=lambda row: row.model.vendor)
         ]
+
+    @property
+    def status_choices(self) -> list[tuple[str, str | Promise]]:
+        return [(key, sign.label) for key, sign in FILTER_STATUSES.items()]
+
+    @property
+    def has_running(self) -> bool:
+        return bool(self.counts[RUNNING])
 
     @property
     def legend(self) -> list[LegendEntry]:
@@ -253,7 +301,7 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
     """
     models = list(
         AIModel.objects.active()
-        .only("id", "name", "vendor", "api_model_id", "kind", "lifecycle")
+        .only("id", "name", "vendor", "api_model_id", "kind", "lifecycle", "updated_at")
         .with_offered_in()
         .with_other_ids()
     )
@@ -261,7 +309,9 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
     certifications = {
         (row.model_id, row.region_id): row for row in map(CertificationRow._make, values)
     }
-    running = set(CertificationRun.objects.active().order_by().values_list("model_id", "region_id"))
+    active = CertificationRun.objects.active().order_by()
+    active_runs = list(active.values_list("model_id", "region_id", "created_at"))
+    running = {(model, region) for model, region, _created in active_runs}
     offered = {(m.pk, code) for m in models for code in m.offered_in}
 
     used_regions = {code for _pk, code in offered} | {code for _pk, code in certifications}
@@ -286,6 +336,8 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
             api=row.run__api or "",
             tier=row.tier,
             days=(now - row.last_tested_at).days if row.last_tested_at else 0,
+            reason=row.run__error_reason or "",
+            expiring=row.expires_at is not None and now < row.expires_at <= now + EXPIRES_SOON,
         )
 
     rows = [
@@ -294,8 +346,8 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
         if filters.matches(model)
     ]
     counts = Counter(key for row in rows for cell in row.cells if cell.status for key in cell.keys)
-    if filters.status:
-        rows = [row.narrowed_to(filters.status) for row in rows if row.has(filters.status)]
+    if filters.on_cells:
+        rows = [row.narrowed_to(filters) for row in rows if row.has(filters)]
     elif filters.region:
         rows = [row for row in rows if any(cell.status for cell in row.cells)]
     return Matrix(
@@ -307,4 +359,36 @@ def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
         counts=counts,
         known=len(models),
         tested=len(certifications),
+        version=version_of(
+            (
+                len(certifications),
+                max((r.updated_at for r in certifications.values()), default=None),
+            ),
+            max((r.expired_at for r in certifications.values() if r.expired_at), default=None),
+            (len(active_runs), max((created for _m, _r, created in active_runs), default=None)),
+            (len(models), max((model.updated_at for model in models), default=None)),
+        ),
+    )
+
+
+Newest = tuple[int, datetime | None]  # how many rows, and the time of the newest
+
+
+def version_of(pairs: Newest, expired: datetime | None, runs: Newest, models: Newest) -> str:
+    """Return a text that changes when anything that the matrix shows does."""
+    return polling.fingerprint(pairs, expired, runs, models)
+
+
+def current_version() -> str:
+    """Return the version of the matrix without loading it, in three small queries."""
+    pairs = ModelCertification.objects.in_matrix().aggregate(
+        n=Count("pk"), updated=Max("updated_at"), expired=Max("expired_at")
+    )
+    runs = CertificationRun.objects.active().aggregate(n=Count("pk"), newest=Max("created_at"))
+    models = AIModel.objects.active().aggregate(n=Count("pk"), updated=Max("updated_at"))
+    return version_of(
+        (pairs["n"], pairs["updated"]),
+        pairs["expired"],
+        (runs["n"], runs["newest"]),
+        (models["n"], models["updated"]),
     )

@@ -6,15 +6,16 @@ from django.urls import path
 from certification.web import public, views
 
 urlpatterns = [
-    path("", views.matrix_page, name="matrix"),
+    path("", views.overview_page, name="overview"),
+    path("matrix/", views.matrix_page, name="matrix"),
     path("login/", views.LoginPage.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("theme/", views.set_theme, name="theme"),
     path("live", views.live, name="live"),
     path("favicon.ico", views.favicon, name="favicon"),
     path("certifications/<uuid:model_id>/<str:region>/", views.certification, name="certification"),
     path("jobs/", views.jobs_page, name="jobs"),
     path("jobs/new/", views.start_job, name="job-new"),
-    path("jobs/recent/", views.jobs_panel, name="jobs-panel"),
     path("jobs/<uuid:pk>/", views.job, name="job"),
     path("compare/", views.compare_page, name="compare"),
     path("runs/<uuid:pk>/", views.run, name="run"),

@@ -12,14 +12,17 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, permission_required
 from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.templatetags.static import static
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRefresh
 
+from certification import labels
 from certification.engine import dispatch
 from certification.lib import clock, request_rates
 from certification.models import (
@@ -33,7 +36,16 @@ from certification.models import (
     State,
     Tier,
 )
-from certification.web import certifications, compare, jobs, matrix, runs, start
+from certification.web import (
+    certifications,
+    compare,
+    jobs,
+    matrix,
+    overview,
+    polling,
+    runs,
+    start,
+)
 from certification.web.forms import EmailLoginForm
 
 OPERATE = "certification.change_certificationjob"
@@ -91,16 +103,60 @@ def favicon(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @viewer_required
+@vary_on_headers("HX-Request")
+def overview_page(request: HttpRequest) -> HttpResponse:
+    """Show what needs somebody now: a page, or the part that it polls. An old address of the matrix
+    leads to its new one.
+    """
+    if not matrix.PARAMETERS.isdisjoint(request.GET):
+        return redirect(f"{reverse('matrix')}?{request.GET.urlencode()}", permanent=True)
+    page = overview.load(overview.days_of(request.GET), clock.now())
+    return polling.response(
+        request,
+        "certification/overview.html",
+        "certification/_overview.html",
+        {"page": page},
+        page.version,
+    )
+
+
+@require_safe
+@viewer_required
+@vary_on_headers("HX-Request")
 def matrix_page(request: HttpRequest) -> HttpResponse:
-    """Show the model x region matrix, running jobs and queue pauses."""
+    """Show the model x region matrix: a page, or the results alone, which it polls."""
+    if polling.is_poll(request) and polling.shows(request, matrix.current_version()):
+        return polling.unchanged()
     filters = matrix.Filters.from_query(request.GET)
-    context = {
-        "matrix": matrix.load(filters, request.GET.get("page", 1), clock.now()),
-        "kinds": ModelKind.choices,
-        "jobs": jobs.recent(),
-        "pauses": QueuePause.objects.filter(resumed_at__isnull=True),
-    }
-    return render(request, "certification/matrix.html", context)
+    page = matrix.load(filters, request.GET.get("page", 1), clock.now())
+    return polling.response(
+        request,
+        "certification/matrix.html",
+        "certification/_results.html",
+        {"matrix": page, "kinds": ModelKind.choices},
+        page.version,
+    )
+
+
+@login_not_required
+@require_POST
+def set_theme(request: HttpRequest) -> HttpResponse:
+    """Store the theme in a cookie, and return to the page that the form was on."""
+    target = request.POST.get("next", "")
+    is_ours = target.startswith("/") and url_has_allowed_host_and_scheme(
+        target, {request.get_host()}, request.is_secure()
+    )
+    response = HttpResponseRedirect(target if is_ours else reverse("overview"))
+    theme = request.POST.get("theme", "")
+    response.set_cookie(
+        settings.THEME_COOKIE_NAME,
+        theme if theme in labels.THEMES else labels.THEME_AUTO,
+        max_age=settings.SESSION_COOKIE_AGE,
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
 
 
 @require_safe
@@ -117,18 +173,6 @@ def jobs_page(request: HttpRequest) -> HttpResponse:
     }
     template = "_job_list.html" if request.headers.get("HX-Request") else "jobs.html"
     return render(request, f"certification/{template}", context)
-
-
-@require_safe
-@viewer_required
-def jobs_panel(request: HttpRequest) -> HttpResponse:
-    """Render running and last finished jobs and open pauses: the fragment the matrix polls."""
-    recent_jobs = jobs.recent()
-    pauses = QueuePause.objects.filter(resumed_at__isnull=True)
-    response = render(request, "certification/_jobs.html", {"jobs": recent_jobs, "pauses": pauses})
-    if request.GET.get("seen") not in (None, recent_jobs.fingerprint):
-        response["HX-Trigger-After-Swap"] = "results-changed"
-    return response
 
 
 @require_safe

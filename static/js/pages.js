@@ -1,54 +1,133 @@
 "use strict";
-// Pages work without this file. It polls fragments while the tab is visible, opens cells in a
-// dialog and submits filters.
+// Pages work without this file. It polls parts of pages while the tab is visible, opens cells in a
+// dialog, submits filters, and acts on keys.
 (() => {
-  const REFRESH_MS = 9000; // the matrix is large: at most this often
+  // Live: every element with data-poll is asked for again after so many seconds, a multiple of
+  // three. An answer without content (204) says that nothing changed.
+  const strip = document.getElementById("live");
+  const stripText = strip.querySelector("span");
+  const pause = strip.querySelector("button");
+  const MAX_FAILURES = 3;
   let tick = 0;
-  let stale = false;
-  let refreshed = 0;
+  let paused = false;
+  let failures = 0;
+  let updatedAt = new Date();
 
-  // data-poll holds seconds, a multiple of three.
+  const polled = () => document.querySelectorAll("[data-poll]");
+  const poll = () => { for (const element of polled()) htmx.trigger(element, "poll"); };
+
+  const showStrip = () => {
+    strip.hidden = polled().length === 0;
+    const isLost = failures >= MAX_FAILURES;
+    strip.classList.toggle("lost", isLost);
+    const seconds = Math.max(0, Math.round((Date.now() - updatedAt) / 1000));
+    let text = strip.dataset.updated.replace("SECONDS", seconds);
+    if (isLost) text = strip.dataset.lost.replace("TIME", updatedAt.toLocaleTimeString());
+    else if (paused) text = strip.dataset.paused;
+    if (stripText.textContent !== text) stripText.textContent = text;
+  };
+
   setInterval(() => {
     if (document.visibilityState !== "visible") return;
-    tick += 3;
-    for (const element of document.querySelectorAll("[data-poll]")) {
+    showStrip();
+    tick += 1;
+    if (paused) return;
+    for (const element of polled()) {
       if (tick % Number(element.dataset.poll) === 0) htmx.trigger(element, "poll");
     }
-    if (!stale || Date.now() - refreshed < REFRESH_MS) return;
-    stale = false;
-    refreshed = Date.now();
-    const results = document.getElementById("results");
-    if (results) htmx.trigger(results, "refresh");
-  }, 3000);
-  document.addEventListener("results-changed", () => { stale = true; });
+  }, 1000);
+  showStrip();
 
-  // A refreshed matrix keeps its scroll position and its focus.
-  let place = null;
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.target.id !== "results") return;
-    const box = event.detail.target.querySelector(".scroll");
-    const active = document.activeElement;
-    const focused = event.detail.target.contains(active) ? active : null;
-    place = {
-      left: box?.scrollLeft ?? 0,
-      top: box?.scrollTop ?? 0,
-      href: focused?.getAttribute("href"),
-    };
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.textContent = paused ? pause.dataset.resume : pause.dataset.pause;
+    if (!paused) poll();
+    showStrip();
   });
-  document.addEventListener("htmx:afterSettle", () => {
-    if (!place) return;
-    const results = document.getElementById("results");
-    results?.querySelector(".scroll")?.scrollTo(place.left, place.top);
-    if (place.href) {
-      const link = results?.querySelector(`a[href="${CSS.escape(place.href)}"]`);
-      link?.focus({ preventScroll: true });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (!event.detail.elt.matches?.("[data-poll]")) return;
+    if (event.detail.successful) {
+      failures = 0;
+      updatedAt = new Date();
+    } else {
+      failures += 1;
     }
-    place = null;
+    showStrip();
+  });
+
+  // Milestones are read out politely, at most every ten seconds and only when they changed.
+  const MILESTONE_MS = 10000;
+  const milestones = document.getElementById("milestones");
+  let announced = document.querySelector("[data-milestone]")?.dataset.milestone;
+  let announcedAt = 0;
+  document.addEventListener("htmx:afterSettle", () => {
+    const text = document.querySelector("[data-milestone]")?.dataset.milestone;
+    if (text === undefined || text === announced) return;
+    if (Date.now() - announcedAt < MILESTONE_MS) return;
+    announced = text;
+    announcedAt = Date.now();
+    milestones.textContent = text;
+  });
+
+  // A part that is swapped leaves what the reader has opened as it is.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const open = [...event.detail.target.querySelectorAll("details[id][open]")].map((e) => e.id);
+    document.addEventListener("htmx:afterSwap", () => {
+      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    }, { once: true });
+  });
+
+  // Keys. They never act while somebody types, nor together with Ctrl, Alt or Cmd.
+  const keys = document.getElementById("keys");
+  const ROWS = "main table tbody tr:not(.vendor), main .causes > li, main .jobs > li";
+  const isTyping = (target) =>
+    target.matches?.("input:not([type=checkbox], [type=radio]), textarea, select") ||
+    target.isContentEditable;
+  const moveTo = (step) => {
+    const links = [...document.querySelectorAll(ROWS)]
+      .map((row) => row.querySelector("a[href]"))
+      .filter((link) => link?.offsetParent);
+    const at = links.findIndex((link) => link.closest(ROWS).contains(document.activeElement));
+    links[at < 0 ? (step > 0 ? 0 : links.length - 1) : at + step]?.focus();
+  };
+  const act = {
+    "?": () => keys.showModal(),
+    "/": () => document.querySelector("form[role=search] input[type=search]")?.focus(),
+    r: poll,
+    j: () => moveTo(1),
+    k: () => moveTo(-1),
+  };
+  let prefix = "";
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || isTyping(event.target)) return;
+    if (document.documentElement.dataset.keys === "off" || document.querySelector("dialog[open]")) {
+      return;
+    }
+    const key = prefix ? `${prefix} ${event.key}` : event.key;
+    prefix = event.key === "g" && !prefix ? "g" : "";
+    const link = document.querySelector(`a[data-key="${CSS.escape(key)}"]`);
+    if (link) link.click();
+    else if (act[key]) act[key]();
+    else return;
+    event.preventDefault();
   });
 
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
   });
+
+  // A menu closes with Escape and with a click beside it.
+  const menu = document.getElementById("account-menu");
+  if (menu) {
+    document.addEventListener("click", (event) => {
+      if (!menu.contains(event.target)) menu.open = false;
+    });
+    menu.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    });
+  }
 
   // A field that narrows a list of boxes while one types; without scripts it is not shown.
   for (const field of document.querySelectorAll("[data-filter]")) {
@@ -117,14 +196,4 @@
       if (event.detail.target === body) window.location = event.detail.pathInfo.requestPath;
     });
   }
-
-  // Keep the list of finished jobs open or closed when the fragment around it is refreshed.
-  let open = false;
-  document.addEventListener("htmx:beforeSwap", () => {
-    open = document.getElementById("finished-jobs")?.open ?? false;
-  });
-  document.addEventListener("htmx:afterSettle", () => {
-    const list = document.getElementById("finished-jobs");
-    if (list) list.open = open;
-  });
 })();

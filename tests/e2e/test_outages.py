@@ -64,7 +64,7 @@ def test_pages_say_that_the_database_is_away_and_come_back(
     session = as_viewer.cookies["sessionid"].value
     token = tokens.issue(viewer)
     cached, other = "/badges/amazon.nova-lite-v1:0.svg", "/badges/amazon.nova-pro-v1:0.svg"
-    paths = ["/api/auth/me", "/api/matrix", "/", "/jobs/recent/", other]
+    paths = ["/api/auth/me", "/api/matrix", "/", "/matrix/", other]
 
     def get(path: str) -> tuple[int, str]:
         return fetch(web.port, path, token, session)

@@ -72,8 +72,8 @@ class Visitor:
         self.page.goto(self.root + path)
         return self.page
 
-    def log_in(self, email: str) -> Page:
-        self.open("/login/")
+    def log_in(self, email: str, path: str = "/matrix/") -> Page:
+        self.open(f"/login/?next={path}")
         self.page.get_by_label("E-mail").fill(email)
         self.page.locator("#id_password").fill(PASSWORD)
         with self.page.expect_navigation():  # until its scripts have run
@@ -150,7 +150,7 @@ def test_a_viewer_logs_in_and_opens_a_cell(visit: Any, model: AIModel, scheme: s
     expect(dialog).to_contain_text("Attach a policy.")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
-    assert page.url.endswith("/")
+    assert page.url.endswith("/matrix/")
 
 
 def test_dark_is_dark(visit: Any, model: AIModel) -> None:
@@ -161,6 +161,52 @@ def test_dark_is_dark(visit: Any, model: AIModel) -> None:
 
     assert brightness("dark") < 150
     assert brightness("light") > 600
+
+
+def test_the_chosen_theme_stays(visit: Any, model: AIModel) -> None:
+    page = visit(scheme="light").log_in("viewer@example.org", "/")
+    page.locator("#account-menu summary").click()
+    page.get_by_role("button", name="Dark").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert colour == "rgb(17, 21, 28)"
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_keys_lead_to_pages_and_show_themselves(visit: Any, model: AIModel) -> None:
+    page = visit().log_in("operator@example.org", "/")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("Keys of this page")
+    page.keyboard.press("Escape")
+    page.keyboard.press("g")
+    page.keyboard.press("m")
+    page.wait_for_url("**/matrix/")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Model")).to_be_focused()
+    page.keyboard.type("gm?")
+    assert page.get_by_label("Model").input_value() == "gm?"
+
+
+def test_a_page_says_when_it_hears_nothing_and_can_be_paused(visit: Any, model: AIModel) -> None:
+    visitor = visit()
+    visitor.page.clock.install()
+    page = visitor.log_in("viewer@example.org", "/")
+    strip = page.locator("#live")
+    page.clock.run_for(2_000)
+    expect(strip).to_contain_text("updated")
+    page.get_by_role("button", name="Pause").click()
+    expect(strip).to_contain_text("paused")
+    page.get_by_role("button", name="Resume").click()
+    page.context.set_offline(True)
+    for _ in range(4):
+        page.clock.run_for(3_000)
+        page.wait_for_timeout(50)
+    expect(strip).to_contain_text("not updated since")
+    page.context.set_offline(False)
+    page.clock.run_for(3_000)
+    expect(strip).to_contain_text("updated")
+    visitor.complaints.clear()  # the browser complains about the network that was away
 
 
 def test_a_cell_opens_as_a_page_without_javascript(visit: Any, model: AIModel) -> None:
@@ -177,6 +223,7 @@ def test_nothing_is_wider_than_a_phone(visit: Any, model: AIModel, scheme: str) 
     job = model.runs.latest("created_at").job
     for path in (
         "/",
+        "/matrix/",
         f"/jobs/{job.pk}/",
         f"/jobs/{job.pk}/cancel/",
         f"/certifications/{model.pk}/eu-west-1/",
@@ -198,6 +245,7 @@ def test_a_phone_shows_regions_as_chips(visit: Any, model: AIModel) -> None:
 
 def test_the_language_is_switched(visit: Any, model: AIModel) -> None:
     page = visit().log_in("viewer@example.org")
+    page.locator("#account-menu summary").click()
     page.get_by_role("button", name="PT").click()
     expect(page.locator("html")).to_have_attribute("lang", "pt-br")
     expect(page.get_by_text("Resultados do emulador, não da AWS.").first).to_be_visible()
@@ -208,7 +256,7 @@ def test_the_language_is_switched(visit: Any, model: AIModel) -> None:
 def test_choosing_a_vendor_filters_at_once(visit: Any, model: AIModel) -> None:
     page = visit().log_in("viewer@example.org")
     page.get_by_label("Vendor").select_option("Anthropic")
-    page.wait_for_url("**/?vendor=Anthropic")
+    page.wait_for_url("**/matrix/?vendor=Anthropic")
     expect(page.locator("tr.vendor")).to_have_count(1)
 
 

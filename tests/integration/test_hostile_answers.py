@@ -143,7 +143,7 @@ def test_hostile_answers_reach_nobody(
 
     client = Client()
     client.force_login(viewer)
-    pages = ["/", f"/jobs/{run.job_id}/", f"/runs/{run.pk}/"]
+    pages = ["/", "/matrix/", f"/jobs/{run.job_id}/", f"/runs/{run.pk}/"]
     pages.append(f"/certifications/{run.model_id}/us-east-1/")
     for address in pages:
         html = client.get(address).content.decode()

@@ -62,10 +62,7 @@ def test_what_was_typed_is_escaped(client: Client, db: None) -> None:
 
 
 def test_login_redirects_to_the_requested_page(client: Client, viewer: User) -> None:
-    assert (
-        log_in(client, viewer.email, next_page="/jobs/recent/").headers["Location"]
-        == "/jobs/recent/"
-    )
+    assert log_in(client, viewer.email, next_page="/matrix/").headers["Location"] == "/matrix/"
 
 
 def test_login_leads_to_no_other_site(client: Client, viewer: User) -> None:
@@ -81,7 +78,7 @@ def test_logging_out_needs_a_post_and_ends_the_session(as_viewer: Client) -> Non
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/jobs/recent/", "/jobs/00000000-0000-0000-0000-000000000000/", "/admin/"]
+    "path", ["/", "/matrix/", "/jobs/00000000-0000-0000-0000-000000000000/", "/admin/"]
 )
 def test_every_page_requires_a_login(client: Client, db: None, path: str) -> None:
     response = client.get(path, follow=True)
@@ -89,7 +86,7 @@ def test_every_page_requires_a_login(client: Client, db: None, path: str) -> Non
 
 
 def test_a_fragment_after_the_session_ended_reloads_its_page(client: Client, db: None) -> None:
-    response = client.get("/jobs/recent/", headers={"HX-Request": "true"}, follow=True)
+    response = client.get("/matrix/", headers={"HX-Request": "true"}, follow=True)
     assert response.headers["HX-Refresh"] == "true"
     assert "<html" not in response.content.decode()
 
@@ -152,7 +149,7 @@ def test_the_browser_s_language_is_the_first_choice(client: Client, db: None) ->
 def test_a_missing_page_says_so_in_our_style(as_viewer: Client) -> None:
     response = as_viewer.get("/no/such/page/")
     assert response.status_code == 404
-    assert "Back to the matrix" in response.content.decode()
+    assert "Back to the overview" in response.content.decode()
 
 
 def test_a_missing_page_needs_no_login(client: Client, db: None) -> None:

@@ -23,7 +23,6 @@ from certification.models import (
     ModelCertification,
     ModelKind,
     Provider,
-    QueuePause,
     Region,
     Route,
     State,
@@ -76,7 +75,7 @@ def world(empty_catalogue: None) -> dict[str, AIModel]:
     return models
 
 
-def body(client: Client, path: str = "/", **kwargs: Any) -> str:
+def body(client: Client, path: str = "/matrix/", **kwargs: Any) -> str:
     response = client.get(path, **kwargs)
     assert response.status_code == 200, response.status_code
     return str(response.content.decode())
@@ -90,7 +89,7 @@ def cell_of(html: str, model: AIModel, region: str) -> str:
 
 class TestMatrix:
     def test_it_wants_a_login(self, client: Client) -> None:
-        assert client.get("/").headers["Location"] == "/login/?next=/"
+        assert client.get("/matrix/").headers["Location"] == "/login/?next=/matrix/"
 
     def test_an_empty_catalogue_says_what_to_do(
         self, as_viewer: Client, empty_catalogue: None
@@ -114,7 +113,7 @@ class TestMatrix:
     def test_columns_are_enabled_regions_that_have_anything(
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
-        response = as_viewer.get("/")
+        response = as_viewer.get("/matrix/")
         assert [r.code for r in response.context["matrix"].regions] == ["sa-east-1", "us-east-1"]
         assert 'title="São Paulo"' in response.content.decode()
 
@@ -122,7 +121,7 @@ class TestMatrix:
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
         ModelAlias.objects.create(alias="x.nova-as-mantle-says", model=world["Nova"])
-        page = body(as_viewer, "/?q=as-mantle")
+        page = body(as_viewer, "/matrix/?q=as-mantle")
         assert "x.Nova" in page
         assert "No model matches" not in page
 
@@ -198,7 +197,7 @@ class TestMatrix:
         ModelCertification.objects.update(expires_at=timezone.now() - timedelta(hours=1))
         if reconciled:
             assert ModelCertification.objects.expire() == 1
-        response = as_viewer.get("/")
+        response = as_viewer.get("/matrix/")
         cell = cell_of(response.content.decode(), world["Nova"], "us-east-1")
         assert "expired, was: certified" in cell
         assert "s-certified expired" in cell
@@ -218,7 +217,7 @@ class TestMatrix:
         certify(world["Nova"], "us-east-1")
         certify(world["Llama"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
         start_job([world["Titan Embed"]], ["us-east-1"])
-        counts = as_viewer.get("/").context["matrix"].counts
+        counts = as_viewer.get("/matrix/").context["matrix"].counts
         assert counts == {"certified": 1, "failed": 1, "not_tested": 2, "running": 1}
 
     def test_results_of_the_emulator_are_called_so(
@@ -244,6 +243,9 @@ class TestMatrix:
             ("region=sa-east-1", ["Nova"]),
             ("status=certified", ["Nova"]),
             ("status=running", ["Llama"]),
+            ("status=expiring", []),
+            ("reason=gate_failed", ["Titan Embed"]),
+            ("reason=nonsense", ["Nova", "Titan Embed", "Llama"]),
             ("status=nonsense", ["Nova", "Titan Embed", "Llama"]),
             ("vendor=Nobody", []),
             ("page=99", ["Nova", "Titan Embed", "Llama"]),
@@ -254,8 +256,9 @@ class TestMatrix:
         self, as_viewer: Client, world: dict[str, AIModel], query: str, names: list[str]
     ) -> None:
         certify(world["Nova"], "us-east-1")
+        certify(world["Titan Embed"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
         start_job([world["Llama"]], ["us-east-1"])
-        page = as_viewer.get(f"/?{query}").context["matrix"].page
+        page = as_viewer.get(f"/matrix/?{query}").context["matrix"].page
         assert [row.model.name for row in page] == names
 
     def test_a_status_sets_the_cells_of_others_aside(
@@ -263,7 +266,7 @@ class TestMatrix:
     ) -> None:
         certify(world["Nova"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
         certify(world["Nova"], "sa-east-1")
-        html = body(as_viewer, "/?status=failed")
+        html = body(as_viewer, "/matrix/?status=failed")
         assert "dimmed" not in cell_of(html, world["Nova"], "us-east-1")
         assert "dimmed" in cell_of(html, world["Nova"], "sa-east-1")
         assert "dimmed" not in body(as_viewer)
@@ -271,10 +274,10 @@ class TestMatrix:
     def test_no_match_offers_to_clear_the_filters(
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
-        assert "Clear all filters" in body(as_viewer, "/?q=nothing-like-it")
+        assert "Clear all filters" in body(as_viewer, "/matrix/?q=nothing-like-it")
 
     def test_sixty_models_make_a_page(self, as_viewer: Client, catalogue: None) -> None:
-        response = as_viewer.get("/?page=2")
+        response = as_viewer.get("/matrix/?page=2")
         assert len(response.context["matrix"].page) == 60
         assert "page=3" in response.content.decode()
 
@@ -284,24 +287,24 @@ class TestMatrix:
             name=evil, vendor=evil, api_model_id=evil
         )
         certify(world["Nova"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED, message=evil)
-        for path in (f"/?q={evil}", f"/certifications/{world['Nova'].pk}/us-east-1/"):
+        for path in (f"/matrix/?q={evil}", f"/certifications/{world['Nova'].pk}/us-east-1/"):
             html = body(as_viewer, path)
             assert evil not in html
             assert "&lt;script&gt;" in html
 
-    def test_it_takes_six_queries(
+    def test_it_takes_four_queries(
         self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
         for model in AIModel.objects.active().filter(routes__region="us-east-1").distinct()[:8]:
             certify(model, "us-east-1")
         start_job(AIModel.objects.active()[:3], ["us-east-1"])
-        with django_assert_num_queries(6 + SESSION_USER_AND_ROLE):
+        with django_assert_num_queries(4 + SESSION_USER_AND_ROLE):
             body(as_viewer)
 
     def test_nothing_inline_for_the_content_policy(
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
-        response = as_viewer.get("/")
+        response = as_viewer.get("/matrix/")
         policy = response.headers["Content-Security-Policy"]
         assert "default-src 'self'" in policy
         assert "unsafe" not in policy
@@ -311,86 +314,57 @@ class TestMatrix:
         assert "onclick" not in html
 
 
-class TestPauses:
-    def test_a_paused_queue_is_an_alert_with_its_reason(
+class TestLiveMatrix:
+    def poll(self, client: Client, version: str, path: str = "/matrix/") -> Any:
+        return client.get(path, headers=FRAGMENT | {"Page-Version": version})
+
+    def test_a_page_polls_its_own_address(
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
-        QueuePause.objects.create(
-            backend="emulator",
-            error_category="AUTHENTICATION_ERROR",
-            error_reason=Reason.CREDENTIALS_EXPIRED,
-            message="The security token <included> is expired",
-        )
-        html = body(as_viewer)
-        assert 'role="alert"' in html
-        assert "AWS credentials expired" in html
-        assert "&lt;included&gt;" in html
+        html = body(as_viewer, "/matrix/?vendor=Amazon")
+        assert 'hx-get="/matrix/?vendor=Amazon"' in html
+        assert 'data-poll="15"' in html
 
-    def test_an_ended_pause_is_not_shown(
+    def test_nothing_is_sent_while_nothing_changed_and_the_results_when_something_did(
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
-        QueuePause.objects.create(
-            backend="aws",
-            error_category="AUTHENTICATION_ERROR",
-            error_reason=Reason.CREDENTIALS_EXPIRED,
-            message="gone",
-            resumed_at=timezone.now(),
-        )
-        assert "The queue is paused" not in body(as_viewer)
-
-
-class TestRecentJobs:
-    def test_running_jobs_show_progress_and_poll(
-        self, as_viewer: Client, world: dict[str, AIModel], operator: User
-    ) -> None:
-        job = start_job(world.values(), ["us-east-1"], by=operator)
-        finish(job.runs.get(model=world["Nova"]), Status.CERTIFIED)
-        html = body(as_viewer, "/jobs/recent/")
-        assert f"/jobs/{job.pk}/" in html
-        assert 'max="100" value="33"' in html
-        assert "1 / 3" in html
+        version = as_viewer.get("/matrix/").context["matrix"].version
+        assert self.poll(as_viewer, version).status_code == 204
+        job = start_job([world["Nova"]], ["us-east-1"])
+        answer = self.poll(as_viewer, version)
+        assert answer.status_code == 200
+        html = answer.content.decode()
+        assert html.lstrip().startswith("<div")
         assert 'data-poll="3"' in html
+        version = answer.context["version"]
+        assert self.poll(as_viewer, version).status_code == 204
+        finish(job.runs.get(), Status.CERTIFIED, score=90, rating="A")
+        assert self.poll(as_viewer, version).status_code == 200
 
-    def test_finished_jobs_are_listed(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
-        job = certify(world["Nova"], "us-east-1").job
-        html = body(as_viewer, "/jobs/recent/")
-        assert f"/jobs/{job.pk}/" in html
-        assert "<progress" not in html
-
-    def test_only_the_newest_of_many_are_shown(
-        self, as_viewer: Client, world: dict[str, AIModel]
+    @pytest.mark.parametrize("change", ["expire", "model", "region"])
+    def test_other_changes_are_noticed_too(
+        self, as_viewer: Client, world: dict[str, AIModel], change: str
     ) -> None:
-        for _ in range(8):
-            last = certify(world["Nova"], "us-east-1").job
-        html = body(as_viewer, "/jobs/recent/")
-        assert html.count("<li>") == 6
-        assert str(last.pk) in html
+        certify(world["Nova"], "us-east-1")
+        version = as_viewer.get("/matrix/").context["matrix"].version
+        if change == "expire":
+            ModelCertification.objects.update(expires_at=timezone.now() - timedelta(hours=1))
+            ModelCertification.objects.expire()
+        elif change == "model":
+            AIModel.objects.filter(name="Llama").update(is_active=False)
+        else:
+            Region.objects.filter(code="us-east-1").update(enabled=False)
+        assert self.poll(as_viewer, version).status_code == 200
 
-    def test_a_poll_hears_that_results_have_changed(
-        self, as_viewer: Client, world: dict[str, AIModel]
-    ) -> None:
-        job = start_job(world.values(), ["us-east-1"])
-        fingerprint = as_viewer.get("/jobs/recent/").context["jobs"].fingerprint
-        assert (
-            "HX-Trigger-After-Swap"
-            not in as_viewer.get(f"/jobs/recent/?seen={fingerprint}").headers
-        )
-        finish(job.runs.get(model=world["Nova"]), Status.CERTIFIED)
-        assert (
-            as_viewer.get(f"/jobs/recent/?seen={fingerprint}").headers["HX-Trigger-After-Swap"]
-            == "results-changed"
-        )
-
-    def test_it_takes_two_queries(
+    def test_an_unchanged_poll_takes_three_queries(
         self,
         as_viewer: Client,
         world: dict[str, AIModel],
         django_assert_num_queries: DjangoAssertNumQueries,
     ) -> None:
-        for model in world.values():
-            certify(model, "us-east-1")
-        with django_assert_num_queries(2 + SESSION_USER_AND_ROLE):
-            body(as_viewer, "/jobs/recent/")
+        version = as_viewer.get("/matrix/").context["matrix"].version
+        with django_assert_num_queries(3 + SESSION_USER_AND_ROLE):
+            assert self.poll(as_viewer, version).status_code == 204
 
 
 class TestCertificationPage:
@@ -685,6 +659,8 @@ class TestStylesheet:
         ("link", "bg"), ("link", "surface"), ("on-primary", "primary"),
         ("on-ok", "ok"), ("on-warn", "warn"), ("on-bad", "bad"), ("on-act", "act"),
         ("on-wait", "wait"), ("on-idle", "idle"), ("on-idle", "surface"),
+        ("on-q1", "q1"), ("on-q2", "q2"), ("on-q3", "q3"), ("on-q4", "q4"), ("on-q5", "q5"),
+        ("on-bad", "surface"), ("on-ok", "surface"),
     )  # fmt: skip
 
     @staticmethod
@@ -699,8 +675,8 @@ class TestStylesheet:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     @pytest.mark.parametrize(("ink", "paper"), PAIRS)
     def test_text_stands_out_from_its_background(self, scheme: str, ink: str, paper: str) -> None:
-        blocks = re.findall(r":root \{(.*?)\}", self.CSS, re.DOTALL)
-        colours = dict(re.findall(r"--([\w-]+): #([0-9a-f]+)", blocks[scheme == "dark"]))
+        pairs = re.findall(r"--([\w-]+): light-dark\(#([0-9a-f]+), #([0-9a-f]+)\);", self.CSS)
+        colours = {name: dark if scheme == "dark" else light for name, light, dark in pairs}
         light, dark = sorted(
             (self.luminance(colours[ink]), self.luminance(colours[paper])), reverse=True
         )

@@ -18,7 +18,7 @@ from certification.web.urls import urlpatterns
 pytestmark = pytest.mark.django_db
 
 OPEN_PAGES = {
-    "login", "logout", "favicon", "live",
+    "login", "logout", "favicon", "live", "theme",
     "certificate", "certificate-json", "certificate-pdf", "certificate-keys", "verify",
     "public-model",
 }  # fmt: skip
@@ -58,7 +58,7 @@ def test_anybody_may_know_that_the_process_lives(
 
 def test_a_viewer_sees_the_pages_and_whom_to_ask_for_more(as_viewer: Client) -> None:
     assert as_viewer.get("/").status_code == 200
-    assert as_viewer.get("/jobs/recent/").status_code == 200
+    assert as_viewer.get("/matrix/").status_code == 200
     answer = as_viewer.get(f"/jobs/{uuid.UUID(int=1)}/cancel/")
     assert answer.status_code == 403
     assert "ask an administrator for the role you need" in answer.content.decode()
@@ -98,8 +98,9 @@ def test_a_form_without_its_token_or_from_another_site_is_refused(
         ("/admin/certification/region/a%00b/change/", 404),
         ("/badges/a%00b.svg", 404),
         ("/%00", 404),
-        ("/?q=%00&region=%00&vendor=%00&page=%00", 200),
-        ("/jobs/recent/?seen=%00", 200),
+        ("/matrix/?q=%00&region=%00&vendor=%00&page=%00&reason=%00", 200),
+        ("/?days=%00", 200),
+        ("/?days=999999999999999999999", 200),
         ("/admin/certification/aimodel/?_to_field=", 200),
         ("/admin/certification/region/us-east-1/change/?_to_field=", 400),
         ("/admin/certification/region/?code=%00", 400),

@@ -1,0 +1,464 @@
+"""What needs somebody now: the first page. Each of its blocks is read by itself, so that one that
+cannot be read leaves the others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import Generic, NamedTuple, TypeVar
+from uuid import UUID
+
+import structlog
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.db.models import Count, F, Max, Min, Q, Sum
+from django.http import QueryDict
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from certification import labels
+from certification.engine import backend
+from certification.lib import clock
+from certification.lib.shared_cache import ComputedValue
+from certification.models import (
+    ACTIVE,
+    AIModel,
+    Backend,
+    CertificationJob,
+    CertificationRun,
+    ModelCertification,
+    QueuePause,
+    Route,
+    State,
+    validity,
+)
+from certification.monitoring import queue_stats
+from certification.monitoring.bedrock_status import bedrock_status
+from certification.monitoring.queue_stats import ActiveCounts
+from certification.reasons import Status
+from certification.web import attention, matrix, polling
+from certification.web.attention import Attention, RetiringModel, StatusGroup
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+MAX_DAYS, DEFAULT_DAYS = 90, 7
+CAUSES_SHOWN = 8
+JOBS_SHOWN = 6
+CHANGES_SHOWN = 8
+EXPIRES_SOON, RETIRES_SOON = timedelta(days=7), timedelta(days=30)
+FIGURES_TTL_S = 60
+
+
+@dataclass(frozen=True)
+class Block(Generic[T]):
+    """A part of the page; without a value where it could not be read."""
+
+    name: str
+    value: T | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.value is None
+
+
+def read_block(name: str, read: Callable[[], T]) -> Block[T]:
+    """Read one block. What keeps it from being read is logged and costs this block alone."""
+    try:
+        return Block(name, read())
+    except Exception:  # the edge of a block: whatever it is, the others can be read
+        log.exception("overview_block_unreadable", block=name)
+        return Block(name)
+
+
+def read_groups(now: datetime) -> list[StatusGroup]:
+    """Group the tested pairs by status and reason, in one query. What has expired is not_tested."""
+    soon = Q(expires_at__gt=now, expires_at__lte=now + EXPIRES_SOON)
+    rows = (
+        ModelCertification.objects.in_matrix()
+        .values(current=validity.current_status_expression(now), reason=F("run__error_reason"))
+        .annotate(
+            pairs=Count("pk"),
+            models=Count("model", distinct=True),
+            regions=Count("region", distinct=True),
+            vendors=ArrayAgg("model__vendor", distinct=True),
+            since=Min("run__completed_at"),
+            expired=Count("pk", filter=validity.expired(now)),
+            expire_soon=Count("pk", filter=soon),
+            emulated=Count("pk", filter=Q(backend=Backend.EMULATOR)),
+        )
+        .values_list("current", *StatusGroup._fields[1:])
+    )
+    return [StatusGroup(row[0], row[1] or "", *row[2:]) for row in rows]
+
+
+def read_retiring(today: date) -> list[RetiringModel]:
+    """Return the active models that AWS retires within 30 days or has retired, soonest first."""
+    rows = AIModel.objects.active().filter(end_of_life_on__lte=today + RETIRES_SOON)
+    return [
+        RetiringModel(*row)
+        for row in rows.order_by("end_of_life_on", "name").values_list(*RetiringModel._fields)
+    ]
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """An unfinished job with its runs by verdict; a run without one counts under its state."""
+
+    job: CertificationJob
+    results: Mapping[str, int]
+    now: datetime
+
+    @property
+    def bar(self) -> list[tuple[str, float, float]]:
+        """(status, start, width) of each part of its bar, in per cent of the runs."""
+        parts, start = [], 0.0
+        for status in (*Status, State.FAILED):
+            width = 100 * self.results.get(status, 0) / max(1, self.job.total_runs)
+            if width:
+                parts.append((str(status), round(start, 2), round(width, 2)))
+            start += width
+        return parts
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Return how long it takes at its present rate; None before its first run has ended."""
+        done, begun = self.job.processed_runs, self.job.started_at
+        if not done or begun is None:
+            return None
+        return (self.now - begun).total_seconds() / done * (self.job.total_runs - done)
+
+    @property
+    def sentence(self) -> str:
+        verdicts = [
+            f"{n} {labels.STATUSES[status].label}"
+            for status in Status
+            if (n := self.results.get(status, 0))
+        ]
+        if without := self.results.get(State.FAILED, 0):
+            verdicts.append(_("%(n)d without a verdict") % {"n": without})
+        done = _("%(done)d of %(total)d runs finished") % {
+            "done": self.job.processed_runs,
+            "total": self.job.total_runs,
+        }
+        return f"{done}: {', '.join(verdicts)}" if verdicts else done
+
+
+def read_running(now: datetime) -> list[RunningJob]:
+    """Return the newest unfinished jobs with their runs by verdict, in at most two queries."""
+    jobs = list(
+        CertificationJob.objects.open()
+        .select_related("created_by")
+        .defer("model_ids", "config")
+        .order_by("-created_at")[:JOBS_SHOWN]
+    )
+    if not jobs:
+        return []
+    results: dict[UUID, Counter[str]] = {job.pk: Counter() for job in jobs}
+    finished = CertificationRun.objects.filter(job__in=jobs).exclude(status__in=ACTIVE).order_by()
+    for row in finished.values("job_id", "status", "verdict").annotate(n=Count("pk")):
+        results[row["job_id"]][row["verdict"] or row["status"]] += row["n"]
+    return [RunningJob(job, results[job.pk], now) for job in jobs]
+
+
+class ChangeRow(NamedTuple):
+    """A certification, its run and what it was before, in the order of its query."""
+
+    model_id: UUID
+    model__name: str
+    region_id: str
+    status: str
+    previous_status: str
+    expires_at: datetime | None
+    expired_at: datetime | None
+    verdict_then: str | None
+    run_id: UUID
+    run__error_reason: str
+    run__completed_at: datetime
+
+
+@dataclass(frozen=True)
+class Change:
+    """A pair whose verdict differs from the one that it had when the period began. `before` is ""
+    where it had none.
+    """
+
+    row: ChangeRow
+    before: str
+    after: str
+
+    @property
+    def is_worse(self) -> bool:
+        return matrix.is_worse(self.before, self.after)
+
+    @property
+    def order(self) -> tuple[int, float]:
+        """The worse ones first, then the better, then the new; the newest of each first."""
+        kind = 0 if self.is_worse else 1 if self.before else 2
+        return (kind, -self.row.run__completed_at.timestamp())
+
+
+@dataclass(frozen=True)
+class Changes:
+    rows: Sequence[Change]
+
+    @property
+    def worse(self) -> int:
+        return sum(change.is_worse for change in self.rows)
+
+    @property
+    def first(self) -> Sequence[Change]:
+        return self.rows[:CHANGES_SHOWN]
+
+
+def read_changes(now: datetime, days: int) -> Changes:
+    """Return the pairs whose verdict changed in the last days, the worse ones first, in one query.
+
+    What expired is compared by what it was.
+    """
+    begin = now - timedelta(days=days)
+    pairs = ModelCertification.objects.in_matrix().filter(run__completed_at__gt=begin)
+    rows = pairs.with_verdict_at(begin).values_list(*ChangeRow._fields)
+    changes = [
+        Change(row, row.verdict_then or "", validity.shown_status(row, now))
+        for row in map(ChangeRow._make, rows)
+    ]
+    changed = [change for change in changes if change.before != change.after]
+    return Changes(sorted(changed, key=lambda change: change.order))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What changes slowly, the same for everybody for FIGURES_TTL_S. Of the last 24 hours: runs
+    that ended, those that certified, and those that reached no verdict by their reason.
+    """
+
+    offered: int
+    synced_at: datetime | None
+    finished: int
+    certified: int
+    without_verdict: dict[str, int] = field(default_factory=dict)
+    usd_this_month: float = 0.0
+    usd_last_month: float = 0.0
+
+    @property
+    def success_rate(self) -> float | None:
+        return 100 * self.certified / self.finished if self.finished else None
+
+
+def read_figures(now: datetime) -> Figures:
+    """Read the figures in three queries."""
+    routes = Route.objects.filter(model__is_active=True, region__enabled=True).order_by()
+    pairs = routes.values("model_id", "region_id").annotate(seen_at=Max("last_seen_at"))
+    offered = pairs.aggregate(n=Count("*"), synced=Max("seen_at"))
+
+    day = CertificationRun.objects.filter(completed_at__gte=now - timedelta(days=1)).order_by()
+    ended = day.exclude(status=State.CANCELLED).values("status", "verdict", "error_reason")
+    rows = list(ended.annotate(n=Count("pk")))
+    without: Counter[str] = Counter()
+    for row in rows:
+        if row["status"] == State.FAILED:
+            without[row["error_reason"]] += row["n"]
+
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    last_month = (month - timedelta(days=1)).replace(day=1)
+    cost = CertificationJob.objects.filter(created_at__gte=last_month).aggregate(
+        now=Sum("cost_usd", filter=Q(created_at__gte=month)),
+        then=Sum("cost_usd", filter=Q(created_at__lt=month)),
+    )
+    return Figures(
+        offered=offered["n"],
+        synced_at=offered["synced"],
+        finished=sum(row["n"] for row in rows),
+        certified=sum(row["n"] for row in rows if row["verdict"] == Status.CERTIFIED),
+        without_verdict=dict(without),
+        usd_this_month=float(cost["now"] or 0),
+        usd_last_month=float(cost["then"] or 0),
+    )
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The page. `workers` is None while it is not known how many there are."""
+
+    days: int
+    now: datetime
+    groups: Block[list[StatusGroup]]
+    retiring: Block[list[RetiringModel]]
+    pauses: Block[list[QueuePause]]
+    running: Block[list[RunningJob]]
+    changes: Block[Changes]
+    queue: Block[ActiveCounts]
+    figures: Block[Figures]
+    workers: int | None
+    has_models: bool
+
+    @cached_property
+    def causes(self) -> list[Attention]:
+        """What needs somebody, worst first and then the largest."""
+        groups = self.groups.value or []
+        items = [attention.of_pause(pause) for pause in self.pauses.value or ()]
+        if self.workers == 0:
+            items.append(
+                Attention(
+                    severity=attention.CRITICAL,
+                    title=_("No worker is running"),
+                    scope=_("Jobs that are started now would wait."),
+                    who=labels.DOERS["operator"],
+                    fix=_("Start one with: manage.py up"),
+                    url=reverse("jobs"),
+                )
+            )
+        items += [attention.of_group(g) for g in groups if g.status in attention.GROUP_SEVERITIES]
+        if self.changes.value and self.changes.value.worse:
+            items.append(attention.of_worse(self.changes.value.worse, self.days))
+        if self.retiring.value:
+            items.append(attention.of_retiring(self.retiring.value))
+        if expiry := attention.of_expiry(groups):
+            items.append(expiry)
+        if self.figures.value and self.figures.value.without_verdict:
+            items.append(attention.without_verdict(self.figures.value.without_verdict))
+        return sorted(items, key=lambda item: (item.severity, -item.count))
+
+    @property
+    def first_causes(self) -> list[Attention]:
+        return self.causes[:CAUSES_SHOWN]
+
+    @property
+    def other_causes(self) -> list[Attention]:
+        return self.causes[CAUSES_SHOWN:]
+
+    @property
+    def unread(self) -> bool:
+        """Whether a block that attention is gathered from could not be read."""
+        return any(b.failed for b in (self.groups, self.retiring, self.pauses, self.figures))
+
+    @property
+    def usable(self) -> int:
+        return sum(g.pairs for g in self.groups.value or () if g.status == Status.CERTIFIED)
+
+    @property
+    def waiting(self) -> int:
+        queue = self.queue.value
+        return queue.waiting + queue.delayed + queue.paused if queue else 0
+
+    @property
+    def day_choices(self) -> list[int]:
+        return sorted({1, DEFAULT_DAYS, 30, self.days})
+
+    @property
+    def tested(self) -> int:
+        return sum(group.pairs for group in self.groups.value or ())
+
+    @property
+    def is_first_day(self) -> bool:
+        """Whether nothing was ever certified here: the page shows the first steps."""
+        return not self.groups.failed and not self.tested and not self.running.value
+
+    @property
+    def emulated(self) -> bool:
+        return any(group.emulated for group in self.groups.value or ())
+
+    @cached_property
+    def sentence(self) -> str:
+        """What this page says, in a sentence; only of what could be read."""
+        parts = [self.attention_words]
+        if self.groups.value is not None and self.figures.value is not None:
+            parts.append(
+                _("%(usable)d of %(offered)d pairs are usable")
+                % {"usable": self.usable, "offered": self.figures.value.offered}
+            )
+        if self.queue.value is not None:
+            parts.append(queue_words(self.queue.value))
+        return "; ".join(parts) + "."
+
+    @property
+    def attention_words(self) -> str:
+        n = len(self.causes)
+        if n:
+            return ngettext("%(n)d thing needs attention", "%(n)d things need attention", n) % {
+                "n": n
+            }
+        return _("Part of this page could not be read") if self.unread else _("Nothing needs you")
+
+    @property
+    def version(self) -> str:
+        """A text that changes with anything that the page shows, but for ages."""
+        jobs = [
+            (j.job.pk, j.job.status, sorted(j.results.items())) for j in self.running.value or ()
+        ]
+        queue = self.queue.value
+        counts = (queue.active, queue.waiting, queue.delayed, queue.paused) if queue else None
+        changes = self.changes.value.rows if self.changes.value else None
+        return polling.fingerprint(
+            self.causes, self.sentence, jobs, counts, changes, self.figures.value, self.workers
+        )
+
+    @property
+    def backend(self) -> Backend:
+        return backend.name()
+
+    @property
+    def steps(self) -> list[tuple[str, str, bool]]:
+        """(what, command, done) of the way to a first certification."""
+        status = None if self.backend == Backend.EMULATOR else bedrock_status.get_soon()
+        credentials = self.backend == Backend.EMULATOR or bool(status and status.valid)
+        return [
+            (_("Load the models, regions and routes"), "manage.py load_catalogue", self.has_models),
+            (_("Check that AWS answers"), "manage.py status", credentials),
+            (
+                _("Certify one model in one region"),
+                "manage.py certify MODEL --regions us-east-1",
+                False,
+            ),
+        ]
+
+
+def queue_words(queue: ActiveCounts) -> str:
+    waiting = queue.waiting + queue.delayed + queue.paused
+    parts = []
+    if queue.active:
+        parts.append(
+            ngettext("%(n)d run works", "%(n)d runs work", queue.active) % {"n": queue.active}
+        )
+    if waiting:
+        parts.append(ngettext("%(n)d run waits", "%(n)d runs wait", waiting) % {"n": waiting})
+    return ", ".join(parts) if parts else _("nothing is waiting")
+
+
+def days_of(query: QueryDict) -> int:
+    """Read the parameter `days`, 1 to MAX_DAYS; DEFAULT_DAYS for what is no such number."""
+    text = query.get("days", "")
+    days = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else DEFAULT_DAYS
+    return days if 1 <= days <= MAX_DAYS else DEFAULT_DAYS
+
+
+def load(days: int, now: datetime) -> Overview:
+    """Read the page's blocks, in at most ten queries; figures are shared for FIGURES_TTL_S."""
+    pauses = read_block("pauses", lambda: list(QueuePause.objects.filter(resumed_at__isnull=True)))
+    is_paused = any(pause.backend == backend.name() for pause in pauses.value or ())
+    groups = read_block("groups", lambda: read_groups(now))
+    return Overview(
+        days=days,
+        now=now,
+        groups=groups,
+        retiring=read_block("retiring", lambda: read_retiring(now.date())),
+        pauses=pauses,
+        running=read_block("running", lambda: read_running(now)),
+        changes=read_block("changes", lambda: read_changes(now, days)),
+        queue=read_block("queue", lambda: queue_stats.active_counts(is_paused=is_paused)),
+        figures=read_block("figures", figures.get),
+        workers=queue_stats.workers.get_soon(),
+        has_models=bool(groups.value) or AIModel.objects.active().exists(),
+    )
+
+
+def compute_figures() -> Figures:
+    return read_figures(clock.now())
+
+
+figures = ComputedValue("overview-figures", Figures, lambda _: FIGURES_TTL_S, compute_figures)
