@@ -7,16 +7,25 @@ copies if anything in them changed.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 from django.apps import apps
 from django.conf import settings
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 
+from tests.paths import PROJECT
+
 COPIES = "baseline"  # the schema that holds them
+KINDS = (".py", ".json", ".txt")
+TEMPLATE_PREFIX = "made_of_"
 
 
 @dataclass
@@ -28,13 +37,9 @@ class Baseline:
 
     @classmethod
     def take(cls) -> Baseline:
-        """What is stored now, which is copied."""
-        tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+        """What is stored now, which was copied."""
+        tables = all_tables()
         filled = [table for table in tables if table in non_empty(tables)]
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE SCHEMA {COPIES}")
-            for table in filled:
-                cursor.execute(f'CREATE TABLE {COPIES}."{table}" AS TABLE public."{table}"')
         return cls(sorted(tables.difference(filled)), fingerprints(filled))
 
     def restore(self) -> None:
@@ -50,6 +55,69 @@ class Baseline:
                     cursor.execute(f'INSERT INTO public."{table}" SELECT * FROM {COPIES}."{table}"')
         if is_changed:
             self.filled = fingerprints(self.filled)
+
+
+def all_tables() -> set[str]:
+    return {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+
+
+def copy_tables() -> None:
+    """Copy what is stored now."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE SCHEMA {COPIES}")
+        for table in non_empty(all_tables()):
+            cursor.execute(f'CREATE TABLE {COPIES}."{table}" AS TABLE public."{table}"')
+
+
+@functools.cache
+def template_name() -> str:
+    """Return a name that follows from everything that decides what the database holds at first."""
+    package = PROJECT / "certification"
+    files = [
+        *package.glob("migrations/*.py"),
+        *package.glob("models/*.py"),
+        *package.glob("bedrock/**/*"),
+        package / "apps.py",
+        PROJECT / "myia" / "settings.py",
+        PROJECT / "requirements" / "base.txt",
+        Path(__file__),
+    ]
+    contents = (path.read_bytes() for path in sorted(files) if path.suffix in KINDS)
+    digest = hashlib.blake2b(b"\0".join(contents), digest_size=6).hexdigest()
+    return f"{TEMPLATE_PREFIX}{digest}"
+
+
+def templates() -> list[str]:
+    with administration() as server:
+        names = server.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [TEMPLATE_PREFIX]
+        )
+        return [name for (name,) in names]
+
+
+def has_template() -> bool:
+    return template_name() in templates()
+
+
+def make_template() -> None:
+    """Keep a copy of the test database for the next test run, and no older one."""
+    name = str(connection.settings_dict["NAME"])
+    connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]
+    with administration() as server:
+        for old in templates():
+            server.execute(f'DROP DATABASE "{old}"')
+        # sessions that were just closed may take a moment to end
+        server.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+            [name],
+        )
+        server.execute(f'CREATE DATABASE "{template_name()}" TEMPLATE "{name}"')
+
+
+def administration() -> psycopg.Connection[Any]:
+    """Connect to the tests' server, to create and drop databases."""
+    return psycopg.connect(url("postgres"), autocommit=True)
 
 
 def non_empty(tables: Iterable[str]) -> list[str]:

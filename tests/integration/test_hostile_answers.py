@@ -15,7 +15,7 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from certification.engine import backend, dispatch, queue, runner, sync
+from certification.engine import backend, calls, dispatch, queue, runner, sync
 from certification.engine.worker import get_worker, reset_worker
 from certification.lib import foreign_text
 from certification.management import terminal
@@ -94,6 +94,7 @@ def service(catalogue: None, settings: Any, monkeypatch: pytest.MonkeyPatch) -> 
     settings.BEDROCK_ENDPOINT_URL = f"http://127.0.0.1:{server.server_port}"
     settings.CERTIFICATION_MAX_RETRIES = 0
     monkeypatch.setattr(queue, "publish_job", lambda _job: True)
+    monkeypatch.setattr(calls, "BACKOFF_S", (0.0,))
     reset_worker()
     yield Service
     reset_worker()

@@ -60,10 +60,6 @@ def decisions() -> Iterator[Any]:
     yield from policy_digest.judgement_rows()
 
 
-def policy_version() -> str:
-    return policy_digest.policy_digest()
-
-
 def suite_of(*case_ids: str) -> str:
     """The digest of a few cases: all of them take seconds."""
     return digest.digest(
@@ -92,10 +88,6 @@ GRADED = [
 
 @pytest.mark.slow
 class TestCommittedVersions:
-    def test_they_fit_the_code(self) -> None:
-        assert versions.SUITE_VERSION.split("-")[1] == suite_digest.suite_digest(), "make versions"
-        assert versions.POLICY_VERSION.split("-")[1] == policy_version(), "make versions"
-
     def test_they_are_a_number_and_a_digest(self) -> None:
         for version in (versions.SUITE_VERSION, versions.POLICY_VERSION):
             number, mark = version.split("-")
@@ -140,6 +132,7 @@ class Renamed(ast.NodeTransformer):
 @pytest.mark.slow
 class TestWhatChangesNothing:
     def test_comments_docstrings_layout_and_private_names_do_not(self, tmp_path: Path) -> None:
+        """And the committed versions fit the code."""
         package = tmp_path / "certification"
         shutil.copytree(PROJECT / "certification" / "suite", package / "suite")
         for name in ("__init__.py", "inference.py", "reasons.py"):
@@ -162,8 +155,8 @@ class TestWhatChangesNothing:
         )
         file, suite, judged = done.stdout.split()
         assert file.startswith(str(tmp_path))
-        assert suite == versions.SUITE_VERSION.split("-")[1]
-        assert judged == versions.POLICY_VERSION.split("-")[1]
+        assert suite == versions.SUITE_VERSION.split("-")[1], "make versions"
+        assert judged == versions.POLICY_VERSION.split("-")[1], "make versions"
 
     def test_titles_and_sentences_for_people_do_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
         case = registry.BY_ID["G07"]
