@@ -10,4 +10,5 @@ os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # `monitoring.signals` checks 
 app = Celery("myia")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+app.autodiscover_tasks(["certification.engine"], related_name="schedules")
 app.autodiscover_tasks(["certification.monitoring"], related_name="signals")

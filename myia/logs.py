@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, MutableMapping
-from numbers import Number
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 
-from certification.lib import foreign_text
-
-SECRET_KEYS = re.compile(
-    r"passwo?r?d|secret|authorization|api_?key|access_?key|credential|cookie", re.IGNORECASE
-)
-# a secret unless it is a count: session_token="...", but max_tokens=64
-TOKEN_KEYS = re.compile(r"token", re.IGNORECASE)
-ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)")
-# A login token or an API key of ours, wherever it is: in a misspelt address, in a request that
-# gunicorn refuses.
-CREDENTIAL = re.compile(r"eyJ[\w-]+\.eyJ[\w-]+(?:\.[\w-]*)?|myia_[\w-]{40,}", re.ASCII)
-HIDDEN = "[redacted]"
+from certification.lib import foreign_text, redaction
 
 
 def redact(
@@ -32,24 +19,8 @@ def redact(
     ARNs: a structlog processor.
     """
     for key, value in event.items():
-        event[key] = redact_value(key, value)
+        event[key] = redaction.redact_value(key, value)
     return event
-
-
-def redact_value(key: object, value: Any) -> Any:
-    name = str(key)
-    if value is None or isinstance(value, bool):
-        return value
-    is_count = isinstance(value, Number | Mapping)
-    if SECRET_KEYS.search(name) or (TOKEN_KEYS.search(name) and not is_count):
-        return HIDDEN
-    if isinstance(value, Mapping):
-        return {inner: redact_value(inner, item) for inner, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact_value("", item) for item in value]
-    if isinstance(value, str):
-        return CREDENTIAL.sub(HIDDEN, ACCOUNT_ID.sub("************", value))
-    return value
 
 
 def one_line(

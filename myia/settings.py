@@ -184,7 +184,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "certification.lib.request_log.RequestLog",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "myia.urls"
@@ -302,12 +302,14 @@ API_MAX_BODY_BYTES = env.int("API_MAX_BODY_BYTES", default=1_048_576)
 # Seconds that processes share a response that is read often (certifications, matrix) while nothing
 # changes; 0: none.
 API_CACHE_SECONDS = env.int("API_CACHE_SECONDS", default=15)
-# Requests per minute: reads and writes per user (per address without one), logins per address;
-# 0: no limit.
+# Requests per minute: reads and writes per user (per address without one), reads of jobs by who
+# started them, logins and log lines of frontends per address; 0: no limit.
 API_RATES = {
     "read": env.int("API_READS_PER_MINUTE", default=1000),
     "write": env.int("API_WRITES_PER_MINUTE", default=100),
+    "job": env.int("API_JOB_READS_PER_MINUTE", default=6000),
     "login": env.int("API_LOGINS_PER_MINUTE", default=10),
+    "log": env.int("API_LOG_LINES_PER_MINUTE", default=600),
 }
 # Event streams hold a thread each, of the 16 of a web process.
 EVENT_STREAMS_PER_PROCESS = env.int("EVENT_STREAMS_PER_PROCESS", default=8)

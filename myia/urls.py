@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
-from django.urls import include, path
+from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
@@ -16,6 +16,8 @@ urlpatterns = [
         "admin/login/",
         login_not_required(RedirectView.as_view(pattern_name="login", query_string=True)),
     ),
+    # where the board of the queue was before
+    re_path(r"^admin/queues/?$", RedirectView.as_view(pattern_name="jobs", query_string=True)),
     path("admin/", admin.site.urls),
     path("api/", include("certification.api.urls")),
     path("badges/", include("certification.badges.urls")),

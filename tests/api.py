@@ -32,6 +32,9 @@ class Api:
     def post(self, path: str, body: Any = None, status: int = 200, **headers: str) -> Any:
         return self.call("POST", path, body, status=status, **headers)
 
+    def put(self, path: str, body: Any = None, status: int = 200, **headers: str) -> Any:
+        return self.call("PUT", path, body, status=status, **headers)
+
     def delete(self, path: str, status: int = 200, **headers: str) -> Any:
         return self.call("DELETE", path, status=status, **headers)
 
@@ -54,7 +57,8 @@ class Api:
 def enveloped(response: Any) -> Any:
     """The data of a success, the body of a refusal; whatever it is, in its envelope."""
     assert response["X-Request-Id"]
-    if response.status_code == 304:
+    if response.status_code in (204, 304):
+        assert response.content == b""
         return None
     assert response["Content-Type"] == "application/json"
     body = response.json()

@@ -110,7 +110,7 @@ def check(job: CertificationJob) -> str:
     faults = []
     if any(run.status in ACTIVE for run in runs):
         faults.append("runs left open")
-    if job.succeeded_runs + job.failed_runs != len(runs):
+    if job.processed_runs + job.cancelled_runs != len(runs):
         faults.append("wrong counts")
     cases = Counter(TestResult.objects.filter(run__job=job).values_list("run_id", "case_id"))
     if any(n > 1 for n in cases.values()):

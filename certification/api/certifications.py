@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeAlias
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, QuerySet, UUIDField, Value
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, UUIDField, Value, When
 from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -60,6 +60,7 @@ RUN_STATES: Mapping[str, tuple[str, ...]] = {
     State.CANCELLED: (),
 }
 ACTIVE_RUN_STATES = (State.QUEUED, State.PROCESSING)
+MAX_PER_PAGE = 1000  # the chat product reads all of them at once
 ACTIVE_RUN_TTL = timedelta(seconds=2)
 STATUS_HELP = """\
 One or more words, separated by commas, in any case. A status of certifications selects just \
@@ -77,6 +78,7 @@ class CertificationFilters(Paged):
         "as `not_tested`.",
     )
     region = serializers.CharField(max_length=32, required=False)
+    limit = serializers.IntegerField(min_value=1, max_value=MAX_PER_PAGE, default=20)
     status = ChoiceListField([*(s.value for s in Status), *RUN_STATES], help_text=STATUS_HELP)
     rating = ChoiceListField(RATINGS, help_text="Letters, separated by commas.")
     vendor = serializers.CharField(max_length=100, required=False, help_text="In any case.")
@@ -149,7 +151,7 @@ def page(params: Mapping[str, Any], now: datetime) -> CertificationPage:
     rows = rows_for(selection, now)
     start, end = (params["page"] - 1) * params["limit"], params["page"] * params["limit"]
     tested, untested = rows.count(), untested_for(selection)
-    pairs = read(rows.order_by(*ORDER), start, end) if start < tested else []
+    pairs = read(rows.order_by(*order_of(selection, rows)), start, end) if start < tested else []
     if end > tested:
         more = untested[max(0, start - tested) : end - tested]
         pairs += untested_pairs(more, selection.model)
@@ -158,6 +160,17 @@ def page(params: Mapping[str, Any], now: datetime) -> CertificationPage:
         "certifications": [representations.certification(pair, now) for pair in pairs],
         "pagination": filters.pagination(params["page"], params["limit"], total),
     }
+
+
+def order_of(selection: Selection, rows: ModelCertificationQuerySet) -> tuple[Any, ...]:
+    """Return the order of a list. Without a model and a region the newest certification of each
+    model comes first, so that a page that is shorter than the list leaves no model out.
+    """
+    if selection.model or selection.region:
+        return ORDER
+    newest = rows.order_by("model_id", F("last_tested_at").desc(nulls_last=True), "-pk")
+    is_newest = Q(pk__in=newest.distinct("model_id").values("pk"))
+    return (Case(When(is_newest, then=Value(0)), default=Value(1)), *ORDER)
 
 
 def rows_for(selection: Selection, now: datetime) -> ModelCertificationQuerySet:
@@ -285,9 +298,12 @@ class CertificationById(View):
 
 def find_pair(name: str) -> ModelRegion:
     """Find a pair by a certification's number or `<model>:<region>`. Raises 404
-    `certification_not_found`.
+    `certification_not_found`, 400 for what is neither.
     """
     pairs: list[ModelRegion] = []
+    if ":" not in name and not name.removeprefix("-").isdigit():
+        message = _("%s is not an id. Take one from the list.") % name[:60]
+        raise views.invalid("path.certificationId", message)
     if name.isascii() and name.isdigit():
         pairs = read(ModelCertification.objects.filter(pk=int(name[:20])), 0, 1)
     elif "\0" not in name:

@@ -68,6 +68,8 @@ class JSendRenderer(JSONRenderer):
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None
     ) -> bytes:
         response = (renderer_context or {}).get("response")
+        if response is not None and response.status_code == 204:
+            return b""
         if response is None or response.status_code < 400:
             data = {"status": "success", "data": data}
         rendered: bytes = super().render(data, accepted_media_type, renderer_context)
@@ -322,6 +324,11 @@ def is_unusable(error: Exception) -> bool:
         raised_in = raised_in.tb_next
     module = raised_in.tb_frame.f_globals.get("__name__", "") if raised_in else ""
     return isinstance(error, ValueError | TypeError) and module.startswith("django.db.models.field")
+
+
+def request_id() -> str:
+    """Return the id of the request that is being answered, '' outside of one."""
+    return _request_id.get()
 
 
 def as_request(request: Request) -> HttpRequest:

@@ -32,7 +32,7 @@ from rest_framework.request import Request
 from certification.api import representations, views
 from certification.api.authentication import BearerAuthentication
 from certification.api.envelope import ApiError
-from certification.api.jobs import find_job
+from certification.api.jobs import JOB_ID, find_job
 from certification.api.views import View
 from certification.lib import pubsub
 from certification.lib.database import returning_connection
@@ -237,8 +237,9 @@ STREAM = """\
 A stream of events, each with an `id` to resume from. The data of each is JSON:
 
 - `progress`: at the start, and whenever the counts change: `id`, `status`, `totalModels`,
-  `processedModels`, `successCount`, `failureCount`, `progress`, `costUsd`, `startedAt`,
-  `completedAt`, `updatedAt` as in `JobSummary`, and `runs`, the number of runs in each state.
+  `processedModels`, `successCount`, `failureCount`, `cancelledCount`, `progress`, `costUsd`,
+  `startedAt`, `completedAt`, `updatedAt` as in `JobSummary`, and
+  `runs`, the number of runs in each state.
 - `run` (`Run`): a worker started it or gave it back, or it has ended; the whole run as it is now.
 - `done` (`JobSummary`): the job has ended. The stream ends after it.
 
@@ -259,6 +260,7 @@ class JobEvents(View):
             ),
         },
         parameters=[
+            JOB_ID,
             OpenApiParameter(
                 "Last-Event-ID",
                 str,
@@ -277,7 +279,7 @@ class JobEvents(View):
             ),
         ],
     )
-    def get(self, request: Request, job_id: UUID) -> HttpResponseBase:
+    def get(self, request: Request, job_id: str) -> HttpResponseBase:
         """Follow a job: server-sent events.
 
         Without an id to resume from, only what changes from now on is sent.

@@ -50,10 +50,12 @@ JOB_SUMMARY = {
     "processedModels": 1,
     "successCount": 0,
     "failureCount": 1,
+    "cancelledCount": 0,
     "progress": 100,
     "tier": "full",
     "priority": "interactive",
     "backend": "aws",
+    "note": "",
     "startedAt": NOW,
     "completedAt": LATER,
     "duration": 8336,
@@ -217,6 +219,12 @@ BODIES: dict[str, Any] = {
     "NewPasswordRequest": {
         "oldPassword": "correct horse battery staple",
         "newPassword": "another long secret",
+    },
+    "LogLineRequest": {"level": "warn", "message": "Token not found", "component": "console"},
+    "SettingsRequest": {
+        "theme": "dark",
+        "awsRegion": "us-east-1",
+        "awsEnabledModels": [NOVA],
     },
     "OneRequest": {"modelId": NOVA, "region": "us-east-1", "tier": "full"},
     "SeveralRequest": {

@@ -88,12 +88,14 @@ def find_model(name: str) -> AIModel:
     return model
 
 
-def find_region(code: str) -> Region:
-    """Return a region, enabled or not: its past can be read. Raises 400 `region_not_found`."""
+def find_region(code: str, path: str = "query.region") -> Region:
+    """Return a region, enabled or not: its past can be read. Raises 400 `region_not_found`, which
+    names the place of the code.
+    """
     region = Region.objects.filter(pk=code).first()
     if region is None:
         message = _("Unknown region: %s. GET /api/certification-queue/regions lists them.") % code
-        raise views.invalid("query.region", message, "region_not_found")
+        raise views.invalid(path, message, "region_not_found")
     return region
 
 

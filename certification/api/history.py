@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -16,6 +15,9 @@ from certification.api.filters import ChoiceListField, DateTimeOrDateField, Page
 from certification.api.representations import JobPage, RegionName
 from certification.api.views import View
 from certification.models import CertificationJob, JobType, Region, State
+from certification.models.jobs import CertificationJobQuerySet
+
+MAX_RUNS = 100  # of a job in the list
 
 
 class HistoryFilters(Paged):
@@ -54,11 +56,11 @@ class HistoryFilters(Paged):
         return params
 
 
-def filter_jobs(params: dict[str, Any]) -> QuerySet[CertificationJob]:
+def filter_jobs(params: dict[str, Any]) -> CertificationJobQuerySet:
     """Return the jobs that checked parameters select. Raises 404 for an unknown model, 400 for an
     unknown region.
     """
-    jobs = CertificationJob.objects.all()
+    jobs: CertificationJobQuerySet = CertificationJob.objects.all()
     if "status" in params:
         jobs = jobs.filter(status__in=params["status"])
     if "type" in params:
@@ -84,15 +86,15 @@ class History(View):
         tags=["certification queue"],
     )
     def get(self, request: Request) -> Response:
-        """List jobs, newest first, without their runs."""
+        """List jobs, newest first, each with its first runs."""
         params = views.query(request, HistoryFilters)
         page, limit = params["page"], params["limit"]
         jobs = filter_jobs(params)
         pagination = filters.long_pagination(jobs, page, limit, by="created_at")
-        whole = jobs.select_related("created_by").defer("config")
+        whole = jobs.select_related("created_by").defer("config").with_first_runs(MAX_RUNS)
         body: JobPage = {
             "jobs": [
-                representations.job_summary(job)
+                representations.job_with_runs(job)
                 for job in filters.page_newest_first(whole, page, limit, by="created_at")
             ],
             "pagination": pagination,

@@ -21,7 +21,8 @@ class StrictJSONParser(BaseParser):
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        limit = settings.API_MAX_BODY_BYTES
+        view = (parser_context or {}).get("view")
+        limit = getattr(view, "max_body_bytes", 0) or settings.API_MAX_BODY_BYTES
         body = stream.read(limit + 1)
         if len(body) > limit:
             raise TooLarge

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, TypedDict, cast
 from urllib.parse import quote
 from uuid import UUID
@@ -65,6 +65,7 @@ EndpointName = Annotated[str, OneOf(*(endpoint.value for endpoint in Endpoint))]
 APIName = Annotated[str, OneOf(*(api.value for api in API))]
 BackendName = Annotated[str, OneOf(*Backend.values)]
 
+MILLISECOND = timedelta(milliseconds=1)
 MAX_TRANSCRIPTS = 500_000  # characters of transcripts in one response
 
 
@@ -84,7 +85,7 @@ class LongPagination(Pagination, total=False):
 class JobPage(TypedDict):
     """Newest first."""
 
-    jobs: list[JobSummary]
+    jobs: list[JobWithRuns]
     pagination: LongPagination
 
 
@@ -109,8 +110,8 @@ class ModelName(TypedDict):
     apiModelId: str
 
 
-class RunJSON(TypedDict):
-    """One model in one region, as a job ran it."""
+class RunSummary(TypedDict):
+    """One model in one region, as a job ran it: what a list of runs shows."""
 
     id: UUID
     modelId: UUID
@@ -120,23 +121,28 @@ class RunJSON(TypedDict):
     passed: Annotated[bool | None, "null until the run has ended."]
     score: int | None
     rating: RatingName | None
-    route: Annotated[str | None, "What was called: a model id, an inference profile or an ARN."]
-    endpoint: Annotated[EndpointName | None, "Where it was called."]
-    api: Annotated[APIName | None, "The API it was called by."]
     duration: Annotated[int | None, "Milliseconds."]
     startedAt: datetime | None
     completedAt: datetime | None
     errorMessage: Annotated[str | None, "One sentence that says why, whenever `passed` is false."]
+    model: ModelName
+
+
+class RunJSON(RunSummary):
+    """One model in one region, as a job ran it."""
+
+    route: Annotated[str | None, "What was called: a model id, an inference profile or an ARN."]
+    endpoint: Annotated[EndpointName | None, "Where it was called."]
+    api: Annotated[APIName | None, "The API it was called by."]
     errorCategory: str | None
     errorReason: str | None
     fix: FixJSON | None
     attempts: int
-    model: ModelName
 
 
 class JobSummary(TypedDict):
-    """A job without its runs. `totalModels`, `processedModels`, `successCount` and `failureCount`
-    count runs.
+    """A job without its runs. `totalModels` and the counts below it count runs; `processedModels`
+    and `progress` only those that ended by running, not the cancelled ones.
     """
 
     id: UUID
@@ -147,11 +153,13 @@ class JobSummary(TypedDict):
     totalModels: int
     processedModels: int
     successCount: Annotated[int, "Runs with the verdict `certified`."]
-    failureCount: Annotated[int, "Every other finished run."]
+    failureCount: Annotated[int, "Every other run that ended by running."]
+    cancelledCount: int
     progress: Annotated[int, "Per cent, 0-100."]
     tier: TierName
     priority: Annotated[str, OneOf(*Priority.values)]
     backend: BackendName
+    note: Annotated[str, "What it is for, in the words of who started it."]
     startedAt: datetime | None
     completedAt: datetime | None
     duration: Annotated[int | None, "Milliseconds; until now while it runs."]
@@ -160,6 +168,13 @@ class JobSummary(TypedDict):
     createdBy: Annotated[str | None, "E-mail address."]
     estimatedCostUsd: float | None
     costUsd: float
+
+
+class JobWithRuns(JobSummary):
+    """A job with its first runs, those that need attention before the others."""
+
+    certifications: Annotated[list[RunSummary], "At most 100; `GET jobs/<id>` has all."]
+    certificationsTotal: Annotated[int, "Runs of the job."]
 
 
 class Counts(TypedDict):
@@ -182,6 +197,7 @@ class Progress(TypedDict):
     processedModels: int
     successCount: int
     failureCount: int
+    cancelledCount: int
     progress: Annotated[int, "Per cent, 0-100."]
     costUsd: float
     startedAt: datetime | None
@@ -210,6 +226,52 @@ def job_summary(job: CertificationJob) -> JobSummary:
     return cast("JobSummary", {**job.to_dict(), "createdBy": author})
 
 
+def job_with_runs(job: CertificationJob) -> JobWithRuns:
+    """Represent a job that was read `with_first_runs`."""
+    first: list[dict[str, Any]] = job.first_runs  # type: ignore[attr-defined]
+    return {
+        **job_summary(job),
+        "certifications": [run_summary(values) for values in first],
+        "certificationsTotal": job.total_runs,
+    }
+
+
+def run_summary(values: Mapping[str, Any]) -> RunSummary:
+    """Represent one of a job's `first_runs`."""
+    started, completed = (
+        datetime.fromisoformat(values[name]) if values[name] else None
+        for name in ("started_at", "completed_at")
+    )
+    is_finished = completed is not None
+    duration = (completed - started) / MILLISECOND if completed and started else None
+    return {
+        "id": values["id"],
+        "modelId": values["model_id"],
+        "region": values["region_id"],
+        "status": values["status"],
+        "verdict": values["verdict"] or None,
+        "passed": values["passed"] if is_finished else None,
+        "score": values["score"],
+        "rating": values["rating"] or None,
+        "duration": None if duration is None else round(duration),
+        "startedAt": started,
+        "completedAt": completed,
+        "errorMessage": failure_message(values["error_message"])
+        if is_finished and not values["passed"]
+        else None,
+        "model": {
+            "id": values["model_id"],
+            "name": values["model__name"],
+            "apiModelId": values["model__api_model_id"],
+        },
+    }
+
+
+def failure_message(stored: str | None) -> str:
+    """Return the sentence of a run that ended without passing."""
+    return stored or _("The run ended without an error message.")
+
+
 def progress(job: CertificationJob, counts: Mapping[str, int]) -> Progress:
     """Represent how far a job is; `counts` are its runs per state (`CertificationJob.counts`)."""
     values = {**job.to_dict(), "runs": dict(counts)}
@@ -227,10 +289,8 @@ def run(row: CertificationRun) -> RunJSON:
         "fix": fix(row.fix),
         "model": {"id": row.model_id, "name": row.model.name, "apiModelId": row.model.api_model_id},
     }
-    if not row.is_finished or row.passed:
-        values["errorMessage"] = None
-    elif not row.error_message:
-        values["errorMessage"] = _("The run ended without an error message.")
+    failed = row.is_finished and not row.passed
+    values["errorMessage"] = failure_message(row.error_message) if failed else None
     return cast("RunJSON", values)
 
 
@@ -297,7 +357,9 @@ class Certification(TypedDict):
 
 
 class CertificationPage(TypedDict):
-    """By vendor, model and region; pairs that were never tested come last."""
+    """By vendor, model and region; pairs that were never tested come last. Without `modelId` and
+    `region` the newest certification of each model comes before the others.
+    """
 
     certifications: list[Certification]
     pagination: Pagination

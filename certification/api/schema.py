@@ -129,7 +129,7 @@ class EnvelopeSchema(AutoSchema):
 
     def resolve(self, response: Any) -> Any:
         """Return our types as JSON schema; anything else as it is."""
-        ours = is_typeddict(response) or get_origin(response) is list
+        ours = is_typeddict(response) or get_origin(response) in (list, dict)
         return self.schema_of(response) if ours else response
 
     def schema_of(self, kind: Any) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from rest_framework.throttling import BaseThrottle
 
 from certification.lib import request_rates
 
+PER_ADDRESS = ("login", "log")
+
 
 class PerMinute(BaseThrottle):
     """Reads and writes are counted separately, per user or, without one, per address; a view may
@@ -21,7 +23,7 @@ class PerMinute(BaseThrottle):
         limit = settings.API_RATES[kind]
         if not limit:
             return True
-        by_user = request.user and kind != "login"
+        by_user = request.user and kind not in PER_ADDRESS
         caller = f"u{request.user.pk}" if by_user else f"a{self.get_ident(request)}"
         return request_rates.count_request(kind, caller) <= limit
 

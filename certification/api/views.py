@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
+from uuid import UUID
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
 from rest_framework import serializers
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import ErrorDetail, ValidationError
@@ -27,8 +29,9 @@ class View(APIView):
     envelope.
 
     `roles` has the required role for each method; by default viewers read and operators write.
-    `rate` names the limit that applies; by default "read" or "write". `error_statuses` has the
-    statuses beyond those of every address, for the schema.
+    `rate` names the limit that applies; by default "read" or "write". `max_body_bytes` is for an
+    address that takes less than others. `error_statuses` has the statuses beyond those of every
+    address, for the schema.
     """
 
     authentication_classes: Sequence[type[BaseAuthentication]] = (BearerAuthentication,)
@@ -37,10 +40,11 @@ class View(APIView):
     parser_classes = (StrictJSONParser,)
     renderer_classes = (envelope.JSendRenderer,)
     content_negotiation_class = envelope.AlwaysJSON
-    http_method_names = ["get", "post", "delete", "head", "options"]
+    http_method_names = ["get", "post", "put", "delete", "head", "options"]
 
     roles: ClassVar[dict[str, str]] = {}
     rate: ClassVar[str] = ""
+    max_body_bytes: ClassVar[int] = 0
     error_statuses: ClassVar[dict[str, tuple[int, ...]]] = {}
 
     def get_exception_handler(self) -> Any:
@@ -80,6 +84,11 @@ def access(request: Request) -> Access:
     return auth
 
 
+def json_body(request: Request) -> dict[str, Any]:
+    """Return the body as it was sent, an object. ParseError (400) for anything else."""
+    return cast("dict[str, Any]", request.data)
+
+
 def body(request: Request, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
     """Return the checked body. ValidationError (400) names each field as `body.<name>`."""
     return validate(serializer(data=request.data), "body")
@@ -114,6 +123,15 @@ def validate(serializer: serializers.Serializer[Any], where: str) -> dict[str, A
     except ValidationError as error:
         raise ValidationError({where: error.detail}) from None
     return dict(serializer.validated_data)
+
+
+def path_uuid(text: str, name: str) -> UUID:
+    """Return the UUID in a path. ValidationError (400) names it as `path.<name>`."""
+    try:
+        return UUID(text)
+    except ValueError:
+        message = _("%s is not an id. Take one from the list.") % text[:60]
+        raise invalid(f"path.{name}", message) from None
 
 
 def invalid(path: str, message: str, code: str = "invalid") -> ValidationError:

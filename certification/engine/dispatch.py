@@ -29,6 +29,7 @@ from certification.models import (
     Tier,
     User,
 )
+from certification.models.jobs import MAX_NOTE
 
 log = structlog.get_logger(__name__)
 
@@ -130,6 +131,7 @@ class CertifyOptions:
     # shared by all runs of the job, so that regions get the same prompts; drawn when None
     seed: int | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""  # what it is for
 
     @property
     def stored_key(self) -> str:
@@ -149,6 +151,8 @@ class CertifyOptions:
                 _("The maximum cost must be between 0 and %d USD.") % (MAX_COST_USD - 1),
                 ["max_cost_usd"],
             )
+        if len(self.note) > MAX_NOTE:
+            raise BadOption(_("A note can have at most %d characters.") % MAX_NOTE, ["note"])
         if seed is not None and not 0 <= seed <= MAX_SEED:
             raise BadOption(_("A seed must be between 0 and %d.") % MAX_SEED, ["seed"])
 
@@ -261,6 +265,7 @@ def certify(
                 max_cost_usd=options.max_cost_usd,
                 estimated_cost_usd=round(estimate.usd, 6),
                 config={"queue": settings.CERTIFICATION_QUEUE_NAME, **options.config},
+                note=options.note,
                 created_by=options.by,
             )
             skipped = create_runs(job, pairs, options.seed)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import structlog
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django_structlog import signals
+from django_structlog.middlewares import RequestMiddleware
 
+FRONTEND_LINES = "/api/logs"
 MAX_ADDRESS = 64  # characters
+
+
+class RequestLog(RequestMiddleware):
+    """Middleware: one line for each request, but for those that bring a frontend's own line.
+
+    They come by the thousands; the view writes one at level debug.
+    """
+
+    def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
+        if request.method == "POST" and request.path_info == FRONTEND_LINES:
+            return self.get_response(request)
+        return super().__call__(request)
 
 
 def connect() -> None:

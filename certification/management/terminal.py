@@ -192,7 +192,7 @@ def diagnoses(runs: Iterable[CertificationRun], limit: int = 12) -> Table:
 def jobs_table(jobs: Iterable[CertificationJob]) -> Table:
     """Show one line per job."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    headings = "Job Type Tier Status Runs Certified Other Backend Created"
+    headings = "Job Type Tier Status Runs Certified Other Cancelled Backend Created"
     for heading in headings.split():
         table.add_column(heading, no_wrap=heading in ("Job", "Created"))
     for job in jobs:
@@ -204,6 +204,7 @@ def jobs_table(jobs: Iterable[CertificationJob]) -> Table:
             f"{job.processed_runs}/{job.total_runs}",
             str(job.succeeded_runs),
             str(job.failed_runs),
+            str(job.cancelled_runs),
             job.backend,
             timezone.localtime(job.created_at).strftime("%Y-%m-%d %H:%M:%S"),
         )

@@ -37,6 +37,7 @@ from certification.models.jobs import (
 )
 from certification.models.judgements import RunJudgement
 from certification.models.parameter_support import ParameterSupport
+from certification.models.preferences import Preference, Theme
 from certification.models.queue_pause import QueuePause
 from certification.models.webhooks import (
     DeliveryStatus,
@@ -68,6 +69,7 @@ __all__ = [
     "ModelCertification",
     "ModelKind",
     "ParameterSupport",
+    "Preference",
     "Priority",
     "Provider",
     "QueuePause",
@@ -80,6 +82,7 @@ __all__ = [
     "RunOutcome",
     "State",
     "TestResult",
+    "Theme",
     "Tier",
     "User",
     "WebhookDelivery",

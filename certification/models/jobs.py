@@ -14,11 +14,12 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.indexes import GinIndex
 from django.db import connection, models, transaction
-from django.db.models import Count, F, Func, Q, Sum
+from django.db.models import Case, Count, F, Func, OuterRef, Q, Sum, Value, When
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, JSONObject, Now
 from django.utils.translation import gettext_lazy as _
 
 from certification.lib import clock, pubsub, shared_cache
@@ -67,6 +68,8 @@ class Backend(models.TextChoices):
     EMULATOR = "emulator", _("emulator")
 
 
+MAX_NOTE = 200  # characters
+
 VERDICTS = [(status.value, status.value.replace("_", " ")) for status in Status]
 CATEGORIES = [(category.value, category.value) for category in ErrorCategory]
 REASONS = [(reason.value, reason.value.replace("_", " ")) for reason in Reason]
@@ -81,6 +84,30 @@ so that no process's own clock has a say.
 class CertificationJobQuerySet(models.QuerySet["CertificationJob"]):
     def open(self) -> CertificationJobQuerySet:
         return self.filter(status__in=ACTIVE)
+
+    def with_first_runs(self, limit: int) -> Any:
+        """Add `first_runs`, at most so many of each job's runs, in the same query.
+
+        Each is a dictionary of FIRST_RUN_FIELDS, with times as ISO 8601. Those that need attention
+        come first: without a verdict, not certified, still to run; then the others.
+        """
+        attention = Case(
+            When(status=State.FAILED, then=Value(0)),
+            When(status=State.COMPLETED, passed=False, then=Value(1)),
+            When(status__in=ACTIVE, then=Value(2)),
+            When(status=State.COMPLETED, then=Value(3)),
+            default=Value(4),
+        )
+        runs = CertificationRun.objects.filter(job=OuterRef("pk"))
+        first = runs.order_by(attention, "created_at", "pk")[:limit]
+        fields = JSONObject(**dict(zip(FIRST_RUN_FIELDS, FIRST_RUN_FIELDS, strict=True)))
+        return self.annotate(first_runs=ArraySubquery(first.values(json=fields)))
+
+
+FIRST_RUN_FIELDS = (
+    "id", "model_id", "region_id", "status", "verdict", "passed", "score", "rating", "started_at",
+    "completed_at", "error_message", "model__name", "model__api_model_id",
+)  # fmt: skip
 
 
 class CertificationJob(models.Model):
@@ -99,6 +126,7 @@ class CertificationJob(models.Model):
     total_runs = models.PositiveIntegerField(_("runs"), default=0)
     succeeded_runs = models.PositiveIntegerField(_("certified runs"), default=0)
     failed_runs = models.PositiveIntegerField(_("other finished runs"), default=0)
+    cancelled_runs = models.PositiveIntegerField(_("cancelled runs"), default=0)
     idempotency_key = models.CharField(
         _("idempotency key"), max_length=200, null=True, blank=True, unique=True
     )
@@ -111,6 +139,7 @@ class CertificationJob(models.Model):
     )
     cost_usd = models.DecimalField(_("cost (USD)"), max_digits=12, decimal_places=6, default=0)
     config = models.JSONField(_("configuration"), default=dict, blank=True)
+    note = models.CharField(_("note"), max_length=MAX_NOTE, blank=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.SET_NULL,
@@ -143,7 +172,9 @@ class CertificationJob(models.Model):
                 name="job_terminal_iff_completed_at",
             ),
             models.CheckConstraint(
-                condition=Q(total_runs__gte=F("succeeded_runs") + F("failed_runs")),
+                condition=Q(
+                    total_runs__gte=F("succeeded_runs") + F("failed_runs") + F("cancelled_runs")
+                ),
                 name="job_counts_within_total",
             ),
         ]
@@ -153,11 +184,12 @@ class CertificationJob(models.Model):
 
     @property
     def processed_runs(self) -> int:
+        """The runs that ended by running; cancelled ones did not."""
         return self.succeeded_runs + self.failed_runs
 
     @property
     def progress(self) -> int:
-        """Per cent of the runs that are finished, 0-100."""
+        """Per cent of the runs that are processed, 0-100."""
         return 100 * self.processed_runs // self.total_runs if self.total_runs else 100
 
     @property
@@ -227,7 +259,7 @@ class CertificationJob(models.Model):
                 .update(
                     status=State.CANCELLED,
                     completed_at=now,
-                    failed_runs=F("failed_runs") + len(runs),
+                    cancelled_runs=F("cancelled_runs") + len(runs),
                     updated_at=now,
                 )
             )
@@ -259,10 +291,12 @@ class CertificationJob(models.Model):
             "processedModels": self.processed_runs,
             "successCount": self.succeeded_runs,
             "failureCount": self.failed_runs,
+            "cancelledCount": self.cancelled_runs,
             "progress": self.progress,
             "tier": self.tier,
             "priority": self.priority,
             "backend": self.backend,
+            "note": self.note,
             "createdAt": self.created_at,
             "updatedAt": self.updated_at,
             "startedAt": self.started_at,

@@ -71,7 +71,7 @@ UPDATE certification_certificationjob
 SET succeeded_runs = succeeded_runs + %(certified)s, failed_runs = failed_runs + %(others)s,
     cost_usd = cost_usd + %(cost_usd)s::numeric, updated_at = %(now)s
 WHERE id = %(job)s
-RETURNING total_runs = succeeded_runs + failed_runs
+RETURNING total_runs = succeeded_runs + failed_runs + cancelled_runs
     AND status IN ('PENDING', 'QUEUED', 'PROCESSING') AS was_last
 """
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from django.conf import settings
 
@@ -60,6 +62,39 @@ def check_bedrock() -> BedrockStatus:
             error=evidence.cut(error.message)[:500],
         )
     return BedrockStatus(used, region, configured, True, len(models), preview)
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A model of AWS's own list."""
+
+    model_id: str
+    name: str
+    vendor: str
+    input_modalities: Sequence[str]
+    output_modalities: Sequence[str]
+    streaming: bool
+
+
+@cache
+def listed_models(region: str) -> ComputedValue[list[ListedModel]]:
+    """Return the shared list of the models of a region, whose `get` raises BedrockError."""
+
+    def call() -> list[ListedModel]:
+        listing = backend.bedrock().foundation_models(region, remaining_s=CALL_TIMEOUT_S)
+        return [
+            ListedModel(
+                model.model_id,
+                model.name,
+                model.vendor,
+                model.input_modalities,
+                model.output_modalities,
+                model.streaming,
+            )
+            for model in listing
+        ]
+
+    return ComputedValue(f"listed-models:{region}", list[ListedModel], lambda _: TTL_S, call)
 
 
 bedrock_status = ComputedValue(

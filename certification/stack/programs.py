@@ -64,7 +64,8 @@ def emulator() -> Program:
 
 
 def workers(health_port: int) -> list[Program]:
-    """Return the workers; 0 starts them without health servers.
+    """Return the workers; 0 starts them without health servers. The bulk workers' ports begin two
+    after the first: the port between them is that of the admin console.
 
     A click never waits behind a sweep: only `worker` takes interactive runs (and the short
     maintenance tasks), only `worker-bulk` and its likes take runs of large jobs, one process a
@@ -81,7 +82,7 @@ def workers(health_port: int) -> list[Program]:
             worker(
                 f"worker-bulk-{number}" if number > 1 else "worker-bulk",
                 bulk,
-                health_port=health_port + number if health_port else 0,
+                health_port=health_port + 1 + number if health_port else 0,
             )
             for number in range(1, settings.CERTIFICATION_BULK_WORKERS + 1)
         ),

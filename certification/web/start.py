@@ -11,15 +11,18 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from django.conf import settings
+from django.db import transaction
 from django.http import QueryDict
 from django.utils.formats import sanitize_separators
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from certification.engine import backend, dispatch
+from certification.engine import backend, dispatch, schedules
 from certification.engine.dispatch import CertifyOptions, DispatchResult
 from certification.engine.estimate import JobEstimate, estimate_pairs
+from certification.engine.schedules import Repeat
+from certification.lib import foreign_text
 from certification.models import (
     AIModel,
     CertificationRun,
@@ -30,6 +33,7 @@ from certification.models import (
     Tier,
     User,
 )
+from certification.models.jobs import MAX_NOTE
 from certification.monitoring import queue_stats
 from certification.reasons import Status
 from certification.suite import registry
@@ -81,11 +85,14 @@ class Choice:
     tier: str = Tier.FULL
     priority: str = ""
     max_cost: str = ""
+    note: str = ""
+    repeat: str = ""
 
     @classmethod
     def from_query(cls, query: QueryDict) -> Choice:
         """Read the choice from GET or POST parameters; unknown values of a list are dropped."""
-        tier, priority, preset = (query.get(name, "") for name in ("tier", "priority", "preset"))
+        names = ("tier", "priority", "preset", "repeat")
+        tier, priority, preset, repeat = (query.get(name, "") for name in names)
         return cls(
             models=tuple(query.getlist("model")),
             vendors=tuple(query.getlist("vendor")),
@@ -97,6 +104,8 @@ class Choice:
             tier=tier if tier in Tier.values else Tier.FULL,
             priority=priority if priority in Priority.values else "",
             max_cost=query.get("max_cost", "").strip()[:20],
+            note=" ".join(foreign_text.clean(query.get("note", "")).split())[:MAX_NOTE],
+            repeat=repeat if repeat in Repeat.values else "",
         )
 
     @property
@@ -327,8 +336,14 @@ def start(data: QueryDict, user: User | None) -> DispatchResult:
         idempotency_key=data.get("key", "")[: dispatch.MAX_IDEMPOTENCY_KEY],
         max_cost_usd=choice.cost_limit(),
         config={"concurrency": settings.CERTIFICATION_CONCURRENCY},
+        note=choice.note,
     )
-    return dispatch.certify([(models[m], regions[r]) for m, r in names], options)
+    pairs = [(models[m], regions[r]) for m, r in names]
+    with transaction.atomic():
+        result = dispatch.certify(pairs, options)
+        if choice.repeat and result.created:
+            schedules.repeat_job(result.job, pairs, options, choice.repeat)
+    return result
 
 
 def boxes(choice: Choice) -> dict[str, Any]:
@@ -362,6 +377,8 @@ def boxes(choice: Choice) -> dict[str, Any]:
             for tier, label in Tier.choices
         ],
         "priorities": [Tick(*item, item[0] == choice.priority) for item in Priority.choices],
+        "repeats": [Tick(*item, item[0] == choice.repeat) for item in Repeat.choices],
+        "max_note": MAX_NOTE,
     }
 
 

@@ -110,7 +110,7 @@ def read_the_history(api: Api, job: Any) -> None:
     assert page["pagination"] == {"page": 1, "limit": 20, "total": 1, "totalPages": 1}
     [entry] = page["jobs"]
     assert entry["id"] == job["id"]
-    assert "certifications" not in entry
+    assert len(entry["certifications"]) == entry["certificationsTotal"] == job["totalModels"]
     expanded = api.get(f"certification-queue/jobs/{entry['id']}")
     assert {run["model"]["apiModelId"] for run in expanded["certifications"]} >= {
         NOVA,
@@ -132,6 +132,9 @@ def cancel_another(api: Api) -> None:
     assert (answer["jobId"], answer["status"]) == (job_id, "CANCELLED")
     job = poll(api, job_id)
     assert job["status"] == "CANCELLED"
+    assert job["cancelledCount"] == answer["cancelled"]
+    assert job["processedModels"] == job["successCount"] + job["failureCount"]
+    assert job["processedModels"] + job["cancelledCount"] == job["totalModels"]
     assert api.get("certification-queue/history?status=CANCELLED")["pagination"]["total"] == 1
 
 

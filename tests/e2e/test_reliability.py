@@ -266,7 +266,7 @@ def test_cancelling_a_running_job_stops_its_runs_and_writes_nothing_more(
     worker.wait(30)
     job.refresh_from_db()
     assert job.status == State.CANCELLED
-    assert (job.succeeded_runs, job.failed_runs) == (len(done), cancelled)
+    assert (job.succeeded_runs, job.failed_runs, job.cancelled_runs) == (len(done), 0, cancelled)
     assert run_states(job) == {State.COMPLETED: len(done), State.CANCELLED: cancelled}
     assert not TestResult.objects.filter(run__status=State.CANCELLED).exists()
     assert ModelCertification.objects.count() == len(done)

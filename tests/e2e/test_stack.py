@@ -282,7 +282,7 @@ def test_clicks_and_large_jobs_have_workers_of_their_own(settings: LazySettings)
     settings.CERTIFICATION_BULK_WORKERS = 2
     settings.WORKER_HEALTH_PORT = 3002
     workers = programs.select(programs.programs(), ["worker"])
-    assert [each.port for each in workers] == [3002, 3003, 3004]
+    assert [each.port for each in workers] == [3002, 3004, 3005]
     queues = {each.name: each.argv[each.argv.index("--queues") + 1] for each in workers}
     assert queues == {
         "worker": "model-certification,maintenance",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -184,7 +185,7 @@ def test_with_a_model_its_untested_regions_are_listed_too(api: Api, certificatio
 
 
 def test_without_a_model_only_what_was_tested_is_listed(api: Api, certifications: None) -> None:
-    assert listed(api) == [NOVA_EU, NOVA_EAST, NOVA_WEST, CLAUDE_EAST]
+    assert listed(api) == [NOVA_EU, CLAUDE_EAST, NOVA_EAST, NOVA_WEST]
 
 
 def test_certifications_are_filtered(api: Api, certifications: None) -> None:
@@ -194,7 +195,7 @@ def test_certifications_are_filtered(api: Api, certifications: None) -> None:
         "status=FAILED": [CLAUDE_EAST],
         "status=Permission_Required,failed": [NOVA_WEST, CLAUDE_EAST],
         "status=not_tested": [NOVA_EU],
-        "status=COMPLETED": [NOVA_EAST, NOVA_WEST, CLAUDE_EAST],
+        "status=COMPLETED": [NOVA_WEST, CLAUDE_EAST, NOVA_EAST],
         "status=pending": [],
         "status=PROCESSING": [],
         "status=cancelled": [],
@@ -283,7 +284,7 @@ def test_a_certification_whose_run_was_deleted_has_a_message(
     ("query", "path"),
     [
         ("page=0", "query.page"),
-        ("limit=101", "query.limit"),
+        ("limit=1001", "query.limit"),
         ("limit=x", "query.limit"),
         ("status=DONE", "query.status"),
         ("rating=G", "query.rating"),
@@ -425,6 +426,12 @@ def test_an_unknown_certification_is_not_found(api: Api, name: str) -> None:
     assert api.get(f"{LIST}/{name}", status=404)["errorCode"] == "certification_not_found"
 
 
+@pytest.mark.parametrize("name", ["not-a-uuid", "a%00b", str(uuid.uuid4()), "%20"])
+def test_what_is_no_id_of_a_certification_is_a_bad_request(api: Api, name: str) -> None:
+    refusal = api.get(f"{LIST}/{name}", status=400)
+    assert [entry["path"] for entry in refusal["data"]["validation"]] == ["path.certificationId"]
+
+
 def test_bad_options_of_one_certification_are_refused(api: Api) -> None:
     refusal = api.get(f"{LIST}/{NOVA}:us-east-1?transcripts=perhaps&page=0", status=400)
     assert sorted(entry["path"] for entry in refusal["data"]["validation"]) == [
@@ -461,6 +468,17 @@ def test_a_page_of_certifications_costs_few_queries(
         api.get(LIST)
     with django_assert_num_queries(7):  # and the model, and the regions where it was never tested
         api.get(f"{LIST}?modelId={NOVA}&limit=100")
+
+
+def test_the_newest_certification_of_each_model_comes_first(
+    api: Api, certifications: None, django_assert_num_queries: Any
+) -> None:
+    """A page that is shorter than the list leaves no model out."""
+    pages = [listed(api, f"limit=2&page={page}") for page in (1, 2)]
+    assert pages == [[NOVA_EU, CLAUDE_EAST], [NOVA_EAST, NOVA_WEST]]
+    assert listed(api, "status=certified,permission_required")[0] == NOVA_WEST
+    with django_assert_num_queries(4):
+        api.get(f"{LIST}?limit=1000")
 
 
 def test_the_api_offers_exactly_the_ratings_that_the_policy_gives() -> None:

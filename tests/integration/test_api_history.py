@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from certification.api import filters
+from certification.api import filters, history
 from certification.models import AIModel, CertificationJob, Region, User
+from certification.reasons import Reason, Status
 from tests.api import Api
-from tests.factories import start_job
+from tests.factories import finish, start_job
 
 pytestmark = pytest.mark.django_db
 
 CLAUDE, NOVA = "anthropic.claude-haiku-4-5-20251001-v1:0", "amazon.nova-lite-v1:0"
+COUNTS = (
+    "totalModels", "processedModels", "successCount", "failureCount", "cancelledCount", "progress"
+)  # fmt: skip
 HISTORY, REGIONS = "certification-queue/history", "certification-queue/regions"
 
 
@@ -43,9 +47,7 @@ def listed(api: Api, query: str = "") -> list[str]:
     return [job["id"] for job in api.get(f"{HISTORY}?{query}")["jobs"]]
 
 
-def test_jobs_come_newest_first_and_without_their_runs(
-    api: Api, jobs: list[CertificationJob]
-) -> None:
+def test_jobs_come_newest_first(api: Api, jobs: list[CertificationJob]) -> None:
     data = api.get(HISTORY)
     newest, oldest = data["jobs"]
     assert data["pagination"] == {"page": 1, "limit": 20, "total": 2, "totalPages": 1}
@@ -60,10 +62,12 @@ def test_jobs_come_newest_first_and_without_their_runs(
         "processedModels",
         "successCount",
         "failureCount",
+        "cancelledCount",
         "progress",
         "tier",
         "priority",
         "backend",
+        "note",
         "startedAt",
         "completedAt",
         "duration",
@@ -72,10 +76,58 @@ def test_jobs_come_newest_first_and_without_their_runs(
         "createdBy",
         "estimatedCostUsd",
         "costUsd",
+        "certifications",
+        "certificationsTotal",
     }
     assert (newest["totalModels"], newest["createdBy"]) == (4, "operator@example.org")
     assert newest["modelIds"] == [str(model(NOVA).pk), str(model(CLAUDE).pk)]
-    assert (oldest["status"], oldest["failureCount"], oldest["progress"]) == ("CANCELLED", 1, 100)
+    assert oldest["status"] == "CANCELLED"
+    assert [oldest[name] for name in COUNTS] == [1, 0, 0, 0, 1, 0]
+
+
+def test_each_job_comes_with_its_runs_those_that_need_attention_first(
+    api: Api, operator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start_job([model(NOVA), model(CLAUDE)], ["eu-west-1", "us-west-2"], by=operator)
+    certified, failed, broken, waiting = job.runs.order_by("model__name", "region")
+    finish(certified, Status.CERTIFIED, score=91, rating="A", took=timedelta(seconds=8))
+    finish(failed, Status.FAILED, score=31, rating="F", reason=Reason.GATE_FAILED, message="No.")
+    finish(broken, "", reason=Reason.THROTTLED_REQUESTS)
+    [entry] = api.get(HISTORY)["jobs"]
+    assert entry["certificationsTotal"] == 4
+    first = entry["certifications"]
+    assert [run["id"] for run in first] == [
+        str(run.pk) for run in (broken, failed, waiting, certified)
+    ]
+    assert first[1] == {
+        "id": str(failed.pk),
+        "modelId": str(failed.model_id),
+        "region": failed.region_id,
+        "status": "COMPLETED",
+        "verdict": "failed",
+        "passed": False,
+        "score": 31,
+        "rating": "F",
+        "duration": first[1]["duration"],
+        "startedAt": first[1]["startedAt"],
+        "completedAt": first[1]["completedAt"],
+        "errorMessage": "No.",
+        "model": {
+            "id": str(failed.model_id),
+            "name": failed.model.name,
+            "apiModelId": failed.model.api_model_id,
+        },
+    }
+    assert [run["passed"] for run in first] == [False, False, None, True]
+    assert [bool(run["errorMessage"]) for run in first] == [True, True, False, False]
+    assert 8000 <= first[3]["duration"] < 60_000
+    assert first[1]["startedAt"].endswith("Z")
+    whole = api.get(f"certification-queue/jobs/{job.pk}")["certifications"]
+    by_id = {run["id"]: run for run in whole}
+    assert all(run.items() <= by_id[run["id"]].items() for run in first), "the same in both places"
+    monkeypatch.setattr(history, "MAX_RUNS", 2)
+    [entry] = api.get(HISTORY)["jobs"]
+    assert (len(entry["certifications"]), entry["certificationsTotal"]) == (2, 4)
 
 
 def test_pages_hold_each_job_once(api: Api, jobs: list[CertificationJob]) -> None:
@@ -159,7 +211,7 @@ def test_reading_requires_a_login_with_a_role_and_get(path: str) -> None:
 def test_a_page_of_jobs_costs_few_queries(
     api: Api, jobs: Any, django_assert_num_queries: Any
 ) -> None:
-    with django_assert_num_queries(3):  # user, total, jobs with who started them
+    with django_assert_num_queries(3):  # user, total, jobs with their runs and who started them
         api.get(HISTORY)
     with django_assert_num_queries(5):  # and model, region
         api.get(f"{HISTORY}?modelId={NOVA}&region=us-east-1")

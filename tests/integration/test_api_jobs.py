@@ -47,6 +47,12 @@ def test_one_model_in_one_region_is_queued_as_a_job(api: Api) -> None:
     assert job.created_by is not None
 
 
+def test_a_job_has_a_note(api: Api) -> None:
+    job = start(api, note="before go-live")["jobId"]
+    assert api.get(f"certification-queue/jobs/{job}")["note"] == "before go-live"
+    assert paths(start(api, region="us-west-2", status=400, note="x" * 201)) == ["body.note"]
+
+
 def test_a_model_is_known_by_our_uuid_too(api: Api) -> None:
     first = start(api)
     model_id = api.get(f"certification-queue/jobs/{first['jobId']}")["modelIds"][0]
@@ -116,11 +122,42 @@ def test_failed_runs_are_retried_in_a_new_job(api: Api) -> None:
     assert data["jobId"] != str(job.pk)
 
 
+def test_a_job_that_did_not_change_is_not_sent_again(api: Api) -> None:
+    path = f"certification-queue/jobs/{start(api)['jobId']}"
+    api.get(path)
+    etag = api.response["ETag"]
+    assert api.response["Cache-Control"] == "private, no-cache"
+    assert api.get(path, status=304, If_None_Match=etag) is None
+    api.delete(path)
+    assert api.get(path, If_None_Match=etag)["status"] == "CANCELLED"
+
+
+def test_reads_of_ones_own_job_use_up_nothing_else(
+    api: Api, viewer: User, settings: Any, django_assert_num_queries: Any
+) -> None:
+    """The console polls a job as fast as it is answered, in each of its tabs."""
+    path = f"certification-queue/jobs/{start(api)['jobId']}"
+    settings.API_RATES = {**settings.API_RATES, "read": 2, "job": 5}
+    other = Api(viewer)
+    for _ in range(5):
+        api.get(path)
+    api.get("models")
+    assert api.get(path, status=429)["errorCode"] == "throttled"
+    other.get(path)
+    other.get(path)
+    other.get(path, status=429)
+    settings.API_RATES = {**settings.API_RATES, "job": 0}
+    with django_assert_num_queries(3):  # user, job, runs
+        api.get(path)
+
+
 @pytest.mark.parametrize("what", ["", "/retry"])
 def test_an_unknown_job_is_not_found(api: Api, what: str) -> None:
     method = "POST" if what else "GET"
     refusal = api.call(method, f"certification-queue/jobs/{uuid.uuid4()}{what}", status=404)
     assert refusal["errorCode"] == "job_not_found"
+    refusal = api.call(method, f"certification-queue/jobs/not-a-uuid{what}", status=400)
+    assert [entry["path"] for entry in refusal["data"]["validation"]] == ["path.jobId"]
 
 
 @pytest.mark.parametrize(

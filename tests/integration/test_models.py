@@ -113,7 +113,8 @@ def test_cancelling_ends_runs_at_once_and_only_once(job: CertificationJob) -> No
     assert job.cancel() is None
     assert not factories.record_outcome(run, certified())
     job.refresh_from_db()
-    assert (job.status, job.failed_runs) == (State.CANCELLED, 2)
+    assert (job.status, job.failed_runs, job.cancelled_runs) == (State.CANCELLED, 0, 2)
+    assert (job.processed_runs, job.progress) == (0, 0)
 
 
 def test_a_released_run_may_be_claimed_again_and_its_attempt_does_not_count(

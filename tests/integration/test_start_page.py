@@ -4,13 +4,19 @@ shown is what is started.
 
 from __future__ import annotations
 
+import html
+import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from django.test import Client
+from django_celery_beat.models import PeriodicTask
 from pytest_django import DjangoAssertNumQueries
 
+from certification.engine import schedules
+from certification.lib import clock
 from certification.models import (
     AIModel,
     CertificationJob,
@@ -19,6 +25,7 @@ from certification.models import (
     QueuePause,
     Region,
     Route,
+    User,
 )
 from certification.monitoring import queue_stats
 from certification.reasons import Reason, Status
@@ -49,7 +56,7 @@ def model(model_id: str = NOVA) -> AIModel:
 def plan_form(page: str) -> dict[str, str]:
     """The hidden fields of the plan's form."""
     form = page[page.index('<form method="post" action="/jobs/new/">') :]
-    names = ("pairs", "tier", "priority", "max_cost", "key")
+    names = ("pairs", "tier", "priority", "max_cost", "note", "repeat", "key")
     fields = {n: re.search(f'name="{n}" value="([^"]*)"', form) for n in names}
     return {name: match[1] for name, match in fields.items() if match}
 
@@ -179,6 +186,50 @@ class TestStart:
         assert job.tier == "quick"
         assert job.created_by is not None
         assert f"The job was started with {job.total_runs} run" in response.content.decode()
+
+    def test_a_job_has_a_note_and_is_repeated(self, as_operator: Client, operator: User) -> None:
+        query = (
+            f"model={NOVA}&region=us-east-1&tier=quick&note=before+%3Cgo-live%3E%00&repeat=weekly"
+        )
+        page = as_operator.get(f"/jobs/new/?{query}").content.decode()
+        assert 'value="before &lt;go-live&gt;' in page
+        fields = {name: html.unescape(value) for name, value in plan_form(page).items()}
+        for _ in range(2):  # pressed twice
+            as_operator.post("/jobs/new/", fields)
+        job = CertificationJob.objects.get()
+        assert job.note.startswith("before <go-live>")
+        task = PeriodicTask.objects.get(task=schedules.certify_scheduled.name)
+        assert (task.enabled, task.description) == (True, job.note)
+        assert job.created_at.minute - int(task.crontab.minute) in (0, 1, -59)
+        assert task.crontab.day_of_week != "*"
+        job.cancel()
+        schedules.certify_scheduled(**json.loads(task.kwargs))
+        again = CertificationJob.objects.exclude(pk=job.pk).get()
+        assert (again.tier, again.note, again.created_by) == ("quick", job.note, operator)
+        assert again.runs.get().region_id == "us-east-1"
+
+    def test_a_schedule_ends_with_the_rights_of_its_user(self, operator: User) -> None:
+        arguments: dict[str, Any] = {"pairs": [[NOVA, "us-east-1"]], "tier": "quick"}
+        operator.groups.clear()
+        schedules.certify_scheduled(**arguments, by=operator.pk)
+        schedules.certify_scheduled(**arguments, by=operator.pk + 1)
+        unknown = [["nobody", "us-east-1"], [NOVA, "mars-1"]]
+        schedules.certify_scheduled(pairs=unknown, tier="quick")
+        assert not CertificationJob.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("repeat", "day_of_week", "day_of_month"),
+        [("daily", "*", "*"), ("weekly", "0", "*"), ("monthly", "*", "28")],
+    )
+    def test_schedules_begin_now(
+        self, repeat: str, day_of_week: str, day_of_month: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sunday = datetime(2026, 5, 31, 14, 7, tzinfo=UTC)
+        monkeypatch.setattr(clock, "now", lambda: sunday)
+        schedule = schedules.crontab_from_now(repeat)
+        assert (schedule._orig_hour, schedule._orig_minute) == (14, 7)
+        assert str(schedule._orig_day_of_week) == day_of_week
+        assert str(schedule._orig_day_of_month) == day_of_month
 
     def test_pressing_twice_starts_once(self, as_operator: Client) -> None:
         form = plan_form(as_operator.get(f"/jobs/new/?pair={NOVA}@us-east-1").content.decode())

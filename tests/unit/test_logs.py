@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from certification.lib import redaction
 from myia import logs
 
 
@@ -33,14 +34,14 @@ def logged(**fields: Any) -> dict[str, Any]:
     ],
 )
 def test_secrets_are_hidden(key: str) -> None:
-    assert logged(**{key: "abc123"}) == {key: logs.HIDDEN}
+    assert logged(**{key: "abc123"}) == {key: redaction.HIDDEN}
     assert logged(request={"headers": [{key: "abc123"}]}) == {
-        "request": {"headers": [{key: logs.HIDDEN}]}
+        "request": {"headers": [{key: redaction.HIDDEN}]}
     }
 
 
 def test_a_password_of_digits_is_hidden_too() -> None:
-    assert logged(password=123456) == {"password": logs.HIDDEN}
+    assert logged(password=123456) == {"password": redaction.HIDDEN}
 
 
 @pytest.mark.parametrize(
@@ -85,10 +86,38 @@ def test_our_credentials_are_hidden_wherever_they_are(credential: str) -> None:
         request=[credential],
     )
     assert entry == {
-        "event": f"Invalid HTTP request line: 'GET /events?TOKEN={logs.HIDDEN}&x=1 HTTP/9'",
-        "request": [logs.HIDDEN],
+        "event": f"Invalid HTTP request line: 'GET /events?TOKEN={redaction.HIDDEN}&x=1 HTTP/9'",
+        "request": [redaction.HIDDEN],
     }
     assert logged(event=f"/login/?next=/%3Ftoken%3D{credential}") == {
-        "event": f"/login/?next=/%3Ftoken%3D{logs.HIDDEN}"
+        "event": f"/login/?next=/%3Ftoken%3D{redaction.HIDDEN}"
     }
     assert logged(event="myia_certification started") == {"event": "myia_certification started"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgres://myia:{}@db/myia does not answer",
+        "login failed: password={}",
+        "{{'aws_secret_access_key': '{}'}}",
+        'GET /x with "Authorization": "Bearer {}"',
+        "sent Authorization: Basic {}",
+        "X-Amz-Security-Token={}&x=1",
+        "api_key = {}",
+        "the key AKIA{} is not active",
+    ],
+)
+def test_what_is_shown_of_a_line_quotes_no_secret(text: str) -> None:
+    secret = "Hunter2Hunter2Hunter2"
+    shown = redaction.redact_quoted({"event": [text.format(secret)]})["event"][0]
+    assert secret not in shown
+    assert redaction.HIDDEN in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["max_tokens=64", "tokens: 12 in, 3 out", "token: null", "the password was wrong", "a b c"],
+)
+def test_what_is_no_secret_is_shown(text: str) -> None:
+    assert redaction.redact_quoted(text) == text

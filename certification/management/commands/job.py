@@ -93,6 +93,7 @@ class Command(BaseCommand):
                 "total_runs",
                 "succeeded_runs",
                 "failed_runs",
+                "cancelled_runs",
                 "backend",
                 "created_at",
             )

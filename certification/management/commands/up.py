@@ -17,6 +17,7 @@ from certification import checks
 from certification.management import guard
 from certification.management.commands import status
 from certification.stack import control, embedded, programs, temporary
+from certification.stack.embedded.accounts import let_account_read
 from certification.stack.processes import PROJECT, NotReady, Program
 from certification.stack.supervisor import Log, StackError, Supervisor
 
@@ -77,6 +78,7 @@ class Command(BaseCommand):
     def supervise(self, table: list[Program], *, follow: bool) -> None:
         """Run the supervisor in this process until it is stopped."""
         log = Log(control.files().logs, self.write, follow=follow, colour=supports_color())
+        let_account_read(settings.MYIA_ROOT, control.files().logs)  # the API shows them
         env = {"FLOWER_BASIC_AUTH": programs.flower_login(), "LOG_FORMAT": settings.LOG_FORMAT}
         for line in self.welcome(table):
             log("myia", line)

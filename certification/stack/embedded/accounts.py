@@ -37,3 +37,10 @@ def give_to_account(root: Path, path: Path) -> None:
     """Give a file that root made to the account that the services run as."""
     if user := account(root):
         os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def let_account_read(root: Path, folder: Path) -> None:
+    """Let the account that the services run as read a folder that root made, and change nothing."""
+    if user := account(root):
+        os.chown(folder, -1, user.pw_gid)
+        folder.chmod(0o750)
