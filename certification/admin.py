@@ -34,6 +34,7 @@ from certification.lib import shared_cache
 from certification.models import (
     AIModel,
     ApiKey,
+    Certificate,
     CertificationJob,
     CertificationRun,
     CustomCase,
@@ -682,6 +683,35 @@ class CustomCaseAdmin(CheckedValues, admin.ModelAdmin):
         if not change:
             obj.created_by = current_user(request)
         super().save_model(request, obj, form, change)
+
+
+@admin.register(Certificate)
+class CertificateAdmin(ReadOnly, admin.ModelAdmin):
+    """Certificates, and the way to withdraw one, which is a page of its own."""
+
+    list_display = (
+        "number",
+        "code",
+        "model",
+        "region",
+        "issued_at",
+        "expires_at",
+        "lookups",
+        "links",
+    )
+    list_filter = ("region", ("withdrawn_at", admin.EmptyFieldListFilter))
+    list_select_related = ("model", "region")
+    search_fields = ("code", "model__api_model_id", "model__name")
+    date_hierarchy = "issued_at"
+    exclude = ("envelope",)
+
+    @admin.display(description=_("pages"))
+    def links(self, certificate: Certificate) -> SafeString:
+        show = reverse("certificate", args=[certificate.code])
+        return format_html(
+            '<a href="{}">{}</a> · <a href="{}withdraw/">{}</a>',
+            show, _("open"), show, _("withdraw"),
+        )  # fmt: skip
 
 
 @admin.register(RunJudgement)

@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from django.conf import settings
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from certification import labels
 from certification.badges import svg
@@ -31,9 +33,7 @@ WORST_FIRST = (
 
 @dataclass(frozen=True)
 class RegionStatus:
-    """A model in one region. Badges are in English wherever they are shown, so that one picture can
-    be shared by all.
-    """
+    """A model in one region."""
 
     region: str
     status: str = Status.NOT_TESTED
@@ -56,12 +56,13 @@ class RegionStatus:
         return validity.current_status(self, now)
 
     def message(self, now: datetime) -> str:
-        parts = ["expired"]
+        """Return what the badge says, in the active language."""
+        parts = [str(labels.EXPIRED.label)]
         if not self.is_expired(now):
             grade = f"{self.rating} {self.score}" if self.score is not None else self.rating
-            parts = [self.status.replace("_", " "), *([grade] if self.rating else [])]
+            parts = [str(labels.STATUSES[self.status].label), *([grade] if self.rating else [])]
         if self.backend == Backend.EMULATOR:
-            parts.append("emulated")
+            parts.append(_("emulated"))
         return " · ".join(parts)
 
 
@@ -90,10 +91,11 @@ class BadgeContent:
             return self.regions[0].message(now)
         total = len(self.regions)
         if not total:
-            return "not offered"
-        count = f"{self.certified(now)}/{total} region{'s' * (total != 1)}"
-        source = {"emulator": " · emulated", "mixed": " · partly emulated"}
-        return count + source.get(self.backend or "", "")
+            return _("not offered")
+        share = {"certified": self.certified(now), "total": total}
+        count = ngettext("%(certified)s/%(total)s region", "%(certified)s/%(total)s regions", total)
+        source = {"emulator": _("emulated"), "mixed": _("partly emulated")}
+        return " · ".join(filter(None, (count % share, source.get(self.backend or ""))))
 
     def color(self, now: datetime) -> str:
         """Return the status's colour; for all regions green when each is certified, yellow when

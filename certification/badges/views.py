@@ -1,5 +1,5 @@
 """The views below /badges/: a picture, its facts as JSON, and the same for shields.io. Public,
-cacheable, without cookies.
+cacheable, without cookies. And the page that helps to show them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.shortcuts import render
 from django.urls import Resolver404, resolve
+from django.utils import translation
 from django.utils.cache import get_conditional_response
+from django.views.decorators.http import require_safe
 
-from certification.badges import content, svg
+from certification.badges import builder, content, svg
 from certification.badges.content import BadgeContent, RegionStatus
 from certification.lib import clock
 
@@ -40,7 +43,7 @@ class BadgeMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if not request.path_info.startswith(PREFIX):
+        if not request.path_info.startswith(PREFIX) or request.path_info == PREFIX:
             return self.get_response(request)
         try:
             request.resolver_match = match = resolve(request.path_info)
@@ -53,8 +56,31 @@ class BadgeMiddleware:
 @login_not_required
 def badge(request: HttpRequest, address: str) -> HttpResponseBase:
     """`<apiModelId>[/<region>]` with the ending .svg, .json or .shields.json; `?label=` and
-    `?style=` change the picture.
+    `?style=` change the picture, `?lang=` its words: English without it, so that one picture can be
+    shared by all.
     """
+    language = request.GET.get("lang", "")
+    known = language if language in dict(settings.LANGUAGES) else settings.LANGUAGE_CODE
+    with translation.override(known):
+        return answer(request, address)
+
+
+@require_safe
+@login_not_required
+def builder_page(request: HttpRequest) -> HttpResponse:
+    """Show how to show a badge: the choice, its preview, texts to copy, and every state."""
+    language = request.GET.get("lang", "")
+    page = builder.load(builder.Choice.from_query(request.GET), clock.now())
+    if language not in dict(settings.LANGUAGES):
+        return render(request, "public/badges.html", {"page": page})
+    with translation.override(language):
+        response = render(request, "public/badges.html", {"page": page})
+    response["Content-Language"] = language
+    return response
+
+
+def answer(request: HttpRequest, address: str) -> HttpResponseBase:
+    """Respond in the active language."""
     if request.method == "OPTIONS":
         return allow_everywhere(HttpResponse(status=204, headers=PREFLIGHT))
     if request.method not in METHODS:

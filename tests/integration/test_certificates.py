@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
@@ -116,6 +117,13 @@ class TestIssue:
         for certificate in (first, second):
             file = bytes(certificate.envelope)
             assert verification.verify_file(file, timezone.now()).answer == Answer.GENUINE
+
+    def test_the_command_lists_the_keys_and_begins_a_new_one(self, capsys: Any) -> None:
+        first = issue().key_id
+        call_command("certificate_key", rotate=True, json=True)
+        printed = json.loads(capsys.readouterr().out)
+        assert [row["keyId"] for row in printed["keys"]] == [first]
+        assert printed["current"] not in ("", first)
 
     def test_account_ids_and_people_are_not_in_it(self, operator: User) -> None:
         model = AIModel.objects.get(api_model_id=NOVA)

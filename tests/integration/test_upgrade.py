@@ -153,9 +153,11 @@ def test_an_upgrade_keeps_every_row(old_database: str) -> None:
             "OR (endpoint = 'bedrock-runtime') <> (api IN ('converse', 'invoke'))"
         )
         assert connection.execute(stray).fetchone() == (0,)
-        # Viewers and operators may view model aliases, administrators everything with them.
+        # Viewers and operators may view model aliases, administrators everything with them. All
+        # may view certificates and their keys, administrators withdraw certificates.
         assert granted is not None
-        assert connection.execute(grants).fetchone() == (granted[0] + 1 + 1 + 4,)
+        added = (1 + 1 + 4) + (2 + 2 + 3)
+        assert connection.execute(grants).fetchone() == (granted[0] + added,)
         permissions = connection.execute(
             "SELECT codename, name FROM auth_permission JOIN django_content_type AS type "
             "ON type.id = content_type_id WHERE app_label = 'certification'"
