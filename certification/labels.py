@@ -126,6 +126,33 @@ RESIDENCIES: dict[str, str | Promise] = {
     "global": _("anywhere in the world"),
 }
 
+# Where points of a score are lost, by the names of `suite.losses`; categories are above.
+LOSSES: dict[str, str | Promise] = {
+    "gates": _("gates"),
+    "ttft_ms": _("time to the first token"),
+    "tokens_per_second": _("output speed"),
+    "calls": _("calls that broke"),
+}
+CAPS: dict[str, str | Promise] = {
+    "quick_tier": _("a quick run gives at most %(limit)d"),
+    "flaky_gate": _("at most %(limit)d where a gate needs a second try"),
+    "parity": _("at most %(limit)d where another region can do more"),
+    "failed_gate": _("at most %(limit)d where a gate failed"),
+    "whole_points": _("scores are whole points, never rounded up"),
+}
+CONDITIONS: dict[str, str | Promise] = {
+    "judged": _("Enough of what was planned could be judged"),
+    "gates": _("No gate failed"),
+    "score": _("The score reaches the line"),
+    "lower_bound": _("The quality is certain enough: its lower bound reaches the line"),
+    "category": _("Enough trials pass in: %(subject)s"),
+    "flaky_gates": _("Gates pass at the first try, but for the few allowed"),
+    "parity": _("It can do here what it can do in other regions"),
+    "declared": _("It can do here what the catalogue says that it can"),
+    "usable_quality": _("The quality is high enough for any use at all"),
+    "usable_category": _("Enough for any use at all: %(subject)s"),
+}
+
 OWNERS: dict[str, str | Promise] = {
     Owner.OURS: _("us"),
     Owner.ACCOUNT: _("the AWS account"),

@@ -9,7 +9,8 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from certification.engine import dispatch
+from certification.engine import dispatch, outcome
+from certification.engine.trials import TrialRecord
 from certification.inference import RouteTarget
 from certification.models import (
     AIModel,
@@ -24,6 +25,9 @@ from certification.models import (
     User,
 )
 from certification.reasons import Reason, Status
+from certification.suite import registry, scoring, versions
+from certification.suite.case import Grade, ProbeCache, Ref
+from certification.suite.scoring import CaseOutcome
 
 TTL = timedelta(days=30)
 
@@ -119,12 +123,12 @@ def certify(
     region: str,
     verdict: str = Status.CERTIFIED,
     tier: str = Tier.QUICK,
-    **outcome: object,
+    **result: object,
 ) -> CertificationRun:
     """One finished run in a job of its own, with the certification it gives."""
     if verdict == Status.CERTIFIED:
-        outcome = {"score": 89, "rating": "B", **outcome}
-    return finish(start_job([model], [region], tier=tier).runs.get(), verdict, **outcome)  # type: ignore[arg-type]
+        result = {"score": 89, "rating": "B", **result}
+    return finish(start_job([model], [region], tier=tier).runs.get(), verdict, **result)  # type: ignore[arg-type]
 
 
 def earlier_run(run: CertificationRun, verdict: str, days: int) -> CertificationRun:
@@ -136,3 +140,39 @@ def earlier_run(run: CertificationRun, verdict: str, days: int) -> Certification
         score=81 if verdict == Status.CERTIFIED else None, variant_seed=1,
         started_at=past, completed_at=past,
     )  # fmt: skip
+
+
+def judged_run(tier: str, trials: Mapping[str, Sequence[Grade]], **more: Any) -> scoring.Run:
+    """What a judgement looks at: every case of the tier passed, but for these, by case id. Cases of
+    speed measured figures that are on target.
+    """
+    quick = {"ttft_ms": 400.0, "tokens_per_second": 95.0}
+    outcomes = [
+        CaseOutcome(
+            case, tuple(trials.get(case.id, [Grade(True, "It passed.", quick)] * case.repeats))
+        )
+        for case in registry.cases("text", tier)
+    ]
+    return scoring.Run(tier, tuple(outcomes), **{"calls": scoring.Calls(60), **more})
+
+
+def certify_judged(model: AIModel, region: str, judged: scoring.Run) -> CertificationRun:
+    """One finished run that stored what it was judged by, as the runner stores it."""
+    run = start_job([model], [region], tier=judged.tier).runs.get()
+    claimed = CertificationRun.objects.claim(run.pk, "a test")
+    assert claimed is not None
+    trials = {
+        o.case.id: [
+            TrialRecord(o.case.script(Ref(1, o.case.id, number)), grade, [], ProbeCache())
+            for number, grade in enumerate(o.trials)
+        ]
+        for o in judged.outcomes
+    }
+    route = RouteTarget(model.api_model_id, "ON_DEMAND")
+    judgement = scoring.judge(judged)
+    record = outcome.RunRecord(judged, judgement, route, versions.SUITE_VERSION, trials=trials)
+    with transaction.atomic():
+        results = outcome.build_results(claimed, record)
+        assert record_outcome(claimed, outcome.build(claimed, record), results)
+        ModelCertification.lock(claimed).record(claimed, timezone.now() + TTL)
+    return claimed

@@ -137,6 +137,12 @@ def span(duration: timedelta | float | None) -> str:
 
 
 @register.filter
+def whole(score: float | None) -> str:
+    """Format a score as whole points, never rounded up. Empty for None."""
+    return "" if score is None else str(int(score))
+
+
+@register.filter
 def usd(amount: float | Decimal | None) -> str:
     """Format an amount of money: US$ 0.42, a tiny one with all its digits. Empty for None."""
     if amount is None:

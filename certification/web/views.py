@@ -26,13 +26,11 @@ from certification import labels
 from certification.engine import dispatch
 from certification.lib import clock, request_rates
 from certification.models import (
-    AIModel,
     Backend,
     CertificationJob,
     CertificationRun,
     ModelKind,
     QueuePause,
-    Region,
     State,
     Tier,
 )
@@ -178,12 +176,9 @@ def jobs_page(request: HttpRequest) -> HttpResponse:
 @require_safe
 @viewer_required
 @vary_on_headers("HX-Request")
-def certification(request: HttpRequest, model_id: UUID, region: str) -> HttpResponse:
+def certification(request: HttpRequest, model_id: str, region: str) -> HttpResponse:
     """Show one model's status in one region and why: a page, or the fragment the matrix opens."""
-    model = get_object_or_404(AIModel, pk=model_id)
-    context = {
-        "detail": certifications.load(model, get_object_or_404(Region, pk=region), clock.now())
-    }
+    context = {"detail": certifications.load(model_id, region, request.GET, clock.now())}
     template = "_certification.html" if request.headers.get("HX-Request") else "certification.html"
     return render(request, f"certification/{template}", context)
 
