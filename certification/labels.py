@@ -51,6 +51,16 @@ THEMES: dict[str, str | Promise] = {
     "dark": pgettext_lazy("theme", "dark"),
 }
 
+# A run without a verdict, by its state.
+RUN_STATES: dict[str, Sign] = {
+    "PENDING": Sign("…", "blue", pgettext_lazy("run", "waiting")),
+    "QUEUED": Sign("…", "blue", pgettext_lazy("run", "waiting")),
+    "PROCESSING": Sign("↻", "blue", pgettext_lazy("run", "running")),
+    "COMPLETED": Sign("✓", "grey", pgettext_lazy("run", "finished")),
+    "FAILED": Sign("✕", "red", pgettext_lazy("run", "no verdict")),
+    "CANCELLED": Sign("–", "grey", pgettext_lazy("run", "cancelled")),
+}
+
 # Proper names, the same in every language.
 APIS: dict[str, str] = {
     "converse": "Converse",

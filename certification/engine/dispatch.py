@@ -325,6 +325,17 @@ def retry(
     return certify(pairs, options, job_type=job.type)
 
 
+def retry_run(run: CertificationRun, by: User | None = None) -> DispatchResult:
+    """Create a job for one run that ended without a verdict or was cancelled."""
+    if run.status not in (State.FAILED, State.CANCELLED):
+        raise NothingToRun(
+            _("This run has not ended without a verdict: there is nothing to retry.")
+        )
+    config = {"retry_of": str(run.job_id), "retry_of_run": str(run.pk)}
+    options = CertifyOptions(tier=run.tier, by=by, config=config)
+    return certify([(run.model, run.region)], options)
+
+
 def find_by_idempotency_key(options: CertifyOptions) -> DispatchResult | None:
     """Return the job that an earlier request with the same key created."""
     if not options.idempotency_key:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
@@ -134,14 +134,12 @@ def plan(model: AIModel, tier: str, own: Sequence[custom.Spec]) -> Planned:
     )
 
 
-def last_runs(
-    models: Mapping[uuid.UUID, AIModel], tier: str
-) -> dict[tuple[uuid.UUID, str], Measured]:
+def last_runs(models: Iterable[uuid.UUID], tier: str) -> dict[tuple[uuid.UUID, str], Measured]:
     """Return what the run took that each pair of these models was last judged by, on our backend
     and in this tier.
     """
     rows = ModelCertification.objects.filter(
-        model__in=models,
+        model__in=list(models),
         tier=tier,
         backend=backend.name(),
         run__verdict__in=JUDGED,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import redis.asyncio as redis
@@ -134,12 +135,37 @@ class _Lease:
         return spent
 
 
+PREFIX = "myia:limit"
+
+
+def bucket_key(region: str, target_id: str, prefix: str = PREFIX) -> str:
+    """Return the Redis key of a route's bucket."""
+    return f"{prefix}:{{{region}:{target_id}}}"
+
+
+def slowed(routes: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """Return the rate, in tokens per second, of those of these routes (region, target id) that
+    Bedrock throttled and that are still slowed down; none while Redis is unavailable.
+    """
+    named = list(dict.fromkeys(routes))
+    if not named:
+        return {}
+    pipeline = redis_client.client(Purpose.LIMITS).pipeline(transaction=False)
+    for route in named:
+        pipeline.hget(bucket_key(*route), "rate")
+    try:
+        rates = pipeline.execute()
+    except UNAVAILABLE:
+        return {}
+    return {route: float(rate) for route, rate in zip(named, rates, strict=True) if rate}
+
+
 @dataclass
 class Limiter:
     """The shared buckets, for use on the event loop. A `stop` ends a wait."""
 
     client: redis.Redis
-    prefix: str = "myia:limit"
+    prefix: str = PREFIX
     breaker: CircuitBreaker = field(
         default_factory=lambda: CircuitBreaker(Purpose.LIMITS, open_s=1.0)
     )
@@ -186,7 +212,7 @@ class Limiter:
 
     def key(self, region: str, target_id: str) -> str:
         """Return the Redis key of a route's bucket."""
-        return f"{self.prefix}:{{{region}:{target_id}}}"
+        return bucket_key(region, target_id, self.prefix)
 
     async def evaluate(self, script: object, key: str, *arguments: float) -> float:
         """Run one of the scripts on a bucket. 0 without Redis: the call may go."""

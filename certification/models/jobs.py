@@ -225,8 +225,10 @@ class CertificationJob(models.Model):
         )
         if not counted or not counted[0]["was_last"]:
             return False
-        any_completed = self.runs.filter(status=State.COMPLETED).exists()
-        self.status, self.completed_at = (State.COMPLETED if any_completed else State.FAILED), now
+        ends = set(self.runs.order_by().values_list("status", flat=True).distinct())
+        order = (State.COMPLETED, State.FAILED, State.CANCELLED)
+        self.status = next((state for state in order if state in ends), State.FAILED)
+        self.completed_at = now
         done = type(self).objects.filter(pk=self.pk, status__in=ACTIVE)
         closed = (
             done.update(
@@ -718,6 +720,23 @@ class CertificationRun(models.Model):
         )
         pubsub.notify(self.job_id)
         return won == 1
+
+    def cancel(self, message: str = "The run was cancelled.") -> bool:
+        """Stop an unfinished run -> CANCELLED, and close its job if it was the last one. True if
+        this call won.
+        """
+        active = type(self).objects.filter(pk=self.pk, status__in=ACTIVE)
+        with transaction.atomic():
+            won = active.update(
+                status=State.CANCELLED,
+                completed_at=clock.now(),
+                claimed_by="",
+                error_message=message,
+            )
+            if won:
+                self.job.record_finished_runs(1, 0)
+                shared_cache.invalidate()
+            return won == 1
 
     def mark_failed(
         self, reason: Reason, message: str, unless_alive_since: Moment | None = None

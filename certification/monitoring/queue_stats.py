@@ -5,6 +5,7 @@ Everything comes from indexes over few rows or from the cache, so that a million
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -163,12 +164,10 @@ def count_totals() -> Totals:
 totals = ComputedValue("totals", Totals, lambda _: TOTALS_TTL_S, count_totals)
 
 
-def count_workers() -> int | None:
-    """Ask the workers, for REPLY_TIMEOUT_S, how many take our backend's runs; None while the broker
-    is unavailable.
+def queues_taken() -> list[set[str]] | None:
+    """Ask the workers, for REPLY_TIMEOUT_S, which queues each takes our backend's runs from; None
+    while the broker is unavailable.
     """
-    names = {queue.name_for(priority) for priority in Priority.values}
-    names |= {f"{name}.{region}" for name in names for region in settings.PINNED_REGIONS}
     try:
         queue.ping_broker()  # fails at once where kombu would try for seconds
         replies: Sequence[Mapping[str, Any]] = (
@@ -177,13 +176,35 @@ def count_workers() -> int | None:
     except (OperationalError, *UNAVAILABLE) as error:
         log.warning("broker_unreachable", error=str(error))
         return None
-    return sum(
-        worker.get("backend") == backend.name() and not names.isdisjoint(worker.get("queues", ()))
+    return [
+        set(worker.get("queues", ()))
         for reply in replies
         for worker in reply.values()
-    )
+        if worker.get("backend") == backend.name()
+    ]
+
+
+def count_workers() -> int | None:
+    """Count the workers that take runs; None while the broker is unavailable."""
+    names = {queue.name_for(priority) for priority in Priority.values}
+    names |= {f"{name}.{region}" for name in names for region in settings.PINNED_REGIONS}
+    taken = queues_taken()
+    return None if taken is None else sum(not names.isdisjoint(queues) for queues in taken)
+
+
+def count_by_queue() -> dict[str, int] | None:
+    """Count the workers of each queue; None while the broker is unavailable."""
+    taken = queues_taken()
+    return None if taken is None else dict(Counter(name for queues in taken for name in queues))
 
 
 workers = ComputedValue(
     "workers", int | None, lambda _: WORKERS_TTL_S, count_workers, stale_s=WORKERS_STALE_S
+)
+workers_by_queue = ComputedValue(
+    "workers-by-queue",
+    dict[str, int] | None,
+    lambda _: WORKERS_TTL_S,
+    count_by_queue,
+    stale_s=WORKERS_STALE_S,
 )

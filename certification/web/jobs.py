@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from django.core.paginator import Page, Paginator
-from django.db.models import CharField, Count, Q
+from django.db.models import CharField, Q
 from django.db.models.functions import Cast
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
@@ -21,13 +20,11 @@ from certification.models import (
     AIModel,
     Backend,
     CertificationJob,
-    CertificationRun,
     State,
     Tier,
     User,
 )
 from certification.monitoring.queue_stats import QueueCounts, queue_counts
-from certification.reasons import Status
 from certification.templatetags.certification import span
 
 JOBS_PER_PAGE = 50
@@ -115,49 +112,6 @@ def filtered_jobs(query: QueryDict) -> FilteredJobs:
         backend if backend in Backend.values else "",
         queue_counts(),
     )
-
-
-@dataclass(frozen=True)
-class FilteredRuns:
-    """A page of a job's runs, and the counts of all its runs by status and by verdict."""
-
-    page: Page[CertificationRun]
-    status: str
-    verdict: str
-    statuses: Counter[str]
-    verdicts: Counter[str]
-
-    @cached_property
-    def status_counts(self) -> list[tuple[str, str, int]]:
-        """(value, label, count) of each status that occurs."""
-        return [(s.value, str(s.label), self.statuses[s]) for s in State if self.statuses[s]]
-
-    @cached_property
-    def verdict_counts(self) -> list[tuple[str, int]]:
-        return [(v.value, self.verdicts[v]) for v in Status if self.verdicts[v]]
-
-    @property
-    def retryable(self) -> int:
-        return self.statuses[State.FAILED]
-
-
-def filtered_runs(job: CertificationJob, query: QueryDict) -> FilteredRuns:
-    """Return the runs of a job, filtered by the GET parameters `status`, `verdict` and `page`."""
-    statuses: Counter[str] = Counter()
-    verdicts: Counter[str] = Counter()
-    for row in job.runs.order_by().values("status", "verdict").annotate(n=Count("pk")):
-        statuses[row["status"]] += row["n"]
-        verdicts[row["verdict"]] += row["n"]
-    status, verdict = query.get("status", ""), query.get("verdict", "")
-    runs = job.runs.select_related("model").order_by(
-        "model__vendor", "model__name", "model__api_model_id", "region"
-    )
-    if status in State.values:
-        runs = runs.filter(status=status)
-    if verdict in set(Status):
-        runs = runs.filter(verdict=verdict)
-    page = Paginator(runs, RUNS_PER_PAGE).get_page(query.get("page"))
-    return FilteredRuns(page, status, verdict, statuses, verdicts)
 
 
 def cancelled_sentence(runs: int) -> str:

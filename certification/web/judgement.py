@@ -91,8 +91,8 @@ class Explanation:
         words = ngettext("%(n)d point lost", "%(n)d points lost", lost) % {"n": lost}
         if not self.lost:
             return f"{words}."
-        most = {"words": words, "what": loss_label(self.lost[0])}
-        return _("%(words)s, most on: %(what)s.") % most
+        parts = {"words": words, "what": loss_label(self.lost[0])}
+        return _("%(words)s, most on: %(what)s.") % parts
 
     @property
     def loss_rows(self) -> list[LossRow]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import structlog
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, permission_required
@@ -37,6 +38,7 @@ from certification.models import (
 from certification.web import (
     certifications,
     compare,
+    job_detail,
     jobs,
     matrix,
     overview,
@@ -46,6 +48,7 @@ from certification.web import (
 )
 from certification.web.forms import EmailLoginForm
 
+log = structlog.get_logger(__name__)
 OPERATE = "certification.change_certificationjob"
 
 
@@ -208,13 +211,21 @@ def compare_page(request: HttpRequest) -> HttpResponse:
 @viewer_required
 @vary_on_headers("HX-Request")
 def job(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Show one job with its runs: a page, or the fragment that it polls while the job runs."""
+    """Show one job with its runs: a page, or the fragment that it polls while the job runs, which
+    is 204 while it would be the same as the one whose fingerprint the header Seen has.
+    """
     row = get_object_or_404(CertificationJob.objects.select_related("created_by"), pk=pk)
+    detail = job_detail.load(row, request.GET, clock.now())
+    fingerprint, _separator, milestone = request.headers.get("Seen", "").partition(" ")
+    is_fragment = bool(request.headers.get("HX-Request"))
+    if is_fragment and fingerprint == detail.fingerprint:
+        return HttpResponse(status=204)
     context = {
         "job": row,
-        "runs": jobs.filtered_runs(row, request.GET),
+        "detail": detail,
+        "is_news": is_fragment and milestone != detail.milestone_key,
     }
-    template = "_job.html" if request.headers.get("HX-Request") else "job.html"
+    template = "_job.html" if is_fragment else "job.html"
     return render(request, f"certification/{template}", context)
 
 
@@ -228,6 +239,7 @@ def cancel_job(request: HttpRequest, pk: UUID) -> HttpResponse:
     if cancelled_runs is None:
         messages.warning(request, _("The job had already finished; nothing was cancelled."))
     else:
+        log.info("job_cancelled", job=str(pk), runs=cancelled_runs, by=request.user.pk)
         messages.success(request, jobs.cancelled_sentence(cancelled_runs))
     return redirect("job", pk=pk)
 
@@ -242,7 +254,37 @@ def retry_job(request: HttpRequest, pk: UUID) -> HttpResponse:
     except dispatch.DispatchError as error:
         messages.error(request, str(error))
         return redirect("job", pk=pk)
+    log.info("job_retried", job=str(pk), new_job=str(new.pk), by=request.user.pk)
     messages.success(request, _("A new job retries the runs that ended without a verdict."))
+    return redirect("job", pk=new.pk)
+
+
+@permission_required(OPERATE, raise_exception=True)
+def cancel_run(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Show the confirmation (GET) or cancel one run of a job (POST)."""
+    row = get_object_or_404(CertificationRun.objects.select_related("job", "model"), pk=pk)
+    if request.method != "POST":
+        return render(request, "certification/run_cancel.html", {"run": row})
+    if row.cancel():
+        log.info("run_cancelled", run=str(pk), job=str(row.job_id), by=request.user.pk)
+        messages.success(request, _("The run was cancelled; the others of its job go on."))
+    else:
+        messages.warning(request, _("The run had already ended; nothing was cancelled."))
+    return redirect("job", pk=row.job_id)
+
+
+@require_POST
+@permission_required(OPERATE, raise_exception=True)
+def retry_run(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Start a new job for one run that was cancelled or ended without a verdict, and open it."""
+    row = get_object_or_404(CertificationRun.objects.select_related("model", "region"), pk=pk)
+    try:
+        new = dispatch.retry_run(row, jobs.user_of(request)).job
+    except dispatch.DispatchError as error:
+        messages.error(request, str(error))
+        return redirect("job", pk=row.job_id)
+    log.info("run_retried", run=str(pk), new_job=str(new.pk), by=request.user.pk)
+    messages.success(request, _("A new job retries this run."))
     return redirect("job", pk=new.pk)
 
 

@@ -17,15 +17,12 @@ from pytest_django import DjangoAssertNumQueries
 
 from certification.models import (
     AIModel,
-    CertificationJob,
-    CertificationRun,
     ModelAlias,
     ModelCertification,
     ModelKind,
     Provider,
     Region,
     Route,
-    State,
     User,
 )
 from certification.reasons import Reason, Status
@@ -496,151 +493,6 @@ class TestCertificationPage:
             certify(world["Nova"], "us-east-1", results=[("G01", "passed", "ok")])
         with django_assert_num_queries(8 + SESSION_USER_AND_ROLE):
             body(as_viewer, self.path(world["Nova"]))
-
-
-class TestJobPage:
-    @pytest.fixture
-    def job(self, world: dict[str, AIModel], operator: User) -> CertificationJob:
-        """Three runs: one certified, one without a verdict, one waiting."""
-        job = start_job(world.values(), ["us-east-1"], by=operator)
-        finish(job.runs.get(model=world["Nova"]), Status.CERTIFIED, score=89, rating="B")
-        finish(
-            job.runs.get(model=world["Llama"]), "", reason=Reason.READ_TIMEOUT, message="Too slow."
-        )
-        return job
-
-    @pytest.fixture
-    def ended(self, job: CertificationJob, world: dict[str, AIModel]) -> CertificationJob:
-        finish(job.runs.get(model=world["Titan Embed"]), Status.FAILED, reason=Reason.GATE_FAILED)
-        return job
-
-    def test_it_wants_a_login(self, client: Client, job: CertificationJob) -> None:
-        assert client.get(f"/jobs/{job.pk}/").status_code == 302
-
-    def test_it_shows_progress_and_runs(self, as_viewer: Client, job: CertificationJob) -> None:
-        html = body(as_viewer, f"/jobs/{job.pk}/")
-        for text in (
-            "2 / 3",
-            "operator@example.org",
-            "Nova",
-            "no answer in time",
-            "Too slow.",
-            'data-poll="3"',
-        ):
-            assert text in html, text
-
-    def test_a_finished_job_no_longer_polls(
-        self, as_viewer: Client, ended: CertificationJob
-    ) -> None:
-        assert "data-poll" not in body(as_viewer, f"/jobs/{ended.pk}/")
-
-    @pytest.mark.parametrize(
-        ("query", "names"),
-        [
-            ("status=FAILED", ["Llama"]),
-            ("verdict=certified", ["Nova"]),
-            ("status=QUEUED", []),
-            ("status=nonsense", ["Nova", "Titan Embed", "Llama"]),
-        ],
-    )
-    def test_runs_are_filtered(
-        self, as_viewer: Client, job: CertificationJob, query: str, names: list[str]
-    ) -> None:
-        runs = as_viewer.get(f"/jobs/{job.pk}/?{query}").context["runs"]
-        assert [run.model.name for run in runs.page] == names
-
-    def test_fifty_runs_make_a_page(self, as_viewer: Client, catalogue: None) -> None:
-        job = start_job(AIModel.objects.active()[:60], ["us-east-1"])
-        assert len(as_viewer.get(f"/jobs/{job.pk}/?page=2").context["runs"].page) == 10
-
-    def test_htmx_gets_a_fragment(self, as_viewer: Client, job: CertificationJob) -> None:
-        assert "<html" not in body(as_viewer, f"/jobs/{job.pk}/", headers=FRAGMENT)
-
-    def test_an_unknown_job_is_not_found(self, as_viewer: Client) -> None:
-        assert as_viewer.get(f"/jobs/{uuid.uuid4()}/").status_code == 404
-
-    def test_it_takes_four_queries(
-        self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
-    ) -> None:
-        job = start_job(AIModel.objects.active()[:60], ["us-east-1"])
-        with django_assert_num_queries(4 + SESSION_USER_AND_ROLE):
-            body(as_viewer, f"/jobs/{job.pk}/")
-
-    def test_viewers_see_no_buttons(self, as_viewer: Client, job: CertificationJob) -> None:
-        html = body(as_viewer, f"/jobs/{job.pk}/")
-        assert "/cancel/" not in html
-        assert "/retry/" not in html
-
-    def test_operators_see_cancel_while_it_runs(
-        self, as_operator: Client, job: CertificationJob
-    ) -> None:
-        html = body(as_operator, f"/jobs/{job.pk}/")
-        assert "/cancel/" in html
-        assert "/retry/" not in html
-
-    def test_operators_see_retry_when_it_has_ended(
-        self, as_operator: Client, ended: CertificationJob
-    ) -> None:
-        html = body(as_operator, f"/jobs/{ended.pk}/")
-        assert "/cancel/" not in html
-        assert "Retry 1 failed run" in html
-
-    def test_viewers_may_not_cancel(self, as_viewer: Client, job: CertificationJob) -> None:
-        assert as_viewer.get(f"/jobs/{job.pk}/cancel/").status_code == 403
-        assert as_viewer.post(f"/jobs/{job.pk}/cancel/").status_code == 403
-        job.refresh_from_db()
-        assert job.status != State.CANCELLED
-
-    def test_viewers_may_not_retry(self, as_viewer: Client, ended: CertificationJob) -> None:
-        assert as_viewer.post(f"/jobs/{ended.pk}/retry/").status_code == 403
-        assert CertificationJob.objects.count() == 1
-
-    @pytest.mark.parametrize("role", ["operator", "administrator"])
-    def test_cancelling_asks_first(
-        self, role: str, request: pytest.FixtureRequest, job: CertificationJob
-    ) -> None:
-        client: Client = request.getfixturevalue(f"as_{role}")
-        assert "2 of 3 runs are finished" in body(client, f"/jobs/{job.pk}/cancel/")
-        job.refresh_from_db()
-        assert job.status != State.CANCELLED
-        response = client.post(f"/jobs/{job.pk}/cancel/", follow=True)
-        assert response.redirect_chain == [(f"/jobs/{job.pk}/", 302)]
-        assert "cancelled with 1 unfinished run." in response.content.decode()
-        job.refresh_from_db()
-        assert job.status == State.CANCELLED
-
-    def test_cancelling_an_ended_job_changes_nothing(
-        self, as_operator: Client, ended: CertificationJob
-    ) -> None:
-        response = as_operator.post(f"/jobs/{ended.pk}/cancel/", follow=True)
-        assert "already finished" in response.content.decode()
-
-    def test_retrying_starts_a_job_for_the_failed_runs(
-        self, as_operator: Client, ended: CertificationJob
-    ) -> None:
-        response = as_operator.post(f"/jobs/{ended.pk}/retry/", follow=True)
-        new = CertificationJob.objects.exclude(pk=ended.pk).get()
-        assert response.redirect_chain == [(f"/jobs/{new.pk}/", 302)]
-        assert [run.model.name for run in new.runs.all()] == ["Llama"]
-        assert new.created_by is not None
-
-    def test_retrying_without_failures_says_so(
-        self, as_operator: Client, world: dict[str, AIModel]
-    ) -> None:
-        job = certify(world["Nova"], "us-east-1").job
-        response = as_operator.post(f"/jobs/{job.pk}/retry/", follow=True)
-        assert "no failed runs" in response.content.decode()
-
-    def test_retry_rejects_get(self, as_operator: Client, ended: CertificationJob) -> None:
-        assert as_operator.get(f"/jobs/{ended.pk}/retry/").status_code == 405
-
-    def test_forged_forms_are_refused(self, operator: User, job: CertificationJob) -> None:
-        client = Client(enforce_csrf_checks=True)
-        client.force_login(operator)
-        response = client.post(f"/jobs/{job.pk}/cancel/")
-        assert response.status_code == 403
-        assert "nothing was changed" in response.content.decode()
-        assert CertificationRun.objects.active().count() == 1
 
 
 def test_every_command_that_a_page_names_exists() -> None:

@@ -1,0 +1,396 @@
+"""One job as its page shows it: how far it is, what came out, why it waits, how long it takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby
+from statistics import fmean
+from typing import NamedTuple
+from uuid import UUID
+
+from django.core.paginator import Page, Paginator
+from django.http import QueryDict
+from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from certification import labels
+from certification.engine import estimate
+from certification.models import (
+    ACTIVE,
+    TERMINAL,
+    WAITING,
+    CertificationJob,
+    CertificationRun,
+    State,
+)
+from certification.reasons import Status
+from certification.templatetags.certification import minutes
+from certification.web import charts, waiting
+from certification.web.waiting import Cause
+
+RUNS_PER_PAGE = 50
+GRID_RUNS = 300  # a job of more is drawn by vendor
+BARS = 30
+MINUTES_FROM_S = 600  # where a Gantt counts in minutes
+GROUPS: dict[str, str | Promise] = {
+    "attention": gettext_lazy("Need attention"),
+    "running": gettext_lazy("Running"),
+    "waiting": gettext_lazy("Waiting"),
+    "fine": gettext_lazy("Certified"),
+    "cancelled": gettext_lazy("Cancelled"),
+}
+
+
+class Row(NamedTuple):
+    """The columns of a run that are read of every one, in the order of their query."""
+
+    pk: UUID
+    model_id: UUID
+    name: str
+    vendor: str
+    api_model_id: str
+    region_id: str
+    status: str
+    verdict: str
+    rating: str
+    score: int | None
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+    @property
+    def group(self) -> str:
+        """The key of GROUPS that it belongs to."""
+        if self.status in WAITING:
+            return "waiting"
+        if self.status == State.PROCESSING:
+            return "running"
+        if self.status == State.CANCELLED:
+            return "cancelled"
+        return "fine" if self.verdict == Status.CERTIFIED else "attention"
+
+    @property
+    def sign(self) -> labels.Sign:
+        verdict = self.verdict if self.status == State.COMPLETED else ""
+        return labels.STATUSES.get(verdict) or labels.RUN_STATES[self.status]
+
+    @property
+    def css(self) -> str:
+        is_judged = self.status == State.COMPLETED and self.verdict in labels.STATUSES
+        return f"s-{self.verdict}" if is_judged else f"j-{self.status}"
+
+
+ROW_COLUMNS = (
+    "pk", "model_id", "model__name", "model__vendor", "model__api_model_id", "region_id", "status",
+    "verdict", "rating", "score", "attempt", "created_at", "started_at", "completed_at",
+)  # fmt: skip
+
+
+class Cell(NamedTuple):
+    """One cell of the grid: a run, or the counts of a vendor's runs in a region."""
+
+    href: str
+    css: str
+    symbol: str
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RunFilters:
+    """The GET parameters `status`, `verdict`, `region`, `vendor`, `model` and `q`; unknown statuses
+    and verdicts filter nothing.
+    """
+
+    status: str = ""
+    verdict: str = ""
+    region: str = ""
+    vendor: str = ""
+    model: str = ""
+    search: str = ""
+
+    @classmethod
+    def from_query(cls, query: QueryDict) -> RunFilters:
+        status, verdict = query.get("status", ""), query.get("verdict", "")
+        return cls(
+            status if status in State.values else "",
+            verdict if verdict in set(Status) else "",
+            query.get("region", "")[:40],
+            query.get("vendor", "")[:200],
+            query.get("model", "")[:300],
+            query.get("q", "").strip()[:200],
+        )
+
+    @property
+    def any(self) -> bool:
+        return self != RunFilters()
+
+    def match(self, row: Row) -> bool:
+        """Return whether a run passes the filters."""
+        text = f"{row.name} {row.api_model_id} {row.vendor} {row.region_id} {row.pk}".casefold()
+        return (
+            self.status in ("", row.status)
+            and self.verdict in ("", row.verdict)
+            and self.region in ("", row.region_id)
+            and self.vendor in ("", row.vendor)
+            and self.model in ("", row.api_model_id, str(row.model_id))
+            and all(word in text for word in self.search.casefold().split())
+        )
+
+
+@dataclass(frozen=True)
+class JobDetail:
+    """A job, all its runs in few columns, the page of those that pass the filters, why some wait,
+    and the mean seconds of a run where any is known.
+    """
+
+    job: CertificationJob
+    rows: Sequence[Row]
+    filters: RunFilters
+    page: Page[UUID]
+    runs: Sequence[CertificationRun]  # of the page
+    causes: Sequence[Cause]
+    seconds_per_run: float | None
+
+    @cached_property
+    def statuses(self) -> Counter[str]:
+        return Counter(row.status for row in self.rows)
+
+    @cached_property
+    def verdicts(self) -> Counter[str]:
+        return Counter(row.verdict for row in self.rows if row.verdict)
+
+    @property
+    def status_counts(self) -> list[tuple[str, str, int]]:
+        """(value, label, count) of each status that occurs."""
+        return [(s.value, str(s.label), self.statuses[s]) for s in State if self.statuses[s]]
+
+    @property
+    def verdict_counts(self) -> list[tuple[str, int]]:
+        return [(v.value, self.verdicts[v]) for v in Status if self.verdicts[v]]
+
+    @property
+    def retryable(self) -> int:
+        return self.statuses[State.FAILED]
+
+    @cached_property
+    def done(self) -> int:
+        return sum(self.statuses[state] for state in TERMINAL)
+
+    @property
+    def sentence(self) -> str:
+        """How far the job is and what came out."""
+        total = len(self.rows)
+        progress = ngettext(
+            "%(done)d of %(total)d run finished", "%(done)d of %(total)d runs finished", total
+        ) % {"done": self.done, "total": total}
+        outcomes = [
+            f"{n} {labels.STATUSES[verdict].label}" for verdict, n in self.verdict_counts if n
+        ]
+        if without := self.statuses[State.FAILED] - self.verdicts[Status.PENDING]:
+            outcomes.append(_("%d without a verdict") % without)
+        if cancelled := self.statuses[State.CANCELLED]:
+            outcomes.append(_("%d cancelled") % cancelled)
+        sentence = f"{progress}: {', '.join(outcomes)}." if outcomes else f"{progress}."
+        if self.seconds_left is None:
+            return sentence
+        left = _("About %s left.") % minutes(self.seconds_left)
+        return f"{sentence} {left}"
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the job takes until its end, if as many of its runs are worked on as now; None
+        where none is, or nothing is known of how long runs take.
+        """
+        running = self.statuses[State.PROCESSING]
+        if not running or not self.seconds_per_run:
+            return None
+        to_come = sum(self.statuses[state] for state in WAITING)
+        return self.seconds_per_run * (0.5 + to_come / running)
+
+    @property
+    def milestone(self) -> str:
+        """The last thing worth saying aloud: a quarter, the end, a run without a verdict."""
+        if self.job.completed_at:
+            return _("The job has ended. %s") % self.sentence
+        quarter = 4 * self.done // max(1, len(self.rows)) * 25
+        words = _("%d per cent of the runs are finished.") % quarter if quarter else ""
+        if self.statuses[State.FAILED]:
+            words += f" {_('A run ended without a verdict.')}"
+        return words.strip()
+
+    @property
+    def milestone_key(self) -> str:
+        """A value that changes with the milestone."""
+        return hashlib.blake2s(self.milestone.encode(), digest_size=4).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """A value that changes when the fragment shows something else, but for times."""
+        shown = [(row.status, row.verdict, row.attempt) for row in self.rows]
+        text = repr((self.job.status, shown, self.causes)).encode()
+        return hashlib.blake2s(text, digest_size=6).hexdigest()
+
+    @property
+    def groups(self) -> list[tuple[str | Promise, list[CertificationRun]]]:
+        """The page's runs by group, those that need attention first."""
+        group_of = {row.pk: row.group for row in self.rows}
+        return [
+            (GROUPS[key], list(runs))
+            for key, runs in groupby(self.runs, key=lambda run: group_of[run.pk])
+        ]
+
+    @cached_property
+    def regions(self) -> list[str]:
+        return sorted({row.region_id for row in self.rows})
+
+    @cached_property
+    def vendors(self) -> list[str]:
+        return sorted({row.vendor for row in self.rows})
+
+    @property
+    def is_by_vendor(self) -> bool:
+        return len(self.rows) > GRID_RUNS
+
+    @property
+    def grid(self) -> list[tuple[str, str, list[Cell | None]]]:
+        """(name, id, cells by region) of each model, or of each vendor of a large job."""
+        if self.is_by_vendor:
+            return self.vendor_grid
+        models: dict[UUID, dict[str, Row]] = {}
+        for row in sorted(self.rows, key=lambda row: (row.vendor, row.name, row.api_model_id)):
+            models.setdefault(row.model_id, {})[row.region_id] = row
+        result = []
+        for runs in models.values():
+            first = next(iter(runs.values()))
+            cells = [run_cell(runs[r]) if r in runs else None for r in self.regions]
+            result.append((first.name, first.api_model_id, cells))
+        return result
+
+    @property
+    def vendor_grid(self) -> list[tuple[str, str, list[Cell | None]]]:
+        """The grid of a large job: a cell counts the runs of a vendor in a region."""
+        runs: dict[tuple[str, str], list[Row]] = {}
+        for row in self.rows:
+            runs.setdefault((row.vendor, row.region_id), []).append(row)
+        return [
+            (
+                vendor,
+                "",
+                [
+                    vendor_cell(vendor, r, runs[vendor, r]) if (vendor, r) in runs else None
+                    for r in self.regions
+                ],
+            )
+            for vendor in self.vendors
+        ]
+
+    @property
+    def gantt(self) -> SafeString | str:
+        """How long the page's runs waited and worked; "" before any was begun."""
+        by_pk = {row.pk: row for row in self.rows}
+        rows = sorted((by_pk[run.pk] for run in self.runs), key=begun_at)[:BARS]
+        begun = [row for row in rows if row.started_at]
+        if not begun:
+            return ""
+        origin = self.job.created_at
+        moments = [row.completed_at or row.started_at or origin for row in rows]
+        end = max((moment - origin).total_seconds() for moment in moments)
+        unit, factor = (_("min"), 60.0) if end > MINUTES_FROM_S else ("s", 1.0)
+        bars = [bar_of(row, origin, factor) for row in rows]
+        return charts.gantt(_("When each run waited and worked"), bars, end / factor, unit)
+
+
+def begun_at(row: Row) -> tuple[bool, datetime]:
+    """Sort runs by when they were begun, those that were not last."""
+    return (row.started_at is None, row.started_at or row.created_at)
+
+
+def bar_of(row: Row, origin: datetime, factor: float) -> charts.Bar:
+    """Return a run's bar, in seconds over `factor` since `origin`."""
+
+    def place(moment: datetime | None) -> float | None:
+        return None if moment is None else max(0.0, (moment - origin).total_seconds()) / factor
+
+    css = {"fine": "work good", "attention": "work bad"}.get(row.group, "work")
+    return charts.Bar(
+        f"{row.name}, {row.region_id}",
+        place(row.created_at) or 0.0,
+        place(row.started_at),
+        place(row.completed_at),
+        css,
+        f"{row.name}, {row.region_id}: {row.sign.label}",
+    )
+
+
+def run_cell(row: Row) -> Cell:
+    """Return the cell of one run."""
+    label = f"{row.name}, {row.region_id}: {row.sign.label}"
+    if row.score is not None:
+        label += f", {row.rating} {row.score}"
+    text = "" if row.score is None else str(row.score)
+    return Cell(reverse("run", args=[row.pk]), row.css, row.sign.symbol, label, text)
+
+
+def vendor_cell(vendor: str, region: str, rows: Sequence[Row]) -> Cell:
+    """Return the cell that counts a vendor's runs in a region and leads to them."""
+    query = QueryDict(mutable=True)
+    query["vendor"], query["region"] = vendor, region
+    groups = Counter(row.group for row in rows)
+    done = sum(row.status not in ACTIVE for row in rows)
+    css = "j-FAILED" if groups["attention"] else "j-PROCESSING"
+    if not groups["attention"] and done == len(rows):
+        css = "j-COMPLETED"
+    counts = ", ".join(f"{GROUPS[key]}: {groups[key]}" for key in GROUPS if groups[key])
+    symbol = str(groups["attention"] or "")
+    return Cell(
+        f"?{query.urlencode()}#runs",
+        css,
+        f"✕ {symbol}" if symbol else "✓" if done == len(rows) else "…",
+        f"{vendor}, {region}: {counts}",
+        f"{done}/{len(rows)}",
+    )
+
+
+def load(job: CertificationJob, query: QueryDict, now: datetime) -> JobDetail:
+    """Return a job's page for the GET parameters of RunFilters and `page`: in six queries at most,
+    two once the job has ended.
+    """
+    rows = [Row(*values) for values in job.runs.order_by().values_list(*ROW_COLUMNS)]
+    filters = RunFilters.from_query(query)
+    places = {key: place for place, key in enumerate(GROUPS)}
+    rows.sort(key=lambda r: (places[r.group], r.vendor, r.name, r.api_model_id, r.region_id))
+    page = Paginator([row.pk for row in rows if filters.match(row)], RUNS_PER_PAGE).get_page(
+        query.get("page")
+    )
+    runs = CertificationRun.objects.select_related("model").defer("environment", "fix")
+    by_pk = runs.in_bulk(list(page.object_list))
+    shown = [by_pk[pk] for pk in page.object_list if pk in by_pk]
+    is_active = job.status in ACTIVE
+    seconds = mean_seconds(job, rows) if is_active else None
+    causes = waiting.causes(job, rows, seconds, now) if is_active else []
+    return JobDetail(job, rows, filters, page, shown, causes, seconds)
+
+
+def mean_seconds(job: CertificationJob, rows: Sequence[Row]) -> float | None:
+    """Return how long a run of this job takes: by those that ended, else by the last runs of its
+    models in its tier; None where nothing is known.
+    """
+    took = [
+        (row.completed_at - row.started_at).total_seconds()
+        for row in rows
+        if row.completed_at and row.started_at and row.status == State.COMPLETED
+    ]
+    if not took:
+        models = {row.model_id for row in rows}
+        took = [run.seconds for run in estimate.last_runs(models, job.tier).values()]
+    return fmean(took) if took else None
