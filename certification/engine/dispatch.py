@@ -329,7 +329,7 @@ def retry_run(run: CertificationRun, by: User | None = None) -> DispatchResult:
     """Create a job for one run that ended without a verdict or was cancelled."""
     if run.status not in (State.FAILED, State.CANCELLED):
         raise NothingToRun(
-            _("This run has not ended without a verdict: there is nothing to retry.")
+            _("Only a run that was cancelled or ended without a verdict can be tried again.")
         )
     config = {"retry_of": str(run.job_id), "retry_of_run": str(run.pk)}
     options = CertifyOptions(tier=run.tier, by=by, config=config)

@@ -120,9 +120,12 @@ WHERE run.id = result.run_id AND run.completed_at < %(before)s
 """
 
 # An expression (django.db.models.Func): trials without their calls, which stay in the database.
+# What is no list of objects, as nothing of ours has ever stored, passes as it is.
 TRIALS_WITHOUT_CALLS = (
-    "(SELECT coalesce(jsonb_agg(trial - 'calls' ORDER BY position), '[]'::jsonb) "
-    "FROM jsonb_array_elements(%(expressions)s) WITH ORDINALITY AS t(trial, position))"
+    "(SELECT coalesce(jsonb_agg(CASE jsonb_typeof(trial) WHEN 'object' THEN trial - 'calls' "
+    "ELSE trial END ORDER BY position), '[]'::jsonb) FROM jsonb_array_elements("
+    "CASE jsonb_typeof(%(expressions)s) WHEN 'array' THEN %(expressions)s ELSE '[]' END"
+    ") WITH ORDINALITY AS t(trial, position))"
 )
 
 # The active user of a login token with the names of their groups: every API request asks it. The

@@ -394,22 +394,6 @@ class TestCertificationPage:
         ):
             assert text in html, text
 
-    def test_it_lists_the_cases_of_the_last_run(
-        self, as_viewer: Client, world: dict[str, AIModel]
-    ) -> None:
-        results = [("G01", "passed", "It answered."), ("G02", "failed", "The stream stopped.")]
-        certify(
-            world["Nova"], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED, results=results
-        )
-        html = body(as_viewer, self.path(world["Nova"]))
-        assert (
-            html.index("G01")
-            < html.index("It answered.")
-            < html.index("G02")
-            < html.index("The stream stopped.")
-        )
-        assert "✕" in html
-
     def test_it_lists_the_last_ten_runs(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
         for _ in range(12):
             certify(world["Nova"], "us-east-1")
@@ -482,17 +466,6 @@ class TestCertificationPage:
         self, as_viewer: Client, world: dict[str, AIModel], region: str
     ) -> None:
         assert as_viewer.get(f"/certifications/{uuid.uuid4()}/{region}/").status_code == 404
-
-    def test_it_takes_eight_queries(
-        self,
-        as_viewer: Client,
-        world: dict[str, AIModel],
-        django_assert_num_queries: DjangoAssertNumQueries,
-    ) -> None:
-        for _ in range(3):
-            certify(world["Nova"], "us-east-1", results=[("G01", "passed", "ok")])
-        with django_assert_num_queries(8 + SESSION_USER_AND_ROLE):
-            body(as_viewer, self.path(world["Nova"]))
 
 
 def test_every_command_that_a_page_names_exists() -> None:
