@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from certification.models import (
 )
 from certification.reasons import Status
 from certification.templatetags.certification import minutes
-from certification.web import charts, waiting
+from certification.web import charts, polling, waiting
 from certification.web.waiting import Cause
 
 RUNS_PER_PAGE = 50
@@ -229,16 +228,10 @@ class JobDetail:
         return words.strip()
 
     @property
-    def milestone_key(self) -> str:
-        """A value that changes with the milestone."""
-        return hashlib.blake2s(self.milestone.encode(), digest_size=4).hexdigest()
-
-    @property
     def fingerprint(self) -> str:
         """A value that changes when the fragment shows something else, but for times."""
         shown = [(row.status, row.verdict, row.attempt) for row in self.rows]
-        text = repr((self.job.status, shown, self.causes)).encode()
-        return hashlib.blake2s(text, digest_size=6).hexdigest()
+        return polling.fingerprint(self.job.status, shown, self.causes)
 
     @property
     def groups(self) -> list[tuple[str | Promise, list[CertificationRun]]]:

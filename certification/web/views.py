@@ -211,22 +211,17 @@ def compare_page(request: HttpRequest) -> HttpResponse:
 @viewer_required
 @vary_on_headers("HX-Request")
 def job(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Show one job with its runs: a page, or the fragment that it polls while the job runs, which
-    is 204 while it would be the same as the one whose fingerprint the header Seen has.
-    """
+    """Show one job with its runs: a page, or the fragment that it polls while the job runs."""
     row = get_object_or_404(CertificationJob.objects.select_related("created_by"), pk=pk)
     detail = job_detail.load(row, request.GET, clock.now())
-    fingerprint, _separator, milestone = request.headers.get("Seen", "").partition(" ")
-    is_fragment = bool(request.headers.get("HX-Request"))
-    if is_fragment and fingerprint == detail.fingerprint:
-        return HttpResponse(status=204)
-    context = {
-        "job": row,
-        "detail": detail,
-        "is_news": is_fragment and milestone != detail.milestone_key,
-    }
-    template = "_job.html" if is_fragment else "job.html"
-    return render(request, f"certification/{template}", context)
+    context = {"job": row, "detail": detail}
+    return polling.response(
+        request,
+        "certification/job.html",
+        "certification/_job.html",
+        context,
+        detail.fingerprint,
+    )
 
 
 @permission_required(OPERATE, raise_exception=True)

@@ -256,21 +256,20 @@ class TestPolling:
         self, as_viewer: Client, job: CertificationJob, world: dict[str, AIModel]
     ) -> None:
         first = as_viewer.get(f"/jobs/{job.pk}/", headers=FRAGMENT)
-        detail = first.context["detail"]
-        known = {"Seen": f"{detail.fingerprint} {detail.milestone_key}", **FRAGMENT}
-        assert f'hx-headers=\'{{"Seen": "{known["Seen"]}"}}\'' in first.content.decode()
+        version = first.context["version"]
+        assert f'hx-headers=\'{{"Page-Version": "{version}"}}\'' in first.content.decode()
+        known = {"Page-Version": version, **FRAGMENT}
         assert as_viewer.get(f"/jobs/{job.pk}/", headers=known).status_code == 204
         finish(job.runs.get(model=world["Titan Embed"]), Status.FAILED)
         html = body(as_viewer, f"/jobs/{job.pk}/", headers=known)
-        assert 'hx-swap-oob="innerHTML">The job has ended.' in html
+        assert 'data-milestone="The job has ended.' in html
 
-    def test_a_milestone_is_said_once(
-        self, as_viewer: Client, job: CertificationJob, world: dict[str, AIModel]
+    def test_milestones_are_quarters_and_runs_without_a_verdict(
+        self, as_viewer: Client, job: CertificationJob
     ) -> None:
-        detail = as_viewer.get(f"/jobs/{job.pk}/", headers=FRAGMENT).context["detail"]
-        CertificationRun.objects.claim(job.runs.get(model=world["Titan Embed"]).pk, "a test")
-        known = {"Seen": f"{detail.fingerprint} {detail.milestone_key}", **FRAGMENT}
-        assert "hx-swap-oob" not in body(as_viewer, f"/jobs/{job.pk}/", headers=known)
+        html = body(as_viewer, f"/jobs/{job.pk}/")
+        words = "50 per cent of the runs are finished. A run ended without a verdict."
+        assert f'data-milestone="{words}"' in html
 
 
 class TestCauses:

@@ -23,7 +23,6 @@ from certification.models import (
     Provider,
     Region,
     Route,
-    User,
 )
 from certification.reasons import Reason, Status
 from certification.web import matrix
