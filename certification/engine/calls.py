@@ -10,7 +10,6 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum
 
 import structlog
@@ -33,6 +32,7 @@ from certification.inference import (
     Timing,
     ToolUse,
 )
+from certification.lib import clock
 from certification.lib.event_loop import Stop
 from certification.reasons import ErrorCategory, Reason
 
@@ -294,8 +294,8 @@ def unexpected(error: Exception, operation: Operation) -> Failure:
 
 
 def now() -> str:
-    """Return the time as evidence stores it: ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat()
+    """Return the time as evidence stores it: ISO 8601, UTC, by the clock of the run's times."""
+    return clock.now().isoformat()
 
 
 def bucket_of(route: RouteTarget) -> str:

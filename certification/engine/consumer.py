@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from celery.worker.consumer import Consumer as CeleryConsumer
-from celery.worker.state import maybe_shutdown
+from celery.worker.request import Request as CeleryRequest
+from celery.worker.state import maybe_shutdown, revoked
 
 from certification.engine import queue
+from certification.lib import clock
 from certification.lib.redis_client import UNAVAILABLE
 
 log = structlog.get_logger(__name__)
@@ -44,6 +46,18 @@ class Consumer(CeleryConsumer):
     def on_close(self) -> None:
         loop.stopped()
         super().on_close()
+
+
+class Request(CeleryRequest):
+    """A message that expires by the database's clock: that of this machine may differ from beat's,
+    and no message of beat would ever be in time.
+    """
+
+    def maybe_expire(self) -> Literal[True] | None:
+        if self.expires and clock.now() > self.expires:
+            revoked.add(self.id)
+            return True
+        return None
 
 
 class Loop:

@@ -12,13 +12,12 @@ from datetime import date, datetime
 
 import structlog
 from django.db import transaction
-from django.utils import timezone
 
 from certification.bedrock import catalogue
 from certification.bedrock.client import Bedrock, ListedModel, ListedProfile, MantleModel
 from certification.bedrock.errors import BedrockError
 from certification.inference import Endpoint, RouteTarget
-from certification.lib import shared_cache
+from certification.lib import clock, shared_cache
 from certification.models import AIModel, Lifecycle, ModelKind, Provider, Route, RouteKind
 from certification.models.catalogue import RouteSource
 from certification.reasons import Reason
@@ -219,7 +218,7 @@ def note_gates(region: str, gates: Mapping[str, str]) -> None:
     routes = Route.objects.filter(region=region, endpoint=Endpoint.MANTLE)
     opened = routes.filter(last_refusal__reason=gate).exclude(target_id__in=list(gates))
     opened.update(last_refusal=None)
-    at = timezone.now().isoformat()
+    at = clock.now().isoformat()
     for model_id, why in gates.items():
         refusal = {"reason": gate.value, "message": why, "at": at}
         routes.filter(target_id=model_id).update(last_refusal=refusal)
@@ -268,7 +267,7 @@ def update_routes(
     """
     routes = Route.objects.filter(region=region, endpoint=endpoint)
     existing = {(r.model_id, r.target()): r for r in routes.exclude(kind=RouteKind.PROVISIONED)}
-    now = timezone.now()
+    now = clock.now()
     new = [
         Route.of(target, model, region, source=RouteSource.SYNC, last_seen_at=now)
         for (pk, target), model in listed.items()
@@ -346,7 +345,7 @@ def create_model(entry: ListedModel, facts: LifecycleFacts, provider: Provider) 
         streaming=entry.streaming,
         lifecycle=facts.lifecycle,
         end_of_life_on=facts.end_of_life_on,
-        facts_as_of=timezone.now().date(),
+        facts_as_of=clock.now().date(),
     )
 
 
@@ -366,7 +365,7 @@ def create_mantle_model(entry: MantleModel) -> AIModel:
         input_modalities=["TEXT"],
         output_modalities=["TEXT"],
         capabilities=["chat", "system", "tools"],
-        facts_as_of=timezone.now().date(),
+        facts_as_of=clock.now().date(),
     )
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 
-from certification.lib import safe_http, task_signal
+from certification.lib import clock, safe_http, task_signal
 from certification.lib.database import returning_connection
 from certification.lib.safe_http import ReceiverUnreachable
 from certification.lib.url_safety import BadAddress
@@ -88,7 +88,9 @@ def attempt(subscription: WebhookSubscription, delivery: WebhookDelivery) -> Non
     try:
         body = encode(delivery)
         response = safe_http.post(
-            subscription.url, body, headers(delivery, body, subscription.secret, int(time.time()))
+            subscription.url,
+            body,
+            headers(delivery, body, subscription.secret, int(clock.now().timestamp())),
         )
         if not response.is_success:
             error = f"The receiver answered {response.status}."

@@ -1,14 +1,16 @@
-"""Count how often a caller calls in a minute, where all processes see it."""
+"""Count how often a caller calls in a minute, where all processes see it.
+
+Minutes are those of the one clock: hosts that disagree on them would each count by themselves.
+"""
 
 from __future__ import annotations
 
 import ipaddress
-import time
 
 from django.http import HttpRequest
 from rest_framework.throttling import BaseThrottle
 
-from certification.lib import shared_cache
+from certification.lib import clock, shared_cache
 
 MINUTE_S = 60
 
@@ -35,7 +37,7 @@ def count_request(kind: str, caller: str) -> float:
 
     0 without Redis: nobody is turned away then.
     """
-    minute, passed_s = divmod(time.time(), MINUTE_S)
+    minute, passed_s = divmod(clock.now().timestamp(), MINUTE_S)
     name = f"myia:rate:{kind}:{caller}"
     this, last = f"{name}:{minute:.0f}", f"{name}:{minute - 1:.0f}"
 
@@ -52,4 +54,4 @@ def count_request(kind: str, caller: str) -> float:
 
 def seconds_to_wait() -> float:
     """Return the seconds until the next minute of the clock begins."""
-    return MINUTE_S - time.time() % MINUTE_S + 1
+    return MINUTE_S - clock.now().timestamp() % MINUTE_S + 1

@@ -24,7 +24,7 @@ import msgspec
 from django.db import transaction
 from redis import Redis
 
-from certification.lib import redis_client
+from certification.lib import clock, redis_client
 from certification.lib.circuit_breaker import CircuitBreaker
 from certification.lib.redis_client import Purpose
 
@@ -134,7 +134,7 @@ class ComputedValue(Generic[T]):
         """Return the shared value, or compute it. Raises what `compute` raises."""
         computed = self.read()
         if computed is not None:
-            if computed.fresh_until < time.time() and self.claim_computation():
+            if computed.fresh_until < clock.now().timestamp() and self.claim_computation():
                 threading.Thread(target=self.refresh, name=self.key, daemon=True).start()
             return computed.value
         with self._lock:
@@ -159,7 +159,7 @@ class ComputedValue(Generic[T]):
 
     def read(self) -> Computed[T] | None:
         """Return what is shared; without Redis, this process's own value while it is fresh."""
-        own = self._own if self._own and self._own.fresh_until > time.time() else None
+        own = self._own if self._own and self._own.fresh_until > clock.now().timestamp() else None
         return breaker.call(
             lambda: cast("Computed[T] | None", _load(client().get(PREFIX + self.key), self.kind)),
             own,
@@ -176,7 +176,7 @@ class ComputedValue(Generic[T]):
         try:
             value = self.compute()
             seconds = self.ttl_s(value)
-            self._own = computed = Computed(value, time.time() + seconds)
+            self._own = computed = Computed(value, clock.now().timestamp() + seconds)
             breaker.call(lambda: _store(self.key, computed, seconds + self.stale_s), None)
             return value
         finally:

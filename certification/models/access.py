@@ -13,9 +13,9 @@ from functools import cache
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from certification.lib import clock
 from certification.models import sql
 from certification.models.accounts import Role, User, group_names
 
@@ -71,7 +71,7 @@ class ApiKey(models.Model):
         """The row of a key that works now, with its user and the user's groups; None for any other
         text.
         """
-        now = timezone.now()
+        now = clock.now()
         rows = cls.objects.filter(
             Q(expires_at=None) | Q(expires_at__gt=now), digest=_digest(key), revoked_at=None
         )
@@ -86,14 +86,14 @@ class ApiKey(models.Model):
     def revoke(self) -> bool:
         """Revoke the key. True if this call did."""
         return (
-            type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now())
+            type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=clock.now())
             == 1
         )
 
     @property
     def is_working(self) -> bool:
         """Neither revoked nor expired, and its user may still log in."""
-        expired = self.expires_at is not None and self.expires_at <= timezone.now()
+        expired = self.expires_at is not None and self.expires_at <= clock.now()
         return self.revoked_at is None and not expired and self.user.is_active
 
     @property
@@ -149,5 +149,5 @@ class RevokedToken(models.Model):
         _row, was_valid = cls.objects.get_or_create(
             id=token_id, defaults={"user": user, "expires_at": expires_at}
         )
-        cls.objects.filter(expires_at__lt=timezone.now()).delete()
+        cls.objects.filter(expires_at__lt=clock.now()).delete()
         return was_valid

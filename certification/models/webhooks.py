@@ -26,12 +26,11 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
-from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from certification.lib import task_signal, url_safety
+from certification.lib import clock, task_signal, url_safety
 from certification.models import sql
 
 log = structlog.get_logger(__name__)
@@ -90,7 +89,7 @@ class WebhookSubscriptionQuerySet(models.QuerySet["WebhookSubscription"]):
     def claim_next_due(self, lease: timedelta) -> WebhookSubscription | None:
         """Claim a subscription with due deliveries that no other worker serves, if any."""
         while True:
-            now = timezone.now()
+            now = clock.now()
             free = Q(subscription__busy_until__isnull=True) | Q(subscription__busy_until__lt=now)
             due = WebhookDelivery.objects.due(now).filter(free).order_by("next_attempt_at")
             subscription_id = due.values_list("subscription", flat=True).first()
@@ -201,7 +200,7 @@ class WebhookSubscription(models.Model):
                 payload=message(
                     TEST_EVENT, event_id, {"message": "This is a test of your webhook."}
                 ),
-                next_attempt_at=timezone.now(),
+                next_attempt_at=clock.now(),
             )
             transaction.on_commit(request_delivery)
         return delivery
@@ -221,11 +220,11 @@ class WebhookSubscription(models.Model):
 
     def record_success(self) -> None:
         values = {"consecutive_failures": 0, "failing_since": None, "paused_until": None}
-        type(self).objects.filter(pk=self.pk).update(last_success_at=timezone.now(), **values)
+        type(self).objects.filter(pk=self.pk).update(last_success_at=clock.now(), **values)
 
     def record_failure(self) -> None:
         """Count a message that was not accepted; disable a receiver that fails for days."""
-        now = timezone.now()
+        now = clock.now()
         mine = type(self).objects.filter(pk=self.pk)
         mine.update(
             consecutive_failures=F("consecutive_failures") + 1,
@@ -255,7 +254,7 @@ class WebhookSubscription(models.Model):
             self.deliveries.filter(status=DeliveryStatus.PENDING).update(
                 status=DeliveryStatus.GIVEN_UP,
                 next_attempt_at=None,
-                finished_at=timezone.now(),
+                finished_at=clock.now(),
                 error="The subscription was disabled.",
             )
             raise_alert(
@@ -303,7 +302,7 @@ class DeliveryStatus(models.TextChoices):
 class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
     def due(self, now: datetime | None = None) -> WebhookDeliveryQuerySet:
         """Deliveries to send now: those of subscriptions that are neither disabled nor paused."""
-        now = now or timezone.now()
+        now = now or clock.now()
         not_paused = Q(subscription__paused_until__isnull=True) | Q(
             subscription__paused_until__lte=now
         )
@@ -388,7 +387,7 @@ class WebhookDelivery(models.Model):
         """Take this delivery for one attempt; it is due again when the lease runs out. True if this
         call won.
         """
-        now = timezone.now()
+        now = clock.now()
         won = (
             self.unchanged()
             .filter(next_attempt_at__lte=now)
@@ -405,12 +404,12 @@ class WebhookDelivery(models.Model):
         """Schedule the next attempt, or give up after the last one. True if it was still ours."""
         if self.attempts > len(BACKOFF):
             return self.end(DeliveryStatus.GIVEN_UP, result)
-        next_attempt_at = timezone.now() + BACKOFF[self.attempts - 1]
+        next_attempt_at = clock.now() + BACKOFF[self.attempts - 1]
         return self.unchanged().update(next_attempt_at=next_attempt_at, **asdict(result)) == 1
 
     def end(self, status: DeliveryStatus, result: AttemptResult) -> bool:
         """End it with this status. True if the attempt was still ours."""
-        values = {"status": status, "next_attempt_at": None, "finished_at": timezone.now()}
+        values = {"status": status, "next_attempt_at": None, "finished_at": clock.now()}
         return self.unchanged().update(**values, **asdict(result)) == 1
 
     def send_again(self) -> bool:
@@ -420,7 +419,7 @@ class WebhookDelivery(models.Model):
             won = ended.update(
                 status=DeliveryStatus.PENDING,
                 attempts=0,
-                next_attempt_at=timezone.now(),
+                next_attempt_at=clock.now(),
                 finished_at=None,
             )
             transaction.on_commit(request_delivery)
@@ -450,7 +449,7 @@ class PayloadEncoder(DjangoJSONEncoder):
 
 def message(event: str, event_id: uuid.UUID, data: Payload) -> dict[str, Any]:
     """Return the body of an event's requests, in JSON's own types."""
-    body = {"id": event_id, "event": event, "createdAt": timezone.now(), "data": data}
+    body = {"id": event_id, "event": event, "createdAt": clock.now(), "data": data}
     plain: dict[str, Any] = json.loads(json.dumps(body, cls=PayloadEncoder))
     return plain
 
@@ -482,7 +481,7 @@ def enqueue(
         if not subscriptions:
             _no_subscribers_until[event] = time.monotonic() + NO_SUBSCRIBERS_TTL_S
             return
-        now = timezone.now()
+        now = clock.now()
         rows = []
         for payload in payloads():
             this_id = event_id or uuid.uuid4()
@@ -516,7 +515,7 @@ def raise_alert(
         "severity": severity,
         "message": message,
         "subject": subject,
-        "raisedAt": timezone.now(),
+        "raisedAt": clock.now(),
     }
     enqueue(WebhookEvent.ALERT_RAISED, lambda: [{"alert": alert}], event_id=alert_id)
 

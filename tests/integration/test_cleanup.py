@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.utils import timezone
 
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
+from certification.lib import clock
 from certification.models import CertificationJob, ParameterSupport, TestResult
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,8 +44,8 @@ def test_it_keeps_what_is_young(job: CertificationJob, capsys: pytest.CaptureFix
 def test_it_drops_requests_and_replies_and_keeps_grades(
     job: CertificationJob, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    later = timezone.now() + timedelta(days=10)
-    monkeypatch.setattr(timezone, "now", lambda: later)
+    later = clock.now() + timedelta(days=10)
+    monkeypatch.setattr(clock, "now", lambda: later)
     assert cleanup(capsys, "--days", "5", "--dry-run")["results"] == 11
     assert cleanup(capsys, "--days", "5")["results"] == 11  # G12 makes no calls
     assert cleanup(capsys, "--days", "5")["results"] == 0

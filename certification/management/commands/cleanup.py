@@ -7,9 +7,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
 
 from certification import checks
+from certification.lib import clock
 from certification.management import terminal
 from certification.management.guard import friendly_errors
 from certification.models import TestResult, WebhookDelivery
@@ -34,9 +34,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not 1 <= options["days"] <= MAX_DAYS:
             raise CommandError(f"--days must be between 1 and {MAX_DAYS}.")
-        before = timezone.now() - timedelta(days=options["days"])
+        before = clock.now() - timedelta(days=options["days"])
         log_days = settings.WEBHOOK_LOG_DAYS
-        old = WebhookDelivery.objects.ended_before(timezone.now() - timedelta(days=log_days))
+        old = WebhookDelivery.objects.ended_before(clock.now() - timedelta(days=log_days))
         if options["dry_run"]:
             results = TestResult.objects.with_transcripts(before).count()
             deliveries = old.count()
