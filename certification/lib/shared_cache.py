@@ -134,7 +134,8 @@ class ComputedValue(Generic[T]):
         """Return the shared value, or compute it. Raises what `compute` raises."""
         computed = self.read()
         if computed is not None:
-            if computed.fresh_until < clock.now().timestamp() and self.claim_computation():
+            is_stale = computed.fresh_until < clock.now().timestamp()
+            if self.stale_s and is_stale and self.claim_computation():
                 threading.Thread(target=self.refresh, name=self.key, daemon=True).start()
             return computed.value
         with self._lock:
