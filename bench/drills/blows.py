@@ -64,9 +64,12 @@ def drills() -> dict[str, Drill]:
 def kill(*names: str) -> Blow:
     def blow(stack: Stack) -> None:
         members = [process for name in names for process in stack.processes(name)]
-        for process in members:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
+            if number == signal.SIGSTOP:
+                stack.count_in_flight(names[0])
         if names == ("supervisor",):  # nobody restarts it but an operator
             time.sleep(5)
             stack.up()

@@ -30,12 +30,15 @@ PATIENCE_S = 300
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row of the table. `twice` is None where the emulator lost its count."""
+    """One row of the table. `twice` is None where the emulator lost its count, `in_flight` where no
+    worker was struck.
+    """
 
     what: str
     states: str
     retried: int
     twice: int | None
+    in_flight: int | None
     observed: str
     healed_s: float | None
     job_s: float
@@ -44,6 +47,8 @@ class Outcome:
     def row(self) -> str:
         healed = "not" if self.healed_s is None else f"{self.healed_s:.1f} s"
         twice = "?" if self.twice is None else str(self.twice)
+        if self.twice and self.in_flight is not None:
+            twice = f"{self.twice}: {min(self.twice, self.in_flight)} in flight"
         states = self.states + (f"; {self.faults}" if self.faults else "")
         cells = (self.what, states, str(self.retried), twice, self.observed, healed)
         return f"| {' | '.join(cells)} | {self.job_s:.0f} s |\n"
@@ -51,7 +56,7 @@ class Outcome:
 
 def run(drill: blows.Drill, stack: Stack, count: int) -> Outcome:
     """Strike in the middle of a job, and report when it has ended."""
-    before = stack.emulator_calls()
+    before, stack.in_flight = stack.emulator_calls(), None
     began = time.monotonic()
     job = harness.certify(harness.pairs(count))
     until(lambda: in_the_middle(job), "runs are at work")
@@ -73,6 +78,7 @@ def run(drill: blows.Drill, stack: Stack, count: int) -> Outcome:
         states=", ".join(f"{n} {state}" for state, n in Counter(r.status for r in runs).items()),
         retried=sum(run.attempt > 1 for run in runs),
         twice=calls - recorded if calls >= recorded else None,
+        in_flight=stack.in_flight,
         observed=watch.observed(),
         healed_s=max(0.0, watch.well_since() - lifted) if healed else None,
         job_s=time.monotonic() - began,

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import psutil
@@ -54,6 +55,7 @@ class Stack:
 
     def __init__(self, root: Path, token: str, time_scale: float) -> None:
         self.root, self.token = root, token
+        self.in_flight: int | None = None  # calls, when the last drill struck the workers
         first = 21_000 + os.getpid() % 20_000
         names = ("PORT", "WORKER_HEALTH_PORT", "FLOWER_PORT", "EMULATOR_PORT")
         self.ports = {name: first + 20 * number for number, name in enumerate(names)}
@@ -108,12 +110,18 @@ class Stack:
         members = self.processes(name)
         for member in members:
             member.suspend()
+        self.count_in_flight(name)
         try:
             yield
         finally:
             for member in members:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     member.resume()
+
+    def count_in_flight(self, name: str) -> None:
+        """Count the calls in flight, once a worker stands still."""
+        if name.startswith("worker"):
+            self.in_flight = self.emulator_statistics()["inFlight"]
 
     def kill_everything(self) -> None:
         """Kill the supervisor first, so that it restarts nothing, then all others."""
@@ -123,11 +131,15 @@ class Stack:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
 
-    def emulator_calls(self) -> int:
-        """Count the runtime calls that the emulator answered since it started."""
+    def emulator_statistics(self) -> dict[str, Any]:
         address = f"http://127.0.0.1:{self.ports['EMULATOR_PORT']}/_emulator/stats"
         with urlopen(address, timeout=10) as response:
-            calls = json.loads(response.read())["calls"]
+            statistics: dict[str, Any] = json.loads(response.read())
+        return statistics
+
+    def emulator_calls(self) -> int:
+        """Count the runtime calls that the emulator was sent since it started."""
+        calls = self.emulator_statistics()["calls"]
         return sum(call["calls"] for call in calls if call["operation"] in RUNTIME)
 
     def log(self) -> str:

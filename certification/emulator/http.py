@@ -97,6 +97,17 @@ def reset_after(response: HttpResponse, size: int) -> HttpResponse:
 
 
 HttpResponse = FullResponse | StreamResponse | NoResponse | ConnectionDropped
+
+
+def duration_s(response: HttpResponse) -> float:
+    """Return after how many seconds a response has been sent whole, 0 for one that never is."""
+    if isinstance(response, FullResponse):
+        return response.delay
+    if isinstance(response, StreamResponse) and response.parts:
+        return response.parts[-1][0]
+    return 0.0
+
+
 Handler = Callable[[HttpRequest], HttpResponse]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import hmac
 import json
 import logging
+import time
 import uuid
 import zlib
 from collections import Counter
@@ -46,6 +48,7 @@ from certification.emulator.http import (
     HttpRequest,
     HttpResponse,
     NoResponse,
+    duration_s,
     reset_after,
 )
 from certification.emulator.messages import Messages
@@ -130,6 +133,7 @@ class Emulator:
         self.listings = control.Listings(self.directory.catalogue)
         self.injector = FaultInjector(scenario, self.options.seed)
         self.stats: Counter[tuple[str, str, str, str]] = Counter()
+        self.ends: list[float] = []  # a heap of when calls in flight end, on the monotonic clock
         self._access_log = access_log
         self._authority = lru_cache(maxsize=4096)(self.read_authority)
 
@@ -156,6 +160,8 @@ class Emulator:
             response = reset_after(response, record.reset_after)
         if record.operation:
             self.stats[record.operation, record.model, record.region, record.outcome] += 1
+            heapq.heappush(self.ends, time.monotonic() + duration_s(response))
+            self.forget_ended()
         if self._access_log:
             line = (record.operation, record.model or "-", record.region or "-", record.outcome)
             print(*line, file=self._access_log, flush=True)
@@ -524,6 +530,7 @@ class Emulator:
         """Start over: counts, token buckets and `times` of rules at zero."""
         self.injector = FaultInjector(scenario, self.options.seed)
         self.stats.clear()
+        self.ends.clear()
         self._authority.cache_clear()
 
     def health(self) -> dict[str, Any]:
@@ -557,7 +564,19 @@ class Emulator:
         by_outcome: Counter[str] = Counter()
         for (_, _, _, outcome), n in self.stats.items():
             by_outcome[outcome] += n
-        return {"total": sum(self.stats.values()), "byOutcome": dict(by_outcome), "calls": calls}
+        self.forget_ended()
+        return {
+            "total": sum(self.stats.values()),
+            "inFlight": len(self.ends),
+            "byOutcome": dict(by_outcome),
+            "calls": calls,
+        }
+
+    def forget_ended(self) -> None:
+        """Drop the calls that ended from those in flight."""
+        now = time.monotonic()
+        while self.ends and self.ends[0] <= now:
+            heapq.heappop(self.ends)
 
 
 def respond_to_converse(invocation: Invocation) -> HttpResponse:

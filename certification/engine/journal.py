@@ -6,8 +6,8 @@ another's; a pointer names the list of the latest claim. Whoever claims a run ag
 takes over. Losing any of it costs calls, never a result. Entries are authenticated: who can write
 to Redis must not be able to make up answers.
 
-Calls are written together, MAX_PENDING at once or after FLUSH_S: so many are lost when a worker is
-killed, besides those in flight.
+Calls that end within FLUSH_S are written together: so many are lost when a worker is killed,
+besides those in flight.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ from certification.reasons import Reason
 
 log = structlog.get_logger(__name__)
 
-FLUSH_S = 0.25
-MAX_PENDING = 8
+FLUSH_S = 0.02
 TTL_S = 2 * 3600  # a run that waits longer for a worker starts anew
 FLUSH_TIMEOUT_S = 2.0
 MAC_BYTES = 16
@@ -138,7 +137,6 @@ class Journal:
         self._started: dict[str, tuple[str, list[bytes]]] = {}  # pointer and entries, by list
         self._pending: dict[str, list[bytes]] = defaultdict(list)
         self._deleted: list[str] = []
-        self._count = 0
         self._append = client.register_script(APPEND)
         self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
@@ -183,7 +181,6 @@ class Journal:
     def append(self, run: RunJournal, entry: bytes) -> None:
         """Add an entry to a run's list with the next flush."""
         self._pending[run.key].append(self.mac(run.key, entry) + entry)
-        self._count += 1
         self.flush_soon()
 
     def forget(self, run: RunJournal) -> None:
@@ -198,17 +195,13 @@ class Journal:
         event_loop.get_loop().call_soon_threadsafe(delete)
 
     def flush_soon(self) -> None:
-        """Have what is pending written: at once when it is much, else in FLUSH_S."""
-        if self._count >= MAX_PENDING:
-            self.start_flusher()
-        elif self._timer is None:
+        """Have what is pending written in FLUSH_S."""
+        if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(FLUSH_S, self.start_flusher)
 
     def start_flusher(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        self._timer = None
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.get_running_loop().create_task(self.flush())
 
@@ -218,7 +211,6 @@ class Journal:
             started, self._started = self._started, {}
             pending, self._pending = self._pending, defaultdict(list)
             deleted, self._deleted = self._deleted, []
-            self._count = 0
             if self.breaker.is_open:
                 continue
             try:
