@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import logging
+import os
 from collections.abc import MutableMapping
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +123,59 @@ def file_handlers(log_dir: str, process: str) -> dict[str, dict[str, Any]]:
         levels["worker"] = "INFO"
     return {
         name: {
-            "class": "logging.handlers.RotatingFileHandler",
+            "()": SharedLogFile,
             "filename": folder / f"{name}.log",
-            "maxBytes": 20_000_000,
-            "backupCount": 5,
             "formatter": "json",
             "level": level,
-            "delay": True,
         }
         for name, level in levels.items()
     }
+
+
+class SharedLogFile(WatchedFileHandler):
+    """A log file that several processes write: each line by one call that appends, so that no line
+    is lost or mixed with another.
+
+    Whoever finds it too large renames it, as logrotate does, while holding a lock; the others
+    reopen it when they see that it was moved.
+    """
+
+    max_bytes, backups = 20_000_000, 5
+    stream: Any  # a file of bytes
+
+    def __init__(self, filename: Path) -> None:
+        super().__init__(filename, delay=True)
+        self.path = Path(filename)
+
+    def _open(self) -> Any:
+        return self.path.open("ab", buffering=0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.reopenIfNeeded()
+            if self.stream is None:
+                self.stream = self._open()
+                self._statstream()
+            self.stream.write(f"{self.format(record)}\n".encode(errors="replace"))
+            if os.fstat(self.stream.fileno()).st_size >= self.max_bytes:
+                self.rotate()
+        except Exception:  # noqa: BLE001 - a handler must not end its program
+            self.handleError(record)
+
+    def rotate(self) -> None:
+        """Rename the file to `.1`, that one to `.2` and so on, unless another process just did."""
+        with self.path.with_name(f".{self.path.name}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                is_ours = self.path.stat().st_ino == os.fstat(self.stream.fileno()).st_ino
+            except FileNotFoundError:
+                is_ours = False
+            if not is_ours:
+                return
+            for number in range(self.backups - 1, 0, -1):
+                with contextlib.suppress(FileNotFoundError):
+                    self.backup(number).rename(self.backup(number + 1))
+            self.path.rename(self.backup(1))
+
+    def backup(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")

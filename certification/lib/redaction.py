@@ -16,6 +16,12 @@ ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)")
 # A login token or an API key of ours, wherever it is: in a misspelt address, in a request that
 # gunicorn refuses.
 CREDENTIAL = re.compile(r"eyJ[\w-]+\.eyJ[\w-]+(?:\.[\w-]*)?|myia_[\w-]{40,}", re.ASCII)
+# A value under a secret-looking name in an address: somebody made a login form a link.
+IN_ADDRESS = re.compile(
+    r"([?&][\w.%+-]*(?:passwo?r?d|secret|token|api_?key|access_?key|credential)[\w.%+-]*=)"
+    r"[^&\s'\"]+",
+    re.IGNORECASE | re.ASCII,
+)
 # Secrets that a sentence or a traceback may quote: of an address, of AWS, and after their names.
 QUOTED = re.compile(
     r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
@@ -45,7 +51,8 @@ def redact_value(key: object, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [redact_value("", item) for item in value]
     if isinstance(value, str):
-        return CREDENTIAL.sub(HIDDEN, ACCOUNT_ID.sub("************", value))
+        value = IN_ADDRESS.sub(rf"\1{HIDDEN}", ACCOUNT_ID.sub("************", value))
+        return CREDENTIAL.sub(HIDDEN, value)
     return value
 
 

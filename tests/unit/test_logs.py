@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +124,50 @@ def test_what_is_shown_of_a_line_quotes_no_secret(text: str) -> None:
 )
 def test_what_is_no_secret_is_shown(text: str) -> None:
     assert redaction.redact_quoted(text) == text
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "old%5Fpassword", "API_KEY", "client_secret", "tokens"]
+)
+def test_secrets_in_an_address_are_hidden(name: str) -> None:
+    entry = logged(request=f"GET /login/?a=1&{name}=hunter2%20x&next=/jobs/")
+    assert entry == {"request": f"GET /login/?a=1&{name}={redaction.HIDDEN}&next=/jobs/"}
+
+
+def write_lines(path: Path, writer: int, count: int) -> None:
+    """Write numbered lines of up to 20,000 characters, as one process of several."""
+    handler = logs.SharedLogFile(path)
+    handler.max_bytes, handler.backups = 200_000, 50
+    for number in range(count):
+        text = f"{writer} {number} " + "x" * (20_000 if number % 50 == 0 else 200)
+        handler.emit(logging.LogRecord("test", logging.INFO, "", 0, text, None, None))
+
+
+def test_several_processes_rotate_one_file_and_lose_no_line(tmp_path: Path) -> None:
+    path, children, count = tmp_path / "combined.log", [], 2000
+    for writer in range(3):
+        if not (child := os.fork()):
+            try:
+                write_lines(path, writer, count)
+            finally:
+                os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    files = [file for file in tmp_path.iterdir() if file.suffix != ".lock"]
+    assert len(files) > 3
+    lines = [line.split(" ") for file in files for line in file.read_text().splitlines()]
+    assert sorted((int(w), int(n)) for w, n, _ in lines) == [
+        (writer, number) for writer in range(3) for number in range(count)
+    ]
+    assert {len(text) for _, _, text in lines} == {200, 20_000}
+
+
+def test_a_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
+    path = tmp_path / "error.log"
+    handler = logs.SharedLogFile(path)
+    for text in ("before", "after"):
+        handler.emit(logging.LogRecord("test", logging.INFO, "", 0, text, None, None))
+        if text == "before":
+            path.rename(tmp_path / "moved")
+    handler.close()
+    assert ((tmp_path / "moved").read_text(), path.read_text()) == ("before\n", "after\n")
