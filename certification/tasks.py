@@ -59,10 +59,14 @@ def deliver_webhooks() -> None:
 
 @inspect_command()
 def work_taken(state: Any) -> dict[str, Any]:
-    """Answer an inspection: runs of which backend this worker takes, from which queues."""
+    """Answer an inspection: runs of which backend this worker takes, from which queues, and where
+    its health pages are.
+    """
     return {
         "backend": str(backend.name()),
         "queues": [queue.name for queue in state.consumer.task_consumer.queues],
+        "active": get_worker().active,
+        "healthPort": get_worker().health_port,
     }
 
 

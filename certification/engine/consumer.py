@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 RETRY_S = 1.0
 # Its loop turns at least every ten seconds, and much more often where messages arrive.
 STALE_S = 30.0
+SILENT_S = 60.0  # it asks for messages every second: after that it has stopped to
 
 
 class Consumer(CeleryConsumer):
@@ -28,6 +29,7 @@ class Consumer(CeleryConsumer):
     """
 
     hub: Any
+    task_consumer: Any
 
     def connect(self) -> Any:
         logged = ""
@@ -35,12 +37,14 @@ class Consumer(CeleryConsumer):
             if fault != logged:
                 log.warning("broker_unavailable", error=fault)
             logged = fault
+            loop.excuse()
             maybe_shutdown()
             time.sleep(RETRY_S)
         return super().connect()
 
     def on_ready(self) -> None:
         super().on_ready()
+        loop.channel = self.task_consumer.channel
         self.hub.on_tick.add(loop.turned)
 
     def on_close(self) -> None:
@@ -61,20 +65,40 @@ class Request(CeleryRequest):
 
 
 class Loop:
-    """Whether this process takes messages: when its event loop turned last."""
+    """Whether this process takes messages: when its event loop turned last, and when it last asked
+    the broker for one. A loop that turns proves nothing: after an outage of the broker, workers are
+    known to be up and to ask for nothing any more.
+    """
 
     def __init__(self) -> None:
+        self.channel: Any = None  # kombu's, on which the messages arrive
         self._turned_at: float | None = None
+        self._polled_at = time.monotonic()
 
     def turned(self) -> None:
         self._turned_at = time.monotonic()
+        if self.channel is not None:
+            # a worker that has as many runs as it may have asks for no more
+            is_full = not self.channel.qos.can_consume()
+            moment = self._turned_at if is_full else self.channel._brpop_sent_at or 0.0
+            self._polled_at = max(self._polled_at, moment)
 
     def stopped(self) -> None:
         self._turned_at = None
+        self._polled_at = time.monotonic()
+
+    def excuse(self) -> None:
+        """Note that nothing could be asked: the broker is away."""
+        self._polled_at = time.monotonic()
 
     @property
     def is_turning(self) -> bool:
         return self._turned_at is not None and time.monotonic() - self._turned_at < STALE_S
+
+    @property
+    def silent_s(self) -> float:
+        """For how many seconds the broker was not asked, although it could have been."""
+        return time.monotonic() - self._polled_at
 
 
 loop = Loop()

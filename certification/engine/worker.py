@@ -70,6 +70,7 @@ class Worker:
     slots: asyncio.Semaphore
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{getpid()}")
     draining: threading.Event = field(default_factory=threading.Event)
+    health_port: int | None = None  # of its health pages, where it serves any
     last_heartbeat: float = 0.0  # on the clock of time.monotonic; 0 before the first one
     _claims: dict[uuid.UUID, Claim] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

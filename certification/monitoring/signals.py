@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import structlog
@@ -13,6 +14,8 @@ from certification.checks import TAG
 from certification.monitoring import worker_health
 
 log = structlog.get_logger(__name__)
+
+MAX_PORTS = 20  # that are tried
 
 
 @worker_init.connect
@@ -26,14 +29,21 @@ def check_settings(**_kwargs: Any) -> None:
 
 
 @worker_init.connect
-def serve_health(**_kwargs: Any) -> None:
+def serve_health(**_kwargs: Any) -> ThreadingHTTPServer | None:
     """Serve the health pages before the worker takes messages: it may have to wait for Redis. A
-    port in use is logged, and the
-    worker goes on without them.
+    second worker of a machine takes the next port that is free, and says so; `queue` lists it.
     """
-    if not settings.WORKER_HEALTH_PORT:
-        return
-    try:
-        worker_health.serve(settings.WORKER_HEALTH_HOST, settings.WORKER_HEALTH_PORT)
-    except OSError as error:
-        log.error("health_port_in_use", port=settings.WORKER_HEALTH_PORT, error=str(error))
+    first: int = settings.WORKER_HEALTH_PORT
+    if not first:
+        return None
+    for port in range(first, min(first + MAX_PORTS, 65536)):
+        try:
+            server = worker_health.serve(settings.WORKER_HEALTH_HOST, port)
+        except OSError as error:
+            fault = str(error)
+        else:
+            if port != first:
+                log.warning("health_port_in_use", port=first, used_instead=port)
+            return server
+    log.error("health_port_in_use", port=first, tried=MAX_PORTS, error=fault)
+    return None

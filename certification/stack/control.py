@@ -169,15 +169,13 @@ def process_status(
 
 
 def answers(port: int, health: str) -> bool:
-    """Whether the port is open and, where there is a health path, answers it within 1 s with less
-    than 500.
-    """
+    """Whether the port is open and, where there is a health path, answers 200 within 1 s."""
     if not health:
         return not is_free(port)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
     try:
         connection.request("GET", health)
-        return connection.getresponse().status < 500
+        return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
     finally:

@@ -49,7 +49,7 @@ class Program:
     port: int | None = None
     port_setting: str = ""
     page: str = ""  # path to open in a browser
-    # path that answers below 500 when all is well; without one an open port is enough
+    # path that answers 200 while the process lives; without one an open port is enough
     health: str = ""
     drain_seconds: int = 10
     on_kill: str = ""  # what being killed means for the work it had

@@ -143,7 +143,7 @@ def web(port: int, processes: int = 2) -> Program:
         port=port,
         port_setting="PORT",
         page="/",
-        health="/login/",
+        health="/live",
         drain_seconds=20,
         reload="SIGHUP",
     )

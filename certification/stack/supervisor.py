@@ -25,6 +25,9 @@ from certification.stack.processes import PROJECT, Program, find, is_free, kill_
 
 STEADY_SECONDS = 60  # a process that lived that long starts again at once
 LONGEST_PAUSE = 30  # seconds between two starts of a process that keeps crashing
+# A process that answered its health page and has stopped to is replaced: after so many looks in a
+# row without a 200, or when it does not answer for the first time within START_LIMIT_S.
+LOOK_S, LOOK_TIMEOUT_S, MAX_FAILED_LOOKS, START_LIMIT_S = 5.0, 5.0, 6, 180
 
 LogSink = Callable[[str, str], None]
 
@@ -160,10 +163,12 @@ class Supervisor:
             loop.add_signal_handler(number, self.stop)
         self.files.write([])
         tasks: dict[str, asyncio.Task[None]] = {}
-        servers = asyncio.create_task(self.watch_servers())
+        watches = [asyncio.create_task(self.watch_servers())]
         try:
             for program in self.programs:
                 tasks[program.name] = asyncio.create_task(self.keep_running(program))
+                if program.port and program.health:
+                    watches.append(asyncio.create_task(self.watch_health(program)))
                 if program.stage == 0 and program.port:  # the later programs call it
                     deadline = time.monotonic() + 10
                     while is_free(program.port) and time.monotonic() < deadline:
@@ -172,7 +177,8 @@ class Supervisor:
                         await asyncio.sleep(0.05)
             await self._stopping.wait()
         finally:
-            servers.cancel()
+            for watch in watches:
+                watch.cancel()
             await self.stop_all(tasks)
             self.files.state.unlink(missing_ok=True)
 
@@ -307,12 +313,57 @@ class Supervisor:
         await task
         self.log("myia", f"{program.name} stopped")
 
+    async def watch_health(self, program: Program) -> None:
+        """Kill a program that lives and does no work any more, by its health page; `keep_running`
+        starts it again.
+        """
+        observed, started, failed, has_answered = None, 0.0, 0, False
+        while True:
+            await asyncio.sleep(LOOK_S)
+            process = self._processes.get(program.name)
+            if process is not observed:
+                observed, started, failed, has_answered = process, time.monotonic(), 0, False
+            if process is None:
+                continue
+            fault = await health_fault(program.port or 0, program.health)
+            if not fault:
+                if failed > 1:
+                    self.log("myia", f"{program.name} answers again")
+                failed, has_answered = 0, True
+                continue
+            if has_answered or time.monotonic() - started > START_LIMIT_S:
+                failed += 1
+            if failed == 2:
+                self.log("myia", f"{program.name} is not well: {fault}")
+            if failed >= MAX_FAILED_LOOKS and self._processes.get(program.name) is process:
+                consequence = f"; {program.on_kill}" if program.on_kill else ""
+                self.log("myia", f"{program.name} was killed: {fault}{consequence}")
+                kill_group(process.pid)
+
     async def watch_servers(self) -> None:
         """Restart servers that died, and log that."""
         while self.check_servers:
             await asyncio.sleep(3)
             if message := await asyncio.to_thread(self.check_servers):
                 self.log("myia", message)
+
+
+async def health_fault(port: int, path: str) -> str:
+    """Ask a page of this machine. Return why it is not well, empty when it answers 200 in time."""
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(f"GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+                line = await reader.readline()
+            finally:
+                writer.close()
+    except TimeoutError:
+        return f"{path} did not answer within {LOOK_TIMEOUT_S:g} s"
+    except OSError as error:
+        return f"{path} cannot be reached ({error.strerror or type(error).__name__})"
+    status = line.split(b" ")[1:2]
+    return "" if status == [b"200"] else f"{path} answered {b''.join(status).decode() or 'nothing'}"
 
 
 LOG_COLOURS = {

@@ -173,6 +173,49 @@ def test_a_killed_program_comes_back_with_another_pid(start: Callable[..., Runni
     assert running.started("worker").restarts == 1
 
 
+SERVER = """
+import http.server, sys
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(404 if 'broken' in sys.argv else 200)
+        self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Page).serve_forever()
+"""
+
+
+def test_a_program_that_lives_and_answers_no_more_is_replaced(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOOK_S", "LOOK_TIMEOUT_S"):
+        monkeypatch.setattr(supervisor, name, 0.2)
+    port = free_port()
+    server = Program(
+        "worker", (sys.executable, "-c", SERVER, str(port)), port=port, health="/live",
+        on_kill="its runs are taken up again",
+    )  # fmt: skip
+    running = start(server)
+    running.until(lambda: control.answers(port, "/live"))
+    first = running.started("worker")
+    time.sleep(0.5)  # for the supervisor to see it well
+    os.kill(first.pid, signal.SIGSTOP)
+    running.until(lambda: running.started("worker").pid != first.pid)
+    assert running.logged("myia", "worker is not well: /live did not answer within 0.2 s")
+    assert running.logged("myia", "worker was killed: /live did not answer within 0.2 s; its runs")
+    running.until(lambda: control.answers(port, "/live"))
+
+
+def test_a_404_does_not_count_as_alive(start: Callable[..., Running]) -> None:
+    port = free_port()
+    broken = Program(
+        "web", (sys.executable, "-c", SERVER, str(port), "broken"), port=port, health="/live"
+    )
+    running = start(broken)
+    running.until(lambda: not programs.is_free(port))
+    assert not control.answers(port, "/live")
+    assert asyncio.run(supervisor.health_fault(port, "/live")) == "/live answered 404"
+
+
 def test_a_program_that_does_not_end_is_killed_after_its_drain_time(
     start: Callable[..., Running],
 ) -> None:
