@@ -21,6 +21,7 @@ env = Environment()
 MYIA_ROOT = Path(env.str("MYIA_ROOT", default=str(BASE_DIR)))
 MYIA_DIR = MYIA_ROOT / ".myia"
 
+VERSION = "0.1.0"
 DEBUG = env.bool("DEBUG", default=False)
 # Behind HTTPS: enables secure cookies, HSTS and redirects.
 HTTPS = env.bool("HTTPS", default=False)
@@ -167,6 +168,7 @@ INSTALLED_APPS = [
     "certification",
 ]
 MIDDLEWARE = [
+    "certification.lib.request_metrics.RequestMetrics",
     "certification.api.authentication.TokenFromQuery",
     "certification.api.envelope.RequestId",
     "certification.api.envelope.UnusableValues",
@@ -386,12 +388,21 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 30.0,
         "options": {"expires": 30},
     },
+    "alerts": {
+        "task": "certification.monitoring.tasks.check_alerts",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "webhooks": {
         "task": "certification.tasks.deliver_webhooks",
         "schedule": 10.0,
         "options": {"expires": 10},
     },
 }
+# --- Metrics ---
+# Who may read /metrics: addresses of these networks, or whoever sends the token as a Bearer.
+METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=["127.0.0.0/8", "::1/128"])
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 # One line a request: lib/request_log.py adds to it what the line of its start has, and the address.
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG

@@ -6,6 +6,8 @@ from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
+from certification.api import health
+
 # Here and not in every process: only these pages need the admin, and loading it takes time.
 admin.autodiscover()
 
@@ -19,6 +21,10 @@ urlpatterns = [
     # where the board of the queue was before
     re_path(r"^admin/queues/?$", RedirectView.as_view(pattern_name="jobs", query_string=True)),
     path("admin/", admin.site.urls),
+    path("health", health.health, name="health"),
+    path("metrics", health.prometheus, name="metrics"),
+    path("live", health.live, name="live"),
+    path("ready", health.ready, name="ready"),
     path("api/", include("certification.api.urls")),
     path("badges/", include("certification.badges.urls")),
     path("", include("certification.web.urls")),

@@ -9,6 +9,7 @@ from certification.api import (
     certifications,
     docs,
     events,
+    health,
     history,
     jobs,
     logs,
@@ -20,6 +21,7 @@ from certification.api import (
 )
 
 urlpatterns = [
+    path("health", health.api_health, name="api-health"),
     path("schema", docs.schema_json, name="api-schema"),
     path("docs", docs.browse, name="api-docs"),
     path("auth/login", accounts.LoginView.as_view()),

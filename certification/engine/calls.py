@@ -33,10 +33,16 @@ from certification.inference import (
     ToolUse,
 )
 from certification.lib import clock
+from certification.lib.counters import Histogram, counters
 from certification.lib.event_loop import Stop
 from certification.reasons import ErrorCategory, Reason
 
 log = structlog.get_logger(__name__)
+
+CALLS, THROTTLES = "bedrock_calls_total", "bedrock_throttles_total"
+EDGES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0)
+DURATION = Histogram("bedrock_call_duration_seconds", EDGES)
+FIRST_TOKEN = Histogram("bedrock_time_to_first_token_seconds", EDGES)
 
 MAX_ATTEMPTS = 4  # of one call
 MAX_UNEXPECTED = 2  # of one call or trial that our own program fails on
@@ -173,6 +179,7 @@ class Caller:
             outcome, retry_after_s = await self.attempt(request, route)
             if isinstance(outcome, Failure) and outcome.code == NOT_EXPRESSIBLE:
                 return outcome  # nothing was called
+            count_call(self.region, outcome)
             attempt = Attempt(request, outcome, number, now(), route)
             attempts.append(attempt)
             self.attempts.append(attempt)
@@ -280,6 +287,19 @@ def texts_of(outcome: Outcome) -> Iterator[str]:
             yield block.text
         elif isinstance(block, ToolUse):
             yield block.raw_input or json.dumps(block.input, ensure_ascii=False)
+
+
+def count_call(region: str, outcome: Outcome) -> None:
+    """Count a call that was sent, for the metrics."""
+    failure = outcome if isinstance(outcome, Failure) else None
+    labels = {"region": region, "operation": str(outcome.operation)}
+    counters.add(CALLS, {**labels, "outcome": str(failure.reason) if failure else "ok"})
+    if failure and failure.reason.category == ErrorCategory.RATE_LIMIT:
+        counters.add(THROTTLES, {"region": region})
+    if outcome.timing is not None:
+        counters.observe(DURATION, outcome.timing.total_ms / 1000, labels)
+        if outcome.timing.ttft_ms is not None:
+            counters.observe(FIRST_TOKEN, outcome.timing.ttft_ms / 1000, labels)
 
 
 def unexpected(error: Exception, operation: Operation) -> Failure:

@@ -4,8 +4,6 @@ certifications, jobs whose regions were never compared, and certificates that we
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -26,7 +24,9 @@ from certification.models import (
     ModelCertification,
     Priority,
     QueuePause,
+    RoutineMark,
     State,
+    routines,
     sql,
 )
 from certification.reasons import ErrorCategory, Reason
@@ -68,7 +68,7 @@ def reconcile() -> Reconciled:
     """Repair everything at once. Safe to call from anywhere at any time: what is in order stays as
     it is.
     """
-    with exclusive() as is_alone:
+    with sql.advisory_lock(ADVISORY_LOCK) as is_alone:
         if not is_alone:
             return Reconciled(busy=True)
         retried, given_up = retry_stalled_runs()
@@ -91,21 +91,10 @@ def reconcile() -> Reconciled:
             compared=parity.compare_overdue(),
             issued=certificates.issue_due(),
         )
+    RoutineMark.record(routines.RECONCILE)
     if done != Reconciled(paused=done.paused):
         log.info("reconciled", **{name: n for name, n in done.__dict__.items() if n})
     return done
-
-
-@contextmanager
-def exclusive() -> Iterator[bool]:
-    """Hold the reconciliation's lock in the database; yields False when somebody else holds it."""
-    row = sql.fetch_one(sql.TRY_ADVISORY_LOCK, key=ADVISORY_LOCK)
-    locked = row is not None and bool(row["locked"])
-    try:
-        yield locked
-    finally:
-        if locked:
-            sql.fetch_one(sql.ADVISORY_UNLOCK, key=ADVISORY_LOCK)
 
 
 def retry_stalled_runs() -> tuple[int, int]:

@@ -66,6 +66,22 @@ def friendly_errors(handle: Callable[P, T]) -> Callable[P, T]:
     return guarded
 
 
+def cannot_look(handle: Callable[P, T]) -> Callable[P, T]:
+    """End with exit code 2 where a command that watches cannot do its work: 1 says that it did and
+    found something. For cron.
+    """
+
+    @functools.wraps(handle)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return handle(*args, **kwargs)
+        except CommandError as error:
+            error.returncode = 2
+            raise
+
+    return guarded
+
+
 def advice(error: dispatch.DispatchError) -> str:
     """Return which command helps after this error; empty when none does."""
     match error:

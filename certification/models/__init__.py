@@ -2,6 +2,7 @@
 
 from certification.models.access import KEY_PREFIX, ApiKey, RevokedToken
 from certification.models.accounts import Role, User
+from certification.models.alerts import AlertEpisode, AlertSilence, Severity
 from certification.models.catalogue import (
     AIModel,
     Lifecycle,
@@ -39,6 +40,8 @@ from certification.models.judgements import RunJudgement
 from certification.models.parameter_support import ParameterSupport
 from certification.models.preferences import Preference, Theme
 from certification.models.queue_pause import QueuePause
+from certification.models.routines import RoutineMark
+from certification.models.run_totals import RunTotal
 from certification.models.webhooks import (
     DeliveryStatus,
     WebhookDelivery,
@@ -52,6 +55,8 @@ __all__ = [
     "TERMINAL",
     "WAITING",
     "AIModel",
+    "AlertEpisode",
+    "AlertSilence",
     "ApiKey",
     "Backend",
     "Certificate",
@@ -78,8 +83,11 @@ __all__ = [
     "Role",
     "Route",
     "RouteKind",
+    "RoutineMark",
     "RunJudgement",
     "RunOutcome",
+    "RunTotal",
+    "Severity",
     "State",
     "TestResult",
     "Theme",

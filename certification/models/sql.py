@@ -14,7 +14,8 @@ can infer.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Generic, TypeVar
@@ -191,7 +192,19 @@ CHANGED_SINCE = """(
 # One certificate at a time is added to the chain. Locking its newest row would not do: who waited
 # for it would still see that row as the newest.
 LOCK_CHAIN = "SELECT pg_advisory_xact_lock(%(key)s)::text"
-# One reconcile at a time. The ORM has no advisory locks.
+# How many connections are in use of those that there may be, and queries that take long: from the
+# server's own views, which the ORM does not know.
+CONNECTIONS = """
+SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
+    current_setting('max_connections')::int AS allowed
+"""
+LONG_QUERIES = """
+SELECT pid, extract(epoch FROM clock_timestamp() - query_start)::float AS seconds
+FROM pg_stat_activity
+WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+
+# One reconcile and one round of alerts at a time. The ORM has no advisory locks.
 TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%(key)s) AS locked"
 ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%(key)s) AS unlocked"
 
@@ -249,6 +262,18 @@ def update(row: models.Model, **values: Any) -> None:
 def update_statement(table: str, columns: tuple[str, ...]) -> str:
     assignments = ", ".join(f"{column} = %({column})s" for column in columns)
     return UPDATE_ROW.format(table=table, assignments=assignments)
+
+
+@contextmanager
+def advisory_lock(key: int) -> Iterator[bool]:
+    """Hold a lock of the database for the block; yields False when somebody else holds it."""
+    row = fetch_one(TRY_ADVISORY_LOCK, key=key)
+    is_ours = row is not None and bool(row["locked"])
+    try:
+        yield is_ours
+    finally:
+        if is_ours:
+            fetch_one(ADVISORY_UNLOCK, key=key)
 
 
 def execute(statement: str, **parameters: Any) -> int:

@@ -1,6 +1,6 @@
 """Count what waits, runs and has ended: the one definition of these numbers.
 
-Everything comes from indexes over few rows or from the cache, so that a million runs do not matter.
+Everything comes from indexes over few rows or small tables, so that a million runs do not matter.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -27,6 +27,7 @@ from certification.models import (
     CertificationRun,
     Priority,
     QueuePause,
+    RunTotal,
     State,
 )
 from certification.reasons import Status
@@ -34,7 +35,6 @@ from certification.reasons import Status
 log = structlog.get_logger(__name__)
 
 TOTALS_TTL_S = 5
-HISTORY_TTL_S, HISTORY_MARGIN = 3600, timedelta(minutes=5)
 WORKERS_TTL_S, WORKERS_STALE_S = 10, 60
 REPLY_TIMEOUT_S = 0.8  # how long workers have to answer
 
@@ -95,36 +95,19 @@ def queue_counts() -> QueueCounts:
     )
 
 
-@dataclass(frozen=True)
-class RunHistory:
-    """Runs that finished before a moment, by state: they never change, and may be a million."""
-
-    before: datetime
-    runs: Mapping[str, int]
-
-
 def count_by_status(rows: Any) -> dict[str, int]:
     """Count the rows of a queryset by their status."""
     return dict(rows.order_by().values_list("status").annotate(n=Count("pk")))
 
 
-def count_history() -> RunHistory:
-    before = clock.now() - HISTORY_MARGIN
-    return RunHistory(
-        before, count_by_status(CertificationRun.objects.filter(completed_at__lt=before))
-    )
-
-
 def count_finished_runs() -> dict[str, int]:
-    """Count finished runs by state. The history is counted once in HISTORY_TTL_S: what a cleanup
-    removed may be counted for that much longer.
-    """
-    past = history.get()
-    since = count_by_status(CertificationRun.objects.filter(completed_at__gte=past.before))
-    return {state: past.runs.get(state, 0) + since.get(state, 0) for state in TERMINAL}
+    """Count finished runs by state: those counted before, and those since."""
+    counts: dict[str, int] = dict.fromkeys(TERMINAL, 0)
+    for total in RunTotal.of_all_runs():
+        counts[total["status"]] += total["runs"]
+    return counts
 
 
-history = ComputedValue("run-history", RunHistory, lambda _: HISTORY_TTL_S, count_history)
 finished_runs = ComputedValue(
     "finished-runs", dict[str, int], lambda _: TOTALS_TTL_S, count_finished_runs
 )

@@ -5,77 +5,48 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Overdue
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import Error as DatabaseError
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from certification.engine import consumer, queue
 from certification.engine.worker import get_worker
 from certification.lib import clock
 from certification.lib.database import returning_connection
-from certification.lib.redis_client import UNAVAILABLE
-from certification.models import Priority, QueuePause
-from certification.monitoring import queue_stats
+from certification.models import Priority
+from certification.monitoring import checks, queue_stats
+from certification.monitoring.checks import FAILURES, Check
 
 log = structlog.get_logger(__name__)
 
-CHECK_TIMEOUT_S = 1.0  # a dependency that takes longer is reported, not waited for
 PROMETHEUS_TYPES = ("text/plain", "openmetrics")
-FAILURES = (*UNAVAILABLE, DatabaseError)
 
 
-class Check:
-    """One dependency. One thread at a time asks it: one that hangs is reported, not asked again."""
-
-    def __init__(self, name: str, find_fault: Callable[[], str]) -> None:
-        self.name, self.find_fault = name, find_fault
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"health-{name}")
-        self._running: Future[str] | None = None
-        self._lock = threading.Lock()
-
-    def start(self) -> Future[str]:
-        with self._lock:
-            if self._running is None or self._running.done():
-                self._running = self._executor.submit(self.find_fault)
-            return self._running
-
-    @staticmethod
-    def result(running: Future[str], deadline: float) -> str:
-        """Return 'ok', or what keeps the dependency from being used, by `deadline`."""
-        try:
-            fault = running.result(max(0.0, deadline - time.monotonic()))
-        except Overdue:
-            return f"error: no answer within {CHECK_TIMEOUT_S:g} s"
-        except FAILURES as error:
-            return f"error: {type(error).__name__}"
-        return f"error: {fault}" if fault else "ok"
-
-
-def database_fault() -> str:
-    """Read a small table. Raises DatabaseError."""
-    with returning_connection():
-        QueuePause.objects.exists()
-    return ""
-
-
-CHECKS = (Check("broker", queue.broker_fault), Check("database", database_fault))
+BROKER = Check("broker", queue.broker_fault)
+CHECKS = (BROKER, Check("database", checks.database_fault))
 
 
 def run_checks() -> dict[str, str]:
     """Return the state of broker and database, within CHECK_TIMEOUT_S, and of the consumer."""
-    deadline = time.monotonic() + CHECK_TIMEOUT_S
-    running = [(check, check.start()) for check in CHECKS]
-    result = {check.name: check.result(future, deadline) for check, future in running}
     consumes = "ok" if consumer.loop.is_turning else "error: the worker takes no messages"
-    return result | {"consumer": consumes}
+    return checks.run(CHECKS) | {"consumer": consumes}
+
+
+def liveness() -> tuple[int, dict[str, Any]]:
+    """Return the HTTP status and body of a worker's /live: 503 when it has stopped to ask for
+    messages although the broker answers. Whoever runs the worker replaces it then.
+    """
+    if checks.run((BROKER,)) != {"broker": "ok"}:
+        consumer.loop.excuse()
+    seconds = consumer.loop.silent_s
+    if seconds < consumer.SILENT_S or get_worker().draining.is_set():
+        return 200, {"status": "ok"}
+    message = f"The worker has not asked the broker for messages for {seconds:.0f} s. Restart it."
+    return 503, {"status": "fail", "message": message}
 
 
 def worker_health() -> tuple[int, dict[str, Any]]:
@@ -83,8 +54,8 @@ def worker_health() -> tuple[int, dict[str, Any]]:
     messages or a database, and while the worker takes no work. A wrong clock is said, but keeps it
     from nothing.
     """
-    worker, checks = get_worker(), run_checks()
-    healthy = set(checks.values()) == {"ok"} and not worker.draining.is_set()
+    worker, states = get_worker(), run_checks()
+    healthy = set(states.values()) == {"ok"} and not worker.draining.is_set()
     heartbeat = (
         clock.now() - timedelta(seconds=time.monotonic() - worker.last_heartbeat)
         if worker.last_heartbeat
@@ -97,11 +68,12 @@ def worker_health() -> tuple[int, dict[str, Any]]:
             "queueName": settings.CERTIFICATION_QUEUE_NAME,
             "concurrency": settings.CERTIFICATION_CONCURRENCY,
             "activeRuns": worker.active,
+            "healthPort": worker.health_port,
             "clock": clock.fault() or "ok",
             "clockOffsetSeconds": round(clock.offset_s(), 1),
             "lastHeartbeat": heartbeat.isoformat() if heartbeat else None,
         },
-        "checks": checks,
+        "checks": states,
         "timestamp": clock.now().isoformat(),
     }
     return (200 if healthy else 503), body
@@ -161,7 +133,7 @@ class HealthPages(BaseHTTPRequestHandler):
     def page(self, path: str) -> tuple[int, dict[str, Any] | bytes]:
         """Return the HTTP status and the body: JSON, or Prometheus text for who accepts it."""
         if path == "/live":
-            return 200, {"status": "ok"}
+            return liveness()
         if path not in ("/ready", "/health", "/metrics"):
             return 404, {"status": "fail", "message": "Pages: /health /ready /live /metrics"}
         status, body = worker_health()
@@ -187,5 +159,6 @@ def serve(host: str, port: int) -> ThreadingHTTPServer:
     """
     server = ThreadingHTTPServer((host, port), HealthPages)
     server.daemon_threads = True
+    get_worker().health_port = server.server_address[1]
     threading.Thread(target=server.serve_forever, name="health-server", daemon=True).start()
     return server

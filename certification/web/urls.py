@@ -11,7 +11,6 @@ urlpatterns = [
     path("login/", views.LoginPage.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("theme/", views.set_theme, name="theme"),
-    path("live", views.live, name="live"),
     path("favicon.ico", views.favicon, name="favicon"),
     path("certifications/<path:model_id>/<str:region>/", views.certification, name="certification"),
     path("jobs/", views.jobs_page, name="jobs"),

@@ -13,7 +13,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, permission_required
 from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.templatetags.static import static
 from django.urls import reverse
@@ -87,13 +87,6 @@ class LoginPage(LoginView):
             response["Retry-After"] = str(int(request_rates.seconds_to_wait()))
             return response
         return super().post(request, *args, **kwargs)
-
-
-@login_not_required
-@require_safe
-def live(request: HttpRequest) -> HttpResponse:
-    """Say that this process answers, and nothing of what it needs."""
-    return JsonResponse({"status": "ok"})
 
 
 @login_not_required

@@ -14,7 +14,15 @@ from certification.bedrock import client, connection
 from certification.bedrock.connection import Identity
 from certification.engine import backend
 from certification.lib import shared_cache
-from certification.models import AIModel, CertificationRun, ModelCertification, QueuePause, User
+from certification.models import (
+    AIModel,
+    CertificationRun,
+    ModelCertification,
+    QueuePause,
+    RunTotal,
+    User,
+    run_totals,
+)
 from certification.monitoring import bedrock_status, queue_stats
 from certification.reasons import Reason, Status
 from tests.api import Api
@@ -26,7 +34,6 @@ NOVA = "amazon.nova-lite-v1:0"
 CACHED: tuple[shared_cache.ComputedValue[Any], ...] = (
     queue_stats.totals,
     queue_stats.finished_runs,
-    queue_stats.history,
     queue_stats.workers,
     bedrock_status.bedrock_status,
 )
@@ -129,11 +136,12 @@ def test_runs_that_took_two_attempts_are_retries(api: Api) -> None:
 def test_runs_of_the_past_are_counted_once(
     api: Api, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
 ) -> None:
-    monkeypatch.setattr(queue_stats, "HISTORY_MARGIN", timedelta(0))
+    monkeypatch.setattr(run_totals, "MARGIN", timedelta(0))
     certify(model(), "us-east-1")
+    RunTotal.count_new()
     assert queue_stats.count_finished_runs()["COMPLETED"] == 1
     certify(model(), "us-west-2")
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(3):  # until when, what was counted until then, what came since
         assert queue_stats.count_finished_runs()["COMPLETED"] == 2
 
 
@@ -150,11 +158,11 @@ def test_bulk_runs_are_paused_while_credentials_do_not_work(api: Api) -> None:
 
 def test_stats_cost_few_queries(api: Api, django_assert_num_queries: Any) -> None:
     certify(model(), "us-east-1")
-    queue_stats.history.get()
-    # user; runs, jobs and 24 h; active, pause; by region; recent and its results
-    with django_assert_num_queries(9):
+    RunTotal.count_new()
+    # user; runs (3), jobs and 24 h; active, pause; by region; recent and its results
+    with django_assert_num_queries(11):
         api.get(STATS)
-    with django_assert_num_queries(6):  # the first three are cached for seconds
+    with django_assert_num_queries(6):  # the first five are cached for seconds
         api.get(STATS)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import HTTPError
 
@@ -20,7 +22,7 @@ from django.utils import timezone
 from certification.engine import consumer
 from certification.engine.worker import get_worker
 from certification.lib.shared_cache import ComputedValue
-from certification.models import AIModel, CertificationRun, User
+from certification.models import AIModel, CertificationRun, RunTotal, User
 from certification.monitoring import queue_stats, signals, worker_health
 from tests.api import Api
 from tests.factories import certify, start_job
@@ -29,7 +31,6 @@ NOVA = "amazon.nova-lite-v1:0"
 CACHED: tuple[ComputedValue[Any], ...] = (
     queue_stats.totals,
     queue_stats.finished_runs,
-    queue_stats.history,
     queue_stats.workers,
 )
 STATS = "certification-queue/stats"
@@ -90,7 +91,7 @@ def history(catalogue: None) -> None:
 @pytest.mark.django_db
 @pytest.mark.usefixtures("history")
 def test_figures_do_not_scan_the_history() -> None:
-    worker_health.queue_figures()  # counts the past once, for an hour
+    RunTotal.count_new()  # each run is counted once
     queue_stats.finished_runs.forget()
     assert rows_read(worker_health.queue_figures) < HISTORY / 2
 
@@ -106,7 +107,10 @@ def test_a_worker_and_the_api_count_alike(viewer: User) -> None:
 
 
 @pytest.fixture
-def address(emulator: str, transactional_db: None) -> Iterator[str]:
+def address(
+    emulator: str, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    monkeypatch.setattr(consumer, "loop", consumer.Loop())
     consumer.loop.turned()
     server = worker_health.serve("127.0.0.1", 0)
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -228,6 +232,53 @@ def test_a_worker_whose_loop_stands_still_is_not_healthy(address: str) -> None:
         503,
         "error: the worker takes no messages",
     )
+
+
+def test_a_worker_that_asks_for_nothing_is_not_alive(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loop turns: after an outage of the broker, Celery's has been seen to ask no more."""
+    loop = consumer.Loop()
+    monkeypatch.setattr(consumer, "loop", loop)
+    is_full = False
+    qos = SimpleNamespace(can_consume=lambda: not is_full)
+    loop.channel = SimpleNamespace(qos=qos, _brpop_sent_at=time.monotonic() - 61)
+    loop._polled_at -= 61
+    loop.turned()
+    status, _type, text = fetch(f"{address}/live")
+    assert (status, loop.is_turning) == (503, True)
+    assert "has not asked the broker for messages for 61 s" in json.loads(text)["message"]
+    is_full = True  # a worker that has all the runs it may have needs no more
+    loop.turned()
+    assert fetch(f"{address}/live")[0] == 200
+
+
+def test_a_worker_is_not_replaced_for_a_broker_that_is_away(
+    address: str, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    loop = consumer.Loop()
+    monkeypatch.setattr(consumer, "loop", loop)
+    loop._polled_at -= 300
+    right, settings.REDIS_URL = settings.REDIS_URL, "redis://127.0.0.1:9/0"
+    assert fetch(f"{address}/live")[0] == 200
+    settings.REDIS_URL = right  # and it has a minute from then on
+    assert fetch(f"{address}/live")[0] == 200
+
+
+def test_a_second_worker_takes_the_next_port_and_says_so(
+    address: str, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.WORKER_HEALTH_PORT = first = int(address.rsplit(":", 1)[1])
+    server = signals.serve_health()
+    assert server is not None
+    port = get_worker().health_port
+    assert port is not None
+    assert first < port < first + signals.MAX_PORTS
+    body = json.loads(fetch(f"http://127.0.0.1:{port}/health")[2])
+    assert body["worker"]["healthPort"] == port
+    assert f"{port}" in caplog.text
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_worker_that_drains_is_not_ready(address: str) -> None:

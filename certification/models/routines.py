@@ -1,0 +1,47 @@
+"""When the routines of the installation ended well last: what beat has done lately."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from certification.lib import clock
+
+RECONCILE, ALERTS, RUN_TOTALS = "reconcile", "alerts", "run totals"
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class RoutineMark(models.Model):
+    """The last good end of one routine. None of a routine that never ended well."""
+
+    name = models.CharField(_("routine"), max_length=40, primary_key=True)
+    ended_at = models.DateTimeField(_("ended"))
+
+    class Meta:
+        verbose_name = _("routine")
+        verbose_name_plural = _("routines")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def record(cls, name: str) -> None:
+        """Note that a routine ended well now."""
+        cls.objects.update_or_create(name=name, defaults={"ended_at": clock.now()})
+
+    @classmethod
+    def ages(cls) -> dict[str, timedelta]:
+        """Return how long ago each routine ended well."""
+        now = clock.now()
+        return {mark.name: now - mark.ended_at for mark in cls.objects.all()}
+
+    @classmethod
+    def lock(cls, name: str) -> RoutineMark:
+        """Return a routine's mark, locked until the transaction ends; the first one is of NEVER.
+        Call inside a transaction.
+        """
+        cls.objects.get_or_create(name=name, defaults={"ended_at": NEVER})
+        return cls.objects.select_for_update().get(name=name)

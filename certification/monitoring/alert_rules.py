@@ -1,0 +1,336 @@
+"""The rules of the alert engine, as data: what is measured, from which value on it is an alert and
+after how long, and what to do first. docs/runbooks.md has a section for each.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count, Q
+
+from certification.engine import backend
+from certification.lib import clock, redis_client
+from certification.lib.redis_client import Purpose
+from certification.models import (
+    CertificationRun,
+    ModelCertification,
+    QueuePause,
+    RoutineMark,
+    Severity,
+    State,
+    WebhookDelivery,
+    sql,
+)
+from certification.models.routines import RECONCILE
+from certification.monitoring import queue_stats
+from certification.monitoring.queue_stats import QueueCounts
+from certification.reasons import Status
+
+MINUTE, HOUR = 60.0, 3600.0
+MIN_RUNS = 20  # shares of fewer runs say nothing
+WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
+
+
+class Facts:
+    """What the rules look at, each read once in a round. Reading raises what servers raise."""
+
+    @cached_property
+    def queue(self) -> QueueCounts:
+        return queue_stats.queue_counts()
+
+    @cached_property
+    def day(self) -> Mapping[str, int]:
+        return finished_since(timedelta(days=1))
+
+    @cached_property
+    def hour(self) -> Mapping[str, int]:
+        return finished_since(timedelta(hours=1))
+
+    @cached_property
+    def redis(self) -> Mapping[str, Any]:
+        answer: Mapping[str, Any] = redis_client.client(Purpose.CACHE).info()
+        return answer
+
+    @cached_property
+    def last_end_s(self) -> float:
+        """How long ago a run ended last; of none in a day, a day."""
+        day = clock.now() - timedelta(days=1)
+        runs = CertificationRun.objects.filter(completed_at__gte=day).order_by("-completed_at")
+        last = runs.values_list("completed_at", flat=True).first() or day
+        return max(0.0, (clock.now() - last).total_seconds())
+
+
+def finished_since(age: timedelta) -> dict[str, int]:
+    """Count the runs that ended in this time, cancelled ones left out."""
+    runs = CertificationRun.objects.filter(completed_at__gte=clock.now() - age)
+    return runs.exclude(status=State.CANCELLED).aggregate(
+        runs=Count("pk"),
+        failed=Count("pk", filter=Q(status=State.FAILED)),
+        certified=Count("pk", filter=Q(verdict=Status.CERTIFIED)),
+        retried=Count("pk", filter=Q(attempt__gt=1)),
+    )
+
+
+Values = Mapping[str, float]  # by subject, "" for the installation; a subject left out is well
+
+
+def one(value: float) -> Values:
+    return {"": value}
+
+
+def share(counts: Mapping[str, int], part: str) -> Values:
+    """Return the per cent of a part of the runs; nothing for too few of them."""
+    if counts["runs"] < MIN_RUNS:
+        return {}
+    return one(100 * counts[part] / counts["runs"])
+
+
+def redis_unreachable(_facts: Facts) -> Values:
+    try:
+        redis_client.client(Purpose.CACHE).ping()
+    except redis_client.UNAVAILABLE:
+        return one(1)
+    return {}
+
+
+def worker_offline(_facts: Facts) -> Values:
+    workers = queue_stats.count_workers()
+    return one(1) if workers == 0 else {}
+
+
+def nothing_completed(facts: Facts) -> Values:
+    """Seconds since a run ended, while runs wait that were there by then."""
+    waiting_s = facts.queue.oldest_waiting_s
+    is_waiting = facts.queue.waiting or facts.queue.delayed
+    return one(min(facts.last_end_s, waiting_s)) if is_waiting else {}
+
+
+def redis_memory(facts: Facts) -> Values:
+    limit = facts.redis["maxmemory"] or 500_000_000
+    return one(100 * facts.redis["used_memory"] / limit)
+
+
+def database_connections(_facts: Facts) -> Values:
+    row = sql.fetch_one(sql.CONNECTIONS)
+    return one(100 * row["used"] / row["allowed"]) if row else {}
+
+
+def long_queries(_facts: Facts) -> Values:
+    return {f"pid {row['pid']}": row["seconds"] for row in sql.fetch_all(sql.LONG_QUERIES)}
+
+
+def disk_free(_facts: Facts) -> Values:
+    usage = shutil.disk_usage(settings.MYIA_ROOT)
+    return one(100 * usage.free / usage.total)
+
+
+def credentials_invalid(_facts: Facts) -> Values:
+    return one(1) if QueuePause.objects.current(backend.name()) else {}
+
+
+def routine_late(_facts: Facts) -> Values:
+    return {
+        name: age.total_seconds() for name, age in RoutineMark.ages().items() if name == RECONCILE
+    }
+
+
+def expiring(_facts: Facts) -> Values:
+    """Certifications that expire within three days and are not being certified again."""
+    pairs = ModelCertification.objects.filter(
+        status=Status.CERTIFIED,
+        expires_at__gt=clock.now(),
+        expires_at__lt=clock.now() + timedelta(days=3),
+    )
+    return one(pairs.count())
+
+
+def deliveries_given_up(_facts: Facts) -> Values:
+    since = clock.now() - timedelta(hours=1)
+    given_up = WebhookDelivery.objects.filter(status="given_up", finished_at__gte=since)
+    return one(given_up.count())
+
+
+@dataclass(frozen=True)
+class Level:
+    """From which value on (beyond it), held for how many seconds, it is how severe."""
+
+    severity: Severity
+    beyond: float
+    held_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`levels` come most severe first. `measure` gives the values by subject; what it does not name
+    is well. `sentence` takes `{value}` and `{subject}`. While a rule of `because_of` is open, this
+    one is its consequence and nobody is notified of it.
+    """
+
+    name: str
+    sentence: str
+    measure: Callable[[Facts], Values]
+    levels: tuple[Level, ...]
+    command: str  # to try first
+    is_below: bool = False  # it is an alert below the limits
+    because_of: tuple[str, ...] = ()
+
+    def severities(self, value: float) -> list[Level]:
+        """Return the levels whose limit a value is beyond, most severe first."""
+        return [
+            level
+            for level in self.levels
+            if (value < level.beyond if self.is_below else value > level.beyond)
+        ]
+
+    def describe(self, value: float, subject: str) -> str:
+        return self.sentence.format(value=f"{value:.4g}", subject=subject)
+
+
+REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS = (
+    "redis_unreachable",
+    "worker_offline",
+    "credentials_invalid",
+)
+RULES = (
+    Rule(
+        REDIS_DOWN,
+        "Redis does not answer: jobs wait in the database, limits and caches are off.",
+        redis_unreachable,
+        (Level(CRITICAL, 0, MINUTE),),
+        "manage.py status",
+    ),
+    Rule(
+        NO_WORKER,
+        "No worker answers: nothing is certified.",
+        worker_offline,
+        (Level(CRITICAL, 0, 5 * MINUTE), Level(WARNING, 0, MINUTE)),
+        "manage.py restart worker",
+        because_of=(REDIS_DOWN,),
+    ),
+    Rule(
+        "nothing_completed",
+        "Runs wait, and none has ended for {value} s.",
+        nothing_completed,
+        (Level(CRITICAL, 15 * MINUTE), Level(WARNING, 5 * MINUTE)),
+        "manage.py queue show",
+        because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS),
+    ),
+    Rule(
+        "queue_waiting",
+        "{value} runs wait for a worker.",
+        lambda facts: one(facts.queue.waiting + facts.queue.delayed),
+        (Level(CRITICAL, 1000, 15 * MINUTE), Level(WARNING, 100)),
+        "manage.py queue show",
+        because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS),
+    ),
+    Rule(
+        "queue_oldest",
+        "The oldest run has waited for {value} s.",
+        lambda facts: one(facts.queue.oldest_waiting_s),
+        (Level(CRITICAL, HOUR), Level(WARNING, 15 * MINUTE)),
+        "manage.py queue show",
+        because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS),
+    ),
+    Rule(
+        "run_failures",
+        "{value} % of the runs of the last hour reached no verdict.",
+        lambda facts: share(facts.hour, "failed"),
+        (Level(CRITICAL, 10), Level(WARNING, 5)),
+        "manage.py job list",
+        because_of=(BAD_CREDENTIALS,),
+    ),
+    Rule(
+        "success_rate",
+        "{value} % of the runs of the last 24 hours were certified.",
+        lambda facts: share(facts.day, "certified"),
+        (Level(CRITICAL, 80), Level(WARNING, 95)),
+        "manage.py list_uncertified",
+        is_below=True,
+        because_of=(BAD_CREDENTIALS,),
+    ),
+    Rule(
+        "run_retries",
+        "{value} % of the runs of the last 24 hours were handed to another worker.",
+        lambda facts: share(facts.day, "retried"),
+        (Level(WARNING, 10),),
+        "manage.py status",
+    ),
+    Rule(
+        BAD_CREDENTIALS,
+        "AWS does not accept the credentials: the bulk queue is paused.",
+        credentials_invalid,
+        (Level(CRITICAL, 0, MINUTE),),
+        "aws sts get-caller-identity",
+    ),
+    Rule(
+        "redis_memory",
+        "Redis uses {value} % of its memory.",
+        redis_memory,
+        (Level(CRITICAL, 90), Level(WARNING, 80)),
+        "manage.py queue show",
+    ),
+    Rule(
+        "redis_evictions",
+        "Redis has evicted {value} keys: messages may be among them.",
+        lambda facts: one(facts.redis["evicted_keys"]),
+        (Level(WARNING, 0),),
+        "manage.py doctor",
+    ),
+    Rule(
+        "database_connections",
+        "{value} % of the database's connections are in use.",
+        database_connections,
+        (Level(CRITICAL, 95), Level(WARNING, 80)),
+        "manage.py doctor",
+    ),
+    Rule(
+        "long_queries",
+        "A query ({subject}) has run for {value} s.",
+        long_queries,
+        (Level(CRITICAL, 30 * MINUTE), Level(WARNING, 5 * MINUTE)),
+        "manage.py doctor",
+    ),
+    Rule(
+        "disk_space",
+        "{value} % of the disk is free.",
+        disk_free,
+        (Level(CRITICAL, 10), Level(WARNING, 30)),
+        "manage.py cleanup --dry-run",
+        is_below=True,
+    ),
+    Rule(
+        "clock_off",
+        "The clock of a worker is {value} s off the database's.",
+        lambda _facts: one(abs(clock.offset_s())),
+        (Level(CRITICAL, 300), Level(WARNING, 60)),
+        "timedatectl set-ntp true",
+    ),
+    Rule(
+        "routine_late",
+        "The routine {subject} ended {value} s ago.",
+        routine_late,
+        (Level(CRITICAL, 15 * MINUTE), Level(WARNING, 3 * MINUTE)),
+        "manage.py status",
+        because_of=(REDIS_DOWN, NO_WORKER),
+    ),
+    Rule(
+        "certifications_expire",
+        "{value} certifications expire within three days.",
+        expiring,
+        (Level(WARNING, 0, HOUR),),
+        "manage.py recertify_stale",
+    ),
+    Rule(
+        "deliveries_given_up",
+        "{value} webhook deliveries were given up in the last hour.",
+        deliveries_given_up,
+        (Level(WARNING, 0),),
+        "manage.py alerts test",
+    ),
+)

@@ -1,0 +1,148 @@
+"""The metrics of the installation as Prometheus text: counters of all processes, and figures from
+small tables. Nothing here counts a table that grows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Count
+from prometheus_client import generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from certification.engine import calls
+from certification.lib import counters, request_metrics
+from certification.lib.counters import INFINITE, Histogram, Series
+from certification.lib.redis_client import UNAVAILABLE
+from certification.models import AlertEpisode, RoutineMark, RunTotal, run_totals
+from certification.monitoring import queue_stats
+from certification.monitoring.alert_rules import Facts
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+COUNTERS = {
+    "http_requests_total": "Requests answered, by route",
+    "bedrock_calls_total": "Calls of models, by how they ended",
+    "bedrock_throttles_total": "Calls that Bedrock refused for their rate",
+}
+HISTOGRAMS = {
+    request_metrics.DURATION: "Time until a request was answered, by route",
+    calls.DURATION: "Time until a call of a model ended",
+    calls.FIRST_TOKEN: "Time until a model wrote its first word",
+}
+TOTALS = {  # of ended runs, by the columns of RunTotal
+    "certification_runs_total": ("Runs that ended", "runs"),
+    "run_retries_total": ("Ended runs that had more than one worker", "retried"),
+    "certification_calls_total": ("Calls that ended runs made", "calls"),
+    "certification_cost_usd_total": ("What ended runs cost", "cost_usd"),
+    "certification_run_seconds_total": ("Time that ended runs took", "seconds"),
+}
+
+
+def render() -> bytes:
+    """Return every metric. Raises DatabaseError; without Redis its figures are left out."""
+    return generate_latest(Metrics())
+
+
+class Metrics:
+    """What a scrape collects."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield gauge("build_info", "The release that answers", 1, version=settings.VERSION)
+        yield from run_metrics()
+        yield from queue_metrics()
+        yield from alert_metrics()
+        try:
+            yield from redis_metrics()
+        except UNAVAILABLE:
+            yield gauge("redis_up", "Whether Redis answers", 0)
+
+
+def gauge(name: str, text: str, value: float, **labels: str) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family
+
+
+def run_metrics() -> Iterator[Metric]:
+    rows = RunTotal.of_all_runs()
+    for name, (text, column) in TOTALS.items():
+        family = CounterMetricFamily(name, text, labels=run_totals.KIND)
+        for row in rows:
+            family.add_metric([row[label] for label in run_totals.KIND], float(row[column]))
+        yield family
+
+
+def queue_metrics() -> Iterator[Metric]:
+    counts = queue_stats.queue_counts()
+    waiting = counts.waiting + counts.delayed
+    yield gauge("queue_waiting", "Runs that wait for a worker", waiting)
+    yield gauge("queue_active", "Runs that are worked on", counts.active)
+    yield gauge("queue_oldest_seconds", "How long the oldest run waits", counts.oldest_waiting_s)
+    if (workers := queue_stats.workers.get()) is not None:
+        yield gauge("workers_alive", "Workers that answer", workers)
+
+
+def alert_metrics() -> Iterator[Metric]:
+    family = GaugeMetricFamily("alerts_open", "Open alerts", labels=("rule", "severity"))
+    rows = AlertEpisode.objects.open().order_by().values_list("rule", "severity")
+    for rule, severity, n in rows.annotate(n=Count("pk")):
+        family.add_metric([rule, severity], n)
+    yield family
+    name = "routine_last_success_timestamp_seconds"
+    family = GaugeMetricFamily(name, "When a routine ended well last", labels=("routine",))
+    for mark in RoutineMark.objects.all():
+        family.add_metric([mark.name], mark.ended_at.timestamp())
+    yield family
+
+
+def redis_metrics() -> Iterator[Metric]:
+    """Yield what is in Redis: the counters of all processes. Raises UNAVAILABLE."""
+    memory = Facts().redis["used_memory"]
+    yield gauge("redis_up", "Whether Redis answers", 1)
+    yield gauge("redis_memory_bytes", "Memory that Redis uses", memory)
+    by_name: defaultdict[str, list[tuple[Series, float]]] = defaultdict(list)
+    for series, value in counters.read():
+        by_name[series.name].append((series, value))
+    for name, text in COUNTERS.items():
+        rows = by_name[name]
+        family = CounterMetricFamily(name, text, labels=label_names(rows))
+        for series, value in rows:
+            family.add_metric([value for _, value in series.labels], value)
+        yield family
+    for histogram, text in HISTOGRAMS.items():
+        yield distribution(histogram, text, by_name[histogram.name])
+
+
+def label_names(rows: Sequence[tuple[Series, float]]) -> list[str]:
+    return [name for name, _ in rows[0][0].labels] if rows else []
+
+
+def distribution(
+    histogram: Histogram, text: str, rows: Sequence[tuple[Series, float]]
+) -> HistogramMetricFamily:
+    """Return one histogram, whose buckets were counted one by one."""
+    family = HistogramMetricFamily(histogram.name, text, labels=label_names(rows))
+    by_labels: defaultdict[Any, dict[str, float]] = defaultdict(dict)
+    for series, value in rows:
+        by_labels[series.labels][series.le] = value
+    for labels, cells in by_labels.items():
+        family.add_metric(
+            [value for _, value in labels], cumulative(histogram, cells), cells.get("sum", 0.0)
+        )
+    return family
+
+
+def cumulative(histogram: Histogram, cells: Mapping[str, float]) -> list[tuple[str, float]]:
+    buckets, count = [], 0.0
+    for le in (*(f"{edge:g}" for edge in histogram.edges), INFINITE):
+        count += cells.get(le, 0.0)
+        buckets.append((le, count))
+    return buckets

@@ -1,0 +1,233 @@
+"""What probes, load balancers and Prometheus are told."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from prometheus_client.parser import text_string_to_metric_families
+
+from certification.api import health
+from certification.engine import calls
+from certification.inference import Failure, Operation, Reply, Timing
+from certification.lib import clock, counters, redis_client
+from certification.lib.counters import Counters
+from certification.lib.redis_client import Purpose
+from certification.models import AIModel, CertificationRun, RoutineMark, RunTotal
+from certification.monitoring import queue_stats, site_health
+from certification.monitoring.bedrock_status import BedrockStatus, bedrock_status
+from certification.reasons import Reason
+from tests.factories import certify
+
+pytestmark = pytest.mark.django_db(transaction=True)
+NOVA = "amazon.nova-lite-v1:0"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(queue_stats, "REPLY_TIMEOUT_S", 0.05)
+    shared = (site_health.everything, site_health.servers, site_health.readiness)
+    for each in (*shared, queue_stats.workers, queue_stats.finished_runs, bedrock_status):
+        each.forget()
+    counters.counters.flush()
+    redis_client.client(Purpose.CACHE).delete(counters.KEY)
+    yield
+    for each in (queue_stats.workers, queue_stats.finished_runs, bedrock_status):
+        each.forget()
+
+
+def test_live_asks_nobody(client: Client, django_assert_num_queries: Any, settings: Any) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    with django_assert_num_queries(0):
+        assert client.get("/live").json() == {"status": "ok"}
+    assert client.post("/live").status_code == 405
+
+
+def test_an_installation_that_works_is_healthy(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_stats, "count_workers", lambda: 1)
+    monkeypatch.setattr(queue_stats.workers, "compute", lambda: 1)
+    status = BedrockStatus("emulator", "us-east-1", True, True, 3)
+    monkeypatch.setattr(bedrock_status, "compute", lambda: status)
+    monkeypatch.setattr(site_health, "MIN_FREE_SHARE", 0.0)
+    for name in site_health.MAX_AGES:
+        RoutineMark.record(name)
+    answer = client.get("/health")
+    body = answer.json()
+    assert (answer.status_code, body["status"]) == (200, "healthy"), body
+    assert body["checks"] == {
+        "database": "ok", "redis": "ok", "worker": "ok", "beat": "ok", "alerts": "ok",
+        "storage": "ok", "bedrock": "ok (emulator)",
+    }  # fmt: skip
+    assert answer["Cache-Control"] == "no-store"
+    assert client.get("/ready").json()["status"] == "ready"
+
+
+def test_what_is_down_is_named(client: Client, settings: Any) -> None:
+    late = clock.now() - timedelta(minutes=4)
+    RoutineMark.objects.create(name="reconcile", ended_at=late)
+    answer = client.get("/health")
+    states = answer.json()["checks"]
+    assert answer.status_code == 503
+    assert states["worker"] == "error: no worker answers"
+    assert states["beat"].startswith("error: the routine reconcile ended 24")
+    assert states["alerts"] == "error: the routine alerts has never ended"
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    site_health.readiness.forget()
+    answer = client.get("/ready")
+    assert (answer.status_code, answer.json()["checks"]["redis"]) == (503, "error: ConnectionError")
+
+
+def test_a_database_that_hangs_is_cut_and_asked_once(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, begun = threading.Event(), []
+
+    def hangs() -> str:
+        begun.append(1)
+        over.wait(30)
+        return ""
+
+    monkeypatch.setattr(site_health.DATABASE, "find_fault", hangs)
+    for _ in range(3):
+        answer = client.get("/api/health")
+        assert answer.status_code == 503
+        assert answer.json()["database"] == "disconnected"
+    over.set()
+    assert len(begun) == 1
+
+
+def test_the_api_says_how_its_process_is(client: Client) -> None:
+    body = client.get("/api/health").json()
+    assert (body["status"], body["database"]) == ("ok", "connected")
+    assert body["memoryMb"] > 10
+    assert body["uptime"] > 0
+
+
+def test_missing_migrations_are_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "django.db.migrations.executor.MigrationExecutor.migration_plan", lambda *_: [1]
+    )
+    assert "manage.py migrate" in site_health.Migrations().fault()
+
+
+def samples(client: Client, **headers: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    counters.counters.flush()
+    answer = client.get("/metrics", headers=headers)
+    assert answer.status_code == 200, answer.content
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.content.decode())
+        for sample in family.samples
+    }
+
+
+def test_requests_are_counted_by_route_and_not_by_path(client: Client) -> None:
+    for _ in range(3):
+        client.get("/live")
+        client.get(f"/nowhere/{uuid.uuid4()}")
+    result = samples(client)
+    labels = {"endpoint": "live", "method": "GET"}
+    assert result["http_requests_total", frozenset({**labels, "status": "200"}.items())] == 3
+    assert result["http_request_duration_seconds_count", frozenset(labels.items())] == 3
+    endpoints = {dict(labels).get("endpoint") for _, labels in result}
+    assert endpoints - {None} == {"live", "other"}
+
+
+def test_counters_add_up_over_processes_that_have_ended(client: Client) -> None:
+    for _ in range(2):  # two processes, the first of which is gone
+        process = Counters()
+        for _ in range(5):
+            process.add("http_requests_total", {"endpoint": "x", "method": "GET", "status": "200"})
+        process.flush()
+    key = frozenset({"endpoint": "x", "method": "GET", "status": "200"}.items())
+    assert samples(client)["http_requests_total", key] == 10
+
+
+def test_counters_wait_for_a_redis_that_is_away(settings: Any) -> None:
+    process = Counters()
+    right, settings.REDIS_URL = settings.REDIS_URL, "redis://127.0.0.1:9/0"
+    process.add("bedrock_throttles_total", {"region": "us-east-1"})
+    process.flush()
+    settings.REDIS_URL = right
+    process._breaker.close()
+    process.flush()
+    assert [
+        value for series, value in counters.read() if series.name == "bedrock_throttles_total"
+    ] == [1]
+
+
+def test_calls_of_models_are_counted(client: Client) -> None:
+    reply = Reply((), "end_turn", None, Timing(1500.0, 300.0), Operation.STREAM)
+    failure = Failure(Reason.THROTTLED_REQUESTS, "Slow down.", timing=Timing(20.0))
+    for outcome in (reply, failure):
+        calls.count_call("us-east-1", outcome)
+    result = {name: value for (name, _), value in samples(client).items()}
+    assert result["bedrock_throttles_total"] == 1
+    buckets = samples(client)
+    stream = {"region": "us-east-1", "operation": str(Operation.STREAM)}
+    assert (
+        buckets["bedrock_call_duration_seconds_bucket", frozenset({**stream, "le": "1"}.items())]
+        == 0
+    )
+    assert (
+        buckets["bedrock_call_duration_seconds_bucket", frozenset({**stream, "le": "2"}.items())]
+        == 1
+    )
+
+
+def test_runs_are_counted_once_and_never_again(client: Client, catalogue: None) -> None:
+    model = AIModel.objects.get(api_model_id=NOVA)
+    run = certify(model, "us-east-1", cost_usd=0.25)
+    past = clock.now() - timedelta(hours=1)
+    fields = {field.attname: getattr(run, field.attname) for field in run._meta.concrete_fields}
+    fields |= {"started_at": past - timedelta(seconds=10), "completed_at": past}
+    CertificationRun.objects.bulk_create(
+        CertificationRun(**fields | {"id": uuid.uuid4()}) for _ in range(50)
+    )
+    for _ in range(3):
+        RunTotal.count_new()
+    [total] = RunTotal.objects.all()
+    assert (total.runs, total.calls, float(total.cost_usd)) == (50, 50 * run.calls, 12.5)
+    assert total.seconds == pytest.approx(500)
+    [both] = RunTotal.of_all_runs()
+    assert both["runs"] == 51
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        result = samples(client)
+    [runs] = [value for (name, _), value in result.items() if name == "certification_runs_total"]
+    assert runs == 51
+    statements = [query["sql"] for query in queries if "certificationrun" in query["sql"]]
+    assert all("completed_at" in sql or "'PENDING'" in sql for sql in statements), statements
+
+
+def test_only_some_may_read_the_metrics(client: Client, settings: Any) -> None:
+    settings.METRICS_NETWORKS = ["10.0.0.0/8"]
+    assert client.get("/metrics").status_code == 403
+    settings.METRICS_TOKEN = "a-token"
+    assert client.get("/metrics", headers={"Authorization": "Bearer other"}).status_code == 403
+    assert samples(client, Authorization="Bearer a-token")
+    settings.METRICS_NETWORKS = ["127.0.0.1/32"]
+    assert samples(client)
+
+
+def test_without_servers_metrics_say_so(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    assert samples(client)["redis_up", frozenset()] == 0
+
+    def away() -> None:
+        raise OperationalError
+
+    monkeypatch.setattr(health.metrics, "run_metrics", away)
+    assert client.get("/metrics").status_code == 503
