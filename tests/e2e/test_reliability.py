@@ -24,7 +24,7 @@ from django.db import connection
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from certification.engine import dispatch, queue, reconcile
+from certification.engine import dispatch, journal, queue, reconcile
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.reconcile import Reconciled
 from certification.models import (
