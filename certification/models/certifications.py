@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -50,9 +50,12 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
     def in_regions(self, regions: Iterable[Region]) -> ModelCertificationQuerySet:
         return self.filter(region__in=regions)
 
-    def with_verdict_at(self, moment: datetime) -> ModelCertificationQuerySet:
-        """Add `verdict_then`, the verdict of each pair's newest run until `moment`; None before the
-        first. One look into an index for each pair, however many runs there are.
+    def with_run_at(
+        self, moment: datetime, name: str = "run_then", fields: Sequence[str] = ("verdict",)
+    ) -> ModelCertificationQuerySet:
+        """Add the newest run with a verdict that each pair had at `moment`, as a JSON object of
+        these fields; None before the first. One look into an index for each pair, however many runs
+        there are.
         """
         until_then = CertificationRun.objects.filter(
             model=OuterRef("model"),
@@ -60,7 +63,8 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
             status=State.COMPLETED,
             completed_at__lte=moment,
         ).order_by("-completed_at")
-        return self.annotate(verdict_then=Subquery(until_then.values("verdict")[:1]))
+        run = until_then.values(json=JSONObject(**{field: field for field in fields}))
+        return self.annotate(**{name: Subquery(run[:1])})
 
     def failed(self) -> ModelCertificationQuerySet:
         """Pairs whose model failed; a run that failed brought no verdict, and says nothing here."""

@@ -7,19 +7,24 @@ and filtered here: that keeps the filters' choices, the counts and the page in o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cached_property, lru_cache
-from itertools import groupby
-from typing import NamedTuple
+from itertools import compress, groupby
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.conf import settings
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Max
+from django.db.models import Count, Max, Q
 from django.http import QueryDict
 from django.urls import reverse
+from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
@@ -28,23 +33,37 @@ from certification.models import (
     AIModel,
     Backend,
     CertificationRun,
+    Lifecycle,
     ModelCertification,
     ModelKind,
     Region,
+    RouteKind,
+    TestResult,
     Tier,
     validity,
 )
 from certification.reasons import Status
-from certification.web import polling
+from certification.web import matrix_filters, measures, polling
+from certification.web.matrix_filters import (
+    BETTER,
+    EXPIRED,
+    EXPIRING,
+    RUNNING,
+    STATUSES,
+    WORSE,
+    Field,
+    Filters,
+    Known,
+)
+from certification.web.measures import CAPABILITIES, MEASURES, RESIDENCIES, ROUTES, STATUS, Scale
+from certification.web.start import GEOGRAPHIES, geography, order_of
 
-MODELS_PER_PAGE = 60
-# The parameters of its address.
-PARAMETERS = frozenset({"q", "vendor", "region", "kind", "status", "reason", "page"})
+MODELS_PER_PAGE = 250
+MODEL_FIELDS = (
+    "id", "name", "vendor", "api_model_id", "kind", "lifecycle", "updated_at", "capabilities",
+    "streaming",
+)  # fmt: skip
 EXPIRES_SOON = timedelta(days=7)
-RUNNING, EXPIRED, EXPIRING = "running", "expired", "expiring"
-STATUS_LABELS = {**labels.STATUSES, RUNNING: labels.RUNNING, EXPIRED: labels.EXPIRED}
-# What the filter `status` takes besides what the legend shows.
-FILTER_STATUSES = {**STATUS_LABELS, EXPIRING: labels.EXPIRING}
 # How good a status is, for "better" and "worse"; the others are no verdict on the model.
 RANKS: dict[str, int] = {
     Status.CERTIFIED: 2,
@@ -53,59 +72,16 @@ RANKS: dict[str, int] = {
     Status.PERMISSION_REQUIRED: 0,
     Status.CONFIGURATION_REQUIRED: 0,
 }
+# The order of `sort=worst`; what is not named comes last.
+WORST_FIRST = [
+    Status.FAILED, Status.PERMISSION_REQUIRED, Status.CONFIGURATION_REQUIRED, Status.PENDING,
+    Status.QUALITY_WARNING, Status.CERTIFIED,
+]  # fmt: skip
 
 
 def is_worse(before: str, after: str) -> bool:
     """Return whether a status is worse than an earlier one; False where either is no verdict."""
     return before in RANKS and after in RANKS and RANKS[after] < RANKS[before]
-
-
-@dataclass(frozen=True)
-class Filters:
-    """The page's filters; empty members filter nothing. `status` may also be "running", "expired"
-    or "expiring".
-    """
-
-    search: str = ""
-    vendor: str = ""
-    region: str = ""
-    kind: str = ""
-    status: str = ""
-    reason: str = ""
-
-    @classmethod
-    def from_query(cls, query: QueryDict) -> Filters:
-        """Read the filters from GET parameters; unknown ones of a closed list are ignored."""
-        kind, status, reason = (query.get(name, "") for name in ("kind", "status", "reason"))
-        return cls(
-            search=query.get("q", "").strip()[:200],
-            vendor=query.get("vendor", ""),
-            region=query.get("region", ""),
-            kind=kind if kind in ModelKind.values else "",
-            status=status if status in FILTER_STATUSES else "",
-            reason=reason if reason in labels.REASONS else "",
-        )
-
-    @property
-    def any(self) -> bool:
-        return self != Filters()
-
-    @property
-    def on_cells(self) -> bool:
-        """Whether a filter is about cells and not about their model."""
-        return bool(self.status or self.reason)
-
-    def matches(self, model: AIModel) -> bool:
-        """Return whether a model passes the filters on models (not those on cells). It comes with
-        its `other_ids`.
-        """
-        ids = " ".join([model.api_model_id, *model.other_ids])  # type: ignore[attr-defined]
-        text = f"{model.name} {ids} {model.vendor}".casefold()
-        return (
-            all(word in text for word in self.search.casefold().split())
-            and self.vendor in ("", model.vendor)
-            and self.kind in ("", model.kind)
-        )
 
 
 class CertificationRow(NamedTuple):
@@ -123,10 +99,23 @@ class CertificationRow(NamedTuple):
     expired_at: datetime | None
     held_back: str
     last_tested_at: datetime | None
+    updated_at: datetime
+    run_id: UUID | None
     run__endpoint: str | None
     run__api: str | None
+    run__route: str | None
+    run__route_kind: str | None
     run__error_reason: str | None
-    updated_at: datetime
+    run__ttft_ms: float | None
+    run__output_tps: float | None
+    run__cost_usd: Decimal | float | None
+
+
+# What `at` reads of a run, by the column of the row that it stands for.
+RUN_COLUMNS = (
+    "id", "verdict", "score", "rating", "tier", "backend", "completed_at", "endpoint", "api",
+    "route", "route_kind", "error_reason", "ttft_ms", "output_tps", "cost_usd",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +132,21 @@ class MatrixCell:
     held_back: bool = False  # a later run disagreed, and a second one will decide
     endpoint: str = ""  # where and by which API the run called that the status is from
     api: str = ""
+    route: str = ""
+    route_kind: str = ""
     tier: str = ""
-    days: int = 0  # whole days since it was tested
     reason: str = ""
+    age_days: int | None = None  # whole days since it was tested
+    tested_at: datetime | None = None
+    expires_at: datetime | None = None
     expiring: bool = False  # within EXPIRES_SOON
-    dimmed: bool = False  # does not match the status filter
+    ttft_ms: float | None = None
+    output_tps: float | None = None
+    cost_usd: Decimal | float | None = None
+    capability: bool | None = None  # of the one that is shown: whether its cases passed
+    before: str = ""  # the status at the time that `since` names
+    run_id: UUID | None = None
+    dimmed: bool = False  # does not match the filters on cells
 
     @property
     def has_grade(self) -> bool:
@@ -157,39 +156,76 @@ class MatrixCell:
     @property
     def keys(self) -> tuple[str, ...]:
         """The statuses under which the cell is counted and filtered."""
+        marks = {
+            RUNNING: self.running,
+            EXPIRING: self.expiring,
+            WORSE: is_worse(self.before, self.status),
+            BETTER: is_worse(self.status, self.before),
+        }
         state = EXPIRED if self.expired else self.status
-        return (
-            state,
-            *([RUNNING] if self.running else []),
-            *([EXPIRING] if self.expiring else []),
-        )
+        return (state, *(key for key, is_set in marks.items() if is_set))
 
     def matches(self, filters: Filters) -> bool:
         """Return whether the cell passes the filters on cells."""
-        return filters.status in ("", *self.keys) and filters.reason in ("", self.reason)
+        return (
+            filters.allows("status", *self.keys)
+            and filters.allows("reason", self.reason)
+            and filters.allows("route", self.route_kind)
+            and filters.allows("backend", self.backend)
+            and (filters.min_score is None or (self.score or -1) >= filters.min_score)
+            and (
+                filters.tested_days is None
+                or (self.age_days is not None and self.age_days < filters.tested_days)
+            )
+        )
 
     @property
-    def css(self) -> str:
-        marks = {
-            "expired": self.expired,
-            "running": self.running,
-            "held-back": self.held_back,
-            "dimmed": self.dimmed,
-        }
-        return " ".join([f"s-{self.status}", *(name for name, is_set in marks.items() if is_set)])
-
-    @property
-    def symbol(self) -> str:
-        return labels.STATUSES[self.status].symbol
+    def residency(self) -> str:
+        return measures.residency(self.route_kind, self.route)
 
     @property
     def label(self) -> str:
         """The cell in words, for screen readers."""
-        return f"{self.region}: {describe_cell(get_language(), replace(self, region=''))}"
+        return f"{self.region}: {self.words}"
+
+    @property
+    def words(self) -> str:
+        facts = CellFacts(
+            status=self.status,
+            expired=self.expired,
+            rating=self.rating,
+            score=self.score,
+            has_grade=self.has_grade,
+            tier=self.tier,
+            days=self.age_days,
+            api=self.api,
+            endpoint=self.endpoint,
+            held_back=self.held_back,
+            running=self.running,
+            before=self.before,
+        )
+        return describe_cell(get_language(), facts)
 
 
-@lru_cache(maxsize=2000)
-def describe_cell(_language: str | None, cell: MatrixCell) -> str:
+class CellFacts(NamedTuple):
+    """What the words for a cell say."""
+
+    status: str
+    expired: bool
+    rating: str
+    score: int | None
+    has_grade: bool
+    tier: str
+    days: int | None
+    api: str
+    endpoint: str
+    held_back: bool
+    running: bool
+    before: str
+
+
+@lru_cache(maxsize=4000)
+def describe_cell(_language: str | None, cell: CellFacts) -> str:
     """Describe a cell without its region in the active language (cached: a page has thousands of
     cells, but few different ones).
     """
@@ -216,20 +252,58 @@ def describe_cell(_language: str | None, cell: MatrixCell) -> str:
         )
     if cell.held_back:
         parts.append(_("a later run was held back"))
+    if cell.before and cell.before != cell.status:
+        parts.append(_("before: %(status)s") % {"status": labels.STATUSES[cell.before].label})
     if cell.running:
         parts.append(str(labels.RUNNING.label))
     return ", ".join(parts)
 
 
+class CellView(NamedTuple):
+    """A cell as the table shows it. `css` is "" where nothing is offered."""
+
+    region: str
+    css: str
+    label: str
+    content: SafeString
+
+
+@lru_cache(maxsize=2000)
+def cell_content(sign: str, region: str, main: str, small: str) -> SafeString:
+    """Return the inside of a cell: a sign, its region (shown on phones), and what it shows."""
+    return format_html(
+        "<b>{}</b><em>{}</em>{}{}",
+        sign,
+        region,
+        format_html("<i>{}</i>", main) if main else "",
+        format_html("<small>{}</small>", small) if small else "",
+    )
+
+
 @dataclass(frozen=True)
 class Row:
+    """A model with one cell for each region of the page."""
+
     model: AIModel
     cells: Sequence[MatrixCell]
 
-    @cached_property
+    @property
     def base(self) -> str:
         """The URL prefix of the row's cells; the region code follows."""
         return reverse("certification", args=[self.model.pk, "-"]).removesuffix("-/")
+
+    @property
+    def offered(self) -> int:
+        return sum(bool(cell.status) for cell in self.cells)
+
+    @property
+    def certified(self) -> int:
+        return sum(is_certified(cell) for cell in self.cells)
+
+    @property
+    def family(self) -> str:
+        """The first word of the name: Claude, Nova, Llama."""
+        return self.model.name.split(maxsplit=1)[0] if self.model.name.strip() else ""
 
     def has(self, filters: Filters) -> bool:
         return any(cell.matches(filters) for cell in self.cells if cell.status)
@@ -242,41 +316,242 @@ class Row:
         )
 
 
+def n_days(days: int) -> str:
+    return ngettext("%(days)d day", "%(days)d days", days) % {"days": days}
+
+
+def is_certified(cell: MatrixCell) -> bool:
+    return cell.status == Status.CERTIFIED and not cell.expired
+
+
+def sort_key(row: Row, sort: str) -> tuple[float, ...]:
+    """Return the place of a row under `sort`; rows of the same place stay in the order of names."""
+    cells = [cell for cell in row.cells if cell.status and not cell.dimmed]
+    if sort == "worst":
+        ranks = [WORST_FIRST.index(Status(c.status)) for c in cells if c.status in WORST_FIRST]
+        return (min(ranks, default=len(WORST_FIRST)),)
+    if sort == "score":
+        scores = [cell.score for cell in cells if cell.score is not None]
+        return (-(sum(scores) / len(scores)) if scores else 1,)
+    if sort == "tested":
+        times = [cell.tested_at.timestamp() for cell in cells if cell.tested_at]
+        return (-max(times, default=0),)
+    return (0,)
+
+
 @dataclass(frozen=True)
 class LegendEntry:
     key: str
     symbol: str
     label: str | Promise
     count: int
+    chosen: bool
+    query: str  # of the address that shows these alone, or all again
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """What the page shows. `known` counts all active models and `tested` the pairs that have a
-    certification, both before any filter.
+    """What the page shows. `rows` are all that match, `page` some of them. `known` counts all
+    active models and `tested` the pairs that have a certification, both before any filter.
     """
 
+    query: QueryDict
     filters: Filters
     vendors: Sequence[str]
+    capabilities: Sequence[str]
     all_regions: Sequence[Region]
     regions: Sequence[Region]
+    rows: Sequence[Row]
     page: Page[Row]
     counts: Counter[str]
     known: int
     tested: int
+    removes_most: str
     version: str
+    now: datetime
 
     @cached_property
-    def groups(self) -> list[tuple[str, list[Row]]]:
-        """The page's rows by vendor."""
+    def groups(self) -> list[tuple[str, list[tuple[Row, list[CellView]]]]]:
+        """The page's rows by vendor or family, each with its cells as they are shown."""
+        name = {
+            "vendor": lambda row: row.model.vendor,
+            "family": lambda row: row.family,
+            "none": lambda row: "",
+        }[self.filters.group]
         return [
-            (vendor, list(rows))
-            for vendor, rows in groupby(self.page, key=lambda row: row.model.vendor)
+            (group, [(row, [self.view(cell) for cell in row.cells]) for row in rows])
+            for group, rows in groupby(self.page, key=name)
+        ]
+
+    @cached_property
+    def scale(self) -> Scale | None:
+        """The colours of the quantity that cells show; None when they show something else."""
+        measure = MEASURES.get(self.filters.show)
+        if measure is None:
+            return None
+        return Scale.of(measure, (cell for row in self.rows for cell in row.cells))
+
+    def view(self, cell: MatrixCell) -> CellView:
+        if not cell.status:
+            return CellView(cell.region, "", "", SafeString(""))
+        colour, main, small = self.shown(cell)
+        marks = {
+            "expired": cell.expired,
+            "running": cell.running,
+            "held-back": cell.held_back,
+            "emulated": cell.backend == Backend.EMULATOR,
+            "worse": is_worse(cell.before, cell.status),
+            "better": is_worse(cell.status, cell.before),
+            "dimmed": cell.dimmed,
+        }
+        css = " ".join([colour, *(name for name, is_set in marks.items() if is_set)])
+        sign = labels.STATUSES[cell.status].symbol if self.filters.show == STATUS else ""
+        label = cell.label
+        if self.filters.show != STATUS and (main or small):
+            label += f", {measures.SHOWS[self.filters.show]}: {self.spoken(cell, main or small)}"
+        return CellView(cell.region, css, label, cell_content(sign, cell.region, main, small))
+
+    def shown(self, cell: MatrixCell) -> tuple[str, str, str]:
+        """Return (class, large text, small text) of what the parameter `show` asks for."""
+        show, status = self.filters.show, f"s-{cell.status}"
+        if show == STATUS:
+            score = str(cell.score) if cell.rating else ""
+            return status, cell.rating if cell.has_grade else "", score
+        if self.scale is not None:
+            value = self.scale.measure.value(cell)
+            if value is None:
+                return "s-none", "", ""
+            return f"q{self.scale.step(value)}", "", self.scale.measure.text(value)
+        if show in CAPABILITIES:
+            sign = {True: "✓", False: "✕", None: ""}[cell.capability]
+            colours = {True: "s-certified", False: "s-failed", None: "s-none"}
+            return colours[cell.capability], sign, ""
+        kinds = {"route": (ROUTES, cell.route_kind), "residency": (RESIDENCIES, cell.residency)}
+        words, key = kinds[show]
+        return ("k-" + key if key else "s-none"), words[key][0] if key in words else "", ""
+
+    def spoken(self, cell: MatrixCell, text: str) -> str:
+        """Return in words what a cell shows."""
+        show = self.filters.show
+        if self.scale is not None:
+            return f"{text} {self.scale.measure.unit}".strip()
+        if show in CAPABILITIES:
+            return _("passed") if cell.capability else _("failed")
+        words, key = (ROUTES, cell.route_kind) if show == "route" else (RESIDENCIES, cell.residency)
+        return str(words[key][1]) if key in words else text
+
+    @property
+    def scale_ends(self) -> tuple[str, str]:
+        """The smallest and the largest value of the quantity that is shown."""
+        scale = self.scale
+        if scale is None or scale.smallest is None or scale.largest is None:
+            return "", ""
+        return scale.measure.text(scale.smallest), scale.measure.text(scale.largest)
+
+    @property
+    def letters(self) -> list[tuple[str, str | Promise]]:
+        """(letter, meaning) of what cells show where that is a letter."""
+        words = {"route": ROUTES, "residency": RESIDENCIES}.get(self.filters.show, {})
+        return list(words.values())
+
+    @property
+    def matching(self) -> int:
+        """How many pairs match."""
+        return sum(bool(c.status) and not c.dimmed for row in self.rows for c in row.cells)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a field that is folded away has a value."""
+        names = {field.name for field in (*self.more_fields, *self.view_fields)}
+        return any(self.query.get(name) for name in (*names, "min_score", "at", "empty"))
+
+    @property
+    def geographies(self) -> list[tuple[str | Promise, int]]:
+        """(name, columns) of the second head row; pinned regions stand before, without a name."""
+        pins = set(self.filters.pins)
+        groups = groupby(self.regions, key=lambda r: "" if r.code in pins else geography(r.code))
+        return [(GEOGRAPHIES.get(key, key), len(list(regions))) for key, regions in groups]
+
+    @property
+    def totals(self) -> list[tuple[str, int, int]]:
+        """(region, certified, offered) of each column, over all rows that match."""
+        columns = zip(*(row.cells for row in self.rows), strict=True) if self.rows else ()
+        return [
+            (cells[0].region, sum(map(is_certified, cells)), sum(bool(c.status) for c in cells))
+            for cells in columns
         ]
 
     @property
+    def sentence(self) -> str:
+        """What the matrix says, in a sentence."""
+        offered = sum(row.offered for row in self.rows)
+        certified = sum(row.certified for row in self.rows)
+        text = _("%(certified)d of %(offered)d offered pairs are certified") % {
+            "certified": certified,
+            "offered": offered,
+        }
+        if self.filters.since_days is None:
+            return f"{text}."
+        changes = Counter(key for row in self.rows for c in row.cells for key in c.keys)
+        days = self.filters.since_days
+        compared = ngettext(
+            "%(worse)d got worse and %(better)d better in %(days)d day",
+            "%(worse)d got worse and %(better)d better in %(days)d days",
+            days,
+        ) % {"worse": changes[WORSE], "better": changes[BETTER], "days": days}
+        return f"{text}, {compared}."
+
+    @property
     def status_choices(self) -> list[tuple[str, str | Promise]]:
-        return [(key, sign.label) for key, sign in FILTER_STATUSES.items()]
+        """What the filter `status` offers; better and worse need a time to compare with."""
+        hidden = (BETTER, WORSE) if self.filters.since_days is None else ()
+        return [(k, v) for k, v in matrix_filters.FILTER_STATUSES.items() if k not in hidden]
+
+    @property
+    def fields(self) -> list[Field]:
+        """The lists of the form that filters, those used most."""
+        regions = [(r.code, f"{r.code} · {r.name}") for r in self.all_regions]
+        return [
+            self.field("vendor", [(vendor, vendor) for vendor in self.vendors]),
+            self.field("region", regions),
+            self.field("status", self.status_choices),
+            self.field("kind", ModelKind.choices),
+        ]
+
+    @property
+    def more_fields(self) -> list[Field]:
+        places = {geography(region.code) for region in self.all_regions}
+        return [
+            self.field("capability", [(c, c.replace("_", " ")) for c in self.capabilities]),
+            self.field("geo", [(k, v) for k, v in GEOGRAPHIES.items() if k in places]),
+            self.field("reason", labels.REASONS.items()),
+            self.field("lifecycle", Lifecycle.choices),
+            self.field("route", RouteKind.choices),
+            self.field("backend", Backend.choices),
+            self.field("tested", [(f"{n}d", n_days(n)) for n in (1, 7, 30)]),
+        ]
+
+    @property
+    def view_fields(self) -> list[Field]:
+        """The lists of the form that choose how the matrix is shown."""
+        return [
+            self.field("show", measures.SHOWS.items()),
+            self.field("since", [(f"{n}d", n_days(n)) for n in (1, 7, 30, 90)]),
+            self.field("size", matrix_filters.SIZES.items()),
+            self.field("group", matrix_filters.GROUPS.items()),
+            self.field("sort", matrix_filters.SORTS.items()),
+        ]
+
+    def field(self, name: str, choices: Iterable[tuple[str, str | Promise]]) -> Field:
+        return matrix_filters.make_field(name, choices, self.query.getlist(name))
+
+    @property
+    def chips(self) -> list[matrix_filters.Chip]:
+        return matrix_filters.chips(self.query, self.filters)
+
+    @property
+    def dropped(self) -> list[str]:
+        return matrix_filters.dropped_sentences(self.filters)
 
     @property
     def has_running(self) -> bool:
@@ -284,10 +559,18 @@ class Matrix:
 
     @property
     def legend(self) -> list[LegendEntry]:
-        return [
-            LegendEntry(key, sign.symbol, sign.label, self.counts[key])
-            for key, sign in STATUS_LABELS.items()
-        ]
+        chosen = self.filters.of("status")
+        entries = []
+        for key, sign in STATUSES.items():
+            query = self.query.copy()
+            query.pop("page", None)
+            query.setlist("status", [] if key in chosen else [key])
+            entries.append(
+                LegendEntry(
+                    key, sign.symbol, sign.label, self.counts[key], key in chosen, query.urlencode()
+                )
+            )
+        return entries
 
     @property
     def emulated(self) -> bool:
@@ -295,86 +578,234 @@ class Matrix:
         return any(cell.backend == Backend.EMULATOR for row in self.page for cell in row.cells)
 
 
-def load(filters: Filters, page: str | int, now: datetime) -> Matrix:
-    """Load the matrix in four queries: models with the regions that offer them, certifications,
-    active runs, regions.
-    """
-    models = list(
-        AIModel.objects.active()
-        .only("id", "name", "vendor", "api_model_id", "kind", "lifecycle", "updated_at")
-        .with_offered_in()
-        .with_other_ids()
+class Rows(NamedTuple):
+    """What is known of the pairs: their certifications, and the status that each had before."""
+
+    certifications: Mapping[tuple[UUID, str], CertificationRow]
+    before: Mapping[tuple[UUID, str], str]
+
+
+def read_rows(filters: Filters, now: datetime) -> Rows:
+    """Read the certifications in one query: as they are, or as they were at `at`."""
+    pairs = ModelCertification.objects.in_matrix()
+    extra = []
+    if filters.at:
+        pairs = pairs.with_run_at(filters.at, "run_at", RUN_COLUMNS)
+        extra.append("run_at")
+    if begin := matrix_filters.begin_of(filters, now):
+        pairs = pairs.with_run_at(begin, "run_before")
+        extra.append("run_before")
+    certifications, before = {}, {}
+    columns = len(CertificationRow._fields)
+    for values in pairs.values_list(*CertificationRow._fields, *extra):
+        row = CertificationRow._make(values[:columns])
+        more = dict(zip(extra, values[columns:], strict=True))
+        pair = (row.model_id, row.region_id)
+        if more.get("run_before"):
+            before[pair] = more["run_before"]["verdict"]
+        if "run_at" in more:
+            if more["run_at"] is None:
+                continue
+            row = row_at(row, more["run_at"])
+        certifications[pair] = row
+    return Rows(certifications, before)
+
+
+def row_at(row: CertificationRow, run: Mapping[str, Any]) -> CertificationRow:
+    """Return a certification as this run left it. It holds as long as one would now."""
+    completed_at = parse_datetime(run["completed_at"])
+    assert completed_at is not None  # noqa: S101 - a finished run has ended
+    return row._replace(
+        status=run["verdict"],
+        previous_status="",
+        score=run["score"],
+        rating=run["rating"],
+        tier=run["tier"],
+        backend=run["backend"],
+        expires_at=completed_at + timedelta(days=settings.CERTIFICATION_TTL_DAYS),
+        expired_at=None,
+        held_back="",
+        last_tested_at=completed_at,
+        run_id=UUID(run["id"]),
+        run__endpoint=run["endpoint"],
+        run__api=run["api"],
+        run__route=run["route"],
+        run__route_kind=run["route_kind"],
+        run__error_reason=run["error_reason"],
+        run__ttft_ms=run["ttft_ms"],
+        run__output_tps=run["output_tps"],
+        run__cost_usd=run["cost_usd"],
     )
-    values = ModelCertification.objects.in_matrix().values_list(*CertificationRow._fields)
-    certifications = {
-        (row.model_id, row.region_id): row for row in map(CertificationRow._make, values)
-    }
+
+
+def read_capability(category: str, rows: Rows) -> dict[UUID, bool]:
+    """Return {run: whether all its cases of this category passed}, without runs that had none."""
+    runs = [row.run_id for row in rows.certifications.values() if row.run_id]
+    counted = (
+        TestResult.objects.filter(run__in=runs, category=category)
+        .order_by()
+        .values_list("run_id")
+        .annotate(
+            passed=Count("pk", filter=Q(verdict__in=("passed", "flaky"))),
+            failed=Count("pk", filter=Q(verdict="failed")),
+        )
+    )
+    return {run: not failed for run, passed, failed in counted if passed or failed}
+
+
+def make_cell(
+    region: str, row: CertificationRow, moment: datetime, capability: Mapping[UUID, bool]
+) -> MatrixCell:
+    """Return the cell of a pair that has a certification."""
+    return MatrixCell(
+        region=region,
+        status=validity.shown_status(row, moment) or Status.NOT_TESTED,
+        rating=row.rating,
+        score=row.score,
+        backend=row.backend,
+        expired=validity.is_expired(row, moment),
+        held_back=bool(row.held_back),
+        endpoint=row.run__endpoint or "",
+        api=row.run__api or "",
+        route=row.run__route or "",
+        route_kind=row.run__route_kind or "",
+        tier=row.tier,
+        reason=row.run__error_reason or "",
+        age_days=max(0, (moment - row.last_tested_at).days) if row.last_tested_at else None,
+        tested_at=row.last_tested_at,
+        expires_at=row.expires_at,
+        expiring=row.expires_at is not None and moment < row.expires_at <= moment + EXPIRES_SOON,
+        ttft_ms=row.run__ttft_ms,
+        output_tps=row.run__output_tps,
+        cost_usd=row.run__cost_usd,
+        capability=capability.get(row.run_id) if row.run_id else None,
+        run_id=row.run_id,
+    )
+
+
+def load(query: QueryDict, now: datetime) -> Matrix:
+    """Load the matrix that an address names, in four queries: models with the regions that offer
+    them, regions, certifications, active runs; and a fifth where a capability is shown.
+    """
+    models = list(AIModel.objects.active().only(*MODEL_FIELDS).with_offered_in().with_other_ids())
+    enabled = sorted(Region.objects.enabled(), key=lambda region: order_of(region.code))
+    vendors = sorted({model.vendor for model in models}, key=str.casefold)
+    capabilities = sorted({c for model in models for c in matrix_filters.capabilities_of(model)})
+    filters = matrix_filters.read_filters(
+        query,
+        Known(
+            vendors=vendors,
+            capabilities=capabilities,
+            regions={region.code for region in enabled},
+            geographies={geography(region.code) for region in enabled},
+        ),
+        now,
+    )
+    known = read_rows(filters, now)
     active = CertificationRun.objects.active().order_by()
     active_runs = list(active.values_list("model_id", "region_id", "created_at"))
-    running = {(model, region) for model, region, _created in active_runs}
+    running = set() if filters.at else {(model, region) for model, region, _at in active_runs}
+    capability = read_capability(filters.show, known) if filters.show in CAPABILITIES else {}
     offered = {(m.pk, code) for m in models for code in m.offered_in}
-
-    used_regions = {code for _pk, code in offered} | {code for _pk, code in certifications}
-    all_regions = [region for region in Region.objects.enabled() if region.code in used_regions]
-    regions = [region for region in all_regions if filters.region in ("", region.code)]
+    used_regions = {code for _pk, code in offered} | {code for _pk, code in known.certifications}
+    all_regions = [region for region in enabled if region.code in used_regions]
+    regions = [
+        region
+        for region in all_regions
+        if filters.allows("region", region.code) and filters.allows("geo", geography(region.code))
+    ]
+    regions.sort(key=lambda region: region.code not in filters.pins)
+    moment = filters.at or now
 
     def cell(pair: tuple[UUID, str]) -> MatrixCell:
-        row, is_running = certifications.get(pair), pair in running
+        row, is_running = known.certifications.get(pair), pair in running
         if row is None:
             status = Status.NOT_TESTED if pair in offered or is_running else ""
             return MatrixCell(pair[1], status, running=is_running)
-        return MatrixCell(
-            region=pair[1],
-            status=validity.shown_status(row, now) or Status.NOT_TESTED,
-            rating=row.rating,
-            score=row.score,
-            backend=row.backend,
-            running=is_running,
-            expired=validity.is_expired(row, now),
-            held_back=bool(row.held_back),
-            endpoint=row.run__endpoint or "",
-            api=row.run__api or "",
-            tier=row.tier,
-            days=(now - row.last_tested_at).days if row.last_tested_at else 0,
-            reason=row.run__error_reason or "",
-            expiring=row.expires_at is not None and now < row.expires_at <= now + EXPIRES_SOON,
-        )
+        made = make_cell(pair[1], row, moment, capability)
+        before = known.before.get(pair, "")
+        return replace(made, running=is_running, before=before) if is_running or before else made
 
-    rows = [
-        Row(model, [cell((model.pk, region.code)) for region in regions])
-        for model in models
-        if filters.matches(model)
+    all_rows = [
+        Row(model, [cell((model.pk, region.code)) for region in regions]) for model in models
     ]
+    rows = [row for row in all_rows if filters.matches(row.model)]
     counts = Counter(key for row in rows for cell in row.cells if cell.status for key in cell.keys)
     if filters.on_cells:
         rows = [row.narrowed_to(filters) for row in rows if row.has(filters)]
-    elif filters.region:
+    elif filters.of("region") or filters.of("geo"):
         rows = [row for row in rows if any(cell.status for cell in row.cells)]
+    rows = arranged(rows, filters)
+    rows, regions = without_empty_columns(rows, regions) if filters.hide_empty else (rows, regions)
     return Matrix(
+        query=query,
         filters=filters,
-        vendors=sorted({model.vendor for model in models}, key=str.casefold),
+        vendors=vendors,
+        capabilities=capabilities,
         all_regions=all_regions,
         regions=regions,
-        page=Paginator(rows, MODELS_PER_PAGE).get_page(page),
+        rows=rows,
+        page=Paginator(rows, MODELS_PER_PAGE).get_page(query.get("page")),
         counts=counts,
         known=len(models),
-        tested=len(certifications),
+        tested=len(known.certifications),
+        removes_most="" if rows else filter_that_removes_most(all_rows, filters),
         version=version_of(
-            (
-                len(certifications),
-                max((r.updated_at for r in certifications.values()), default=None),
-            ),
-            max((r.expired_at for r in certifications.values() if r.expired_at), default=None),
-            (len(active_runs), max((created for _m, _r, created in active_runs), default=None)),
-            (len(models), max((model.updated_at for model in models), default=None)),
+            newest(row.updated_at for row in known.certifications.values()),
+            newest(row.expired_at for row in known.certifications.values() if row.expired_at),
+            newest(created for _model, _region, created in active_runs),
+            newest(model.updated_at for model in models),
         ),
+        now=now,
     )
+
+
+def arranged(rows: Sequence[Row], filters: Filters) -> list[Row]:
+    """Return the rows by group, and in each group in the order that `sort` names."""
+    vendors = {vendor: at for at, vendor in enumerate(dict.fromkeys(r.model.vendor for r in rows))}
+
+    def place(row: Row) -> tuple[int | str, ...]:
+        if filters.group == "vendor":
+            return (vendors[row.model.vendor],)
+        return (row.family.casefold(),) if filters.group == "family" else ()
+
+    def name(row: Row) -> str:
+        return row.model.name.casefold() if filters.group == "none" else ""
+
+    return sorted(rows, key=lambda row: (place(row), sort_key(row, filters.sort), name(row)))
+
+
+def without_empty_columns(
+    rows: Sequence[Row], regions: Sequence[Region]
+) -> tuple[list[Row], list[Region]]:
+    """Return rows and regions without the regions in which none of the rows has anything."""
+    used = [any(row.cells[at].status for row in rows) for at in range(len(regions))]
+    return (
+        [Row(row.model, list(compress(row.cells, used))) for row in rows],
+        list(compress(regions, used)),
+    )
+
+
+def filter_that_removes_most(rows: Sequence[Row], filters: Filters) -> str:
+    """Return in words the filter without which most models would be left; "" where none helps."""
+    best, words = 0, ""
+    for name, value in matrix_filters.active_values(filters):
+        others = filters.without(name, value)
+        left = sum(others.matches(row.model) and row.has(others) for row in rows)
+        if left > best:
+            best, words = left, f"{matrix_filters.NAMES[name]}: {value}"
+    return words
 
 
 Newest = tuple[int, datetime | None]  # how many rows, and the time of the newest
 
 
-def version_of(pairs: Newest, expired: datetime | None, runs: Newest, models: Newest) -> str:
+def newest(times: Iterable[datetime]) -> Newest:
+    every = list(times)
+    return len(every), max(every, default=None)
+
+
+def version_of(pairs: Newest, expired: Newest, runs: Newest, models: Newest) -> str:
     """Return a text that changes when anything that the matrix shows does."""
     return polling.fingerprint(pairs, expired, runs, models)
 
@@ -382,13 +813,32 @@ def version_of(pairs: Newest, expired: datetime | None, runs: Newest, models: Ne
 def current_version() -> str:
     """Return the version of the matrix without loading it, in three small queries."""
     pairs = ModelCertification.objects.in_matrix().aggregate(
-        n=Count("pk"), updated=Max("updated_at"), expired=Max("expired_at")
+        n=Count("pk"),
+        updated=Max("updated_at"),
+        n_expired=Count("expired_at"),
+        expired=Max("expired_at"),
     )
     runs = CertificationRun.objects.active().aggregate(n=Count("pk"), newest=Max("created_at"))
     models = AIModel.objects.active().aggregate(n=Count("pk"), updated=Max("updated_at"))
     return version_of(
         (pairs["n"], pairs["updated"]),
-        pairs["expired"],
+        (pairs["n_expired"], pairs["expired"]),
         (runs["n"], runs["newest"]),
         (models["n"], models["updated"]),
     )
+
+
+def selected_pairs(matrix: Matrix, form: QueryDict) -> list[str]:
+    """Return the pairs ("model@region") that a form has chosen among those that the matrix shows:
+    `pair`s, all of a `model`'s, all of a `region`'s, or `all`.
+    """
+    pairs, models, regions = (set(form.getlist(name)) for name in ("pair", "model", "region"))
+    everything = form.get("all") == "1"
+    return [
+        pair
+        for row in matrix.rows
+        for cell in row.cells
+        if cell.status and not cell.dimmed
+        for pair in [f"{row.model.api_model_id}@{cell.region}"]
+        if everything or pair in pairs or row.model.api_model_id in models or cell.region in regions
+    ]

@@ -175,7 +175,7 @@ class ChangeRow(NamedTuple):
     previous_status: str
     expires_at: datetime | None
     expired_at: datetime | None
-    verdict_then: str | None
+    run_then: dict[str, str] | None
     run_id: UUID
     run__error_reason: str
     run__completed_at: datetime
@@ -222,9 +222,9 @@ def read_changes(now: datetime, days: int) -> Changes:
     """
     begin = now - timedelta(days=days)
     pairs = ModelCertification.objects.in_matrix().filter(run__completed_at__gt=begin)
-    rows = pairs.with_verdict_at(begin).values_list(*ChangeRow._fields)
+    rows = pairs.with_run_at(begin).values_list(*ChangeRow._fields)
     changes = [
-        Change(row, row.verdict_then or "", validity.shown_status(row, now))
+        Change(row, (row.run_then or {}).get("verdict", ""), validity.shown_status(row, now))
         for row in map(ChangeRow._make, rows)
     ]
     changed = [change for change in changes if change.before != change.after]

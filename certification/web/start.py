@@ -38,6 +38,7 @@ from certification.monitoring import queue_stats
 from certification.reasons import Status
 from certification.suite import registry
 
+PAIRS_IN_ADDRESS = 30
 GRID_CELLS = 600  # of the drawn plan; a larger one is counted by vendor
 GEOGRAPHIES: dict[str, str | Promise] = {
     "us": gettext_lazy("United States"),
@@ -107,6 +108,11 @@ class Choice:
             note=" ".join(foreign_text.clean(query.get("note", "")).split())[:MAX_NOTE],
             repeat=repeat if repeat in Repeat.values else "",
         )
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is sent in a body, since servers cut long addresses."""
+        return len(self.pairs) > PAIRS_IN_ADDRESS
 
     @property
     def names_models(self) -> bool:

@@ -8,6 +8,9 @@ from certification.web import public, views
 urlpatterns = [
     path("", views.overview_page, name="overview"),
     path("matrix/", views.matrix_page, name="matrix"),
+    path("matrix/export.csv", views.matrix_export, {"form": "csv"}, name="matrix-csv"),
+    path("matrix/export.json", views.matrix_export, {"form": "json"}, name="matrix-json"),
+    path("matrix/selection/", views.matrix_selection, name="matrix-selection"),
     path("login/", views.LoginPage.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("theme/", views.set_theme, name="theme"),

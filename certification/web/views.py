@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import structlog
@@ -24,13 +25,12 @@ from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRefresh
 
 from certification import labels
-from certification.engine import dispatch
+from certification.engine import backend, dispatch
 from certification.lib import clock, request_rates
 from certification.models import (
     Backend,
     CertificationJob,
     CertificationRun,
-    ModelKind,
     QueuePause,
     State,
     Tier,
@@ -41,12 +41,15 @@ from certification.web import (
     job_detail,
     jobs,
     matrix,
+    matrix_filters,
     overview,
     polling,
     runs,
     start,
 )
+from certification.web import matrix_export as export
 from certification.web.forms import EmailLoginForm
+from certification.web.matrix_map import MatrixMap
 
 log = structlog.get_logger(__name__)
 OPERATE = "certification.change_certificationjob"
@@ -102,7 +105,7 @@ def overview_page(request: HttpRequest) -> HttpResponse:
     """Show what needs somebody now: a page, or the part that it polls. An old address of the matrix
     leads to its new one.
     """
-    if not matrix.PARAMETERS.isdisjoint(request.GET):
+    if not matrix_filters.PARAMETERS.isdisjoint(request.GET):
         return redirect(f"{reverse('matrix')}?{request.GET.urlencode()}", permanent=True)
     page = overview.load(overview.days_of(request.GET), clock.now())
     return polling.response(
@@ -121,15 +124,47 @@ def matrix_page(request: HttpRequest) -> HttpResponse:
     """Show the model x region matrix: a page, or the results alone, which it polls."""
     if polling.is_poll(request) and polling.shows(request, matrix.current_version()):
         return polling.unchanged()
-    filters = matrix.Filters.from_query(request.GET)
-    page = matrix.load(filters, request.GET.get("page", 1), clock.now())
+    page = matrix.load(request.GET, clock.now())
     return polling.response(
         request,
         "certification/matrix.html",
         "certification/_results.html",
-        {"matrix": page, "kinds": ModelKind.choices},
+        {"matrix": page, "map": MatrixMap(page)},
         page.version,
     )
+
+
+@require_safe
+@viewer_required
+def matrix_export(request: HttpRequest, form: str) -> HttpResponse:
+    """Download what an address of the matrix shows, all rows of it, as CSV or JSON."""
+    page = matrix.load(request.GET, clock.now())
+    address = request.build_absolute_uri(f"{reverse('matrix')}?{request.GET.urlencode()}")
+    return export.response(page, form, address, backend.name())
+
+
+@require_POST
+@viewer_required
+def matrix_selection(request: HttpRequest) -> HttpResponse:
+    """Compare the chosen pairs, or show what starting exactly these takes."""
+    pairs = matrix.selected_pairs(matrix.load(request.GET, clock.now()), request.POST)
+    if request.POST.get("action") == "compare":
+        if not 2 <= len(pairs) <= compare.MAX_OTHERS + 1:
+            messages.warning(request, _("Choose two to four pairs to compare."))
+            return redirect(f"{reverse('matrix')}?{request.GET.urlencode()}")
+        first, *others = pairs
+        query = urlencode([("a", first), *(("b", pair) for pair in others)])
+        return redirect(f"{reverse('compare')}?{query}")
+    if not request.user.has_perm(OPERATE):
+        raise PermissionDenied
+    if not pairs:
+        messages.warning(request, _("Choose at least one pair."))
+        return redirect(f"{reverse('matrix')}?{request.GET.urlencode()}")
+    choice = start.Choice(pairs=tuple(pairs))
+    if choice.is_long:
+        return show_start(request, choice)
+    query = urlencode([("pair", pair) for pair in pairs])
+    return redirect(f"{reverse('job-new')}?{query}")
 
 
 @login_not_required
@@ -282,15 +317,23 @@ def start_job(request: HttpRequest) -> HttpResponse:
     """Show the form and what its choice takes (GET: a page, or the plan alone), or start the plan
     that was shown (POST).
     """
-    status, error, choice = 200, "", start.Choice.from_query(request.GET)
-    if request.method == "POST":
-        try:
-            result = start.start(request.POST, jobs.user_of(request))
-        except dispatch.DispatchError as problem:
-            status, error, choice = 409, str(problem), start.Choice.from_query(request.POST)
-        else:
-            messages.success(request, jobs.started_sentence(result))
-            return redirect("job", pk=result.job.pk)
+    if request.method != "POST":
+        return show_start(request, start.Choice.from_query(request.GET))
+    choice = start.Choice.from_query(request.POST)
+    if "prefill" in request.POST:  # a choice too long for an address
+        return show_start(request, choice)
+    try:
+        result = start.start(request.POST, jobs.user_of(request))
+    except dispatch.DispatchError as problem:
+        return show_start(request, choice, str(problem), status=409)
+    messages.success(request, jobs.started_sentence(result))
+    return redirect("job", pk=result.job.pk)
+
+
+def show_start(
+    request: HttpRequest, choice: start.Choice, error: str = "", status: int = 200
+) -> HttpResponse:
+    """Show the form with this choice and what it takes: a page, or the plan alone."""
     context = {"plan": start.make_plan(choice), "error": error}
     if request.headers.get("HX-Request"):
         return render(request, "certification/_plan.html", context)

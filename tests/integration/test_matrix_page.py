@@ -25,7 +25,7 @@ from certification.models import (
     Route,
 )
 from certification.reasons import Reason, Status
-from certification.web import matrix
+from certification.web import matrix, matrix_filters
 from tests.factories import certify, finish, start_job
 
 pytestmark = pytest.mark.django_db
@@ -110,7 +110,7 @@ class TestMatrix:
         self, as_viewer: Client, world: dict[str, AIModel]
     ) -> None:
         response = as_viewer.get("/matrix/")
-        assert [r.code for r in response.context["matrix"].regions] == ["sa-east-1", "us-east-1"]
+        assert [r.code for r in response.context["matrix"].regions] == ["us-east-1", "sa-east-1"]
         assert 'title="São Paulo"' in response.content.decode()
 
     def test_a_search_finds_a_model_by_its_alias(
@@ -158,7 +158,7 @@ class TestMatrix:
         self, as_viewer: Client, world: dict[str, AIModel], status: Status, reason: Reason
     ) -> None:
         certify(world["Nova"], "us-east-1", status, reason=reason)
-        words = str(matrix.STATUS_LABELS[status].label)
+        words = str(matrix_filters.STATUSES[status].label)
         assert f"us-east-1: {words}" in cell_of(body(as_viewer), world["Nova"], "us-east-1")
 
     def test_a_pair_without_a_route_is_hollow_and_leads_nowhere(
@@ -243,7 +243,7 @@ class TestMatrix:
             ("reason=gate_failed", ["Titan Embed"]),
             ("reason=nonsense", ["Nova", "Titan Embed", "Llama"]),
             ("status=nonsense", ["Nova", "Titan Embed", "Llama"]),
-            ("vendor=Nobody", []),
+            ("vendor=Nobody", ["Nova", "Titan Embed", "Llama"]),
             ("page=99", ["Nova", "Titan Embed", "Llama"]),
             ("q=%00", []),
         ],
@@ -272,7 +272,11 @@ class TestMatrix:
     ) -> None:
         assert "Clear all filters" in body(as_viewer, "/matrix/?q=nothing-like-it")
 
-    def test_sixty_models_make_a_page(self, as_viewer: Client, catalogue: None) -> None:
+    def test_the_parameter_page_is_a_part_of_many_models(
+        self, as_viewer: Client, catalogue: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert as_viewer.get("/matrix/").context["matrix"].page.paginator.per_page == 250
+        monkeypatch.setattr(matrix, "MODELS_PER_PAGE", 60)
         response = as_viewer.get("/matrix/?page=2")
         assert len(response.context["matrix"].page) == 60
         assert "page=3" in response.content.decode()

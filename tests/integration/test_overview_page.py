@@ -20,7 +20,7 @@ from certification.models import (
 )
 from certification.monitoring import queue_stats
 from certification.reasons import Reason, Status
-from certification.web import attention, matrix, overview
+from certification.web import attention, matrix_filters, overview
 from certification.web.overview import Overview
 from tests.factories import certify, earlier_run, finish, start_job
 
@@ -60,7 +60,7 @@ class TestAddress:
     def test_it_wants_a_login(self, client: Client) -> None:
         assert client.get("/").headers["Location"] == "/login/?next=/"
 
-    @pytest.mark.parametrize("parameter", sorted(matrix.PARAMETERS))
+    @pytest.mark.parametrize("parameter", sorted(matrix_filters.PARAMETERS))
     def test_an_address_of_the_matrix_leads_to_it(self, as_viewer: Client, parameter: str) -> None:
         response = as_viewer.get(f"/?{parameter}=a%20b&vendor=Meta")
         assert response.status_code == 301
