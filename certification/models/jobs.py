@@ -206,9 +206,11 @@ class CertificationJob(models.Model):
             changed.update(status=State.QUEUED, celery_task_id=task_id, updated_at=clock.now()) == 1
         )
 
-    def record_finished_runs(self, runs: int, certified: int, cost_usd: float = 0) -> bool:
-        """Count `runs` more finished runs and close the job with the last one. Call inside the
-        runs' own transaction.
+    def record_finished_runs(
+        self, runs: int, certified: int, cost_usd: float = 0, *, cancelled: int = 0
+    ) -> bool:
+        """Count `runs` more finished runs, of which some were certified and some cancelled, and
+        close the job with the last one. Call inside the runs' own transaction.
 
         The row lock of the first update serialises finishing runs, so exactly one of them sees the
         job complete. True if this call closed the job.
@@ -218,7 +220,8 @@ class CertificationJob(models.Model):
         counted = sql.prepared(
             sql.COUNT_FINISHED_RUNS,
             certified=certified,
-            others=runs - certified,
+            others=runs - certified - cancelled,
+            cancelled=cancelled,
             cost_usd=f"{cost_usd:.6f}",
             now=now,
             job=self.pk,
@@ -734,7 +737,7 @@ class CertificationRun(models.Model):
                 error_message=message,
             )
             if won:
-                self.job.record_finished_runs(1, 0)
+                self.job.record_finished_runs(1, 0, cancelled=1)
                 shared_cache.invalidate()
             return won == 1
 

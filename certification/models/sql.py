@@ -70,6 +70,7 @@ SELECT id, completed_at FROM finished
 COUNT_FINISHED_RUNS = """
 UPDATE certification_certificationjob
 SET succeeded_runs = succeeded_runs + %(certified)s, failed_runs = failed_runs + %(others)s,
+    cancelled_runs = cancelled_runs + %(cancelled)s,
     cost_usd = cost_usd + %(cost_usd)s::numeric, updated_at = %(now)s
 WHERE id = %(job)s
 RETURNING total_runs = succeeded_runs + failed_runs + cancelled_runs

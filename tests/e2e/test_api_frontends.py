@@ -46,6 +46,9 @@ def test_the_days_of_the_console_and_of_the_chat_product(ana: User, live_stack: 
     login = Api().post("auth/login", {"email": "ana@example.org", "password": PASSWORD})
     assert login.keys() >= {"token", "user"}
     api = Api(credential=login["token"])
+    # before its token is stored, the console's logger sends its lines without one
+    line = {"timestamp": "2026-11-30T12:00:00.000Z", "level": "warn", "message": "Token not found"}
+    Api().post("logs", line, status=204)
     look_around(api)
     job = certify_everything(api)
     read_the_history(api, job)
@@ -116,6 +119,27 @@ def read_the_history(api: Api, job: Any) -> None:
         NOVA,
         "amazon.nova-micro-v1:0",
     }
+    for run in entry["certifications"]:
+        assert run.keys() >= {
+            "id",
+            "modelId",
+            "region",
+            "status",
+            "passed",
+            "score",
+            "rating",
+            "duration",
+            "startedAt",
+            "completedAt",
+            "errorMessage",
+            "model",
+        }
+        assert run["model"].keys() == {"id", "name", "apiModelId"}
+    etag = api.response["ETag"]
+    path = f"certification-queue/jobs/{entry['id']}"
+    assert api.get(path, status=304, If_None_Match=etag) is None
+    refusal = api.get("certification-queue/jobs/not-a-uuid", status=400)
+    assert refusal["data"]["validation"][0]["path"] == "path.jobId"
     stats = api.get("certification-queue/stats")
     assert sum(entry["count"] for entry in stats["certificationsByStatus"]) == job["totalModels"]
     assert len(stats["recentCertifications"]) == min(10, job["totalModels"])
@@ -139,6 +163,73 @@ def cancel_another(api: Api) -> None:
 
 
 def ask_as_the_chat_product(api: Api) -> None:
+    """In the order of its screens: login, model selector, settings, certifications, ratings."""
+    open_the_model_selector(api)
+    open_the_settings(api)
+    read_certifications(api)
+    read_ratings(api)
+
+
+def open_the_model_selector(api: Api) -> None:
+    public = Api()
+    every = public.get("models/capabilities")
+    one = public.get("models/amazon.nova-lite-v1%3A0/capabilities")
+    assert every[NOVA] == one
+    for name in ("temperature", "topP", "topK", "maxTokens"):
+        assert one[name].keys() == {"enabled", "min", "max", "default"}
+    assert one["stopSequences"].keys() == {"enabled", "max"}
+    for name in ("streaming", "vision", "functionCalling", "systemPrompt"):
+        assert one[name].keys() == {"enabled"}
+    assert "functionCalling" in one["measured"], "the quick tier has called a tool"
+    for path in ("ai/providers", "providers/configured"):
+        [provider] = api.get(path)["providers"]
+        assert provider["slug"] == "bedrock"
+        assert provider["models"][0].keys() >= {"id", "name", "apiModelId", "contextWindow"}
+    vendors = api.get("providers/by-vendor")["vendors"]
+    assert {vendor["slug"] for vendor in vendors} == {"amazon", "openai"}
+    for vendor in vendors:
+        assert vendor.keys() >= {"id", "name", "slug", "logo", "models"}
+        for entry in vendor["models"]:
+            [offer] = entry["availableOn"]
+            assert offer["provider"] == "bedrock"
+            assert offer["certification"].keys() == {"status", "successRate", "lastChecked"}
+
+
+def open_the_settings(api: Api) -> None:
+    settings = api.get("settings")
+    assert settings["theme"] == "light"
+    assert 0 < len(settings["awsAccessKey"]) <= 4, "else the screens of certifications stay locked"
+    listed = api.get("providers/bedrock/available-models")["models"]
+    nova = next(entry for entry in listed if entry["apiModelId"] == NOVA)
+    assert nova["isInDatabase"] is True
+    assert nova.keys() >= {
+        "id",
+        "name",
+        "apiModelId",
+        "contextWindow",
+        "providerName",
+        "costPer1kInput",
+        "costPer1kOutput",
+    }
+    stored = {"useStoredCredentials": True, "region": "us-east-1"}
+    answer = api.post("providers/bedrock/validate", stored)
+    assert answer["status"] == "valid"
+    assert answer["message"]
+    form = {
+        "awsAccessKey": settings["awsAccessKey"],
+        "awsSecretKey": "",
+        "awsRegion": "us-west-2",
+        "awsEnabledModels": [NOVA],
+    }
+    assert api.put("settings", form)["awsRegion"] == "us-west-2"
+    assert api.put("settings", {"theme": "dark"})["awsEnabledModels"] == [NOVA]
+    [provider] = api.get("providers/configured")["providers"]
+    assert [entry["apiModelId"] for entry in provider["models"]] == [NOVA]
+    key = {"awsAccessKey": "AKIAABCDEFGHIJKLMNOP", "awsSecretKey": "x" * 40}
+    assert api.put("settings", key, status=400)["message"]
+
+
+def read_certifications(api: Api) -> None:
     now = int(time.time() * 1000)
     page = api.get(
         f"certification-queue/certifications?modelId={NOVA}&limit=100&_t={now}&providerId=bedrock"
@@ -162,3 +253,25 @@ def ask_as_the_chat_product(api: Api) -> None:
         "certifications"
     ]
     assert all(not entry["passed"] and entry["errorMessage"] for entry in failed)
+    whole = api.get(f"certification-queue/certifications?limit=1000&_t={now}")
+    assert len(whole["certifications"]) == whole["pagination"]["total"]
+    models = {entry["modelId"] for entry in whole["certifications"]}
+    first = whole["certifications"][: len(models)]
+    assert {entry["modelId"] for entry in first} == models, "no model is left out of a short page"
+
+
+def read_ratings(api: Api) -> None:
+    rated = {entry["apiModelId"]: entry for entry in api.get("providers/models")["data"]}
+    nova = rated[NOVA]
+    assert 4 <= nova["rating"] <= 5
+    assert nova["badge"] in ("PREMIUM", "RECOMENDADO")
+    assert nova["metrics"].keys() == {
+        "successRate",
+        "averageRetries",
+        "averageLatency",
+        "errorCount",
+        "totalTests",
+        "testsPassed",
+    }
+    assert nova["metrics"]["averageLatency"] > 0
+    assert nova["scores"].keys() == {"success", "resilience", "performance", "stability"}

@@ -117,6 +117,16 @@ def test_cancelling_ends_runs_at_once_and_only_once(job: CertificationJob) -> No
     assert (job.processed_runs, job.progress) == (0, 0)
 
 
+def test_a_run_that_is_cancelled_alone_is_no_failure(job: CertificationJob) -> None:
+    run, other = job.runs.order_by("pk")
+    assert run.cancel()
+    assert not run.cancel()
+    CertificationRun.objects.get(pk=other.pk).mark_failed(Reason.UNKNOWN, "The worker died.")
+    job.refresh_from_db()
+    assert (job.status, job.failed_runs, job.cancelled_runs) == (State.FAILED, 1, 1)
+    assert (job.processed_runs, job.progress) == (1, 50)
+
+
 def test_a_released_run_may_be_claimed_again_and_its_attempt_does_not_count(
     job: CertificationJob,
 ) -> None:
