@@ -124,10 +124,10 @@ def measure(
     user = user or User.objects.create_user("reader@bench.example", None, role="viewer")
     headers = {"Authorization": f"Bearer {tokens.issue(user)}"}
     result: dict[tuple[str, str], Measurement] = {}
-    with serve(*web(API_CACHE_SECONDS="0", BADGE_CACHE_SECONDS="0")) as port:
+    with serve(*web(options, API_CACHE_SECONDS="0", BADGE_CACHE_SECONDS="0")) as port:
         for what, group in paths.items():
             result[what, "uncached"] = load(options, port, [(path, headers) for path in group])
-    with serve(*web()) as port:
+    with serve(*web(options)) as port:
         for what, group in paths.items():
             etags = {path: str(fetch(port, path, headers)["ETag"]) for path in group}
             known = [(path, {**headers, "If-None-Match": etags[path]}) for path in group]
@@ -180,10 +180,10 @@ def free_port() -> int:
         return port
 
 
-def web(**env: str) -> tuple[Program, int]:
+def web(options: Namespace, **env: str) -> tuple[Program, int]:
     """Return the web program of the stack on a port of its own."""
     port = free_port()
-    program = programs.web(port)
+    program = programs.web(port, processes=1 if options.tiny else 2)
     limits = {"API_READS_PER_MINUTE": "0", "LOG_LEVEL": "INFO", **env}
     return replace(program, name="bench-web", env=limits), port
 
