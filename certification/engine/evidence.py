@@ -35,6 +35,7 @@ from certification.reasons import Reason
 from certification.suite import registry, scoring
 from certification.suite.case import Case, Category, Grade, Kind, ProbeCache, Ref, Script
 from certification.suite.scoring import CaseOutcome
+from certification.suite.sentences import Sentence
 
 if TYPE_CHECKING:  # imports the client, which is slow, and most commands only read evidence
     from certification.engine.calls import Attempt
@@ -101,6 +102,7 @@ def trial(
         "passed": grade.passed,
         "valid": grade.valid,
         "sentence": cut(grade.sentence),
+        **wording(grade.sentence),
         "evidence": clean(dict(grade.evidence)),
         "lacks": grade.lacks,
         "skipped": grade.skipped,
@@ -122,6 +124,17 @@ def trial(
     if probes:
         encoded["spared"] = sorted(f"{operation} {name}" for operation, name in probes.skipped)
     return encoded
+
+
+def wording(sentence: str) -> dict[str, Any]:
+    """Encode the code and figures of a sentence, for readers of any language; {} for mere text."""
+    if not isinstance(sentence, Sentence):
+        return {}
+    figures = {
+        name: wording(value)["wording"] if isinstance(value, Sentence) else clean(value)
+        for name, value in sentence.figures.items()
+    }
+    return {"wording": {"code": sentence.code, "figures": figures}}
 
 
 def request(sent: AnyRequest) -> dict[str, Any]:

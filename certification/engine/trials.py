@@ -39,6 +39,7 @@ from certification.suite.case import (
     Script,
 )
 from certification.suite.plan import Trial
+from certification.suite.sentences import wording
 
 log = structlog.get_logger(__name__)
 
@@ -193,7 +194,7 @@ def not_applicable(grade: Grade, inexpressible: Failure) -> Grade:
     """
     if grade.passed:
         return replace(grade, lacks="")
-    sentence = f"Not applicable to this API. {inexpressible.message}"
+    sentence = wording("not_for_this_api", message=inexpressible.message)
     return Grade(False, sentence, grade.evidence, skipped=sentence)
 
 

@@ -14,6 +14,7 @@ from certification.reasons import Reason
 from certification.suite import graders
 from certification.suite.case import Case, Category, Context, Grade, Kind, Ref, Script, Step
 from certification.suite.cases.builders import Outcomes, always, at, variant_of
+from certification.suite.sentences import gettext_noop, wording
 from certification.suite.text import truncate
 
 Vector = tuple[float, ...]
@@ -91,18 +92,18 @@ def vectors(reply: graders.AnyReply, count: int, dimensions: int | None = None) 
     lengths = sorted({len(row) for row in rows})
     evidence = {"vectors": len(rows), "lengths": lengths, "expected_length": dimensions}
     if len(rows) != count:
-        sentence = f"The service returned {len(rows)} vectors for {count} texts."
+        sentence = wording("vectors_count", count=len(rows), texts=count)
         return graders.failed(sentence, **evidence)
     if len(lengths) != 1 or not lengths[0]:
-        sentence = "The vectors are empty or differ in length."
+        sentence = wording("vectors_uneven")
         return graders.failed(sentence, **evidence)
     if dimensions is not None and lengths[0] != dimensions:
-        sentence = f"The vectors have {lengths[0]} numbers instead of {dimensions}."
+        sentence = wording("vectors_length", length=lengths[0], expected=dimensions)
         return graders.failed(sentence, **evidence)
     if any(not math.isfinite(norm(row)) or not norm(row) for row in rows):
-        sentence = "A vector is zero or contains something that is not a number."
+        sentence = wording("vectors_zero")
         return graders.failed(sentence, **evidence)
-    return graders.passed(f"{count} vectors of {lengths[0]} numbers.", **evidence)
+    return graders.passed(wording("vectors", count=count, length=lengths[0]), **evidence)
 
 
 def read_vectors(outcome: Outcome | None) -> tuple[Vector, ...]:
@@ -155,11 +156,10 @@ def vector_norm(ref: Ref) -> Script:
         norms = [norm(vector) for vector in read_vectors(outcome)]
         evidence = {**verdict.evidence, "norms": [round(n, 4) for n in norms]}
         if all(abs(n - 1.0) <= UNIT for n in norms):
-            return graders.passed("The vectors have length 1.", **evidence)
+            return graders.passed(wording("vectors_unit"), **evidence)
         if max(norms) / min(norms) <= MAX_SPREAD:
-            sentence = "The vectors are not normalised, but their lengths are similar."
-            return graders.passed(sentence, **evidence)
-        return graders.failed("The vectors' lengths differ too much to compare them.", **evidence)
+            return graders.passed(wording("vectors_similar"), **evidence)
+        return graders.failed(wording("vectors_spread"), **evidence)
 
     return embedding_script(ref, [embed_step(*draw_texts(ref, 3))], grade)
 
@@ -180,11 +180,10 @@ def batch_order(ref: Ref) -> Script:
         other = [cosine(x, y) for x, y in pairwise(first)]
         evidence = {"same": [round(x, 4) for x in same], "other": [round(x, 4) for x in other]}
         if min(same) < SAME:
-            sentence = "A text's vector changes with the order of the texts."
-            return graders.failed(sentence, **evidence)
+            return graders.failed(wording("vectors_order"), **evidence)
         if max(other) >= SAME:
-            return graders.failed("Different texts have the same vector.", **evidence)
-        return graders.passed("Every vector belongs to its text, in either order.", **evidence)
+            return graders.failed(wording("vectors_alike"), **evidence)
+        return graders.passed(wording("vectors_in_order"), **evidence)
 
     return embedding_script(ref, [embed_step(a, b, c), embed_step(c, a, b)], grade)
 
@@ -209,13 +208,10 @@ def nearest_neighbours(ref: Ref) -> Script:
         right = sum(j == i for i, j in enumerate(nearest))
         missed = [pairs[i][0] for i, j in enumerate(nearest) if i != j]
         evidence = {"right": right, "of": QUERIES, "missed": missed}
-        sentence = (
-            f"{right} of {QUERIES} Portuguese sentences are nearest to the one with the same "
-            "meaning."
-        )
+        figures = {"right": right, "count": QUERIES}
         if right >= MIN_NEAREST:
-            return graders.passed(sentence, **evidence)
-        return graders.failed(f"Only {sentence}", **evidence)
+            return graders.passed(wording("nearest", **figures), **evidence)
+        return graders.failed(wording("not_nearest", **figures), **evidence)
 
     return embedding_script(ref, [embed_step(*texts)], grade)
 
@@ -232,13 +228,11 @@ def truncation_rule(ref: Ref) -> Script:
         if isinstance(outcome, Failure) and (
             graders.is_validation(outcome) or outcome.reason in CLEAR_REFUSALS
         ):
-            sentence = "A text that is too long is refused clearly."
-            return graders.passed(sentence, message=truncate(outcome.message))
+            return graders.passed(wording("long_refused"), message=truncate(outcome.message))
         verdict = vectors(outcome, 1, context.dimensions)
         if not verdict.passed:
             return verdict
-        sentence = "A text that is too long is cut or accepted whole, without an error."
-        return graders.passed(sentence, **verdict.evidence)
+        return graders.passed(wording("long_taken"), **verdict.evidence)
 
     return embedding_script(ref, [embed_step(text)], grade)
 
@@ -248,9 +242,9 @@ def gate(number: int, title: str, script: Callable[[Ref], Script]) -> Case:
 
 
 CASES = (
-    gate(1, "Access and dimension", access_and_dimension),
-    gate(2, "Norm", vector_norm),
-    gate(3, "Order of a batch", batch_order),
-    gate(4, "Portuguese neighbours", nearest_neighbours),
-    gate(5, "Truncation rule", truncation_rule),
+    gate(1, gettext_noop("Access and dimension"), access_and_dimension),
+    gate(2, gettext_noop("Norm"), vector_norm),
+    gate(3, gettext_noop("Order of a batch"), batch_order),
+    gate(4, gettext_noop("Portuguese neighbours"), nearest_neighbours),
+    gate(5, gettext_noop("Truncation rule"), truncation_rule),
 )

@@ -35,6 +35,7 @@ from certification.suite.language import (
     is_short,
     language_probabilities,
 )
+from certification.suite.sentences import WORDINGS, wording
 from certification.suite.text import (
     contains_words,
     find_numbers,
@@ -131,7 +132,7 @@ def failure_evidence(failure: Failure) -> dict[str, Any]:
 def lacks(capability: str, failure: Failure) -> Grade:
     """Skip the case: the service said that the model does not have this capability."""
     name = capability.replace("_", " ")
-    sentence = f"The model does not support {name}: {truncate(failure.message)}"
+    sentence = wording("lacks", capability=name, message=truncate(failure.message))
     return Grade(False, sentence, failure_evidence(failure), cause=failure, lacks=capability)
 
 
@@ -141,7 +142,9 @@ def passed_without(grade: Grade, capability: str, failure: Failure) -> Grade:
         return grade
     return replace(
         grade,
-        sentence=f"{grade.sentence} The model does not support {capability.replace('_', ' ')}.",
+        sentence=wording(
+            "passed_without", sentence=grade.sentence, capability=capability.replace("_", " ")
+        ),
         evidence={**grade.evidence, "refused": truncate(failure.message)},
         lacks=capability,
     )
@@ -152,7 +155,7 @@ def all_of(*checks: Callable[[], Grade]) -> Grade:
     before it.
     """
     evidence: dict[str, Any] = {}
-    grade = failed("Nothing was checked.")
+    grade = failed(wording("nothing_checked"))
     for check in checks:
         grade = check()
         evidence |= grade.evidence
@@ -170,18 +173,21 @@ def usable(outcome: Outcome | None) -> Grade:
     if failure:
         about_model = failure.reason.facts.status == Status.FAILED
         valid = about_model or failure.reason in REQUEST_REFUSALS
-        verdict = "failed" if valid else "could not be judged"
-        sentence = f"The call {verdict} ({failure.reason.value}): {truncate(failure.message)}"
+        sentence = wording(
+            "call_failed" if valid else "call_not_judged",
+            reason=failure.reason.value,
+            message=truncate(failure.message),
+        )
         evidence = failure_evidence(failure)
         if isinstance(outcome, Reply):
             evidence["text"] = truncate(text_of(outcome))
         return Grade(False, sentence, evidence, valid=valid, cause=failure)
     if isinstance(outcome, Reply) and not outcome.complete:
-        sentence = "The stream ended without messageStop and metadata."
+        sentence = wording("stream_without_end")
         return failed(sentence, events=last_events(outcome))
     if isinstance(outcome, Reply | EmbedReply):
-        return passed("The call returned an answer.")
-    return Grade(False, "The call was not made.", valid=False)
+        return passed(wording("answered"))
+    return Grade(False, wording("not_called"), valid=False)
 
 
 def on_answer(
@@ -255,34 +261,48 @@ def is_validation(failure: Failure) -> bool:
 # Text.
 
 
-def text_grade(text: str, success: bool, yes: str, no: str, expected: str = "") -> Grade:
-    """Return the sentence `yes` or `no`, with the text and what was expected as evidence."""
+def named_grade(text: str, success: bool, yes: str, no: str, *spellings: str) -> Grade:
+    """Return the sentence with the code `yes` or `no` about something that has these spellings."""
+    sentence = wording(yes if success else no, expected=spellings[0])
+    expected = truncate(" | ".join(spellings))
+    return Grade(success, sentence, {"expected": expected, "found": truncate(text)})
+
+
+def text_grade(
+    text: str, success: bool, yes: str, no: str, expected: str = "", *, name: str = ""
+) -> Grade:
+    """Return the sentence with the code `yes` or `no`, with the text and what was expected as
+    evidence.
+    """
     evidence = {"expected": truncate(expected)} if expected else {}
-    return Grade(success, yes if success else no, {**evidence, "found": truncate(text)})
+    sentence = wording(yes if success else no, **({"name": name} if name else {}))
+    return Grade(success, sentence, {**evidence, "found": truncate(text)})
 
 
-def count_grade(count: int, noun: str, at_least: int, at_most: int | None) -> Grade:
-    """Grade whether a count lies within these bounds; None is no upper bound."""
+def count_grade(count: int, code: str, at_least: int, at_most: int | None, **figures: Any) -> Grade:
+    """Grade whether a count lies within these bounds; None is no upper bound. The sentences have
+    the codes `code` and `not_code`.
+    """
     bounds = f"{at_least} or more" if at_most is None else f"{at_least}-{at_most}"
     if at_least == at_most:
         bounds = str(at_least)
     evidence = {"expected": bounds, "found": count}
     if count >= at_least and (at_most is None or count <= at_most):
-        return passed(f"The answer has {count} {noun}.", **evidence)
-    return failed(f"The answer has {count} {noun} instead of {bounds}.", **evidence)
+        return passed(wording(code, count=count, **figures), **evidence)
+    return failed(wording(f"not_{code}", count=count, bounds=bounds, **figures), **evidence)
 
 
 @on_text
 def not_empty(text: str) -> Grade:
     """Pass if the answer has text that is more than white space."""
-    yes, no = "The answer has text.", "The answer has no text."
+    yes, no = "has_text", "no_text"
     return text_grade(text, bool(text.strip()), yes, no)
 
 
 @on_text
 def exact(text: str, expected: str) -> Grade:
     """Pass if the answer is this text, ignoring white space around it."""
-    yes, no = "The answer is exactly as requested.", "The answer is not exactly as requested."
+    yes, no = "exact", "not_exact"
     return text_grade(text, text.strip() == expected.strip(), yes, no, expected)
 
 
@@ -297,7 +317,7 @@ def normalised(text: str, *expected: str) -> Grade:
     white space.
     """
     success = content_of(text) in {content_of(e) for e in expected}
-    yes, no = "The answer is the expected one.", "The answer is not the expected one."
+    yes, no = "expected", "not_expected"
     return text_grade(text, success, yes, no, " | ".join(expected))
 
 
@@ -306,8 +326,8 @@ def mentions(text: str, expected: str) -> Grade:
     """Pass if the words of `expected` occur in the answer, side by side, ignoring case, accents and
     punctuation.
     """
-    yes, no = f"The answer mentions {expected}.", f"The answer does not mention {expected}."
-    return text_grade(text, contains_words(text, expected), yes, no, expected)
+    success = contains_words(text, expected)
+    return named_grade(text, success, "mentions", "mentions_not", expected)
 
 
 @on_plain_text
@@ -318,10 +338,10 @@ def names_only(text: str, expected: str, candidates: Sequence[str]) -> Grade:
     success = contains_words(text, expected)
     others = [c for c in candidates if c != expected and contains_words(text, c)]
     if success and others:
-        sentence = f"The answer names {expected}, and {truncate(', '.join(others))} too."
+        also = truncate(", ".join(others))
+        sentence = wording("names_others_too", expected=expected, others=also)
         return failed(sentence, expected=expected, found=truncate(text))
-    yes, no = f"The answer names {expected}.", f"The answer does not name {expected}."
-    return text_grade(text, success, yes, no, expected)
+    return named_grade(text, success, "names", "names_not", expected)
 
 
 @on_plain_text
@@ -330,8 +350,7 @@ def mentions_one(text: str, *spellings: str) -> Grade:
     and punctuation.
     """
     success = any(contains_words(text, spelling) for spelling in spellings)
-    yes, no = f"The answer mentions {spellings[0]}.", f"The answer does not mention {spellings[0]}."
-    return text_grade(text, success, yes, no, " | ".join(spellings))
+    return named_grade(text, success, "mentions", "mentions_not", spellings[0], *spellings[1:])
 
 
 @on_plain_text
@@ -344,10 +363,9 @@ def in_order(text: str, *items: str) -> Grade:
     for item in items:
         start = normalized.find(f" {normalize_text(item)} ", start)
         if start < 0:
-            sentence = f"{truncate(item)} is missing from the answer, or out of order."
-            return failed(sentence, **evidence)
+            return failed(wording("not_in_order", item=truncate(item)), **evidence)
         start += len(normalize_text(item)) + 1
-    return passed("The answer has all items in order.", **evidence)
+    return passed(wording("in_order"), **evidence)
 
 
 @on_plain_text
@@ -358,10 +376,8 @@ def without(text: str, *forbidden: str) -> Grade:
     evidence = {"forbidden": truncate(", ".join(forbidden)), "found": truncate(text)}
     for phrase in forbidden:
         if contains_words(text, phrase):
-            return failed(
-                f"The answer contains {truncate(phrase)}, which is forbidden.", **evidence
-            )
-    return passed("The answer contains nothing that is forbidden.", **evidence)
+            return failed(wording("forbidden", phrase=truncate(phrase)), **evidence)
+    return passed(wording("nothing_forbidden"), **evidence)
 
 
 @on_text
@@ -372,9 +388,9 @@ def matches(text: str, pattern: str) -> Grade:
     try:
         success = patterns.search(pattern, text, PATTERN_TIMEOUT_S)
     except TimeoutError:
-        sentence = f"The pattern took longer than {PATTERN_TIMEOUT_S:.0f} s to match."
+        sentence = wording("pattern_too_slow", seconds=round(PATTERN_TIMEOUT_S))
         return Grade(False, sentence, {"pattern": pattern}, valid=False)
-    yes, no = "The answer has the expected form.", "The answer does not have the expected form."
+    yes, no = "form", "not_form"
     return text_grade(text, success, yes, no, pattern)
 
 
@@ -384,7 +400,7 @@ def ends_with(text: str, suffix: str) -> Grade:
     it.
     """
     success = text.rstrip(" \n\"'.").endswith(plain_text(suffix).rstrip("."))
-    yes, no = "The answer ends as requested.", "The answer does not end as requested."
+    yes, no = "ends", "ends_not"
     return text_grade(text, success, yes, no, suffix)
 
 
@@ -392,15 +408,10 @@ def ends_with(text: str, suffix: str) -> Grade:
 def nfc_contains(text: str, expected: str) -> Grade:
     """Pass if the answer has this text, equal after Unicode NFC normalisation."""
     success = unicodedata.normalize("NFC", expected) in unicodedata.normalize("NFC", text)
-    yes, no = "Every character came back unchanged.", "Characters were lost or changed on the way."
+    yes, no = "characters_unchanged", "characters_changed"
     return text_grade(text, success, yes, no, expected)
 
 
-LANGUAGE_NAMES = {
-    "pt": "Portuguese", "es": "Spanish", "gl": "Galician", "ca": "Catalan", "it": "Italian",
-    "fr": "French", "en": "English", "de": "German", "nl": "Dutch", "ro": "Romanian",
-    "other": "another script",
-}  # fmt: skip
 PLAUSIBLE = 0.2  # probability from which a text that is too short to tell may be in a language
 
 
@@ -411,19 +422,21 @@ def language(text: str, expected: str, ignoring: tuple[str, ...] = ()) -> Grade:
     """
     probabilities = language_probabilities(text, ignoring)
     detected = detect_language(text, ignoring)
-    name = LANGUAGE_NAMES.get(expected, expected)
+    code = f"language_{expected}"
+    name = wording(code) if code in WORDINGS else expected
     evidence = {"expected": expected, "found": detected, "text": truncate(text)}
     if detected == expected:
         if line := foreign_line(text, expected, ignoring):
-            return failed(
-                f"A line of the answer is not in {name}.", **evidence, line=truncate(line)
-            )
-        return passed(f"The answer is in {name}.", **evidence)
+            sentence = wording("language_of_line", language=name)
+            return failed(sentence, **evidence, line=truncate(line))
+        return passed(wording("language", language=name), **evidence)
     plausible = probabilities.get(expected, 0.0) >= PLAUSIBLE
     if not detected and plausible and is_short(text, ignoring):
-        return passed(f"The answer is too short to tell, and may be {name}.", **evidence)
-    other = f": it is in {LANGUAGE_NAMES[detected]}" if detected else ""
-    return failed(f"The answer is not in {name}{other}.", **evidence)
+        return passed(wording("language_plausible", language=name), **evidence)
+    if detected:
+        other = wording(f"language_{detected}")
+        return failed(wording("other_language", language=name, other=other), **evidence)
+    return failed(wording("not_language", language=name), **evidence)
 
 
 @on_plain_text
@@ -465,10 +478,10 @@ def occurrences(text: str, word: str, times: int) -> Grade:
     forms = rf"{re.escape(word)}(?:{ENDINGS})|{re.escape(stem)}(?:{STEM_ENDINGS})"
     other = re.search(rf"(?<![^\W_])(?:{forms})(?![^\W_])", text, re.IGNORECASE)
     if other:
-        sentence = f"The answer has {truncate(other[0])}, another form of {word}."
+        sentence = wording("other_form", form=truncate(other[0]), word=word)
         return failed(sentence, expected=word, found=truncate(text))
     count = len(re.findall(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", text, re.IGNORECASE))
-    return count_grade(count, f"times the word {word}", times, times)
+    return count_grade(count, "word", times, times, word=word)
 
 
 @on_plain_text
@@ -478,22 +491,21 @@ def different_lines(text: str) -> Grade:
     """
     lines = [normal for line in text_lines(text) if (normal := normalize_text(line))]
     success = bool(lines) and len(set(lines)) == len(lines)
-    yes, no = "Every line says something else.", "Lines of the answer repeat each other."
+    yes, no = "lines_differ", "lines_repeat"
     return text_grade(text, success, yes, no)
 
 
 @on_plain_text
 def no_character(text: str, character: str, name: str) -> Grade:
     """Pass if the answer does not have this character, which people call `name`."""
-    yes, no = f"The answer has no {name}.", f"The answer has a {name}, which is forbidden."
-    return text_grade(text, character not in text, yes, no)
+    return text_grade(text, character not in text, "no_character", "character", name=name)
 
 
 @on_plain_text
 def capitals(text: str) -> Grade:
     """Pass if every letter of the answer is a capital, and there are letters."""
     success = text.upper() == text and any(c.isalpha() for c in text)
-    return text_grade(text, success, "Every letter is a capital.", "Not every letter is a capital.")
+    return text_grade(text, success, "capitals", "not_capitals")
 
 
 @on_plain_text
@@ -506,14 +518,13 @@ def sections(text: str, *titles: str) -> Grade:
     actual = [normalize_text(line) for line in text_lines(text) if normalize_text(line)]
     starts = [i for i, line in enumerate(actual) if line in expected]
     if [actual[i] for i in starts] != expected:
-        sentence = "The answer does not have each expected title once, in order."
-        return failed(sentence, **evidence)
+        return failed(wording("titles_missing"), **evidence)
     if starts[0] != 0:
-        return failed("The answer does not start with its first title.", **evidence)
+        return failed(wording("title_not_first"), **evidence)
     ends = [*starts[1:], len(actual)]
     if any(end - start < 2 for start, end in zip(starts, ends, strict=True)):
-        return failed("A title has no text below it.", **evidence)
-    return passed(f"The answer has its {len(titles)} titled sections.", **evidence)
+        return failed(wording("title_without_text"), **evidence)
+    return passed(wording("sections", count=len(titles)), **evidence)
 
 
 @on_plain_text
@@ -522,7 +533,7 @@ def lines_are(text: str, *expected: str) -> Grade:
     and full stops around them.
     """
     actual = [line.strip(" \"';.,") for line in text_lines(text)]
-    yes, no = "Every line is the expected one.", "The lines are not the expected ones."
+    yes, no = "lines_expected", "lines_not_expected"
     return text_grade(text, actual == list(expected), yes, no, " | ".join(expected))
 
 
@@ -580,12 +591,13 @@ def choices(text: str, expected: Sequence[str]) -> Grade:
         "text": truncate(text),
     }
     if several := sorted({number for number in several if number in right}):
-        sentence = f"The answer names several letters for one number ({', '.join(several)})."
+        sentence = wording("several_letters", numbers=", ".join(several))
         return failed(sentence, **evidence)
     wrong = [number for number, letter in right.items() if chosen.get(number) != letter]
     if not wrong:
-        return passed(f"All {len(right)} choices are right.", **evidence)
-    sentence = f"{len(wrong)} of {len(right)} choices are wrong or missing ({', '.join(wrong)})."
+        return passed(wording("choices", count=len(right)), **evidence)
+    numbers = ", ".join(wrong)
+    sentence = wording("choices_wrong", wrong=len(wrong), count=len(right), numbers=numbers)
     return failed(sentence, **evidence)
 
 
@@ -597,7 +609,7 @@ def labels(text: str, allowed: Sequence[str], *expected: str) -> Grade:
     known = {normalize_text(label) for label in allowed}
     actual = [word for word in normalize_text(text).split() if word in known]
     success = actual == [normalize_text(label) for label in expected]
-    yes, no = "The labels are the expected ones.", "The labels are not the expected ones."
+    yes, no = "labels", "not_labels"
     return text_grade(text, success, yes, no, ", ".join(expected))
 
 
@@ -610,7 +622,7 @@ def last_line(text: str, *items: str) -> Grade:
     expected = f" {normalize_text(' '.join(items))}"
     last = re.sub(r"\b(?:and|then|e) ", "", normalized[-1]) if normalized else ""
     success = f" {last}".endswith(expected)
-    yes, no = "The last line is the right answer.", "The last line is not the right answer."
+    yes, no = "last_line", "not_last_line"
     return text_grade(text, success, yes, no, ", ".join(items))
 
 
@@ -635,13 +647,13 @@ def number(text: str, expected: float, tolerance: float = 0.0) -> Grade:
     numbers = find_numbers(text)
     evidence = {"expected": expected, "found": truncate(text)}
     if not numbers:
-        return failed("The answer has no number.", **evidence)
+        return failed(wording("no_number"), **evidence)
     right = Decimal(str(expected))
     if not any(abs(x - right) <= Decimal(str(tolerance)) for x in numbers[-1]):
-        return failed(f"The answer is not {expected:g}.", **evidence)
+        return failed(wording("not_number", expected=f"{expected:g}"), **evidence)
     if both := alternatives(text, right):
-        return failed(f"The answer names several numbers: {truncate(both)}.", **evidence)
-    return passed(f"The answer is {expected:g}.", **evidence)
+        return failed(wording("several_numbers", both=truncate(both)), **evidence)
+    return passed(wording("number", expected=f"{expected:g}"), **evidence)
 
 
 @on_plain_text
@@ -652,10 +664,10 @@ def has_number(text: str, expected: float | str) -> Grade:
     evidence = {"expected": truncate(str(expected)), "found": truncate(text)}
     right = Decimal(str(expected))
     if not any(right in values for values in find_numbers(text)):
-        return failed(f"The answer does not have the number {expected}.", **evidence)
+        return failed(wording("lacks_number", expected=str(expected)), **evidence)
     if both := alternatives(text, right):
-        return failed(f"The answer names several numbers: {truncate(both)}.", **evidence)
-    return passed(f"The answer has the number {expected}.", **evidence)
+        return failed(wording("several_numbers", both=truncate(both)), **evidence)
+    return passed(wording("has_number", expected=str(expected)), **evidence)
 
 
 @on_plain_text
@@ -667,12 +679,13 @@ def only_number(text: str, expected: float, *repeatable: float) -> Grade:
     numbers = [{abs(n) for n in values} for values in find_numbers("\n".join(text_lines(text)))]
     right = Decimal(str(expected))
     if not any(right in values for values in numbers):
-        return failed(f"The answer is not {expected}.", **evidence)
+        return failed(wording("not_number", expected=str(expected)), **evidence)
     known = {right, *(Decimal(str(n)) for n in repeatable)}
     for values in numbers:
         if not values & known:
-            return failed(f"The answer names {expected}, and {min(values)} too.", **evidence)
-    return passed(f"The answer is {expected}.", **evidence)
+            figures = {"expected": str(expected), "others": str(min(values))}
+            return failed(wording("names_others_too", **figures), **evidence)
+    return passed(wording("number", expected=str(expected)), **evidence)
 
 
 @on_plain_text
@@ -684,18 +697,18 @@ def figure_beside(text: str, expected: float, *places: str) -> Grade:
     figures = next(filter(None, in_places), [])
     evidence = {"expected": str(expected), "figures": figures[:5], "found": truncate(text)}
     if not figures:
-        return failed(f"The answer does not say of what {expected} is the figure.", **evidence)
+        return failed(wording("number_of_nothing", expected=str(expected)), **evidence)
     for figure in figures:
         if not any(Decimal(str(expected)) in values for values in find_numbers(figure)):
-            sentence = f"The answer has {truncate(figure)} where {expected} belongs."
-            return failed(sentence, **evidence)
-    return passed(f"The answer has {expected} where it belongs.", **evidence)
+            figures_in_place = {"figure": truncate(figure), "expected": str(expected)}
+            return failed(wording("number_out_of_place", **figures_in_place), **evidence)
+    return passed(wording("number_in_place", expected=str(expected)), **evidence)
 
 
 @on_plain_text
 def without_copy(text: str, source: str) -> Grade:
     """Pass if the answer does not repeat this text whole, ignoring case and punctuation."""
-    yes, no = "The answer is in words of its own.", "The answer only repeats what it was given."
+    yes, no = "own_words", "only_repeats"
     return text_grade(text, not contains_words(text, source), yes, no)
 
 
@@ -709,8 +722,8 @@ def no_other_numbers(text: str, allowed: str) -> Grade:
     evidence = {"found": truncate(text)}
     for values in find_numbers("\n".join(text_lines(text))):
         if not {abs(value) for value in values} & known:
-            return failed(f"The number {min(values)} is not in the text.", **evidence)
-    return passed("Every number comes from the text.", **evidence)
+            return failed(wording("number_unknown", number=str(min(values))), **evidence)
+    return passed(wording("numbers_known"), **evidence)
 
 
 def same_text(first: Outcome | None, second: Outcome | None, *, exact: bool = False) -> Grade:
@@ -724,8 +737,8 @@ def same_text(first: Outcome | None, second: Outcome | None, *, exact: bool = Fa
     evidence = {"first": truncate(one), "second": truncate(other)}
     alike = content_of(plain_text(one)) == content_of(plain_text(other))
     if one == other or (alike and not exact):
-        return passed("Both answers are the same.", **evidence)
-    return failed("The two answers differ.", **evidence)
+        return passed(wording("same_answers"), **evidence)
+    return failed(wording("other_answers"), **evidence)
 
 
 def stops_before(first: Outcome | None, control: Outcome | None, marker: str) -> Grade:
@@ -739,8 +752,8 @@ def stops_before(first: Outcome | None, control: Outcome | None, marker: str) ->
     stopped, whole = words_of(text_of(first)), words_of(text_of(control).partition(marker)[0])
     evidence = {"first": truncate(text_of(first)), "second": truncate(text_of(control))}
     if stopped and stopped == whole:
-        return passed(f"The answer stopped before {marker}.", **evidence)
-    return failed(f"The answer did not stop where {marker} would have come.", **evidence)
+        return passed(wording("stopped", marker=marker), **evidence)
+    return failed(wording("stopped_not", marker=marker), **evidence)
 
 
 # JSON and tools.
@@ -769,18 +782,16 @@ def json_answer(text: str, schema: Mapping[str, Any], expected: Any = None) -> G
     """
     is_json, value = parse_json(text)
     if not is_json:
-        return failed("The answer is not JSON.", found=truncate(text))
+        return failed(wording("not_json"), found=truncate(text))
     try:
         problem = schema_problem(value, schema)
     except TimeoutError as error:
-        return Grade(False, f"The schema cannot be checked: {error}.", valid=False)
+        return Grade(False, wording("schema_unchecked", problem=str(error)), valid=False)
     if problem:
-        sentence = f"The answer's JSON does not fit the schema: {problem}."
-        return failed(sentence, found=truncate(text))
+        return failed(wording("json_misfit", problem=problem), found=truncate(text))
     if expected is not None and value != expected:
-        sentence = "The answer's JSON has wrong values."
-        return failed(sentence, expected=truncate(expected), found=truncate(text))
-    return passed("The answer is JSON that fits the schema.", found=truncate(text))
+        return failed(wording("json_values"), expected=truncate(expected), found=truncate(text))
+    return passed(wording("json"), found=truncate(text))
 
 
 @on_answer
@@ -795,7 +806,7 @@ def tool_call(
     """
     uses = tool_uses(reply)
     if not uses:
-        return failed("No tool was called.", expected=name, found=truncate(text_of(reply)))
+        return failed(wording("no_call"), expected=name, found=truncate(text_of(reply)))
     use = uses[0]
     evidence = {
         "expected": name,
@@ -803,15 +814,13 @@ def tool_call(
         "arguments": truncate(use.raw_input or use.input),
     }
     if len(uses) != 1 or use.name != name:
-        return failed(f"The answer is not one call of {name}.", **evidence)
+        return failed(wording("not_one_call", name=name), **evidence)
     problem = argument_problem(use, schema)
     if problem:
-        sentence = f"The arguments of the call do not fit the tool's schema: {problem}."
-        return failed(sentence, **evidence)
+        return failed(wording("call_misfit", problem=problem), **evidence)
     if arguments is not None and dict(use.input) != dict(arguments):
-        sentence = "The arguments of the call are not the expected ones."
-        return failed(sentence, **evidence, wanted=truncate(arguments))
-    return passed(f"{name} was called with arguments that fit its schema.", **evidence)
+        return failed(wording("call_arguments"), **evidence, wanted=truncate(arguments))
+    return passed(wording("call", name=name), **evidence)
 
 
 @on_answer
@@ -830,9 +839,9 @@ def tool_calls(reply: AnyReply, *expected: ExpectedCall) -> Grade:
         ],
     }
     if not uses:
-        return failed("No tool was called.", **evidence, text=truncate(text_of(reply)))
+        return failed(wording("no_call"), **evidence, text=truncate(text_of(reply)))
     if sorted(str(use.name) for use in uses) != sorted(tool.name for tool, _ in expected):
-        sentence = f"The calls are not the expected ones: {len(uses)} of {len(expected)}."
+        sentence = wording("calls_other", count=len(uses), expected=len(expected))
         return failed(sentence, **evidence)
     for tool, arguments in expected:
         candidates = [use for use in uses if use.name == tool.name]
@@ -843,14 +852,14 @@ def tool_calls(reply: AnyReply, *expected: ExpectedCall) -> Grade:
         else:
             problem = argument_problem(candidates[0], tool.schema)
             sentence = (
-                f"The arguments of {tool.name} do not fit its schema: {problem}."
+                wording("calls_misfit", name=tool.name, problem=problem)
                 if problem
-                else f"The arguments of {tool.name} are not the expected ones."
+                else wording("calls_arguments", name=tool.name)
             )
             return failed(sentence, **evidence, wanted=truncate(dict(arguments)))
-    names = expected[0][0].name if len(expected) == 1 else "The tools"
-    verb = "was" if len(expected) == 1 else "were"
-    return passed(f"{names} {verb} called as requested.", **evidence)
+    if len(expected) == 1:
+        return passed(wording("calls_one", name=expected[0][0].name), **evidence)
+    return passed(wording("calls"), **evidence)
 
 
 @on_answer
@@ -858,9 +867,9 @@ def no_tool_call(reply: AnyReply) -> Grade:
     """Pass if the answer calls no tool."""
     uses = tool_uses(reply)
     if not uses:
-        return passed("No tool was called.")
+        return passed(wording("no_call"))
     names = [truncate(use.name) for use in uses]
-    return failed("A tool was called where none was needed.", found=names)
+    return failed(wording("call_unneeded"), found=names)
 
 
 # The shape of a reply.
@@ -872,23 +881,24 @@ def has_usage(reply: AnyReply) -> Grade:
     usage = usage_of(reply)
     if usage and usage.input_tokens > 0 and usage.output_tokens > 0:
         return passed(
-            "The reply reports its token counts.",
+            wording("tokens_reported"),
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
         )
-    return failed("The reply does not report its token counts.", usage=truncate(reply.usage))
+    return failed(wording("tokens_not_reported"), usage=truncate(reply.usage))
 
 
 def tokens_grade(reply: AnyReply, side: str, at_least: int, at_most: int) -> Grade:
     """Grade whether the "input" or "output" tokens lie within these bounds."""
     usage = usage_of(reply)
     if usage is None:
-        return failed("The reply does not report its token counts.")
+        return failed(wording("tokens_not_reported"))
     count = usage.input_tokens if side == "input" else usage.output_tokens
-    evidence = {f"{side}_tokens": count, f"expected_{side}_tokens": f"{at_least}-{at_most}"}
+    bounds = f"{at_least}-{at_most}"
+    evidence = {f"{side}_tokens": count, f"expected_{side}_tokens": bounds}
     if at_least <= count <= at_most:
-        return passed(f"{count} {side} tokens are within {at_least}-{at_most}.", **evidence)
-    return failed(f"{count} {side} tokens are not within {at_least}-{at_most}.", **evidence)
+        return passed(wording(f"{side}_tokens", count=count, bounds=bounds), **evidence)
+    return failed(wording(f"not_{side}_tokens", count=count, bounds=bounds), **evidence)
 
 
 @on_answer
@@ -909,9 +919,11 @@ def stop_reason(reply: AnyReply, *allowed: str) -> Grade:
     actual = reply.stop_reason if isinstance(reply, Reply) else ""
     evidence = {"expected_stop": " | ".join(allowed), "stop_reason": truncate(actual)}
     if actual in allowed:
-        return passed(f"The stop reason is {actual}.", **evidence)
+        return passed(wording("stop_reason", actual=actual), **evidence)
     expected = " or ".join(allowed)
-    sentence = f"The stop reason is {truncate(actual) or 'missing'} instead of {expected}."
+    if not actual:
+        return failed(wording("no_stop_reason", expected=expected), **evidence)
+    sentence = wording("not_stop_reason", actual=truncate(actual), expected=expected)
     return failed(sentence, **evidence)
 
 
@@ -927,10 +939,9 @@ def cut_at(outcome: Outcome | None, limit: int, *, at_least: int = 1) -> Grade:
     itself before proves nothing and does not pass.
     """
     if usable(outcome).passed and ended_by_itself(outcome, limit):
-        sentence = (
-            f"The answer ended by itself before {limit} tokens, so that maxTokens was not tested."
+        return failed(
+            wording("ended_early", limit=limit), limit=limit, found=truncate(text_of(outcome))
         )
-        return failed(sentence, limit=limit, found=truncate(text_of(outcome)))
     return all_of(
         lambda: stop_reason(outcome, "max_tokens"),
         lambda: output_tokens(outcome, limit, at_least),
@@ -962,8 +973,8 @@ def event_order(reply: AnyReply) -> Grade:
     order = " ".join(name for name, _ in groupby(map(str, events)))
     evidence = {"events": len(events), "order": truncate(order)}
     if "d" in letters and VALID_ORDER.fullmatch(letters):
-        return passed("The stream's events are complete and in order.", **evidence)
-    return failed("The stream's events are incomplete or out of order.", **evidence)
+        return passed(wording("events"), **evidence)
+    return failed(wording("not_events"), **evidence)
 
 
 @on_answer
@@ -971,8 +982,8 @@ def stream_ends(reply: AnyReply) -> Grade:
     """Pass if the last two events of the stream are messageStop and metadata."""
     tail = last_events(reply)
     if tail[-2:] == ["messageStop", "metadata"]:
-        return passed("The stream ends with messageStop and metadata.", tail=tail)
-    return failed("The stream does not end with messageStop and metadata.", tail=tail)
+        return passed(wording("stream_ends"), tail=tail)
+    return failed(wording("stream_ends_not"), tail=tail)
 
 
 @on_answer
@@ -980,11 +991,11 @@ def no_gap_over(reply: AnyReply, limit_ms: float) -> Grade:
     """Pass if no two events of the stream came further apart than this (milliseconds)."""
     gap = milliseconds(reply.timing.max_gap_ms) if isinstance(reply, Reply) else None
     if gap is None:
-        return failed("The gaps between the events were not measured.")
+        return failed(wording("gaps_unknown"))
     evidence = {"max_gap_ms": round(gap, 1), "most_ms": limit_ms}
     if gap <= limit_ms:
-        return passed(f"The longest gap between two events was {gap / 1000:.1f} s.", **evidence)
-    return failed(f"The stream was silent for {gap / 1000:.1f} s.", **evidence)
+        return passed(wording("gap", seconds=round(gap / 1000, 1)), **evidence)
+    return failed(wording("gap_too_long", seconds=round(gap / 1000, 1)), **evidence)
 
 
 MEASURABLE_S = 0.05  # after the first token: a shorter time is a buffer's, not the model's
@@ -1003,7 +1014,7 @@ def speed(outcome: Outcome | None, at_least: int) -> Grade:
         return grade
     ttft, total = milliseconds(outcome.timing.ttft_ms), milliseconds(outcome.timing.total_ms)
     if ttft is None or total is None:
-        return failed("The time to the first token was not measured.")
+        return failed(wording("ttft_unknown"))
     seconds = (total - ttft) / 1000
     rate = round(usage.output_tokens / seconds, 2) if seconds > MEASURABLE_S else None
     evidence = {
@@ -1015,6 +1026,5 @@ def speed(outcome: Outcome | None, at_least: int) -> Grade:
     }
     count = usage.output_tokens
     if count < at_least:
-        return failed(f"{count} tokens are too few to time; {at_least} are needed.", **evidence)
-    sentence = f"The first token came after {ttft:.0f} ms, {count} tokens in all."
-    return passed(sentence, **evidence)
+        return failed(wording("too_few_tokens", count=count, needed=at_least), **evidence)
+    return passed(wording("timed", ttft=round(ttft), count=count), **evidence)

@@ -17,10 +17,10 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from certification import labels
+from certification import labels, statements
 from certification.certificates import qr
 from certification.engine import backend
-from certification.models import Backend, RouteKind
+from certification.models import Backend, RouteKind, TestResult
 from certification.reasons import Reason
 from certification.suite import registry
 
@@ -91,7 +91,19 @@ def case_symbol(verdict: str) -> str:
 def case_title(case_id: str) -> str:
     """Return the suite's title of a case; empty for a case that is no longer in the suite."""
     case = registry.BY_ID.get(case_id)
-    return case.title if case else ""
+    return _(case.title) if case else ""
+
+
+@register.filter
+def case_purpose(case_id: str) -> str:
+    """Return what a case asks of a model."""
+    return statements.purpose(case_id)
+
+
+@register.filter
+def statement(result: TestResult) -> statements.Statement:
+    """Return why a case passed or failed, in the reader's language where it is known in it."""
+    return statements.of_result(result)
 
 
 @register.filter

@@ -15,8 +15,9 @@ from django.http import QueryDict
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
-from certification import labels
+from certification import labels, statements
 from certification.models import CertificationRun, TestResult
+from certification.statements import Statement
 from certification.suite import registry
 from certification.suite.case import Category
 
@@ -134,14 +135,15 @@ class Trial:
         return "passed" if self.stored.get("passed") else "failed"
 
     @property
-    def sentence(self) -> str:
-        return text_of(self.stored.get("sentence"))
+    def statement(self) -> Statement:
+        """Why it passed or failed."""
+        return statements.of_trial(self.stored)
 
     @property
     def evidence(self) -> list[tuple[str, str]]:
-        """What was expected and what was seen, by name."""
+        """What was expected and what came, by name."""
         return [
-            (name.replace("_", " "), value if isinstance(value, str) else as_json(value))
+            (statements.evidence_name(name), value if isinstance(value, str) else as_json(value))
             for name, value in mapping(self.stored.get("evidence")).items()
             if value not in ("", None, [], {})
         ]
@@ -222,7 +224,7 @@ def load(run: CertificationRun, query: QueryDict) -> RunDetail:
     """Return a run's cases, filtered by the GET parameters `verdict`, `category` and `q`, and the
     trials of the `case` that is open; unknown values are ignored. Two queries.
     """
-    results = list(run.results.defer("trials").order_by("pk"))
+    results = list(run.results.without_transcripts().order_by("pk"))
     verdict, category = query.get("verdict", ""), query.get("category", "")
     case_id = query.get("case", "")
     is_known = any(result.case_id == case_id for result in results)
@@ -244,8 +246,9 @@ def order_of(result: TestResult) -> tuple[int, int]:
 
 def searched_text(result: TestResult) -> str:
     case = registry.BY_ID.get(result.case_id)
-    title = case.title if case else ""
-    return f"{result.case_id} {title} {result.sentence}".casefold()
+    title = f"{case.title} {_(case.title)}" if case else ""
+    statement = statements.of_result(result).text
+    return f"{result.case_id} {title} {result.sentence} {statement}".casefold()
 
 
 def blocks(content: Any, label: str) -> list[Part]:

@@ -120,7 +120,8 @@ def test_an_open_case_shows_what_was_asked_and_answered(
         assert words in html, words
     assert "<script>alert" not in html
     fragment = page(as_viewer, run, "?case=G05", **{"HX-Request": "true"})
-    assert fragment.startswith('<article class="trial" id="G05.1">')
+    assert fragment.startswith('<p><span class="quiet">Asked:</span> A list that must stop at')
+    assert '<article class="trial" id="G05.1">' in fragment
 
 
 @pytest.mark.parametrize(

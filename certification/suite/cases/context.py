@@ -17,6 +17,7 @@ from certification.suite.cases.builders import (
     single_turn,
     variant_of,
 )
+from certification.suite.sentences import gettext_noop, wording
 
 CHARACTERS_PER_TOKEN = 4
 MAX_ANSWER_WORDS = 60  # an answer in a sentence or two; more is a copy of the text
@@ -230,8 +231,7 @@ def search_script(
             return graders.lacks(capability, refusal)
         verdict = check(outcome)
         if verdict.valid and not verdict.passed and window and window < tokens:
-            sentence = f"The context window of {window:,} tokens is too small for this text."
-            sentence = f"{sentence} {verdict.sentence}"
+            sentence = wording("window_too_small", tokens=window, sentence=verdict.sentence)
             return replace(verdict, sentence=sentence, lacks=capability)
         return verdict
 
@@ -244,6 +244,8 @@ def search_script(
 
 
 CONTEXT = (
-    scored_case("N1", "One fact in 4,000 tokens", Category.CONTEXT, one_needle),
-    scored_case("N2", "Three facts in 16,000 tokens", Category.CONTEXT, three_needles),
+    scored_case("N1", gettext_noop("One fact in 4,000 tokens"), Category.CONTEXT, one_needle),
+    scored_case(
+        "N2", gettext_noop("Three facts in 16,000 tokens"), Category.CONTEXT, three_needles
+    ),
 )

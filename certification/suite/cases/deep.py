@@ -30,6 +30,7 @@ from certification.suite.cases.builders import (
 )
 from certification.suite.cases.context import long_needle
 from certification.suite.formatting import plain_text
+from certification.suite.sentences import gettext_noop, wording
 from certification.suite.text import normalize_text, truncate
 
 _ONE_WORD_MAX_TOKENS = 64  # maxTokens of an answer of one word
@@ -60,10 +61,7 @@ def burst(ref: Ref) -> Script:
         )
         sentence = verdict.sentence
         if isinstance(outcome, Failure) and not verdict.valid:
-            sentence = (
-                f"One of {BURST} simultaneous requests got no answer, which says nothing about the "
-                f"model. {sentence}"
-            )
+            sentence = wording("burst_unanswered", count=BURST, sentence=sentence)
         latency = graders.milliseconds(outcome.timing.total_ms) if outcome else None
         evidence = {**verdict.evidence, "latency_ms": latency}
         return replace(verdict, sentence=sentence, evidence=evidence)
@@ -130,9 +128,8 @@ def preferred_words(ref: Ref) -> Script:
         if not verdict.passed:
             return verdict
         answer = shorten(graders.text_of(outcome))
-        return graders.passed(
-            f"The model answered {truncate(answer)}.", prompt=number, answer=answer
-        )
+        sentence = wording("model_answered", answer=truncate(answer))
+        return graders.passed(sentence, prompt=number, answer=answer)
 
     return Script(
         ref, number, (Step(always(request), text_answer(expected), text_answer(near_miss)),), grade
@@ -147,10 +144,16 @@ def shorten(text: str) -> str:
 
 
 DEEP = (
-    Case("N3", "One fact in 100,000 tokens", Kind.INFORMATION, Category.CONTEXT, long_needle),
+    Case(
+        "N3",
+        gettext_noop("One fact in 100,000 tokens"),
+        Kind.INFORMATION,
+        Category.CONTEXT,
+        long_needle,
+    ),
     Case(
         "B1",
-        "Five requests at once",
+        gettext_noop("Five requests at once"),
         Kind.INFORMATION,
         Category.LATENCY,
         burst,
@@ -159,7 +162,7 @@ DEEP = (
     ),
     Case(
         "F1",
-        "Fingerprint of short answers",
+        gettext_noop("Fingerprint of short answers"),
         Kind.INFORMATION,
         Category.DETERMINISM,
         preferred_words,

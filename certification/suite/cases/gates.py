@@ -50,6 +50,7 @@ from certification.suite.cases.builders import (
     variant_of,
     with_reference,
 )
+from certification.suite.sentences import gettext_noop, wording
 from certification.suite.template_tokens import find_token
 from certification.suite.text import truncate
 
@@ -233,10 +234,7 @@ def stop_sequence(ref: Ref) -> Script:
         if not graders.usable(control).passed:
             return graders.usable(control)
         if not graders.in_order(control, *before, marker).passed:
-            sentence = (
-                f"The model never wrote {marker}, with the stop sequence or without: whether it "
-                "stops there was not tested."
-            )
+            sentence = wording("stop_not_tested", marker=marker)
             return graders.failed(sentence, found=truncate(graders.text_of(first)))
         return graders.stops_before(first, control, marker)
 
@@ -438,22 +436,20 @@ def grade_refusal(name: str, outcome: Outcome | None) -> Grade:
     if not isinstance(outcome, Failure):
         if not grade.valid:  # no call, or a guardrail's answer
             return grade
-        return graders.failed(
-            f"The service accepted {name}.", found=truncate(graders.text_of(outcome))
-        )
+        sentence = wording("accepted", request=name)
+        return graders.failed(sentence, found=truncate(graders.text_of(outcome)))
     evidence = {**grade.evidence, "ms": outcome.timing.total_ms}
     if graders.is_validation(outcome):
         if outcome.timing.total_ms <= REFUSAL_MS:
-            return graders.passed("Invalid requests are refused correctly.", **evidence)
-        seconds = outcome.timing.total_ms / 1000
-        return graders.failed(f"The service took {seconds:.1f} s to refuse {name}.", **evidence)
+            return graders.passed(wording("refused"), **evidence)
+        seconds = round(outcome.timing.total_ms / 1000, 1)
+        sentence = wording("refused_slowly", seconds=seconds, request=name)
+        return graders.failed(sentence, **evidence)
     # A 5xx is what this gate is about; throttling, timeouts and refused access say nothing about
     # it.
     if (outcome.http_status or 0) >= 500 or grade.valid:
         code = truncate(outcome.code) or "an error"
-        return graders.failed(
-            f"The service answered {name} with {code} instead of a refusal.", **evidence
-        )
+        return graders.failed(wording("refused_wrongly", request=name, code=code), **evidence)
     return replace(grade, evidence=evidence)
 
 
@@ -563,32 +559,31 @@ def grade_tools(tool: Tool, outcomes: Outcomes) -> Grade:
         return graders.lacks("tools", last)
     first = graders.tool_call(last, tool.name, tool.schema)
     if not streamed:
-        return about_half(first, "Tools")
+        return about_half(first, "tools")
     stream = streamed[-1]
     if first.passed and isinstance(stream, Failure) and graders.refuses(stream, NO_STREAMING_TOOLS):
         refusal = graders.lacks("streaming_tools", stream)
-        sentence = f"Tools work, but not when streaming. {refusal.sentence}"
+        sentence = wording("tools_not_streamed", sentence=refusal.sentence)
         return replace(refusal, passed=True, sentence=sentence)
     second = graders.all_of(
         lambda: graders.event_order(stream),
         lambda: graders.tool_call(stream, tool.name, tool.schema),
     )
     if first.passed and second.passed:
-        grade = graders.passed(
-            "The tool was called with valid arguments, with and without streaming."
-        )
+        grade = graders.passed(wording("tools_both_ways"))
     elif first.passed:
-        grade = about_half(second, "Streaming tools (they work without streaming)")
+        grade = about_half(second, "tools_streamed_fail")
     elif second.passed:
-        grade = about_half(first, "Tools without streaming (they work when streaming)")
+        grade = about_half(first, "tools_unstreamed_fail")
     else:
-        grade = about_half(first if first.valid else second, "Tools, with and without streaming")
+        grade = about_half(first if first.valid else second, "tools_fail")
     evidence = {"converse": dict(first.evidence), "stream": dict(second.evidence)}
     return replace(grade, evidence=evidence)
 
 
-def about_half(grade: Grade, which: str) -> Grade:
-    return replace(grade, sentence=f"{which}: {grade.sentence[:1].lower()}{grade.sentence[1:]}")
+def about_half(grade: Grade, code: str) -> Grade:
+    """Say in a grade's sentence which way of calling tools it is about."""
+    return replace(grade, sentence=wording(code, sentence=grade.sentence))
 
 
 # G12 template leaks
@@ -602,9 +597,9 @@ def template_leaks(ref: Ref) -> Script:
             if token:
                 start = text.index(token)
                 around = text[max(0, start - 40) : start + len(token) + 40]
-                sentence = f"The chat template's token {truncate(token)} leaked into an answer."
+                sentence = wording("template_token", token=truncate(token))
                 return graders.failed(sentence, token=truncate(token), around=truncate(around))
-        return graders.passed(f"No chat-template token in {len(texts)} texts.", texts=len(texts))
+        return graders.passed(wording("no_template_token", count=len(texts)), texts=len(texts))
 
     return Script(ref, 0, (), grade)
 
@@ -630,16 +625,16 @@ def gate(
 
 
 GATES = (
-    gate(1, "Access", access),
-    gate(2, "Streaming", streaming),
-    gate(3, "Stop reason", stop_reason),
-    gate(4, "maxTokens", max_tokens),
-    gate(5, "Stop sequence", stop_sequence),
-    gate(6, "System prompt", system_prompt, "system"),
-    gate(7, "Memory across turns", memory),
-    gate(8, "Encoding", encoding, exact_form=True),
-    gate(9, "Input tokens", input_tokens),
-    gate(10, "Error contract", error_contract),
-    gate(11, "Tools", tools, "tools"),
-    gate(12, "No template leaks", template_leaks, whole_run=True),
+    gate(1, gettext_noop("Access"), access),
+    gate(2, gettext_noop("Streaming"), streaming),
+    gate(3, gettext_noop("Stop reason"), stop_reason),
+    gate(4, gettext_noop("maxTokens"), max_tokens),
+    gate(5, gettext_noop("Stop sequence"), stop_sequence),
+    gate(6, gettext_noop("System prompt"), system_prompt, "system"),
+    gate(7, gettext_noop("Memory across turns"), memory),
+    gate(8, gettext_noop("Encoding"), encoding, exact_form=True),
+    gate(9, gettext_noop("Input tokens"), input_tokens),
+    gate(10, gettext_noop("Error contract"), error_contract),
+    gate(11, gettext_noop("Tools"), tools, "tools"),
+    gate(12, gettext_noop("No template leaks"), template_leaks, whole_run=True),
 )

@@ -8,6 +8,7 @@ from certification.inference import Outcome
 from certification.suite import graders
 from certification.suite.case import Category, Grade, Ref, Script
 from certification.suite.cases.builders import one_answer, scored_case, single_turn, variant_of
+from certification.suite.sentences import gettext_noop
 
 # I1 three bullets and no comma, in Portuguese
 
@@ -269,11 +270,18 @@ def two_sections(ref: Ref) -> Script:
 
 
 INSTRUCTIONS = (
-    scored_case("I1", "Three bullets, no commas (pt)", Category.INSTRUCTIONS, three_bullets),
-    scored_case("I2", "One word exactly twice", Category.INSTRUCTIONS, exactly_twice),
-    scored_case("I3", "Capital letters only", Category.INSTRUCTIONS, capitals),
     scored_case(
-        "I4", "Required ending, forbidden word", Category.INSTRUCTIONS, ending_and_forbidden_word
+        "I1", gettext_noop("Three bullets, no commas (pt)"), Category.INSTRUCTIONS, three_bullets
     ),
-    scored_case("I5", "Portuguese in two sections", Category.INSTRUCTIONS, two_sections),
+    scored_case("I2", gettext_noop("One word exactly twice"), Category.INSTRUCTIONS, exactly_twice),
+    scored_case("I3", gettext_noop("Capital letters only"), Category.INSTRUCTIONS, capitals),
+    scored_case(
+        "I4",
+        gettext_noop("Required ending, forbidden word"),
+        Category.INSTRUCTIONS,
+        ending_and_forbidden_word,
+    ),
+    scored_case(
+        "I5", gettext_noop("Portuguese in two sections"), Category.INSTRUCTIONS, two_sections
+    ),
 )

@@ -29,6 +29,7 @@ from certification.suite.cases.builders import (
     variant_of,
 )
 from certification.suite.cases.context import filler
+from certification.suite.sentences import gettext_noop
 
 _PROSE = (
     "The morning was clear and the streets were still empty when the first carts came in from "
@@ -159,10 +160,17 @@ def refuses_temperature(first: Outcome | None) -> bool:
 
 
 PERFORMANCE = (
-    Case("L1", "Time to first token", Kind.PERFORMANCE, Category.LATENCY, first_token, repeats=10),
+    Case(
+        "L1",
+        gettext_noop("Time to first token"),
+        Kind.PERFORMANCE,
+        Category.LATENCY,
+        first_token,
+        repeats=10,
+    ),
     Case(
         "L2",
-        "Output tokens per second",
+        gettext_noop("Output tokens per second"),
         Kind.PERFORMANCE,
         Category.LATENCY,
         tokens_per_second,
@@ -172,7 +180,7 @@ PERFORMANCE = (
 INFORMATION = (
     Case(
         "D1",
-        "The same answer twice",
+        gettext_noop("The same answer twice"),
         Kind.INFORMATION,
         Category.DETERMINISM,
         same_answer_twice,

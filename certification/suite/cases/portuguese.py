@@ -12,6 +12,7 @@ from certification.inference import Outcome
 from certification.suite import graders
 from certification.suite.case import Category, Grade, Ref, Script
 from certification.suite.cases.builders import one_answer, scored_case, single_turn, variant_of
+from certification.suite.sentences import gettext_noop
 
 LETTERS = "ABCD"
 
@@ -765,9 +766,11 @@ def contract_summary(ref: Ref) -> Script:
 
 
 PORTUGUESE = (
-    scored_case("P1", "Four multiple-choice items (pt)", Category.PORTUGUESE, quiz),
-    scored_case("P2", "Entailment pair (pt)", Category.PORTUGUESE, entailment),
-    scored_case("P3", "Grammar (pt)", Category.PORTUGUESE, grammar),
-    scored_case("P4", "Dates and amounts (pt)", Category.PORTUGUESE, dates_and_money),
-    scored_case("P5", "Contract in five lines (pt)", Category.PORTUGUESE, contract_summary),
+    scored_case("P1", gettext_noop("Four multiple-choice items (pt)"), Category.PORTUGUESE, quiz),
+    scored_case("P2", gettext_noop("Entailment pair (pt)"), Category.PORTUGUESE, entailment),
+    scored_case("P3", gettext_noop("Grammar (pt)"), Category.PORTUGUESE, grammar),
+    scored_case("P4", gettext_noop("Dates and amounts (pt)"), Category.PORTUGUESE, dates_and_money),
+    scored_case(
+        "P5", gettext_noop("Contract in five lines (pt)"), Category.PORTUGUESE, contract_summary
+    ),
 )

@@ -35,6 +35,7 @@ from certification.suite.cases.builders import (
 )
 from certification.suite.cases.tools import tool_result_turns
 from certification.suite.graders import ExpectedCall
+from certification.suite.sentences import gettext_noop, wording
 
 _MAX_TOKENS = 1500  # models without a reasoning block think in the answer
 
@@ -345,7 +346,7 @@ def reasoning_over_tool_call(ref: Ref) -> Script:
         if graders.usable(first).passed and not graders.has_reasoning(first):
             if opening is plain and isinstance(refusal, Failure):
                 return graders.lacks("shown_reasoning", refusal)
-            return Grade(False, "The model shows no reasoning.", lacks="shown_reasoning")
+            return Grade(False, wording("no_reasoning"), lacks="shown_reasoning")
         answer = at(since, 2) if refuses_history(since) else second
         verdict = missing_capability(opening, first) or graders.all_of(
             lambda: graders.tool_calls(first, call), lambda: graders.has_number(answer, figure)
@@ -393,11 +394,11 @@ def refuses_history(since: Outcomes) -> bool:
 
 
 REASONING = (
-    scored_case("R1", "Three-step word problem", Category.REASONING, word_problem),
-    scored_case("R2", "Logic puzzle", Category.REASONING, logic_puzzle),
+    scored_case("R1", gettext_noop("Three-step word problem"), Category.REASONING, word_problem),
+    scored_case("R2", gettext_noop("Logic puzzle"), Category.REASONING, logic_puzzle),
     scored_case(
         "R3",
-        "Reasoning kept across a tool call",
+        gettext_noop("Reasoning kept across a tool call"),
         Category.REASONING,
         reasoning_over_tool_call,
         "reasoning",

@@ -27,6 +27,7 @@ from certification.suite.cases.builders import (
     single_turn,
     variant_of,
 )
+from certification.suite.sentences import gettext_noop
 
 # S1 streamed and not: the same answer
 
@@ -200,7 +201,9 @@ def cut_stream(ref: Ref) -> Script:
 
 
 STREAMING = (
-    scored_case("S1", "Same answer, streamed or not", Category.STREAMING, same_answer),
-    scored_case("S2", "Long stream without pauses", Category.STREAMING, long_stream),
-    scored_case("S3", "Stream cut by maxTokens", Category.STREAMING, cut_stream),
+    scored_case(
+        "S1", gettext_noop("Same answer, streamed or not"), Category.STREAMING, same_answer
+    ),
+    scored_case("S2", gettext_noop("Long stream without pauses"), Category.STREAMING, long_stream),
+    scored_case("S3", gettext_noop("Stream cut by maxTokens"), Category.STREAMING, cut_stream),
 )

@@ -37,6 +37,7 @@ from certification.suite.cases.builders import (
     single_turn,
     variant_of,
 )
+from certification.suite.sentences import gettext_noop
 
 _MAX_TOKENS = 700
 _TEXT = {"type": "string"}
@@ -371,7 +372,15 @@ def one_label(ref: Ref) -> Script:
 
 
 STRUCTURED = (
-    scored_case("J1", "Invoice to JSON", Category.JSON, invoice_to_json, exact_form=True),
-    scored_case("J2", "JSON that fits a schema", Category.JSON, json_for_schema, exact_form=True),
-    scored_case("J3", "One label out of five", Category.JSON, one_label),
+    scored_case(
+        "J1", gettext_noop("Invoice to JSON"), Category.JSON, invoice_to_json, exact_form=True
+    ),
+    scored_case(
+        "J2",
+        gettext_noop("JSON that fits a schema"),
+        Category.JSON,
+        json_for_schema,
+        exact_form=True,
+    ),
+    scored_case("J3", gettext_noop("One label out of five"), Category.JSON, one_label),
 )

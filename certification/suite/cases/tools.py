@@ -47,6 +47,7 @@ from certification.suite.cases.builders import (
     variant_of,
 )
 from certification.suite.graders import ExpectedCall
+from certification.suite.sentences import gettext_noop
 
 _CITIES = (
     "Recife",
@@ -528,16 +529,18 @@ def tool_result_turns(
 
 
 TOOLS = (
-    scored_case("T1", "Right tool out of four", Category.TOOLS, right_tool, "tools"),
-    scored_case("T2", "No tool needed", Category.TOOLS, no_tool, "tools"),
-    scored_case("T3", "Two calls in parallel", Category.TOOLS, parallel_calls, "tools"),
+    scored_case("T1", gettext_noop("Right tool out of four"), Category.TOOLS, right_tool, "tools"),
+    scored_case("T2", gettext_noop("No tool needed"), Category.TOOLS, no_tool, "tools"),
+    scored_case(
+        "T3", gettext_noop("Two calls in parallel"), Category.TOOLS, parallel_calls, "tools"
+    ),
     scored_case(
         "T4",
-        "Nested arguments, streamed",
+        gettext_noop("Nested arguments, streamed"),
         Category.TOOLS,
         nested_arguments,
         "tools",
         "streaming_tools",
     ),
-    scored_case("T5", "Tool result used", Category.TOOLS, round_trip, "tools"),
+    scored_case("T5", gettext_noop("Tool result used"), Category.TOOLS, round_trip, "tools"),
 )

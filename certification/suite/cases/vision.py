@@ -20,6 +20,7 @@ from certification.suite.cases.builders import (
     with_reference,
 )
 from certification.suite.images import COLOURS, SHAPES, Shape
+from certification.suite.sentences import gettext_noop
 
 # V1 a code and shapes in a picture
 
@@ -164,6 +165,14 @@ def visual_script(
 
 
 VISION = (
-    scored_case("V1", "Code and shapes in a picture", Category.VISION, code_and_shapes, "vision"),
-    scored_case("V2", "One cell of a table (PDF)", Category.VISION, table_cell, "documents"),
+    scored_case(
+        "V1",
+        gettext_noop("Code and shapes in a picture"),
+        Category.VISION,
+        code_and_shapes,
+        "vision",
+    ),
+    scored_case(
+        "V2", gettext_noop("One cell of a table (PDF)"), Category.VISION, table_cell, "documents"
+    ),
 )

@@ -1,0 +1,141 @@
+"""Sentences about trials: every code has a wording with the figures that it is given, and is shown
+in any language from what is stored.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.utils import translation
+
+from certification import statements
+from certification.engine import evidence
+from certification.inference import Failure, Reply, Text, Timing, Usage
+from certification.models import TestResult
+from certification.reasons import Reason
+from certification.suite import graders, registry
+from certification.suite.case import Context, Grade, ProbeCache, Ref
+from certification.suite.sentences import ASKS, WORDINGS, Sentence, wording
+
+SUITE = Path(settings.BASE_DIR) / "certification"
+
+
+def placeholders(text: str) -> set[str]:
+    return set(re.findall(r"%\((\w+)\)s", text))
+
+
+def uses() -> list[tuple[str, ast.Call]]:
+    """Every call of `wording` in the code."""
+    return [
+        (f"{path.name}:{node.lineno}", node)
+        for path in SUITE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "wording" and node.args
+    ]
+
+
+def test_every_code_has_a_wording_with_its_figures() -> None:
+    checked = 0
+    for where, call in uses():
+        code = call.args[0]
+        if isinstance(code, ast.Constant):
+            assert code.value in WORDINGS, where
+            names = {keyword.arg for keyword in call.keywords}
+            if None not in names:  # none is from a dictionary
+                assert names == placeholders(WORDINGS[str(code.value)]), where
+                checked += 1
+    assert checked > 60
+
+
+def test_every_wording_is_a_sentence_without_stray_signs() -> None:
+    for code, text in WORDINGS.items():
+        assert text.replace("%(", "").count("%") == 0, code
+        assert text[-1] in ".)s" or code.startswith("language_"), code
+
+
+def test_every_case_says_what_it_asks() -> None:
+    assert set(ASKS) == set(registry.BY_ID)
+
+
+@pytest.mark.parametrize("case", list(registry.BY_ID.values()), ids=lambda case: case.id)
+def test_grades_of_any_answer_have_a_code(case: Any) -> None:
+    usage = Usage(9, 9, 18)
+    answers = [
+        Reply((Text("42"),), "end_turn", usage, Timing(10.0)),
+        Reply((), "max_tokens", None, Timing(10.0), complete=False),
+        Failure(Reason.THROTTLED_TOKENS, "Too many tokens"),
+        None,
+    ]
+    for answer in answers:
+        outcomes = () if answer is None else (answer,) * 2
+        script = case.script(Ref(3, case.id, 0))
+        grade = script.grade(outcomes, Context())
+        assert isinstance(grade.sentence, Sentence), grade.sentence
+        shown = statements.of_trial(evidence.trial(script, grade, [], ProbeCache()))
+        assert shown == (str(grade.sentence), "")
+
+
+def stored(sentence: str) -> dict[str, Any]:
+    script = registry.BY_ID["T1"].script(Ref(1, "T1", 0))
+    return evidence.trial(script, Grade(False, sentence), [], ProbeCache())
+
+
+def test_a_stored_sentence_is_shown_in_the_reader_s_language() -> None:
+    trial = stored(wording("lacks_number", expected="7"))
+    assert trial["sentence"] == "The answer does not have the number 7."
+    assert trial["wording"] == {"code": "lacks_number", "figures": {"expected": "7"}}
+    catalogue = {"The answer does not have the number %(expected)s.": "Falta o %(expected)s."}
+    with pytest.MonkeyPatch.context() as patch, translation.override("pt-br"):
+        patch.setattr(statements, "_", lambda text: catalogue.get(text, text))
+        assert statements.of_trial(trial) == ("Falta o 7.", "")
+
+
+def test_a_sentence_inside_another_is_shown_too() -> None:
+    inner = wording("gap_too_long", seconds=12.5)
+    trial = stored(wording("tools_not_streamed", sentence=inner))
+    assert statements.of_trial(trial).text == (
+        "Tools work, but not when streaming. The stream was silent for 12.5 s."
+    )
+
+
+def test_figures_are_redacted_as_the_sentence_is() -> None:
+    arn = "arn:aws:iam::123456789012:user/ana"
+    trial = stored(wording("lacks", capability="tools", message=arn))
+    assert "123456789012" not in repr(trial)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        None,
+        3,
+        {},
+        {"wording": 3, "sentence": "Old."},
+        {"wording": {"code": [], "figures": {}}, "sentence": "Old."},
+        {"wording": {"code": "number"}, "sentence": "Old."},
+        {"wording": {"code": "number", "figures": {}}, "sentence": "Old."},
+        {"wording": {"code": "no_such", "figures": {}}, "sentence": "Old."},
+        {"sentence": "Old."},
+    ],
+)
+def test_older_rows_are_shown_as_they_were_stored(odd: Any) -> None:
+    expected = "Old." if isinstance(odd, dict) and "sentence" in odd else ""
+    assert statements.of_trial(odd) == (expected, "en")
+
+
+def test_a_result_has_the_sentence_of_the_trial_that_gave_it() -> None:
+    result = TestResult(case_id="T1", sentence="The answer is 7.")
+    assert statements.of_result(result) == ("The answer is 7.", "en")
+    trials = [stored(wording("number", expected="7")), None, stored(wording("no_number"))]
+    result.summaries = trials  # type: ignore[attr-defined]
+    assert statements.of_result(result) == ("The answer is 7.", "")
+
+
+def test_truncated_figures_are_the_sentence_s_own() -> None:
+    grade = graders.mentions(Reply((Text("No."),), "end_turn", None, Timing(1.0)), "Recife")
+    assert grade.sentence == "The answer does not mention Recife."
