@@ -125,7 +125,12 @@ VERIFICATIONS_PER_MINUTE = env.int("VERIFICATIONS_PER_MINUTE", default=30)
 CERTIFICATE_KEY = env.str("CERTIFICATE_KEY", default="").replace("\\n", "\n")
 CERTIFICATE_KEY_FILE = env.str("CERTIFICATE_KEY_FILE", default="")
 CERTIFICATE_FOLDER = MYIA_DIR / "certificates"
-services_account = embedded.account(MYIA_ROOT) if EMBEDDED_POSTGRES else None
+services_account = None
+if EMBEDDED_POSTGRES:
+    # Made here: started by root, the services run as an account that cannot write beside it.
+    CERTIFICATE_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+    services_account = embedded.account(MYIA_ROOT)
+    embedded.give_to_account(MYIA_ROOT, CERTIFICATE_FOLDER)
 PRIVATE_FILES_OWNER = services_account and (services_account.pw_uid, services_account.pw_gid)
 
 BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator
