@@ -17,6 +17,7 @@ from typing import Any
 from certification.certificates import envelopes
 from certification.models import Backend, ModelCertification, TestResult
 from certification.models.catalogue import RouteKind
+from certification.suite import registry
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:myia:model-certificate:v1"
@@ -110,7 +111,7 @@ def build(
             "latencyP50Ms": run.latency_p50_ms,
             "outputTokensPerSecond": run.output_tps,
         },
-        "capabilities": capabilities(run.environment),
+        "capabilities": capabilities(results, run.environment),
         "evidence": evidence,
     }
     subject = {
@@ -186,13 +187,16 @@ def tally(verdicts: Counter[str]) -> dict[str, int]:
     }
 
 
-def capabilities(environment: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return what the catalogue says the model can do and the run did not refute, and what the run
-    proved absent.
+def capabilities(
+    results: Iterable[TestResult], environment: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Return which capabilities cases showed to work that need them, and what the run proved
+    absent. What the catalogue declares and no case tried is in neither.
     """
+    passed = [registry.BY_ID.get(row.case_id) for row in results if row.verdict in PASSED]
+    works = set[str]().union(*(case.needs for case in passed if case))
     lacks = set(environment.get("lacks", ()))
-    declared = set(environment.get("judged", {}).get("declared", ()))
-    return {"works": sorted(declared - lacks), "lacks": sorted(lacks)}
+    return {"works": sorted(works - lacks), "lacks": sorted(lacks)}
 
 
 def grades_digest(results: Iterable[TestResult]) -> str:

@@ -49,6 +49,8 @@ PUBLIC_STATES = {
     Status.PENDING: PublicState.UNKNOWN,
     Status.NOT_TESTED: PublicState.UNKNOWN,
 }
+# capabilities that people outside may ask for and that the suite tries where a model declares them
+TRIED = ("tools", "vision", "documents", "reasoning")
 USABLE = (PublicState.WORKS, PublicState.LIMITED)
 
 
@@ -124,7 +126,8 @@ class PublicPage:
             return []
         basis = "embedding" if self.model.kind == ModelKind.EMBEDDING else "chat"
         lacks = set(usable[0].lacks).intersection(*(region.lacks for region in usable))
-        return [basis, *(name for name in self.model.capabilities if name not in lacks)]
+        tried = [name for name in TRIED if name in self.model.capabilities]
+        return [basis, *(name for name in tried if name not in lacks)]
 
     @property
     def checked_at(self) -> datetime | None:

@@ -91,7 +91,7 @@
     links[at < 0 ? (step > 0 ? 0 : links.length - 1) : at + step]?.focus();
   };
   const act = {
-    "?": () => keys.showModal(),
+    "?": () => keys?.showModal(),
     "/": () => document.querySelector("form[role=search] input[type=search]")?.focus(),
     r: poll,
     j: () => moveTo(1),

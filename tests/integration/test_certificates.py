@@ -78,6 +78,11 @@ class TestIssue:
         assert (certificate.number, certificate.previous) == (1, None)
         assert certificate.status_at(timezone.now()).state == CertificateState.IN_FORCE
 
+    def test_it_names_only_what_cases_showed_to_work(self) -> None:
+        results = [("V1", "passed", ""), ("T1", "skipped", ""), ("G01", "passed", "")]
+        predicate = json.loads(envelopes.decode(bytes(issue(results=results).envelope)).payload)
+        assert predicate["predicate"]["capabilities"] == {"works": ["vision"], "lacks": []}
+
     def test_no_statement_says_certified_without_emulated(self) -> None:
         words = json.dumps(json.loads(envelopes.decode(bytes(issue().envelope)).payload)).lower()
         assert words.count("certified") == words.count("emulated: certified") == 1
