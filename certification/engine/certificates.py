@@ -1,4 +1,4 @@
-"""Issue certificates.
+"""Issue certificates, and remind of those that end soon.
 
 One is issued after the transaction that certified, from the rows that it wrote: a key
 that cannot be read must not cost a run its verdict, regions are compared in between, and whatever
@@ -18,7 +18,7 @@ from django.db.models import Q, QuerySet
 from certification.certificates import codes, envelopes, keys, statements
 from certification.certificates.statements import Issuer, Place
 from certification.engine import parity
-from certification.lib import clock
+from certification.lib import clock, shared_cache
 from certification.models import (
     Certificate,
     CertificateKey,
@@ -27,6 +27,7 @@ from certification.models import (
     State,
     TestResult,
 )
+from certification.models.webhooks import raise_alert
 
 log = structlog.get_logger(__name__)
 BATCH = 50
@@ -59,6 +60,30 @@ def due_pairs() -> QuerySet[ModelCertification]:
     )
     pairs = ModelCertification.objects.without_certificate(clock.now()).filter(is_compared)
     return pairs.select_related("model", "region", "run").order_by("run__completed_at", "pk")
+
+
+def remind() -> int:
+    """Raise an alert for each certificate that ends soon, once. Returns how many."""
+    due = Certificate.objects.due_for_reminder(clock.now())
+    for row in due:
+        order = f"{settings.PUBLIC_URL}/jobs/new/?pair={row.model.api_model_id}@{row.region_id}"
+        with transaction.atomic():
+            Certificate.objects.filter(pk=row.pk).update(reminded_at=clock.now())
+            raise_alert(
+                "certificate_expires",
+                "info",
+                f"The certificate {row.code} of {row.model.api_model_id} in {row.region_id} ends "
+                f"on {row.expires_at:%Y-%m-%d %H:%M} UTC. Renew it with a full run: {order}",
+                subject={
+                    "code": row.code,
+                    "modelId": row.model.api_model_id,
+                    "region": row.region_id,
+                    "expiresAt": row.expires_at,
+                    "jobId": str(row.run.job_id),
+                },
+                once=row.code,
+            )
+    return len(due)
 
 
 def issue(pair: ModelCertification, key: Ed25519PrivateKey) -> Certificate | None:
@@ -101,5 +126,6 @@ def issue(pair: ModelCertification, key: Ed25519PrivateKey) -> Certificate | Non
             expires_at=pair.expires_at,
             envelope=envelopes.sign(payload, key).encode(),
         )
+    shared_cache.invalidate()
     log.info("certificate_issued", code=place.code, number=place.number, run=str(run.pk))
     return certificate

@@ -47,7 +47,7 @@ ORPHANED_FACTOR = 10
 @dataclass(frozen=True)
 class Reconciled:
     """What was repaired: numbers of runs; of certifications for `expired`, of jobs for
-    `compared`, of certificates for `issued`.
+    `compared`, of certificates for `issued` and `reminded`.
 
     `busy` means that somebody else was at it and nothing was done.
     """
@@ -62,6 +62,7 @@ class Reconciled:
     busy: bool = False
     compared: int = 0
     issued: int = 0
+    reminded: int = 0
 
 
 def reconcile() -> Reconciled:
@@ -90,6 +91,7 @@ def reconcile() -> Reconciled:
             broker_reachable=broker_reachable,
             compared=parity.compare_overdue(),
             issued=certificates.issue_due(),
+            reminded=certificates.remind(),
         )
     RoutineMark.record(routines.RECONCILE)
     if done != Reconciled(paused=done.paused):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import models
@@ -20,6 +20,7 @@ from certification.models.certifications import ModelCertification
 from certification.models.jobs import CertificationRun
 from certification.reasons import Status
 
+REMIND_BEFORE = timedelta(days=14)
 CHAIN_LOCK = 5_870_332  # one certificate at a time is added to the chain, whoever issues it
 
 
@@ -77,6 +78,21 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
             newest_code=Subquery(later.order_by("-number").values("code")[:1]),
         )
 
+    def due_for_reminder(self, now: datetime) -> list[Certificate]:
+        """Return those in force that end within REMIND_BEFORE, or have lived half of a shorter
+        life, and that nobody was reminded of.
+        """
+        rows = self.with_status().select_related("run").defer("run__environment")
+        rows = rows.filter(
+            reminded_at=None, expires_at__gt=now, expires_at__lte=now + REMIND_BEFORE
+        )
+        return [
+            row
+            for row in rows
+            if row.status_at(now).state == CertificateState.IN_FORCE
+            and row.expires_at - now <= (row.expires_at - row.issued_at) / 2
+        ]
+
     def newest(self) -> Certificate | None:
         """The end of the chain."""
         return self.order_by("-number").first()
@@ -128,6 +144,7 @@ class Certificate(models.Model):
     )
     withdrawal_reason = models.TextField(_("reason for withdrawal"), blank=True)
     lookups = models.PositiveIntegerField(_("look-ups"), default=0)
+    reminded_at = models.DateTimeField(_("reminder sent"), null=True, blank=True)
 
     objects = CertificateQuerySet.as_manager()
 

@@ -13,6 +13,7 @@ from django.utils.dateparse import parse_datetime
 
 from certification.certificates import codes, document, envelopes, verification
 from certification.certificates.verification import Answer, Verification
+from certification.lib import shared_cache
 from certification.models import (
     Backend,
     Certificate,
@@ -62,6 +63,28 @@ def load(code: str, now: datetime) -> CertificatePage | None:
         return None
     predicate = verification.predicate_of(envelopes.decode(bytes(row.envelope)))
     return CertificatePage(row, row.status_at(now), predicate)
+
+
+@dataclass(frozen=True)
+class ChainEnd:
+    """The newest certificate; number 0 before the first."""
+
+    number: int = 0
+    digest: str = ""
+    issued_at: datetime | None = None
+
+
+def chain_end() -> ChainEnd:
+    """Return the end of the chain, which is cached until another one is issued."""
+    entry = shared_cache.get("certificate-chain-end:1", ChainEnd)
+    if entry.value is not None:
+        return entry.value
+    row = Certificate.objects.only("number", "digest", "issued_at").newest()
+    end = ChainEnd(row.number, row.digest, row.issued_at) if row else ChainEnd()
+    shared_cache.set(
+        "certificate-chain-end:1", entry.generation, end, settings.PUBLIC_CACHE_SECONDS
+    )
+    return end
 
 
 def pdf_of(row: Certificate, language: str) -> bytes:

@@ -152,7 +152,7 @@ def verify(request: HttpRequest) -> HttpResponse:
             context = {"result": certificates.verify_typed(typed, clock.now())}
     context |= {
         "typed": typed[: codes.MAX_TYPED],
-        "newest": Certificate.objects.only("number", "digest", "issued_at").newest(),
+        "newest": certificates.chain_end(),
         "public_url": settings.PUBLIC_URL,
     }
     status = 413 if context.get("is_too_large") else 200

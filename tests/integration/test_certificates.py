@@ -20,6 +20,7 @@ from certification.certificates import envelopes, keys, verification
 from certification.certificates.verification import Answer, Checks
 from certification.engine import certificates, reconcile
 from certification.inference import RouteTarget
+from certification.lib import clock
 from certification.models import (
     AIModel,
     Certificate,
@@ -44,6 +45,17 @@ RESULTS = [("G01", "passed", "It answered."), ("G02", "flaky", "On the second tr
 def folder(settings: Any, tmp_path: Path) -> Iterator[Path]:
     settings.CERTIFICATE_FOLDER = tmp_path / "certificates"
     return settings.CERTIFICATE_FOLDER
+
+
+@pytest.fixture
+def shift(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
+    """Set the clock forward."""
+    now = clock.now
+
+    def forward(by: timedelta) -> None:
+        monkeypatch.setattr(clock, "now", lambda: now() + by)
+
+    return forward
 
 
 def issue(model: str = NOVA, region: str = "us-east-1", **outcome: Any) -> Certificate:
@@ -225,6 +237,16 @@ class TestStatus:
         assert state_of(certificate) == CertificateState.WITHDRAWN
         with pytest.raises(DatabaseError), transaction.atomic():
             Certificate.objects.update(withdrawn_at=None, withdrawal_reason="")
+
+    def test_its_end_is_announced_once(self, shift: Callable[[timedelta], None]) -> None:
+        certificate = issue()
+        issue(region="us-west-2").withdraw(None, "x")
+        assert certificates.remind() == 0
+        shift(timedelta(days=17))
+        assert certificates.remind() == 1
+        assert certificates.remind() == 0
+        certificate.refresh_from_db()
+        assert certificate.reminded_at is not None
 
 
 class TestVerification:
