@@ -53,7 +53,9 @@ def ago(at: datetime | None) -> SafeString | str:
     if at is None:
         return ""
     utc = at.astimezone(UTC)
-    words = _("%(age)s ago") % {"age": timesince(at, depth=1)}
+    age = datetime.now(UTC) - utc
+    just_now = age < timedelta(minutes=1)
+    words = _("just now") if just_now else _("%(age)s ago") % {"age": timesince(at, depth=1)}
     return format_html(
         '<time datetime="{}" title="{} UTC">{}</time>',
         utc.isoformat(timespec="seconds"),

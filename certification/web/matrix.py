@@ -260,12 +260,17 @@ def describe_cell(_language: str | None, cell: CellFacts) -> str:
 
 
 class CellView(NamedTuple):
-    """A cell as the table shows it. `css` is "" where nothing is offered."""
+    """What a cell with anything in it shows."""
 
-    region: str
     css: str
     label: str
     content: SafeString
+
+
+# A matrix has thousands of cells: they are put together here, a template would take longer.
+NOT_OFFERED = '<td role="cell" class="none"><span class="sr">{}</span></td>'
+CELL = '<td role="cell">{}<a class="{}" href="{}{}/" aria-label="{}">{}</a></td>'
+BOX = '<input type="checkbox" form="selection" name="pair" value="{}@{}" aria-label="{} {}">'
 
 
 @lru_cache(maxsize=2000)
@@ -371,15 +376,15 @@ class Matrix:
     now: datetime
 
     @cached_property
-    def groups(self) -> list[tuple[str, list[tuple[Row, list[CellView]]]]]:
-        """The page's rows by vendor or family, each with its cells as they are shown."""
+    def groups(self) -> list[tuple[str, list[tuple[Row, SafeString]]]]:
+        """The page's rows by vendor or family, each with the HTML of its cells."""
         name = {
             "vendor": lambda row: row.model.vendor,
             "family": lambda row: row.family,
             "none": lambda row: "",
         }[self.filters.group]
         return [
-            (group, [(row, [self.view(cell) for cell in row.cells]) for row in rows])
+            (group, [(row, self.cells_html(row)) for row in rows])
             for group, rows in groupby(self.page, key=name)
         ]
 
@@ -391,9 +396,21 @@ class Matrix:
             return None
         return Scale.of(measure, (cell for row in self.rows for cell in row.cells))
 
+    def cells_html(self, row: Row) -> SafeString:
+        """Return the cells of a row, with boxes to tick where these are asked for."""
+        base, model, cells = row.base, row.model, []
+        nothing = format_html(NOT_OFFERED, _("not offered"))
+        for cell in row.cells:
+            if not cell.status:
+                cells.append(nothing)
+                continue
+            names = (model.api_model_id, cell.region, model.name, cell.region)
+            box = format_html(BOX, *names) if self.filters.select else ""
+            css, label, content = self.view(cell)
+            cells.append(format_html(CELL, box, css, base, cell.region, label, content))
+        return SafeString("".join(cells))
+
     def view(self, cell: MatrixCell) -> CellView:
-        if not cell.status:
-            return CellView(cell.region, "", "", SafeString(""))
         colour, main, small = self.shown(cell)
         marks = {
             "expired": cell.expired,
@@ -407,38 +424,45 @@ class Matrix:
         css = " ".join([colour, *(name for name, is_set in marks.items() if is_set)])
         sign = labels.STATUSES[cell.status].symbol if self.filters.show == STATUS else ""
         label = cell.label
-        if self.filters.show != STATUS and (main or small):
-            label += f", {measures.SHOWS[self.filters.show]}: {self.spoken(cell, main or small)}"
-        return CellView(cell.region, css, label, cell_content(sign, cell.region, main, small))
+        if spoken := self.spoken(cell):
+            label += f", {measures.SHOWS[self.filters.show]}: {spoken}"
+        return CellView(css, label, cell_content(sign, cell.region, main, small))
 
     def shown(self, cell: MatrixCell) -> tuple[str, str, str]:
         """Return (class, large text, small text) of what the parameter `show` asks for."""
         show, status = self.filters.show, f"s-{cell.status}"
+        nothing = "○" if cell.status == Status.NOT_TESTED else "–"
         if show == STATUS:
             score = str(cell.score) if cell.rating else ""
             return status, cell.rating if cell.has_grade else "", score
         if self.scale is not None:
             value = self.scale.measure.value(cell)
             if value is None:
-                return "s-none", "", ""
+                return "s-none", "", nothing
             return f"q{self.scale.step(value)}", "", self.scale.measure.text(value)
         if show in CAPABILITIES:
-            sign = {True: "✓", False: "✕", None: ""}[cell.capability]
+            sign = {True: "✓", False: "✕", None: nothing}[cell.capability]
             colours = {True: "s-certified", False: "s-failed", None: "s-none"}
             return colours[cell.capability], sign, ""
         kinds = {"route": (ROUTES, cell.route_kind), "residency": (RESIDENCIES, cell.residency)}
         words, key = kinds[show]
-        return ("k-" + key if key else "s-none"), words[key][0] if key in words else "", ""
+        return f"k-{key}" if key else "s-none", words[key][0] if key in words else nothing, ""
 
-    def spoken(self, cell: MatrixCell, text: str) -> str:
-        """Return in words what a cell shows."""
+    def spoken(self, cell: MatrixCell) -> str:
+        """Return in words what a cell shows besides its status; "" where that is nothing."""
         show = self.filters.show
         if self.scale is not None:
-            return f"{text} {self.scale.measure.unit}".strip()
+            value = self.scale.measure.value(cell)
+            return (
+                ""
+                if value is None
+                else f"{self.scale.measure.text(value)} {self.scale.measure.unit}"
+            )
         if show in CAPABILITIES:
-            return _("passed") if cell.capability else _("failed")
-        words, key = (ROUTES, cell.route_kind) if show == "route" else (RESIDENCIES, cell.residency)
-        return str(words[key][1]) if key in words else text
+            return {True: _("passed"), False: _("failed"), None: ""}[cell.capability]
+        key = {"route": cell.route_kind, "residency": cell.residency}.get(show, "")
+        words = ROUTES if show == "route" else RESIDENCIES
+        return str(words[key][1]) if key in words else ""
 
     @property
     def scale_ends(self) -> tuple[str, str]:
@@ -717,11 +741,16 @@ def load(query: QueryDict, now: datetime) -> Matrix:
     regions.sort(key=lambda region: region.code not in filters.pins)
     moment = filters.at or now
 
+    # most cells are one of these
+    empty = {region.code: MatrixCell(region.code) for region in regions}
+    untested = {code: MatrixCell(code, Status.NOT_TESTED) for code in empty}
+
     def cell(pair: tuple[UUID, str]) -> MatrixCell:
         row, is_running = known.certifications.get(pair), pair in running
+        if row is None and is_running:
+            return MatrixCell(pair[1], Status.NOT_TESTED, running=True)
         if row is None:
-            status = Status.NOT_TESTED if pair in offered or is_running else ""
-            return MatrixCell(pair[1], status, running=is_running)
+            return untested[pair[1]] if pair in offered else empty[pair[1]]
         made = make_cell(pair[1], row, moment, capability)
         before = known.before.get(pair, "")
         return replace(made, running=is_running, before=before) if is_running or before else made

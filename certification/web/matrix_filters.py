@@ -75,6 +75,7 @@ MULTIPLE = (
     "vendor", "kind", "lifecycle", "capability", "status", "reason", "geo", "region", "route",
     "backend",
 )  # fmt: skip
+DEFAULTS = ("show", "size", "group", "sort")
 FILTERING = ("q", *MULTIPLE, "min_score", "tested")
 
 
@@ -332,10 +333,15 @@ class Field:
     label: str | Promise
     choices: Sequence[tuple[str, str | Promise]]
     value: str
-    others: Sequence[str] = ()
+    others: Sequence[str]
+    empty: str | Promise  # what no value means
 
 
 def make_field(
     name: str, choices: Iterable[tuple[str, str | Promise]], values: Sequence[str]
 ) -> Field:
-    return Field(name, NAMES[name], list(choices), values[0] if values else "", values[1:])
+    every = list(choices)
+    if name in DEFAULTS:  # its first choice is what no value means
+        (_value, empty), *every = every
+        return Field(name, NAMES[name], every, values[0] if values else "", (), empty)
+    return Field(name, NAMES[name], every, values[0] if values else "", values[1:], _("any"))

@@ -10,7 +10,7 @@ from certification.models import AIModel
 from certification.reasons import Status
 from certification.web.matrix import Matrix, Row
 
-MAP_ROW, MAP_COLUMN, MAP_LEFT, MAP_TOP = 6, 36, 130, 70
+MAP_ROW, MAP_COLUMN, MAP_LEFT, MAP_TOP = 6, 36, 130, 90
 # The height of a mark says the status too.
 MAP_HEIGHTS = {
     Status.CERTIFIED: 5, Status.QUALITY_WARNING: 3, Status.PENDING: 2, Status.FAILED: 1,

@@ -183,9 +183,9 @@ def test_keys_lead_to_pages_and_show_themselves(visit: Any, model: AIModel) -> N
     page.keyboard.press("m")
     page.wait_for_url("**/matrix/")
     page.keyboard.press("/")
-    expect(page.get_by_label("Model")).to_be_focused()
+    expect(page.get_by_role("searchbox", name="Model")).to_be_focused()
     page.keyboard.type("gm?")
-    assert page.get_by_label("Model").input_value() == "gm?"
+    assert page.get_by_role("searchbox", name="Model").input_value() == "gm?"
 
 
 def test_a_page_says_when_it_hears_nothing_and_can_be_paused(visit: Any, model: AIModel) -> None:
@@ -207,6 +207,30 @@ def test_a_page_says_when_it_hears_nothing_and_can_be_paused(visit: Any, model: 
     page.clock.run_for(3_000)
     expect(strip).to_contain_text("updated")
     visitor.complaints.clear()  # the browser complains about the network that was away
+
+
+def test_keys_move_in_the_matrix_and_select_what_is_started(visit: Any, model: AIModel) -> None:
+    page = visit().log_in("operator@example.org", "/matrix/?q=nova-lite-v1")
+    cell(page, model, "us-east-1").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    expect(cell(page, model, "us-east-1")).to_be_focused()
+    page.keyboard.press("Space")
+    bar = page.locator("#selection")
+    expect(bar).to_contain_text("Pairs chosen: 1, never tested: 0")
+    page.keyboard.press("Shift+End")
+    page.keyboard.press("Escape")
+    expect(bar).to_be_hidden()
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Escape")
+    cell(page, model, "eu-west-1").focus()
+    page.keyboard.press("Space")
+    page.get_by_role("columnheader", name="us-east-1").click()
+    expect(bar).to_contain_text("Pairs chosen: 2")
+    assert page.locator("#matrix a[tabindex='0']").count() == 1
+    page.get_by_role("button", name="Certify these").click()
+    page.wait_for_url("**/jobs/new/?pair=*")
+    expect(page.get_by_role("button", name="Start 2 runs")).to_be_visible()
 
 
 def test_a_cell_opens_as_a_page_without_javascript(visit: Any, model: AIModel) -> None:
@@ -255,7 +279,7 @@ def test_the_language_is_switched(visit: Any, model: AIModel) -> None:
 
 def test_choosing_a_vendor_filters_at_once(visit: Any, model: AIModel) -> None:
     page = visit().log_in("viewer@example.org")
-    page.get_by_label("Vendor").select_option("Anthropic")
+    page.locator("select[name=vendor]").select_option("Anthropic")
     page.wait_for_url("**/matrix/?vendor=Anthropic")
     expect(page.locator("tr.vendor")).to_have_count(1)
 

@@ -207,13 +207,17 @@ class TestShow:
         assert text in html[start_of : html.index("</a>", start_of)]
 
     @pytest.mark.parametrize("show", ["ttft", "tps"])
-    def test_what_was_not_measured_is_empty(
+    def test_what_was_not_measured_is_a_dash_and_what_was_not_tested_a_circle(
         self, as_viewer: Client, tested: dict[str, AIModel], show: str
     ) -> None:
         html = html_of(as_viewer, f"show={show}")
-        assert "<small>" not in html[html.index("<tbody") : html.index("</tbody>")]
+        table = html[html.index("<tbody") : html.index("<tfoot")]
+        assert table.count("<small>–</small>") == 3
+        assert table.count("<small>○</small>") == 1
 
-    @pytest.mark.parametrize(("show", "sign"), [("tools", "✓"), ("streaming", "✕"), ("vision", "")])
+    @pytest.mark.parametrize(
+        ("show", "sign"), [("tools", "✓"), ("streaming", "✕"), ("vision", "–")]
+    )
     def test_a_capability_is_as_measured(
         self, as_viewer: Client, tested: dict[str, AIModel], show: str, sign: str
     ) -> None:
@@ -227,8 +231,8 @@ class TestShow:
             new.save()
         page = load(as_viewer, f"show={show}&q=nova")
         cells = {c.region: page.view(c).content for c in page.rows[0].cells}
-        assert (f"<i>{sign}</i>" in cells["sa-east-1"]) == bool(sign)
-        assert "<i>" not in cells["us-east-1"]
+        assert f"<i>{sign}</i>" in cells["sa-east-1"]
+        assert "<i>–</i>" in cells["us-east-1"]
 
     def test_a_quantity_has_steps_and_a_scale(
         self, as_viewer: Client, tested: dict[str, AIModel]
