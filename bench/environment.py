@@ -37,7 +37,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 def leave() -> None:
     """End the servers and remove the folder if it is ours."""
     connections.close_all()
-    embedded.stop(ROOT)
+    embedded.discard(ROOT)
     if IS_TEMPORARY:
         shutil.rmtree(ROOT, ignore_errors=True)
 

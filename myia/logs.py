@@ -52,7 +52,22 @@ SHARED: list[Any] = [
 ]
 
 
+class NoProbes(logging.Filter):
+    """Drops the lines of probes that found all well: there is one every few seconds."""
+
+    requests = frozenset(
+        f"GET {path}" for path in ("/live", "/ready", "/health", "/api/health", "/metrics")
+    )
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event: Any = record.msg
+        if not isinstance(event, dict):
+            return True
+        return event.get("request") not in self.requests or event.get("code") != 200
+
+
 LOGGERS: dict[str, dict[str, Any]] = {
+    "django_structlog.middlewares.request": {"filters": ["no_probes"]},
     # one line per message is more than a run's own line
     "django_structlog.celery": {"level": "WARNING"},
     "celery.worker": {"level": "WARNING"},
@@ -87,6 +102,7 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
             "json": formatter(structlog.processors.JSONRenderer()),
             "console": formatter(one_line, structlog.dev.ConsoleRenderer(colors=False)),
         },
+        "filters": {"no_probes": {"()": NoProbes}},
         "handlers": handlers,
         "root": {"handlers": list(handlers), "level": "WARNING"},
         "loggers": {

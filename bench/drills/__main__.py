@@ -32,5 +32,5 @@ if __name__ == "__main__":
 
         run.main(options, run.choose(options.only))
     finally:
-        embedded.stop(root)
+        embedded.discard(root)
         remove_root(root)

@@ -142,6 +142,17 @@ class Stack:
         calls = self.emulator_statistics()["calls"]
         return sum(call["calls"] for call in calls if call["operation"] in RUNTIME)
 
+    def health_pages(self) -> dict[str, tuple[int, str]]:
+        """Return port and path of both workers' health pages."""
+        from certification.stack import control
+
+        _supervisor, records = control.files().read()
+        return {
+            record.name: (record.port, "/health")
+            for record in records
+            if record.name.startswith("worker") and record.port
+        }
+
     def log(self) -> str:
         """Return what the supervisor reported."""
         with contextlib.suppress(FileNotFoundError):
@@ -169,12 +180,7 @@ class Watch:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        health = stack.ports["WORKER_HEALTH_PORT"]
-        self.pages = {
-            "API": (stack.ports["PORT"], "/api/auth/me"),
-            "worker": (health, "/health"),
-            "worker-bulk": (health + 1, "/health"),
-        }
+        self.pages = {"API": (stack.ports["PORT"], "/api/auth/me")} | stack.health_pages()
         self.states: dict[str, list[tuple[float, str]]] = {name: [] for name in self.pages}
         self._log = stack.log()
         self._over = threading.Event()

@@ -100,7 +100,7 @@ def redis_unreachable(_facts: Facts) -> Values:
 
 
 def worker_offline(_facts: Facts) -> Values:
-    workers = queue_stats.count_workers()
+    workers = queue_stats.workers.refresh()  # and whoever asks for health need not wait for them
     return one(1) if workers == 0 else {}
 
 

@@ -161,7 +161,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
                 for started in ours.started:
                     started.wait(60)
     finally:
-        embedded.stop(root)
+        embedded.discard(root)
 
 
 def assert_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -342,7 +342,7 @@ def test_a_full_disk_is_reported_and_nothing_stored_is_lost(home: Home, tmp_path
         jobs = json.loads(listed.stdout)
         assert any(job["status"] == "QUEUED" and job["total_runs"] == 1 for job in jobs)
     finally:
-        embedded.stop(full)
+        embedded.discard(full)
         subprocess.run(["umount", str(full)], check=True)
 
 

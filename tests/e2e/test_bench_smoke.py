@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from certification.stack import embedded
 from tests.paths import PROJECT
 
 pytestmark = pytest.mark.processes
@@ -33,9 +35,11 @@ FIGURES = (
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Servers of their own, so that those of the tests are neither flushed nor stopped."""
-    return tmp_path_factory.mktemp("bench")
+    root = tmp_path_factory.mktemp("bench")
+    yield root
+    embedded.discard(root)
 
 
 @pytest.fixture(scope="module")

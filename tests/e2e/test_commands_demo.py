@@ -74,7 +74,7 @@ def test_the_demo_runs_from_nothing_alone_and_leaves_nothing_running(tmp_path: P
         assert not embedded.running(tmp_path, database=False)
         assert not processes_of(tmp_path)
     finally:
-        embedded.stop(tmp_path)
+        embedded.discard(tmp_path)
 
 
 def processes_of(root: Path) -> list[bytes]:

@@ -35,7 +35,7 @@ print(embedded.ensure(pathlib.Path(sys.argv[1])), flush=True)
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    embedded.stop(tmp_path)
+    embedded.discard(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("shared")
     embedded.ensure(root)
     yield root
-    embedded.stop(root)
+    embedded.discard(root)
 
 
 def pids(root: Path) -> dict[str, int | None]:
@@ -316,7 +316,7 @@ def test_two_starters_at_once_in_a_deep_folder_share_one_pair_of_servers(root: P
         assert embedded.running(deep)
         assert query(deep, "SELECT 1") == 1
     finally:
-        embedded.stop(deep)
+        embedded.discard(deep)
 
 
 def test_servers_whose_data_was_deleted_are_ended(root: Path) -> None:
@@ -393,7 +393,7 @@ def test_a_full_disk_is_a_sentence_and_not_a_traceback(root: Path) -> None:
         with pytest.raises(embedded.EmbeddedError, match=r"disk that holds .* is full \(0 MB free"):
             embedded.ensure(disk, database=False)
     finally:
-        embedded.stop(disk)
+        embedded.discard(disk)
         subprocess.run(["umount", str(disk)], check=True)
 
 

@@ -432,7 +432,7 @@ def manage(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess
 
     yield run
     run("down")
-    embedded.stop(tmp_path)
+    embedded.discard(tmp_path)
 
 
 def test_up_status_restart_and_down_on_real_processes(

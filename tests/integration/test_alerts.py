@@ -169,7 +169,7 @@ def test_the_rules_see_what_is_wrong(
     start_job([AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0")], ["us-east-1"])
     QueuePause.objects.create(backend="emulator", error_category="x", error_reason="x")
     RoutineMark.record("reconcile")
-    monkeypatch.setattr(queue_stats, "count_workers", lambda: 0)
+    monkeypatch.setattr(queue_stats.workers, "compute", lambda: 0)
     run_round()
     wait(3700)
     run_round()

@@ -53,7 +53,6 @@ def test_live_asks_nobody(client: Client, django_assert_num_queries: Any, settin
 def test_an_installation_that_works_is_healthy(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_stats, "count_workers", lambda: 1)
     monkeypatch.setattr(queue_stats.workers, "compute", lambda: 1)
     status = BedrockStatus("emulator", "us-east-1", True, True, 3)
     monkeypatch.setattr(bedrock_status, "compute", lambda: status)

@@ -171,3 +171,15 @@ def test_a_file_that_was_moved_is_opened_anew(tmp_path: Path) -> None:
             path.rename(tmp_path / "moved")
     handler.close()
     assert ((tmp_path / "moved").read_text(), path.read_text()) == ("before\n", "after\n")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "code", "is_written"),
+    [("GET /live", 200, False), ("GET /health", 503, True), ("GET /jobs/", 200, True)],
+)
+def test_probes_that_found_all_well_leave_no_line(
+    request_line: str, code: int, is_written: bool
+) -> None:
+    event = {"event": "request_finished", "request": request_line, "code": code}
+    record = logging.makeLogRecord({"msg": event})
+    assert logs.NoProbes().filter(record) is is_written

@@ -11,6 +11,7 @@ from certification.stack.embedded.accounts import account, give_to_account
 from certification.stack.embedded.errors import EmbeddedError, Silent
 from certification.stack.embedded.servers import (
     ServerStatus,
+    discard,
     ensure,
     running,
     status,
@@ -26,6 +27,7 @@ __all__ = [
     "Servers",
     "Silent",
     "account",
+    "discard",
     "ensure",
     "give_to_account",
     "running",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from certification.stack.embedded.state import (
     VALKEY_SOCKET,
     Servers,
     home,
+    is_private,
     lock,
     read,
     read_or_create,
     socket_folder,
+    stored,
     to_urls,
 )
 
@@ -101,6 +104,16 @@ def stop(root: Path) -> list[str]:
     with lock(root):
         ran = {"valkey": valkey.stop(root), "postgres": postgres.stop(root)}
     return [name for name, was_running in ran.items() if was_running]
+
+
+def discard(root: Path) -> None:
+    """Stop both servers of an installation that is not used again, and remove the folder of their
+    sockets where that is not below it. Raises EmbeddedError.
+    """
+    stop(root)
+    state = stored(root)
+    if state and state["sockets"] and is_private(root, Path(state["sockets"])):
+        shutil.rmtree(state["sockets"], ignore_errors=True)
 
 
 @os_errors_as_embedded_error

@@ -1,0 +1,202 @@
+"""Everything that can be wrong with an installation, each finding with why it matters and its fix.
+
+A check that cannot be made, because a server is away, is a finding too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from django.conf import settings
+from django.core.checks import run_checks
+from django.db.models import Count, F, Q
+
+from certification.checks import TAG
+from certification.engine import queue
+from certification.lib import clock, redis_client
+from certification.lib.redis_client import Purpose
+from certification.models import (
+    TERMINAL,
+    AlertEpisode,
+    CertificationJob,
+    CertificationRun,
+    ModelCertification,
+    RunTotal,
+    State,
+    sql,
+)
+from certification.monitoring import queue_stats, site_health
+from certification.monitoring.bedrock_status import check_bedrock
+from certification.monitoring.checks import FAILURES
+
+MIN_FREE_BYTES = 1_000_000_000
+MIN_MEMORY_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong, why it matters, and what to do."""
+
+    what: str
+    why: str
+    fix: str
+
+
+Examination = Callable[[], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A check and what it found; nothing when all is well."""
+
+    check: str
+    findings: tuple[Finding, ...]
+
+
+def settings_are_right() -> Iterator[Finding]:
+    for issue in run_checks(tags=[TAG]):
+        yield Finding(str(issue.msg), f"system check {issue.id}", str(issue.hint or "Correct it."))
+
+
+def tables_are_current() -> Iterator[Finding]:
+    if fault := site_health.Migrations().fault():
+        yield Finding(fault, "Statements would fail on missing columns.", "manage.py migrate")
+
+
+def database_has_room() -> Iterator[Finding]:
+    row = sql.fetch_one(sql.CONNECTIONS)
+    if row and row["used"] > 0.8 * row["allowed"]:
+        what = f"{row['used']} of {row['allowed']} connections are in use."
+        yield Finding(what, "At the limit nobody can connect.", "Lower DATABASE_POOL_SIZE.")
+
+
+def redis_is_safe() -> Iterator[Finding]:
+    if fault := queue.broker_fault():
+        yield Finding(fault, "No message can be sent.", "Give it memory and a writable disk.")
+    info = redis_client.client(Purpose.CACHE).info()
+    if info.get("maxmemory_policy", "noeviction") != "noeviction":
+        what = f"maxmemory-policy is {info['maxmemory_policy']}."
+        yield Finding(what, "It may drop messages.", "Set it to noeviction.")
+    if not info.get("aof_enabled") and not info.get("rdb_last_save_time"):
+        yield Finding(
+            "Redis saves nothing.", "A restart sends every message again.", "appendonly yes"
+        )
+
+
+def workers_take_runs() -> Iterator[Finding]:
+    if not queue_stats.workers.refresh():
+        yield Finding("No worker answers.", "Nothing is certified.", "manage.py up")
+
+
+def routines_end() -> Iterator[Finding]:
+    for name in site_health.MAX_AGES:
+        if fault := site_health.routine_fault(name):
+            yield Finding(
+                fault, "Lost messages and runs are not repaired.", "manage.py restart beat"
+            )
+
+
+def clock_is_right() -> Iterator[Finding]:
+    if fault := clock.fault():
+        yield Finding(fault, "AWS refuses signatures from 300 s.", "timedatectl set-ntp true")
+
+
+def machine_has_room() -> Iterator[Finding]:
+    disk = shutil.disk_usage(settings.MYIA_ROOT)
+    if disk.free < MIN_FREE_BYTES:
+        what = f"{disk.free / 1e6:.0f} MB of the disk are free."
+        yield Finding(
+            what, "PostgreSQL and Redis stop on a full disk.", "manage.py cleanup --dry-run"
+        )
+    memory = psutil.virtual_memory()
+    if memory.available < MIN_MEMORY_SHARE * memory.total:
+        what = f"{memory.available / 1e6:.0f} MB of memory are available."
+        yield Finding(what, "The system ends processes.", "Lower CERTIFICATION_BULK_WORKERS.")
+
+
+def files_are_private() -> Iterator[Finding]:
+    for name in ("secret_key", "embedded.json", "secrets"):
+        path = Path(settings.MYIA_DIR) / name
+        if path.exists() and path.stat().st_mode & 0o077:
+            yield Finding(
+                f"{path} can be read by others.", "It holds secrets.", f"chmod 600 {path}"
+            )
+
+
+def nothing_runs_as_root() -> Iterator[Finding]:
+    for process in psutil.process_iter(["cmdline", "uids"]):
+        command, uids = process.info["cmdline"] or [], process.info["uids"]
+        is_ours = "myia" in command and ("worker" in command or "beat" in command)
+        if is_ours and uids and uids.effective == 0 and os.geteuid() == 0:
+            what = f"pid {process.pid} ({' '.join(command[2:6])}) runs as root."
+            yield Finding(what, "A fault in it would own the machine.", "Start it by manage.py up.")
+
+
+def bedrock_answers() -> Iterator[Finding]:
+    status = check_bedrock()
+    if not status.valid:
+        what = status.error or str(status.reason)
+        yield Finding(what, f"No call of {status.backend} succeeds.", "docs/permissions.md")
+
+
+def alerts_are_closed() -> Iterator[Finding]:
+    for episode in AlertEpisode.objects.open():
+        yield Finding(
+            episode.message, f"{episode.severity} alert", f"docs/runbooks.md#{episode.rule}"
+        )
+
+
+def counts_agree() -> Iterator[Finding]:
+    """Compare stored figures with the rows that they were counted from. Reads whole tables."""
+    ended = Count("runs", filter=Q(runs__status__in=TERMINAL))
+    counted = CertificationJob.objects.annotate(ended=ended)
+    wrong = counted.exclude(ended=F("succeeded_runs") + F("failed_runs"))
+    if number := wrong.exclude(status=State.CANCELLED).count():
+        what = f"{number} jobs count other runs than they have."
+        yield Finding(what, "Their progress is wrong.", "Report it as a fault.")
+    runs = CertificationRun.objects.filter(status__in=TERMINAL).count()
+    totals = sum(row["runs"] for row in RunTotal.of_all_runs())
+    if runs != totals:
+        what = f"{totals} runs are counted and {runs} are stored."
+        yield Finding(
+            what, "Metrics differ after runs were deleted.", "No harm: totals never fall."
+        )
+    if number := ModelCertification.objects.filter(status="certified", run=None).count():
+        what = f"{number} certifications have no run that proves them."
+        yield Finding(what, "Nobody can check them.", "Certify them again.")
+
+
+CHECKS: dict[str, Examination] = {
+    "settings": settings_are_right,
+    "tables": tables_are_current,
+    "database": database_has_room,
+    "redis": redis_is_safe,
+    "workers": workers_take_runs,
+    "routines": routines_end,
+    "clock": clock_is_right,
+    "machine": machine_has_room,
+    "files": files_are_private,
+    "accounts": nothing_runs_as_root,
+    "bedrock": bedrock_answers,
+    "alerts": alerts_are_closed,
+}
+DATA: dict[str, Examination] = {"data": counts_agree}
+
+
+def examine(examinations: dict[str, Examination]) -> Iterator[Result]:
+    """Yield what each check finds, one by one."""
+    for name, examination in examinations.items():
+        try:
+            yield Result(name, tuple(examination()))
+        except FAILURES as error:
+            away = Finding(
+                f"A server does not answer ({type(error).__name__}).",
+                "This could not be checked.",
+                "manage.py status",
+            )
+            yield Result(name, (away,))
