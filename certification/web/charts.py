@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor, log10
+from statistics import median
 
 from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
@@ -95,6 +96,17 @@ def line(x1: float, y1: float, x2: float, y2: float, css: str) -> SafeString:
 def dot(x: float, y: float, css: str, hint: str = "") -> SafeString:
     return format_html(
         '<circle class="{}" cx="{}%" cy="{}" r="4">{}</circle>', css, x, round(y), tooltip(hint)
+    )
+
+
+def symbol(x: float, y: float, sign: str, hint: str, css: str) -> SafeString:
+    return format_html(
+        '<text class="{}" x="{}%" y="{}" text-anchor="middle">{}{}</text>',
+        css,
+        x,
+        round(y),
+        sign,
+        tooltip(hint),
     )
 
 
@@ -186,10 +198,12 @@ def dots(
     title: str, rows: Sequence[Samples], unit: str, marks: Sequence[tuple[str, float]] = ()
 ) -> SafeString:
     """Draw every sample as a dot, a row for each place, with median, its interval and lines to
-    compare with.
+    compare with. Samples of other places that are far beyond those are arrows at the edge.
     """
-    largest = max([v for row in rows for v in row.values] + [value for _label, value in marks])
-    scale = Scale(0.0, largest * 1.02 or 1.0)
+    largest = [value for _label, value in marks]
+    for row in rows:
+        largest.append(max(row.values) if row.is_own else median(row.values))
+    scale = Scale(0.0, max(largest) * 1.05 or 1.0)
     height = ROW_PX * len(rows) + LABEL_PX * (len(marks) + 1)
     top = LABEL_PX * len(marks)
     parts = list(axis(scale, height, top, unit))
@@ -210,7 +224,11 @@ def strip(row: Samples, scale: Scale, y: float, unit: str) -> Iterable[SafeStrin
     """Yield the dots of one row, and its median with its interval."""
     css = f"dot{'' if row.is_own else ' other'}{' hollow' if row.is_emulated else ''}"
     for value in row.values:
-        yield dot(scale.at(value), y, css, f"{number_format(round(value), 0)} {unit}")
+        hint = f"{number_format(round(value), 0)} {unit}"
+        if value > scale.high:
+            yield symbol(100 - MARGIN, y + 5, "▸", hint, "tick")
+        else:
+            yield dot(scale.at(value), y, css, hint)
     if row.low is not None and row.high is not None:
         yield line(scale.at(row.low), y, scale.at(row.high), y, "whisker")
     if row.median is not None:
@@ -261,7 +279,7 @@ def history(title: str, points: Sequence[Point], mark: float, ends: tuple[str, s
             parts.append(line(x, top, x, top + HISTORY_PX, "change"))
             parts.append(text(x, top - 3, point.change, anchor_at(x), "tick"))
         if point.score is None:
-            parts.append(cross(x, top + HISTORY_PX, point.label))
+            parts.append(symbol(x, top + HISTORY_PX, "✕", point.label, "cross"))
         else:
             css = "dot hollow" if point.is_emulated else "dot"
             parts.append(dot(x, height_of(point.score), css, point.label))
@@ -270,15 +288,6 @@ def history(title: str, points: Sequence[Point], mark: float, ends: tuple[str, s
     if ends[1]:
         parts.append(text(100 - MARGIN, foot, ends[1], "end", "tick"))
     return svg(title, top + HISTORY_PX + AXIS_PX, parts, "history")
-
-
-def cross(x: float, y: float, hint: str) -> SafeString:
-    return format_html(
-        '<text class="cross" x="{}%" y="{}" text-anchor="middle">✕{}</text>',
-        x,
-        round(y),
-        tooltip(hint),
-    )
 
 
 @dataclass(frozen=True)

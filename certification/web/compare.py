@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from functools import cached_property
+from statistics import median
 from typing import Any, NamedTuple
 
 from django.http import QueryDict
 from django.utils.formats import number_format
 from django.utils.functional import Promise
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from certification import labels
 from certification.models import (
     AIModel,
     CertificationRun,
@@ -22,10 +27,12 @@ from certification.models import (
     TestResult,
 )
 from certification.suite import statistics
-from certification.web import runs
+from certification.suite.case import Category, Kind
+from certification.web import charts, judgement, runs
 from certification.web.runs import RunDetail
 
 MAX_OTHERS = 3  # runs that are compared with the reference at once
+DATED = re.compile(r"@\d{4}-\d{2}-\d{2}$")
 CHANCE = 0.05  # a p value above it could be chance
 GROUPS: dict[str, str | Promise] = {
     "broke": gettext_lazy("Broke: passed in A, fails in B"),
@@ -60,6 +67,38 @@ class Figure(NamedTuple):
 
 
 @dataclass(frozen=True)
+class CaseFilters:
+    """The GET parameters `only` (one of GROUPS), `category` and `q`; unknown values filter
+    nothing.
+    """
+
+    only: str = ""
+    category: str = ""
+    search: str = ""
+
+    @classmethod
+    def from_query(cls, query: QueryDict) -> CaseFilters:
+        only, category = query.get("only", ""), query.get("category", "")
+        return cls(
+            only if only in GROUPS else "",
+            category if category in set(Category) else "",
+            query.get("q", "").strip()[:200],
+        )
+
+    @property
+    def any(self) -> bool:
+        return self != CaseFilters()
+
+    def match(self, case: Case) -> bool:
+        """Return whether a case passes the filters but for `only`."""
+        results = [result for result in (case.a, case.b) if result]
+        text = " ".join(map(runs.searched_text, results))
+        return self.category in ("", *(result.category for result in results)) and all(
+            word in text for word in self.search.casefold().split()
+        )
+
+
+@dataclass(frozen=True)
 class Side:
     """A run with its results by case id; `trials` maps (case id, trial) to passed, valid ones
     only.
@@ -89,6 +128,7 @@ class Comparison:
 
     a: Side
     b: Side
+    filters: CaseFilters
 
     @cached_property
     def pairs(self) -> statistics.Pairs[tuple[str, int]]:
@@ -121,6 +161,16 @@ class Comparison:
             if group := group_of(case):
                 by_group[group].append(case)
         return [(key, GROUPS[key], cases) for key, cases in by_group.items() if cases]
+
+    @property
+    def shown_groups(self) -> list[tuple[str, str | Promise, list[Case]]]:
+        """The groups with the cases that pass the filters."""
+        shown = [
+            (key, title, [case for case in cases if self.filters.match(case)])
+            for key, title, cases in self.groups
+            if self.filters.only in ("", key)
+        ]
+        return [(key, title, cases) for key, title, cases in shown if cases]
 
     def count(self, group: str) -> int:
         return next((len(cases) for key, _title, cases in self.groups if key == group), 0)
@@ -175,11 +225,55 @@ class ComparePage:
     problems: Sequence[str]
     case_id: str
     open_sides: Sequence[RunDetail]
+    filters: CaseFilters = CaseFilters()
+
+    @property
+    def can_add(self) -> bool:
+        """Whether one more run can be compared."""
+        return bool(self.others) and len(self.others) < MAX_OTHERS
+
+    @property
+    def group_choices(self) -> list[tuple[str, str | Promise]]:
+        return list(GROUPS.items())
+
+    @property
+    def categories(self) -> list[str]:
+        """The categories that occur, in the suite's order."""
+        sides = [side for c in self.comparisons for side in (c.a, c.b)]
+        present = {result.category for side in sides for result in side.results.values()}
+        return [c.value for c in Category if c.value in present]
+
+    @property
+    def references(self) -> list[tuple[str, str]]:
+        """(name, address) of the same comparison with another run as the reference."""
+        result = []
+        for number, text in enumerate(self.others):
+            query = QueryDict(mutable=True)
+            query["a"] = text
+            rest = [other for place, other in enumerate(self.others) if place != number]
+            query.setlist("b", [self.a, *rest])
+            result.append((text, f"?{query.urlencode()}"))
+        return result
+
+    @property
+    def speed_charts(self) -> list[tuple[str | Promise, SafeString]]:
+        """(figure, picture) of what every side measured, on one axis."""
+        sides = (
+            [self.comparisons[0].a, *(c.b for c in self.comparisons)] if self.comparisons else []
+        )
+        charts_shown = []
+        for name, unit in (("ttft_ms", "ms"), ("tokens_per_second", _("tokens/s"))):
+            rows = [row for side in sides if (row := samples_of(side, name)).values]
+            if len(rows) > 1:
+                title = labels.LOSSES[name]
+                charts_shown.append((title, charts.dots(str(title), rows, unit)))
+        return charts_shown
 
 
 def load(query: QueryDict) -> ComparePage:
-    """Return the comparison that the GET parameters `a`, `b` (up to three) and `case` name. A side
-    is a run's id, or "model@region" for the run that its certification rests on.
+    """Return the comparison that the GET parameters `a`, `b` (up to three) and `case` name, with
+    the cases that pass the filters. A side is a run's id, "model@region" for the run that its
+    certification rests on, or "model@region@2026-11-30" for the one that it rested on that day.
     """
     a_text = query.get("a", "").strip()
     b_texts = [text.strip() for text in query.getlist("b") if text.strip()][:MAX_OTHERS]
@@ -191,16 +285,26 @@ def load(query: QueryDict) -> ComparePage:
         except SideProblem as problem:
             problems.append(str(problem))
     comparisons: list[Comparison] = []
-    case_id = query.get("case", "")
+    case_id, filters = query.get("case", ""), CaseFilters.from_query(query)
     open_sides: list[RunDetail] = []
     if chosen and not problems:
         reference, *others = sides_of(chosen)
-        comparisons = [Comparison(reference, other) for other in others]
+        comparisons = [Comparison(reference, other, filters) for other in others]
         if any(case_id in side.results for side in (reference, *others)):
             opened = QueryDict(mutable=True)
             opened["case"] = case_id
             open_sides = [runs.load(run, opened) for run in chosen]
-    return ComparePage(a_text, b_texts, comparisons, problems, case_id, open_sides)
+    return ComparePage(a_text, b_texts, comparisons, problems, case_id, open_sides, filters)
+
+
+def samples_of(side: Side, name: str) -> charts.Samples:
+    """Return what the trials of a side measured of a figure of speed."""
+    timed = [result for result in side.results.values() if result.kind == Kind.PERFORMANCE]
+    own = [result for result in timed if result.case_id == judgement.MEASURED_BY[name]] or timed
+    values = [value for result in own for value in judgement.other_samples(result, name)]
+    emulated = judgement.is_emulated(side.run)
+    middle = median(values) if values else None
+    return charts.Samples(name_of(side.run), values, middle, is_emulated=emulated)
 
 
 def find_run(text: str) -> CertificationRun:
@@ -217,13 +321,22 @@ def find_run(text: str) -> CertificationRun:
         if not run.is_finished:
             raise SideProblem(_("The run %s has not ended yet.") % text)
         return run
-    name, _at, region = text.rpartition("@")
+    name, day, region = text, None, ""
+    if DATED.search(text):
+        name, _at, date_text = text.rpartition("@")
+        try:
+            day = date.fromisoformat(date_text)
+        except ValueError:
+            raise SideProblem(_("There is no day %s.") % date_text) from None
+    name, _at, region = name.rpartition("@")
     model = AIModel.objects.named([name]).get(name) if name and text.isprintable() else None
     if model is None:
         raise SideProblem(
             _("“%s” names no run: give the id of a run, or a model and a region as model@region.")
             % text[:200]
         )
+    if day is not None:
+        return find_run_of_day(model, region, day)
     certification = ModelCertification.objects.filter(model=model, region=region).first()
     if certification and certification.run_id:
         return rows.get(pk=certification.run_id)
@@ -235,6 +348,23 @@ def find_run(text: str) -> CertificationRun:
     if run is None:
         raise SideProblem(
             _("%(model)s was never tested in %(region)s.") % {"model": model.name, "region": region}
+        )
+    return run
+
+
+def find_run_of_day(model: AIModel, region: str, day: date) -> CertificationRun:
+    """Return the run that a model stood by in a region at the end of a day (UTC). Raise
+    SideProblem.
+    """
+    end = datetime.combine(day, time.max, tzinfo=UTC)
+    runs_until = CertificationRun.objects.select_related("model", "region").filter(
+        model=model, region=region, status=State.COMPLETED, completed_at__lte=end
+    )
+    run = runs_until.order_by("-completed_at").first()
+    if run is None:
+        raise SideProblem(
+            _("%(model)s had no verdict in %(region)s until %(day)s.")
+            % {"model": model.name, "region": region, "day": day.isoformat()}
         )
     return run
 

@@ -20,6 +20,8 @@ from certification.models import CertificationRun, TestResult
 from certification.statements import Statement
 from certification.suite import registry
 from certification.suite.case import Category
+from certification.web import reproduce
+from certification.web.reproduce import Copy
 
 CASES_NAMED = 3  # in the sentence about a run
 WORST_FIRST = ("failed", "flaky", "invalid", "passed", "skipped")
@@ -44,6 +46,16 @@ class Call:
     """One call of a trial as stored: the route, the request, and the reply or the failure."""
 
     stored: Mapping[str, Any]
+    region: str = ""
+
+    @property
+    def copies(self) -> list[Copy]:
+        """The call as somebody can make it again."""
+        return reproduce.copies(self.stored, self.region)
+
+    @property
+    def is_incomplete(self) -> bool:
+        return reproduce.is_incomplete(self.stored)
 
     @property
     def api(self) -> str:
@@ -117,9 +129,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial of a case as stored."""
+    """One trial of a case as stored, and the region that was called."""
 
     stored: Mapping[str, Any]
+    region: str = ""
 
     @property
     def number(self) -> int:
@@ -150,7 +163,7 @@ class Trial:
 
     @property
     def calls(self) -> list[Call]:
-        return [Call(mapping(call)) for call in sequence(self.stored.get("calls"))]
+        return [Call(mapping(call), self.region) for call in sequence(self.stored.get("calls"))]
 
     @property
     def transcript_removed(self) -> bool:
@@ -168,6 +181,7 @@ class RunDetail:
     category: str
     search: str
     open_result: TestResult | None
+    with_text: frozenset[str] = frozenset()  # cases with the searched text in requests or replies
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -192,14 +206,37 @@ class RunDetail:
             for result in sorted(self.results, key=order_of)
             if self.verdict in ("", result.verdict)
             and self.category in ("", result.category)
-            and all(word in searched_text(result) for word in words)
+            and (
+                result.case_id in self.with_text
+                or all(word in searched_text(result) for word in words)
+            )
         ]
 
     @property
     def trials(self) -> list[Trial]:
         """The trials of the case that is open."""
         stored = self.open_result.trials if self.open_result else ()
-        return [Trial(mapping(trial)) for trial in sequence(stored)]
+        return [Trial(mapping(trial), self.run.region_id) for trial in sequence(stored)]
+
+    @property
+    def previous_failed(self) -> str:
+        """The failed case before the one that is open, "" where there is none."""
+        return self.failed_beside(-1)
+
+    @property
+    def next_failed(self) -> str:
+        return self.failed_beside(1)
+
+    def failed_beside(self, step: int) -> str:
+        """Return the id of the next failed case in a direction, as listed. With no case open, the
+        first or last one.
+        """
+        ids = [r.case_id for r in self.shown]
+        failed = [r.case_id for r in self.shown if r.verdict in ("failed", "flaky")]
+        current = self.open_result.case_id if self.open_result else ""
+        at = ids.index(current) if current in ids else (-1 if step > 0 else len(ids))
+        beyond = [case for case in failed if (ids.index(case) - at) * step > 0]
+        return (beyond[0] if step > 0 else beyond[-1]) if beyond else ""
 
     @property
     def sentence(self) -> str:
@@ -222,19 +259,23 @@ class RunDetail:
 
 def load(run: CertificationRun, query: QueryDict) -> RunDetail:
     """Return a run's cases, filtered by the GET parameters `verdict`, `category` and `q`, and the
-    trials of the `case` that is open; unknown values are ignored. Two queries.
+    trials of the `case` that is open; unknown values are ignored. Three queries at most.
     """
     results = list(run.results.without_transcripts().order_by("pk"))
     verdict, category = query.get("verdict", ""), query.get("category", "")
     case_id = query.get("case", "")
     is_known = any(result.case_id == case_id for result in results)
+    search = query.get("q", "").strip()[:200]
+    is_text = bool(search) and search.isprintable()
+    with_text = run.results.filter(trials__icontains=search) if is_text else run.results.none()
     return RunDetail(
         run=run,
         results=results,
         verdict=verdict if verdict in WORST_FIRST else "",
         category=category if category in {c.value for c in Category} else "",
-        search=query.get("q", "").strip()[:200],
+        search=search,
         open_result=run.results.get(case_id=case_id) if is_known else None,
+        with_text=frozenset(with_text.values_list("case_id", flat=True)),
     )
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from certification.models import AIModel, CertificationRun
 from certification.reasons import Reason, Status
-from tests.factories import certify, start_job
+from tests.factories import certify, certify_judged, judged_run, start_job
 
 pytestmark = pytest.mark.django_db
 
@@ -118,6 +119,60 @@ def test_a_side_that_cannot_be_shown_says_why(
     html = page(as_viewer, a=f"{NOVA}@us-east-1", b=side)
     assert words in html
     assert "<script>" not in html.replace("<script src", "")
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ({"only": "broke"}, {"T1", "T6"}),
+        ({"only": "both_failed"}, {"G02"}),
+        ({"only": "nonsense"}, {"T1", "T6", "G01", "G02", "G05"}),
+        ({"q": "right tool"}, {"T1"}),
+        ({"category": "vision"}, set()),
+        ({"category": "contract", "q": "g0"}, {"G01", "G02", "G05"}),
+        ({"q": "\0"}, set()),
+    ],
+)
+def test_cases_are_filtered_and_the_sentence_stays(
+    as_viewer: Client, regions: Any, query: dict[str, str], shown: set[str]
+) -> None:
+    html = page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@sa-east-1", **query)
+    cases = {"T1", "T6", "G01", "G02", "G05"}
+    assert {case for case in cases if f"<code>{case}</code>" in html} == shown
+    assert "6 cases broke" in html
+    assert ("No case matches" in html) == (not shown)
+
+
+def test_a_day_names_the_run_of_then(
+    as_viewer: Client, regions: tuple[CertificationRun, CertificationRun]
+) -> None:
+    today = timezone.now().date().isoformat()
+    html = page(as_viewer, a=f"{NOVA}@us-east-1@{today}", b=f"{NOVA}@sa-east-1")
+    assert "6 cases broke" in html
+    html = page(as_viewer, a=f"{NOVA}@us-east-1@2020-01-01", b=f"{NOVA}@sa-east-1")
+    assert "had no verdict in us-east-1 until 2020-01-01" in html
+    html = page(as_viewer, a=f"{NOVA}@us-east-1@2026-13-45", b=f"{NOVA}@sa-east-1")
+    assert "There is no day 2026-13-45." in html
+
+
+def test_another_run_can_be_the_reference(
+    as_viewer: Client, regions: tuple[CertificationRun, CertificationRun]
+) -> None:
+    here, there = (str(run.pk) for run in regions)
+    assert f'href="?a={there}&amp;b={here}"> Swap' in page(as_viewer, a=here, b=there).replace(
+        ">Swap", "> Swap"
+    )
+    html = page(as_viewer, a=here, b=[there, here])
+    assert f'href="?a={there}&amp;b={here}&amp;b={here}"' in html
+    assert "One more" in html
+
+
+def test_speed_of_all_sides_is_drawn_on_one_axis(as_viewer: Client, catalogue: None) -> None:
+    nova = AIModel.objects.get(api_model_id=NOVA)
+    a, b = (certify_judged(nova, r, judged_run("full", {})) for r in ("us-east-1", "us-west-2"))
+    html = page(as_viewer, a=str(a.pk), b=str(b.pk))
+    assert html.count('<svg class="chart dots"') == 2
+    assert "style=" not in html
 
 
 def test_a_run_that_has_not_ended_says_so(as_viewer: Client, regions: Any) -> None:

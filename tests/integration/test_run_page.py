@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import uuid
 from typing import Any
 
@@ -11,6 +13,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from certification.models import AIModel, CertificationRun
 from certification.reasons import Reason, Status
+from certification.web import reproduce
 from certification.web.runs import Call, Trial
 from tests.factories import certify, start_job
 
@@ -139,6 +142,84 @@ def test_an_open_case_shows_what_was_asked_and_answered(
 def test_filters(as_viewer: Client, run: CertificationRun, query: str, shown: set[str]) -> None:
     html = page(as_viewer, run, query)
     assert {case for case in ("G01", "G02", "G05", "G16") if f'id="{case}"' in html} == shown
+
+
+def test_words_are_found_in_requests_and_replies(as_viewer: Client, run: CertificationRun) -> None:
+    html = page(as_viewer, run, "?q=greeting")
+    assert 'id="G05"' in html
+    assert 'id="G01"' not in html
+
+
+def test_one_goes_from_failed_case_to_failed_case(as_viewer: Client, run: CertificationRun) -> None:
+    html = page(as_viewer, run)
+    assert 'data-key="]" href="?case=G05#G05"' in html
+    html = page(as_viewer, run, "?case=G05")
+    assert 'data-key="]" href="?case=G02#G02"' in html
+    assert 'data-key="["' not in html
+    html = page(as_viewer, run, "?case=G02")
+    assert 'data-key="[" href="?case=G05#G05"' in html
+    assert 'data-key="]"' not in html
+
+
+def test_a_call_can_be_copied_without_credentials(as_viewer: Client, run: CertificationRun) -> None:
+    html = page(as_viewer, run, "?case=G05")
+    assert (
+        "aws bedrock-runtime converse --region us-east-1 --model-id amazon.nova-lite-v1:0" in html
+    )
+    assert "client.converse_stream(modelId=" in html
+    assert "Without credentials" in html
+
+
+class TestCopies:
+    def test_python_and_shell_say_what_was_sent(self) -> None:
+        texts = {copy.kind: copy.text for copy in reproduce.copies(CALL, "us-east-1")}
+        sent = json.loads(texts["json"])
+        assert sent["messages"] == [{"role": "user", "content": [{"text": "Say <b>hello</b>."}]}]
+        assert sent["system"] == [{"text": "Be brief."}]
+        assert sent["inferenceConfig"] == {"maxTokens": 300}
+        compile(texts["python"], "copy", "exec")
+        words = shlex.split(texts["cli"].replace("\\\n", " "))
+        assert json.loads(words[words.index("--cli-input-json") + 1]) == sent
+
+    @pytest.mark.parametrize("text", ["it's $(rm -rf) `x` \\", 'quote " and \n line', "\u202e"])
+    def test_no_text_can_leave_its_quotes(self, text: str) -> None:
+        request = {**CALL["request"], "system": text}  # type: ignore[dict-item]
+        copies = reproduce.copies({**CALL, "request": request}, "us-east-1")
+        shell = next(copy.text for copy in copies if copy.kind == "cli")
+        words = shlex.split(shell.replace("\\\n  --cli", " --cli", 1))
+        body = json.loads(words[words.index("--cli-input-json") + 1])
+        assert body["system"] == [{"text": text}]
+        assert words[:3] == ["aws", "bedrock-runtime", "converse"]
+
+    def test_an_embedding_call(self) -> None:
+        call = {
+            "api": "invoke",
+            "route": "amazon.titan-embed-text-v2:0",
+            "request": {"operation": "InvokeModel", "texts": ["it's"], "dimensions": None},
+        }
+        assert [copy.kind for copy in reproduce.copies(call, "us-east-1")] == [
+            "cli", "python", "json",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {},
+            {"request": 3, "route": "x"},
+            {"request": {}, "route": "x", "api": "converse"},
+            {"request": {"messages": [3], "max_tokens": 1, "operation": "Converse"}, "route": "x",
+             "api": "converse"},
+            {"request": {"operation": "InvokeModel", "texts": 3}, "route": "x"},
+        ],
+    )  # fmt: skip
+    def test_any_stored_call_is_no_defect(self, odd: dict[str, Any]) -> None:
+        assert reproduce.copies(odd, "us-east-1") == []
+
+    def test_what_was_cut_is_said(self) -> None:
+        cut = {"request": {"system": "x [... 12 more characters]"}}
+        assert reproduce.is_incomplete(cut)
+        assert reproduce.is_incomplete({"request": {"messages": [{"image": {"bytes": 3}}]}})
+        assert not reproduce.is_incomplete(CALL)
 
 
 def test_removed_transcripts_are_said_to_be_removed(as_viewer: Client, catalogue: None) -> None:
