@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.utils.functional import Promise
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 from certification.reasons import ErrorCategory, Owner, Reason, Status
 
@@ -262,3 +262,10 @@ REASONS: dict[str, str | Promise] = {
     Reason.UNEXPECTED_EXCEPTION: _("fault in our own program"),
     Reason.UNKNOWN: _("unknown cause"),
 }
+
+
+def counted(status: str, n: int) -> str:
+    """Say how many have a status: "3 certified". The label has no plural form; a language that
+    needs one sets the number apart.
+    """
+    return gettext("%(n)d %(status)s") % {"n": n, "status": STATUSES[status].label}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from django.utils import translation
 from django.utils.formats import number_format
 from django.utils.functional import Promise
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from certification.models import TestResult
@@ -70,7 +70,7 @@ def evidence_name(name: str) -> str:
 
 def purpose(case_id: str) -> str:
     """Return what a case asks of a model; "" for a custom case or one of long ago."""
-    return _(ASKS[case_id]) if case_id in ASKS else ""
+    return translation.gettext(ASKS[case_id]) if case_id in ASKS else ""
 
 
 def of_trial(trial: Any) -> Statement:
@@ -103,7 +103,9 @@ def render(stored: Any) -> str:
     if not template or not isinstance(figures, dict):
         return ""
     try:
-        return _(template) % {name: shown(value) for name, value in figures.items()}
+        return translation.gettext(template) % {
+            name: shown(value) for name, value in figures.items()
+        }
     except (KeyError, ValueError, TypeError):  # figures of another wording
         return ""
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from certification.lib import clock
 from certification.models import sql
@@ -27,7 +28,7 @@ CHAIN_LOCK = 5_870_332  # one certificate at a time is added to the chain, whoev
 class CertificateState(models.TextChoices):
     IN_FORCE = "in_force", _("in force")
     REPLACED = "replaced", _("replaced")
-    EXPIRED = "expired", _("expired")
+    EXPIRED = "expired", pgettext_lazy("certificate", "expired")
     WITHDRAWN = "withdrawn", _("withdrawn")
 
 

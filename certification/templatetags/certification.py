@@ -9,6 +9,7 @@ from django import template
 from django.conf import settings
 from django.http import HttpRequest
 from django.template.context import Context
+from django.utils import translation
 from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.html import format_html
@@ -93,7 +94,7 @@ def case_symbol(verdict: str) -> str:
 def case_title(case_id: str) -> str:
     """Return the suite's title of a case; empty for a case that is no longer in the suite."""
     case = registry.BY_ID.get(case_id)
-    return _(case.title) if case else ""
+    return translation.gettext(case.title) if case else ""
 
 
 @register.filter

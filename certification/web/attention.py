@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from django.urls import reverse
+from django.utils import translation
 from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -120,8 +121,8 @@ def of_group(group: StatusGroup) -> Attention:
         count=group.pairs,
         since=group.since,
         who=labels.DOERS.get(fix.who, fix.who) if fix else "",
-        fix=_(fix.text) if fix else "",
-        wait=_(fix.wait) if fix and fix.wait else "",
+        fix=translation.gettext(fix.text) if fix else "",
+        wait=translation.gettext(fix.wait) if fix and fix.wait else "",
         url=matrix_url(**query),
         start=start_url(GROUP_PRESETS[status]) if status in GROUP_PRESETS else "",
     )
@@ -136,8 +137,8 @@ def of_pause(pause: QueuePause) -> Attention:
         % {"reason": capfirst(str(labels.REASONS[pause.error_reason]))},
         since=pause.opened_at,
         who=labels.DOERS.get(fix.who, fix.who),
-        fix=_(fix.text),
-        wait=_(fix.wait) if fix.wait else "",
+        fix=translation.gettext(fix.text),
+        wait=translation.gettext(fix.wait) if fix.wait else "",
         quote=pause.message,
         url=reverse("jobs"),
     )

@@ -136,7 +136,8 @@ class Detail:
             return _("Not usable: %s.") % reason if reason else _("Not usable.")
         if self.status == Status.PENDING:
             why = _("No verdict yet: %s.") % reason if reason else _("No verdict yet.")
-            return f"{why} {_('That says nothing about the model.')}"
+            says_nothing = _("That says nothing about the model.")
+            return f"{why} {says_nothing}"
         if self.status == Status.NOT_TESTED:
             return _("Nothing was tested.")
         return _("Cannot be called now: %s.") % reason if reason else _("Cannot be called now.")

@@ -192,9 +192,7 @@ class JobDetail:
         progress = ngettext(
             "%(done)d of %(total)d run finished", "%(done)d of %(total)d runs finished", total
         ) % {"done": self.done, "total": total}
-        outcomes = [
-            f"{n} {labels.STATUSES[verdict].label}" for verdict, n in self.verdict_counts if n
-        ]
+        outcomes = [labels.counted(verdict, n) for verdict, n in self.verdict_counts]
         if without := self.statuses[State.FAILED] - self.verdicts[Status.PENDING]:
             outcomes.append(_("%d without a verdict") % without)
         if cancelled := self.statuses[State.CANCELLED]:
@@ -224,7 +222,8 @@ class JobDetail:
         quarter = 4 * self.done // max(1, len(self.rows)) * 25
         words = _("%d per cent of the runs are finished.") % quarter if quarter else ""
         if self.statuses[State.FAILED]:
-            words += f" {_('A run ended without a verdict.')}"
+            without_verdict = _("A run ended without a verdict.")
+            words = f"{words} {without_verdict}"
         return words.strip()
 
     @property

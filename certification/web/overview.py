@@ -135,9 +135,7 @@ class RunningJob:
     @property
     def sentence(self) -> str:
         verdicts = [
-            f"{n} {labels.STATUSES[status].label}"
-            for status in Status
-            if (n := self.results.get(status, 0))
+            labels.counted(status, n) for status in Status if (n := self.results.get(status, 0))
         ]
         if without := self.results.get(State.FAILED, 0):
             verdicts.append(_("%(n)d without a verdict") % {"n": without})

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from django.http import QueryDict
+from django.utils import translation
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
@@ -287,7 +288,7 @@ def order_of(result: TestResult) -> tuple[int, int]:
 
 def searched_text(result: TestResult) -> str:
     case = registry.BY_ID.get(result.case_id)
-    title = f"{case.title} {_(case.title)}" if case else ""
+    title = f"{case.title} {translation.gettext(case.title)}" if case else ""
     statement = statements.of_result(result).text
     return f"{result.case_id} {title} {result.sentence} {statement}".casefold()
 

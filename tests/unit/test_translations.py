@@ -201,3 +201,9 @@ def test_statuses_have_their_portuguese_words() -> None:
         "configuration_required": "configuração necessária",
         "not_tested": "não testado",
     }
+
+
+def test_the_count_of_a_status_needs_no_plural() -> None:
+    assert labels.counted("certified", 3) == "3 certified"
+    with translation.override("pt-br"):
+        assert labels.counted("certified", 3) == "certificado (3)"
