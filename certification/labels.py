@@ -44,13 +44,6 @@ SEVERITIES: dict[str, Sign] = {
     "info": Sign("i", "blue", pgettext_lazy("severity", "info")),
 }
 
-THEME_AUTO = "auto"
-THEMES: dict[str, str | Promise] = {
-    THEME_AUTO: pgettext_lazy("theme", "as the system"),
-    "light": pgettext_lazy("theme", "light"),
-    "dark": pgettext_lazy("theme", "dark"),
-}
-
 # A run without a verdict, by its state.
 RUN_STATES: dict[str, Sign] = {
     "PENDING": Sign("…", "blue", pgettext_lazy("run", "waiting")),

@@ -207,6 +207,7 @@ TEMPLATES = [
                 "django.template.context_processors.i18n",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "certification.web.looks.context",
             ],
         },
     }
@@ -263,7 +264,6 @@ LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("pt-br", _("Brazilian Portuguese"))]
-THEME_COOKIE_NAME = "theme"  # which theme somebody chose, before a login too
 LOCALE_PATHS = [BASE_DIR / "certification" / "locale"]
 TIME_ZONE = "UTC"
 USE_I18N = True

@@ -4,7 +4,6 @@ from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
-from django.views.i18n import set_language
 
 from certification.api import health
 
@@ -12,7 +11,6 @@ from certification.api import health
 admin.autodiscover()
 
 urlpatterns = [
-    path("i18n/setlang/", login_not_required(set_language), name="set_language"),
     # One login page for everything, the admin included.
     path(
         "admin/login/",

@@ -38,7 +38,7 @@ from certification.models.jobs import (
 )
 from certification.models.judgements import RunJudgement
 from certification.models.parameter_support import ParameterSupport
-from certification.models.preferences import Preference, Theme
+from certification.models.preferences import Density, Preference, StartPage, Theme
 from certification.models.queue_pause import QueuePause
 from certification.models.routines import RoutineMark
 from certification.models.run_totals import RunTotal
@@ -68,6 +68,7 @@ __all__ = [
     "CertificationRun",
     "CustomCase",
     "DeliveryStatus",
+    "Density",
     "JobType",
     "Lifecycle",
     "ModelAlias",
@@ -88,6 +89,7 @@ __all__ = [
     "RunOutcome",
     "RunTotal",
     "Severity",
+    "StartPage",
     "State",
     "TestResult",
     "Theme",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import (
@@ -15,6 +16,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext_lazy as _
 
 
@@ -59,6 +61,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(_("active"), default=True)
     date_joined = models.DateTimeField(_("joined"), default=timezone.now, editable=False)
 
+    # Part of what a session or a token holds: a new one ends them all.
+    session_salt = models.CharField(max_length=32, blank=True, default="", editable=False)
+
     objects = UserManager()
 
     EMAIL_FIELD = "email"
@@ -72,6 +77,21 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.email
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """Return what each session holds of its user: it changes with the password, and when all
+        sessions are ended.
+        """
+        if not self.session_salt:
+            return super()._get_session_auth_hash(secret)  # type: ignore[misc]
+        return salted_hmac(
+            "certification.session", self.password + self.session_salt, secret, algorithm="sha256"
+        ).hexdigest()
+
+    def end_sessions(self) -> None:
+        """End every session and every API login of the user."""
+        self.session_salt = secrets.token_hex(8)
+        self.save(update_fields=["session_salt"])
 
     def read_groups(self) -> None:
         """Read the groups once, for a user of one request."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import zoneinfo
+from functools import cache
+
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -13,6 +17,34 @@ class Theme(models.TextChoices):
     AUTO = "auto", _("as the system")
     LIGHT = "light", _("light")
     DARK = "dark", _("dark")
+
+
+class Density(models.TextChoices):
+    NORMAL = "normal", _("normal")
+    COMPACT = "compact", _("compact")
+
+
+class StartPage(models.TextChoices):
+    """The page after a login, by the name of its address."""
+
+    OVERVIEW = "overview", _("overview")
+    MATRIX = "matrix", _("matrix")
+    JOBS = "jobs", _("jobs")
+
+
+def is_zone(name: str) -> bool:
+    return name in zones()
+
+
+@cache
+def zones() -> frozenset[str]:
+    """Return the names of the time zones."""
+    return frozenset(zoneinfo.available_timezones())
+
+
+def validate_zone(name: str) -> None:
+    if not is_zone(name):
+        raise ValidationError(_("There is no time zone “%(name)s”."), params={"name": name[:80]})
 
 
 class Preference(models.Model):
@@ -36,6 +68,19 @@ class Preference(models.Model):
         related_name="+",
         verbose_name=_("region"),
     )
+    language = models.CharField(
+        _("language"), max_length=10, choices=settings.LANGUAGES, blank=True, default=""
+    )
+    zone = models.CharField(
+        _("time zone"), max_length=60, default="UTC", validators=[validate_zone]
+    )
+    density = models.CharField(
+        _("density"), max_length=10, choices=Density.choices, default=Density.NORMAL
+    )
+    start_page = models.CharField(
+        _("page after login"), max_length=10, choices=StartPage.choices, default=StartPage.OVERVIEW
+    )
+    letter_keys = models.BooleanField(_("single letters are keys"), default=True)
     enabled_models = models.JSONField(_("enabled models"), default=list, blank=True)
 
     class Meta:

@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django import template
-from django.conf import settings
-from django.http import HttpRequest
 from django.template.context import Context
 from django.utils import translation
 from django.utils.formats import number_format
@@ -35,17 +33,19 @@ def backend_in_use() -> Backend:
 
 
 @register.simple_tag(takes_context=True)
-def theme(context: Context) -> str:
-    """Return the theme that the reader chose; THEME_AUTO for none and for one that there is not."""
-    request = context.get("request")
-    cookies = request.COOKIES if isinstance(request, HttpRequest) else {}
-    chosen = cookies.get(settings.THEME_COOKIE_NAME, "")
-    return chosen if chosen in labels.THEMES else labels.THEME_AUTO
-
-
-@register.simple_tag
-def theme_choices() -> list[tuple[str, str | Promise]]:
-    return list(labels.THEMES.items())
+def moment(context: Context, at: datetime | None) -> SafeString | str:
+    """Format a time to the minute in the reader's zone, with UTC in its title. Empty for None."""
+    if at is None:
+        return ""
+    looks = context.get("looks")
+    utc, local = at.astimezone(UTC), at.astimezone(looks.zone if looks else UTC)
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{} {}</time>',
+        utc.isoformat(timespec="seconds"),
+        utc.strftime("%Y-%m-%d %H:%M:%S"),
+        local.strftime("%Y-%m-%d %H:%M"),
+        looks.zone_name if looks else "UTC",
+    )
 
 
 @register.filter

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib.auth import authenticate
 from django.contrib.auth.forms import AuthenticationForm
+from django.utils.translation import gettext_lazy as _
+
+from certification.models import Preference
+from certification.models.preferences import zones
 
 MAX_EMAIL_LENGTH = 254  # as an address of a user may be
 
@@ -24,3 +29,30 @@ class EmailLoginForm(AuthenticationForm):
                 raise self.get_invalid_login_error()
             self.confirm_login_allowed(self.user_cache)
         return self.cleaned_data
+
+
+class PreferenceForm(forms.ModelForm):
+    """What a user can change of their own account, the password apart."""
+
+    name = forms.CharField(label=_("Name"), max_length=150, required=False)
+
+    class Meta:
+        model = Preference
+        fields = ["language", "zone", "theme", "density", "start_page", "letter_keys"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["zone"].widget.attrs["list"] = "zones"
+        for field in self.fields.values():
+            field.widget.attrs["data-submit"] = ""
+
+    def save(self, commit: bool = True) -> Preference:
+        """Save the preferences and the user's name."""
+        user = self.instance.user
+        user.name = self.cleaned_data["name"]
+        user.save(update_fields=["name"])
+        return super().save(commit)
+
+    @property
+    def zones(self) -> list[str]:
+        return sorted(zones())

@@ -11,28 +11,34 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required, permission_required
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.views import LoginView, PasswordChangeView
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.templatetags.static import static
-from django.urls import reverse
+from django.urls import reverse, reverse_lazy
+from django.utils.decorators import method_decorator
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
+from django.views import i18n
 from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HttpResponseClientRefresh
 
-from certification import labels
 from certification.engine import backend, dispatch
 from certification.lib import clock, request_rates
 from certification.models import (
     Backend,
     CertificationJob,
     CertificationRun,
+    Preference,
     QueuePause,
     State,
+    Theme,
     Tier,
 )
 from certification.web import (
@@ -40,6 +46,7 @@ from certification.web import (
     compare,
     job_detail,
     jobs,
+    looks,
     matrix,
     matrix_filters,
     overview,
@@ -48,18 +55,18 @@ from certification.web import (
     start,
 )
 from certification.web import matrix_export as export
-from certification.web.forms import EmailLoginForm
+from certification.web.forms import EmailLoginForm, PreferenceForm
 from certification.web.matrix_map import MatrixMap
 
 log = structlog.get_logger(__name__)
 OPERATE = "certification.change_certificationjob"
 
 
-def viewer_required(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def viewer_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
     """Show a page to users with a role; others learn whom to ask (403), as the API refuses them."""
 
     @functools.wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         user = jobs.user_of(request)
         if user is None:
             raise PermissionDenied
@@ -90,6 +97,19 @@ class LoginPage(LoginView):
             response["Retry-After"] = str(int(request_rates.seconds_to_wait()))
             return response
         return super().post(request, *args, **kwargs)
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        """Log in, and give the browser what the user prefers."""
+        response = super().form_valid(form)
+        if preference := Preference.objects.filter(user=form.get_user()).first():
+            looks.store(response, preference)
+        return response
+
+    def get_default_redirect_url(self) -> str:
+        """Return the address of the page that the user wants first."""
+        user = jobs.user_of(self.request)
+        page = Preference.objects.filter(user=user).values_list("start_page", flat=True).first()
+        return reverse(page or "overview")
 
 
 @login_not_required
@@ -170,22 +190,70 @@ def matrix_selection(request: HttpRequest) -> HttpResponse:
 @login_not_required
 @require_POST
 def set_theme(request: HttpRequest) -> HttpResponse:
-    """Store the theme in a cookie, and return to the page that the form was on."""
+    """Remember the theme, and return to the page that the form was on."""
+    theme = request.POST.get("theme", "")
+    theme = theme if theme in Theme.values else Theme.AUTO
     target = request.POST.get("next", "")
     is_ours = target.startswith("/") and url_has_allowed_host_and_scheme(
         target, {request.get_host()}, request.is_secure()
     )
     response = HttpResponseRedirect(target if is_ours else reverse("overview"))
-    theme = request.POST.get("theme", "")
-    response.set_cookie(
-        settings.THEME_COOKIE_NAME,
-        theme if theme in labels.THEMES else labels.THEME_AUTO,
-        max_age=settings.SESSION_COOKIE_AGE,
-        secure=settings.SESSION_COOKIE_SECURE,
-        httponly=True,
-        samesite="Lax",
-    )
+    looks.set_cookie(response, looks.THEME, theme)
+    if user := jobs.user_of(request):
+        Preference.objects.update_or_create(user=user, defaults={"theme": theme})
     return response
+
+
+@login_not_required
+@require_POST
+def set_language(request: HttpRequest) -> HttpResponse:
+    """Remember the language, and return to the page that the form was on."""
+    language, user = request.POST.get("language", ""), jobs.user_of(request)
+    if user and language in dict(settings.LANGUAGES):
+        Preference.objects.update_or_create(user=user, defaults={"language": language})
+    return i18n.set_language(request)
+
+
+@viewer_required
+def account(request: HttpRequest) -> HttpResponse:
+    """Show the user's own account (GET), or change it (POST)."""
+    user = jobs.user_of(request)
+    preference = Preference.objects.filter(user=user).first() or Preference(user=user)
+    if request.method != "POST":
+        form = PreferenceForm(instance=preference, initial={"name": user.name if user else ""})
+        return render(request, "registration/account.html", {"form": form})
+    form = PreferenceForm(request.POST, instance=preference)
+    if not form.is_valid():
+        return render(request, "registration/account.html", {"form": form}, status=400)
+    response = redirect("account")
+    looks.store(response, form.save())
+    messages.success(request, _("Saved."))
+    return response
+
+
+@method_decorator(viewer_required, name="dispatch")
+class PasswordPage(PasswordChangeView):
+    """Change one's own password, which ends the user's other sessions and API logins."""
+
+    template_name = "registration/password.html"
+    success_url = reverse_lazy("account")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        messages.success(self.request, _("The password was changed; other sessions have ended."))
+        return super().form_valid(form)
+
+
+@require_POST
+@viewer_required
+def end_other_sessions(request: HttpRequest) -> HttpResponse:
+    """End the user's sessions in other browsers and their API logins."""
+    user = jobs.user_of(request)
+    if user is None:
+        raise PermissionDenied
+    user.end_sessions()
+    update_session_auth_hash(request, user)
+    messages.success(request, _("All other sessions and API logins have ended."))
+    return redirect("account")
 
 
 @require_safe

@@ -18,7 +18,7 @@ from certification.web.urls import urlpatterns
 pytestmark = pytest.mark.django_db
 
 OPEN_PAGES = {
-    "login", "logout", "favicon", "live", "theme",
+    "login", "logout", "favicon", "live", "theme", "set_language",
     "certificate", "certificate-json", "certificate-pdf", "certificate-keys", "verify",
     "public-model",
 }  # fmt: skip
