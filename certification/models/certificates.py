@@ -94,6 +94,13 @@ class CertificateQuerySet(models.QuerySet["Certificate"]):
             and row.expires_at - now <= (row.expires_at - row.issued_at) / 2
         ]
 
+    def code_of_pair(self, model: str = "model", region: str = "region") -> Subquery:
+        """Return an expression: the code of a pair's newest certificate, by the outer query's
+        columns; null without one.
+        """
+        rows = self.filter(model=OuterRef(model), region=OuterRef(region))
+        return Subquery(rows.order_by("-number").values("code")[:1])
+
     def newest(self) -> Certificate | None:
         """The end of the chain."""
         return self.order_by("-number").first()

@@ -19,6 +19,7 @@ from certification import labels
 from certification.models import (
     TERMINAL,
     AIModel,
+    Certificate,
     CertificationRun,
     ModelCertification,
     Region,
@@ -289,7 +290,11 @@ def load(model_id: str, region_code: str, query: QueryDict, now: datetime) -> De
     most. Raise Http404 for an unknown model or region.
     """
     model, region = find_pair(model_id, region_code)
-    by_region = ModelCertification.objects.filter(model=model).select_related("run", "run__job")
+    by_region = (
+        ModelCertification.objects.filter(model=model)
+        .select_related("run", "run__job")
+        .annotate(certificate_code=Certificate.objects.code_of_pair())
+    )
     rows = sorted(by_region, key=rank)
     certification = next((row for row in rows if row.region_id == region.code), None)
     others = [row for row in rows if row is not certification]

@@ -89,6 +89,18 @@ class TestCertificate:
         for file in (pdf.content, client.get(f"/certificates/{code}.json").content):
             assert "Genuine" in text_of(upload(client, file))
 
+    def test_operators_find_it_from_the_certification(
+        self, as_viewer: Client, as_operator: Client
+    ) -> None:
+        code = issue().code
+        page = as_viewer.get(f"/certifications/{NOVA}/us-east-1/").content.decode()
+        assert f'href="/certificates/{code}/"' in page
+        assert "/badges/?model=" in page
+        assert "Renew" not in text_of(as_viewer.get(f"/certificates/{code}/"))
+        text = text_of(as_operator.get(f"/certificates/{code}/"))
+        assert "Renew" in text
+        assert "Withdraw" not in text
+
 
 class TestPdf:
     def test_it_is_made_once_in_each_language_with_the_json_inside(self, client: Client) -> None:
