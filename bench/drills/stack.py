@@ -132,7 +132,9 @@ class Stack:
                     process.send_signal(signal.SIGKILL)
 
     def emulator_statistics(self) -> dict[str, Any]:
+        """Return what the emulator counted, in flight as of now: it may answer late."""
         address = f"http://127.0.0.1:{self.ports['EMULATOR_PORT']}/_emulator/stats"
+        address += f"?at={time.monotonic()}"
         with urlopen(address, timeout=10) as response:
             statistics: dict[str, Any] = json.loads(response.read())
         return statistics

@@ -96,6 +96,7 @@ PATHS = {
 }
 MESSAGES_COUNT = "/anthropic/v1/messages/count_tokens"  # bedrock-mantle only
 CONTROL_PAGES = ("/_emulator/reset", "/_emulator/scenario")
+LATELY_S = 60.0
 EXPIRED_KEYS = ("ASIAEXPIRED*",)
 INVALID_KEYS = ("AKIAINVALID*",)
 HTML_503 = (
@@ -133,7 +134,9 @@ class Emulator:
         self.listings = control.Listings(self.directory.catalogue)
         self.injector = FaultInjector(scenario, self.options.seed)
         self.stats: Counter[tuple[str, str, str, str]] = Counter()
-        self.ends: list[float] = []  # a heap of when calls in flight end, on the monotonic clock
+        # a heap of the calls in flight, and of those that ended lately: when each ends and began,
+        # on the monotonic clock, which is the machine's
+        self.lately: list[tuple[float, float]] = []
         self._access_log = access_log
         self._authority = lru_cache(maxsize=4096)(self.read_authority)
 
@@ -160,8 +163,10 @@ class Emulator:
             response = reset_after(response, record.reset_after)
         if record.operation:
             self.stats[record.operation, record.model, record.region, record.outcome] += 1
-            heapq.heappush(self.ends, time.monotonic() + duration_s(response))
-            self.forget_ended()
+            now = time.monotonic()
+            heapq.heappush(self.lately, (now + duration_s(response), now))
+            while self.lately[0][0] < now - LATELY_S:
+                heapq.heappop(self.lately)
         if self._access_log:
             line = (record.operation, record.model or "-", record.region or "-", record.outcome)
             print(*line, file=self._access_log, flush=True)
@@ -465,7 +470,8 @@ class Emulator:
         if method == "GET" and path in ("/", "/_emulator/health"):
             return FullResponse(200, wire.dumps(self.health()), record.headers)
         if method == "GET" and path == "/_emulator/stats":
-            return FullResponse(200, wire.dumps(self.statistics()), record.headers)
+            query = dict(parse_qsl(record.request.target.partition(b"?")[2].decode("latin-1")))
+            return FullResponse(200, wire.dumps(self.statistics(query.get("at"))), record.headers)
         if method == "POST" and path in CONTROL_PAGES:
             if refusal := self.control_refusal(record.request):
                 return FullResponse(403, wire.dumps({"message": refusal}), record.headers)
@@ -530,7 +536,7 @@ class Emulator:
         """Start over: counts, token buckets and `times` of rules at zero."""
         self.injector = FaultInjector(scenario, self.options.seed)
         self.stats.clear()
-        self.ends.clear()
+        self.lately.clear()
         self._authority.cache_clear()
 
     def health(self) -> dict[str, Any]:
@@ -549,8 +555,14 @@ class Emulator:
             "regions": len(self.directory.catalogue.regions),
         }
 
-    def statistics(self) -> dict[str, Any]:
-        """Count calls by operation, model, region and outcome."""
+    def statistics(self, at: str | None) -> dict[str, Any]:
+        """Count calls by operation, model, region and outcome, and those in flight now, or `at` a
+        moment of the last LATELY_S on the monotonic clock.
+        """
+        try:
+            moment = float(at or "now")
+        except ValueError:
+            moment = time.monotonic()
         calls = [
             {
                 "operation": operation,
@@ -564,19 +576,12 @@ class Emulator:
         by_outcome: Counter[str] = Counter()
         for (_, _, _, outcome), n in self.stats.items():
             by_outcome[outcome] += n
-        self.forget_ended()
         return {
             "total": sum(self.stats.values()),
-            "inFlight": len(self.ends),
+            "inFlight": sum(began <= moment < end for end, began in self.lately),
             "byOutcome": dict(by_outcome),
             "calls": calls,
         }
-
-    def forget_ended(self) -> None:
-        """Drop the calls that ended from those in flight."""
-        now = time.monotonic()
-        while self.ends and self.ends[0] <= now:
-            heapq.heappop(self.ends)
 
 
 def respond_to_converse(invocation: Invocation) -> HttpResponse:

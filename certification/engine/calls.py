@@ -8,7 +8,7 @@ import json
 import random
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -46,6 +46,7 @@ FIRST_TOKEN = Histogram("bedrock_time_to_first_token_seconds", EDGES)
 
 MAX_ATTEMPTS = 4  # of one call
 MAX_UNEXPECTED = 2  # of one call or trial that our own program fails on
+CLAIM_POLL_S = 0.05
 BACKOFF_S = (0.4, 1.2, 3.0)
 MAX_UNEXPECTED_TEXT, MAX_TRACEBACK = 500, 6000  # characters
 # Refusals of the route, not of the model: the next route may work. The access gate sends only text:
@@ -142,6 +143,7 @@ class Caller:
     `routes` are tried in order until `route_settled`; `deadline` is on the clock of time.monotonic.
     `attempts` collects every attempt of the run, `retries` counts the repeated ones, `refusals`
     the refusals of the routes that were left, in order. `journal` stores what ended.
+    `is_confirmed` tells whether the run was ours lately.
     """
 
     bedrock: Bedrock
@@ -151,6 +153,7 @@ class Caller:
     deadline: float
     stop: Stop
     journal: RunJournal | None = None
+    is_confirmed: Callable[[], bool] = lambda: True
     attempts: list[Attempt] = field(default_factory=list)
     retries: int = 0
     refusals: dict[RouteTarget, Failure] = field(default_factory=dict)
@@ -172,6 +175,7 @@ class Caller:
         """
         number, failures = 0, 0
         while True:
+            await self.wait_for_claim()
             if self.stop.is_set():
                 raise Stopped
             number += 1
@@ -210,6 +214,11 @@ class Caller:
             if step is NextStep.GIVE_UP or not await self.pause(failures, retry_after_s):
                 return outcome
             self.retries += 1
+
+    async def wait_for_claim(self) -> None:
+        """Wait until the run is known to be ours, or it stops, or its deadline comes."""
+        while not (self.is_confirmed() or self.stop.is_set() or time.monotonic() > self.deadline):
+            await self.stop.wait(CLAIM_POLL_S)
 
     async def attempt(self, request: AnyRequest, route: RouteTarget) -> tuple[Outcome, float]:
         """Send a request once, as soon as the route's rate limit lets it. Returns also for how many

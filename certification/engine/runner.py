@@ -186,7 +186,16 @@ def certify(
     listing = worker.preflight.listing(region)
     environment["preflight"] = listing.facts(model.api_model_id)
     targets = targets_of(model, run.routes, listing)
-    caller = Caller(worker.bedrock, worker.limiter, region, targets, deadline, stop, journal)
+    caller = Caller(
+        worker.bedrock,
+        worker.limiter,
+        region,
+        targets,
+        deadline,
+        stop,
+        journal,
+        worker.is_confirmed,
+    )
     cases = registry.cases(model.kind, run.tier, frozenset(model.capabilities), specs)
     refusals = {
         feature: refusal

@@ -31,6 +31,9 @@ from certification.models import CertificationRun
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_INTERVAL_S = 1.0
+# Without a heartbeat for so long the runs may be another worker's soon: this process was frozen, or
+# the database is away. No call begins until it is known whose they are.
+CONFIRM_S = 10.0
 # Hundreds of call threads ask for the interpreter this often while they wait for it, and each time
 # costs CPU (Python's own 5 ms: a quarter more for 300 calls in flight); none of them holds it for
 # longer anyway.
@@ -72,6 +75,7 @@ class Worker:
     draining: threading.Event = field(default_factory=threading.Event)
     health_port: int | None = None  # of its health pages, where it serves any
     last_heartbeat: float = 0.0  # on the clock of time.monotonic; 0 before the first one
+    _confirmed_at: float = 0.0  # when the claims were known to be ours, on the same clock
     _claims: dict[uuid.UUID, Claim] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _heartbeat: threading.Thread | None = None
@@ -84,11 +88,17 @@ class Worker:
         """The number of runs being worked on now."""
         return len(self._claims)
 
+    def is_confirmed(self) -> bool:
+        """Whether the claimed runs were ours lately, so that calls are worth their price."""
+        return time.monotonic() - self._confirmed_at < CONFIRM_S
+
     @contextmanager
     def watching(self, claim: Claim) -> Iterator[None]:
         """Send heartbeats for a claimed run while the block runs."""
         try:
             with self._lock:
+                if not self._claims:
+                    self._confirmed_at = time.monotonic()  # it was claimed just now
                 self._claims[claim.run_id] = claim
                 if self.draining.is_set():  # since the caller looked at it
                     claim.stop.set()
@@ -119,6 +129,7 @@ class Worker:
                 claims = dict(self._claims)
             if not claims:
                 continue
+            started = time.monotonic()
             try:
                 with returning_connection():
                     ours = CertificationRun.objects.heartbeat(
@@ -133,6 +144,7 @@ class Worker:
                 for run_id, claim in claims.items():
                     if run_id not in ours:
                         claim.lose()
+                self._confirmed_at = started
 
 
 _creation_lock = threading.Lock()

@@ -23,7 +23,7 @@ from certification.engine import consumer
 from certification.engine.worker import get_worker
 from certification.lib.shared_cache import ComputedValue
 from certification.models import AIModel, CertificationRun, RunTotal, User
-from certification.monitoring import queue_stats, signals, worker_health
+from certification.monitoring import alerts, metrics, queue_stats, signals, worker_health
 from tests.api import Api
 from tests.factories import certify, start_job
 
@@ -94,6 +94,16 @@ def test_figures_do_not_scan_the_history() -> None:
     RunTotal.count_new()  # each run is counted once
     queue_stats.finished_runs.forget()
     assert rows_read(worker_health.queue_figures) < HISTORY / 2
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("history")
+def test_a_scrape_does_not_scan_the_history() -> None:
+    RunTotal.count_new()
+    assert rows_read(metrics.render) < HISTORY / 2
+    past = timezone.now() - timedelta(days=3)  # rules look at the last day
+    CertificationRun.objects.filter(completed_at__isnull=False).update(completed_at=past)
+    assert rows_read(alerts.run_round) < HISTORY / 2
 
 
 @pytest.mark.django_db

@@ -121,6 +121,27 @@ def test_a_call_is_repeated_until_it_succeeds(caller: Callable[..., Caller]) -> 
     assert one.attempts == attempts
 
 
+def test_no_call_begins_while_nobody_knows_whose_the_run_is(
+    caller: Callable[..., Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was frozen wakes up: another one may have its runs."""
+    monkeypatch.setattr(calls, "CLAIM_POLL_S", 0.001)
+    answers = iter([False, False, True])
+    ours = caller()
+    ours.is_confirmed = lambda: next(answers)
+    assert made(ours, []) is REPLY
+    lost = caller()
+
+    def unknown() -> bool:
+        lost.stop.set()  # the heartbeat learns that it is not ours
+        return False
+
+    lost.is_confirmed = unknown
+    with pytest.raises(Stopped):
+        made(lost, [])
+    assert lost.attempts == []
+
+
 def test_what_all_routes_said_is_one_refusal_that_names_each() -> None:
     merged = runner.refusal_of_all(
         {
