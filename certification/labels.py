@@ -156,6 +156,24 @@ CONDITIONS: dict[str, str | Promise] = {
     "usable_category": _("Enough for any use at all: %(subject)s"),
 }
 
+# The same where they are not met: why there is no certificate.
+UNMET: dict[str, str | Promise] = {
+    "judged": _("Only %(figure)s of the planned trials could be judged; %(line)s are needed."),
+    "gates": _("Gates that failed: %(cases)s."),
+    "score": _("The score %(figure)s is below %(line)s."),
+    "lower_bound": _("The lower bound %(figure)s of the quality is below %(line)s."),
+    "category": _("Of the trials in %(subject)s, %(figure)s pass; %(line)s are needed."),
+    "flaky_gates": _("Gates that passed only on a second try: %(cases)s."),
+    "parity": _("It can do less here than in a reference region. %(subject)s"),
+    "declared": _(
+        "The catalogue says that it can do this, and the service refused it: %(subject)s."
+    ),
+    "usable_quality": _("The quality %(figure)s is below %(line)s, too low for any use."),
+    "usable_category": _(
+        "Of the trials in %(subject)s, %(figure)s pass: below %(line)s, too few for any use."
+    ),
+}
+
 OWNERS: dict[str, str | Promise] = {
     Owner.OURS: _("us"),
     Owner.ACCOUNT: _("the AWS account"),

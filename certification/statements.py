@@ -84,12 +84,17 @@ def of_trial(trial: Any) -> Statement:
 
 
 def of_result(result: TestResult) -> Statement:
-    """Return the sentence of a result that came `without_transcripts`: that of the trial which
-    gave it.
+    """Return the sentence of a result that came `without_transcripts`: that of its last failed
+    trial, else that of the trial which gave it.
     """
-    trials = getattr(result, "summaries", None) or ()
-    for trial in reversed(trials if isinstance(trials, list | tuple) else ()):
-        if isinstance(trial, dict) and trial.get("sentence") == result.sentence:
+    summaries = getattr(result, "summaries", None)
+    listed = summaries if isinstance(summaries, list) else []
+    trials = [trial for trial in reversed(listed) if isinstance(trial, dict)]
+    for trial in trials if result.verdict in ("failed", "flaky") else ():
+        if trial.get("valid") and trial.get("passed") is False and trial.get("sentence"):
+            return of_trial(trial)
+    for trial in trials:
+        if trial.get("sentence") == result.sentence:
             return of_trial(trial)
     return Statement(result.sentence, "en")
 

@@ -195,9 +195,10 @@ class CaseOutcome:
 
     @property
     def sentence(self) -> str:
-        """The sentence of the last trial that counts."""
+        """The sentence of the last trial that counts; of the last failed one where one failed."""
         trials = self.valid or self.trials
-        return trials[-1].sentence if trials else "It was not run."
+        failed = [t for t in self.valid if not t.passed]
+        return (failed or trials)[-1].sentence if trials else "It was not run."
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from certification.reasons import Status
 from certification.suite.case import Category, Kind
 from certification.suite.policy import POLICY
 from certification.web import charts, judgement, runs
-from certification.web.judgement import Explanation
+from certification.web.judgement import ConditionRow, Explanation
 
 RUNS_LISTED, RUNS_DRAWN = 10, 50
 OTHERS_DRAWN = 4  # other regions beneath the samples of speed
@@ -146,6 +146,14 @@ class Detail:
     @property
     def lost_sentence(self) -> str:
         return self.explanation.points_lost if self.explanation else ""
+
+    @property
+    def unmet(self) -> list[ConditionRow]:
+        """The conditions that the run did not meet; none where the present policy judges it in
+        another way.
+        """
+        why = self.explanation
+        return why.unmet if why and not why.differs else []
 
     @property
     def state(self) -> str:

@@ -52,6 +52,7 @@ class ConditionRow(NamedTuple):
     figure: str
     line: str
     cases: Sequence[str]
+    problem: str  # the condition as a sentence where it is not met
 
 
 @dataclass(frozen=True)
@@ -268,14 +269,21 @@ def cap_label(cap: Cap) -> str:
 
 def condition_row(row: Condition) -> ConditionRow:
     """Return a condition in words, its figure never rounded up to its line."""
-    subject = labels.CASE_CATEGORIES.get(row.subject, row.subject.replace("_", " "))
+    subject = labels.CASE_CATEGORIES.get(row.subject) or ", ".join(
+        str(labels.CAPABILITIES.get(name, name.replace("_", " ")))
+        for name in filter(None, row.subject.split(", "))
+    )
     digits = 0 if row.at_most or row.name == "score" else 2
+    figure = str(number_format(scoring.format_floor(row.figure, digits)))
+    line = str(number_format(scoring.format_floor(row.line, digits)))
+    facts = {"subject": subject, "figure": figure, "line": line, "cases": ", ".join(row.cases)}
     return ConditionRow(
         row.is_met,
         str(labels.CONDITIONS[row.name]) % {"subject": subject},
-        number_format(scoring.format_floor(row.figure, digits)),
-        f"{'≤' if row.at_most else '≥'} {number_format(scoring.format_floor(row.line, digits))}",
+        figure,
+        f"{'≤' if row.at_most else '≥'} {line}",
         row.cases,
+        "" if row.is_met else (str(labels.UNMET[row.name]) % facts).strip(),
     )
 
 

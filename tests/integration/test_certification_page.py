@@ -57,6 +57,7 @@ def test_conditions_that_are_not_met_come_first_with_their_figures(
     html = page(as_viewer)
     conditions = html[html.index('id="conditions"') : html.index('id="cases"')]
     assert "Usable with care:" in html
+    assert "Of the trials in tools, 0.46 pass; 0.80 are needed." in html
     assert conditions.index("not met") < conditions.index("> met")
     assert "Enough trials pass in: tools" in conditions
     assert "≥ 0.80" in conditions

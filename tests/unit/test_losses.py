@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from certification import labels
 from certification.reasons import Reason, Status
 from certification.suite import losses, scoring
 from certification.suite.case import Category
 from certification.suite.cases.gates import GATES
 from certification.suite.losses import Account, Part
 from certification.suite.scoring import Calls, Run
+from certification.web import judgement
 from tests.unit.test_scoring import FAIL, LACKS, PASS, full, full_run, gates, invalid, scored, timed
 
 GATE_TRIALS = st.sampled_from(
@@ -77,6 +79,21 @@ def test_points_lost_caps_and_score_are_a_hundred(run: Run) -> None:
 def test_all_conditions_are_met_exactly_where_it_is_certified(run: Run) -> None:
     rows = losses.conditions(run)
     assert losses.is_certified(rows) == (scoring.judge(run).verdict == Status.CERTIFIED)
+
+
+@settings(max_examples=60, deadline=None)
+@given(runs())
+def test_every_condition_loss_and_cap_can_be_shown(run: Run) -> None:
+    for row in losses.conditions(run):
+        shown = judgement.condition_row(row)
+        assert "%(" not in shown.label + shown.problem
+        assert bool(shown.problem) != row.is_met
+    account = losses.account_for(run)
+    for loss in account.losses if account else ():
+        assert loss.part in labels.SCORE_PARTS
+        assert str(judgement.loss_label(loss))
+    for cap in account.caps if account else ():
+        assert "%(" not in judgement.cap_label(cap)
 
 
 def test_a_perfect_run_lost_nothing() -> None:

@@ -20,6 +20,7 @@ from certification.models import TestResult
 from certification.reasons import Reason
 from certification.suite import graders, registry
 from certification.suite.case import Context, Grade, ProbeCache, Ref
+from certification.suite.scoring import CaseOutcome
 from certification.suite.sentences import ASKS, WORDINGS, Sentence, wording
 
 SUITE = Path(settings.BASE_DIR) / "certification"
@@ -132,6 +133,18 @@ def test_a_result_has_the_sentence_of_the_trial_that_gave_it() -> None:
     trials = [stored(wording("number", expected="7")), None, stored(wording("no_number"))]
     result.summaries = trials  # type: ignore[attr-defined]
     assert statements.of_result(result) == ("The answer is 7.", "")
+
+
+def test_a_failed_case_says_why_it_failed_though_its_last_trial_passed() -> None:
+    good, bad = (Grade(True, wording("calls")), Grade(False, wording("no_call")))
+    outcome = CaseOutcome(registry.BY_ID["T1"], (bad, good, good))
+    assert outcome.sentence == "No tool was called."
+    script = registry.BY_ID["T1"].script(Ref(1, "T1", 0))
+    result = TestResult(case_id="T1", verdict="failed", sentence="The tools were called.")
+    result.summaries = [  # type: ignore[attr-defined]
+        evidence.trial(script, grade, [], ProbeCache()) for grade in (bad, good)
+    ]
+    assert statements.of_result(result) == ("No tool was called.", "")
 
 
 def test_truncated_figures_are_the_sentence_s_own() -> None:
