@@ -134,7 +134,8 @@
     field.closest("label").hidden = false;
     const list = document.querySelector(field.dataset.filter);
     field.addEventListener("change", (event) => event.stopPropagation());
-    field.addEventListener("input", () => {
+    field.addEventListener("input", (event) => {
+      event.stopPropagation();
       const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
       for (const group of list.querySelectorAll("details")) {
         let shown = 0;
@@ -147,6 +148,17 @@
       }
     });
   }
+
+  // Start: nothing can be started while the plan lacks what was typed or ticked.
+  let typing;
+  document.addEventListener("input", (event) => {
+    const field = event.target;
+    if (!field.closest("#choice")) return;
+    for (const button of document.querySelectorAll("#plan form button")) button.disabled = true;
+    if (!field.matches("input:not([type])")) return;
+    clearTimeout(typing);
+    typing = setTimeout(() => field.dispatchEvent(new Event("change", { bubbles: true })), 500);
+  });
 
   // Buttons that copy a text; without scripts, or without access to the clipboard, they are not shown.
   const showCopy = (root) => {

@@ -2,116 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from certification.models import AIModel, User
 from certification.reasons import Reason, Status
+from tests.browser import NEEDS_BROWSER, PASSWORD
 from tests.factories import certify, finish, start_job
 
-CHROMIUM = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (path := shutil.which(name))
-    ),
-    "/usr/bin/chromium",
-)
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-quic",
-]  # fmt: skip
-expect.set_options(timeout=20_000)  # milliseconds; two cores are often busy with other tests
-PASSWORD = "a-long-test-password"
-expect.set_options(timeout=30_000)  # ms: a bound for what must happen, never a measure of how fast
-
-pytestmark = [
-    pytest.mark.processes,
-    pytest.mark.skipif(
-        not Path(CHROMIUM).exists() and "MYIA_REQUIRE_BROWSER" not in os.environ,
-        reason="no Chromium here: install chromium or google-chrome to run browser tests",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """One browser for all tests; each opens windows of its own.
-
-    Playwright's synchronous interface keeps an event loop running in this thread, so Django takes
-    the test's own queries for asynchronous ones; they are not: nothing else runs in this thread
-    while they do. It also gives them connections of their own, which nobody else would give back.
-    """
-    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-        connections.close_all()
-
-
-@dataclass
-class Visitor:
-    """A page of somebody's, and everything the browser complained about."""
-
-    page: Page
-    root: str
-    complaints: list[str] = field(default_factory=list)
-
-    def open(self, path: str) -> Page:
-        self.page.goto(self.root + path)
-        return self.page
-
-    def log_in(self, email: str, path: str = "/matrix/") -> Page:
-        self.open(f"/login/?next={path}")
-        self.page.get_by_label("E-mail").fill(email)
-        self.page.locator("#id_password").fill(PASSWORD)
-        with self.page.expect_navigation():  # until its scripts have run
-            self.page.locator("main button").click()
-        return self.page
-
-    @property
-    def overflow(self) -> int:
-        """How many pixels the page is wider than the window."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
-
-
-@pytest.fixture
-def visit(browser: Browser, live_server: LiveServer) -> Iterator[Any]:
-    """Visitors by window width and colour scheme; at the end none of them may have seen a
-    complaint.
-    """
-    visitors: list[Visitor] = []
-
-    def come(width: int = 1280, scheme: str = "light", **options: Any) -> Visitor:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, locale="en-US", **options
-        )  # type: ignore[arg-type]
-        visitor = Visitor(context.new_page(), live_server.url)
-        visitor.page.on("console", lambda message: _note(visitor, message))
-        visitor.page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
-        visitors.append(visitor)
-        return visitor
-
-    yield come
-    for visitor in visitors:
-        visitor.page.context.close()
-    assert [complaint for visitor in visitors for complaint in visitor.complaints] == []
-
-
-def _note(visitor: Visitor, message: ConsoleMessage) -> None:
-    if message.type in ("error", "warning"):
-        visitor.complaints.append(message.text)
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture
@@ -240,25 +143,6 @@ def test_a_cell_opens_as_a_page_without_javascript(visit: Any, model: AIModel) -
     expect(page.locator("main")).to_contain_text("It answered.")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_wider_than_a_phone(visit: Any, model: AIModel, scheme: str) -> None:
-    visitor = visit(width=390, scheme=scheme)
-    visitor.log_in("operator@example.org")
-    job = model.runs.latest("created_at").job
-    for path in (
-        "/",
-        "/matrix/",
-        f"/jobs/{job.pk}/",
-        f"/jobs/{job.pk}/cancel/",
-        f"/certifications/{model.pk}/eu-west-1/",
-        "/no/such/",
-    ):
-        visitor.open(path)
-        assert visitor.overflow <= 0, path
-    # the last page is meant to be missing
-    visitor.complaints[:] = [c for c in visitor.complaints if "404" not in c]
-
-
 def test_a_phone_shows_regions_as_chips(visit: Any, model: AIModel) -> None:
     page = visit(width=390).log_in("viewer@example.org")
     chip = cell(page, model, "us-east-1")
@@ -295,33 +179,6 @@ def test_a_finished_run_appears_without_a_reload(visit: Any, model: AIModel) -> 
     expect(running).to_have_attribute(
         "aria-label", re.compile("us-west-2: certified, gates only, score 89")
     )
-
-
-def test_an_operator_starts_a_job(visit: Any, model: AIModel) -> None:
-    visitor = visit()
-    page = visitor.log_in("operator@example.org")
-    page.get_by_role("link", name="Start").click()
-    page.get_by_label("Find a model").fill("nova pro")
-    page.get_by_label("Nova Pro", exact=False).first.check()
-    page.get_by_label("eu-central-1").check()
-    page.get_by_label("Quick").check()
-    expect(page.get_by_text("1 run, about")).to_be_visible()
-    assert "region=eu-central-1" in page.url
-    page.get_by_role("button", name="Start 1 run").click()
-    expect(page.get_by_role("status").first).to_contain_text("The job was started with 1 run.")
-    assert visitor.overflow <= 0
-
-
-def test_an_operator_cancels_a_job(visit: Any, model: AIModel) -> None:
-    visitor = visit()
-    page = visitor.log_in("operator@example.org")
-    job = model.runs.get(region="us-west-2").job
-    visitor.open(f"/jobs/{job.pk}/")
-    page.get_by_role("link", name="Cancel the job").click()
-    page.get_by_role("button", name="Cancel the job").click()
-    expect(page.get_by_role("status").first).to_contain_text("The job was cancelled")
-    job.refresh_from_db()
-    assert job.status == "CANCELLED"
 
 
 def test_the_admin_works_under_the_content_policy(visit: Any, model: AIModel) -> None:

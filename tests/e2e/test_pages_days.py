@@ -1,0 +1,338 @@
+"""Whole days at the pages: an operator's by mouse and by keyboard, a viewer's, a stranger's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from certification.engine import certificates
+from certification.models import AIModel, Certificate, CertificationJob, CertificationRun, User
+from certification.reasons import Reason, Status
+from tests.browser import NEEDS_BROWSER, PASSWORD, Keyboard, Mouse, Visitor
+from tests.factories import certify, finish, start_job
+from tests.integration.test_run_page import TRIAL
+
+pytestmark = NEEDS_BROWSER
+
+NOVA, MICRO = "amazon.nova-lite-v1:0", "amazon.nova-micro-v1:0"
+FIX = {
+    "text": "Attach a policy that allows bedrock:InvokeModel.",
+    "command": "aws iam put-role-policy --role-name caller",
+    "who": "AWS account administrator",
+    "wait": "",
+    "url": "",
+}
+PASSED = [("G01", "passed", "It answered."), ("G02", "passed", "It streamed.")]
+
+
+@dataclass
+class World:
+    """What there is, besides a refusal and a model below the line."""
+
+    certificate: Certificate
+    failed: CertificationRun
+    waiting: CertificationJob
+
+
+@pytest.fixture
+def world(live_server: LiveServer, settings: Any, tmp_path: Path) -> World:
+    settings.CERTIFICATE_FOLDER = tmp_path / "certificates"
+    for role in ("viewer", "operator"):
+        User.objects.create_user(f"{role}@example.org", PASSWORD, role=role)
+    nova, micro = (AIModel.objects.get(api_model_id=name) for name in (NOVA, MICRO))
+    certify(nova, "us-east-1", tier="full", score=92, rating="A", results=PASSED)
+    assert certificates.issue_due() == 1
+    certify(
+        nova,
+        "us-west-2",
+        Status.QUALITY_WARNING,
+        tier="full",
+        score=74,
+        rating="C",
+        reason=Reason.QUALITY_BELOW_LINE,
+        message="The score is below the line.",
+        results=[PASSED[0], ("G02", "failed", "It did not stream.")],
+    )
+    certify(
+        nova,
+        "eu-west-1",
+        Status.PERMISSION_REQUIRED,
+        reason=Reason.IAM_DENIED,
+        message="You are not authorized.",
+        fix=FIX,
+    )
+    failed = certify(
+        micro,
+        "us-east-1",
+        Status.FAILED,
+        score=31,
+        rating="F",
+        reason=Reason.GATE_FAILED,
+        message="A gate failed.",
+        results=[PASSED[0], ("G05", "failed", "It said something else.")],
+        trials={"G05": [TRIAL]},
+    )
+    waiting = start_job([micro], ["eu-west-1"])
+    return World(Certificate.objects.get(), failed, waiting)
+
+
+@pytest.mark.parametrize("hand", [Mouse, Keyboard])
+def test_an_operators_day(visit: Any, world: World, hand: type[Mouse], tmp_path: Path) -> None:
+    visitor = visit(permissions=["clipboard-read", "clipboard-write"])
+    act = hand(visitor.page)
+    log_in(visitor, act)
+    start_two_models_in_three_regions_and_watch(visitor, act)
+    read_and_copy_the_fix_of_a_red_cell(visitor, act)
+    look_at_a_failed_trial(visitor, act)
+    compare_two_regions(visitor, act)
+    download_and_verify_the_certificate(visitor, act, world.certificate, tmp_path)
+    cancel_a_job(visitor, act, world.waiting)
+    change_language_and_theme(visitor, act)
+
+
+def log_in(visitor: Visitor, act: Mouse) -> None:
+    page = visitor.open("/login/?next=/")
+    act.write(page.get_by_label("E-mail"), "operator@example.org")
+    act.write(page.locator("#id_password"), PASSWORD)
+    act.press(page.locator("main button[type=submit], main form button").first)
+    expect(page.get_by_role("link", name="Start", exact=True)).to_be_visible()
+
+
+def three_regions() -> list[str]:
+    """Regions in which both models are offered and nothing was tested."""
+    offered = [
+        set(AIModel.objects.get(api_model_id=name).routes.values_list("region_id", flat=True))
+        for name in (NOVA, MICRO)
+    ]
+    tested = set(CertificationRun.objects.values_list("region_id", flat=True))
+    return sorted(set.intersection(*offered) - tested)[:3]
+
+
+def start_two_models_in_three_regions_and_watch(visitor: Visitor, act: Mouse) -> None:
+    page, regions = visitor.page, three_regions()
+    act.press(page.get_by_role("link", name="Start", exact=True))
+    page.wait_for_url("**/jobs/new/**")
+    act.write(page.get_by_label("Find a model"), "nova")
+    for name in (NOVA, MICRO):
+        act.tick(page.locator(f'input[name=model][value="{name}"]'))
+    for code in regions:
+        act.tick(page.locator(f'input[name=region][value="{code}"]'))
+    quick = page.locator('input[name=tier][value="quick"]')
+    if isinstance(act, Keyboard):  # a group of radio buttons is one stop: arrows choose
+        act.reach(page.locator("input[name=tier]:checked"))
+        page.keyboard.press("ArrowUp")
+        expect(quick).to_be_checked()
+    else:
+        quick.check()
+    act.write(page.get_by_label("Note"), "before go-live")
+    expect(page.locator("#plan input[name=note]")).to_have_value("before go-live")
+    expect(page.locator("#plan .lead")).to_contain_text("6 runs, about")
+    act.press(page.get_by_role("button", name=re.compile("^Start 6 runs")))
+    expect(page.get_by_text("The job was started with 6 runs.").first).to_be_visible()
+    expect(page.get_by_text("before go-live")).to_be_visible()
+    job = CertificationJob.objects.get(note="before go-live")
+    for run in job.runs.all():
+        finish(run, Status.CERTIFIED, score=91, rating="A")
+    expect(page.locator("h1 .j-COMPLETED")).to_be_visible()  # it polls: nobody reloads
+
+
+def read_and_copy_the_fix_of_a_red_cell(visitor: Visitor, act: Mouse) -> None:
+    page = visitor.page
+    if isinstance(act, Keyboard):
+        page.keyboard.press("g")
+        page.keyboard.press("m")
+        page.wait_for_url("**/matrix/**")
+        page.keyboard.press("/")
+        page.keyboard.type("nova")
+        page.keyboard.press("Enter")
+    else:
+        page.get_by_role("link", name="Matrix", exact=True).first.click()
+        page.get_by_label("Model", exact=True).fill("nova")
+        page.get_by_label("Model", exact=True).press("Enter")
+    page.wait_for_url("**q=nova**")
+    cell = page.locator(f'tr[data-model="{NOVA}"] a[href$="/eu-west-1/"]').first
+    act.press_cell(cell)
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("You are not authorized.")
+    expect(dialog).to_contain_text(FIX["text"])
+    act.press(dialog.locator("button.copy"))
+    expect(dialog.locator("button.copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == FIX["command"]
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
+def look_at_a_failed_trial(visitor: Visitor, act: Mouse) -> None:
+    page = visitor.page
+    act.press_cell(page.locator(f'tr[data-model="{MICRO}"] a[href$="/us-east-1/"]').first)
+    act.press(page.get_by_role("dialog").get_by_role("link", name="Open as a page"))
+    act.press(page.locator("ul.cases a", has_text="G05").first)
+    page.wait_for_url("**/runs/**")
+    exchange = page.locator(".exchange").last
+    expect(exchange).to_contain_text("Say <b>hello</b>.")
+    expect(exchange).to_contain_text("<script>alert(1)</script>")
+
+
+def compare_two_regions(visitor: Visitor, act: Mouse) -> None:
+    page = visitor.open(f"/certifications/{NOVA}/us-west-2/")
+    act.press(page.get_by_role("link", name="Compare with us-east-1"))
+    page.wait_for_url("**/compare/**")
+    expect(page.locator("main .lead").first).to_be_visible()
+    expect(page.locator("main")).to_contain_text("G02")
+
+
+def download_and_verify_the_certificate(
+    visitor: Visitor, act: Mouse, certificate: Certificate, folder: Path
+) -> None:
+    page = visitor.open(f"/certificates/{certificate.code}/")
+    expect(page.locator("main")).to_contain_text("EMULATED")
+    with page.expect_download() as download:
+        act.press(page.get_by_role("link", name="JSON", exact=True))
+    file = folder / "certificate.json"
+    download.value.save_as(file)
+    page = visitor.open("/verify/")
+    page.get_by_label("Or the file").set_input_files(file)
+    act.press(page.get_by_role("button", name="Verify the file"))
+    expect(page.locator("#answer")).to_contain_text("Genuine, and in force")
+
+
+def cancel_a_job(visitor: Visitor, act: Mouse, job: CertificationJob) -> None:
+    page = visitor.open("/jobs/")
+    act.press(page.locator(f'main a[href="/jobs/{job.pk}/"]').first)
+    act.press(page.get_by_role("link", name="Cancel the job"))
+    act.press(page.get_by_role("button", name="Cancel the job"))
+    expect(page.get_by_text(re.compile("The job was cancelled")).first).to_be_visible()
+    job.refresh_from_db()
+    assert (job.status, job.cancelled_runs) == ("CANCELLED", 1)
+
+
+def change_language_and_theme(visitor: Visitor, act: Mouse) -> None:
+    page = visitor.page
+    for button, attribute, value in (
+        ("button[value=dark]", "data-theme", "dark"),
+        ("button[value=pt-br]", "lang", "pt-br"),
+    ):
+        act.press(page.locator("#account-menu summary"))
+        act.press(page.locator(f"#account-menu {button}"))
+        expect(page.locator("html")).to_have_attribute(attribute, value)
+
+
+# What each of the others may see. Pages by role; `{}` is filled by `addresses`.
+
+PUBLIC = ("/login/", "/verify/", "/certificates/{code}/", "/badges/", "/m/{nova}/", "/m/no.such/")
+INSIDE = (
+    "/",
+    "/matrix/",
+    "/jobs/",
+    "/jobs/{job}/",
+    "/runs/{run}/?case=G05",
+    "/certifications/{nova}/us-west-2/",
+    "/compare/?a={nova}@us-east-1&b={nova}@us-west-2",
+)
+OPERATORS = ("/jobs/new/?model={nova}&region=us-east-1", "/jobs/{job}/cancel/")
+
+
+def addresses(world: World, *groups: tuple[str, ...]) -> Iterator[str]:
+    names = {
+        "code": world.certificate.code,
+        "nova": NOVA,
+        "job": world.waiting.pk,
+        "run": world.failed.pk,
+    }
+    for group in groups:
+        for path in group:
+            yield path.format(**names)
+
+
+VIEWERS_FORMS = {"/i18n/setlang/", "/theme/", "/logout/", "/matrix/selection/"}
+
+
+def test_a_viewers_day_has_nothing_to_press_that_refuses(visit: Any, world: World) -> None:
+    visitor = visit()
+    page = visitor.log_in("viewer@example.org", "/")
+    followed: set[str] = set()
+    for path in addresses(world, INSIDE):
+        visitor.open(path)
+        forms = page.locator("form[method=post]").evaluate_all(
+            "forms => forms.map(form => form.getAttribute('action'))"
+        )
+        assert set(forms) <= VIEWERS_FORMS, path
+        expect(page.locator("button[value=certify]")).to_have_count(0)
+        for link in internal_links(page, visitor.root) - followed:
+            followed.add(link)
+            if same_kind(link, followed):
+                answer = page.request.get(visitor.root + link, max_redirects=0)
+                assert answer.status < 400, (path, link)
+    assert len(followed) > 30
+
+
+def internal_links(page: Page, root: str) -> set[str]:
+    """The addresses on this server that a page links to."""
+    links = page.locator("a[href]").evaluate_all("links => links.map(link => link.href)")
+    inside = (urlsplit(link) for link in links if urljoin(root, link).startswith(root + "/"))
+    return {part._replace(scheme="", netloc="", fragment="").geturl() for part in inside}
+
+
+def same_kind(link: str, followed: set[str]) -> bool:
+    """Whether a link is one of the first of its kind: a matrix has a thousand alike."""
+    kind = urlsplit(link).path.split("/")[1]
+    return sum(urlsplit(other).path.split("/")[1] == kind for other in followed) <= 12
+
+
+def test_a_strangers_day(visit: Any, world: World) -> None:
+    visitor = visit()
+    page = visitor.page
+    for path in addresses(world, INSIDE, OPERATORS):
+        visitor.open(path)
+        assert urlsplit(page.url).path == "/login/", path
+    visitor.open(f"/m/{NOVA}/")
+    expect(page.locator("main")).to_contain_text("us-east-1")
+    text = page.locator("body").inner_text()
+    assert "not authorized" not in text, "reasons are internal"
+    assert "example.org" not in text
+    visitor.open("/verify/")
+    page.get_by_label("The code").fill(world.certificate.code.lower())
+    page.get_by_role("button", name="Verify the code").click()
+    expect(page.locator("#answer")).to_contain_text("Genuine, and in force")
+    page.get_by_role("link", name=re.compile("^Open the certificate")).click()
+    expect(page.locator("main h1")).to_contain_text("Nova Lite")
+    page.get_by_role("link", name="Português").click()
+    expect(page.locator("html")).to_have_attribute("lang", "pt-br")
+
+
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+
+
+def test_every_page_is_accessible_in_both_themes_and_fits_a_small_phone(
+    visit: Any, world: World
+) -> None:
+    """By axe; the dark theme by its contrast alone, which is all that it changes."""
+    visitor, axe, faults = visit(), Axe(), []
+    page = visitor.log_in("operator@example.org", "/")
+    everything = {"runOnly": {"type": "tag", "values": AXE_TAGS}}
+    for path in addresses(world, PUBLIC[1:], INSIDE, OPERATORS):
+        visitor.open(path)
+        for theme, rules in (("light", everything), ("dark", CONTRAST)):
+            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            for fault in axe.run(page, options={**rules, "resultTypes": ["violations"]}).response[
+                "violations"
+            ]:
+                places = [node["target"] for node in fault["nodes"][:3]]
+                faults.append(f"{path} {theme}: {fault['id']} {places} {len(fault['nodes'])}")
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size({"width": 320, "height": 700})
+        if visitor.overflow > 0:
+            faults.append(f"{path}: {visitor.overflow} px too wide at 320")
+        page.set_viewport_size({"width": 1280, "height": 900})
+    visitor.complaints[:] = [c for c in visitor.complaints if "404" not in c]  # of /m/no.such/
+    assert faults == []
