@@ -11,6 +11,7 @@ urlpatterns = [
     path("matrix/export.csv", views.matrix_export, {"form": "csv"}, name="matrix-csv"),
     path("matrix/export.json", views.matrix_export, {"form": "json"}, name="matrix-json"),
     path("matrix/selection/", views.matrix_selection, name="matrix-selection"),
+    path("search/", views.search_page, name="search"),
     path("login/", views.LoginPage.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("theme/", views.set_theme, name="theme"),

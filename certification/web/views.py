@@ -44,6 +44,7 @@ from certification.models import (
 from certification.web import (
     certifications,
     compare,
+    goto,
     job_detail,
     jobs,
     looks,
@@ -152,6 +153,18 @@ def matrix_page(request: HttpRequest) -> HttpResponse:
         {"matrix": page, "map": MatrixMap(page)},
         page.version,
     )
+
+
+@require_safe
+@viewer_required
+@vary_on_headers("HX-Request")
+def search_page(request: HttpRequest) -> HttpResponse:
+    """Show where a few words lead: a page, or the results alone for the dialog."""
+    user = jobs.user_of(request)
+    is_operator = user is not None and user.is_operator
+    results = goto.search(request.GET.get("q", ""), is_operator=is_operator)
+    template = "_hits.html" if request.headers.get("HX-Request") else "search.html"
+    return render(request, f"certification/{template}", {"results": results})
 
 
 @require_safe

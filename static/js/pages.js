@@ -112,6 +112,41 @@
     event.preventDefault();
   });
 
+  // Go to: Ctrl+K or Cmd+K, also while somebody types. Arrows walk through what it finds.
+  const goto = document.getElementById("goto");
+  const openGoto = () => {
+    if (document.querySelector("dialog[open]")) return;
+    goto.showModal();
+    const field = goto.querySelector("input");
+    field.select();
+    htmx.trigger(field, "opened");
+  };
+  if (goto) {
+    document.addEventListener("keydown", (event) => {
+      if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey) {
+        event.preventDefault();
+        openGoto();
+      }
+    });
+    document.querySelector("a.search")?.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      openGoto();
+    });
+    goto.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      const links = [...goto.querySelectorAll("a[href]")];
+      if (event.key === "Enter" && event.target.matches("input")) {
+        event.preventDefault();
+        links[0]?.click();
+      }
+      if (!step) return;
+      event.preventDefault();
+      const at = links.indexOf(document.activeElement) + step;
+      (at < 0 ? goto.querySelector("input") : links[at])?.focus();
+    });
+  }
+
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
   });
