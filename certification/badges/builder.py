@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from certification.badges import content, svg
 from certification.badges.content import BadgeContent, RegionStatus
+from certification.lib import foreign_text
 from certification.models import AIModel, Backend
 from certification.reasons import Status
 
@@ -91,7 +92,7 @@ def load(choice: Choice, now: datetime) -> BuilderPage:
     picture, alt = (address_of(model, choice, ".svg"), alt_of(model, choice)) if model else ("", "")
     return BuilderPage(
         choice=choice,
-        models=list(names),
+        models=[(name, foreign_text.clean(title)) for name, title in names],
         model=model,
         picture=picture,
         alt=alt,

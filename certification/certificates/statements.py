@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from certification.certificates import envelopes
+from certification.lib.foreign_text import clean
 from certification.models import Backend, ModelCertification, TestResult
 from certification.models.catalogue import RouteKind
 from certification.suite import registry
@@ -76,17 +77,17 @@ def build(
         "verdict": f"{EMULATED}: certified" if is_emulated else "certified",
         "backend": pair.backend,
         "model": {
-            "id": model.api_model_id,
-            "name": model.name,
-            "vendor": model.vendor,
+            "id": clean(model.api_model_id),
+            "name": clean(model.name),
+            "vendor": clean(model.vendor),
             "kind": model.kind,
         },
-        "region": {"code": region.code, "name": region.name},
+        "region": {"code": region.code, "name": clean(region.name)},
         "route": {
             "endpoint": run.endpoint,
             "api": run.api,
             "kind": run.route_kind,
-            "target": ACCOUNT_ID.sub("************", run.route),
+            "target": ACCOUNT_ID.sub("************", clean(run.route)),
             "residency": residency(run.route_kind, run.route),
         },
         "run": {
@@ -115,7 +116,7 @@ def build(
         "evidence": evidence,
     }
     subject = {
-        "name": f"{model.api_model_id}@{region.code}",
+        "name": f"{clean(model.api_model_id)}@{region.code}",
         "digest": {"sha256": evidence["sha256"]},
     }
     return {

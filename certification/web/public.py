@@ -140,14 +140,14 @@ def withdraw(request: HttpRequest, code: str) -> HttpResponse:
 @public_page
 def verify(request: HttpRequest) -> HttpResponse:
     """Show the form, and what is known of a code (GET) or a file (POST)."""
-    typed, context = request.GET.get("code", ""), {}
+    typed, status = request.GET.get("code", ""), 200
+    context: dict[str, Any] = {}
     if typed or request.method == "POST":
         if is_too_frequent(request):
-            response = render(request, "429.html", status=429)
-            response["Retry-After"] = str(int(request_rates.seconds_to_wait()))
-            return response
-        if request.method == "POST":
+            context, status = {"is_too_frequent": True}, 429
+        elif request.method == "POST":
             context = checked_upload(request)
+            status = 413 if "is_too_large" in context else 200
         else:
             context = {"result": certificates.verify_typed(typed, clock.now())}
     context |= {
@@ -155,9 +155,10 @@ def verify(request: HttpRequest) -> HttpResponse:
         "newest": certificates.chain_end(),
         "public_url": settings.PUBLIC_URL,
     }
-    status = 413 if context.get("is_too_large") else 200
     response = render(request, "public/verify.html", context, status=status)
     response["Cache-Control"] = "no-store"
+    if status == 429:
+        response["Retry-After"] = str(int(request_rates.seconds_to_wait()))
     return response
 
 

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from django.conf import settings
 
-from certification.lib import shared_cache
+from certification.lib import foreign_text, shared_cache
 from certification.models import (
     AIModel,
     Backend,
@@ -204,8 +204,8 @@ def read(api_model_id: str) -> PublicModel | None:
         regions[pair.region_id] = region_of(pair)
     return PublicModel(
         row.api_model_id,
-        row.name,
-        row.vendor,
+        foreign_text.clean(row.name),
+        foreign_text.clean(row.vendor),
         row.kind,
         tuple(row.capabilities),
         tuple(regions[code] for code in sorted(regions)),
@@ -235,4 +235,5 @@ def near_names(api_model_id: str) -> list[tuple[str, str]]:
     matches = difflib.get_close_matches(
         api_model_id[:MAX_ID].lower(), by_text, n=2 * NEAR_NAMES, cutoff=0.5
     )
-    return list(dict.fromkeys(by_text[text] for text in matches))[:NEAR_NAMES]
+    near = list(dict.fromkeys(by_text[text] for text in matches))[:NEAR_NAMES]
+    return [(name, foreign_text.clean(title)) for name, title in near]

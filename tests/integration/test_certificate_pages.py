@@ -14,6 +14,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.test import Client
 
+from certification.certificates import document
 from certification.lib import request_rates
 from certification.models import AIModel, Certificate, CertificateDocument, User
 from tests.integration.test_certificates import NOVA, folder, issue  # noqa: F401 - a fixture
@@ -80,9 +81,16 @@ class TestCertificate:
     def test_a_name_is_text_on_the_page_and_in_the_pdf(self, client: Client, name: str) -> None:
         AIModel.objects.filter(api_model_id=NOVA).update(name=name)
         code = issue().code
-        page = client.get(f"/certificates/{code}/").content.decode()
-        assert "<script>alert" not in page
-        assert 'onerror="a' not in page
+        for address in (
+            f"/certificates/{code}/",
+            f"/verify/?code={code}",
+            f"/m/{NOVA}/",
+            "/badges/",
+        ):
+            page = client.get(address).content.decode()
+            assert "<script>alert" not in page
+            assert 'onerror="a' not in page
+            assert not set(page) & set("\u202e\u2066\u200b\x1b\x07")
         pdf = client.get(f"/certificates/{code}.pdf")
         assert pdf.status_code == 200
         assert pdf.content.startswith(b"%PDF-1.7")
@@ -115,6 +123,21 @@ class TestPdf:
         for mark in (b"pdfaid:part", b"pdfuaid:part", b"/AFRelationship", b"/StructTreeRoot"):
             assert mark in english
         assert f"certificate-{certificate.code}.json".encode() in english
+
+    def test_of_two_requests_at_once_the_first_makes_it(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        certificate = issue()
+        make = document.make
+
+        def slowly(*args: Any) -> bytes:
+            CertificateDocument.objects.create(
+                certificate=certificate, language="en", pdf=b"%PDF-first", digest="0" * 64
+            )
+            return make(*args)
+
+        monkeypatch.setattr(document, "make", slowly)
+        assert client.get(f"/certificates/{certificate.code}.pdf").content == b"%PDF-first"
 
     def test_a_byte_more_or_less_is_another_file(self, client: Client) -> None:
         pdf = client.get(f"/certificates/{issue().code}.pdf").content
@@ -178,7 +201,9 @@ class TestVerify:
     ) -> None:
         settings.VERIFICATIONS_PER_MINUTE = 2
         monkeypatch.setattr(request_rates, "count_request", lambda *_: 3)
-        assert client.get("/verify/?code=x").status_code == 429
+        answer = client.get("/verify/?code=x")
+        assert (answer.status_code, "Wait a minute" in text_of(answer)) == (429, True)
+        assert 0 < int(answer["Retry-After"]) <= 62
         assert client.post("/verify/").status_code == 429
         assert client.get("/verify/").status_code == 200
 

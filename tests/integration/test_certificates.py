@@ -16,9 +16,10 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
+from certification import tasks
 from certification.certificates import envelopes, keys, verification
 from certification.certificates.verification import Answer, Checks
-from certification.engine import certificates, reconcile
+from certification.engine import certificates, dispatch, queue, reconcile
 from certification.inference import RouteTarget
 from certification.lib import clock
 from certification.models import (
@@ -310,6 +311,21 @@ def without_guards(statement: str) -> None:
         for table in ("certificate", "testresult"):
             cursor.execute(f"ALTER TABLE certification_{table} DISABLE TRIGGER USER")
         cursor.execute(statement)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_worker_that_closes_a_job_issues(
+    catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "publish_job", lambda _job: True)
+    pairs = dispatch.pairs_of(dispatch.find_models([NOVA]), dispatch.find_regions(["us-east-1"]))
+    run = dispatch.certify(pairs, dispatch.CertifyOptions(tier="full", seed=2)).job.runs.get()
+    tasks.certify_run(str(run.pk))
+    certificate = Certificate.objects.get(run=run)
+    result = verification.verify_file(bytes(certificate.envelope), timezone.now())
+    assert result.answer == Answer.GENUINE
+    assert result.predicate["cases"]["total"] > 35
+    assert {"tools", "system"} <= set(result.predicate["capabilities"]["works"])
 
 
 @pytest.mark.django_db(transaction=True)
