@@ -107,9 +107,11 @@ def make_template() -> None:
     with administration() as server:
         for old in templates():
             server.execute(f'DROP DATABASE "{old}"')
-        # sessions that were just closed may take a moment to end
+        # Sessions that were just closed may take a moment to end. An autovacuum, which nobody may
+        # end, makes way by itself.
         server.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = %s AND backend_type = 'client backend'",
             [name],
         )
         server.execute(f'CREATE DATABASE "{template_name()}" TEMPLATE "{name}"')

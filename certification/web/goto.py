@@ -142,8 +142,8 @@ def with_id(rows: QuerySet[T], words: Sequence[str]) -> QuerySet[T] | None:  # t
 def find_jobs(words: Sequence[str]) -> list[CertificationJob]:
     """Return the jobs with an id; the last ones for no words."""
     rows = CertificationJob.objects.defer("model_ids", "config").order_by("-created_at")
-    found = with_id(rows, words) if words else rows
-    return [] if found is None else list(found[: MAX_HITS + 1])
+    result = with_id(rows, words) if words else rows
+    return [] if result is None else list(result[: MAX_HITS + 1])
 
 
 def find_runs(words: Sequence[str]) -> list[CertificationRun]:

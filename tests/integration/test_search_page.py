@@ -32,9 +32,9 @@ def test_a_model_is_found_by_name_id_vendor_and_alias(nova: AIModel) -> None:
 
 
 def test_words_for_a_model_and_a_region_find_the_pair(nova: AIModel) -> None:
-    found = hits("nova-lite us-east-1")
-    assert found["Models in regions"] == ["/certifications/amazon.nova-lite-v1:0/us-east-1/"]
-    assert "Models" not in found
+    result = hits("nova-lite us-east-1")
+    assert result["Models in regions"] == ["/certifications/amazon.nova-lite-v1:0/us-east-1/"]
+    assert "Models" not in result
 
 
 def test_a_region_is_found_by_code_and_name(nova: AIModel) -> None:
