@@ -129,10 +129,16 @@ def failure_evidence(failure: Failure) -> dict[str, Any]:
     }
 
 
+def capability_name(capability: str) -> str:
+    """Return what a capability is called in sentences."""
+    code = f"capability_{capability}"
+    return wording(code) if code in WORDINGS else capability.replace("_", " ")
+
+
 def lacks(capability: str, failure: Failure) -> Grade:
     """Skip the case: the service said that the model does not have this capability."""
-    name = capability.replace("_", " ")
-    sentence = wording("lacks", capability=name, message=truncate(failure.message))
+    name, message = capability_name(capability), truncate(failure.message)
+    sentence = wording("lacks", capability=name, message=message)
     return Grade(False, sentence, failure_evidence(failure), cause=failure, lacks=capability)
 
 
@@ -143,7 +149,7 @@ def passed_without(grade: Grade, capability: str, failure: Failure) -> Grade:
     return replace(
         grade,
         sentence=wording(
-            "passed_without", sentence=grade.sentence, capability=capability.replace("_", " ")
+            "passed_without", sentence=grade.sentence, capability=capability_name(capability)
         ),
         evidence={**grade.evidence, "refused": truncate(failure.message)},
         lacks=capability,
@@ -283,9 +289,9 @@ def count_grade(count: int, code: str, at_least: int, at_most: int | None, **fig
     """Grade whether a count lies within these bounds; None is no upper bound. The sentences have
     the codes `code` and `not_code`.
     """
-    bounds = f"{at_least} or more" if at_most is None else f"{at_least}-{at_most}"
-    if at_least == at_most:
-        bounds = str(at_least)
+    bounds: str = wording("or_more", least=at_least)
+    if at_most is not None:
+        bounds = str(at_least) if at_least == at_most else f"{at_least}-{at_most}"
     evidence = {"expected": bounds, "found": count}
     if count >= at_least and (at_most is None or count <= at_most):
         return passed(wording(code, count=count, **figures), **evidence)
@@ -496,9 +502,9 @@ def different_lines(text: str) -> Grade:
 
 
 @on_plain_text
-def no_character(text: str, character: str, name: str) -> Grade:
-    """Pass if the answer does not have this character, which people call `name`."""
-    return text_grade(text, character not in text, "no_character", "character", name=name)
+def no_character(text: str, character: str, code: str) -> Grade:
+    """Pass if the answer does not have this character, whose name is the wording `code`."""
+    return text_grade(text, character not in text, "no_character", "character", name=wording(code))
 
 
 @on_plain_text

@@ -226,7 +226,20 @@ WORDINGS: dict[str, str] = {
     "long_taken": gettext_noop(
         "A text that is too long is cut or accepted whole, without an error."
     ),
-    # languages, as figures of other sentences
+    # figures of other sentences
+    "or_more": gettext_noop("%(least)s or more"),
+    "character_comma": gettext_noop("comma"),
+    "request_assistant_first": gettext_noop("a conversation that starts with the assistant"),
+    "request_blank_text": gettext_noop("a blank text block"),
+    "request_no_content": gettext_noop("a message without content"),
+    "request_lone_result": gettext_noop("a tool result without a tool call"),
+    "capability_system": gettext_noop("system prompts"),
+    "capability_tools": gettext_noop("tools"),
+    "capability_streaming": gettext_noop("streaming"),
+    "capability_streaming_tools": gettext_noop("tools while streaming"),
+    "capability_vision": gettext_noop("images"),
+    "capability_documents": gettext_noop("documents"),
+    "capability_stop_sequences": gettext_noop("stop sequences"),
     "language_pt": gettext_noop("Portuguese"),
     "language_es": gettext_noop("Spanish"),
     "language_gl": gettext_noop("Galician"),

@@ -19,7 +19,7 @@ from django.utils.translation import ngettext
 from certification import labels, statements
 from certification.certificates import qr
 from certification.engine import backend
-from certification.models import Backend, RouteKind, TestResult
+from certification.models import Backend, Role, RouteKind, TestResult
 from certification.reasons import Reason
 from certification.suite import registry
 
@@ -63,6 +63,12 @@ def ago(at: datetime | None) -> SafeString | str:
         utc.strftime("%Y-%m-%d %H:%M:%S"),
         words,
     )
+
+
+@register.filter
+def role_word(role: str) -> str | Promise:
+    """Return the label of a user's role."""
+    return Role(role).label if role in Role.values else role
 
 
 @register.filter

@@ -369,8 +369,8 @@ def test_capitals(text: str, passes: bool) -> None:
 
 
 def test_no_character() -> None:
-    assert graders.no_character(reply("one; two"), ",", "comma").passed
-    assert not graders.no_character(reply("one, two"), ",", "comma").passed
+    assert graders.no_character(reply("one; two"), ",", "character_comma").passed
+    assert not graders.no_character(reply("one, two"), ",", "character_comma").passed
 
 
 @pytest.mark.parametrize(
@@ -719,7 +719,7 @@ FUZZED: list[Callable[[Outcome | None], Grade]] = [
     lambda o: graders.tool_call(o, "trip", SCHEMA, {"a": 1}),
     lambda o: graders.mentions_one(o, "a", "b"),
     lambda o: graders.occurrences(o, "a", 2),
-    lambda o: graders.no_character(o, ",", "comma"),
+    lambda o: graders.no_character(o, ",", "character_comma"),
     graders.capitals,
     lambda o: graders.sections(o, "a", "b"),
     lambda o: graders.lines_are(o, "a"),

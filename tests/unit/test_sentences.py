@@ -53,10 +53,13 @@ def test_every_code_has_a_wording_with_its_figures() -> None:
     assert checked > 60
 
 
+FIGURES = ("language_", "character_", "request_", "capability_", "or_more")  # no sentences
+
+
 def test_every_wording_is_a_sentence_without_stray_signs() -> None:
     for code, text in WORDINGS.items():
         assert text.replace("%(", "").count("%") == 0, code
-        assert text[-1] in ".)s" or code.startswith("language_"), code
+        assert text[-1] in ".)s" or code.startswith(FIGURES), code
 
 
 def test_every_case_says_what_it_asks() -> None:
@@ -100,6 +103,32 @@ def test_a_sentence_inside_another_is_shown_too() -> None:
     assert statements.of_trial(trial).text == (
         "Tools work, but not when streaming. The stream was silent for 12.5 s."
     )
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        (
+            wording("lacks", capability=graders.capability_name("vision"), message="No."),
+            "O modelo não suporta imagens: No.",
+        ),
+        (
+            graders.count_grade(2, "words", 3, None).sentence,
+            "A resposta tem 2 palavras em vez de 3 ou mais.",
+        ),
+        (
+            wording("character", name=wording("character_comma")),
+            "A resposta tem vírgula, o que é proibido.",
+        ),
+        (
+            wording("accepted", request=wording("request_no_content")),
+            "O serviço aceitou uma mensagem sem conteúdo.",
+        ),
+    ],
+)
+def test_words_among_the_figures_are_translated_too(sentence: str, shown: str) -> None:
+    with translation.override("pt-br"):
+        assert statements.of_trial(stored(sentence)).text == shown
 
 
 def test_figures_are_redacted_as_the_sentence_is() -> None:

@@ -398,13 +398,13 @@ REFUSAL_MS = 5000.0
 # only) and are refused by the service before any model sees them.
 _INVALID: tuple[tuple[str, Callable[[str], tuple[Message, ...]]], ...] = (
     (
-        "a conversation that starts with the assistant",
+        "request_assistant_first",
         lambda text: (assistant("Good morning."), user(text)),
     ),
-    ("a blank text block", lambda text: (user("", text),)),
-    ("a message without content", lambda text: (user(text), assistant(), user(text))),
+    ("request_blank_text", lambda text: (user("", text),)),
+    ("request_no_content", lambda text: (user(text), assistant(), user(text))),
     (
-        "a tool result without a tool call",
+        "request_lone_result",
         lambda text: (user(ToolResult("tooluse_unknown", "42"), text),),
     ),
 )
@@ -431,8 +431,9 @@ def error_contract(ref: Ref) -> Script:
     return Script(ref, left_out, steps, grade, continue_on_failure=True)
 
 
-def grade_refusal(name: str, outcome: Outcome | None) -> Grade:
-    grade = graders.usable(outcome)
+def grade_refusal(request: str, outcome: Outcome | None) -> Grade:
+    """Grade the refusal of a request, whose name is a wording."""
+    grade, name = graders.usable(outcome), wording(request)
     if not isinstance(outcome, Failure):
         if not grade.valid:  # no call, or a guardrail's answer
             return grade

@@ -52,7 +52,7 @@ def three_bullets(ref: Ref) -> Script:
             lambda: graders.bullets(outcome, 3, 3),
             lambda: graders.lines(outcome, 3, 3),
             lambda: graders.different_lines(outcome),
-            lambda: graders.no_character(outcome, ",", "comma"),
+            lambda: graders.no_character(outcome, ",", "character_comma"),
             lambda: graders.language(outcome, "pt"),
         )
 
