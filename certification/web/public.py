@@ -17,7 +17,7 @@ from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import translation
-from django.utils.cache import get_conditional_response
+from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
@@ -114,6 +114,7 @@ def model(request: HttpRequest, api_model_id: str) -> HttpResponse:
         return render(request, "public/model_unknown.html", context, status=404)
     response = render(request, "public/model.html", {"page": page})
     response["Cache-Control"] = f"public, max-age={settings.PUBLIC_CACHE_SECONDS}"
+    patch_vary_headers(response, ["Accept-Language", "Cookie"])  # both may choose the language
     etag = f'"{hashlib.sha256(response.content).hexdigest()[:32]}"'
     response["ETag"] = etag
     return get_conditional_response(request, etag, response=response) or response

@@ -116,6 +116,15 @@ class TestIssue:
         assert reconcile.reconcile().issued == 1
         assert certificates.issue_due() == 0
 
+    def test_what_a_sweep_brings_is_issued_batch_by_batch(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(certificates, "BATCH", 1)
+        for region in ("us-east-1", "us-west-2", "sa-east-1"):
+            certify(AIModel.objects.get(api_model_id=NOVA), region, tier="full")
+        assert certificates.issue_due() == 3
+        assert certificates.issue_due() == 0
+
     def test_regions_that_may_be_judged_again_wait_for_the_comparison(self) -> None:
         run = certify(AIModel.objects.get(api_model_id=NOVA), "us-east-1", tier="full")
         jobs = CertificationJob.objects.filter(pk=run.job_id)

@@ -76,6 +76,7 @@ class TestPublicModel:
         again = client.get(ADDRESS, headers={"If-None-Match": answer["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
         assert again["Cache-Control"] == answer["Cache-Control"]
+        assert {"Accept-Language", "Cookie"} <= set(answer["Vary"].split(", "))
         other = client.get(f"{ADDRESS}?lang=pt-br", headers={"If-None-Match": answer["ETag"]})
         assert other.status_code == 200
 

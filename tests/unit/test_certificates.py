@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.management import CommandError, call_command
 
-from certification.certificates import codes, envelopes, keys, statements
+from certification.certificates import codes, document, envelopes, keys, statements
 from certification.certificates.keys import KeyFault
 from certification.certificates.verification import Answer, check_file
 
@@ -126,6 +126,17 @@ class TestEnvelopes:
     )  # fmt: skip
     def test_a_file_of_any_shape_is_an_answer_and_no_defect(self, file: bytes) -> None:
         assert check_file(file, KNOWN).answer == Answer.NOT_OURS
+
+
+class TestPrintedNames:
+    @pytest.mark.parametrize("clean", [document.printable, document.spell_out])
+    def test_a_long_name_is_cut_and_may_break(self, clean: Callable[[str], str]) -> None:
+        text = clean("W" * 1_000_000)
+        assert len(text.replace(document.ZERO_WIDTH_SPACE, "")) == document.MAX_TEXT + 1
+        assert max(map(len, text.split(document.ZERO_WIDTH_SPACE))) <= document.BREAK_EVERY
+
+    def test_what_the_fonts_may_lack_is_spelled_out(self) -> None:
+        assert document.spell_out("é中").replace(document.ZERO_WIDTH_SPACE, "") == "é<U+4E2D>"
 
 
 class TestKeys:
