@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import Any
 
 from django.core.paginator import Page, Paginator
-from django.db.models import CharField, Q
+from django.db.models import CharField, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Cast
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
@@ -20,27 +21,119 @@ from certification.models import (
     AIModel,
     Backend,
     CertificationJob,
+    CertificationRun,
+    JobType,
+    Priority,
     State,
     Tier,
     User,
 )
 from certification.monitoring.queue_stats import QueueCounts, queue_counts
 from certification.templatetags.certification import span
+from certification.web import polling
 
 JOBS_PER_PAGE = 50
-RUNS_PER_PAGE = 50
+
+
+@dataclass(frozen=True)
+class JobFilters:
+    """The GET parameters `q` (part of an id, an e-mail address, or a model's id), `status`, `type`,
+    `tier`, `priority`, `backend`, `region`, `from` and `to` (days, UTC) and `has=no_verdict` (runs
+    that ended without one); unknown values filter nothing.
+    """
+
+    search: str = ""
+    status: str = ""
+    type: str = ""
+    tier: str = ""
+    priority: str = ""
+    backend: str = ""
+    region: str = ""
+    first_day: date | None = None
+    last_day: date | None = None
+    has: str = ""
+
+    @classmethod
+    def from_query(cls, query: QueryDict) -> JobFilters:
+        choices: dict[str, list[str]] = {
+            "status": State.values,
+            "type": JobType.values,
+            "tier": Tier.values,
+            "priority": Priority.values,
+            "backend": Backend.values,
+            "has": ["no_verdict"],
+        }
+        chosen = {
+            name: value
+            for name, values in choices.items()
+            if (value := query.get(name, "")) in values
+        }
+        return cls(
+            search=query.get("q", "").strip().replace("\0", "")[:200],
+            region=query.get("region", "").replace("\0", "")[:40],
+            first_day=day_of(query.get("from", "")),
+            last_day=day_of(query.get("to", "")),
+            **chosen,
+        )
+
+    @property
+    def any(self) -> bool:
+        return self != JobFilters()
+
+    def apply(self, jobs: QuerySet[CertificationJob]) -> QuerySet[CertificationJob]:
+        """Return the jobs that pass the filters."""
+        for name in ("status", "type", "tier", "priority", "backend"):
+            if value := getattr(self, name):
+                jobs = jobs.filter(**{name: value})
+        if self.region:
+            jobs = jobs.filter(regions__contains=[self.region])
+        if self.first_day:
+            jobs = jobs.filter(created_at__gte=start_of(self.first_day))
+        if self.last_day:
+            jobs = jobs.filter(created_at__lt=start_of(self.last_day) + timedelta(days=1))
+        if self.has:
+            without = CertificationRun.objects.filter(job=OuterRef("pk"), status=State.FAILED)
+            jobs = jobs.filter(Exists(without))
+        if not self.search:
+            return jobs
+        models = AIModel.objects.filter(api_model_id__icontains=self.search)
+        names = [str(pk) for pk in models.values_list("pk", flat=True)]
+        return jobs.annotate(text_id=Cast("pk", CharField())).filter(
+            Q(text_id__startswith=self.search.lower())
+            | Q(created_by__email__icontains=self.search)
+            | Q(model_ids__has_any_keys=names)
+        )
+
+
+def day_of(text: str) -> date | None:
+    """Return the day that a text names as 2026-11-30; None for another text."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def start_of(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class FilteredJobs:
-    """A page of jobs, active ones first, then the newest; the filters, and what the queue does."""
+    """A page of jobs, active ones first, then the newest; the filters, and what the queue does.
+    `ended_without` counts the jobs that ended today (UTC) without any verdict.
+    """
 
     page: Page[Any]
-    search: str
-    status: str
-    tier: str
-    backend: str
+    filters: JobFilters
     queue: QueueCounts
+    ended_without: int
+
+    @property
+    def version(self) -> str:
+        """A value that changes when the list shows something else, but for times."""
+        shown = [(job.pk, job.status, job.processed_runs) for job in self.page]
+        counts = replace(self.queue, oldest_waiting_s=0.0)
+        return polling.fingerprint(shown, counts, self.ended_without)
 
     @cached_property
     def rows(self) -> list[tuple[CertificationJob, str]]:
@@ -50,21 +143,27 @@ class FilteredJobs:
         return [(job, what_of(job, names)) for job in self.page]
 
     @property
-    def any_filter(self) -> bool:
-        return bool(self.search or self.status or self.tier or self.backend)
-
-    @property
     def sentence(self) -> str:
         """What goes on, in a sentence."""
         counts = self.queue
-        if not counts.active and not counts.waiting and not counts.delayed and not counts.paused:
-            return _("Nothing runs and nothing waits.")
         waiting = counts.waiting + counts.delayed + counts.paused
-        return _("Running: %(active)d. Waiting: %(waiting)d, the oldest for %(oldest)s.") % {
-            "active": counts.active,
-            "waiting": waiting,
-            "oldest": span(counts.oldest_waiting_s),
-        }
+        sentence = _("Nothing runs and nothing waits.")
+        if counts.active or waiting:
+            sentence = _(
+                "Running: %(active)d. Waiting: %(waiting)d, the oldest for %(oldest)s."
+            ) % {
+                "active": counts.active,
+                "waiting": waiting,
+                "oldest": span(counts.oldest_waiting_s),
+            }
+        if not self.ended_without:
+            return sentence
+        ended = ngettext(
+            "%(n)d job ended without a verdict today.",
+            "%(n)d jobs ended without a verdict today.",
+            self.ended_without,
+        ) % {"n": self.ended_without}
+        return f"{sentence} {ended}"
 
 
 def what_of(job: CertificationJob, names: Mapping[str, str]) -> str:
@@ -80,37 +179,20 @@ def what_of(job: CertificationJob, names: Mapping[str, str]) -> str:
     return f"{what} × {where}"
 
 
-def filtered_jobs(query: QueryDict) -> FilteredJobs:
-    """Return the jobs, filtered by the GET parameters `q` (part of an id, an e-mail address, or a
-    model's id), `status`, `tier`, `backend` and `page`; unknown values are ignored.
-    """
-    search = query.get("q", "").strip().replace("\0", "")[:200]
-    status, tier, backend = (query.get(name, "") for name in ("status", "tier", "backend"))
-    jobs = CertificationJob.objects.select_related("created_by").annotate(
-        is_active=Q(status__in=ACTIVE)
+def filtered_jobs(query: QueryDict, now: datetime) -> FilteredJobs:
+    """Return the page of jobs for the GET parameters of JobFilters and `page`."""
+    filters = JobFilters.from_query(query)
+    jobs = filters.apply(CertificationJob.objects.select_related("created_by"))
+    ordered = jobs.annotate(is_active=Q(status__in=ACTIVE)).order_by(
+        "-is_active", "-created_at", "pk"
     )
-    if status in State.values:
-        jobs = jobs.filter(status=status)
-    if tier in Tier.values:
-        jobs = jobs.filter(tier=tier)
-    if backend in Backend.values:
-        jobs = jobs.filter(backend=backend)
-    if search:
-        models = AIModel.objects.filter(api_model_id__icontains=search).values_list("pk", flat=True)
-        names = [str(pk) for pk in models]
-        jobs = jobs.annotate(text_id=Cast("pk", CharField())).filter(
-            Q(text_id__startswith=search.lower())
-            | Q(created_by__email__icontains=search)
-            | Q(model_ids__has_any_keys=names)
-        )
-    ordered = jobs.order_by("-is_active", "-created_at", "pk")
     return FilteredJobs(
         Paginator(ordered, JOBS_PER_PAGE).get_page(query.get("page")),
-        search,
-        status if status in State.values else "",
-        tier if tier in Tier.values else "",
-        backend if backend in Backend.values else "",
+        filters,
         queue_counts(),
+        CertificationJob.objects.filter(
+            status=State.FAILED, completed_at__gte=start_of(now.date())
+        ).count(),
     )
 
 

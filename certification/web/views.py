@@ -35,7 +35,9 @@ from certification.models import (
     Backend,
     CertificationJob,
     CertificationRun,
+    JobType,
     Preference,
+    Priority,
     QueuePause,
     State,
     Theme,
@@ -274,15 +276,32 @@ def end_other_sessions(request: HttpRequest) -> HttpResponse:
 @vary_on_headers("HX-Request")
 def jobs_page(request: HttpRequest) -> HttpResponse:
     """Show the jobs: a page, or the list alone, which it polls."""
+    page = jobs.filtered_jobs(request.GET, clock.now())
+    pauses = list(QueuePause.objects.filter(resumed_at__isnull=True))
     context = {
-        "jobs": jobs.filtered_jobs(request.GET),
-        "pauses": QueuePause.objects.filter(resumed_at__isnull=True),
-        "states": State.choices,
-        "tiers": Tier.choices,
-        "backends": Backend.choices,
+        "jobs": page,
+        "pauses": pauses,
+        "choices": {
+            "status": (_("Status"), _("any status"), State.choices, page.filters.status),
+            "type": (_("Kind"), _("any kind"), JobType.choices, page.filters.type),
+            "tier": (_("Tier"), _("any tier"), Tier.choices, page.filters.tier),
+            "priority": (_("Priority"), _("any"), Priority.choices, page.filters.priority),
+            "backend": (_("Backend"), _("any backend"), Backend.choices, page.filters.backend),
+            "has": (
+                _("Runs"),
+                _("any"),
+                [("no_verdict", _("without a verdict"))],
+                page.filters.has,
+            ),
+        },
     }
-    template = "_job_list.html" if request.headers.get("HX-Request") else "jobs.html"
-    return render(request, f"certification/{template}", context)
+    return polling.response(
+        request,
+        "certification/jobs.html",
+        "certification/_job_list.html",
+        context,
+        polling.fingerprint(page.version, [pause.pk for pause in pauses]),
+    )
 
 
 @require_safe

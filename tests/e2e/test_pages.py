@@ -148,7 +148,7 @@ def test_a_phone_shows_regions_as_chips(visit: Any, model: AIModel) -> None:
     chip = cell(page, model, "us-east-1")
     expect(chip.locator("em")).to_be_visible()
     chip.click()
-    expect(page.get_by_role("dialog")).to_contain_text("It answered.")
+    expect(page.get_by_role("dialog")).to_contain_text("Usable.")
 
 
 def test_the_language_is_switched(visit: Any, model: AIModel) -> None:

@@ -293,6 +293,16 @@ class TestJobs:
             ("q=no-such", 0),
             ("q=%00", 2),
             ("page=99", 2),
+            ("type=SINGLE_MODEL", 2),
+            ("type=ALL_MODELS", 0),
+            ("priority=bulk", 0),
+            ("region=us-west-2", 1),
+            ("region=%00", 2),
+            ("has=no_verdict", 0),
+            ("from=2020-01-01&to=2999-12-31", 2),
+            ("from=2999-12-31", 0),
+            ("to=2020-01-01", 0),
+            ("from=2020-13-45&to=%00", 2),
         ],
     )
     def test_filters(self, as_viewer: Client, query: str, result: int) -> None:
@@ -301,6 +311,19 @@ class TestJobs:
         html = as_viewer.get(f"/jobs/?{query}").content.decode()
         assert html.count('<span class="id">') == result
         assert ("No job matches" in html) == (not result)
+
+    def test_jobs_that_ended_without_a_verdict_are_said_and_found(self, as_viewer: Client) -> None:
+        certify(model(), "us-west-2", "", reason=Reason.READ_TIMEOUT)
+        html = as_viewer.get("/jobs/?has=no_verdict").content.decode()
+        assert "1 job ended without a verdict today." in html
+        assert html.count('<span class="id">') == 1
+
+    def test_an_unchanged_list_is_not_sent_again(self, as_viewer: Client) -> None:
+        first = as_viewer.get("/jobs/")
+        known = {"Page-Version": first.context["version"], **FRAGMENT}
+        assert as_viewer.get("/jobs/", headers=known).status_code == 204
+        start_job([model()], ["us-east-1"])
+        assert as_viewer.get("/jobs/", headers=known).status_code == 200
 
     def test_a_job_is_found_by_its_id(self, as_viewer: Client) -> None:
         job = start_job([model()], ["us-east-1"])
