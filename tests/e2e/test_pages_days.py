@@ -237,6 +237,7 @@ INSIDE = (
     "/runs/{run}/?case=G05",
     "/certifications/{nova}/us-west-2/",
     "/compare/?a={nova}@us-east-1&b={nova}@us-west-2",
+    "/account/",
 )
 OPERATORS = ("/jobs/new/?model={nova}&region=us-east-1", "/jobs/{job}/cancel/")
 
