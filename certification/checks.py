@@ -148,3 +148,36 @@ def production_settings(**_kwargs: Any) -> list[CheckMessage]:
             )
         )
     return issues
+
+
+@register(TAG)
+def certificate_settings(**_kwargs: Any) -> list[CheckMessage]:
+    """Check the key that signs certificates and the address that they name."""
+    issues: list[CheckMessage] = []
+    has_key = bool(settings.CERTIFICATE_KEY or settings.CERTIFICATE_KEY_FILE)
+    if has_key:
+        from certification.certificates import keys  # noqa: PLC0415 - most commands sign nothing
+
+        try:
+            keys.signing_key()
+        except keys.KeyFault as fault:
+            issues.append(error("E030", str(fault)))
+    if settings.EMBEDDED_POSTGRES:
+        return issues
+    if not has_key:
+        issues.append(
+            Warning(
+                "Each machine makes a key for certificates of its own, and a container a new one "
+                "at each start: set CERTIFICATE_KEY or CERTIFICATE_KEY_FILE.",
+                id="certification.W031",
+            )
+        )
+    if urlsplit(settings.PUBLIC_URL).hostname in ("localhost", "127.0.0.1", "::1"):
+        issues.append(
+            Warning(
+                "Certificates and badges name this machine alone: set PUBLIC_URL to the address "
+                "where people reach it.",
+                id="certification.W032",
+            )
+        )
+    return issues

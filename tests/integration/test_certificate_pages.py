@@ -6,6 +6,8 @@ import hashlib
 import html
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from certification.certificates import document
 from certification.lib import request_rates
 from certification.models import AIModel, Certificate, CertificateDocument, User
 from tests.integration.test_certificates import NOVA, folder, issue  # noqa: F401 - a fixture
+from tests.paths import PROJECT
 
 pytestmark = pytest.mark.django_db
 
@@ -219,6 +222,21 @@ class TestVerify:
         assert (printed["answer"], printed["isExpired"]) == ("genuine", False)
         call_command("verify_certificate", chain=True)
         assert "The chain is whole." in capsys.readouterr().out
+
+    def test_the_program_of_the_documentation_checks_it_without_ours(
+        self, client: Client, tmp_path: Path
+    ) -> None:
+        code = issue().code
+        page = (PROJECT / "docs" / "certificates.md").read_text(encoding="utf-8")
+        program = page.split("```python\n")[1].split("```")[0]
+        (tmp_path / "keys.pem").write_bytes(client.get("/certificates/keys.pem").content)
+        for file in (bytes(Certificate.objects.get(code=code).envelope), b"{}"):
+            (tmp_path / "certificate.json").write_bytes(file)
+            done = subprocess.run(
+                [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
+            assert (done.stdout == "EMULATED: certified\n") is (file != b"{}"), done.stderr
 
 
 class TestWithdrawal:

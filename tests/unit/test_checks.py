@@ -40,6 +40,10 @@ def test_the_defaults_are_fine() -> None:
             "certification.E012",
         ),
         ({"EMBEDDED_POSTGRES": False}, "certification.W013"),
+        ({"CERTIFICATE_KEY": "hunter2"}, "certification.E030"),
+        ({"CERTIFICATE_KEY_FILE": "/nowhere.pem"}, "certification.E030"),
+        ({"EMBEDDED_POSTGRES": False}, "certification.W031"),
+        ({"EMBEDDED_POSTGRES": False}, "certification.W032"),
     ],
 )
 def test_each_mistake_has_an_id(settings: Any, values: dict[str, Any], expected: str) -> None:
