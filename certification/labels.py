@@ -134,7 +134,7 @@ LOSSES: dict[str, str | Promise] = {
     "gates": _("gates"),
     "ttft_ms": _("time to the first token"),
     "tokens_per_second": _("output speed"),
-    "calls": _("calls that broke"),
+    "calls": _("failed calls"),
 }
 CAPS: dict[str, str | Promise] = {
     "quick_tier": _("a quick run gives at most %(limit)d"),

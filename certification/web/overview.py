@@ -381,7 +381,9 @@ class Overview:
             return ngettext("%(n)d thing needs attention", "%(n)d things need attention", n) % {
                 "n": n
             }
-        return _("Part of this page could not be read") if self.unread else _("Nothing needs you")
+        if self.unread:
+            return _("Part of this page could not be read")
+        return _("Nothing needs attention")
 
     @property
     def version(self) -> str:
@@ -421,10 +423,11 @@ def queue_words(queue: ActiveCounts) -> str:
     parts = []
     if queue.active:
         parts.append(
-            ngettext("%(n)d run works", "%(n)d runs work", queue.active) % {"n": queue.active}
+            ngettext("%(n)d run in progress", "%(n)d runs in progress", queue.active)
+            % {"n": queue.active}
         )
     if waiting:
-        parts.append(ngettext("%(n)d run waits", "%(n)d runs wait", waiting) % {"n": waiting})
+        parts.append(ngettext("%(n)d run waiting", "%(n)d runs waiting", waiting) % {"n": waiting})
     return ", ".join(parts) if parts else _("nothing is waiting")
 
 

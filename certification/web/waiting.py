@@ -127,8 +127,8 @@ def tried_again(rows: Sequence[RunRow]) -> Cause:
 
 def not_sent(runs: int) -> Cause:
     sentence = ngettext(
-        "The message of %(n)d run is not out yet; it is sent again within 30 seconds.",
-        "The messages of %(n)d runs are not out yet; they are sent again within 30 seconds.",
+        "%(n)d run has not reached the queue yet; it is sent again within 30 seconds.",
+        "%(n)d runs have not reached the queue yet; they are sent again within 30 seconds.",
         runs,
     )
     return Cause("not_sent", sentence % {"n": runs})

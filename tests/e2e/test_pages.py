@@ -80,7 +80,7 @@ def test_the_chosen_theme_stays(visit: Any, model: AIModel) -> None:
 def test_keys_lead_to_pages_and_show_themselves(visit: Any, model: AIModel) -> None:
     page = visit().log_in("operator@example.org", "/")
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog")).to_contain_text("Keys of this page")
+    expect(page.get_by_role("dialog")).to_contain_text("Keyboard shortcuts")
     page.keyboard.press("Escape")
     page.keyboard.press("g")
     page.keyboard.press("m")

@@ -106,7 +106,7 @@ class TestAttention:
         certify(models[0], "us-east-1")
         page = page_of(as_viewer)
         assert page.causes == []
-        assert page.sentence.startswith("Nothing needs you; 1 of ")
+        assert page.sentence.startswith("Nothing needs attention; 1 of ")
         assert page.sentence.endswith("pairs are usable; nothing is waiting.")
         assert "Checked:" in html_of(as_viewer)
 
