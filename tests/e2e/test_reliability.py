@@ -91,7 +91,13 @@ def assert_in_order(job: CertificationJob, live_stack: LiveStack) -> None:
     assert job.completed_at is not None
     assert job.total_runs == len(runs)
     certified = sum(run.verdict == Status.CERTIFIED for run in runs)
-    assert (job.succeeded_runs, job.failed_runs) == (certified, len(runs) - certified)
+    cancelled = sum(run.status == State.CANCELLED for run in runs)
+    others = len(runs) - certified - cancelled
+    assert (job.succeeded_runs, job.failed_runs, job.cancelled_runs) == (
+        certified,
+        others,
+        cancelled,
+    )
     assert round(float(job.cost_usd), 6) == pytest.approx(
         sum(float(run.cost_usd or 0) for run in runs), abs=1e-5
     )
