@@ -223,7 +223,7 @@ class TestRunningJobs:
         [row] = page.running.value or []
         assert row.sentence == "1 of 3 runs finished: 1 certified"
         assert [(status, round(width)) for status, _x, width in row.bar] == [("certified", 33)]
-        assert page.sentence.endswith("2 runs wait.")
+        assert page.sentence.endswith("2 runs waiting.")
         html = html_of(as_viewer)
         assert f"/jobs/{job.pk}/" in html
         assert 'data-poll="3"' in html
