@@ -38,7 +38,7 @@ from certification.models.jobs import (
 )
 from certification.models.judgements import RunJudgement
 from certification.models.parameter_support import ParameterSupport
-from certification.models.preferences import Density, Preference, StartPage, Theme
+from certification.models.preferences import Density, Dismissal, Preference, StartPage, Theme
 from certification.models.queue_pause import QueuePause
 from certification.models.routines import RoutineMark
 from certification.models.run_totals import RunTotal
@@ -69,6 +69,7 @@ __all__ = [
     "CustomCase",
     "DeliveryStatus",
     "Density",
+    "Dismissal",
     "JobType",
     "Lifecycle",
     "ModelAlias",

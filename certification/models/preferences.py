@@ -89,3 +89,26 @@ class Preference(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user}: {self.theme}"
+
+
+class Dismissal(models.Model):
+    """A cause on the first page that a user has seen: it is set aside for them as long as its
+    `state` is the same.
+    """
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="dismissals"
+    )
+    key = models.CharField(max_length=100)
+    state = models.CharField(max_length=20)
+    at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        verbose_name = _("cause set aside")
+        verbose_name_plural = _("causes set aside")
+        constraints = [
+            models.UniqueConstraint(fields=["user", "key"], name="one_dismissal_per_user_and_key")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.key}"

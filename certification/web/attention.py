@@ -19,6 +19,7 @@ from certification import labels
 from certification.bedrock import fixes
 from certification.models import QueuePause
 from certification.reasons import Reason, Status
+from certification.web import polling
 
 # What somebody must do something about, worst first; a smaller number is worse.
 CRITICAL, WARNING, INFO = 0, 1, 2
@@ -50,6 +51,7 @@ class RetiringModel(NamedTuple):
 class Attention:
     """One cause that somebody must do something about, however many pairs it touches."""
 
+    key: str  # which cause it is, whatever its extent
     severity: int
     title: str
     scope: str
@@ -61,6 +63,11 @@ class Attention:
     quote: str = ""  # the words of AWS
     url: str = ""
     start: str = ""  # where an operator starts what may end it
+
+    @property
+    def state(self) -> str:
+        """What it was when somebody set it aside: another extent brings it back."""
+        return polling.fingerprint(self.severity, self.scope, self.count, str(self.since or ""))
 
     @property
     def css(self) -> str:
@@ -113,6 +120,7 @@ def of_group(group: StatusGroup) -> Attention:
     status = Status(group.status)
     query = {"status": group.status} | ({"reason": group.reason} if known else {})
     return Attention(
+        key=f"{group.status}:{group.reason}",
         severity=GROUP_SEVERITIES[status],
         title=capfirst(
             str(labels.REASONS[group.reason] if known else labels.STATUSES[status].label)
@@ -131,6 +139,7 @@ def of_group(group: StatusGroup) -> Attention:
 def of_pause(pause: QueuePause) -> Attention:
     fix = fixes.fix_for(Reason(pause.error_reason))
     return Attention(
+        key=f"pause:{pause.pk}",
         severity=CRITICAL,
         title=_("The queue is paused (%(backend)s)") % {"backend": pause.get_backend_display()},
         scope=_("%(reason)s: bulk runs wait and resume by themselves once the credentials work.")
@@ -147,6 +156,7 @@ def of_pause(pause: QueuePause) -> Attention:
 def of_retiring(models: Sequence[RetiringModel]) -> Attention:
     names = [f"{model.name} ({model.end_of_life_on.isoformat()})" for model in models[:3]]
     return Attention(
+        key="retiring",
         severity=WARNING,
         title=ngettext(
             "AWS retires %(n)d model within 30 days",
@@ -169,6 +179,7 @@ def of_expiry(groups: Iterable[StatusGroup]) -> Attention | None:
     if not expired and not soon:
         return None
     return Attention(
+        key="expiry",
         severity=WARNING if expired else INFO,
         title=_("Certifications expire"),
         scope=_("%(expired)d expired, %(soon)d expire within 7 days")
@@ -183,6 +194,7 @@ def of_expiry(groups: Iterable[StatusGroup]) -> Attention | None:
 
 def of_worse(pairs: int, days: int) -> Attention:
     return Attention(
+        key="worse",
         severity=WARNING,
         title=ngettext("%(n)d pair got worse", "%(n)d pairs got worse", pairs) % {"n": pairs},
         scope=ngettext("in the last %(n)d day", "in the last %(n)d days", days) % {"n": days},
@@ -198,6 +210,7 @@ def without_verdict(reasons: Mapping[str, int]) -> Attention:
     by_number = sorted(reasons.items(), key=lambda item: -item[1])
     words = [f"{labels.REASONS.get(reason, _('unknown cause'))} {n}" for reason, n in by_number[:3]]
     return Attention(
+        key="no-verdict",
         severity=INFO,
         title=ngettext(
             "%(n)d run ended without a verdict", "%(n)d runs ended without a verdict", runs

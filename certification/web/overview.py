@@ -14,7 +14,9 @@ from uuid import UUID
 
 import structlog
 from django.contrib.postgres.aggregates import ArrayAgg
-from django.db.models import Count, F, Max, Min, Q, Sum
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Count, F, Max, Min, OuterRef, Q, Sum
+from django.db.models.functions import JSONObject
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -30,10 +32,12 @@ from certification.models import (
     Backend,
     CertificationJob,
     CertificationRun,
+    Dismissal,
     ModelCertification,
     QueuePause,
     Route,
     State,
+    User,
     validity,
 )
 from certification.monitoring import queue_stats
@@ -147,20 +151,29 @@ class RunningJob:
 
 
 def read_running(now: datetime) -> list[RunningJob]:
-    """Return the newest unfinished jobs with their runs by verdict, in at most two queries."""
-    jobs = list(
+    """Return the newest unfinished jobs with their ended runs by verdict, in one query."""
+    ended = (
+        CertificationRun.objects.filter(job=OuterRef("pk"))
+        .exclude(status__in=ACTIVE)
+        .order_by()
+        .values("status", "verdict")
+        .annotate(n=Count("pk"))
+        .values(json=JSONObject(status="status", verdict="verdict", n="n"))
+    )
+    jobs = (
         CertificationJob.objects.open()
         .select_related("created_by")
         .defer("model_ids", "config")
+        .annotate(ended=ArraySubquery(ended))
         .order_by("-created_at")[:JOBS_SHOWN]
     )
-    if not jobs:
-        return []
-    results: dict[UUID, Counter[str]] = {job.pk: Counter() for job in jobs}
-    finished = CertificationRun.objects.filter(job__in=jobs).exclude(status__in=ACTIVE).order_by()
-    for row in finished.values("job_id", "status", "verdict").annotate(n=Count("pk")):
-        results[row["job_id"]][row["verdict"] or row["status"]] += row["n"]
-    return [RunningJob(job, results[job.pk], now) for job in jobs]
+    result = []
+    for job in jobs:
+        counts: Counter[str] = Counter()
+        for row in job.ended:
+            counts[row["verdict"] or row["status"]] += row["n"]
+        result.append(RunningJob(job, counts, now))
+    return result
 
 
 class ChangeRow(NamedTuple):
@@ -292,17 +305,29 @@ class Overview:
     changes: Block[Changes]
     queue: Block[ActiveCounts]
     figures: Block[Figures]
+    dismissals: Block[dict[str, str]]  # {key: state} of what the reader has set aside
     workers: int | None
     has_models: bool
 
     @cached_property
     def causes(self) -> list[Attention]:
+        """What needs the reader: all causes but those that they set aside as they are."""
+        dismissed = self.dismissals.value or {}
+        return [cause for cause in self.every_cause if dismissed.get(cause.key) != cause.state]
+
+    @cached_property
+    def dismissed(self) -> list[Attention]:
+        return [cause for cause in self.every_cause if cause not in self.causes]
+
+    @cached_property
+    def every_cause(self) -> list[Attention]:
         """What needs somebody, worst first and then the largest."""
         groups = self.groups.value or []
         items = [attention.of_pause(pause) for pause in self.pauses.value or ()]
         if self.workers == 0:
             items.append(
                 Attention(
+                    key="no-worker",
                     severity=attention.CRITICAL,
                     title=_("No worker is running"),
                     scope=_("Jobs that are started now would wait."),
@@ -333,7 +358,8 @@ class Overview:
     @property
     def unread(self) -> bool:
         """Whether a block that attention is gathered from could not be read."""
-        return any(b.failed for b in (self.groups, self.retiring, self.pauses, self.figures))
+        blocks = (self.groups, self.retiring, self.pauses, self.figures, self.dismissals)
+        return any(block.failed for block in blocks)
 
     @property
     def usable(self) -> int:
@@ -395,7 +421,14 @@ class Overview:
         counts = (queue.active, queue.waiting, queue.delayed, queue.paused) if queue else None
         changes = self.changes.value.rows if self.changes.value else None
         return polling.fingerprint(
-            self.causes, self.sentence, jobs, counts, changes, self.figures.value, self.workers
+            self.causes,
+            len(self.dismissed),
+            self.sentence,
+            jobs,
+            counts,
+            changes,
+            self.figures.value,
+            self.workers,
         )
 
     @property
@@ -438,7 +471,7 @@ def days_of(query: QueryDict) -> int:
     return days if 1 <= days <= MAX_DAYS else DEFAULT_DAYS
 
 
-def load(days: int, now: datetime) -> Overview:
+def load(days: int, now: datetime, user: User | None) -> Overview:
     """Read the page's blocks, in at most ten queries; figures are shared for FIGURES_TTL_S."""
     pauses = read_block("pauses", lambda: list(QueuePause.objects.filter(resumed_at__isnull=True)))
     is_paused = any(pause.backend == backend.name() for pause in pauses.value or ())
@@ -453,9 +486,14 @@ def load(days: int, now: datetime) -> Overview:
         changes=read_block("changes", lambda: read_changes(now, days)),
         queue=read_block("queue", lambda: queue_stats.active_counts(is_paused=is_paused)),
         figures=read_block("figures", figures.get),
+        dismissals=read_block("dismissals", lambda: read_dismissals(user)),
         workers=queue_stats.workers.get_soon(),
         has_models=bool(groups.value) or AIModel.objects.active().exists(),
     )
+
+
+def read_dismissals(user: User | None) -> dict[str, str]:
+    return dict(Dismissal.objects.filter(user=user).values_list("key", "state"))
 
 
 def compute_figures() -> Figures:

@@ -7,6 +7,7 @@ from certification.web import public, views
 
 urlpatterns = [
     path("", views.overview_page, name="overview"),
+    path("dismiss/", views.dismiss, name="dismiss"),
     path("matrix/", views.matrix_page, name="matrix"),
     path("matrix/export.csv", views.matrix_export, {"form": "csv"}, name="matrix-csv"),
     path("matrix/export.json", views.matrix_export, {"form": "json"}, name="matrix-json"),

@@ -35,6 +35,7 @@ from certification.models import (
     Backend,
     CertificationJob,
     CertificationRun,
+    Dismissal,
     JobType,
     Preference,
     Priority,
@@ -130,7 +131,7 @@ def overview_page(request: HttpRequest) -> HttpResponse:
     """
     if not matrix_filters.PARAMETERS.isdisjoint(request.GET):
         return redirect(f"{reverse('matrix')}?{request.GET.urlencode()}", permanent=True)
-    page = overview.load(overview.days_of(request.GET), clock.now())
+    page = overview.load(overview.days_of(request.GET), clock.now(), jobs.user_of(request))
     return polling.response(
         request,
         "certification/overview.html",
@@ -138,6 +139,19 @@ def overview_page(request: HttpRequest) -> HttpResponse:
         {"page": page},
         page.version,
     )
+
+
+@require_POST
+@viewer_required
+def dismiss(request: HttpRequest) -> HttpResponse:
+    """Set a cause aside for the user until it changes, or (`again`) show it again."""
+    user, key = jobs.user_of(request), request.POST.get("key", "")[:100].replace("\0", "")
+    if "again" in request.POST:
+        Dismissal.objects.filter(user=user, key=key).delete()
+    elif key:
+        state = request.POST.get("state", "")[:20].replace("\0", "")
+        Dismissal.objects.update_or_create(user=user, key=key, defaults={"state": state})
+    return redirect("overview")
 
 
 @require_safe

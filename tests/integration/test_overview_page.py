@@ -213,6 +213,38 @@ class TestAttention:
         assert "/jobs/new/?preset=failed" in html_of(as_operator)
 
 
+class TestDismissal:
+    def test_what_one_has_seen_is_set_aside_for_them_until_it_changes(
+        self, as_viewer: Client, as_operator: Client, models: list[AIModel]
+    ) -> None:
+        certify(models[0], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
+        [cause] = page_of(as_viewer).causes
+        form = {"key": cause.key, "state": cause.state}
+        response = as_viewer.post("/dismiss/", form, follow=True)
+        page = response.context["page"]
+        assert page.causes == []
+        assert page.sentence.startswith("Nothing needs you")
+        assert "1 that you have seen" in response.content.decode()
+        assert len(page_of(as_operator).causes) == 1
+        certify(models[1], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
+        assert len(page_of(as_viewer).causes) == 1
+
+    def test_it_can_be_shown_again(self, as_viewer: Client, models: list[AIModel]) -> None:
+        certify(models[0], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
+        [cause] = page_of(as_viewer).causes
+        as_viewer.post("/dismiss/", {"key": cause.key, "state": cause.state})
+        as_viewer.post("/dismiss/", {"key": cause.key, "again": "1"})
+        assert page_of(as_viewer).causes == [cause]
+
+    @pytest.mark.parametrize(
+        "form", [{}, {"key": "\0"}, {"key": "x" * 500, "state": "y" * 500}, {"again": "1"}]
+    )
+    def test_no_form_is_too_strange(
+        self, as_viewer: Client, catalogue: None, form: dict[str, str]
+    ) -> None:
+        assert as_viewer.post("/dismiss/", form).status_code == 302
+
+
 class TestRunningJobs:
     def test_a_running_job_shows_its_verdicts_and_polls_often(
         self, as_viewer: Client, models: list[AIModel], operator: User
@@ -267,7 +299,7 @@ class TestChanges:
 class TestBlocks:
     @pytest.mark.parametrize(
         "name",
-        ["read_groups", "read_retiring", "read_running", "read_changes"],
+        ["read_groups", "read_retiring", "read_running", "read_changes", "read_dismissals"],
     )
     def test_a_block_that_cannot_be_read_says_so_and_the_others_stand(
         self, as_viewer: Client, models: list[AIModel], monkeypatch: pytest.MonkeyPatch, name: str
