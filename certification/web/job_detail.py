@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import groupby
 from statistics import fmean
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.core.paginator import Page, Paginator
+from django.db.models import Count, F, Sum
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -38,6 +39,7 @@ from certification.web.waiting import Cause
 RUNS_PER_PAGE = 50
 GRID_RUNS = 300  # a job of more is drawn by vendor
 BARS = 30
+REFRESH_S = 15  # of a page whose runs are as they were
 MINUTES_FROM_S = 600  # where a Gantt counts in minutes
 GROUPS: dict[str, str | Promise] = {
     "attention": gettext_lazy("Need attention"),
@@ -62,9 +64,7 @@ class Row(NamedTuple):
     rating: str
     score: int | None
     attempt: int
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
+    took: timedelta | None
 
     @property
     def group(self) -> str:
@@ -90,7 +90,7 @@ class Row(NamedTuple):
 
 ROW_COLUMNS = (
     "pk", "model_id", "model__name", "model__vendor", "model__api_model_id", "region_id", "status",
-    "verdict", "rating", "score", "attempt", "created_at", "started_at", "completed_at",
+    "verdict", "rating", "score", "attempt", F("completed_at") - F("started_at"),
 )  # fmt: skip
 
 
@@ -226,11 +226,14 @@ class JobDetail:
             words = f"{words} {without_verdict}"
         return words.strip()
 
-    @property
-    def fingerprint(self) -> str:
-        """A value that changes when the fragment shows something else, but for times."""
-        shown = [(row.status, row.verdict, row.attempt) for row in self.rows]
-        return polling.fingerprint(self.job.status, shown, self.causes)
+    def version(self, now: datetime) -> str:
+        """Return what the function `version` returns, without a query."""
+        numbers: Counter[tuple[str, str]] = Counter()
+        attempts: Counter[tuple[str, str]] = Counter()
+        for row in self.rows:
+            numbers[row.status, row.verdict] += 1
+            attempts[row.status, row.verdict] += row.attempt
+        return version_of(self.job, [(*key, n, attempts[key]) for key, n in numbers.items()], now)
 
     @property
     def groups(self) -> list[tuple[str | Promise, list[CertificationRun]]]:
@@ -289,25 +292,24 @@ class JobDetail:
     @property
     def gantt(self) -> SafeString | str:
         """How long the page's runs waited and worked; "" before any was begun."""
-        by_pk = {row.pk: row for row in self.rows}
-        rows = sorted((by_pk[run.pk] for run in self.runs), key=begun_at)[:BARS]
-        begun = [row for row in rows if row.started_at]
-        if not begun:
+        rows = {row.pk: row for row in self.rows}
+        runs = sorted(self.runs, key=begun_at)[:BARS]
+        if not any(run.started_at for run in runs):
             return ""
         origin = self.job.created_at
-        moments = [row.completed_at or row.started_at or origin for row in rows]
+        moments = [run.completed_at or run.started_at or origin for run in runs]
         end = max((moment - origin).total_seconds() for moment in moments)
         unit, factor = (_("min"), 60.0) if end > MINUTES_FROM_S else ("s", 1.0)
-        bars = [bar_of(row, origin, factor) for row in rows]
+        bars = [bar_of(run, rows[run.pk], origin, factor) for run in runs]
         return charts.gantt(_("When each run waited and worked"), bars, end / factor, unit)
 
 
-def begun_at(row: Row) -> tuple[bool, datetime]:
+def begun_at(run: CertificationRun) -> tuple[bool, datetime]:
     """Sort runs by when they were begun, those that were not last."""
-    return (row.started_at is None, row.started_at or row.created_at)
+    return (run.started_at is None, run.started_at or run.created_at)
 
 
-def bar_of(row: Row, origin: datetime, factor: float) -> charts.Bar:
+def bar_of(run: CertificationRun, row: Row, origin: datetime, factor: float) -> charts.Bar:
     """Return a run's bar, in seconds over `factor` since `origin`."""
 
     def place(moment: datetime | None) -> float | None:
@@ -316,9 +318,9 @@ def bar_of(row: Row, origin: datetime, factor: float) -> charts.Bar:
     css = {"fine": "work good", "attention": "work bad"}.get(row.group, "work")
     return charts.Bar(
         f"{row.name}, {row.region_id}",
-        place(row.created_at) or 0.0,
-        place(row.started_at),
-        place(row.completed_at),
+        place(run.created_at) or 0.0,
+        place(run.started_at),
+        place(run.completed_at),
         css,
         f"{row.name}, {row.region_id}: {row.sign.label}",
     )
@@ -353,6 +355,23 @@ def vendor_cell(vendor: str, region: str, rows: Sequence[Row]) -> Cell:
     )
 
 
+def version(job: CertificationJob, now: datetime) -> str:
+    """Return a value that changes with the states of the job's runs and, while some are to come,
+    every REFRESH_S: why they wait may have changed. One query over few columns, since thousands of
+    runs are polled every three seconds.
+    """
+    counts = job.runs.order_by().values_list("status", "verdict")
+    return version_of(job, counts.annotate(n=Count("pk"), attempts=Sum("attempt")), now)
+
+
+def version_of(
+    job: CertificationJob, counts: Iterable[tuple[str, str, int, int]], now: datetime
+) -> str:
+    """Return the version for the runs' (status, verdict, number, sum of attempts)."""
+    period = int(now.timestamp() // REFRESH_S) if job.status in ACTIVE else 0
+    return polling.fingerprint(job.status, sorted(counts), period)
+
+
 def load(job: CertificationJob, query: QueryDict, now: datetime) -> JobDetail:
     """Return a job's page for the GET parameters of RunFilters and `page`: in six queries at most,
     two once the job has ended.
@@ -361,9 +380,10 @@ def load(job: CertificationJob, query: QueryDict, now: datetime) -> JobDetail:
     filters = RunFilters.from_query(query)
     places = {key: place for place, key in enumerate(GROUPS)}
     rows.sort(key=lambda r: (places[r.group], r.vendor, r.name, r.api_model_id, r.region_id))
-    page = Paginator([row.pk for row in rows if filters.match(row)], RUNS_PER_PAGE).get_page(
-        query.get("page")
+    matching = (
+        [row.pk for row in rows if filters.match(row)] if filters.any else [r.pk for r in rows]
     )
+    page = Paginator(matching, RUNS_PER_PAGE).get_page(query.get("page"))
     runs = CertificationRun.objects.select_related("model").defer("environment", "fix")
     by_pk = runs.in_bulk(list(page.object_list))
     shown = [by_pk[pk] for pk in page.object_list if pk in by_pk]
@@ -377,11 +397,7 @@ def mean_seconds(job: CertificationJob, rows: Sequence[Row]) -> float | None:
     """Return how long a run of this job takes: by those that ended, else by the last runs of its
     models in its tier; None where nothing is known.
     """
-    took = [
-        (row.completed_at - row.started_at).total_seconds()
-        for row in rows
-        if row.completed_at and row.started_at and row.status == State.COMPLETED
-    ]
+    took = [row.took.total_seconds() for row in rows if row.took and row.status == State.COMPLETED]
     if not took:
         models = {row.model_id for row in rows}
         took = [run.seconds for run in estimate.last_runs(models, job.tier).values()]

@@ -355,15 +355,13 @@ def compare_page(request: HttpRequest) -> HttpResponse:
 def job(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Show one job with its runs: a page, or the fragment that it polls while the job runs."""
     row = get_object_or_404(CertificationJob.objects.select_related("created_by"), pk=pk)
-    detail = job_detail.load(row, request.GET, clock.now())
+    now = clock.now()
+    if polling.is_poll(request) and polling.shows(request, job_detail.version(row, now)):
+        return polling.unchanged()
+    detail = job_detail.load(row, request.GET, now)
     context = {"job": row, "detail": detail}
-    return polling.response(
-        request,
-        "certification/job.html",
-        "certification/_job.html",
-        context,
-        detail.fingerprint,
-    )
+    page, part = "certification/job.html", "certification/_job.html"
+    return polling.response(request, page, part, context, detail.version(now))
 
 
 @permission_required(OPERATE, raise_exception=True)

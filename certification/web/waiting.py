@@ -53,8 +53,6 @@ class RunRow(Protocol):
     def status(self) -> str: ...
     @property
     def attempt(self) -> int: ...
-    @property
-    def created_at(self) -> datetime: ...
 
 
 def causes(
@@ -74,7 +72,7 @@ def causes(
     if retried := [row for row in waiting if row.attempt]:
         result.append(tried_again(retried))
     unsent = [row for row in waiting if row.status == State.PENDING]
-    if unsent and now - max(row.created_at for row in unsent) > timedelta(seconds=UNSENT_S):
+    if unsent and now - job.created_at > timedelta(seconds=UNSENT_S):
         result.append(not_sent(len(unsent)))
     return [*result, *behind_others(job, len(waiting), seconds_per_run)]
 

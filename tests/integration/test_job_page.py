@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.http import QueryDict
 from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
@@ -252,17 +253,37 @@ class TestPage:
 
 
 class TestPolling:
+    @pytest.fixture(autouse=True)
+    def frozen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(job_detail, "REFRESH_S", 10**9)
+
     def test_an_unchanged_fragment_is_not_sent_again(
-        self, as_viewer: Client, job: CertificationJob, world: dict[str, AIModel]
+        self,
+        as_viewer: Client,
+        job: CertificationJob,
+        world: dict[str, AIModel],
+        django_assert_max_num_queries: DjangoAssertNumQueries,
     ) -> None:
         first = as_viewer.get(f"/jobs/{job.pk}/", headers=FRAGMENT)
         version = first.context["version"]
         assert f'hx-headers=\'{{"Page-Version": "{version}"}}\'' in first.content.decode()
         known = {"Page-Version": version, **FRAGMENT}
-        assert as_viewer.get(f"/jobs/{job.pk}/", headers=known).status_code == 204
+        with django_assert_max_num_queries(2 + SESSION_USER_AND_ROLE):
+            assert as_viewer.get(f"/jobs/{job.pk}/", headers=known).status_code == 204
         finish(job.runs.get(model=world["Titan Embed"]), Status.FAILED)
         html = body(as_viewer, f"/jobs/{job.pk}/", headers=known)
         assert 'data-milestone="The job has ended.' in html
+
+    def test_a_page_whose_runs_are_as_they_were_is_refreshed_now_and_then(
+        self, job: CertificationJob, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(job_detail, "REFRESH_S", 15)
+        now = timezone.now()
+        later = now + timedelta(seconds=15)
+        assert job_detail.version(job, now) == job_detail.version(job, now)
+        assert job_detail.version(job, now) != job_detail.version(job, later)
+        shown = job_detail.load(job, QueryDict(), now)
+        assert shown.version(now) == job_detail.version(job, now)
 
     def test_milestones_are_quarters_and_runs_without_a_verdict(
         self, as_viewer: Client, job: CertificationJob
@@ -337,7 +358,8 @@ class TestCauses:
     def test_messages_that_are_not_out_and_second_attempts(
         self, as_viewer: Client, waiting: CertificationJob
     ) -> None:
-        waiting.runs.update(created_at=timezone.now() - timedelta(minutes=1), attempt=1)
+        waiting.runs.update(attempt=1)
+        CertificationJob.objects.update(created_at=timezone.now() - timedelta(minutes=1))
         assert {"retry", "not_sent"} <= set(self.causes(as_viewer, waiting))
 
     def test_a_throttled_route(self, as_viewer: Client, waiting: CertificationJob) -> None:
