@@ -122,6 +122,18 @@ def webhook_settings(**_kwargs: Any) -> list[CheckMessage]:
 
 
 @register(TAG)
+def metrics_settings(**_kwargs: Any) -> list[CheckMessage]:
+    """Check the networks that may read the metrics."""
+    issues: list[CheckMessage] = []
+    for network in settings.METRICS_NETWORKS:
+        try:
+            ip_network(network)
+        except ValueError as problem:
+            issues.append(error("E040", f"METRICS_NETWORKS: {problem}."))
+    return issues
+
+
+@register(TAG)
 def production_settings(**_kwargs: Any) -> list[CheckMessage]:
     """Check what would be unsafe outside development."""
     if settings.DEBUG:

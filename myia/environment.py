@@ -80,6 +80,22 @@ class Environment(environ.Env):
             raise ImproperlyConfigured(f"{var} is not a valid address: {error}.") from None
         return text
 
+    def limits(self, prefix: str) -> dict[str, tuple[builtins.float, ...]]:
+        """Read every variable that begins so: one number, or two with a comma between them. By the
+        rest of its name in lower case.
+        """
+        result = {}
+        for name, text in self.ENVIRON.items():
+            if name.startswith(prefix) and text.strip():
+                try:
+                    numbers = tuple(builtins.float(part) for part in text.split(","))
+                except ValueError:
+                    numbers = ()
+                if not 1 <= len(numbers) <= 2 or not all(map(math.isfinite, numbers)):
+                    raise invalid(name, text, "a number, or two with a comma between them")
+                result[name.removeprefix(prefix).lower()] = numbers
+        return result
+
     def number(
         self,
         kind: Callable[[str], Number],

@@ -404,6 +404,10 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 10},
     },
 }
+# --- Alerts ---
+# ALERT_<RULE>=warning,critical: from which values on a rule of the alert engine is an alert.
+ALERT_LIMITS = env.limits("ALERT_")
+
 # --- Metrics ---
 # Who may read /metrics: addresses of these networks, or whoever sends the token as a Bearer.
 METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=["127.0.0.0/8", "::1/128"])

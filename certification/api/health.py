@@ -68,5 +68,5 @@ def may_read_metrics(request: HttpRequest) -> bool:
     if expected and scheme == "Bearer" and hmac.compare_digest(token.encode(), expected):
         return True
     ip = request_rates.caller_ip(request)
-    networks = map(ipaddress.ip_network, settings.METRICS_NETWORKS)
+    networks = map(ipaddress.ip_network, settings.METRICS_NETWORKS)  # a system check reads them
     return ip is not None and any(ipaddress.ip_address(ip) in network for network in networks)

@@ -16,9 +16,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import structlog
+
 from certification.lib import redis_client
 from certification.lib.circuit_breaker import CircuitBreaker
 from certification.lib.redis_client import Purpose
+
+log = structlog.get_logger(__name__)
 
 KEY = "myia:counters"
 FLUSH_S = 2.0
@@ -80,16 +84,23 @@ class Counters:
         pause = threading.Event()
         while True:
             pause.wait(FLUSH_S)
-            self.flush()
+            try:
+                self.flush()
+            except Exception:  # whatever it is: without this thread nothing is counted any more
+                log.exception("counters_not_written")
 
     def flush(self) -> None:
         """Write what was added since the last time; what cannot be written stays."""
         with self._lock:
             pending, self._pending = self._pending, defaultdict(float)
-        if pending and not self._breaker.call(lambda: write(pending), otherwise=False):
-            with self._lock:
-                for series, amount in pending.items():
-                    self._pending[series] += amount
+        written = not pending
+        try:
+            written = written or self._breaker.call(lambda: write(pending), otherwise=False)
+        finally:
+            if not written:
+                with self._lock:
+                    for series, amount in pending.items():
+                        self._pending[series] += amount
 
 
 def write(amounts: Mapping[Series, float]) -> bool:

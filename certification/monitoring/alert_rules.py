@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -184,9 +184,16 @@ class Rule:
         """Return the levels whose limit a value is beyond, most severe first."""
         return [
             level
-            for level in self.levels
+            for level in self.current_levels()
             if (value < level.beyond if self.is_below else value > level.beyond)
         ]
+
+    def current_levels(self) -> tuple[Level, ...]:
+        """Return the levels with the limits of the settings: warning, then critical."""
+        limits = settings.ALERT_LIMITS.get(self.name, ())
+        milder_first = tuple(reversed(self.levels))
+        changed = [replace(level, beyond=n) for level, n in zip(milder_first, limits, strict=False)]
+        return tuple(reversed((*changed, *milder_first[len(changed) :])))
 
     def describe(self, value: float, subject: str) -> str:
         return self.sentence.format(value=f"{value:.4g}", subject=subject)

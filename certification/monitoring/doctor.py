@@ -30,6 +30,7 @@ from certification.models import (
     sql,
 )
 from certification.monitoring import queue_stats, site_health
+from certification.monitoring.alert_rules import RULES
 from certification.monitoring.bedrock_status import check_bedrock
 from certification.monitoring.checks import FAILURES
 
@@ -58,6 +59,9 @@ class Result:
 
 
 def settings_are_right() -> Iterator[Finding]:
+    for name in settings.ALERT_LIMITS.keys() - {rule.name for rule in RULES}:
+        what = f"ALERT_{name.upper()} names no rule."
+        yield Finding(what, "It changes nothing.", "docs/runbooks.md has the names.")
     for issue in run_checks(tags=[TAG]):
         yield Finding(str(issue.msg), f"system check {issue.id}", str(issue.hint or "Correct it."))
 

@@ -118,6 +118,19 @@ def test_what_ends_in_time_is_no_alert_and_what_comes_back_is_the_same(
     assert AlertEpisode.objects.count() == 2
 
 
+def test_limits_are_settings(wait: Callable[[float], None], settings: Any) -> None:
+    settings.ALERT_LIMITS = {"queue_waiting": (60.0,)}
+    values[""] = 50
+    run_round([RULE])
+    assert not AlertEpisode.objects.exists()
+    settings.ALERT_LIMITS = {"queue_waiting": (20.0, 40.0)}
+    assert [level.beyond for level in RULE.current_levels()] == [40, 20]
+    run_round([RULE])
+    wait(301)
+    run_round([RULE])
+    assert AlertEpisode.objects.get().severity == "critical"
+
+
 def test_subjects_have_episodes_of_their_own(wait: Callable[[float], None]) -> None:
     values.update({" in us-east-1": 50, " in eu-west-1": 5})
     run_round([RULE])

@@ -77,6 +77,18 @@ def test_an_invalid_address_is_refused_without_its_password(
         assert "hidden" not in str(caught.value)
 
 
+def test_limits_of_alerts_are_one_number_or_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALERT_DISK_SPACE", "25,5")
+    monkeypatch.setenv("ALERT_REDIS_MEMORY", "70")
+    monkeypatch.setenv("ALERT_EMPTY", "")
+    limits = Environment().limits("ALERT_")
+    assert limits == {"disk_space": (25.0, 5.0), "redis_memory": (70.0,)}
+    for wrong in ("x", "1,2,3", "nan"):
+        monkeypatch.setenv("ALERT_DISK_SPACE", wrong)
+        with pytest.raises(ImproperlyConfigured, match=f"ALERT_DISK_SPACE is '{wrong}'"):
+            Environment().limits("ALERT_")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [

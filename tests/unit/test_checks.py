@@ -31,6 +31,7 @@ def test_the_defaults_are_fine() -> None:
         ({"CERTIFICATION_HEARTBEAT_TIMEOUT": 1}, "certification.E006"),
         ({"WORKER_REGIONS": ["sa-east-1"]}, "certification.E007"),
         ({"WEBHOOK_ALLOWED_NETWORKS": ["10.0.0.1/8"]}, "certification.E020"),
+        ({"METRICS_NETWORKS": ["10.0.0.1/8"]}, "certification.E040"),
         ({"WEBHOOK_TIMEOUT": 0}, "certification.E021"),
         ({"WEBHOOK_CA_BUNDLE": "/nowhere.pem"}, "certification.E022"),
         ({"ALLOWED_HOSTS": ["*"]}, "certification.E010"),
