@@ -27,7 +27,7 @@ STEADY_SECONDS = 60  # a process that lived that long starts again at once
 LONGEST_PAUSE = 30  # seconds between two starts of a process that keeps crashing
 # A process that answered its health page and has stopped to is replaced: after so many looks in a
 # row without a 200, or when it does not answer for the first time within START_LIMIT_S.
-LOOK_S, LOOK_TIMEOUT_S, MAX_FAILED_LOOKS, START_LIMIT_S = 5.0, 5.0, 6, 180
+LOOK_S, LOOK_TIMEOUT_S, MAX_FAILED_LOOKS, START_LIMIT_S = 5.0, 3.0, 6, 180
 
 LogSink = Callable[[str, str], None]
 
