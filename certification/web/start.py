@@ -16,7 +16,7 @@ from django.http import QueryDict
 from django.utils.formats import sanitize_separators
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
 from certification.engine import backend, dispatch, schedules
 from certification.engine.dispatch import CertifyOptions, DispatchResult
@@ -55,9 +55,9 @@ GEOGRAPHIES: dict[str, str | Promise] = {
 PRESETS: dict[str, str | Promise] = {
     "all": gettext_lazy("all active models"),
     "never": gettext_lazy("never tested"),
-    "failed": gettext_lazy("failed"),
+    "failed": pgettext_lazy("status", "failed"),
     "pending": gettext_lazy("no verdict yet"),
-    "expired": gettext_lazy("expired"),
+    "expired": pgettext_lazy("status", "expired"),
 }
 
 Pair = tuple[AIModel, Region]
