@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.db.models import TextChoices
 from django.utils.functional import Promise
 from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
@@ -273,6 +274,11 @@ REASONS: dict[str, str | Promise] = {
     Reason.UNEXPECTED_EXCEPTION: _("fault in our own program"),
     Reason.UNKNOWN: _("unknown cause"),
 }
+
+
+def of_choice(choices: type[TextChoices], value: str) -> str:
+    """Return the label of a stored value; the value itself where it is none of the choices."""
+    return str(choices(value).label) if value in choices.values else value
 
 
 def counted(status: str, n: int) -> str:

@@ -23,7 +23,7 @@ from certification import labels
 from certification.certificates import envelopes, qr, statements
 from certification.certificates.envelopes import Envelope
 from certification.lib import foreign_text
-from certification.models import Backend, RouteKind
+from certification.models import Backend, RouteKind, Tier
 
 TEMPLATE = Path(__file__).with_name("certificate.typ")
 MAX_TEXT = 200  # characters of a name or an id that are printed; the JSON inside has all
@@ -218,7 +218,7 @@ def capabilities(predicate: Mapping[str, Any], clean: Clean) -> list[list[str]]:
 def facts(predicate: Mapping[str, Any], clean: Clean) -> list[list[str]]:
     """Return the facts; each has a label, a value and whether the value is an id."""
     route, run = predicate["route"], predicate["run"]
-    kind = RouteKind(route["kind"]).label if route["kind"] in RouteKind.values else route["kind"]
+    kind = labels.of_choice(RouteKind, route["kind"])
     residency = labels.RESIDENCIES.get(route["residency"], route["residency"])
     calls = ngettext("%(n)d call", "%(n)d calls", run["calls"]) % {"n": run["calls"]}
     rows = [
@@ -226,8 +226,8 @@ def facts(predicate: Mapping[str, Any], clean: Clean) -> list[list[str]]:
         ("", f"{kind}, {residency}, {route['endpoint']}", False),
         (_("Tested"), f"{moment(run['completedAt'])} ({calls})", False),
         (_("Issued"), moment(predicate["issuedAt"]), False),
-        (_("Tier"), run["tier"], False),
-        (_("Backend"), predicate["backend"], False),
+        (_("Tier"), labels.of_choice(Tier, run["tier"]), False),
+        (_("Backend"), labels.of_choice(Backend, predicate["backend"]), False),
         (
             _("Suite, policy"),
             f"{predicate['versions']['suite']}  {predicate['versions']['policy']}",

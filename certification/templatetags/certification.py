@@ -19,7 +19,7 @@ from django.utils.translation import ngettext
 from certification import labels, statements
 from certification.certificates import qr
 from certification.engine import backend
-from certification.models import Backend, Role, RouteKind, TestResult
+from certification.models import Backend, Role, RouteKind, TestResult, Tier
 from certification.reasons import Reason
 from certification.suite import registry
 
@@ -66,9 +66,21 @@ def ago(at: datetime | None) -> SafeString | str:
 
 
 @register.filter
-def role_word(role: str) -> str | Promise:
+def role_word(role: str) -> str:
     """Return the label of a user's role."""
-    return Role(role).label if role in Role.values else role
+    return labels.of_choice(Role, role)
+
+
+@register.filter
+def tier_word(tier: str) -> str:
+    """Return the label of a tier."""
+    return labels.of_choice(Tier, tier)
+
+
+@register.filter
+def backend_word(name: str) -> str:
+    """Return the label of a backend."""
+    return labels.of_choice(Backend, name)
 
 
 @register.filter
@@ -180,8 +192,9 @@ def minutes(seconds: float) -> str:
 
 
 @register.filter
-def route_word(kind: str) -> str | Promise:
-    return RouteKind(kind).label if kind in RouteKind.values else kind
+def route_word(kind: str) -> str:
+    """Return the label of a kind of route."""
+    return labels.of_choice(RouteKind, kind)
 
 
 @register.filter
