@@ -223,7 +223,7 @@ class TestDismissal:
         response = as_viewer.post("/dismiss/", form, follow=True)
         page = response.context["page"]
         assert page.causes == []
-        assert page.sentence.startswith("Nothing needs you")
+        assert page.sentence.startswith("Nothing needs attention")
         assert "1 that you have seen" in response.content.decode()
         assert len(page_of(as_operator).causes) == 1
         certify(models[1], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
