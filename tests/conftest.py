@@ -11,6 +11,8 @@ import redis
 from django.conf import settings as django_settings
 from django.db import connection
 from django.test import Client
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from certification.engine import backend
 from certification.engine.worker import reset_worker
@@ -19,6 +21,15 @@ from certification.models.catalogue import load_shipped
 from certification.stack import embedded, processes
 from tests import database
 from tests.processes import QUEUE, LiveStack
+
+# How fast examples are made says something of the machine, nothing of the code. Fixtures that are
+# made once for all examples of a test change nothing here.
+hypothesis_settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+hypothesis_settings.load_profile("any machine")
 
 
 @pytest.hookimpl(trylast=True)

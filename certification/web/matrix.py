@@ -23,7 +23,7 @@ from django.http import QueryDict
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
@@ -291,15 +291,12 @@ class Row:
 
     model: AIModel
     cells: Sequence[MatrixCell]
+    offered: int  # pairs that have a route; a pair without one may have been tested all the same
 
     @property
     def base(self) -> str:
         """The URL prefix of the row's cells; the region code follows."""
         return reverse("certification", args=[self.model.pk, "-"]).removesuffix("-/")
-
-    @property
-    def offered(self) -> int:
-        return sum(bool(cell.status) for cell in self.cells)
 
     @property
     def certified(self) -> int:
@@ -318,6 +315,7 @@ class Row:
         return Row(
             self.model,
             [cell if cell.matches(filters) else replace(cell, dimmed=True) for cell in self.cells],
+            self.offered,
         )
 
 
@@ -408,7 +406,7 @@ class Matrix:
             box = format_html(BOX, *names) if self.filters.select else ""
             css, label, content = self.view(cell)
             cells.append(format_html(CELL, box, css, base, cell.region, label, content))
-        return SafeString("".join(cells))
+        return format_html_join("", "{}", ((cell,) for cell in cells))
 
     def view(self, cell: MatrixCell) -> CellView:
         colour, main, small = self.shown(cell)
@@ -756,7 +754,12 @@ def load(query: QueryDict, now: datetime) -> Matrix:
         return replace(made, running=is_running, before=before) if is_running or before else made
 
     all_rows = [
-        Row(model, [cell((model.pk, region.code)) for region in regions]) for model in models
+        Row(
+            model,
+            [cell((model.pk, region.code)) for region in regions],
+            sum((model.pk, region.code) in offered for region in regions),
+        )
+        for model in models
     ]
     rows = [row for row in all_rows if filters.matches(row.model)]
     counts = Counter(key for row in rows for cell in row.cells if cell.status for key in cell.keys)
@@ -810,7 +813,7 @@ def without_empty_columns(
     """Return rows and regions without the regions in which none of the rows has anything."""
     used = [any(row.cells[at].status for row in rows) for at in range(len(regions))]
     return (
-        [Row(row.model, list(compress(row.cells, used))) for row in rows],
+        [replace(row, cells=list(compress(row.cells, used))) for row in rows],
         list(compress(regions, used)),
     )
 

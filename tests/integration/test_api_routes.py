@@ -14,7 +14,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg_pool import PoolTimeout
 
@@ -257,9 +257,7 @@ FIELDS = (
 
 @pytest.mark.slow
 @given(body=st.dictionaries(st.sampled_from(FIELDS), odd), which=st.sampled_from(WRITES))
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80)
 def test_no_body_breaks_a_start(operator: User, unlimited: None, body: Any, which: str) -> None:
     try:
         text = json.dumps(body)

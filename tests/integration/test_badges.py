@@ -14,7 +14,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone, translation
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certification import labels
@@ -531,9 +531,7 @@ def test_a_long_name_is_cut_but_not_its_region_and_the_title_has_it_whole(
     assert root.get("aria-label") == ("Long name " * 20).strip() + " · us-east-1: not tested"
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300)
 @given(
     label=st.text(st.characters(codec=None), max_size=200),
     message=st.text(max_size=60),
@@ -560,9 +558,7 @@ def test_any_text_makes_a_picture_that_a_parser_reads(
     )
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(
     name=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=200)
 )
@@ -575,9 +571,7 @@ def test_any_name_a_model_can_have_is_drawn(model: AIModel, name: str) -> None:
     assert client.get(f"/badges/{MODEL}/us-east-1.json").json()["modelName"] == name
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100)
 @given(
     address=st.text(max_size=260),
     form=st.sampled_from(["svg", "json", "shields.json"]),

@@ -17,6 +17,7 @@ from certification.inference import Reply, Text, Timing, Usage
 from certification.suite import embedding, graders, registry
 from certification.suite.case import Context, Ref, Script
 from certification.suite.language import LANGUAGES, detect_language
+from certification.suite.sentences import WORDINGS
 from tests.paths import PROJECT
 
 TITLES = (
@@ -148,7 +149,7 @@ def test_short_portuguese_sentences_are_not_taken_for_english() -> None:
 
 
 def test_every_language_has_a_name() -> None:
-    assert {*LANGUAGES} <= {*graders.LANGUAGE_NAMES}
+    assert {f"language_{code}" for code in LANGUAGES} <= {*WORDINGS}
 
 
 def test_no_command_pays_for_the_model_at_its_start() -> None:
