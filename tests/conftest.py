@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 
 from certification.engine import backend
 from certification.engine.worker import reset_worker
+from certification.lib import counters
 from certification.models import AIModel, ModelAlias, Provider, Region, Route, User
 from certification.models.catalogue import load_shipped
 from certification.stack import embedded, processes
@@ -50,12 +52,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def servers() -> None:
+def servers() -> Iterator[None]:
     """PostgreSQL and Valkey of this process."""
     root = django_settings.MYIA_ROOT
     root.mkdir(parents=True, exist_ok=True)
     expected = embedded.urls(root)
     assert embedded.ensure(root, durable=False) == expected, "A port was taken: run the tests again"
+    yield
+    atexit.unregister(counters.counters.flush)  # the servers are gone by then
 
 
 @pytest.fixture(scope="session")
