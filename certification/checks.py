@@ -163,20 +163,26 @@ def production_settings(**_kwargs: Any) -> list[CheckMessage]:
 
 
 @register(TAG)
-def certificate_settings(**_kwargs: Any) -> list[CheckMessage]:
-    """Check the key that signs certificates and the address that they name."""
-    issues: list[CheckMessage] = []
-    has_key = bool(settings.CERTIFICATE_KEY or settings.CERTIFICATE_KEY_FILE)
-    if has_key:
-        from certification.certificates import keys  # noqa: PLC0415 - most commands sign nothing
+def certificate_key(**_kwargs: Any) -> list[CheckMessage]:
+    """Check the key that signs certificates."""
+    if not (settings.CERTIFICATE_KEY or settings.CERTIFICATE_KEY_FILE):
+        return []
+    from certification.certificates import keys  # noqa: PLC0415 - most commands sign nothing
 
-        try:
-            keys.signing_key()
-        except keys.KeyFault as fault:
-            issues.append(error("E030", str(fault)))
+    try:
+        keys.signing_key()
+    except keys.KeyFault as fault:
+        return [error("E030", str(fault))]
+    return []
+
+
+@register(TAG, deploy=True)
+def certificates_of_several_machines(**_kwargs: Any) -> list[CheckMessage]:
+    """Warn of a key and an address that only one machine knows, where the database is shared."""
     if settings.EMBEDDED_POSTGRES:
-        return issues
-    if not has_key:
+        return []
+    issues: list[CheckMessage] = []
+    if not (settings.CERTIFICATE_KEY or settings.CERTIFICATE_KEY_FILE):
         issues.append(
             Warning(
                 "Each machine makes a key for certificates of its own, and a container a new one "

@@ -10,7 +10,9 @@ from django.core.checks import run_checks
 
 def ids() -> set[str | None]:
     return {
-        message.id for message in run_checks() if (message.id or "").startswith("certification.")
+        message.id
+        for message in run_checks(include_deployment_checks=True)
+        if (message.id or "").startswith("certification.")
     }
 
 
