@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 
 from certification.engine import backend
 from certification.engine.worker import reset_worker
-from certification.lib import counters
+from certification.lib import counters, shared_cache
 from certification.models import AIModel, ModelAlias, Provider, Region, Route, User
 from certification.models.catalogue import load_shipped
 from certification.stack import embedded, processes
@@ -81,6 +81,12 @@ def django_db_setup(servers: None, django_db_setup: None, django_db_blocker: Any
             database.copy_tables()
             database.make_template()
         database.restore_after_commits(database.Baseline.take())
+
+
+@pytest.fixture(autouse=True)
+def closed_breaker() -> None:
+    """No test finds Redis left alone because it did not answer in an earlier one."""
+    shared_cache.breaker.close()
 
 
 @pytest.fixture
