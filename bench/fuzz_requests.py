@@ -171,8 +171,9 @@ class Fuzzer:
             body = self.random.choice(BODIES)
             if self.random.random() < 0.75:
                 schema = call["requestBody"]["content"]["application/json"]["schema"]
-                component = self.components[schema["$ref"].rsplit("/", 1)[1]]
-                body = json.dumps(self.mutated(component["examples"][0])).encode()
+                component = self.components.get(schema.get("$ref", "").rsplit("/", 1)[-1], schema)
+                [example] = component.get("examples", [{}])[:1]
+                body = json.dumps(self.mutated(example)).encode()
         headers = {"Content-Type": "application/json"}
         if credential := self.people[role][1]:
             headers["Authorization"] = f"Bearer {credential}"
