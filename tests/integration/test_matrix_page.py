@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -490,6 +491,11 @@ class TestStylesheet:
         ("on-q1", "q1"), ("on-q2", "q2"), ("on-q3", "q3"), ("on-q4", "q4"), ("on-q5", "q5"),
         ("on-bad", "surface"), ("on-ok", "surface"),
     )  # fmt: skip
+
+    def test_nothing_is_written_twice(self) -> None:
+        lines = [line.strip() for line in self.CSS.splitlines()]
+        blocks = Counter("\n".join(lines[at : at + 7]) for at in range(len(lines) - 6))
+        assert [block for block, times in blocks.items() if times > 1] == []
 
     @staticmethod
     def luminance(colour: str) -> float:
