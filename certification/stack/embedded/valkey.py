@@ -52,6 +52,7 @@ appendfsync everysec
 save ""
 maxmemory-policy noeviction
 """
+PONG = b"+PONG\r\n"
 FATAL = re.compile(
     r"aborting|exiting|fatal error|bad file format|can't open|No space left", re.IGNORECASE
 )
@@ -96,15 +97,15 @@ def launch(root: Path, server: str, state: EmbeddedState) -> None:
         output += read_log(log)[before:]
         raise EmbeddedError(explain("Valkey did not start", output, folder))
 
-    def answers() -> bool:
+    def sends(reply: bytes) -> bool:
         output = read_log(log)[before:]
         if FATAL.search(output):
             raise EmbeddedError(explain("Valkey did not start", output, folder))
-        return bool(send(root, state, "PING"))
+        return send(root, state, "PING").endswith(reply)
 
-    wait_until(answers, "Valkey", folder, seconds=10)
-    # while it reads its data it answers that it does
-    wait_until(lambda: is_ready(root, state), "Valkey", folder)
+    wait_until(lambda: sends(b"\r\n"), "Valkey", folder, seconds=10)
+    # While it reads its data it answers that it does, and may still end.
+    wait_until(lambda: sends(PONG), "Valkey", folder)
 
 
 def find(root: Path) -> psutil.Process | None:
@@ -128,7 +129,7 @@ def stop(root: Path) -> bool:
 
 def is_ready(root: Path, state: EmbeddedState) -> bool:
     """Whether the server at our socket knows our password and has loaded its data."""
-    return send(root, state, "PING").endswith(b"+PONG\r\n")
+    return send(root, state, "PING").endswith(PONG)
 
 
 def send(root: Path, state: EmbeddedState, command: str) -> bytes:
