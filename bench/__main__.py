@@ -14,7 +14,7 @@ import subprocess
 import sys
 from argparse import Namespace
 
-from bench import api_reading, enqueue, harness, latency, memory, throughput
+from bench import api_reading, enqueue, harness, latency, memory, pages, throughput
 from bench.environment import PROJECT
 from bench.harness import Row
 
@@ -52,6 +52,7 @@ def rows(options: Namespace) -> list[Row]:
         memory.rows,
         emulator,
         api_reading.rows,
+        pages.rows,
     ):
         result += measure(options)
         harness.purge()

@@ -1,5 +1,5 @@
-"""A database as it looks after years: a million finished runs, and the certifications that rest on
-the last of them.
+"""A database as it looks after years: a million finished runs of every active model in every
+enabled region, ten thousand jobs, and the certifications that rest on the last runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from django.db import connection, models, transaction
 from bench.environment import MARK
 from certification.models import CertificationJob, CertificationRun, ModelCertification, TestResult
 
-RUNS_PER_JOB = 1000
+RUNS_PER_JOB = 100
+SWEEP_RUNS = 4000  # of the newest job, which is by itself as large as they get
 DEFAULTS = {
     "CharField": "''",
     "TextField": "''",
@@ -25,13 +26,13 @@ DEFAULTS = {
 }
 PAIRS = """
 CREATE TEMPORARY TABLE pair ON COMMIT DROP AS
-SELECT row_number() OVER (ORDER BY model_id, region_id) - 1 AS n, model_id, region_id, target_id
-FROM (
-    SELECT DISTINCT ON (route.model_id, region_id) route.model_id, region_id, target_id
-    FROM certification_route AS route
-    JOIN certification_aimodel AS model ON model.id = route.model_id AND model.is_active
-    ORDER BY route.model_id, region_id, target_id
-) AS offered
+SELECT row_number() OVER (ORDER BY model.id, region.code) - 1 AS n, model.id AS model_id,
+    region.code AS region_id, COALESCE((
+        SELECT min(target_id) FROM certification_route AS route
+        WHERE route.model_id = model.id AND route.region_id = region.code
+    ), model.api_model_id) AS target_id
+FROM certification_aimodel AS model, certification_region AS region
+WHERE model.is_active AND region.enabled
 """
 JOBS = """
 CREATE TEMPORARY TABLE job ON COMMIT DROP AS
@@ -40,7 +41,7 @@ FROM generate_series(0, %s - 1) AS n
 """
 RUNS = """
 FROM generate_series(0, %d - 1) AS s(n)
-JOIN job ON job.n = s.n %% %d
+JOIN job ON job.n = CASE WHEN s.n < %d THEN %d ELSE s.n %% %d END
 JOIN pair ON pair.n = s.n %% %d
 """
 CURRENT = """
@@ -136,7 +137,7 @@ def fill(runs: int) -> float:
     Everything that was certified before is deleted. SystemExit where the database was not created
     by a benchmark.
     """
-    key = f"bench.dataset.{runs}"
+    key = f"bench.pairs.{runs}"
     if CertificationJob.objects.filter(idempotency_key=f"{key}.0").exists():
         return 0.0
     if not MARK.exists():
@@ -153,21 +154,22 @@ def fill(runs: int) -> float:
         cursor.execute("SELECT count(*) FROM pair")
         [pairs] = cursor.fetchone()
         cursor.execute(JOBS, [jobs, jobs])
+        total = f"CASE WHEN n = {jobs - 1} THEN {min(SWEEP_RUNS, runs)} ELSE {runs // jobs} END"
         insert(
             cursor,
             CertificationJob,
             "FROM job",
             {
                 **JOB_COLUMNS,
-                "total_runs": str(runs // jobs),
-                "succeeded_runs": str(runs // jobs),
+                "total_runs": total,
+                "succeeded_runs": total,
                 "idempotency_key": f"'{key}.' || n",
             },
         )
         insert(
             cursor,
             CertificationRun,
-            RUNS % (runs, jobs, pairs),
+            RUNS % (runs, min(SWEEP_RUNS, runs), jobs - 1, jobs, pairs),
             RUN_COLUMNS,
         )
         insert(

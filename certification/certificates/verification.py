@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.db.models import OuterRef
 
 from certification.certificates import envelopes, keys, statements
 from certification.certificates.envelopes import Envelope, NotAnEnvelope
@@ -150,9 +151,13 @@ def verify(row: Certificate, now: datetime) -> Verification:
 
 
 def issued() -> Any:
-    """Return the certificates with all that `verify` reads, for one query."""
+    """Return the certificates with all that `verify` reads, `grades` of their runs included, for
+    one query.
+    """
     rows = Certificate.objects.with_status().select_related("previous", "next")
-    return rows.defer("previous__envelope", "next__envelope")
+    return rows.defer("previous__envelope", "next__envelope").annotate(
+        grades=TestResult.objects.grades_of(OuterRef("run"))
+    )
 
 
 def known_keys() -> dict[str, Ed25519PublicKey]:
@@ -193,7 +198,7 @@ def is_stated(row: Certificate, predicate: Mapping[str, Any]) -> bool:
 
 def evidence_matches(row: Certificate, predicate: Mapping[str, Any]) -> bool:
     """Return whether the run's results, as they are stored now, have the hash that was signed."""
-    results = TestResult.objects.filter(run=row.run_id).without_transcripts()
+    results = TestResult.objects.from_grades(row.__dict__["grades"])
     return bool(fact(predicate, "evidence", "sha256") == statements.grades_digest(results))
 
 

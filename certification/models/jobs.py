@@ -798,6 +798,27 @@ class TestResultQuerySet(models.QuerySet["TestResult"]):
         """
         return self.defer("trials").annotate(summaries=TrialsWithoutCalls("trials"))
 
+    def grades_of(self, run: OuterRef) -> ArraySubquery:
+        """Return an expression: the results of a run of the outer query, as `from_grades` reads
+        them.
+        """
+        fields = {name: F(name) for name in RESULT_COLUMNS if name != "trials"}
+        rows = self.filter(run=run).order_by("case_id")
+        grades = JSONObject(**fields, summaries=TrialsWithoutCalls("trials"))
+        return ArraySubquery(rows.values(json=grades))
+
+    def from_grades(self, grades: Iterable[Mapping[str, Any]]) -> list[TestResult]:
+        """Return the results that `grades_of` read, as `without_transcripts` gives them."""
+        results: list[TestResult] = []
+        for stored in grades:
+            fields = dict(stored)
+            summaries, score = fields.pop("summaries"), fields.pop("score")
+            # JSON does not tell 1.0 from 1
+            result = TestResult(**fields, score=None if score is None else float(score))
+            result.__dict__["summaries"] = summaries
+            results.append(result)
+        return results
+
     def with_transcripts(self, before: datetime) -> TestResultQuerySet:
         """Results of runs that ended before then and still hold requests and replies."""
         return self.filter(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
+from uuid import UUID
 
-from django.core.paginator import Page, Paginator
-from django.db.models import CharField, Exists, OuterRef, Q, QuerySet
+from django.db.models import CharField, Count, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 from django.http import HttpRequest, QueryDict
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from certification.engine import backend
 from certification.engine.dispatch import DispatchResult
 from certification.models import (
     ACTIVE,
@@ -24,11 +27,12 @@ from certification.models import (
     CertificationRun,
     JobType,
     Priority,
+    QueuePause,
     State,
     Tier,
     User,
 )
-from certification.monitoring.queue_stats import QueueCounts, queue_counts
+from certification.monitoring.queue_stats import ActiveCounts, active_counts
 from certification.templatetags.certification import span
 from certification.web import polling
 
@@ -117,30 +121,75 @@ def start_of(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class FilteredJobs:
-    """A page of jobs, active ones first, then the newest; the filters, and what the queue does.
-    `ended_without` counts the jobs that ended today (UTC) without any verdict.
+class Place(NamedTuple):
+    """A job's place in the list: active ones first, then the newest. In an address, where a page
+    begins behind it: "0.1764518400000000.7d3f…".
     """
 
-    page: Page[Any]
+    is_active: bool
+    created_at: datetime
+    pk: UUID
+
+    @classmethod
+    def of(cls, job: CertificationJob) -> Place:
+        return cls(job.status in ACTIVE, job.created_at, job.pk)
+
+    @classmethod
+    def from_text(cls, text: str) -> Place | None:
+        """Return the place that an address names; None for any other text."""
+        match = PLACE.fullmatch(text)
+        if match is None:
+            return None
+        try:
+            created_at = EPOCH + timedelta(microseconds=int(match[2]))
+        except OverflowError:
+            return None
+        return cls(match[1] == "1", created_at, UUID(match[3]))
+
+    def __str__(self) -> str:
+        microseconds = (self.created_at - EPOCH) // timedelta(microseconds=1)
+        return f"{self.is_active:d}.{microseconds}.{self.pk.hex}"
+
+    @property
+    def behind(self) -> Q:
+        """The jobs behind it."""
+        later = Q(created_at__lt=self.created_at) | Q(created_at=self.created_at, pk__gt=self.pk)
+        ended = ~Q(status__in=ACTIVE)
+        return ended | later if self.is_active else ended & later
+
+
+PLACE = re.compile(r"([01])\.([0-9]{1,18})\.([0-9a-f]{32})")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class FilteredJobs:
+    """A page of jobs, active ones first, then the newest; the filters, the pauses, and what the
+    queue does. `total` counts all jobs that match, `ended_without` the jobs that ended today (UTC)
+    without any verdict; `next` is the Place behind which the next page begins, "" on the last one.
+    """
+
+    page: Sequence[CertificationJob]
     filters: JobFilters
-    queue: QueueCounts
+    pauses: Sequence[QueuePause]
+    queue: ActiveCounts
+    total: int
     ended_without: int
+    is_first: bool
+    next: str
 
     @property
     def version(self) -> str:
         """A value that changes when the list shows something else, but for times."""
         shown = [(job.pk, job.status, job.processed_runs) for job in self.page]
         counts = replace(self.queue, oldest_waiting_s=0.0)
-        return polling.fingerprint(shown, counts, self.ended_without)
+        pauses = [pause.pk for pause in self.pauses]
+        return polling.fingerprint(shown, counts, self.total, self.ended_without, pauses)
 
     @cached_property
     def rows(self) -> list[tuple[CertificationJob, str]]:
         """The page's jobs, each with what it certifies."""
-        single = [job.model_ids[0] for job in self.page if len(job.model_ids) == 1]
-        names = {str(pk): row.name for pk, row in AIModel.objects.in_bulk(single).items()}
-        return [(job, what_of(job, names)) for job in self.page]
+        return [(job, what_of(job)) for job in self.page]
 
     @property
     def sentence(self) -> str:
@@ -166,11 +215,14 @@ class FilteredJobs:
         return f"{sentence} {ended}"
 
 
-def what_of(job: CertificationJob, names: Mapping[str, str]) -> str:
-    """Return what a job certifies: its model and region where it has one, else how many."""
+def what_of(job: CertificationJob) -> str:
+    """Return what a job certifies: its model and region where it has one, else how many. Reads
+    `first_model`, a name that is added to its query.
+    """
     models, regions = len(job.model_ids), len(job.regions)
-    model = names.get(job.model_ids[0], "") if models == 1 else ""
-    what = model or ngettext("%(n)d model", "%(n)d models", models) % {"n": models}
+    what = (job.__dict__["first_model"] if models == 1 else "") or ngettext(
+        "%(n)d model", "%(n)d models", models
+    ) % {"n": models}
     where = (
         job.regions[0]
         if regions == 1
@@ -180,19 +232,38 @@ def what_of(job: CertificationJob, names: Mapping[str, str]) -> str:
 
 
 def filtered_jobs(query: QueryDict, now: datetime) -> FilteredJobs:
-    """Return the page of jobs for the GET parameters of JobFilters and `page`."""
+    """Return the page of jobs for the GET parameters of JobFilters and `after` (a Place), in five
+    queries.
+    """
     filters = JobFilters.from_query(query)
-    jobs = filters.apply(CertificationJob.objects.select_related("created_by"))
-    ordered = jobs.annotate(is_active=Q(status__in=ACTIVE)).order_by(
-        "-is_active", "-created_at", "pk"
+    after = Place.from_text(query.get("after", ""))
+    matching = filters.apply(CertificationJob.objects.all())
+    jobs = matching.filter(after.behind) if after else matching
+    model = AIModel.objects.annotate(text_id=Cast("pk", CharField()))
+    first_model = model.filter(text_id=OuterRef("first_id")).order_by().values("name")
+    ordered = (
+        jobs.select_related("created_by")
+        .annotate(is_active=Q(status__in=ACTIVE), first_id=KT("model_ids__0"))
+        .annotate(first_model=Subquery(first_model))
+        .order_by("-is_active", "-created_at", "pk")
     )
+    rows = list(ordered[: JOBS_PER_PAGE + 1])
+    page = rows[:JOBS_PER_PAGE]
+    ended_today = Q(status=State.FAILED, completed_at__gte=start_of(now.date()))
+    is_match = Q(pk__in=matching.order_by().values("pk")) if filters.any else Q()
+    counts = CertificationJob.objects.aggregate(
+        total=Count("pk", filter=is_match), ended=Count("pk", filter=ended_today)
+    )
+    pauses = list(QueuePause.objects.filter(resumed_at__isnull=True))
     return FilteredJobs(
-        Paginator(ordered, JOBS_PER_PAGE).get_page(query.get("page")),
-        filters,
-        queue_counts(),
-        CertificationJob.objects.filter(
-            status=State.FAILED, completed_at__gte=start_of(now.date())
-        ).count(),
+        page=page,
+        filters=filters,
+        pauses=pauses,
+        queue=active_counts(is_paused=any(p.backend == backend.name() for p in pauses)),
+        total=counts["total"],
+        ended_without=counts["ended"],
+        is_first=after is None,
+        next=str(Place.of(page[-1])) if len(rows) > len(page) else "",
     )
 
 

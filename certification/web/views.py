@@ -39,7 +39,6 @@ from certification.models import (
     JobType,
     Preference,
     Priority,
-    QueuePause,
     State,
     Theme,
     Tier,
@@ -291,10 +290,9 @@ def end_other_sessions(request: HttpRequest) -> HttpResponse:
 def jobs_page(request: HttpRequest) -> HttpResponse:
     """Show the jobs: a page, or the list alone, which it polls."""
     page = jobs.filtered_jobs(request.GET, clock.now())
-    pauses = list(QueuePause.objects.filter(resumed_at__isnull=True))
     context = {
         "jobs": page,
-        "pauses": pauses,
+        "pauses": page.pauses,
         "choices": {
             "status": (_("Status"), _("any status"), State.choices, page.filters.status),
             "type": (_("Kind"), _("any kind"), JobType.choices, page.filters.type),
@@ -314,7 +312,7 @@ def jobs_page(request: HttpRequest) -> HttpResponse:
         "certification/jobs.html",
         "certification/_job_list.html",
         context,
-        polling.fingerprint(page.version, [pause.pk for pause in pauses]),
+        page.version,
     )
 
 
