@@ -9,6 +9,7 @@ import structlog
 from celery import shared_task
 from celery.signals import worker_shutting_down
 from celery.worker.control import inspect_command
+from django.conf import settings
 
 from certification.engine import backend, certificates, parity, queue, runner, webhooks
 from certification.engine import reconcile as reconciliation
@@ -59,14 +60,18 @@ def deliver_webhooks() -> None:
 
 @inspect_command()
 def work_taken(state: Any) -> dict[str, Any]:
-    """Answer an inspection: runs of which backend this worker takes, from which queues, and where
-    its health pages are.
+    """Answer an inspection: runs of which backend this worker takes, from which queues, where its
+    health pages are, and which release it is.
     """
+    worker = get_worker()
     return {
         "backend": str(backend.name()),
         "queues": [queue.name for queue in state.consumer.task_consumer.queues],
-        "active": get_worker().active,
-        "healthPort": get_worker().health_port,
+        "active": worker.active,
+        "healthPort": worker.health_port,
+        "claimant": worker.name,
+        "version": settings.VERSION,
+        "draining": worker.draining.is_set(),
     }
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Overdue
+from typing import Generic, TypeVar
 
 from django.db import Error as DatabaseError
 
@@ -15,23 +16,39 @@ from certification.lib.redis_client import UNAVAILABLE
 from certification.models import QueuePause
 
 CHECK_TIMEOUT_S = 1.0  # a dependency that takes longer is reported, not waited for
+OVERDUE = f"error: no answer within {CHECK_TIMEOUT_S:g} s"
 FAILURES = (*UNAVAILABLE, DatabaseError)
+T = TypeVar("T")
 
 
-class Check:
-    """One dependency. One thread at a time asks it: one that hangs is reported, not asked again."""
+class Reading(Generic[T]):
+    """Something that is read from outside. One thread at a time reads it: what hangs is reported,
+    not read again. `seconds` is how long it took last.
+    """
 
-    def __init__(self, name: str, find_fault: Callable[[], str]) -> None:
-        self.name, self.find_fault = name, find_fault
+    def __init__(self, name: str, read: Callable[[], T]) -> None:
+        self.name, self.read = name, read
+        self.seconds = 0.0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"health-{name}")
-        self._running: Future[str] | None = None
+        self._running: Future[T] | None = None
         self._lock = threading.Lock()
 
-    def start(self) -> Future[str]:
+    def start(self) -> Future[T]:
         with self._lock:
             if self._running is None or self._running.done():
-                self._running = self._executor.submit(self.find_fault)
+                self._running = self._executor.submit(self.measure)
             return self._running
+
+    def measure(self) -> T:
+        started = time.perf_counter()
+        try:
+            return self.read()
+        finally:
+            self.seconds = time.perf_counter() - started
+
+
+class Check(Reading[str]):
+    """One dependency, read as what is wrong with it, '' when nothing is."""
 
     @staticmethod
     def result(running: Future[str], deadline: float) -> str:
@@ -39,7 +56,7 @@ class Check:
         try:
             fault = running.result(max(0.0, deadline - time.monotonic()))
         except Overdue:
-            return f"error: no answer within {CHECK_TIMEOUT_S:g} s"
+            return OVERDUE
         except FAILURES as error:
             return f"error: {type(error).__name__}"
         return f"error: {fault}" if fault else "ok"
@@ -50,6 +67,21 @@ def run(checks: Sequence[Check]) -> dict[str, str]:
     deadline = time.monotonic() + CHECK_TIMEOUT_S
     running = [(check, check.start()) for check in checks]
     return {check.name: check.result(future, deadline) for check, future in running}
+
+
+def read_all(readings: Sequence[Reading[T]]) -> dict[str, T | str]:
+    """Read all within CHECK_TIMEOUT_S, by name; "error: ..." for what could not be read."""
+    deadline = time.monotonic() + CHECK_TIMEOUT_S
+    running = [(reading, reading.start()) for reading in readings]
+    result: dict[str, T | str] = {}
+    for reading, future in running:
+        try:
+            result[reading.name] = future.result(max(0.0, deadline - time.monotonic()))
+        except Overdue:
+            result[reading.name] = OVERDUE
+        except FAILURES as error:
+            result[reading.name] = f"error: {type(error).__name__}"
+    return result
 
 
 def database_fault() -> str:

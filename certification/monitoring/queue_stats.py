@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from typing import Any
 
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 TOTALS_TTL_S = 5
 WORKERS_TTL_S, WORKERS_STALE_S = 10, 60
+IN_PROGRESS = Q(status=State.PROCESSING)
 REPLY_TIMEOUT_S = 0.8  # how long workers have to answer
 
 
@@ -69,9 +70,9 @@ def active_counts(*, is_paused: bool) -> ActiveCounts:
     active = CertificationRun.objects.active().aggregate(
         waiting=Count("pk", filter=Q(status=State.QUEUED)),
         bulk=Count("pk", filter=bulk & Q(status=State.QUEUED)),
-        active=Count("pk", filter=Q(status=State.PROCESSING)),
+        active=Count("pk", filter=IN_PROGRESS),
         delayed=Count("pk", filter=Q(status=State.PENDING)),
-        oldest=Min("created_at", filter=~Q(status=State.PROCESSING)),
+        oldest=Min("created_at", filter=~IN_PROGRESS),
     )
     paused = active["bulk"] if is_paused else 0
     oldest = (clock.now() - active["oldest"]).total_seconds() if active["oldest"] else 0.0
@@ -147,10 +148,22 @@ def count_totals() -> Totals:
 totals = ComputedValue("totals", Totals, lambda _: TOTALS_TTL_S, count_totals)
 
 
-def queues_taken() -> list[set[str]] | None:
-    """Ask the workers, for REPLY_TIMEOUT_S, which queues each takes our backend's runs from; None
-    while the broker is unavailable.
-    """
+@dataclass(frozen=True)
+class WorkerReply:
+    """What a worker says of itself: `claimant` begins the names by which it claims runs."""
+
+    name: str
+    backend: str = ""
+    queues: tuple[str, ...] = ()
+    active: int = 0
+    healthPort: int | None = None
+    claimant: str = ""
+    version: str = ""
+    draining: bool = False
+
+
+def ask_workers() -> list[WorkerReply] | None:
+    """Ask the workers, for REPLY_TIMEOUT_S, what they do; None while the broker is unavailable."""
     try:
         queue.ping_broker()  # fails at once where kombu would try for seconds
         replies: Sequence[Mapping[str, Any]] = (
@@ -159,12 +172,23 @@ def queues_taken() -> list[set[str]] | None:
     except (OperationalError, *UNAVAILABLE) as error:
         log.warning("broker_unreachable", error=str(error))
         return None
+    known = {field.name for field in fields(WorkerReply)} - {"name"}
     return [
-        set(worker.get("queues", ()))
+        WorkerReply(name, **{key: value for key, value in answer.items() if key in known})
         for reply in replies
-        for worker in reply.values()
-        if worker.get("backend") == backend.name()
+        for name, answer in sorted(reply.items())
+        if isinstance(answer, Mapping)
     ]
+
+
+def queues_taken() -> list[set[str]] | None:
+    """Return which queues each worker takes our backend's runs from; None while the broker is
+    unavailable.
+    """
+    replies = ask_workers()
+    if replies is None:
+        return None
+    return [set(worker.queues) for worker in replies if worker.backend == backend.name()]
 
 
 def count_workers() -> int | None:
@@ -189,5 +213,12 @@ workers_by_queue = ComputedValue(
     dict[str, int] | None,
     lambda _: WORKERS_TTL_S,
     count_by_queue,
+    stale_s=WORKERS_STALE_S,
+)
+workers_seen = ComputedValue(
+    "workers-seen",
+    list[WorkerReply] | None,
+    lambda _: WORKERS_TTL_S,
+    ask_workers,
     stale_s=WORKERS_STALE_S,
 )

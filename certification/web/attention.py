@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 
 from certification import labels
 from certification.bedrock import fixes
-from certification.models import QueuePause
+from certification.models import AlertEpisode, QueuePause
 from certification.reasons import Reason, Status
 from certification.web import polling
 
@@ -150,6 +150,19 @@ def of_pause(pause: QueuePause) -> Attention:
         wait=translation.gettext(fix.wait) if fix.wait else "",
         quote=pause.message,
         url=reverse("jobs"),
+    )
+
+
+def of_alert(episode: AlertEpisode) -> Attention:
+    """Return what an open alert needs: its rule says it, its runbook what to do."""
+    return Attention(
+        key=f"alert:{episode.pk}",
+        severity=CRITICAL if episode.severity == "critical" else WARNING,
+        title=_("Alert %(rule)s") % {"rule": str(episode)},
+        scope=episode.message,
+        since=episode.opened_at,
+        who=episode.acknowledged_by or labels.DOERS["operator"],
+        url=f"{reverse('operations')}?tab=alerts#alert-{episode.pk}",
     )
 
 

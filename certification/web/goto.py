@@ -30,6 +30,8 @@ PAGES: tuple[tuple[str | Promise, str], ...] = (
     (gettext_lazy("Matrix"), "matrix"),
     (gettext_lazy("Jobs"), "jobs"),
     (gettext_lazy("Compare"), "compare"),
+    (gettext_lazy("Operations"), "operations"),
+    (gettext_lazy("Runbooks"), "runbooks"),
     (gettext_lazy("Account"), "account"),
     (gettext_lazy("Change the password"), "password"),
     (gettext_lazy("Verify a certificate"), "verify"),

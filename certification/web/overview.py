@@ -29,6 +29,7 @@ from certification.lib.shared_cache import ComputedValue
 from certification.models import (
     ACTIVE,
     AIModel,
+    AlertEpisode,
     Backend,
     CertificationJob,
     CertificationRun,
@@ -98,6 +99,11 @@ def read_groups(now: datetime) -> list[StatusGroup]:
         .values_list("current", *StatusGroup._fields[1:])
     )
     return [StatusGroup(row[0], row[1] or "", *row[2:]) for row in rows]
+
+
+def read_alerts() -> list[AlertEpisode]:
+    """Return the open alerts that follow from no other one."""
+    return list(AlertEpisode.objects.open().filter(cause=""))
 
 
 def read_retiring(today: date) -> list[RetiringModel]:
@@ -301,6 +307,7 @@ class Overview:
     groups: Block[list[StatusGroup]]
     retiring: Block[list[RetiringModel]]
     pauses: Block[list[QueuePause]]
+    alerts: Block[list[AlertEpisode]]
     running: Block[list[RunningJob]]
     changes: Block[Changes]
     queue: Block[ActiveCounts]
@@ -333,9 +340,12 @@ class Overview:
                     scope=_("Jobs that are started now would wait."),
                     who=labels.DOERS["operator"],
                     fix=_("Start one with: manage.py up"),
-                    url=reverse("jobs"),
+                    url=reverse("runbook", args=["worker_offline"]),
                 )
             )
+        shown = {"worker_offline"} if self.workers == 0 else set()
+        shown |= {"credentials_invalid"} if self.pauses.value else set()
+        items += [attention.of_alert(e) for e in self.alerts.value or () if e.rule not in shown]
         items += [attention.of_group(g) for g in groups if g.status in attention.GROUP_SEVERITIES]
         if self.changes.value and self.changes.value.worse:
             items.append(attention.of_worse(self.changes.value.worse, self.days))
@@ -358,7 +368,10 @@ class Overview:
     @property
     def unread(self) -> bool:
         """Whether a block that attention is gathered from could not be read."""
-        blocks = (self.groups, self.retiring, self.pauses, self.figures, self.dismissals)
+        blocks = (
+            *(self.groups, self.retiring, self.pauses),
+            *(self.alerts, self.figures, self.dismissals),
+        )
         return any(block.failed for block in blocks)
 
     @property
@@ -472,7 +485,7 @@ def days_of(query: QueryDict) -> int:
 
 
 def load(days: int, now: datetime, user: User | None) -> Overview:
-    """Read the page's blocks, in at most ten queries; figures are shared for FIGURES_TTL_S."""
+    """Read the page's blocks, in at most eleven queries; figures are shared for FIGURES_TTL_S."""
     pauses = read_block("pauses", lambda: list(QueuePause.objects.filter(resumed_at__isnull=True)))
     is_paused = any(pause.backend == backend.name() for pause in pauses.value or ())
     groups = read_block("groups", lambda: read_groups(now))
@@ -482,6 +495,7 @@ def load(days: int, now: datetime, user: User | None) -> Overview:
         groups=groups,
         retiring=read_block("retiring", lambda: read_retiring(now.date())),
         pauses=pauses,
+        alerts=read_block("alerts", read_alerts),
         running=read_block("running", lambda: read_running(now)),
         changes=read_block("changes", lambda: read_changes(now, days)),
         queue=read_block("queue", lambda: queue_stats.active_counts(is_paused=is_paused)),

@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from certification.web import public, views
+from certification.web import operations_views, public, views
 
 urlpatterns = [
     path("", views.overview_page, name="overview"),
@@ -31,6 +31,16 @@ urlpatterns = [
     path("jobs/<uuid:pk>/retry/", views.retry_job, name="job-retry"),
     path("runs/<uuid:pk>/cancel/", views.cancel_run, name="run-cancel"),
     path("runs/<uuid:pk>/retry/", views.retry_run, name="run-retry"),
+    path("operations/", operations_views.operations_page, name="operations"),
+    path(
+        "operations/alerts/<uuid:pk>/acknowledge/",
+        operations_views.acknowledge,
+        name="alert-acknowledge",
+    ),
+    path("operations/silences/", operations_views.silence, name="alert-silence"),
+    path("operations/silences/<uuid:pk>/end/", operations_views.end_silence, name="silence-end"),
+    path("operations/runbooks/", operations_views.runbooks_page, name="runbooks"),
+    path("operations/runbooks/<str:name>/", operations_views.runbook_page, name="runbook"),
     path("certificates/keys.pem", public.certificate_keys, name="certificate-keys"),
     path("certificates/<str:code>.json", public.certificate_json, name="certificate-json"),
     path("certificates/<str:code>.pdf", public.certificate_pdf, name="certificate-pdf"),

@@ -240,6 +240,11 @@ INSIDE = (
     "/runs/{run}/?case=G05",
     "/certifications/{nova}/us-west-2/",
     "/compare/?a={nova}@us-east-1&b={nova}@us-west-2",
+    "/operations/",
+    "/operations/?tab=alerts",
+    "/operations/?tab=queue",
+    "/operations/runbooks/",
+    "/operations/runbooks/queue_waiting/",
     "/account/",
     "/account/password/",
 )

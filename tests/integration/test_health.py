@@ -95,7 +95,7 @@ def test_a_database_that_hangs_is_cut_and_asked_once(
         over.wait(30)
         return ""
 
-    monkeypatch.setattr(site_health.DATABASE, "find_fault", hangs)
+    monkeypatch.setattr(site_health.DATABASE, "read", hangs)
     for _ in range(3):
         answer = client.get("/api/health")
         assert answer.status_code == 503

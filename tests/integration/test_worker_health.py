@@ -221,7 +221,7 @@ def test_a_database_that_fails_or_hangs_is_told_within_a_second(
     def fails() -> str:
         raise OperationalError("gone")
 
-    monkeypatch.setattr(database, "find_fault", fails)
+    monkeypatch.setattr(database, "read", fails)
     status, _type, text = fetch(f"{address}/health")
     assert (status, json.loads(text)["checks"]["database"]) == (503, "error: OperationalError")
     over, calls = threading.Event(), []
@@ -231,7 +231,7 @@ def test_a_database_that_fails_or_hangs_is_told_within_a_second(
         over.wait(60)
         return ""
 
-    monkeypatch.setattr(database, "find_fault", hangs)
+    monkeypatch.setattr(database, "read", hangs)
     for page in ("health", "ready", "metrics"):
         status, _type, text = fetch(f"{address}/{page}")
         checks = json.loads(text)["checks"]

@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from celery import current_app
 from django.core.management.base import BaseCommand, CommandParser
 from django.db.models import Count, Min
-from kombu.exceptions import OperationalError
 from rich import box
 from rich.table import Table
 
 from certification import checks
-from certification.engine import backend, queue
+from certification.engine import backend
 from certification.lib import clock
-from certification.lib.redis_client import UNAVAILABLE
 from certification.management import terminal
 from certification.management.guard import cannot_look, friendly_errors
 from certification.models import (
@@ -68,13 +65,13 @@ class Command(BaseCommand):
     def show(self, *, as_json: bool) -> None:
         """Print counts, workers and regions; exit with 1 when runs wait for long."""
         counts, pause = queue_stats.queue_counts(), QueuePause.objects.current(backend.name())
-        workers, regions = list_workers(), count_regions()
+        workers, regions = queue_stats.ask_workers() or [], count_regions()
         if as_json:
             terminal.print_json(
                 {
                     "runs": asdict(counts),
                     "paused": pause.message if pause else None,
-                    "workers": workers,
+                    "workers": [asdict(worker) for worker in workers],
                     "regions": regions,
                 }
             )
@@ -87,8 +84,8 @@ class Command(BaseCommand):
                 self.stdout.write(f"The bulk queue is paused: {pause.message}")
             for worker in workers:
                 self.stdout.write(
-                    f"{worker['name']}: {worker['active']} runs of {', '.join(worker['queues'])}; "
-                    f"health on port {worker['healthPort'] or '-'}"
+                    f"{worker.name}: {worker.active} runs of {', '.join(worker.queues)}; "
+                    f"health on port {worker.healthPort or '-'}"
                 )
             if not workers:
                 self.stdout.write("No worker answers. Start them with: manage.py up")
@@ -133,23 +130,6 @@ class Command(BaseCommand):
             return
         cancelled = sum(job.cancel() or 0 for job in jobs)
         self.stdout.write(f"Cancelled {cancelled} runs of {terminal.pluralize(number, 'job')}.")
-
-
-def list_workers() -> list[dict[str, Any]]:
-    """Return the workers that answer. None does without a broker."""
-    try:
-        queue.ping_broker()
-        replies = current_app.control.broadcast("work_taken", reply=True, timeout=1.0) or ()
-    except (OperationalError, *UNAVAILABLE):
-        return []
-    return [
-        {
-            "name": name,
-            **{key: answer.get(key) for key in ("backend", "queues", "active", "healthPort")},
-        }
-        for reply in replies
-        for name, answer in sorted(reply.items())
-    ]
 
 
 def count_regions() -> list[dict[str, Any]]:
