@@ -5,17 +5,15 @@ same functions as the API.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
-from django.db.models import Count, Field, JSONField, QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -29,6 +27,7 @@ from django_celery_results.admin import GroupResultAdmin, TaskResultAdmin
 from django_celery_results.models import GroupResult, TaskResult
 
 from certification import labels
+from certification.admin_site import CheckedValues
 from certification.engine import dispatch
 from certification.lib import shared_cache
 from certification.models import (
@@ -54,11 +53,6 @@ from certification.models import (
     WebhookEvent,
     WebhookSubscription,
 )
-
-admin.site.site_header = _("MyIA Certification: admin")
-admin.site.site_title = "MyIA Certification"
-admin.site.index_title = _("Site administration")
-admin.site.empty_value_display = "–"
 
 
 def as_evidence(value: Any) -> SafeString:
@@ -99,59 +93,7 @@ class ReadOnly:
         return False
 
 
-class Autocomplete(AutocompleteSelect):
-    """A choice that is no key of the other model shows as none: Django looks it up unchecked."""
-
-    def optgroups(self, name: str, value: Any, attr: Any = None) -> Any:
-        key = self.field.remote_field.model._meta.pk
-        return super().optgroups(name, [v for v in value if is_value(key, v)], attr)
-
-
-def is_value(field: Field[Any, Any], value: Any) -> bool:
-    """Return whether a model's field can have this value."""
-    try:
-        field.to_python(value)
-    except forms.ValidationError:
-        return False
-    return True
-
-
-class BoundedJSON(json.JSONDecoder):
-    """JSON as people write it: what is nested too deeply, has endless numbers or NaN is invalid."""
-
-    def __init__(self) -> None:
-        super().__init__(parse_constant=self.refuse_constant, parse_float=self.finite)
-
-    def decode(self, text: str, *args: Any) -> Any:
-        try:
-            return super().decode(text, *args)
-        except (ValueError, RecursionError) as error:
-            raise json.JSONDecodeError(str(error), text[:100], 0) from error
-
-    @staticmethod
-    def refuse_constant(name: str) -> float:
-        raise ValueError(f"{name} is no number of JSON")
-
-    @staticmethod
-    def finite(digits: str) -> float:
-        if math.isinf(value := float(digits)):
-            raise ValueError(f"{digits} is too large")
-        return value
-
-
-class CheckedValues:
-    """For an admin with `autocomplete_fields` or fields of JSON: Django looks up any value."""
-
-    formfield_overrides: Any = {JSONField: {"decoder": BoundedJSON}}
-
-    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
-        if db_field.name in self.autocomplete_fields:  # type: ignore[attr-defined]
-            site = self.admin_site  # type: ignore[attr-defined]
-            options["widget"] = Autocomplete(db_field, site, using=options.get("using"))
-        return super().formfield_for_foreignkey(db_field, request, **options)  # type: ignore[misc]
-
-
-class CatalogueAdmin(CheckedValues, admin.ModelAdmin):
+class CatalogueAdmin(admin.ModelAdmin):
     """Rows that cached API responses are made of: saving or deleting one invalidates the cache."""
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
@@ -652,7 +594,7 @@ class QueuePauseAdmin(ReadOnly, admin.ModelAdmin):
 
 
 @admin.register(CustomCase)
-class CustomCaseAdmin(CheckedValues, admin.ModelAdmin):
+class CustomCaseAdmin(admin.ModelAdmin):
     """Saving runs the grader on both samples: a case that cannot tell them apart is refused."""
 
     list_display = (
@@ -893,7 +835,7 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(CheckedValues, admin.ModelAdmin):
+class ApiKeyAdmin(admin.ModelAdmin):
     """The key is shown once, when it is issued. It cannot be changed: revoke it instead."""
 
     list_display = ("name", "shown", "user", "role", "is_working", "last_used_at", "expires_at")

@@ -45,6 +45,13 @@ SEVERITIES: dict[str, Sign] = {
     "info": Sign("i", "blue", pgettext_lazy("severity", "info")),
 }
 
+# The months as they are written within a date. Django takes its own from the same texts, whose
+# Portuguese would begin with a capital.
+MONTHS: tuple[str | Promise, ...] = (
+    _("January"), _("February"), _("March"), _("April"), _("May"), _("June"), _("July"),
+    _("August"), _("September"), _("October"), _("November"), _("December"),
+)  # fmt: skip
+
 # A run without a verdict, by its state.
 RUN_STATES: dict[str, Sign] = {
     "PENDING": Sign("…", "blue", pgettext_lazy("run", "waiting")),

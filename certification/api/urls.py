@@ -1,6 +1,7 @@
 """The addresses of the JSON API, without a trailing slash because the frontends send none."""
 
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 
 from certification.api import (
     accounts,
@@ -19,6 +20,17 @@ from certification.api import (
     stats,
     usable,
 )
+
+
+class ModelIdConverter(StringConverter):
+    """An id that may hold slashes, as an ARN does, but begins with none: else the address of a
+    part of a model without its id would be the address of a model.
+    """
+
+    regex = "[^/].*"
+
+
+register_converter(ModelIdConverter, "model")
 
 urlpatterns = [
     path("health", health.api_health, name="api-health"),
@@ -51,8 +63,8 @@ urlpatterns = [
     path("settings", preferences.SettingsView.as_view()),
     path("models", catalogue.ModelList.as_view()),
     path("models/capabilities", capabilities.AllCapabilities.as_view()),
-    path("models/<path:model_id>/capabilities", capabilities.CapabilitiesOfModel.as_view()),
-    path("models/<path:model_id>", catalogue.ModelById.as_view()),
+    path("models/<model:model_id>/capabilities", capabilities.CapabilitiesOfModel.as_view()),
+    path("models/<model:model_id>", catalogue.ModelById.as_view()),
     path("matrix", matrix.MatrixView.as_view()),
     path("usable", usable.UsableView.as_view()),
     path("providers", catalogue.Providers.as_view()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Literal
 
 from django import template
 from django.template.context import Context
@@ -33,8 +34,10 @@ def backend_in_use() -> Backend:
 
 
 @register.simple_tag(takes_context=True)
-def moment(context: Context, at: datetime | None) -> SafeString | str:
-    """Format a time to the minute in the reader's zone, with UTC in its title. Empty for None."""
+def moment(
+    context: Context, at: datetime | None, precision: Literal["minutes", "seconds"] = "minutes"
+) -> SafeString | str:
+    """Format a time in the reader's zone, with UTC in its title. Empty for None."""
     if at is None:
         return ""
     looks = context.get("looks")
@@ -43,7 +46,7 @@ def moment(context: Context, at: datetime | None) -> SafeString | str:
         '<time datetime="{}" title="{} UTC">{} {}</time>',
         utc.isoformat(timespec="seconds"),
         utc.strftime("%Y-%m-%d %H:%M:%S"),
-        local.strftime("%Y-%m-%d %H:%M"),
+        local.replace(tzinfo=None).isoformat(" ", precision),
         looks.zone_name if looks else "UTC",
     )
 

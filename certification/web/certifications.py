@@ -257,7 +257,7 @@ def version_change(before: CertificationRun, after: CertificationRun) -> str:
 
 def point_label(run: CertificationRun) -> str:
     """Return what a run's point says on hover."""
-    when = date_format(run.completed_at, "DATETIME_FORMAT") if run.completed_at else ""
+    when = f"{date_format(run.completed_at, 'DATETIME_FORMAT')} UTC" if run.completed_at else ""
     verdict = labels.STATUSES[run.verdict].label if run.verdict in labels.STATUSES else run.status
     return f"{when}: {verdict} {run.rating} {'' if run.score is None else run.score}".strip()
 

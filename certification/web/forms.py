@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.forms import AuthenticationForm
 from django.utils.translation import gettext_lazy as _
@@ -42,6 +43,8 @@ class PreferenceForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        language = cast("forms.ChoiceField", self.fields["language"])
+        language.choices = [("", _("as the browser says")), *settings.LANGUAGES]
         self.fields["zone"].widget.attrs["list"] = "zones"
         for field in self.fields.values():
             field.widget.attrs["data-submit"] = ""

@@ -254,7 +254,10 @@ def account(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         return render(request, "registration/account.html", {"form": form}, status=400)
     response = redirect("account")
-    looks.store(response, form.save())
+    preference = form.save()
+    looks.store(response, preference)
+    if not preference.language:
+        response.delete_cookie(settings.LANGUAGE_COOKIE_NAME)
     messages.success(request, _("Saved."))
     return response
 

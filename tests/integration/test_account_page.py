@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,6 +54,17 @@ def test_what_there_is_not_is_an_error_and_nothing_is_saved(
     assert not Preference.objects.exists()
 
 
+def test_without_a_language_it_is_the_browsers(as_viewer: Client, viewer: User) -> None:
+    assert '<option value="" selected>as the browser says</option>' in html_of(
+        as_viewer, "/account/"
+    )
+    as_viewer.post("/account/", FORM)
+    assert 'lang="pt-br"' in html_of(as_viewer, "/account/")
+    as_viewer.post("/account/", FORM | {"language": ""})
+    assert Preference.objects.get(user=viewer).language == ""
+    assert 'lang="en"' in html_of(as_viewer, "/account/")
+
+
 def test_a_login_brings_what_one_prefers_and_the_page_one_wants(viewer: User) -> None:
     Preference.objects.create(
         user=viewer, theme="dark", zone="Asia/Tokyo", start_page="jobs", language="pt-br"
@@ -98,6 +110,17 @@ def test_times_are_in_the_readers_zone_with_its_name_and_utc_beside(
     html = html_of(as_viewer, f"/certifications/{model.api_model_id}/us-east-1/")
     assert text in html
     assert 'title="2026-03-04 05:06:07 UTC"' in html
+
+
+def test_every_time_of_a_run_is_in_the_readers_zone(as_viewer: Client, catalogue: None) -> None:
+    model = AIModel.objects.active().filter(routes__region="us-east-1")[0]
+    run = certify(model, "us-east-1")
+    as_viewer.cookies["zone"] = "America/Sao_Paulo"
+    for path in (f"/runs/{run.pk}/", f"/certifications/{model.api_model_id}/us-east-1/"):
+        html = html_of(as_viewer, path)
+        main = html[html.index("<main") : html.index("</main>")]
+        assert "Sao Paulo</time>" in main
+        assert not re.search(r"\bUTC(?!\")", main), path
 
 
 def test_a_new_password_ends_the_other_sessions_and_keeps_this_one(viewer: User) -> None:

@@ -7,11 +7,15 @@ from __future__ import annotations
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Group
-from django.test import Client
+from django.http import QueryDict
+from django.test import Client, RequestFactory
 from django.urls import reverse
+from django.utils.http import urlencode
 
+from bench.fuzz_requests import STRANGE
 from certification.models import (
     AIModel,
+    ApiKey,
     CertificationJob,
     CertificationRun,
     ModelCertification,
@@ -35,6 +39,10 @@ OURS = [
 EVIDENCE = [CertificationJob, CertificationRun, ModelCertification, QueuePause, TestResult]
 admin.autodiscover()  # the tests below take every list there is
 
+MOMENTS = [
+    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30T00:00:00", "2026-01-02",
+    "2026-01-02 03:04", "2026-01-02T03:04:05Z", "12:00", "2026-01-02T25:00",
+]  # fmt: skip
 EVIL = "<script>alert(1)</script>"
 
 
@@ -103,6 +111,35 @@ def test_list_search_and_detail_open(
 @pytest.mark.parametrize("cls", admin.site._registry, ids=lambda cls: cls._meta.label)
 def test_every_list_opens(as_superuser: Client, cls: type) -> None:
     assert as_superuser.get(address(cls, "changelist")).status_code == 200
+
+
+@pytest.mark.parametrize("cls", admin.site._registry, ids=lambda cls: cls._meta.label)
+def test_an_address_may_give_an_empty_form_any_values(
+    as_superuser: Client, catalogue: None, rf: RequestFactory, cls: type
+) -> None:
+    model_admin = admin.site._registry[cls]
+    names = [f.name for f in model_admin.opts.get_fields() if hasattr(f, "attname")]
+    request = rf.get("/")
+    request.user = User.objects.get(email="root@example.org")
+    if not model_admin.has_add_permission(request):
+        return
+    form = model_admin.get_form(request)
+    fields = form.base_fields.items()  # a long list is drawn once, with its page
+    short = [name for name, field in fields if len([*getattr(field, "choices", ())]) < 50]
+    # an address with a NUL is refused before
+    for value in (value for value in (*STRANGE, *MOMENTS) if "\0" not in value):
+        query = dict.fromkeys([*names, "groups", "user_permissions"], value)
+        request.GET = QueryDict(urlencode(query))
+        empty = form(initial=model_admin.get_changeform_initial_data(request))
+        assert all(str(empty[name]) for name in short)
+    assert as_superuser.get(address(cls, "add"), query).status_code == 200
+
+
+def test_an_address_gives_an_empty_form_its_times(as_superuser: Client) -> None:
+    path = address(ApiKey, "add")
+    html = as_superuser.get(path, {"expires_at": "2027-03-04T05:06:00-03:00"}).content.decode()
+    assert 'value="2027-03-04"' in html
+    assert 'value="08:06:00"' in html
 
 
 def test_filters_speak_the_reader_s_language(as_superuser: Client, data: CertificationRun) -> None:

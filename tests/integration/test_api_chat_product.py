@@ -314,6 +314,12 @@ def test_what_says_nothing_of_a_model_gives_no_rating() -> None:
 # Capabilities
 
 
+@pytest.mark.parametrize("address", ["models//capabilities", "models//", "models//a/capabilities"])
+def test_an_address_without_its_id_is_no_other_call(address: str) -> None:
+    """The capabilities are public: their address never leads to what needs a role."""
+    assert Api().get(address, status=404)["code"] == 404
+
+
 def test_capabilities_are_public_and_complete(django_assert_num_queries: Any) -> None:
     public = Api(credential="expired")
     with django_assert_num_queries(4):

@@ -7,6 +7,7 @@ import gettext
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from django.template import engines
 from django.template.base import Node, Template
 from django.templatetags.i18n import BlockTranslateNode, TranslateNode
 from django.utils import translation
+from django.utils.formats import date_format
 
 from certification import labels
 from certification.bedrock import fixes
@@ -207,3 +209,10 @@ def test_the_count_of_a_status_needs_no_plural() -> None:
     assert labels.counted("certified", 3) == "3 certified"
     with translation.override("pt-br"):
         assert labels.counted("certified", 3) == "certificado (3)"
+
+
+def test_months_are_written_within_a_date_as_in_portuguese() -> None:
+    with translation.override("pt-br"):
+        months = [date_format(date(2026, month, 1)).split(" de ")[1] for month in range(1, 13)]
+        assert months == [str(month) for month in labels.MONTHS]
+    assert [month for month in months if not month.islower()] == []
