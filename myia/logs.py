@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import MutableMapping
+import re
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,18 @@ def one_line(
     return event
 
 
+@dataclass(frozen=True)
+class WrittenBy:
+    """Adds the name of the process to its lines, where it has one: a structlog processor."""
+
+    process: str
+
+    def __call__(
+        self, _logger: object, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        return event if not self.process else {**event, "process": self.process}
+
+
 SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -50,6 +64,9 @@ SHARED: list[Any] = [
     structlog.processors.format_exc_info,
     redact,
 ]
+
+
+NODE = re.compile(r"(?:--hostname=)?([a-z][a-z0-9-]*)@\S+")  # of Celery, without our pid
 
 
 class NoProbes(logging.Filter):
@@ -100,6 +117,8 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
         "disable_existing_loggers": False,
         "formatters": {
             "json": formatter(structlog.processors.JSONRenderer()),
+            # several processes write one file
+            "file": formatter(WrittenBy(process), structlog.processors.JSONRenderer()),
             "console": formatter(one_line, structlog.dev.ConsoleRenderer(colors=False)),
         },
         "filters": {"no_probes": {"()": NoProbes}},
@@ -113,6 +132,22 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
             **LOGGERS,
         },
     }
+
+
+def process_name(argv: Sequence[str]) -> str:
+    """Return what a process is, by its command line: worker, worker-bulk and so on by the node's
+    name, beat, flower, web, or the command of manage.py; "" for others.
+    """
+    program = Path(argv[0]) if argv else Path()
+    for argument in argv:
+        if node := NODE.fullmatch(argument):
+            return node[1]
+    for name in ("worker", "beat", "flower"):
+        if name in argv[1:]:
+            return name
+    if "gunicorn" in (program.name, program.parent.name):
+        return "web"
+    return next(iter(argv[1:]), "") if program.name == "manage.py" else ""
 
 
 def formatter(*renderers: Any) -> dict[str, Any]:
@@ -135,13 +170,13 @@ def file_handlers(log_dir: str, process: str) -> dict[str, dict[str, Any]]:
             f"LOG_DIR is {log_dir!r}, and this folder cannot be created: {error.strerror}."
         ) from None
     levels = {"combined": "INFO", "error": "ERROR"}
-    if process == "worker":
+    if process.startswith("worker"):
         levels["worker"] = "INFO"
     return {
         name: {
             "()": SharedLogFile,
             "filename": folder / f"{name}.log",
-            "formatter": "json",
+            "formatter": "file",
             "level": level,
         }
         for name, level in levels.items()

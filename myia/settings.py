@@ -433,6 +433,4 @@ LOG_LEVEL = env.choice(
     "CRITICAL",
 )
 LOG_DIR = env.str("LOG_DIR", default="")
-LOGGING = logs.configure(
-    LOG_FORMAT, LOG_LEVEL, LOG_DIR, process="worker" if "worker" in sys.argv else ""
-)
+LOGGING = logs.configure(LOG_FORMAT, LOG_LEVEL, LOG_DIR, process=logs.process_name(sys.argv))

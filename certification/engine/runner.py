@@ -104,16 +104,16 @@ def run(run_id: uuid.UUID, worker: Worker) -> CertificationRun | None:
             )
         except Stopped:
             if claim.lost:
-                log.info("run_lost", run=str(run.pk))
+                log.info("run_lost", run=str(run.pk), job=str(run.job_id))
                 return None
             journal.flush()
             if persist(run.release):
-                log.info("run_released", run=str(run.pk))
+                log.info("run_released", run=str(run.pk), job=str(run.job_id))
             return None
         except DATABASE_AWAY:
             raise  # `reconcile` takes the run up again
         except Exception as error:
-            log.exception("run_crashed", run=str(run.pk))
+            log.exception("run_crashed", run=str(run.pk), job=str(run.job_id))
             if run.attempt < MAX_UNEXPECTED:
                 journal.flush()
                 persist(run.requeue)
@@ -436,7 +436,7 @@ def persist(write: Callable[[], T]) -> T:
 def log_finished(run: CertificationRun, run_outcome: RunOutcome, *, won: bool) -> None:
     """Log how a run ended, or that it was no longer ours."""
     if not won:
-        log.info("run_lost", run=str(run.pk))
+        log.info("run_lost", run=str(run.pk), job=str(run.job_id))
         return
     log.info(
         "run_finished",

@@ -7,6 +7,7 @@ import hmac
 import json
 import threading
 import time
+import uuid
 from datetime import timedelta
 
 import structlog
@@ -17,7 +18,15 @@ from certification.lib.database import returning_connection
 from certification.lib.safe_http import ReceiverUnreachable
 from certification.lib.url_safety import BadAddress
 from certification.models import WebhookDelivery, WebhookSubscription
-from certification.models.webhooks import DELIVER, AttemptResult, SecretLost, request_delivery
+from certification.models.webhooks import (
+    DELIVER,
+    AttemptResult,
+    Payload,
+    SecretLost,
+    WebhookEvent,
+    message,
+    request_delivery,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +130,21 @@ def attempt(subscription: WebhookSubscription, delivery: WebhookDelivery) -> Non
         ms=result.duration_ms,
         error=error,
     )
+
+
+def send_now(subscription: WebhookSubscription, event: WebhookEvent, data: Payload) -> str:
+    """Send an event once and at once, without database and worker; return why it did not arrive,
+    empty when it did. For who watches over both.
+    """
+    event_id = uuid.uuid4()
+    delivery = WebhookDelivery(event=event, payload=message(event, event_id, data))
+    try:
+        body = encode(delivery)
+        signed = headers(delivery, body, subscription.secret, int(time.time()))
+        response = safe_http.post(subscription.url, body, signed)
+    except (BadAddress, ReceiverUnreachable, SecretLost) as problem:
+        return str(problem)
+    return "" if response.is_success else f"The receiver answered {response.status}."
 
 
 def encode(delivery: WebhookDelivery) -> bytes:

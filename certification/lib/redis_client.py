@@ -6,6 +6,9 @@ change `_connect` and nothing else.
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import cache
 
@@ -34,6 +37,7 @@ TIMEOUTS = {
     Purpose.JOURNAL: (1.0, 2.0),
 }
 WAIT_FOR_CONNECTION_S = 2
+_longest_s = math.inf
 
 
 def client(purpose: Purpose, *, url: str = "", max_connections: int = 0) -> Redis:
@@ -43,12 +47,23 @@ def client(purpose: Purpose, *, url: str = "", max_connections: int = 0) -> Redi
     Connects to `url`, else to where the settings say. Beyond `max_connections` a thread waits up to
     WAIT_FOR_CONNECTION_S for one to become free; without, each thread opens its own.
     """
-    return _connect(url or settings.REDIS_URL, purpose, max_connections)
+    return _connect(url or settings.REDIS_URL, purpose, max_connections, _longest_s)
+
+
+@contextlib.contextmanager
+def limited(longest_s: float) -> Iterator[None]:
+    """Limit every wait of `client` to so many seconds for the block."""
+    global _longest_s  # noqa: PLW0603 - one process is one kind of program
+    before, _longest_s = _longest_s, longest_s
+    try:
+        yield
+    finally:
+        _longest_s = before
 
 
 @cache
-def _connect(url: str, purpose: Purpose, max_connections: int) -> Redis:
-    connect_s, reply_s = TIMEOUTS[purpose]
+def _connect(url: str, purpose: Purpose, max_connections: int, longest_s: float) -> Redis:
+    connect_s, reply_s = (min(seconds, longest_s) for seconds in TIMEOUTS[purpose])
     pool: ConnectionPool
     if max_connections:
         pool = BlockingConnectionPool.from_url(

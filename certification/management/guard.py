@@ -20,6 +20,8 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from certification.engine import dispatch
+from certification.lib import redis_client
+from certification.lib.postgresql import patience
 from certification.stack.embedded import EmbeddedError
 from certification.stack.processes import NotReady
 
@@ -29,6 +31,8 @@ T = TypeVar("T")
 # one WAL segment of PostgreSQL: it cannot go on without room for the next
 MIN_FREE_BYTES = 16_000_000
 CONNECT_S = 5
+# Who watches waits no longer for a server that does not answer, and so long for one that does.
+LOOK_S, LONGEST_LOOK_S = 1, 600
 BROKER_ERRORS = (redis.RedisError, BrokerError)
 
 
@@ -68,13 +72,14 @@ def friendly_errors(handle: Callable[P, T]) -> Callable[P, T]:
 
 def cannot_look(handle: Callable[P, T]) -> Callable[P, T]:
     """End with exit code 2 where a command that watches cannot do its work: 1 says that it did and
-    found something. For cron.
+    found something. For cron. A server that does not answer is given up after LOOK_S.
     """
 
     @functools.wraps(handle)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return handle(*args, **kwargs)
+            with patience.limited(LONGEST_LOOK_S), redis_client.limited(LOOK_S):
+                return handle(*args, **kwargs)
         except CommandError as error:
             error.returncode = 2
             raise
@@ -139,11 +144,12 @@ def check_database() -> None:
     """
     if settings.EMBEDDED_POSTGRES or connection.in_atomic_block:
         return
+    seconds = LOOK_S if patience.is_limited() else CONNECT_S
     parameters = connection.get_connection_params()
     parameters.pop("pool", None)
     try:
         with connection.wrap_database_errors:
-            psycopg.connect(**parameters | {"connect_timeout": CONNECT_S}).close()
+            psycopg.connect(**parameters | {"connect_timeout": seconds}).close()
     except (OperationalError, InterfaceError) as error:
         raise CommandError(database_sentence(error)) from error
 

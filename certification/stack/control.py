@@ -224,11 +224,9 @@ def wait_until_up(
         time.sleep(0.25)
 
 
-def restart(names: Sequence[str], write: Callable[[str], Any]) -> None:
-    """End the processes one after the other, each drained, and wait until the supervisor has each
-    up again. `write` gets a line for each step.
-
-    Raises StackError.
+def to_restart(names: Sequence[str]) -> list[ProcessRecord]:
+    """Return the processes of the running stack with these names, all without names. Raises
+    StackError.
     """
     supervisor, records = files().read()
     if supervisor is None:
@@ -237,13 +235,31 @@ def restart(names: Sequence[str], write: Callable[[str], Any]) -> None:
     if not chosen:
         running = ", ".join(record.name for record in records)
         raise StackError(f"No such process is running here. Running: {running}.")
-    for record in chosen:
-        write(
-            f"{record.name}: restarting pid {record.pid} "
-            f"(up to {record.drain_seconds} s to end its work)"
-        )
+    return chosen
+
+
+def restart(
+    names: Sequence[str], write: Callable[[str], Any], *, now: bool = False
+) -> list[ProcessStatus]:
+    """End the processes one after the other, each drained, or killed `now`, and wait until the
+    supervisor has each up again. `write` gets a line for each step. Return how they are then.
+
+    Raises StackError.
+    """
+    restarted = []
+    for record in to_restart(names):
         process = find(record.pid, record.created)
-        if process and record.reload:
+        if now:
+            write(f"{record.name}: killing pid {record.pid}")
+            kill_group(record.pid)
+        else:
+            write(
+                f"{record.name}: restarting pid {record.pid} "
+                f"(up to {record.drain_seconds} s to end its work)"
+            )
+        if process and now:
+            wait_gone(process, 5)
+        elif process and record.reload:
             # It replaces its children: the port stays open, so no request is lost.
             children = process.children()
             process.send_signal(signal.Signals[record.reload])
@@ -257,6 +273,8 @@ def restart(names: Sequence[str], write: Callable[[str], Any]) -> None:
             log = files().logs / f"{record.name}.log"
             raise StackError(f"{record.name} is {after.state}. Its log: {log}")
         write(f"{record.name}: {after.state}, pid {after.pid}")
+        restarted.append(after)
+    return restarted
 
 
 def stop(write: Callable[[str], Any]) -> bool:

@@ -435,6 +435,29 @@ def manage(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess
     embedded.discard(tmp_path)
 
 
+def test_a_process_that_hangs_is_restarted_at_once(
+    start: Callable[..., Running],
+    settings: LazySettings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings.MYIA_DIR = tmp_path
+    running = start(program("worker", STUBBORN, drain_seconds=600))
+    running.until(lambda: running.logged("worker", "ready"))
+    pid = running.started("worker").pid
+    call_command("restart", "worker", "--now", "--dry-run", "--json")
+    printed = capsys.readouterr()
+    assert f"Would kill worker, pid {pid}." in printed.err
+    assert json.loads(printed.out)["processes"][0]["pid"] == pid
+    assert running.started("worker").pid == pid  # it still runs
+    call_command("restart", "worker", "--now", "--json")
+    [after] = json.loads(capsys.readouterr().out)["processes"]
+    assert (after["process"], after["state"]) == ("worker", "running")
+    assert after["pid"] != pid
+    with pytest.raises(CommandError, match="No such process"):
+        call_command("restart", "flower", "--now")
+
+
 def test_up_status_restart_and_down_on_real_processes(
     manage: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

@@ -57,6 +57,7 @@ class Greeting:
 
 greeting = Greeting()
 _is_limited = False
+_longest_s = LONGEST_STATEMENT_S
 
 
 def limit() -> None:
@@ -70,14 +71,14 @@ def is_limited() -> bool:
 
 
 @contextlib.contextmanager
-def limited() -> Iterator[None]:
-    """Limit the waits for the block: for tests."""
-    global _is_limited  # noqa: PLW0603
-    _is_limited = True
+def limited(longest_s: float = LONGEST_STATEMENT_S) -> Iterator[None]:
+    """Limit the waits for the block, those for an answer of a server that greets to `longest_s`."""
+    global _is_limited, _longest_s
+    _is_limited, _longest_s = True, longest_s
     try:
         yield
     finally:
-        _is_limited = False
+        _is_limited, _longest_s = False, LONGEST_STATEMENT_S
 
 
 def greets(host: str, port: int) -> bool:
@@ -124,8 +125,8 @@ class PatientConnection(psycopg.Connection[Any]):
             while True:
                 ready = yield state
                 waited = time.monotonic() - started
-                if not ready and waited > LONGEST_STATEMENT_S:
-                    raise GivenUp(f"a statement took longer than {LONGEST_STATEMENT_S:g} s")
+                if not ready and waited > _longest_s:
+                    raise GivenUp(f"a statement took longer than {_longest_s:g} s")
                 if not ready and (
                     greeting.was_silent
                     or (waited > STATEMENT_S and greeting.fails(*self._address()))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import re
 import sys
-from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -16,23 +14,14 @@ from rich.table import Table
 from certification import checks
 from certification.lib import clock
 from certification.management import terminal
+from certification.management.arguments import duration
 from certification.management.guard import cannot_look, friendly_errors
 from certification.models import AlertEpisode, AlertSilence, sql, webhooks
 from certification.models.webhooks import WebhookEvent, WebhookSubscription
 from certification.monitoring import alerts
 from certification.monitoring.alert_rules import RULES
 
-DURATION = re.compile(r"(\d{1,4})([mhd])")
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 MAX_ROWS = 100
-
-
-def duration(text: str) -> timedelta:
-    """Read 30m, 2h or 7d. Raises CommandError."""
-    match = DURATION.fullmatch(text)
-    if not match or not int(match[1]):
-        raise CommandError(f"{text!r} is no duration. Write minutes, hours or days: 30m, 2h, 7d.")
-    return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
 class Command(BaseCommand):

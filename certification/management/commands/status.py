@@ -72,10 +72,16 @@ def queue_line() -> str:
 
 
 def as_json(processes: Sequence[control.ProcessStatus]) -> str:
-    """Return {"up", "processes": [{"process", "state", "pid", "since", "port", "memoryBytes",
-    "restarts", "url", "fault"}]}.
+    """Return {"up", "processes": [...]}."""
+    up = all(process.is_up for process in processes)
+    return json.dumps({"up": up, "processes": rows_of(processes)})
+
+
+def rows_of(processes: Sequence[control.ProcessStatus]) -> list[dict[str, Any]]:
+    """Return {"process", "state", "pid", "since", "port", "memoryBytes", "restarts", "url",
+    "fault"} of each.
     """
-    rows = [
+    return [
         {
             "process": process.name,
             "state": process.state,
@@ -89,7 +95,6 @@ def as_json(processes: Sequence[control.ProcessStatus]) -> str:
         }
         for process in processes
     ]
-    return json.dumps({"up": all(process.is_up for process in processes), "processes": rows})
 
 
 def render(processes: Sequence[control.ProcessStatus]) -> str:
