@@ -135,6 +135,8 @@ class RunFilters:
 
     def match(self, row: Row) -> bool:
         """Return whether a run passes the filters."""
+        if not self.any:
+            return True
         text = f"{row.name} {row.api_model_id} {row.vendor} {row.region_id} {row.pk}".casefold()
         return (
             self.status in ("", row.status)
@@ -376,13 +378,9 @@ def load(job: CertificationJob, query: QueryDict, now: datetime) -> JobDetail:
     """Return a job's page for the GET parameters of RunFilters and `page`: in six queries at most,
     two once the job has ended.
     """
-    rows = [Row(*values) for values in job.runs.order_by().values_list(*ROW_COLUMNS)]
+    rows = rows_of(job)
     filters = RunFilters.from_query(query)
-    places = {key: place for place, key in enumerate(GROUPS)}
-    rows.sort(key=lambda r: (places[r.group], r.vendor, r.name, r.api_model_id, r.region_id))
-    matching = (
-        [row.pk for row in rows if filters.match(row)] if filters.any else [r.pk for r in rows]
-    )
+    matching = [row.pk for row in rows if filters.match(row)]
     page = Paginator(matching, RUNS_PER_PAGE).get_page(query.get("page"))
     runs = CertificationRun.objects.select_related("model").defer("environment", "fix")
     by_pk = runs.in_bulk(list(page.object_list))
@@ -391,6 +389,23 @@ def load(job: CertificationJob, query: QueryDict, now: datetime) -> JobDetail:
     seconds = mean_seconds(job, rows) if is_active else None
     causes = waiting.causes(job, rows, seconds, now) if is_active else []
     return JobDetail(job, rows, filters, page, shown, causes, seconds)
+
+
+def rows_of(job: CertificationJob) -> list[Row]:
+    """Return all runs of a job, as listed: by group, then by name."""
+    rows = [Row(*values) for values in job.runs.order_by().values_list(*ROW_COLUMNS)]
+    places = {key: place for place, key in enumerate(GROUPS)}
+    return sorted(
+        rows, key=lambda r: (places[r.group], r.vendor, r.name, r.api_model_id, r.region_id)
+    )
+
+
+def matching_runs(job: CertificationJob, query: QueryDict) -> list[CertificationRun]:
+    """Return the runs of a job that pass the GET parameters of RunFilters, as listed."""
+    filters = RunFilters.from_query(query)
+    matching = [row.pk for row in rows_of(job) if filters.match(row)]
+    by_pk = {run.pk: run for run in job.runs.select_related("model").defer("environment")}
+    return [by_pk[pk] for pk in matching if pk in by_pk]
 
 
 def mean_seconds(job: CertificationJob, rows: Sequence[Row]) -> float | None:

@@ -231,26 +231,28 @@ def what_of(job: CertificationJob) -> str:
     return f"{what} × {where}"
 
 
+def matching_jobs(query: QueryDict) -> QuerySet[CertificationJob]:
+    """Return the jobs that pass the GET parameters of JobFilters, as listed."""
+    jobs = JobFilters.from_query(query).apply(CertificationJob.objects.select_related("created_by"))
+    active_first = jobs.annotate(is_active=Q(status__in=ACTIVE))
+    return active_first.order_by("-is_active", "-created_at", "pk")
+
+
 def filtered_jobs(query: QueryDict, now: datetime) -> FilteredJobs:
     """Return the page of jobs for the GET parameters of JobFilters and `after` (a Place), in five
     queries.
     """
     filters = JobFilters.from_query(query)
     after = Place.from_text(query.get("after", ""))
-    matching = filters.apply(CertificationJob.objects.all())
-    jobs = matching.filter(after.behind) if after else matching
+    jobs = matching_jobs(query)
     model = AIModel.objects.annotate(text_id=Cast("pk", CharField()))
     first_model = model.filter(text_id=OuterRef("first_id")).order_by().values("name")
-    ordered = (
-        jobs.select_related("created_by")
-        .annotate(is_active=Q(status__in=ACTIVE), first_id=KT("model_ids__0"))
-        .annotate(first_model=Subquery(first_model))
-        .order_by("-is_active", "-created_at", "pk")
-    )
-    rows = list(ordered[: JOBS_PER_PAGE + 1])
+    listed = jobs.filter(after.behind) if after else jobs
+    named = listed.annotate(first_id=KT("model_ids__0")).annotate(first_model=Subquery(first_model))
+    rows = list(named[: JOBS_PER_PAGE + 1])
     page = rows[:JOBS_PER_PAGE]
     ended_today = Q(status=State.FAILED, completed_at__gte=start_of(now.date()))
-    is_match = Q(pk__in=matching.order_by().values("pk")) if filters.any else Q()
+    is_match = Q(pk__in=jobs.order_by().values("pk")) if filters.any else Q()
     counts = CertificationJob.objects.aggregate(
         total=Count("pk", filter=is_match), ended=Count("pk", filter=ended_today)
     )

@@ -1,14 +1,10 @@
-"""The matrix as a file: what its address shows, all rows of it."""
+"""The pairs of the matrix as rows of a file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
-from django.http import HttpResponse, JsonResponse
-
-from certification.lib import csv_text
 from certification.reasons import Status
 from certification.web.matrix import Matrix
 
@@ -52,34 +48,3 @@ def pairs(matrix: Matrix) -> Iterator[dict[str, Any]]:
                 "costUsd": None if cell.cost_usd is None else float(cell.cost_usd),
                 "runId": str(cell.run_id) if cell.run_id else None,
             }
-
-
-def response(matrix: Matrix, form: str, address: str, backend: str) -> HttpResponse:
-    """Return the file in the form "csv" or "json", with where and when it is from in its head."""
-    stem = f"matrix-{matrix.now.astimezone(UTC):%Y-%m-%d}"
-    answer: HttpResponse
-    if form == "json":
-        answer = JsonResponse(
-            {
-                "address": address,
-                "at": matrix.filters.at or matrix.now,
-                "backend": backend,
-                "certifications": list(pairs(matrix)),
-            }
-        )
-    else:
-        rows = ([csv_value(pair[column]) for column in COLUMNS] for pair in pairs(matrix))
-        head = [
-            address,
-            f"at {(matrix.filters.at or matrix.now).astimezone(UTC).isoformat(timespec='seconds')}",
-            f"backend in use: {backend}",
-        ]
-        answer = HttpResponse(
-            csv_text.table(COLUMNS, rows, head), content_type="text/csv; charset=utf-8"
-        )
-    answer["Content-Disposition"] = f'attachment; filename="{stem}.{form}"'
-    return answer
-
-
-def csv_value(value: str | float | datetime | None) -> csv_text.Value:
-    return str(value).lower() if isinstance(value, bool) else value

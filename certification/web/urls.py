@@ -5,12 +5,26 @@ from django.urls import path
 
 from certification.web import operations_views, public, views
 
+EXPORTED = {
+    "matrix": "matrix/",
+    "jobs": "jobs/",
+    "job": "jobs/<uuid:pk>/",
+    "run": "runs/<uuid:pk>/",
+    "certification": "certifications/<path:model_id>/<str:region>/",
+    "compare": "compare/",
+}
+exports = [
+    path(f"{prefix}export.{form}", views.export, {"page": page, "form": form}, f"{page}-{form}")
+    for page, prefix in EXPORTED.items()
+    for form in ("csv", "json")
+]
 urlpatterns = [
+    *exports,
     path("", views.overview_page, name="overview"),
     path("dismiss/", views.dismiss, name="dismiss"),
     path("matrix/", views.matrix_page, name="matrix"),
-    path("matrix/export.csv", views.matrix_export, {"form": "csv"}, name="matrix-csv"),
-    path("matrix/export.json", views.matrix_export, {"form": "json"}, name="matrix-json"),
+    path("matrix/export.svg", views.matrix_picture, {"form": "svg"}, name="matrix-svg"),
+    path("matrix/export.png", views.matrix_picture, {"form": "png"}, name="matrix-png"),
     path("matrix/selection/", views.matrix_selection, name="matrix-selection"),
     path("search/", views.search_page, name="search"),
     path("login/", views.LoginPage.as_view(), name="login"),

@@ -46,6 +46,7 @@ from certification.models import (
 from certification.web import (
     certifications,
     compare,
+    exports,
     goto,
     job_detail,
     jobs,
@@ -57,7 +58,7 @@ from certification.web import (
     runs,
     start,
 )
-from certification.web import matrix_export as export
+from certification.web import matrix_picture as picture
 from certification.web.forms import EmailLoginForm, PreferenceForm
 from certification.web.matrix_map import MatrixMap
 
@@ -184,11 +185,25 @@ def search_page(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @viewer_required
-def matrix_export(request: HttpRequest, form: str) -> HttpResponse:
-    """Download what an address of the matrix shows, all rows of it, as CSV or JSON."""
+def export(request: HttpRequest, page: str, form: str, **place: Any) -> HttpResponse:
+    """Download what an address of a page shows, all rows of it, as CSV or JSON."""
+    table = exports.TABLES[page](request.GET, clock.now(), **place)
+    return exports.response(table, form, address_of(request, page, place), backend.name())
+
+
+@require_safe
+@viewer_required
+def matrix_picture(request: HttpRequest, form: str) -> HttpResponse:
+    """Download what an address of the matrix shows as a drawing, SVG or PNG."""
     page = matrix.load(request.GET, clock.now())
-    address = request.build_absolute_uri(f"{reverse('matrix')}?{request.GET.urlencode()}")
-    return export.response(page, form, address, backend.name())
+    return picture.response(page, form, address_of(request, "matrix"), backend.name())
+
+
+def address_of(request: HttpRequest, page: str, place: dict[str, Any] | None = None) -> str:
+    """Return the address of the page that shows what is downloaded."""
+    query = request.GET.urlencode()
+    path = reverse(page, kwargs=place)
+    return request.build_absolute_uri(f"{path}?{query}" if query else path)
 
 
 @require_POST
