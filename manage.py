@@ -8,10 +8,10 @@ from pathlib import Path
 
 # Commands that work on the database and do not start the embedded servers themselves.
 NEEDS_SERVERS = frozenset({
-    "changepassword", "cleanup", "clearsessions", "createsuperuser", "dbshell", "dumpdata", "flush",
-    "inspectdb", "job", "list_uncertified", "load_catalogue", "loaddata", "makemigrations",
-    "migrate", "recertify_stale", "reconcile", "rescore", "runserver", "shell", "showmigrations",
-    "sqlmigrate", "suite", "sync_catalogue",
+    "backup", "changepassword", "cleanup", "clearsessions", "createsuperuser", "dbshell",
+    "dumpdata", "flush", "inspectdb", "job", "list_uncertified", "load_catalogue", "loaddata",
+    "makemigrations", "migrate", "recertify_stale", "reconcile", "rescore", "restore", "routine",
+    "runserver", "shell", "showmigrations", "sqlmigrate", "suite", "sync_catalogue",
 })  # fmt: skip
 SIGPIPE_EXIT = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 

@@ -125,13 +125,28 @@ VERIFICATIONS_PER_MINUTE = env.int("VERIFICATIONS_PER_MINUTE", default=30)
 CERTIFICATE_KEY = env.str("CERTIFICATE_KEY", default="").replace("\\n", "\n")
 CERTIFICATE_KEY_FILE = env.str("CERTIFICATE_KEY_FILE", default="")
 CERTIFICATE_FOLDER = MYIA_DIR / "certificates"
+PRIVATE_FOLDER = MYIA_DIR / "private"  # what else is made on first use and nobody else may read
+BACKUP_DIR = MYIA_DIR / "backups"
 services_account = None
 if EMBEDDED_POSTGRES:
-    # Made here: started by root, the services run as an account that cannot write beside it.
-    CERTIFICATE_FOLDER.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Made here: started by root, the services run as an account that cannot write beside them.
     services_account = embedded.account(MYIA_ROOT)
-    embedded.give_to_account(MYIA_ROOT, CERTIFICATE_FOLDER)
+    for folder in (CERTIFICATE_FOLDER, PRIVATE_FOLDER, BACKUP_DIR):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        embedded.give_to_account(MYIA_ROOT, folder)
 PRIVATE_FILES_OWNER = services_account and (services_account.pw_uid, services_account.pw_gid)
+
+# --- Backups ---
+BACKUP_DIR = Path(env.str("BACKUP_DIR", default="") or BACKUP_DIR)
+# 32 random bytes in base64, or their file; without either one is made at the first backup. 0 seals
+# nothing: for a BACKUP_DIR that is encrypted itself.
+BACKUP_KEY = env.str("BACKUP_KEY", default="")
+BACKUP_KEY_FILE = env.str("BACKUP_KEY_FILE", default="")
+BACKUP_ENCRYPT = env.bool("BACKUP_ENCRYPT", default=True)
+# how many days, weeks and months keep their newest backup
+BACKUP_KEEP_DAILY = env.int("BACKUP_KEEP_DAILY", default=7, minimum=1)
+BACKUP_KEEP_WEEKLY = env.int("BACKUP_KEEP_WEEKLY", default=4, minimum=0)
+BACKUP_KEEP_MONTHLY = env.int("BACKUP_KEEP_MONTHLY", default=12, minimum=0)
 
 BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emulator
 EMULATOR_PORT = env.port("EMULATOR_PORT", default=4599)

@@ -22,6 +22,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from certification.engine import dispatch
 from certification.lib import redis_client
 from certification.lib.postgresql import patience
+from certification.operations.archive import BackupFault
 from certification.stack.embedded import EmbeddedError
 from certification.stack.processes import NotReady
 
@@ -54,13 +55,13 @@ def friendly_errors(handle: Callable[P, T]) -> Callable[P, T]:
             raise SystemExit(130) from None
         except dispatch.DispatchError as error:
             raise CommandError(f"{error} {advice(error)}".rstrip()) from error
-        except (NotReady, EmbeddedError) as error:
+        except (NotReady, EmbeddedError, BackupFault) as error:
             raise CommandError(str(error)) from error
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, psycopg.OperationalError) as error:
             raise CommandError(database_sentence(error)) from error
         except BROKER_ERRORS as error:
             raise CommandError(broker_sentence(error)) from error
-        except DatabaseError as error:
+        except (DatabaseError, psycopg.Error) as error:
             if "does not exist" in str(error):
                 raise CommandError(
                     "The database has no tables yet. Run: manage.py migrate"

@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 
@@ -29,6 +29,7 @@ POOL_S = 1.2  # for a connection
 # libpq's request for TLS: every server answers with one byte, and none logs it
 GREETING = struct.pack("!ii", 8, 80877103)
 MESSAGE = "the database server does not answer"
+RENAMED = "dropped or renamed"  # how the server puts it
 
 T = TypeVar("T")
 
@@ -107,6 +108,18 @@ def connect(host: str, port: int) -> socket.socket:
 
 class PatientConnection(psycopg.Connection[Any]):
     """A connection whose statements are given up when the server is silent."""
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        """Connect; where the database was renamed just now, to that which has its name: a restore
+        puts another one in its place, and the pool would wait for a second.
+        """
+        try:
+            return super().connect(conninfo, **options)
+        except psycopg.OperationalError as error:
+            if RENAMED not in str(error):
+                raise
+            return super().connect(conninfo, **options)
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         if not _is_limited:
