@@ -20,8 +20,10 @@ class Severity(models.TextChoices):
 
 class AlertEpisodeQuerySet(models.QuerySet["AlertEpisode"]):
     def ongoing(self) -> AlertEpisodeQuerySet:
-        """Those whose condition holds, also those that have not held long enough to be open."""
-        return self.filter(resolved_at=None)
+        """Those whose condition holds, also those that have not held long enough to be open, for
+        the first time or again.
+        """
+        return self.filter(Q(resolved_at=None) | ~Q(since={}))
 
     def open(self) -> AlertEpisodeQuerySet:
         return self.filter(opened_at__isnull=False, resolved_at=None)
@@ -31,8 +33,9 @@ class AlertEpisode(models.Model):
     """The time for which a rule's condition held for one subject. It is open from `opened_at`, when
     the condition had held as long as the rule asks, until `resolved_at`.
 
-    `since` is since when each severity's condition holds, ISO 8601. `cause` names the rule that
-    this one follows from: then it is listed and nobody is notified.
+    `since` is since when each severity's condition holds, ISO 8601; that of a resolved episode has
+    come back, and is this episode again once it has held as long as its rule asks. `cause` names
+    the rule that this one follows from: then it is listed and nobody is notified.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

@@ -1,5 +1,6 @@
 """The rules of the alert engine, as data: what is measured, from which value on it is an alert and
-after how long, and what to do first. docs/runbooks.md has a section for each.
+after how long, and what to do first. docs/runbooks.md has a section for each, and
+deploy/monitoring/ the same rules for Prometheus.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import Count, Q
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from certification.engine import backend
 from certification.lib import clock, redis_client
@@ -111,9 +114,13 @@ def nothing_completed(facts: Facts) -> Values:
     return one(min(facts.last_end_s, waiting_s)) if is_waiting else {}
 
 
+def redis_memory_limit(facts: Facts) -> int:
+    """Return the bytes that Redis may use, or should not exceed where it has no limit."""
+    return int(facts.redis["maxmemory"] or 500_000_000)
+
+
 def redis_memory(facts: Facts) -> Values:
-    limit = facts.redis["maxmemory"] or 500_000_000
-    return one(100 * facts.redis["used_memory"] / limit)
+    return one(100 * facts.redis["used_memory"] / redis_memory_limit(facts))
 
 
 def database_connections(_facts: Facts) -> Values:
@@ -168,15 +175,18 @@ class Level:
 @dataclass(frozen=True)
 class Rule:
     """`levels` come most severe first. `measure` gives the values by subject; what it does not name
-    is well. `sentence` takes `{value}` and `{subject}`. While a rule of `because_of` is open, this
-    one is its consequence and nobody is notified of it.
+    is well. `promql` is the same value from our metrics, by the label `subject_label`. `sentence`,
+    translated when it is shown, takes `{value}` and `{subject}`. While a rule of `because_of` is
+    open, this one is its consequence and nobody is notified of it.
     """
 
     name: str
-    sentence: str
+    sentence: str | Promise
     measure: Callable[[Facts], Values]
+    promql: str
     levels: tuple[Level, ...]
     command: str  # to try first
+    subject_label: str = ""
     is_below: bool = False  # it is an alert below the limits
     because_of: tuple[str, ...] = ()
 
@@ -196,7 +206,18 @@ class Rule:
         return tuple(reversed((*changed, *milder_first[len(changed) :])))
 
     def describe(self, value: float, subject: str) -> str:
-        return self.sentence.format(value=f"{value:.4g}", subject=subject)
+        """Return the sentence in the language that is active."""
+        return str(self.sentence).format(value=f"{value:.4g}", subject=subject)
+
+
+def share_of(part: str, window: str) -> str:
+    """Return the PromQL of `share`: the per cent of a counter of runs over all that ended in a time
+    and were not cancelled. Several web hosts give the same counters, which count once.
+    """
+    runs = f'certification_runs_total{{status!="CANCELLED"}}[{window}]'
+    every = f"sum(max without (instance) (increase({runs})))"
+    some = f"sum(max without (instance) (increase({part}[{window}])))"
+    return f"100 * ({some} or vector(0)) / ({every} >= {MIN_RUNS})"
 
 
 REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS = (
@@ -207,55 +228,62 @@ REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS = (
 RULES = (
     Rule(
         REDIS_DOWN,
-        "Redis does not answer: jobs wait in the database, limits and caches are off.",
+        _("Redis does not answer: jobs wait in the database, limits and caches are off."),
         redis_unreachable,
+        "1 - redis_up",
         (Level(CRITICAL, 0, MINUTE),),
         "manage.py status",
     ),
     Rule(
         NO_WORKER,
-        "No worker answers: nothing is certified.",
+        _("No worker answers: nothing is certified."),
         worker_offline,
+        "workers_alive == bool 0",
         (Level(CRITICAL, 0, 5 * MINUTE), Level(WARNING, 0, MINUTE)),
         "manage.py restart worker",
         because_of=(REDIS_DOWN,),
     ),
     Rule(
         "nothing_completed",
-        "Runs wait, and none has ended for {value} s.",
+        _("Runs wait, and none has ended for {value} s."),
         nothing_completed,
+        "queue_idle_seconds",
         (Level(CRITICAL, 15 * MINUTE), Level(WARNING, 5 * MINUTE)),
         "manage.py queue show",
         because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS),
     ),
     Rule(
         "queue_waiting",
-        "{value} runs wait for a worker.",
+        _("{value} runs wait for a worker."),
         lambda facts: one(facts.queue.waiting + facts.queue.delayed),
+        "queue_waiting",
         (Level(CRITICAL, 1000, 15 * MINUTE), Level(WARNING, 100)),
         "manage.py queue show",
         because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS),
     ),
     Rule(
         "queue_oldest",
-        "The oldest run has waited for {value} s.",
+        _("The oldest run has waited for {value} s."),
         lambda facts: one(facts.queue.oldest_waiting_s),
+        "queue_oldest_seconds",
         (Level(CRITICAL, HOUR), Level(WARNING, 15 * MINUTE)),
         "manage.py queue show",
         because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS),
     ),
     Rule(
         "run_failures",
-        "{value} % of the runs of the last hour reached no verdict.",
+        _("Runs of the last hour that reached no verdict: {value} %."),
         lambda facts: share(facts.hour, "failed"),
+        share_of('certification_runs_total{status="FAILED"}', "1h"),
         (Level(CRITICAL, 10), Level(WARNING, 5)),
         "manage.py job list",
         because_of=(BAD_CREDENTIALS,),
     ),
     Rule(
         "success_rate",
-        "{value} % of the runs of the last 24 hours were certified.",
+        _("Runs of the last 24 hours that were certified: {value} %."),
         lambda facts: share(facts.day, "certified"),
+        share_of('certification_runs_total{verdict="certified"}', "1d"),
         (Level(CRITICAL, 80), Level(WARNING, 95)),
         "manage.py list_uncertified",
         is_below=True,
@@ -263,80 +291,93 @@ RULES = (
     ),
     Rule(
         "run_retries",
-        "{value} % of the runs of the last 24 hours were handed to another worker.",
+        _("Runs of the last 24 hours that were handed to another worker: {value} %."),
         lambda facts: share(facts.day, "retried"),
+        share_of('run_retries_total{status!="CANCELLED"}', "1d"),
         (Level(WARNING, 10),),
         "manage.py status",
     ),
     Rule(
         BAD_CREDENTIALS,
-        "AWS does not accept the credentials: the bulk queue is paused.",
+        _("AWS does not accept the credentials: the bulk queue is paused."),
         credentials_invalid,
+        "queue_paused",
         (Level(CRITICAL, 0, MINUTE),),
         "aws sts get-caller-identity",
     ),
     Rule(
         "redis_memory",
-        "Redis uses {value} % of its memory.",
+        _("Redis memory in use: {value} %."),
         redis_memory,
+        "100 * redis_memory_bytes / redis_memory_limit_bytes",
         (Level(CRITICAL, 90), Level(WARNING, 80)),
         "manage.py queue show",
     ),
     Rule(
         "redis_evictions",
-        "Redis has evicted {value} keys: messages may be among them.",
+        _("Redis has evicted {value} keys: messages may be among them."),
         lambda facts: one(facts.redis["evicted_keys"]),
+        "redis_evicted_keys_total",
         (Level(WARNING, 0),),
         "manage.py doctor",
     ),
     Rule(
         "database_connections",
-        "{value} % of the database's connections are in use.",
+        _("Connections of the database in use: {value} %."),
         database_connections,
+        "100 * database_connections / database_connections_allowed",
         (Level(CRITICAL, 95), Level(WARNING, 80)),
         "manage.py doctor",
     ),
     Rule(
         "long_queries",
-        "A query ({subject}) has run for {value} s.",
+        _("A query ({subject}) has run for {value} s."),
         long_queries,
+        "database_query_seconds",
         (Level(CRITICAL, 30 * MINUTE), Level(WARNING, 5 * MINUTE)),
         "manage.py doctor",
+        subject_label="query",
     ),
     Rule(
         "disk_space",
-        "{value} % of the disk is free.",
+        _("Disk space that is free: {value} %."),
         disk_free,
+        "100 * disk_free_bytes / disk_size_bytes",
         (Level(CRITICAL, 10), Level(WARNING, 30)),
         "manage.py cleanup --dry-run",
         is_below=True,
     ),
     Rule(
         "clock_off",
-        "The clock of a worker is {value} s off the database's.",
+        _("The clock of a worker is {value} s off the database's."),
         lambda _facts: one(abs(clock.offset_s())),
+        "abs(clock_offset_seconds)",
         (Level(CRITICAL, 300), Level(WARNING, 60)),
         "timedatectl set-ntp true",
     ),
     Rule(
         "routine_late",
-        "The routine {subject} ended {value} s ago.",
+        _("The routine {subject} ended {value} s ago."),
         routine_late,
+        'time() - routine_last_success_timestamp_seconds{routine="reconcile"}',
         (Level(CRITICAL, 15 * MINUTE), Level(WARNING, 3 * MINUTE)),
         "manage.py status",
+        subject_label="routine",
         because_of=(REDIS_DOWN, NO_WORKER),
     ),
     Rule(
         "certifications_expire",
-        "{value} certifications expire within three days.",
+        _("{value} certifications expire within three days."),
         expiring,
+        "certifications_expiring",
         (Level(WARNING, 0, HOUR),),
         "manage.py recertify_stale",
     ),
     Rule(
         "deliveries_given_up",
-        "{value} webhook deliveries were given up in the last hour.",
+        _("{value} webhook deliveries were given up in the last hour."),
         deliveries_given_up,
+        "webhook_deliveries_given_up",
         (Level(WARNING, 0),),
         "manage.py alerts test",
     ),

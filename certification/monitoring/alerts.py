@@ -53,19 +53,24 @@ def run_round(rules: Sequence[Rule] = RULES) -> Round:
     result = Round(now, AlertSilence.current(now))
     RunTotal.count_new()
     for rule in rules:
-        try:
-            values = rule.measure(facts)
-        except FAILURES as error:
-            log.warning("alert_not_measured", rule=rule.name, error=type(error).__name__)
-            result.unknown.append(rule.name)
-            continue
-        subjects = set(
-            AlertEpisode.objects.ongoing().filter(rule=rule.name).values_list("subject", flat=True)
-        )
-        for subject in sorted(subjects | set(values)):
-            update(rule, subject, values.get(subject), result)
+        check(rule, facts, result)
     RoutineMark.record(routines.ALERTS)
     return result
+
+
+def check(rule: Rule, facts: Facts, result: Round) -> None:
+    """Measure a rule and bring its episodes up to date; without its servers they stay."""
+    try:
+        values = rule.measure(facts)
+    except FAILURES as error:
+        log.warning("alert_not_measured", rule=rule.name, error=type(error).__name__)
+        result.unknown.append(rule.name)
+        return
+    subjects = set(
+        AlertEpisode.objects.ongoing().filter(rule=rule.name).values_list("subject", flat=True)
+    )
+    for subject in sorted(subjects | set(values)):
+        update(rule, subject, values.get(subject), result)
 
 
 @transaction.atomic
@@ -79,16 +84,16 @@ def update(rule: Rule, subject: str, value: float | None, result: Round) -> None
         if episode is not None:
             end(episode, result)
         return
-    if episode is None:
-        episode = rows.filter(resolved_at__gt=now - REOPEN).first() or AlertEpisode(
-            rule=rule.name, subject=subject
-        )
-        episode.resolved_at = None
+    episode = episode or rows.filter(resolved_at__gt=now - REOPEN).order_by("resolved_at").last()
+    episode = episode or AlertEpisode(rule=rule.name, subject=subject)
     episode.since = {
         level.severity: episode.since.get(level.severity, now.isoformat()) for level in levels
     }
-    episode.value = value or 0.0
     held = next((level for level in levels if has_held(level, episode, now)), None)
+    if held is not None:
+        episode.resolved_at = None  # of one that came back, now that it has held again
+    if episode.resolved_at is None:
+        episode.value = value or 0.0
     if held is not None:
         raise_to(rule, episode, held.severity, result)
     episode.save()
@@ -122,7 +127,11 @@ def end(episode: AlertEpisode, result: Round) -> None:
     if episode.opened_at is None:
         episode.delete()
         return
-    episode.resolved_at, episode.since = result.now, {}
+    episode.since = {}
+    if episode.resolved_at is not None:  # it came back for too short a time
+        episode.save(update_fields=["since"])
+        return
+    episode.resolved_at = result.now
     episode.save(update_fields=["resolved_at", "since"])
     result.resolved.append(str(episode))
     log.info("alert_resolved", rule=episode.rule, subject=episode.subject)

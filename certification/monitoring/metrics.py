@@ -4,6 +4,7 @@ small tables. Nothing here counts a table that grows.
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,13 +20,14 @@ from prometheus_client.core import (
 )
 
 from certification.engine import calls
-from certification.lib import counters, request_metrics
+from certification.lib import clock, counters, request_metrics
 from certification.lib.counters import INFINITE, Histogram, Series
 from certification.lib.redis_client import UNAVAILABLE
-from certification.models import AlertEpisode, RoutineMark, RunTotal, run_totals
-from certification.monitoring import queue_stats
+from certification.models import AlertEpisode, RoutineMark, RunTotal, run_totals, sql
+from certification.monitoring import alert_rules, queue_stats
 from certification.monitoring.alert_rules import Facts
 
+SLOW_QUERY_S = 60.0  # a query that runs longer has a series of its own
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COUNTERS = {
     "http_requests_total": "Requests answered, by route",
@@ -55,12 +57,14 @@ class Metrics:
     """What a scrape collects."""
 
     def collect(self) -> Iterator[Metric]:
+        facts = Facts()
         yield gauge("build_info", "The release that answers", 1, version=settings.VERSION)
         yield from run_metrics()
-        yield from queue_metrics()
+        yield from queue_metrics(facts)
         yield from alert_metrics()
+        yield from server_metrics()
         try:
-            yield from redis_metrics()
+            yield from redis_metrics(facts)
         except UNAVAILABLE:
             yield gauge("redis_up", "Whether Redis answers", 0)
 
@@ -80,12 +84,16 @@ def run_metrics() -> Iterator[Metric]:
         yield family
 
 
-def queue_metrics() -> Iterator[Metric]:
-    counts = queue_stats.queue_counts()
+def queue_metrics(facts: Facts) -> Iterator[Metric]:
+    counts = facts.queue
     waiting = counts.waiting + counts.delayed
     yield gauge("queue_waiting", "Runs that wait for a worker", waiting)
     yield gauge("queue_active", "Runs that are worked on", counts.active)
     yield gauge("queue_oldest_seconds", "How long the oldest run waits", counts.oldest_waiting_s)
+    idle_s = alert_rules.nothing_completed(facts).get("", 0)
+    yield gauge("queue_idle_seconds", "How long runs wait and none ends", idle_s)
+    paused = alert_rules.credentials_invalid(facts).get("", 0)
+    yield gauge("queue_paused", "Whether runs wait for credentials that AWS accepts", paused)
     if (workers := queue_stats.workers.get()) is not None:
         yield gauge("workers_alive", "Workers that answer", workers)
 
@@ -102,12 +110,42 @@ def alert_metrics() -> Iterator[Metric]:
         family.add_metric([mark.name], mark.ended_at.timestamp())
     yield family
 
+    expiring = alert_rules.expiring(Facts())[""]
+    yield gauge("certifications_expiring", "Certifications that expire in three days", expiring)
+    given_up = alert_rules.deliveries_given_up(Facts())[""]
+    text = "Webhook deliveries that were given up in the last hour"
+    yield gauge("webhook_deliveries_given_up", text, given_up)
 
-def redis_metrics() -> Iterator[Metric]:
+
+def server_metrics() -> Iterator[Metric]:
+    """Yield how full the database and this machine's disk are, and whether its clock is right."""
+    [row] = sql.fetch_all(sql.CONNECTIONS)
+    yield gauge("database_connections", "Connections of the database in use", row["used"])
+    text = "Connections that the database allows"
+    yield gauge("database_connections_allowed", text, row["allowed"])
+    text = f"How long queries run that have run for {SLOW_QUERY_S:g} s"
+    queries = GaugeMetricFamily("database_query_seconds", text, labels=("query",))
+    for query, seconds in alert_rules.long_queries(Facts()).items():
+        if seconds >= SLOW_QUERY_S:
+            queries.add_metric([query], seconds)
+    yield queries
+    disk = shutil.disk_usage(settings.MYIA_ROOT)
+    yield gauge("disk_free_bytes", "Disk space that is free", disk.free)
+    yield gauge("disk_size_bytes", "Size of the disk", disk.total)
+    text = "By how much the database's clock is ahead of this process's"
+    yield gauge("clock_offset_seconds", text, clock.offset_s())
+
+
+def redis_metrics(facts: Facts) -> Iterator[Metric]:
     """Yield what is in Redis: the counters of all processes. Raises UNAVAILABLE."""
-    memory = Facts().redis["used_memory"]
+    info = facts.redis
     yield gauge("redis_up", "Whether Redis answers", 1)
-    yield gauge("redis_memory_bytes", "Memory that Redis uses", memory)
+    yield gauge("redis_memory_bytes", "Memory that Redis uses", info["used_memory"])
+    limit = alert_rules.redis_memory_limit(facts)
+    yield gauge("redis_memory_limit_bytes", "Memory that Redis should not exceed", limit)
+    evicted = CounterMetricFamily("redis_evicted_keys", "Keys that Redis dropped to make room")
+    evicted.add_metric([], info["evicted_keys"])
+    yield evicted
     by_name: defaultdict[str, list[tuple[Series, float]]] = defaultdict(list)
     for series, value in counters.read():
         by_name[series.name].append((series, value))

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
+from django.utils import translation
+from django.utils.functional import Promise
 
 from certification.lib import clock
 from certification.models import (
@@ -37,6 +39,7 @@ RULE = Rule(
     "queue_waiting",
     "{value} wait{subject}.",
     lambda _facts: dict(values),
+    "queue_waiting",
     (Level(CRITICAL, 100, 300), Level(WARNING, 10, 60)),
     "manage.py queue",
 )
@@ -116,6 +119,31 @@ def test_what_ends_in_time_is_no_alert_and_what_comes_back_is_the_same(
     values[""] = 50
     run_round([RULE])
     assert AlertEpisode.objects.count() == 2
+
+
+def test_what_comes_back_opens_when_it_has_held_again(wait: Callable[[float], None]) -> None:
+    rule = replace(RULE, levels=(Level(WARNING, 10, 900),))
+    values[""] = 50
+    run_round([rule])
+    wait(901)
+    assert run_round([rule]).opened == ["queue_waiting"]
+    values.clear()
+    run_round([rule])
+    values[""] = 60
+    run_round([rule])
+    assert not AlertEpisode.objects.open().exists()
+    wait(60)
+    values.clear()
+    run_round([rule])  # too short
+    values[""] = 70
+    run_round([rule])
+    wait(890)  # so long that it has been well for more than REOPEN
+    run_round([rule])
+    assert not AlertEpisode.objects.open().exists()
+    wait(10)
+    run_round([rule])
+    episode = AlertEpisode.objects.get()
+    assert (episode.resolved_at, episode.value_at_open, episode.value) == (None, 50, 70)
 
 
 def test_limits_are_settings(wait: Callable[[float], None], settings: Any) -> None:
@@ -226,6 +254,15 @@ def test_severities_come_most_severe_first_and_have_sane_limits() -> None:
             [CRITICAL, WARNING],
         )
         assert set(rule.because_of) <= {other.name for other in RULES} - {rule.name}
+
+
+def test_sentences_are_in_the_language_of_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Translated when it is shown, not when the module is loaded."""
+    for rule in RULES:
+        assert isinstance(rule.sentence, Promise), rule.name
+    monkeypatch.setattr(translation._trans, "gettext", lambda text: f"<{text}>")
+    rule = next(rule for rule in RULES if rule.name == "queue_waiting")
+    assert rule.describe(7, "") == "<7 runs wait for a worker.>"
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

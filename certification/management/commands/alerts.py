@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -18,7 +19,7 @@ from certification.management.arguments import duration
 from certification.management.guard import cannot_look, friendly_errors
 from certification.models import AlertEpisode, AlertSilence, sql, webhooks
 from certification.models.webhooks import WebhookEvent, WebhookSubscription
-from certification.monitoring import alerts
+from certification.monitoring import alerts, prometheus_files
 from certification.monitoring.alert_rules import RULES
 
 MAX_ROWS = 100
@@ -45,6 +46,8 @@ class Command(BaseCommand):
         silence.add_argument("--for", dest="duration", default="1h", help="30m, 2h, 7d (1h)")
         silence.add_argument("--reason", required=True)
         actions.add_parser("test", help="send a test alert to every webhook that takes alerts")
+        files = actions.add_parser("files", help="write the rules for Prometheus, and its like")
+        files.add_argument("--folder", type=Path, default=prometheus_files.FOLDER)
         for action in actions.choices.values():
             action.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -58,6 +61,8 @@ class Command(BaseCommand):
                 self.silence(options)
             case "test":
                 self.send_test()
+            case "files":
+                self.write_files(options["folder"])
             case "check":
                 self.check_now(as_json=options["json"])
             case _:
@@ -109,6 +114,16 @@ class Command(BaseCommand):
             rule=rule, subject=options["subject"], reason=options["reason"], until=until
         )
         self.stdout.write(f"Silent until {until:%Y-%m-%d %H:%M} UTC: {rule or 'every rule'}.")
+
+    def write_files(self, folder: Path) -> None:
+        """Write the files that follow from the rules."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in prometheus_files.files().items():
+                (folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise CommandError(f"{folder} cannot be written: {error.strerror}.") from None
+        self.stdout.write(f"Written to {folder}: {', '.join(prometheus_files.files())}")
 
     def send_test(self) -> None:
         subscriptions = WebhookSubscription.objects.listening_to(WebhookEvent.ALERT_RAISED)
