@@ -160,7 +160,12 @@ def test_status_is_shown_anew_until_ctrl_c(
     assert pauses == [3.0, 3.0]
 
 
-@pytest.mark.parametrize("command", ["alerts", "queue", "doctor", "status"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "alerts", "queue", "doctor", "status", "logs", "health_monitor", "smoke", "restart",
+    ],
+)  # fmt: skip
 def test_commands_describe_themselves(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = run(capsys, command, "--help")
     assert code == 0
