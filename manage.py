@@ -34,11 +34,13 @@ def main() -> None:
     try:
         if needs_servers:
             root = Path(os.environ.get("MYIA_ROOT", Path(__file__).resolve().parent))
-            has_redis = bool(os.environ.get("REDIS_URL") or os.environ.get("REDIS_HOST"))
-            used = {"database": not os.environ.get("DATABASE_URL"), "redis": not has_redis}
+            used = {
+                "database": not is_given("DATABASE_URL"),
+                "redis": not (is_given("REDIS_URL") or is_given("REDIS_HOST")),
+            }
             if any(used.values()):
                 embedded.ensure(root, **used)
-        if os.environ.get("DATABASE_URL") and (needs_servers or "--database" in sys.argv):
+        if is_given("DATABASE_URL") and (needs_servers or "--database" in sys.argv):
             check_database()
         execute()
     except ImproperlyConfigured as error:
@@ -46,6 +48,11 @@ def main() -> None:
         sys.exit(2)
     except embedded.EmbeddedError as error:
         sys.exit(str(error))
+
+
+def is_given(name: str) -> bool:
+    """Whether the environment has the variable, or names the file that has it."""
+    return bool(os.environ.get(name) or os.environ.get(f"{name}_FILE"))
 
 
 def check_database() -> None:

@@ -8,6 +8,7 @@ import builtins
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ Number = TypeVar("Number", int, float)
 YES = frozenset({"1", "true", "yes", "on", "y", "ok"})
 NO = frozenset({"0", "false", "no", "off", "n"})
 MAX_INT = 2**31 - 1
+FILE_SUFFIX = "_FILE"
 
 
 class Environment(environ.Env):
@@ -71,11 +73,33 @@ class Environment(environ.Env):
             raise invalid(var, text, f"{', '.join(choices[:-1])} or {choices[-1]}")
         return text
 
-    def address(self, var: str) -> str:
-        """Read a URL, "" when unset. Only its port is checked here; passwords are not repeated."""
-        text = self.str(var, default="")
+    def secret(self, var: str) -> str:
+        """Read what nobody else may know, "" when unset: from the variable, or from the file that
+        <var>_FILE names, as containers and service managers hand secrets over.
+        """
+        text = str(self.str(var, default=""))
+        file = str(self.str(var + FILE_SUFFIX, default=""))
+        if not file:
+            return text
+        if text:
+            raise ImproperlyConfigured(f"{var} and {var}{FILE_SUFFIX} are both set: remove one.")
         try:
-            urlsplit(text).port  # noqa: B018 - raises for an invalid port
+            return Path(file).read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise ImproperlyConfigured(
+                f"{var}{FILE_SUFFIX} is {file[:80]!r}, and this file cannot be read: {reason}."
+            ) from None
+
+    def address(self, var: str) -> str:
+        """Read a URL, "" when unset, as a secret: it may have a password, which no error repeats.
+        Only the ports of its hosts are checked here.
+        """
+        text = self.secret(var)
+        try:
+            parts = urlsplit(text)
+            for host in parts.netloc.rpartition("@")[2].split(","):
+                urlsplit(f"//{host}").port  # noqa: B018 - raises for an invalid port
         except ValueError as error:
             raise ImproperlyConfigured(f"{var} is not a valid address: {error}.") from None
         return text

@@ -26,7 +26,11 @@ DEBUG = env.bool("DEBUG", default=False)
 # Behind HTTPS: enables secure cookies, HSTS and redirects.
 HTTPS = env.bool("HTTPS", default=False)
 PORT = env.port("PORT", default=3001)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+# Where the web server listens: 0.0.0.0 in a container, behind a proxy.
+WEB_HOST = env.str("WEB_HOST", default="127.0.0.1")
+WEB_PROCESSES = env.int("WEB_PROCESSES", default=2, minimum=1)
+# Those of this machine always: supervisors and health checks call us by them.
+ALLOWED_HOSTS = [*env.list("ALLOWED_HOSTS", default=[]), "localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 DATABASE_URL = env.address("DATABASE_URL")
@@ -47,9 +51,8 @@ def read_secret_key() -> str:
     """Return the configured key; with the embedded database, one that is generated once and that
     only we can read.
     """
-    key = env.str("SECRET_KEY", default="")
-    if key:
-        return str(key)
+    if key := env.secret("SECRET_KEY"):
+        return key
     if not EMBEDDED_POSTGRES:
         raise ImproperlyConfigured(
             "SECRET_KEY is not set. With your own DATABASE_URL, set it to a long random value, for "
@@ -99,9 +102,10 @@ CERTIFICATION_HEARTBEAT_TIMEOUT = env.int("CERTIFICATION_HEARTBEAT_TIMEOUT", def
 CERTIFICATION_RESEND_AFTER = env.int("CERTIFICATION_RESEND_AFTER", default=30)
 WORKER_HEALTH_HOST = env.str("WORKER_HEALTH_HOST", default="127.0.0.1")
 WORKER_HEALTH_PORT = env.port("WORKER_HEALTH_PORT", default=3002)  # 0: no health server
+FLOWER_HOST = env.str("FLOWER_HOST", default="127.0.0.1")
 FLOWER_PORT = env.port("FLOWER_PORT", default=5555)
 # user:password; `up` generates and stores one when empty
-FLOWER_BASIC_AUTH = env.str("FLOWER_BASIC_AUTH", default="")
+FLOWER_BASIC_AUTH = env.secret("FLOWER_BASIC_AUTH")
 # Regions whose runs only certain workers take: the same list for every process. A worker with
 # WORKER_REGIONS takes the runs of its regions and nothing else.
 PINNED_REGIONS = env.list("PINNED_REGIONS", default=[])
@@ -189,6 +193,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "certification.lib.request_metrics.RequestMetrics",
+    "certification.lib.probes.Probes",
     "certification.api.authentication.TokenFromQuery",
     "certification.api.envelope.RequestId",
     "certification.api.envelope.UnusableValues",
@@ -301,6 +306,9 @@ STORAGES = {
 
 # --- Security ---
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+# What probes and scrapers ask, each process by its own address, not through the proxy with its TLS.
+PROBED_ADDRESSES = r"^(live|ready|health|api/health|metrics)$"
+SECURE_REDIRECT_EXEMPT = [PROBED_ADDRESSES]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
@@ -426,7 +434,7 @@ ALERT_LIMITS = env.limits("ALERT_")
 # --- Metrics ---
 # Who may read /metrics: addresses of these networks, or whoever sends the token as a Bearer.
 METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=["127.0.0.0/8", "::1/128"])
-METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+METRICS_TOKEN = env.secret("METRICS_TOKEN")
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 # One line a request: lib/request_log.py adds to it what the line of its start has, and the address.
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG

@@ -38,12 +38,14 @@ def programs() -> list[Program]:
         Program(
             name="flower",
             argv=run_module(
-                f"celery --quiet -A myia flower --address=127.0.0.1 --port={flower_port}"
+                "celery --quiet -A myia flower "
+                f"--address={settings.FLOWER_HOST} --port={flower_port}"
             ),
             stage=3,
             port=flower_port,
             port_setting="FLOWER_PORT",
             page="/",
+            health="/healthcheck",
         ),
     ]
     if backend.name() == Backend.EMULATOR and not settings.BEDROCK_ENDPOINT_URL:
@@ -128,12 +130,13 @@ def worker(
     )
 
 
-def web(port: int, processes: int = 2) -> Program:
-    """Return the web server."""
+def web(port: int, processes: int = 0) -> Program:
+    """Return the web server, of as many processes as the settings say unless given."""
     return Program(
         name="web",
         argv=run_module(
-            f"gunicorn myia.wsgi --bind 127.0.0.1:{port} --workers {processes} --threads 16 "
+            f"gunicorn myia.wsgi --bind {settings.WEB_HOST}:{port} "
+            f"--workers {processes or settings.WEB_PROCESSES} --threads 16 "
             "--worker-class certification.stack.web_worker.ReadingWorker "
             "--graceful-timeout 15 --max-requests 20000 "
             "--max-requests-jitter 2000 --log-level warning --no-control-socket",

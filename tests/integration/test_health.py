@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from certification.api import health
 from certification.engine import calls
 from certification.inference import Failure, Operation, Reply, Timing
-from certification.lib import clock, counters, redis_client
+from certification.lib import clock, counters, probes, redis_client
 from certification.lib.counters import Counters
 from certification.lib.redis_client import Purpose
 from certification.models import AIModel, CertificationRun, RoutineMark, RunTotal
@@ -48,6 +48,20 @@ def test_live_asks_nobody(client: Client, django_assert_num_queries: Any, settin
     with django_assert_num_queries(0):
         assert client.get("/live").json() == {"status": "ok"}
     assert client.post("/live").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/live", "/ready", "/health", "/api/health", "/metrics"])
+def test_a_probe_needs_neither_tls_nor_a_name_of_ours(
+    client: Client, settings: Any, path: str
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    settings.ALLOWED_HOSTS = ["certification.example.org", probes.HOST]
+    by_address = client.get(path, headers={"host": "10.1.2.3:3001"})
+    assert by_address.status_code == client.get(path, secure=True).status_code
+    assert by_address.status_code in (200, 503)
+    by_name = client.get("/login/", headers={"host": "certification.example.org"})
+    assert by_name.status_code == 301
+    assert client.get("/login/", headers={"host": "10.1.2.3:3001"}).status_code == 400
 
 
 def test_an_installation_that_works_is_healthy(
