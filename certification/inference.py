@@ -177,14 +177,16 @@ class Usage:
 class Timing:
     """Times of a call in milliseconds.
 
-    `ttft_ms` (until the first content) and `max_gap_ms` (between events) are set only for streams;
-    `server_ms` is the service's own figure.
+    `ttft_ms` (until the first content), `max_gap_ms` (between events) and `arrivals_ms` (when the
+    events came, since the call began) are set only for streams; `server_ms` is the service's own
+    figure.
     """
 
     total_ms: float
     ttft_ms: float | None = None
     max_gap_ms: float | None = None
     server_ms: float | None = None
+    arrivals_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # imports the client, which is slow, and most commands only r
     from certification.engine.calls import Attempt
 
 MAX_TEXT = 8_000  # characters stored of any one text
+MAX_ARRIVALS = 200  # stored of the times at which a stream's events came
 MAX_IDENTIFIER = 100  # of a code, a request id, a name
 # characters of transcripts stored per run; beyond, those of trials that passed are dropped first
 MAX_RUN = 2_000_000
@@ -180,6 +181,8 @@ def outcome(result: Outcome) -> dict[str, Any]:
         "timing": {name: round(value, 1) for name, value in timing.items() if value is not None},
         "request_id": identifier(result.request_id),
     }
+    if result.timing.arrivals_ms:
+        common["arrivals"] = thinned(result.timing.arrivals_ms)
     match result:
         case Reply():
             return common | {"reply": reply(result)}
@@ -189,6 +192,22 @@ def outcome(result: Outcome) -> dict[str, Any]:
         case Failure():
             partial = {"partial": reply(result.partial)} if result.partial else {}
             return common | {"failure": failure(result)} | partial
+
+
+def thinned(arrivals_ms: Sequence[float]) -> list[int]:
+    """Return whole milliseconds of MAX_ARRIVALS events at most: the first, the last, and those
+    behind the longest gaps, each with the one before it.
+    """
+    whole = [round(at) for at in arrivals_ms]
+    if len(whole) <= MAX_ARRIVALS:
+        return whole
+    by_gap = sorted(range(1, len(whole)), key=lambda n: whole[n - 1] - whole[n])
+    stored = {0, len(whole) - 1}
+    for n in by_gap:
+        if len(stored) + 2 > MAX_ARRIVALS:
+            break
+        stored |= {n - 1, n}
+    return [whole[n] for n in sorted(stored)]
 
 
 def failure(error: Failure) -> dict[str, Any]:

@@ -777,6 +777,16 @@ class TrialsWithoutCalls(Func):
     output_field = models.JSONField()
 
 
+class HasCallLasting(Func):
+    """Whether any call of these trials took at least so many milliseconds."""
+
+    template = sql.HAS_CALL_LASTING
+    output_field = models.BooleanField()
+
+    def __init__(self, trials: str, ms: int) -> None:
+        super().__init__(trials, ms=int(ms))
+
+
 class TestResultQuerySet(models.QuerySet["TestResult"]):
     def tallies(self, runs: Iterable[uuid.UUID]) -> dict[uuid.UUID, tuple[int, int]]:
         """{run: (cases passed, cases failed)}. A flaky case passed in the end; skipped and invalid
@@ -818,6 +828,10 @@ class TestResultQuerySet(models.QuerySet["TestResult"]):
             result.__dict__["summaries"] = summaries
             results.append(result)
         return results
+
+    def with_call_lasting(self, ms: int) -> TestResultQuerySet:
+        """Results with a call that took at least so many milliseconds."""
+        return self.filter(HasCallLasting("trials", ms))
 
     def with_transcripts(self, before: datetime) -> TestResultQuerySet:
         """Results of runs that ended before then and still hold requests and replies."""

@@ -130,6 +130,13 @@ TRIALS_WITHOUT_CALLS = (
     ") WITH ORDINALITY AS t(trial, position))"
 )
 
+# An expression: whether any call of the trials took so long. Nearly all bytes of a result are its
+# calls, and this way they stay in the database. The ORM has no JSON paths.
+HAS_CALL_LASTING = (
+    "jsonb_path_exists(%(expressions)s, '$[*].calls[*].timing.total ? (@ >= $ms)', "
+    "jsonb_build_object('ms', %(ms)s))"
+)
+
 # The active user of a login token with the names of their groups: every API request asks it. The
 # ORM took two queries, which were 40 % of the time of a cached response.
 LOGIN_HOLDER = """

@@ -236,6 +236,24 @@ def strip(row: Samples, scale: Scale, y: float, unit: str) -> Iterable[SafeStrin
         yield line(x, y - 9, x, y + 9, "median")
 
 
+def arrivals(title: str, times: Sequence[float], end: float) -> SafeString:
+    """Draw when each event of a stream came, in milliseconds since its call began, and its longest
+    gap as a bar.
+    """
+    scale = Scale(0.0, max(end, *times) or 1.0)
+    height = LABEL_PX + BAR_PX + 8
+    parts = list(axis(scale, height, LABEL_PX, "ms"))
+    begin, finish = max(pairwise(times), key=lambda pair: pair[1] - pair[0])
+    gap = f"{number_format(round(finish - begin), 0)} ms"
+    parts.append(rectangle(scale.at(begin), scale.at(finish), LABEL_PX + 4, "gap", gap))
+    middle = (scale.at(begin) + scale.at(finish)) / 2
+    parts.append(text(round(middle, 3), LABEL_PX - 2, gap, anchor_at(middle), "tick"))
+    for at in times:
+        x = scale.at(at)
+        parts.append(line(x, LABEL_PX + 2, x, height, "series"))
+    return svg(title, height + AXIS_PX, parts, "arrivals")
+
+
 @dataclass(frozen=True)
 class Point:
     """One run in a history: when (seconds), its score (None without a verdict), its name for the

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from django.http import QueryDict
 from django.utils import translation
 from django.utils.formats import number_format
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from certification import labels, statements
@@ -21,11 +22,17 @@ from certification.models import CertificationRun, TestResult
 from certification.statements import Statement
 from certification.suite import registry
 from certification.suite.case import Category
-from certification.web import reproduce
+from certification.web import charts, differences, reproduce
+from certification.web.differences import Piece
 from certification.web.reproduce import Copy
 
 CASES_NAMED = 3  # in the sentence about a run
 WORST_FIRST = ("failed", "flaky", "invalid", "passed", "skipped")
+MAX_EVIDENCE = 1_000  # characters shown of one piece
+# Evidence of which each piece was meant to be like the other, by its stored names.
+COMPARED = (
+    ("expected", "found"), ("wanted", "arguments"), ("first", "second"), ("converse", "stream"),
+)  # fmt: skip
 FOLD_LINES, FOLD_CODE_LINES, FOLD_CHARACTERS = 40, 14, 3_000  # longer texts are shown folded
 
 
@@ -81,8 +88,19 @@ class Call:
         return [
             (words, f"{number_format(round(times[key]), 0)} ms")
             for key, words in names.items()
-            if isinstance(times.get(key), int | float)
+            if is_number(times.get(key))
         ]
+
+    @property
+    def stream_chart(self) -> SafeString | str:
+        """When the events of a stream came; "" where that was not stored."""
+        arrivals = [at for at in sequence(self.stored.get("arrivals")) if is_number(at)]
+        if len(arrivals) < 2:
+            return ""
+        total = mapping(self.stored.get("timing")).get("total")
+        title = _("When %(n)d events of the stream came") % {"n": len(arrivals)}
+        end = float(total) if isinstance(total, int | float) else float(arrivals[-1])
+        return charts.arrivals(title, arrivals, end)
 
     @property
     def reply(self) -> Mapping[str, Any]:
@@ -154,13 +172,18 @@ class Trial:
         return statements.of_trial(self.stored)
 
     @property
-    def evidence(self) -> list[tuple[str, str]]:
-        """What was expected and what came, by name."""
-        return [
-            (statements.evidence_name(name), value if isinstance(value, str) else as_json(value))
+    def evidence(self) -> list[tuple[str, Sequence[Piece]]]:
+        """What was expected and what came, by name, with their differences marked."""
+        texts = {
+            name: (value if isinstance(value, str) else as_json(value))[:MAX_EVIDENCE]
             for name, value in mapping(self.stored.get("evidence")).items()
             if value not in ("", None, [], {})
-        ]
+        }
+        pieces: dict[str, Sequence[Piece]] = {name: [Piece(t)] for name, t in texts.items()}
+        for a, b in COMPARED if self.verdict == "failed" else ():
+            if marked := a in texts and b in texts and differences.mark(texts[a], texts[b]):
+                pieces[a], pieces[b] = marked
+        return [(statements.evidence_name(name), pieces[name]) for name in texts]
 
     @property
     def calls(self) -> list[Call]:
@@ -183,6 +206,8 @@ class RunDetail:
     search: str
     open_result: TestResult | None
     with_text: frozenset[str] = frozenset()  # cases with the searched text in requests or replies
+    min_ms: int | None = None
+    slow: frozenset[str] = frozenset()  # cases with a call that took `min_ms`
 
     @cached_property
     def counts(self) -> Counter[str]:
@@ -207,6 +232,7 @@ class RunDetail:
             for result in sorted(self.results, key=order_of)
             if self.verdict in ("", result.verdict)
             and self.category in ("", result.category)
+            and (self.min_ms is None or result.case_id in self.slow)
             and (
                 result.case_id in self.with_text
                 or all(word in searched_text(result) for word in words)
@@ -259,8 +285,9 @@ class RunDetail:
 
 
 def load(run: CertificationRun, query: QueryDict) -> RunDetail:
-    """Return a run's cases, filtered by the GET parameters `verdict`, `category` and `q`, and the
-    trials of the `case` that is open; unknown values are ignored. Three queries at most.
+    """Return a run's cases, filtered by the GET parameters `verdict`, `category`, `q` and `min_ms`
+    (the time that a call took at least), and the trials of the `case` that is open; unknown values
+    are ignored. Two queries, and one each for `case`, `q` and `min_ms`.
     """
     results = list(run.results.without_transcripts().order_by("pk"))
     verdict, category = query.get("verdict", ""), query.get("category", "")
@@ -268,6 +295,8 @@ def load(run: CertificationRun, query: QueryDict) -> RunDetail:
     is_known = any(result.case_id == case_id for result in results)
     search = query.get("q", "").strip()[:200]
     is_text = bool(search) and search.isprintable()
+    min_ms = milliseconds(query.get("min_ms", ""))
+    slow = run.results.none() if min_ms is None else run.results.with_call_lasting(min_ms)
     with_text = run.results.filter(trials__icontains=search) if is_text else run.results.none()
     return RunDetail(
         run=run,
@@ -277,7 +306,14 @@ def load(run: CertificationRun, query: QueryDict) -> RunDetail:
         search=search,
         open_result=run.results.get(case_id=case_id) if is_known else None,
         with_text=frozenset(with_text.values_list("case_id", flat=True)),
+        min_ms=min_ms,
+        slow=frozenset(slow.values_list("case_id", flat=True)),
     )
+
+
+def milliseconds(text: str) -> int | None:
+    """Return the number that an address gives; None for any other text."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else None
 
 
 def order_of(result: TestResult) -> tuple[int, int]:
@@ -321,6 +357,10 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 def sequence(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def text_of(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import uuid
 from typing import Any
@@ -272,3 +273,58 @@ def test_it_takes_few_queries(
 ) -> None:
     with django_assert_max_num_queries(7):  # four of them session, user and permissions
         page(as_viewer, run, "?case=G05")
+
+
+class TestStream:
+    def test_when_its_events_came_is_drawn(self, as_viewer: Client, catalogue: None) -> None:
+        call = {**CALL, "arrivals": [195, 200, 280, 290]}
+        html = page(as_viewer, finished_run([{**TRIAL, "calls": [call]}]), "?case=G05")
+        assert 'aria-label="When 4 events of the stream came"' in html
+        assert html.count('class="series"') == 4
+        assert "80 ms" in html  # the longest gap
+
+    @pytest.mark.parametrize("arrivals", [None, [], [1], "x", {"a": 1}, [True, "2"], [[1], None]])
+    def test_without_stored_times_nothing_is_drawn(self, arrivals: Any) -> None:
+        assert Call({"arrivals": arrivals}).stream_chart == ""
+
+
+class TestDifferences:
+    @pytest.fixture
+    def html(self, as_viewer: Client, catalogue: None) -> str:
+        evidence = {"expected": "a <b> and 12", "found": "a <b> and 21", "limit": 5}
+        return page(as_viewer, finished_run([{**TRIAL, "evidence": evidence}]), "?case=G05")
+
+    def test_what_came_is_marked_against_what_was_expected(self, html: str) -> None:
+        assert "a &lt;b&gt; and <mark>12</mark>" in html
+        assert "a &lt;b&gt; and <mark>21</mark>" in html
+
+    def test_a_passed_trial_has_no_marks(self) -> None:
+        trial = Trial({"passed": True, "evidence": {"expected": "a b", "found": "a c"}})
+        assert not any(p.is_different for _name, pieces in trial.evidence for p in pieces)
+
+
+class TestSlowCalls:
+    def test_min_ms_shows_cases_with_a_call_that_took_so_long(
+        self, as_viewer: Client, run: CertificationRun
+    ) -> None:
+        assert shown(page(as_viewer, run, "?min_ms=290")) == {"G05"}  # took 290.4 ms
+        assert shown(page(as_viewer, run, "?min_ms=291")) == set()
+        assert shown(page(as_viewer, run, "?min_ms=290&verdict=passed")) == set()
+
+    @pytest.mark.parametrize("text", ["", "x", "-1", "1e3", "٣", "9" * 30])
+    def test_what_is_no_number_filters_nothing(
+        self, as_viewer: Client, run: CertificationRun, text: str
+    ) -> None:
+        assert len(shown(page(as_viewer, run, f"?min_ms={text}"))) == 4
+
+    @pytest.mark.parametrize(
+        "trials", [[], ["x", 3], [{"calls": {"timing": 1}}], [{"calls": None}]]
+    )
+    def test_trials_of_any_shape_do_no_harm(
+        self, as_viewer: Client, catalogue: None, trials: list[Any]
+    ) -> None:
+        assert shown(page(as_viewer, finished_run(trials), "?min_ms=1")) == set()
+
+
+def shown(html: str) -> set[str]:
+    return set(re.findall(r'<li id="(\w+)">', html))

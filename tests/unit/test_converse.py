@@ -271,6 +271,8 @@ class TestStream:
         reply = read(BEGIN[0], b"", BEGIN[1][:20], BEGIN[1][20:], b"".join(END))
         assert reply.timing.ttft_ms == pytest.approx(400)
         assert reply.timing.max_gap_ms == pytest.approx(300)
+        assert len(reply.timing.arrivals_ms) == len(reply.events)
+        assert list(reply.timing.arrivals_ms) == sorted(reply.timing.arrivals_ms)
         assert reply.timing.total_ms == pytest.approx(1000)
         assert (reply.timing.server_ms, reply.usage) == (7, Usage(1, 2, 3))
         assert reply.complete

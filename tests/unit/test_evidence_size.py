@@ -82,3 +82,13 @@ def test_a_long_text_says_how_much_of_it_is_missing() -> None:
     text = evidence.cut("word " * 20_000)
     assert len(text) < evidence.MAX_TEXT + 60
     assert text.endswith("[... 92000 more characters]")
+
+
+def test_of_a_long_stream_the_ends_and_the_longest_gaps_are_stored() -> None:
+    arrivals = [10.0 * n for n in range(1000)] + [20_000.4, 20_010.2]
+    stored = evidence.thinned(arrivals)
+    assert len(stored) <= evidence.MAX_ARRIVALS
+    assert stored == sorted(stored)
+    assert (stored[0], stored[-1]) == (0, 20_010)
+    assert stored[stored.index(20_000) - 1] == 9_990  # both ends of the longest gap
+    assert evidence.thinned(arrivals[:3]) == [0, 10, 20]

@@ -70,6 +70,7 @@ class ReplyBuilder:
         self.server_ms: float | None = None
         self.ttft_ms: float | None = None
         self.max_gap_ms = 0.0
+        self.arrivals_ms: list[float] = []
         self.open: Any = None  # the key of the block that has no contentBlockStop yet
 
     def emit(self, name: str, at: float) -> None:
@@ -78,6 +79,7 @@ class ReplyBuilder:
             self.max_gap_ms = max(self.max_gap_ms, (at - self.last) * 1000)
         self.last = at
         self.events.append(name)
+        self.arrivals_ms.append((at - self.started) * 1000)
         if name in {"contentBlockStart", "contentBlockDelta"} and self.ttft_ms is None:
             self.ttft_ms = (at - self.started) * 1000
 
@@ -139,7 +141,11 @@ class ReplyBuilder:
             stop_reason=self.stop_reason,
             usage=self.usage,
             timing=Timing(
-                (at - self.started) * 1000, self.ttft_ms, self.max_gap_ms, self.server_ms
+                (at - self.started) * 1000,
+                self.ttft_ms,
+                self.max_gap_ms,
+                self.server_ms,
+                tuple(self.arrivals_ms),
             ),
             operation=Operation.STREAM,
             events=tuple(self.events),
