@@ -38,7 +38,7 @@ from certification.lib import clock
 from certification.models import Certificate, CertificationJob, ModelCertification, User
 from certification.web import job_detail
 
-LOGIN_TABLES = ('"django_session"', '"certification_user"', '"auth_group"')
+LOGIN_TABLES = ('"certification_session"', '"certification_user"', '"auth_group"')
 HOST = "localhost"
 
 

@@ -38,10 +38,18 @@ from certification.models.jobs import (
 )
 from certification.models.judgements import RunJudgement
 from certification.models.parameter_support import ParameterSupport
-from certification.models.preferences import Density, Dismissal, Preference, StartPage, Theme
+from certification.models.preferences import (
+    Density,
+    Dismissal,
+    Motion,
+    Preference,
+    StartPage,
+    Theme,
+)
 from certification.models.queue_pause import QueuePause
 from certification.models.routines import RoutineMark
 from certification.models.run_totals import RunTotal
+from certification.models.sessions import Session
 from certification.models.webhooks import (
     DeliveryStatus,
     WebhookDelivery,
@@ -75,6 +83,7 @@ __all__ = [
     "ModelAlias",
     "ModelCertification",
     "ModelKind",
+    "Motion",
     "ParameterSupport",
     "Preference",
     "Priority",
@@ -89,6 +98,7 @@ __all__ = [
     "RunJudgement",
     "RunOutcome",
     "RunTotal",
+    "Session",
     "Severity",
     "StartPage",
     "State",

@@ -24,6 +24,11 @@ class Density(models.TextChoices):
     COMPACT = "compact", _("compact")
 
 
+class Motion(models.TextChoices):
+    AUTO = "auto", _("as the system")
+    NONE = "none", _("none")
+
+
 class StartPage(models.TextChoices):
     """The page after a login, by the name of its address."""
 
@@ -81,6 +86,10 @@ class Preference(models.Model):
         _("page after login"), max_length=10, choices=StartPage.choices, default=StartPage.OVERVIEW
     )
     letter_keys = models.BooleanField(_("single letters are keys"), default=True)
+    motion = models.CharField(
+        _("motion"), max_length=4, choices=Motion.choices, default=Motion.AUTO
+    )
+    job_notices = models.BooleanField(_("desktop notice when an open job ends"), default=False)
     enabled_models = models.JSONField(_("enabled models"), default=list, blank=True)
 
     class Meta:

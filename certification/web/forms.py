@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from datetime import timedelta
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.conf import settings
@@ -10,7 +11,8 @@ from django.contrib.auth import authenticate
 from django.contrib.auth.forms import AuthenticationForm
 from django.utils.translation import gettext_lazy as _
 
-from certification.models import Preference
+from certification.lib import clock
+from certification.models import ApiKey, Preference, Role, User
 from certification.models.preferences import zones
 
 MAX_EMAIL_LENGTH = 254  # as an address of a user may be
@@ -32,6 +34,38 @@ class EmailLoginForm(AuthenticationForm):
         return self.cleaned_data
 
 
+MAX_KEYS = 20  # that work, of one user
+KEY_DAYS = (("30", _("30 days")), ("90", _("90 days")), ("365", _("a year")), ("", _("no end")))
+
+
+class KeyForm(forms.ModelForm):
+    """A new API key of a user: at most with their own role."""
+
+    days = forms.ChoiceField(label=_("Works for"), choices=KEY_DAYS, initial="90", required=False)
+
+    class Meta:
+        model = ApiKey
+        fields = ["name", "role"]
+
+    def __init__(self, user: User, data: Any = None) -> None:
+        super().__init__(data, prefix="key", instance=ApiKey(user=user))
+        own = Role.values.index(user.role)
+        cast("forms.ChoiceField", self.fields["role"]).choices = Role.choices[: own + 1]
+
+    def clean(self) -> dict[str, Any]:
+        working = [key for key in self.instance.user.api_keys.all() if key.is_working]
+        if len(working) >= MAX_KEYS:
+            message = _("You have %(n)d keys that work. Revoke one before you issue another.")
+            raise forms.ValidationError(message % {"n": len(working)}, code="too_many")
+        return super().clean() or self.cleaned_data
+
+    def issue(self) -> str:
+        """Save the key and return it: the only time that anybody sees it."""
+        if days := self.cleaned_data["days"]:
+            self.instance.expires_at = clock.now() + timedelta(days=int(days))
+        return self.instance.issue()
+
+
 class PreferenceForm(forms.ModelForm):
     """What a user can change of their own account, the password apart."""
 
@@ -39,15 +73,29 @@ class PreferenceForm(forms.ModelForm):
 
     class Meta:
         model = Preference
-        fields = ["language", "zone", "theme", "density", "start_page", "letter_keys"]
+        fields = [
+            "language", "zone", "theme", "density", "motion", "start_page", "letter_keys",
+            "job_notices",
+        ]  # fmt: skip
+        help_texts: ClassVar[dict[str, Any]] = {
+            "zone": _("Times are shown in it, and named after it."),
+            "letter_keys": _(
+                "Such as g m for the matrix; ? shows them all. Keys never act while you type."
+            ),
+            "job_notices": _("While its page is open in a tab; the browser asks you once."),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         language = cast("forms.ChoiceField", self.fields["language"])
         language.choices = [("", _("as the browser says")), *settings.LANGUAGES]
         self.fields["zone"].widget.attrs["list"] = "zones"
-        for field in self.fields.values():
-            field.widget.attrs["data-submit"] = ""
+
+    @classmethod
+    def of(cls, user: User, data: Any = None) -> PreferenceForm:
+        """Return the form of a user's preferences, those that they never saved included."""
+        preference = Preference.objects.filter(user=user).first() or Preference(user=user)
+        return cls(data, instance=preference, initial={"name": user.name})
 
     def save(self, commit: bool = True) -> Preference:
         """Save the preferences and the user's name."""

@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from certification.models import Density, Preference, Theme
+from certification.models import Density, Motion, Preference, Theme
 from certification.models.preferences import is_zone
 
 THEME, ZONE, DENSITY, KEYS = "theme", "zone", "density", "keys"
+MOTION, NOTICES = "motion", "notices"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,19 @@ class Looks:
     zone: ZoneInfo
     density: str
     letter_keys: bool
+    motion: str
+    job_notices: bool
+
+    @classmethod
+    def of(cls, preference: Preference) -> Looks:
+        return cls(
+            preference.theme,
+            ZoneInfo(preference.zone),
+            preference.density,
+            preference.letter_keys,
+            preference.motion,
+            preference.job_notices,
+        )
 
     @property
     def zone_name(self) -> str:
@@ -39,6 +53,8 @@ def looks_of(request: HttpRequest) -> Looks:
         ZoneInfo(zone if is_zone(zone) else "UTC"),
         density if density in Density.values else Density.NORMAL.value,
         cookies.get(KEYS) != "off",
+        Motion.NONE.value if cookies.get(MOTION) == Motion.NONE else Motion.AUTO.value,
+        cookies.get(NOTICES) == "on",
     )
 
 
@@ -64,5 +80,7 @@ def store(response: HttpResponse, preference: Preference) -> None:
     set_cookie(response, ZONE, preference.zone)
     set_cookie(response, DENSITY, preference.density)
     set_cookie(response, KEYS, "on" if preference.letter_keys else "off")
+    set_cookie(response, MOTION, preference.motion)
+    set_cookie(response, NOTICES, "on" if preference.job_notices else "off")
     if preference.language:
         set_cookie(response, settings.LANGUAGE_COOKIE_NAME, preference.language)

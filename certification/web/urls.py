@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from certification.web import operations_views, public, views
+from certification.web import account_views, operations_views, public, views
 
 EXPORTED = {
     "matrix": "matrix/",
@@ -31,9 +31,13 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("theme/", views.set_theme, name="theme"),
     path("i18n/setlang/", views.set_language, name="set_language"),
-    path("account/", views.account, name="account"),
-    path("account/password/", views.PasswordPage.as_view(), name="password"),
-    path("account/end-other-sessions/", views.end_other_sessions, name="end-other-sessions"),
+    path("account/", account_views.account, name="account"),
+    path("account/password/", account_views.PasswordPage.as_view(), name="password"),
+    path("account/end-session/", account_views.end_session, name="end-session"),
+    path("account/end-other-sessions/", account_views.end_others, name="end-other-sessions"),
+    path("account/keys/", account_views.issue_key, name="key-issue"),
+    path("account/keys/<int:pk>/revoke/", account_views.revoke_key, name="key-revoke"),
+    path("account/export.json", account_views.export, name="account-export"),
     path("favicon.ico", views.favicon, name="favicon"),
     path("certifications/<path:model_id>/<str:region>/", views.certification, name="certification"),
     path("jobs/", views.jobs_page, name="jobs"),

@@ -11,17 +11,15 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required, permission_required
 from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.views import LoginView, PasswordChangeView
+from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.templatetags.static import static
-from django.urls import reverse, reverse_lazy
-from django.utils.decorators import method_decorator
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views import i18n
@@ -59,7 +57,7 @@ from certification.web import (
     start,
 )
 from certification.web import matrix_picture as picture
-from certification.web.forms import EmailLoginForm, PreferenceForm
+from certification.web.forms import EmailLoginForm
 from certification.web.matrix_map import MatrixMap
 
 log = structlog.get_logger(__name__)
@@ -255,51 +253,6 @@ def set_language(request: HttpRequest) -> HttpResponse:
     if user and language in dict(settings.LANGUAGES):
         Preference.objects.update_or_create(user=user, defaults={"language": language})
     return i18n.set_language(request)
-
-
-@viewer_required
-def account(request: HttpRequest) -> HttpResponse:
-    """Show the user's own account (GET), or change it (POST)."""
-    user = jobs.user_of(request)
-    preference = Preference.objects.filter(user=user).first() or Preference(user=user)
-    if request.method != "POST":
-        form = PreferenceForm(instance=preference, initial={"name": user.name if user else ""})
-        return render(request, "registration/account.html", {"form": form})
-    form = PreferenceForm(request.POST, instance=preference)
-    if not form.is_valid():
-        return render(request, "registration/account.html", {"form": form}, status=400)
-    response = redirect("account")
-    preference = form.save()
-    looks.store(response, preference)
-    if not preference.language:
-        response.delete_cookie(settings.LANGUAGE_COOKIE_NAME)
-    messages.success(request, _("Saved."))
-    return response
-
-
-@method_decorator(viewer_required, name="dispatch")
-class PasswordPage(PasswordChangeView):
-    """Change one's own password, which ends the user's other sessions and API logins."""
-
-    template_name = "registration/password.html"
-    success_url = reverse_lazy("account")
-
-    def form_valid(self, form: Any) -> HttpResponse:
-        messages.success(self.request, _("The password was changed; other sessions have ended."))
-        return super().form_valid(form)
-
-
-@require_POST
-@viewer_required
-def end_other_sessions(request: HttpRequest) -> HttpResponse:
-    """End the user's sessions in other browsers and their API logins."""
-    user = jobs.user_of(request)
-    if user is None:
-        raise PermissionDenied
-    user.end_sessions()
-    update_session_auth_hash(request, user)
-    messages.success(request, _("All other sessions and API logins have ended."))
-    return redirect("account")
 
 
 @require_safe

@@ -16,6 +16,36 @@
   const polled = () => document.querySelectorAll("[data-poll]");
   const poll = () => { for (const element of polled()) htmx.trigger(element, "poll"); };
 
+  // Readers who want a desktop notice when an open job ends have it polled in a hidden tab too.
+  const html = document.documentElement;
+  const isWatched = () =>
+    html.dataset.notices === "on" && window.Notification?.permission === "granted" &&
+    document.querySelector("#job[data-poll]") !== null;
+  let wasWatched = false;
+  document.addEventListener("htmx:beforeSwap", () => { wasWatched = isWatched(); });
+  document.addEventListener("htmx:afterSettle", () => {
+    if (!wasWatched || document.querySelector("#job[data-poll]")) return;
+    wasWatched = false;
+    const body = document.querySelector("#job .lead").textContent;
+    if (document.visibilityState !== "visible") new Notification(document.title, { body });
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.name === "job_notices" && event.target.checked) {
+      window.Notification?.requestPermission();
+    }
+  });
+
+  // The account page saves by itself; what is new of the looks is shown at once.
+  document.addEventListener("htmx:afterSettle", () => {
+    const looks = document.getElementById("new-looks")?.dataset;
+    if (!looks) return;
+    Object.assign(html.dataset, looks);
+    for (const button of document.querySelectorAll("button[name=theme]")) {
+      if (button.value === looks.theme) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    }
+  });
+
   const showStrip = () => {
     strip.hidden = polled().length === 0;
     const isLost = failures >= MAX_FAILURES;
@@ -28,7 +58,7 @@
   };
 
   setInterval(() => {
-    if (document.visibilityState !== "visible") return;
+    if (document.visibilityState !== "visible" && !isWatched()) return;
     showStrip();
     tick += 1;
     if (paused) return;
@@ -100,7 +130,7 @@
   let prefix = "";
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || isTyping(event.target)) return;
-    if (document.documentElement.dataset.keys === "off" || document.querySelector("dialog[open]")) {
+    if (html.dataset.keys === "off" || document.querySelector("dialog[open]")) {
       return;
     }
     const key = prefix ? `${prefix} ${event.key}` : event.key;

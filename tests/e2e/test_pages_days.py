@@ -265,7 +265,8 @@ def addresses(world: World, *groups: tuple[str, ...]) -> Iterator[str]:
 
 VIEWERS_FORMS = {
     "/i18n/setlang/", "/theme/", "/logout/", "/matrix/selection/", "/dismiss/", "/account/",
-    "/account/end-other-sessions/", "/account/password/",
+    "/account/end-other-sessions/", "/account/end-session/", "/account/keys/",
+    "/account/password/",
 }  # fmt: skip
 
 

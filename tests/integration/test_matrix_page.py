@@ -184,7 +184,7 @@ class TestMatrix:
         assert words in cell
         html = body(as_viewer, f"/certifications/{world['Nova'].pk}/us-east-1/")
         assert sentence in html
-        assert "A second run after 2026-03-04 05:06 UTC decides:" in html
+        assert "2026-03-04 05:06 UTC</time> decides:" in html
 
     @pytest.mark.parametrize("reconciled", [False, True])
     def test_an_expired_cell_is_grey_and_says_what_it_was(

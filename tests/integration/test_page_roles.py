@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
-from django.urls.converters import PathConverter, StringConverter, UUIDConverter
+from django.urls.converters import IntConverter, PathConverter, StringConverter, UUIDConverter
 
 from certification.api import throttles
 from certification.lib import request_rates, shared_cache
@@ -22,7 +22,10 @@ OPEN_PAGES = {
     "certificate", "certificate-json", "certificate-pdf", "certificate-keys", "verify",
     "public-model",
 }  # fmt: skip
-EXAMPLES = {UUIDConverter: uuid.UUID(int=1), StringConverter: "us-east-1", PathConverter: "a/b"}
+EXAMPLES = {
+    UUIDConverter: uuid.UUID(int=1), StringConverter: "us-east-1", PathConverter: "a/b",
+    IntConverter: 7,
+}  # fmt: skip
 
 
 def address_of(page: Any) -> str:
