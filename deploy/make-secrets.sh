@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make the secrets of docker-compose.yml in a folder: each once, random, and never printed.
-# As root on the machine that runs the containers, because one file is given to their user.
+# As root on the machine that runs the containers, because two files are given to their user.
 set -eu
 folder=${1:?Name the folder: ./make-secrets.sh secrets}
 container_user=10001  # the USER of the Dockerfile
@@ -28,7 +28,8 @@ put redis_url "redis://:$(cat redis_password)@redis:6379/0"
 # Of AWS, as `aws configure` writes it; empty where the machine's role is used.
 put aws_credentials ""
 [ -e certificate_key ] || openssl genpkey -algorithm ed25519 -out certificate_key
-# It is refused where anybody else may read it.
-chown "$container_user" certificate_key
-chmod 400 certificate_key
-echo "The secrets are in $(pwd). Keep a copy of secret_key, database_password and certificate_key elsewhere."
+[ -e backup_key ] || openssl rand -base64 32 >backup_key
+# They are refused where anybody else may read them.
+chown "$container_user" certificate_key backup_key
+chmod 400 certificate_key backup_key
+echo "The secrets are in $(pwd). Keep a copy of secret_key, backup_key and certificate_key elsewhere."

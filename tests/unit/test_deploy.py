@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 from django.conf import settings
 
+from certification.engine import queue
+from certification.models import Priority
+from certification.operations import backup_key
 from certification.stack import probe, programs
 from certification.stack.processes import Program
 from tests.paths import PROJECT
@@ -85,7 +89,8 @@ def seconds(text: str) -> float:
 def test_what_may_hold_a_secret_can_come_from_a_file() -> None:
     secret = re.compile(r"(_KEY|_TOKEN|_SECRET|_AUTH|_PASSWORD|_DSN|_URLS?)$")
     plain = {name for name, reader in VARIABLES.items() if reader not in ("secret", "address")}
-    exceptions = {"CERTIFICATE_KEY"}  # its file is read by certificates/keys.py, more strictly
+    # keys whose file is read, more strictly, where they are used
+    exceptions = {name for name in plain if f"{name}_FILE" in VARIABLES}
     assert {name for name in plain if secret.search(name)} == exceptions
 
 
@@ -184,7 +189,7 @@ def test_a_service_runs_its_process_as_the_code_does(name: str) -> None:
         assert "healthcheck" in SERVICES[server]
 
 
-@pytest.mark.parametrize("name", ["migrate", *PROCESSES])
+@pytest.mark.parametrize("name", ["migrate", "backup", *PROCESSES])
 def test_a_service_has_no_powers_and_no_default_secret(name: str) -> None:
     service = SERVICES[name]
     assert service["user"] == "10001:10001"
@@ -222,8 +227,10 @@ def test_the_secrets_of_the_compose_file_are_made(tmp_path: Path) -> None:
     assert made["redis_password"] in made["redis_url"]
     assert len(made["secret_key"]) == 64
     assert not any(text and text in printed for text in made.values())
-    key = (tmp_path / "secrets" / "certificate_key").stat()
-    assert (key.st_uid, key.st_mode & 0o777) == (10001, 0o400)
+    for name in ("certificate_key", "backup_key"):
+        key = (tmp_path / "secrets" / name).stat()
+        assert (key.st_uid, key.st_mode & 0o777) == (10001, 0o400)
+    assert backup_key.decode(made["backup_key"], "it")
 
 
 # systemd
@@ -304,3 +311,122 @@ def test_the_proxy_is_valid_and_hides_the_metrics(tmp_path: Path) -> None:
         },
     )
     assert run.returncode == 0, run.stderr
+
+
+# Kubernetes
+
+MANIFESTS = DEPLOY / "kubernetes"
+KUSTOMIZATION = yaml.safe_load((MANIFESTS / "kustomization.yaml").read_text())
+OBJECTS = [
+    document
+    for name in KUSTOMIZATION["resources"]
+    for document in yaml.safe_load_all((MANIFESTS / name).read_text())
+]
+FOREIGN = {"ScaledObject", "TriggerAuthentication"}  # of KEDA, which has no bundled schema
+
+
+def manifest(kind: str, name: str) -> dict[str, Any]:
+    [result] = [o for o in OBJECTS if (o["kind"], o["metadata"]["name"]) == (kind, name)]
+    return result
+
+
+def pods() -> list[dict[str, Any]]:
+    return [o["spec"]["template"]["spec"] for o in OBJECTS if o["kind"] in ("Deployment", "Job")]
+
+
+def containers() -> list[dict[str, Any]]:
+    return [c for pod in pods() for c in (*pod.get("initContainers", ()), *pod["containers"])]
+
+
+def test_the_kustomization_has_every_file() -> None:
+    files = {path.name for path in MANIFESTS.glob("*.yaml")} - {"kustomization.yaml"}
+    assert files == set(KUSTOMIZATION["resources"])
+
+
+@pytest.mark.parametrize(
+    "document",
+    [pytest.param(o, id=f"{o['kind']}-{o['metadata']['name']}") for o in OBJECTS],
+)
+def test_a_manifest_follows_its_schema(document: dict[str, Any]) -> None:
+    if document["kind"] in FOREIGN:
+        assert document["apiVersion"] == "keda.sh/v1alpha1"
+        return
+    kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_deployment_runs_its_process_as_the_code_does(name: str) -> None:
+    process = program(name)
+    pod = manifest("Deployment", name)["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert container["args"] == ["run", name]
+    pause = 0
+    if "lifecycle" in container:
+        pause = int(container["lifecycle"]["preStop"]["exec"]["command"][-1])
+    assert pod["terminationGracePeriodSeconds"] >= process.drain_seconds + pause + 5
+    if not process.health:
+        assert "livenessProbe" not in container
+        return
+    assert container["ports"] == [{"name": "http", "containerPort": process.port}]
+    for probe_name in ("startupProbe", "livenessProbe"):
+        assert container[probe_name]["httpGet"] == {"path": process.health, "port": "http"}
+    assert "readinessProbe" in container
+
+
+def test_pods_have_no_powers_and_no_default_secret() -> None:
+    for pod in pods():
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == 10001
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+    for container in containers():
+        assert container["image"] == "myia-certification"
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert "memory" in container["resources"]["limits"]
+        assert all("value" not in each for each in container["env"])
+    [config] = KUSTOMIZATION["configMapGenerator"]
+    literals = dict(literal.split("=", 1) for literal in config["literals"])
+    assert all(is_variable(name) for name in literals)
+
+
+def test_workers_are_scaled_by_their_own_queue(settings: Any) -> None:
+    for name, priority in (("worker", Priority.INTERACTIVE), ("worker-bulk", Priority.BULK)):
+        scaled = manifest("ScaledObject", name)["spec"]
+        assert scaled["scaleTargetRef"] == {"name": name}
+        assert "replicas" not in manifest("Deployment", name)["spec"]
+        [trigger] = scaled["triggers"]
+        assert trigger["metadata"]["listName"] == queue.name_for(priority)
+        assert manifest("PodDisruptionBudget", name)["spec"]["maxUnavailable"] == 1
+        assert scaled["minReplicaCount"] >= 1
+    assert "replicas" not in manifest("Deployment", "web")["spec"]
+    target = manifest("HorizontalPodAutoscaler", "web")["spec"]["scaleTargetRef"]
+    assert (target["kind"], target["name"]) == ("Deployment", "web")
+
+
+def test_only_the_ports_of_processes_are_reached() -> None:
+    assert manifest("NetworkPolicy", "nobody")["spec"] == {
+        "podSelector": {},
+        "policyTypes": ["Ingress"],
+    }
+    for policy, names in (("web", ["web"]), ("workers", ["worker", "worker-bulk"])):
+        [rule] = manifest("NetworkPolicy", policy)["spec"]["ingress"]
+        assert [port["port"] for port in rule["ports"]] == [program(n).port for n in names]
+    rules = manifest("Ingress", "web")["spec"]["rules"]
+    [metrics] = [p for rule in rules for p in rule["http"]["paths"] if p["path"] == "/metrics"]
+    assert metrics["pathType"] == "Exact"
+    assert metrics["backend"]["service"]["name"] == "nobody"
+
+
+def test_kustomize_builds_the_manifests() -> None:
+    if not shutil.which("kubectl"):
+        pytest.skip("there is no kubectl here")
+    built = subprocess.run(
+        ["kubectl", "kustomize", MANIFESTS], capture_output=True, text=True, check=True
+    ).stdout
+    objects = list(yaml.safe_load_all(built))
+    assert len(objects) == len(OBJECTS) + 1  # and the ConfigMap
+    assert {o["metadata"].get("namespace") for o in objects if o["kind"] != "Namespace"} == {"myia"}
