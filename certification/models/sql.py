@@ -212,6 +212,45 @@ FROM pg_stat_activity
 WHERE state = 'active' AND backend_type = 'client backend' AND pid <> pg_backend_pid()
 """
 
+# Runs that ended after `start`, by whether they ended after `middle`, and by nothing else, by tier,
+# by model, by region, in one pass over the index of finished runs; times in seconds. The ORM has no
+# grouping sets, and would read the same runs four times.
+PERFORMANCE = """
+WITH finished AS (
+    SELECT completed_at > %(middle)s AS is_recent, tier, model_id, region_id, status, verdict,
+        attempt, calls, retries, error_category, error_reason, ttft_ms, latency_p50_ms,
+        extract(epoch FROM completed_at - started_at)::float AS seconds,
+        extract(epoch FROM started_at - created_at)::float AS waited
+    FROM certification_certificationrun
+    WHERE completed_at > %(start)s AND completed_at <= %(end)s AND status <> 'CANCELLED'
+)
+SELECT is_recent, tier, model.api_model_id AS model, region_id AS region, count(*) AS runs,
+    count(*) FILTER (WHERE verdict = 'certified') AS certified,
+    count(*) FILTER (WHERE status = 'FAILED') AS failed,
+    count(*) FILTER (WHERE attempt > 1) AS retried,
+    count(*) FILTER (WHERE error_category = 'RATE_LIMIT' OR error_reason = 'gateway_throttled')
+        AS throttled,
+    sum(calls)::bigint AS calls, sum(retries)::bigint AS call_retries,
+    percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY seconds) AS seconds,
+    percentile_cont(0.95) WITHIN GROUP (ORDER BY waited) AS waited_p95,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds / NULLIF(finished.calls, 0))
+        AS seconds_per_call,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_p50_ms) AS latency_ms,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY ttft_ms) AS ttft_ms
+FROM finished JOIN certification_aimodel AS model ON model.id = model_id
+GROUP BY GROUPING SETS (
+    (is_recent), (is_recent, tier), (is_recent, model.api_model_id), (is_recent, region_id))
+"""
+# The statements that took the server longest, without their values, where the extension is there.
+HAS_STATEMENTS = "SELECT to_regclass('pg_stat_statements') IS NOT NULL AS has_statements"
+STATEMENTS = """
+SELECT left(query, 200) AS statement, calls, total_exec_time / 1000 AS seconds,
+    mean_exec_time AS mean_ms
+FROM pg_stat_statements
+WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY total_exec_time DESC LIMIT %(limit)s
+"""
+
 # One reconcile and one round of alerts at a time. The ORM has no advisory locks.
 TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%(key)s) AS locked"
 ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%(key)s) AS unlocked"
