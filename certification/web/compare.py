@@ -11,6 +11,7 @@ from functools import cached_property
 from statistics import median
 from typing import Any, NamedTuple
 
+from django.db.models import IntegerField, Q, QuerySet, Value
 from django.http import QueryDict
 from django.utils.formats import number_format
 from django.utils.functional import Promise
@@ -28,7 +29,9 @@ from certification.models import (
 )
 from certification.suite import statistics
 from certification.suite.case import Category, Kind
-from certification.web import charts, judgement, runs
+from certification.web import charts, differences, judgement, runs
+from certification.web.differences import Marked
+from certification.web.judgement import ConditionRow, Explanation
 from certification.web.runs import RunDetail
 
 MAX_OTHERS = 3  # runs that are compared with the reference at once
@@ -46,7 +49,7 @@ GROUPS: dict[str, str | Promise] = {
 
 
 class SideProblem(Exception):
-    """A side of the comparison that names no finished run; the message says why."""
+    """A text that names no side of a comparison; the message says why."""
 
 
 class Case(NamedTuple):
@@ -64,6 +67,27 @@ class Figure(NamedTuple):
     a: str
     b: str
     judgement: str
+
+
+class Reason(NamedTuple):
+    """One reason of the policy for a verdict or a score: what it is about, both sides as text, the
+    line that a condition has, and "better", "worse" or "" for B.
+    """
+
+    label: str | Promise
+    a: str
+    b: str
+    line: str
+    judgement: str
+
+
+class Answers(NamedTuple):
+    """The answers of a trial on both sides, in pieces; `is_same` where they do not differ."""
+
+    trial: int
+    b: str  # whose
+    is_same: bool
+    pieces: Marked | None
 
 
 @dataclass(frozen=True)
@@ -194,6 +218,52 @@ class Comparison:
         shown = number_format(p_value, 3) if p_value >= 0.001 else "< " + number_format(0.001, 3)
         return f"{verdict % names}: {counts} (p = {shown})."
 
+    @cached_property
+    def explanations(self) -> tuple[Explanation, Explanation] | None:
+        """Both runs judged by the present policy; None where the evidence of one is gone."""
+        a = judgement.explain(self.a.run, list(self.a.results.values()))
+        b = judgement.explain(self.b.run, list(self.b.results.values()))
+        return (a, b) if a and b else None
+
+    @property
+    def conditions(self) -> list[Reason]:
+        """The conditions of a certificate that one of the two does not meet."""
+        rows: list[Reason] = []
+        if self.explanations is None:
+            return rows
+        sides = [{(c.name, c.subject): c for c in why.conditions} for why in self.explanations]
+        for key in dict.fromkeys((*sides[0], *sides[1])):
+            a, b = (side.get(key) for side in sides)
+            is_met = [row is None or row.is_met for row in (a, b)]
+            if all(is_met):
+                continue
+            texts = [judgement.condition_row(row) if row else None for row in (a, b)]
+            known = texts[1] or texts[0]
+            rows.append(
+                Reason(
+                    known.label if known else "",
+                    condition_text(texts[0]),
+                    condition_text(texts[1]),
+                    known.line if known else "",
+                    "" if is_met[0] == is_met[1] else "worse" if is_met[0] else "better",
+                )
+            )
+        return rows
+
+    @property
+    def losses(self) -> list[Reason]:
+        """The points that each side lost on what they lost differently, the largest first."""
+        if self.explanations is None:
+            return []
+        sides = [points_lost(why) for why in self.explanations]
+        rows = []
+        for label in dict.fromkeys((*sides[1], *sides[0])):
+            a, b = (side.get(label, 0.0) for side in sides)
+            if abs(b - a) >= judgement.WORTH_SHOWING:
+                row = Reason(label, minus(a), minus(b), "", "worse" if b > a else "better")
+                rows.append((abs(b - a), row))
+        return [row for _size, row in sorted(rows, key=lambda row: -row[0])]
+
     @property
     def figures(self) -> list[Figure]:
         """Scores, speed and cost of both sides."""
@@ -226,6 +296,11 @@ class ComparePage:
     case_id: str
     open_sides: Sequence[RunDetail]
     filters: CaseFilters = CaseFilters()
+
+    @property
+    def answers(self) -> list[Answers]:
+        """The answers in the case that is open, their differences marked."""
+        return answers_of(self.open_sides)
 
     @property
     def can_add(self) -> bool:
@@ -277,13 +352,7 @@ def load(query: QueryDict) -> ComparePage:
     """
     a_text = query.get("a", "").strip()
     b_texts = [text.strip() for text in query.getlist("b") if text.strip()][:MAX_OTHERS]
-    problems: list[str] = []
-    chosen: list[CertificationRun] = []
-    for text in [a_text, *b_texts] if a_text and b_texts else []:
-        try:
-            chosen.append(find_run(text))
-        except SideProblem as problem:
-            problems.append(str(problem))
+    chosen, problems = find_runs([a_text, *b_texts] if a_text and b_texts else [])
     comparisons: list[Comparison] = []
     case_id, filters = query.get("case", ""), CaseFilters.from_query(query)
     open_sides: list[RunDetail] = []
@@ -307,66 +376,107 @@ def samples_of(side: Side, name: str) -> charts.Samples:
     return charts.Samples(name_of(side.run), values, middle, is_emulated=emulated)
 
 
-def find_run(text: str) -> CertificationRun:
-    """Return the finished run that a text names. Raise SideProblem."""
-    rows = CertificationRun.objects.select_related("model", "region")
-    try:
-        key = uuid.UUID(text)
-    except ValueError:
-        key = None
-    if key is not None:
-        run = rows.filter(pk=key).first()
-        if run is None:
-            raise SideProblem(_("There is no run %s.") % text)
-        if not run.is_finished:
-            raise SideProblem(_("The run %s has not ended yet.") % text)
-        return run
-    name, day, region = text, None, ""
-    if DATED.search(text):
-        name, _at, date_text = text.rpartition("@")
+class SideName(NamedTuple):
+    """What names a side: a run by its id, or a model and a region, perhaps on a day."""
+
+    text: str
+    run: uuid.UUID | None = None
+    model: str = ""
+    region: str = ""
+    day: date | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> SideName:
+        """Read a side of an address. Raise SideProblem."""
         try:
-            day = date.fromisoformat(date_text)
+            return cls(text, run=uuid.UUID(text))
         except ValueError:
-            raise SideProblem(_("There is no day %s.") % date_text) from None
-    name, _at, region = name.rpartition("@")
-    model = AIModel.objects.named([name]).get(name) if name and text.isprintable() else None
-    if model is None:
-        raise SideProblem(
-            _("“%s” names no run: give the id of a run, or a model and a region as model@region.")
-            % text[:200]
+            pass
+        name, day = text, None
+        if DATED.search(text):
+            name, _at, date_text = text.rpartition("@")
+            try:
+                day = date.fromisoformat(date_text)
+            except ValueError:
+                raise SideProblem(_("There is no day %s.") % date_text) from None
+        model, _at, region = name.rpartition("@")
+        if not model or not text.isprintable():
+            raise SideProblem(NAMES_NOTHING % text[:200])
+        return cls(text, model=model, region=region, day=day)
+
+    def runs(self, model: AIModel | None) -> QuerySet[CertificationRun]:
+        """Return the run that is meant, of the model that the name names."""
+        if self.run:
+            return CertificationRun.objects.filter(pk=self.run).order_by()
+        runs = CertificationRun.objects.filter(model=model, region=self.region)
+        if self.day:
+            end = datetime.combine(self.day, time.max, tzinfo=UTC)
+            until = runs.filter(status=State.COMPLETED, completed_at__lte=end)
+            return until.order_by("-completed_at")[:1]
+        certifications = ModelCertification.objects.filter(model=model, region=self.region)
+        is_proof = Q(pk__in=certifications.values("run"))
+        return (
+            runs.filter(is_proof | Q(status__in=(State.COMPLETED, State.FAILED)))
+            .annotate(is_proof=is_proof)
+            .order_by("-is_proof", "-created_at")[:1]
         )
-    if day is not None:
-        return find_run_of_day(model, region, day)
-    certification = ModelCertification.objects.filter(model=model, region=region).first()
-    if certification and certification.run_id:
-        return rows.get(pk=certification.run_id)
-    run = (
-        rows.filter(model=model, region=region, status__in=(State.COMPLETED, State.FAILED))
-        .order_by("-created_at")
-        .first()
-    )
-    if run is None:
-        raise SideProblem(
-            _("%(model)s was never tested in %(region)s.") % {"model": model.name, "region": region}
-        )
-    return run
+
+    def problem(self, model: AIModel | None, run: CertificationRun | None) -> str:
+        """Return why the side has no run to compare; "" where it has one."""
+        if run is not None:
+            is_unfinished = self.run and not run.is_finished
+            return _("The run %s has not ended yet.") % self.text if is_unfinished else ""
+        if self.run:
+            return _("There is no run %s.") % self.text
+        if model is None:
+            return NAMES_NOTHING % self.text[:200]
+        facts = {"model": model.name, "region": self.region}
+        if self.day:
+            facts["day"] = self.day.isoformat()
+            return _("%(model)s had no verdict in %(region)s until %(day)s.") % facts
+        return _("%(model)s was never tested in %(region)s.") % facts
 
 
-def find_run_of_day(model: AIModel, region: str, day: date) -> CertificationRun:
-    """Return the run that a model stood by in a region at the end of a day (UTC). Raise
-    SideProblem.
-    """
-    end = datetime.combine(day, time.max, tzinfo=UTC)
-    runs_until = CertificationRun.objects.select_related("model", "region").filter(
-        model=model, region=region, status=State.COMPLETED, completed_at__lte=end
-    )
-    run = runs_until.order_by("-completed_at").first()
-    if run is None:
-        raise SideProblem(
-            _("%(model)s had no verdict in %(region)s until %(day)s.")
-            % {"model": model.name, "region": region, "day": day.isoformat()}
-        )
-    return run
+NAMES_NOTHING = gettext_lazy(
+    "“%s” names no run: give the id of a run, or a model and a region as model@region."
+)
+
+
+class Chosen(NamedTuple):
+    """The runs of all sides, or why there are not all."""
+
+    runs: Sequence[CertificationRun]
+    problems: Sequence[str]
+
+
+def find_runs(texts: Sequence[str]) -> Chosen:
+    """Return the finished runs that the texts name, in three queries."""
+    names: list[SideName] = []
+    problems: list[str] = []
+    for text in texts:
+        try:
+            names.append(SideName.parse(text))
+        except SideProblem as error:
+            problems.append(str(error))
+    if not names:
+        return Chosen([], problems)
+    by_name = AIModel.objects.named([n.model for n in names if n.model])
+    queries = [
+        name.runs(by_name.get(name.model))
+        .annotate(side=Value(at, IntegerField()))
+        .values_list("side", "pk")
+        for at, name in enumerate(names)
+    ]
+    first, *others = queries
+    keys = dict(first.union(*others, all=True) if others else first)
+    runs = CertificationRun.objects.select_related("model", "region").in_bulk(list(keys.values()))
+    chosen = [runs.get(keys[at]) if at in keys else None for at in range(len(names))]
+    problems += [
+        problem
+        for name, run in zip(names, chosen, strict=True)
+        if (problem := name.problem(by_name.get(name.model), run))
+    ]
+    return Chosen([run for run in chosen if run is not None], problems)
 
 
 def sides_of(chosen: Sequence[CertificationRun]) -> list[Side]:
@@ -377,6 +487,36 @@ def sides_of(chosen: Sequence[CertificationRun]) -> list[Side]:
     for row in rows:
         by_run[row.run_id][row.case_id] = row
     return [Side(run, by_run[run.pk]) for run in chosen]
+
+
+def condition_text(row: ConditionRow | None) -> str:
+    """Return a side of a condition: its figure behind a sign; "–" where it did not apply."""
+    return f"{'✓' if row.is_met else '✕'} {row.figure}" if row else "–"
+
+
+def points_lost(why: Explanation) -> dict[str, float]:
+    """Return the points lost by what they were lost on."""
+    points = {str(judgement.loss_label(loss)): loss.points for loss in why.lost}
+    return points | {judgement.cap_label(cap): cap.points for cap in why.caps}
+
+
+def minus(points: float) -> str:
+    return f"−{judgement.decimal(points)}" if points else "0"
+
+
+def answers_of(sides: Sequence[RunDetail]) -> list[Answers]:
+    """Return the answers of the open case's trials, those of each other side beside the first's."""
+    rows = []
+    for other in sides[1:]:
+        by_number = {trial.number: trial for trial in sides[0].trials}
+        for trial in other.trials:
+            first = by_number.get(trial.number)
+            if first is None or not (first.answer or trial.answer):
+                continue
+            marked = differences.mark(first.answer, trial.answer)
+            is_same = first.answer == trial.answer
+            rows.append(Answers(trial.number, name_of(other.run), is_same, marked))
+    return [row for row in rows if row.is_same or row.pieces]
 
 
 def group_of(case: Case) -> str:

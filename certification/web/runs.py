@@ -190,6 +190,12 @@ class Trial:
         return [Call(mapping(call), self.region) for call in sequence(self.stored.get("calls"))]
 
     @property
+    def answer(self) -> str:
+        """The text of the last answer."""
+        parts = self.calls[-1].reply_parts if self.calls else []
+        return "\n".join(part.text for part in parts if not part.is_code)
+
+    @property
     def transcript_removed(self) -> bool:
         """Whether there was a transcript that is no longer stored."""
         return bool(self.stored.get("has_transcript")) and not self.calls

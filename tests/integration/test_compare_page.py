@@ -11,6 +11,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from certification.models import AIModel, CertificationRun
 from certification.reasons import Reason, Status
+from certification.suite import graders
 from tests.factories import certify, certify_judged, judged_run, start_job
 
 pytestmark = pytest.mark.django_db
@@ -201,6 +202,50 @@ def test_a_run_without_a_verdict_can_be_compared(as_viewer: Client, regions: Any
 def test_it_takes_few_queries(
     as_viewer: Client, regions: Any, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    # session, user and permissions (4); for each side by name: model, certification, run; results
-    with django_assert_max_num_queries(4 + 2 * 3 + 1):
-        page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@sa-east-1")
+    # session, user, groups; models, ids of runs, runs, results
+    sides = [f"{NOVA}@sa-east-1", f"{NOVA}@us-east-1@2999-01-01", str(regions[1].pk)]
+    with django_assert_max_num_queries(3 + 4):
+        page(as_viewer, a=f"{NOVA}@us-east-1", b=sides)
+
+
+def answered(region: str, text: str) -> CertificationRun:
+    call = {"reply": {"content": [{"reasoning": "Hm."}, {"text": text}]}}
+    trial = {"trial": 0, "valid": True, "passed": True, "calls": [call], "has_transcript": True}
+    return certify(
+        AIModel.objects.get(api_model_id=NOVA),
+        region,
+        results=[("G05", "passed", "It passed.")],
+        trials={"G05": [trial]},
+    )
+
+
+def test_the_answers_of_an_open_case_are_marked_by_words(
+    as_viewer: Client, catalogue: None
+) -> None:
+    a, b = answered("us-east-1", "It is <b> 12."), answered("sa-east-1", "It is <b> 21.")
+    html = page(as_viewer, a=str(a.pk), b=str(b.pk), case="G05")
+    assert "It is &lt;b&gt; <mark>12</mark>." in html
+    assert "It is &lt;b&gt; <mark>21</mark>." in html
+    same = answered("us-west-2", "It is <b> 12.")
+    html = page(as_viewer, a=str(a.pk), b=str(same.pk), case="G05")
+    assert "Both gave the same answer." in html
+
+
+def test_the_reasons_of_the_policy_stand_on_both_sides(as_viewer: Client, catalogue: None) -> None:
+    nova = AIModel.objects.get(api_model_id=NOVA)
+    certify_judged(nova, "us-east-1", judged_run("full", {}))
+    broken = {case: [graders.failed("It is wrong.")] * 3 for case in ("T1", "T2", "T3", "T4")}
+    certify_judged(nova, "sa-east-1", judged_run("full", broken))
+    html = page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@sa-east-1")
+    assert "By the policy" in html
+    assert "points lost: tools" in html
+    assert "✕" in html
+    again = page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@us-east-1")
+    assert "By the policy" not in again  # nothing differs
+
+
+def test_without_stored_trials_it_says_so(as_viewer: Client, catalogue: None) -> None:
+    finished("us-east-1", {"T1": (3, 0)})
+    finished("sa-east-1", {"T1": (0, 3)})
+    html = page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@sa-east-1")
+    assert html.count("no longer stored") == 1
