@@ -311,7 +311,7 @@ def test_a_corrupted_frame_fails_its_checksum(probe: Probe) -> None:
 
 def test_a_stalled_stream_falls_silent(probe: Probe) -> None:
     rule(probe, 'stream = "stall"')
-    events = probe.client(read_timeout=0.3).converse_stream(
+    events = probe.client(read_timeout=2).converse_stream(
         modelId=MICRO, messages=user_messages("Hi")
     )["stream"]
     # botocore lets urllib3's own error through once a stream has begun.

@@ -277,7 +277,7 @@ def test_a_server_that_says_nothing_is_left_when_the_time_is_up(wire, bedrock, o
     own.append(wire(hang(own)))
     client = bedrock(own[0].url, read_timeout_s=60)
     args = (TITAN, TEXTS) if operation == "embed" else (MODEL, HELLO)
-    error = error_of(CALLS[operation], client, "us-east-1", *args, remaining_s=0.3)
+    error = error_of(CALLS[operation], client, "us-east-1", *args, remaining_s=2.0)
     assert error.reason is Reason.READ_TIMEOUT
     assert error.retryable
     assert len(own[0].requests) == 1
@@ -322,7 +322,7 @@ def test_a_stream_that_stalls_is_a_read_timeout_and_keeps_what_had_arrived(wire,
         own[0].over.wait(30)
 
     own.append(wire(stall))
-    error = error_of(stream, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=0.9)
+    error = error_of(stream, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=2.0)
     assert error.reason is Reason.READ_TIMEOUT
     assert (error.partial.text, error.partial.complete, error.request_id) == ("Hi", False, "r-1")
     assert not own[0].over.is_set()
@@ -342,7 +342,7 @@ def test_a_stream_that_trickles_past_its_deadline_is_cut(wire, bedrock, framed):
             connection.sendall(chunk(delta) if framed else delta)
 
     own.append(wire(trickle))
-    error = error_of(stream, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=0.5)
+    error = error_of(stream, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=2.0)
     assert error.reason is Reason.DEADLINE
     assert error.partial.text.startswith("xxx")
     assert not error.partial.complete
@@ -390,9 +390,9 @@ def test_a_stream_that_ends_in_time_is_not_cut_later(wire, bedrock):
     server = wire(streaming(*BEGIN, *END))
     client = bedrock(server.url)
     for _ in range(3):
-        assert stream(client, "us-east-1", MODEL, HELLO, remaining_s=0.8).text == "Hi"
-    threading.Event().wait(0.9)
-    assert stream(client, "us-east-1", MODEL, HELLO, remaining_s=0.8).complete
+        assert stream(client, "us-east-1", MODEL, HELLO, remaining_s=2.0).text == "Hi"
+    threading.Event().wait(2.1)
+    assert stream(client, "us-east-1", MODEL, HELLO, remaining_s=2.0).complete
     assert server.accepted == 1
 
 
@@ -894,7 +894,7 @@ def test_a_body_that_trickles_is_cut_at_the_deadline(wire, bedrock):
             connection.sendall(b" ")
 
     own.append(wire(trickle))
-    error = error_of(converse, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=0.5)
+    error = error_of(converse, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=2.0)
     assert error.reason is Reason.DEADLINE
 
 
@@ -907,7 +907,7 @@ def test_a_head_that_trickles_is_cut_at_the_deadline(wire, bedrock):
             connection.sendall(b"x")
 
     own.append(wire(trickle))
-    error = error_of(converse, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=0.5)
+    error = error_of(converse, bedrock(own[0].url), "us-east-1", MODEL, HELLO, remaining_s=2.0)
     assert error.reason is Reason.READ_TIMEOUT
 
 
@@ -1381,7 +1381,7 @@ def test_a_stream_over_tls_is_cut_at_its_deadline(wire, bedrock, own_keys, tls):
             connection.sendall(chunk(BEGIN[1]))
 
     own.append(wire(trickle, tls))
-    error = error_of(stream, bedrock(own[0].url, AWS), "us-east-1", MODEL, HELLO, remaining_s=1)
+    error = error_of(stream, bedrock(own[0].url, AWS), "us-east-1", MODEL, HELLO, remaining_s=3.0)
     assert error.reason is Reason.DEADLINE
     assert error.partial.text.startswith("HiHi")
 
