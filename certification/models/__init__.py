@@ -43,6 +43,7 @@ from certification.models.preferences import (
     Dismissal,
     Motion,
     Preference,
+    SavedView,
     StartPage,
     Theme,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "RunJudgement",
     "RunOutcome",
     "RunTotal",
+    "SavedView",
     "Session",
     "Severity",
     "StartPage",

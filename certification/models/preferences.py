@@ -7,10 +7,14 @@ from functools import cache
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
+from certification.models.accounts import User
 from certification.models.catalogue import Region
+
+MAX_VIEWS = 50  # of one user for one page
+MAX_VIEW_NAME, MAX_VIEW_QUERY = 80, 2_000
 
 
 class Theme(models.TextChoices):
@@ -121,3 +125,68 @@ class Dismissal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user}: {self.key}"
+
+
+class TooManyViews(Exception):
+    """A user has as many saved views of a page as there may be."""
+
+
+class SavedViewQuerySet(models.QuerySet["SavedView"]):
+    def visible_to(self, user: User | None, page: str) -> SavedViewQuerySet:
+        """Return the views of a page that a user sees: their own, then those that others share."""
+        visible = self.filter(models.Q(user=user) | models.Q(is_shared=True), page=page)
+        is_own = models.Case(models.When(user=user, then=0), default=1)
+        return visible.order_by(is_own, "name").select_related("user")
+
+
+class SavedView(models.Model):
+    """What an address of a page shows, under a name; `query` are its parameters."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_views"
+    )
+    page = models.CharField(max_length=20)
+    name = models.CharField(max_length=MAX_VIEW_NAME)
+    query = models.CharField(max_length=MAX_VIEW_QUERY, blank=True)
+    is_default = models.BooleanField(default=False)
+    is_shared = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SavedViewQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("saved view")
+        verbose_name_plural = _("saved views")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "page", "name"], name="one_saved_view_per_name"
+            ),
+            models.UniqueConstraint(
+                fields=["user", "page"],
+                condition=models.Q(is_default=True),
+                name="one_default_view_per_page",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.name}"
+
+    def is_default_of(self, user: object) -> bool:
+        """Return whether the page begins with it for a user."""
+        return self.is_default and self.user == user
+
+    @classmethod
+    def store(
+        cls, user: User, page: str, name: str, query: str, *, default: bool, shared: bool
+    ) -> None:
+        """Save a view; one of the same name is replaced, and so is the default. Raise TooManyViews
+        where the user has MAX_VIEWS others.
+        """
+        own = cls.objects.filter(user=user, page=page)
+        if own.exclude(name=name).count() >= MAX_VIEWS:
+            raise TooManyViews
+        with transaction.atomic():
+            if default:
+                own.update(is_default=False)
+            values = {"query": query, "is_default": default, "is_shared": shared}
+            cls.objects.update_or_create(user=user, page=page, name=name, defaults=values)

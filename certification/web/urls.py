@@ -3,7 +3,7 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from certification.web import account_views, operations_views, public, views
+from certification.web import account_views, operations_views, public, saved_views, views
 
 EXPORTED = {
     "matrix": "matrix/",
@@ -25,6 +25,8 @@ urlpatterns = [
     path("matrix/", views.matrix_page, name="matrix"),
     path("matrix/export.svg", views.matrix_picture, {"form": "svg"}, name="matrix-svg"),
     path("matrix/export.png", views.matrix_picture, {"form": "png"}, name="matrix-png"),
+    path("matrix/views/", saved_views.save, name="view-save"),
+    path("matrix/views/<int:pk>/delete/", saved_views.delete, name="view-delete"),
     path("matrix/selection/", views.matrix_selection, name="matrix-selection"),
     path("search/", views.search_page, name="search"),
     path("login/", views.LoginPage.as_view(), name="login"),

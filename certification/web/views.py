@@ -37,6 +37,7 @@ from certification.models import (
     JobType,
     Preference,
     Priority,
+    SavedView,
     State,
     Theme,
     Tier,
@@ -156,15 +157,26 @@ def dismiss(request: HttpRequest) -> HttpResponse:
 @viewer_required
 @vary_on_headers("HX-Request")
 def matrix_page(request: HttpRequest) -> HttpResponse:
-    """Show the model x region matrix: a page, or the results alone, which it polls."""
+    """Show the model x region matrix: a page, or the results alone, which it polls. Without any
+    parameter it begins with the view that the user chose for that; `view=all` shows everything.
+    """
     if polling.is_poll(request) and polling.shows(request, matrix.current_version()):
         return polling.unchanged()
+    context: dict[str, Any] = {}
+    if not polling.is_poll(request):
+        context["views"] = views = list(
+            SavedView.objects.visible_to(jobs.user_of(request), "matrix")
+        )
+        default = next((view for view in views if view.is_default_of(request.user)), None)
+        if default and not request.GET:
+            return redirect(f"{reverse('matrix')}?{default.query or 'view=all'}")
     page = matrix.load(request.GET, clock.now())
+    context |= {"matrix": page, "map": MatrixMap(page)}
     return polling.response(
         request,
         "certification/matrix.html",
         "certification/_results.html",
-        {"matrix": page, "map": MatrixMap(page)},
+        context,
         page.version,
     )
 

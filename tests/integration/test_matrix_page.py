@@ -293,13 +293,13 @@ class TestMatrix:
             assert evil not in html
             assert "&lt;script&gt;" in html
 
-    def test_it_takes_four_queries(
+    def test_it_takes_five_queries(
         self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:
         for model in AIModel.objects.active().filter(routes__region="us-east-1").distinct()[:8]:
             certify(model, "us-east-1")
         start_job(AIModel.objects.active()[:3], ["us-east-1"])
-        with django_assert_num_queries(4 + SESSION_USER_AND_ROLE):
+        with django_assert_num_queries(5 + SESSION_USER_AND_ROLE):
             body(as_viewer)
 
     def test_nothing_inline_for_the_content_policy(

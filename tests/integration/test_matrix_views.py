@@ -304,7 +304,7 @@ class TestTime:
 
 
 @pytest.mark.parametrize(
-    ("query", "queries"), [("", 4), ("since=7d&at=2026-01-01", 4), ("show=tools&since=7d", 5)]
+    ("query", "queries"), [("", 5), ("since=7d&at=2026-01-01", 5), ("show=tools&since=7d", 6)]
 )
 def test_no_view_takes_more_than_six_queries(
     as_viewer: Client,
