@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from certification.lib import redis_address
+
 # The tag of these checks. Our commands run only them: the checks of the URLs would load every page
 # and the whole API first.
 TAG = "settings"
@@ -36,7 +38,6 @@ NOT_NEGATIVE = (
 MIN_HEARTBEAT_TIMEOUT_S = 5
 WELL_KNOWN_PASSWORDS = ("postgres", "password", "admin", "myia", "changeme")
 PLACEHOLDER_KEYS = ("django-insecure", "change", "secret")
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 def error(number: str, message: str) -> CheckMessage:
@@ -93,8 +94,13 @@ def address_settings(**_kwargs: Any) -> list[CheckMessage]:
                 "DATABASE_URL must be a postgresql:// address: only PostgreSQL is supported.",
             )
         )
-    if not settings.REDIS_URL.startswith(REDIS_SCHEMES):
-        issues.append(error("E005", "REDIS_URL must start with redis://, rediss:// or unix://."))
+    schemes = ", ".join(f"{scheme}://" for scheme in redis_address.SCHEMES)
+    issues += [
+        error("E005", f"{name} must start with one of {schemes}.")
+        for name in ("REDIS_URL", "CACHE_URL")
+        if getattr(settings, name)
+        and urlsplit(getattr(settings, name)).scheme not in redis_address.SCHEMES
+    ]
     unknown = sorted(set(settings.WORKER_REGIONS) - set(settings.PINNED_REGIONS))
     if unknown:
         issues.append(

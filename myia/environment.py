@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from certification.lib import redis_address
+
 Number = TypeVar("Number", int, float)
 
 YES = frozenset({"1", "true", "yes", "on", "y", "ok"})
@@ -74,15 +76,13 @@ class Environment(environ.Env):
         return text
 
     def secret(self, var: str) -> str:
-        """Read what nobody else may know, "" when unset: from the variable, or from the file that
+        """Read what nobody else may know, "" when unset: from the variable, else from the file that
         <var>_FILE names, as containers and service managers hand secrets over.
         """
         text = str(self.str(var, default=""))
         file = str(self.str(var + FILE_SUFFIX, default=""))
-        if not file:
+        if text or not file:
             return text
-        if text:
-            raise ImproperlyConfigured(f"{var} and {var}{FILE_SUFFIX} are both set: remove one.")
         try:
             return Path(file).read_text().strip()
         except (OSError, ValueError) as error:
@@ -100,6 +100,15 @@ class Environment(environ.Env):
             parts = urlsplit(text)
             for host in parts.netloc.rpartition("@")[2].split(","):
                 urlsplit(f"//{host}").port  # noqa: B018 - raises for an invalid port
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var} is not a valid address: {error}.") from None
+        return text
+
+    def redis(self, var: str) -> str:
+        """Read the address of a Redis, or of the Sentinels that know it; "" when unset."""
+        text = self.address(var)
+        try:
+            redis_address.for_kombu(text)
         except ValueError as error:
             raise ImproperlyConfigured(f"{var} is not a valid address: {error}.") from None
         return text

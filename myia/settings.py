@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import secrets
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
+from certification.lib import redis_address
 from certification.stack import embedded
 from myia import logs
 from myia.environment import Environment
@@ -34,7 +34,9 @@ ALLOWED_HOSTS = [*env.list("ALLOWED_HOSTS", default=[]), "localhost", "127.0.0.1
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 DATABASE_URL = env.address("DATABASE_URL")
-REDIS_URL = env.address("REDIS_URL")
+REDIS_URL = env.redis("REDIS_URL")
+# A second server for what may be lost at any time; "": the same.
+CACHE_URL = env.redis("CACHE_URL")
 if not REDIS_URL and env.str("REDIS_HOST", default=""):
     REDIS_URL = f"redis://{env.str('REDIS_HOST')}:{env.port('REDIS_PORT', default=6379)}/0"
 # Which of the two servers we start ourselves.
@@ -381,8 +383,9 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- Queue ---
-# kombu's way to write the socket of a Redis that redis-py calls unix://
-CELERY_BROKER_URL = re.sub(r"^unix://(.*)\?db=", r"redis+socket://\1?virtual_host=", REDIS_URL)
+CELERY_BROKER_URL, broker_options = redis_address.for_kombu(REDIS_URL)
+if REDIS_URL.startswith("rediss+sentinel:"):
+    CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
 CELERY_TASK_IGNORE_RESULT = True
@@ -409,6 +412,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "health_check_interval": 30,
+    **broker_options,
 }
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {

@@ -54,7 +54,7 @@ class Counters:
         self._pending: defaultdict[Series, float] = defaultdict(float)
         self._lock = threading.Lock()
         self._pid = 0
-        self._breaker = CircuitBreaker(Purpose.CACHE, open_s=5.0)
+        self._breaker = CircuitBreaker(Purpose.COUNTERS, open_s=5.0)
 
     def add(self, name: str, labels: Mapping[str, str]) -> None:
         """Add one to a counter."""
@@ -105,7 +105,7 @@ class Counters:
 
 def write(amounts: Mapping[Series, float]) -> bool:
     """Add to the hash. Raises UNAVAILABLE."""
-    with redis_client.client(Purpose.CACHE).pipeline(transaction=False) as pipeline:
+    with redis_client.client(Purpose.COUNTERS).pipeline(transaction=False) as pipeline:
         for series, amount in amounts.items():
             pipeline.hincrbyfloat(KEY, json.dumps(series), amount)
         pipeline.execute()
@@ -114,7 +114,7 @@ def write(amounts: Mapping[Series, float]) -> bool:
 
 def read() -> Iterator[tuple[Series, float]]:
     """Yield what all processes counted. Raises UNAVAILABLE."""
-    for field, value in redis_client.client(Purpose.CACHE).hgetall(KEY).items():
+    for field, value in redis_client.client(Purpose.COUNTERS).hgetall(KEY).items():
         name, labels, le = json.loads(field)
         yield Series(name, tuple((key, text) for key, text in labels), le), float(value)
 

@@ -57,7 +57,7 @@ class Facts:
 
     @cached_property
     def redis(self) -> Mapping[str, Any]:
-        answer: Mapping[str, Any] = redis_client.client(Purpose.CACHE).info()
+        answer: Mapping[str, Any] = redis_client.client(Purpose.BROKER).info()
         return answer
 
     @cached_property
@@ -96,7 +96,7 @@ def share(counts: Mapping[str, int], part: str) -> Values:
 
 def redis_unreachable(_facts: Facts) -> Values:
     try:
-        redis_client.client(Purpose.CACHE).ping()
+        redis_client.client(Purpose.BROKER).ping()
     except redis_client.UNAVAILABLE:
         return one(1)
     return {}

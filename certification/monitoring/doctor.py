@@ -81,10 +81,13 @@ def database_has_room() -> Iterator[Finding]:
 def redis_is_safe() -> Iterator[Finding]:
     if fault := queue.broker_fault():
         yield Finding(fault, "No message can be sent.", "Give it memory and a writable disk.")
-    info = redis_client.client(Purpose.CACHE).info()
+    info = redis_client.client(Purpose.BROKER).info()
     if info.get("maxmemory_policy", "noeviction") != "noeviction":
         what = f"maxmemory-policy is {info['maxmemory_policy']}."
         yield Finding(what, "It may drop messages.", "Set it to noeviction.")
+    if info.get("cluster_enabled"):
+        what = "REDIS_URL names a Redis Cluster."
+        yield Finding(what, "Celery cannot send through one.", "Use one server, or Sentinels.")
     if not info.get("aof_enabled") and not info.get("rdb_last_save_time"):
         yield Finding(
             "Redis saves nothing.", "A restart sends every message again.", "appendonly yes"

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psutil
 from django.conf import settings
 
+from certification.lib import redis_address
 from certification.stack import embedded
 from certification.stack.processes import find, is_alive, is_free, kill_group
 from certification.stack.programs import is_called, programs
@@ -149,9 +149,7 @@ def server_status() -> list[ProcessStatus]:
             state = RUNNING if server.running else SILENT
             result.append(process_status(name, server.pid, state, url=f"unix:{server.socket}"))
         else:
-            parts = urlsplit(url)
-            host = f"{parts.scheme}://{parts.hostname}"
-            result.append(ProcessStatus(name, EXTERNAL, port=parts.port, url=host))
+            result.append(ProcessStatus(name, EXTERNAL, url=redis_address.shown(url)))
     return result
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -18,11 +19,14 @@ from django.db import connection
 from django.test import Client
 
 from certification.api import tokens
+from certification.lib import redis_client
+from certification.lib.redis_client import Purpose
 from certification.models import State, User
 from certification.stack import embedded
 from tests import processes
 from tests.e2e.test_reliability import assert_in_order, finish, in_the_middle, run_states, start
 from tests.processes import LiveStack, wait_until
+from tests.sentinels import Replicated, broker
 from tests.streams import Web
 
 pytestmark = pytest.mark.processes
@@ -118,3 +122,30 @@ def test_a_redis_that_takes_no_writes_is_waited_for(live_stack: LiveStack) -> No
     assert job.status == State.COMPLETED
     assert_in_order(job, live_stack)
     assert set(job.runs.values_list("attempt", flat=True)) == {1}
+
+
+def test_a_failover_of_redis_loses_nothing(
+    live_stack: LiveStack, tmp_path: Path, settings: Any
+) -> None:
+    with Replicated(tmp_path / "replicated") as servers, broker(servers.url):
+        settings.REDIS_URL = servers.url
+        worker = live_stack.worker()
+        job = start()
+        wait_until(lambda: in_the_middle(job), "runs are at work")
+        servers.master.kill()
+        servers.master.wait()
+        wait_until(
+            lambda: servers.replication(servers.replica_port)["role"] == "master",
+            "the replica is the master",
+        )
+        finish(job)
+        assert job.status == State.COMPLETED
+        assert worker.poll() is None
+        assert_in_order(job, live_stack)
+        # what limits calls and wakes followers is at the new master too
+        assert redis_client.client(Purpose.LIMITS).ping()
+        again = start(("amazon.nova-pro-v1:0",), ("us-east-1", "us-west-2"))
+        again.refresh_from_db()
+        assert again.status != State.PENDING  # its messages are out
+        finish(again)
+        assert again.status == State.COMPLETED

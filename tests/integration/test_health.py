@@ -37,7 +37,7 @@ def _nothing_shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for each in (*shared, queue_stats.workers, queue_stats.finished_runs, bedrock_status):
         each.forget()
     counters.counters.flush()
-    redis_client.client(Purpose.CACHE).delete(counters.KEY)
+    redis_client.client(Purpose.COUNTERS).delete(counters.KEY)
     yield
     for each in (queue_stats.workers, queue_stats.finished_runs, bedrock_status):
         each.forget()

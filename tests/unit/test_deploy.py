@@ -34,7 +34,8 @@ COMPOSE = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 PROCESSES = ("web", "worker", "worker-bulk", "beat", "flower")
 SETTINGS = (PROJECT / "myia" / "settings.py").read_text()
-READERS = ("str", "int", "float", "bool", "list", "choice", "port", "address", "secret")
+READERS = ("str", "int", "float", "bool", "list", "choice", "port", "address", "redis", "secret")
+FROM_FILES = ("secret", "address", "redis")
 # read by others: gunicorn and Python, AWS's SDK, Django
 OTHERS = re.compile(r"AWS_\w+|PYTHON\w+|DJANGO_SETTINGS_MODULE|PATH")
 
@@ -69,7 +70,7 @@ def is_variable(name: str) -> bool:
     """Whether a process reads this variable; <secret>_FILE of a secret is one too."""
     return (
         name in VARIABLES
-        or VARIABLES.get(name.removesuffix("_FILE")) in ("secret", "address")
+        or VARIABLES.get(name.removesuffix("_FILE")) in FROM_FILES
         or bool(OTHERS.fullmatch(name))
     )
 
@@ -88,7 +89,7 @@ def seconds(text: str) -> float:
 
 def test_what_may_hold_a_secret_can_come_from_a_file() -> None:
     secret = re.compile(r"(_KEY|_TOKEN|_SECRET|_AUTH|_PASSWORD|_DSN|_URLS?)$")
-    plain = {name for name, reader in VARIABLES.items() if reader not in ("secret", "address")}
+    plain = {name for name, reader in VARIABLES.items() if reader not in FROM_FILES}
     # keys whose file is read, more strictly, where they are used
     exceptions = {name for name in plain if f"{name}_FILE" in VARIABLES}
     assert {name for name in plain if secret.search(name)} == exceptions
