@@ -587,8 +587,11 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
 
 @admin.register(QueuePause)
 class QueuePauseAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ("opened_at", "backend", "error_reason", "resumed_at", "message")
-    list_filter = ("backend", ("error_category", LabelledChoicesFilter))
+    list_display = (
+        *("opened_at", "backend", "cause", "error_reason", "opened_by"),
+        *("until", "resumed_at", "message"),
+    )
+    list_filter = ("backend", "cause", ("error_category", LabelledChoicesFilter))
     search_fields = ("message",)
     list_per_page = 50
 

@@ -190,6 +190,8 @@ class Start(View):
         """
         try:
             result = start()
+        except dispatch.ReadOnly as error:
+            raise ApiError(503, error.code, str(error)) from error
         except dispatch.DispatchError as error:
             job = error.job if isinstance(error, dispatch.AlreadyRunning) else None
             facts = {"jobId": str(job.pk)} if job else None

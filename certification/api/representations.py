@@ -617,7 +617,7 @@ class QueueCountsJSON(TypedDict):
     completed: Annotated[int, "Ended with a verdict, good or bad."]
     failed: Annotated[int, "Ended without a verdict."]
     delayed: Annotated[int, "Waiting, and not yet on the queue."]
-    paused: Annotated[int, "Waiting until credentials work again."]
+    paused: Annotated[int, "Held by a pause of the queue."]
 
 
 class JobCount(TypedDict):

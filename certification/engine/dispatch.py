@@ -23,6 +23,7 @@ from certification.models import (
     CertificationRun,
     JobType,
     Priority,
+    QueuePause,
     Region,
     Route,
     State,
@@ -53,6 +54,12 @@ class DispatchError(Exception):
     def __init__(self, message: str, names: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.names = tuple(names)
+
+
+class ReadOnly(DispatchError):
+    """Nothing new is accepted at the moment."""
+
+    code = "read_only"
 
 
 class ModelNotFound(DispatchError):
@@ -241,6 +248,7 @@ def certify(
 ) -> DispatchResult:
     """Start certifying these pairs. Raise DispatchError; then nothing is written."""
     options.check()
+    check_not_read_only()
     if existing := find_by_idempotency_key(options):
         return existing
     if not pairs:
@@ -287,6 +295,12 @@ def certify(
         skipped=len(skipped),
     )
     return DispatchResult(job, True, estimate, tuple((m.api_model_id, r.code) for m, r in skipped))
+
+
+def check_not_read_only() -> None:
+    """Raise ReadOnly while nothing new is accepted."""
+    if pause := QueuePause.objects.read_only():
+        raise ReadOnly(pause.sentence)
 
 
 def certify_all(

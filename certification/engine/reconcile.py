@@ -22,6 +22,7 @@ from certification.models import (
     CertificationJob,
     CertificationRun,
     ModelCertification,
+    PauseCause,
     Priority,
     QueuePause,
     RoutineMark,
@@ -158,9 +159,10 @@ def resend_undelivered(priority: str) -> int:
     claim and ends.
     """
     runs = CertificationRun.objects.filter(claimable(), job__priority=priority)
-    paused = QueuePause.objects.current(backend.name()) and priority == Priority.BULK
+    pause = QueuePause.objects.current(backend.name())
+    held = pause is not None and pause.holds(priority)
     missing = runs.filter(status__in=WAITING).count() - queue.queued_messages(priority)
-    if missing <= 0 or paused:
+    if missing <= 0 or held:
         return 0
     before = Now() - timedelta(seconds=settings.CERTIFICATION_RESEND_AFTER)
     oldest_first = runs.undelivered(before).order_by(
@@ -178,7 +180,7 @@ def resend_undelivered(priority: str) -> int:
 
 
 class PauseCheck(NamedTuple):
-    """Whether the bulk queue is paused, and how many of its runs were resumed or given up."""
+    """Whether the queue is paused, and how many runs were resumed or given up."""
 
     paused: bool
     resumed: int = 0
@@ -186,12 +188,14 @@ class PauseCheck(NamedTuple):
 
 
 def check_pause() -> PauseCheck:
-    """Try the credentials of a paused queue: resume it when they work, give its runs up when it has
-    been paused for too long.
+    """Try the credentials of a queue that is paused because of them: resume it when they work, give
+    its runs up when it has been paused for too long. Pauses by persons are theirs to end.
     """
-    pause = QueuePause.objects.current(backend.name())
+    QueuePause.objects.end_lapsed()
+    ours = QueuePause.objects.open().filter(backend=backend.name(), cause=PauseCause.CREDENTIALS)
+    pause = ours.first()
     if pause is None:
-        return PauseCheck(paused=False)
+        return PauseCheck(paused=QueuePause.objects.current(backend.name()) is not None)
     waiting = CertificationRun.objects.filter(
         status__in=WAITING, job__priority=Priority.BULK, backend=pause.backend
     )

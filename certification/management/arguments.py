@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 
 from django.core.management.base import CommandError
 from django.utils.dateparse import parse_datetime
 
-from certification.lib import clock
-
-DURATION = re.compile(r"(\d{1,4})([mhd])")
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+from certification.lib import clock, durations
 
 
 def duration(text: str) -> timedelta:
     """Read 30m, 2h or 7d. Raises CommandError."""
-    match = DURATION.fullmatch(text)
-    if not match or not int(match[1]):
-        raise CommandError(f"{text!r} is no duration. Write minutes, hours or days: 30m, 2h, 7d.")
-    return timedelta(**{UNITS[match[2]]: int(match[1])})
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
 
 
 def moment(text: str) -> datetime:
     """Read a time in ISO 8601, in UTC unless it says otherwise, or how long ago it was: 30m, 2h,
     7d. Raises CommandError.
     """
-    if DURATION.fullmatch(text):
+    if durations.PATTERN.fullmatch(text):
         return clock.now() - duration(text)
     try:
         at = parse_datetime(text) or datetime.combine(day(text), datetime.min.time())

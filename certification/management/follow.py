@@ -20,7 +20,6 @@ from certification.models import (
     TERMINAL,
     CertificationJob,
     CertificationRun,
-    Priority,
     QueuePause,
     State,
 )
@@ -33,7 +32,7 @@ AWAY_S = 60
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A job at one moment. `pause` is set while the queue waits for working credentials."""
+    """A job at one moment. `pause` is set while a pause of the queue holds its runs."""
 
     job: CertificationJob
     counts: dict[str, int]
@@ -48,10 +47,9 @@ class Snapshot:
     def read(cls, job_id: uuid.UUID) -> Snapshot:
         """Read the job as it is now."""
         job = CertificationJob.objects.get(pk=job_id)
-        # only bulk jobs wait for a paused queue
-        is_bulk = job.priority == Priority.BULK
-        pause = QueuePause.objects.current(job.backend) if is_bulk else None
-        return cls(job, job.counts(), job.verdict_counts(), pause)
+        pause = QueuePause.objects.current(job.backend)
+        held = pause if pause and pause.holds(job.priority) else None
+        return cls(job, job.counts(), job.verdict_counts(), held)
 
 
 def follow(job_id: uuid.UUID, poll_s: float = POLL_S) -> Iterator[Snapshot]:
@@ -97,6 +95,12 @@ def follow_job(job: CertificationJob, out: Console, *, quiet: bool = False) -> C
             task = progress.add_task("Certifying", total=job.total_runs, verdicts="")
             for snapshot in follow(job.pk):
                 last = snapshot.job
+                if snapshot.pause and not snapshot.pause.is_by_itself:
+                    raise CommandError(
+                        f"{snapshot.pause.sentence} The job waits. Go on with: "
+                        f"{resume_command(snapshot.pause)}; cancel it with: "
+                        f"manage.py job cancel {job.pk}"
+                    )
                 if snapshot.pause:
                     raise CommandError(
                         f"The queue is paused: {snapshot.pause.message} "
@@ -123,6 +127,11 @@ def follow_job(job: CertificationJob, out: Console, *, quiet: bool = False) -> C
         out.print(f"\nCancelled job {job.pk}: {runs} had not finished.")
         raise SystemExit(130) from None
     return last
+
+
+def resume_command(pause: QueuePause) -> str:
+    """Return the command that ends a pause by a person."""
+    return "manage.py readonly off" if pause.is_read_only else "manage.py queue resume"
 
 
 def cancel(job: CertificationJob, message: str) -> int | None:

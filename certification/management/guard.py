@@ -102,6 +102,8 @@ def advice(error: dispatch.DispatchError) -> str:
             return f"To cancel it: manage.py job cancel {error.job.pk}"
         case dispatch.NothingFailed() if error.cancelled:
             return f"To retry those: manage.py job retry {error.job.pk} --cancelled"
+        case dispatch.ReadOnly():
+            return "To end it: manage.py readonly off"
         case dispatch.TooExpensive() if error.unpriced:
             return "To allow them: --allow-unpriced"
         case _:

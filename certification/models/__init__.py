@@ -47,7 +47,7 @@ from certification.models.preferences import (
     StartPage,
     Theme,
 )
-from certification.models.queue_pause import QueuePause
+from certification.models.queue_pause import PauseCause, QueuePause
 from certification.models.routines import RoutineMark
 from certification.models.run_totals import RunTotal
 from certification.models.sessions import Session
@@ -86,6 +86,7 @@ __all__ = [
     "ModelKind",
     "Motion",
     "ParameterSupport",
+    "PauseCause",
     "Preference",
     "Priority",
     "Provider",

@@ -26,7 +26,7 @@ from django.db import connection, models
 M = TypeVar("M", bound=models.Model)
 
 # Claim a waiting run and bring its model, its job and the routes with it, in one round trip. Of its
-# backend only, and none of a bulk job while that queue is paused. Part of the 26 -> 8 ms.
+# backend only, and none that a pause holds (`QueuePause.holds`). Part of the 26 -> 8 ms.
 CLAIM_RUN = """
 UPDATE certification_certificationrun AS run
 SET status = 'PROCESSING', claimed_by = %(worker)s, heartbeat_at = statement_timestamp(),
@@ -34,9 +34,11 @@ SET status = 'PROCESSING', claimed_by = %(worker)s, heartbeat_at = statement_tim
 FROM certification_certificationjob AS job, certification_aimodel AS model
 WHERE run.id = %(run)s AND run.status IN ('PENDING', 'QUEUED')
   AND job.id = run.job_id AND model.id = run.model_id
-  AND (%(backend)s = '' OR run.backend = %(backend)s AND NOT (job.priority = 'bulk' AND EXISTS (
+  AND (%(backend)s = '' OR run.backend = %(backend)s AND NOT EXISTS (
     SELECT FROM certification_queuepause AS pause
-    WHERE pause.backend = run.backend AND pause.resumed_at IS NULL)))
+    WHERE pause.resumed_at IS NULL AND (pause.until IS NULL OR pause.until > statement_timestamp())
+      AND (pause.backend = run.backend OR pause.cause = 'read_only')
+      AND (pause.cause <> 'credentials' OR job.priority = 'bulk')))
 RETURNING {columns}, (
     SELECT COALESCE(jsonb_agg(jsonb_build_array(
         route.kind, route.target_id, route.endpoint, route.api, route.path_prefix,
@@ -249,6 +251,14 @@ SELECT left(query, 200) AS statement, calls, total_exec_time / 1000 AS seconds,
 FROM pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY total_exec_time DESC LIMIT %(limit)s
+"""
+# What the header of each page shows: two figures for one round trip.
+SITE_STATE = """
+SELECT (SELECT count(*) FROM certification_alertepisode
+        WHERE opened_at IS NOT NULL AND resolved_at IS NULL) AS alerts,
+    (SELECT id FROM certification_queuepause
+     WHERE cause = 'read_only' AND resumed_at IS NULL
+       AND (until IS NULL OR until > statement_timestamp()) LIMIT 1) AS read_only
 """
 
 # One reconcile and one round of alerts at a time. The ORM has no advisory locks.

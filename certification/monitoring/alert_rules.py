@@ -23,6 +23,7 @@ from certification.lib.redis_client import Purpose
 from certification.models import (
     CertificationRun,
     ModelCertification,
+    PauseCause,
     QueuePause,
     RoutineMark,
     Severity,
@@ -138,7 +139,14 @@ def disk_free(_facts: Facts) -> Values:
 
 
 def credentials_invalid(_facts: Facts) -> Values:
-    return one(1) if QueuePause.objects.current(backend.name()) else {}
+    pauses = QueuePause.objects.open().filter(backend=backend.name(), cause=PauseCause.CREDENTIALS)
+    return one(1) if pauses.exists() else {}
+
+
+def queue_paused(_facts: Facts) -> Values:
+    """By what a person began: a pause of the queue, or read-only mode."""
+    pauses = QueuePause.objects.open().exclude(cause=PauseCause.CREDENTIALS)
+    return dict.fromkeys(pauses.values_list("cause", flat=True), 1.0)
 
 
 def routine_late(_facts: Facts) -> Values:
@@ -220,10 +228,11 @@ def share_of(part: str, window: str) -> str:
     return f"100 * ({some} or vector(0)) / ({every} >= {MIN_RUNS})"
 
 
-REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS = (
+REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS, PAUSED = (
     "redis_unreachable",
     "worker_offline",
     "credentials_invalid",
+    "queue_paused",
 )
 RULES = (
     Rule(
@@ -250,7 +259,7 @@ RULES = (
         "queue_idle_seconds",
         (Level(CRITICAL, 15 * MINUTE), Level(WARNING, 5 * MINUTE)),
         "manage.py queue show",
-        because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS),
+        because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS, PAUSED),
     ),
     Rule(
         "queue_waiting",
@@ -259,7 +268,7 @@ RULES = (
         "queue_waiting",
         (Level(CRITICAL, 1000, 15 * MINUTE), Level(WARNING, 100)),
         "manage.py queue show",
-        because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS),
+        because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS, PAUSED),
     ),
     Rule(
         "queue_oldest",
@@ -268,7 +277,7 @@ RULES = (
         "queue_oldest_seconds",
         (Level(CRITICAL, HOUR), Level(WARNING, 15 * MINUTE)),
         "manage.py queue show",
-        because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS),
+        because_of=(REDIS_DOWN, NO_WORKER, BAD_CREDENTIALS, PAUSED),
     ),
     Rule(
         "run_failures",
@@ -301,9 +310,18 @@ RULES = (
         BAD_CREDENTIALS,
         _("AWS does not accept the credentials: the bulk queue is paused."),
         credentials_invalid,
-        "queue_paused",
-        (Level(CRITICAL, 0, MINUTE),),
+        'queue_paused{cause="credentials"}',
+        (Level(CRITICAL, 0),),
         "aws sts get-caller-identity",
+    ),
+    Rule(
+        PAUSED,
+        _("No run begins: the queue is paused ({subject})."),
+        queue_paused,
+        'queue_paused{cause!="credentials"}',
+        (Level(WARNING, 0),),
+        "manage.py queue resume",
+        subject_label="cause",
     ),
     Rule(
         "redis_memory",

@@ -23,7 +23,15 @@ from certification.engine import calls
 from certification.lib import clock, counters, request_metrics
 from certification.lib.counters import INFINITE, Histogram, Series
 from certification.lib.redis_client import UNAVAILABLE
-from certification.models import AlertEpisode, RoutineMark, RunTotal, run_totals, sql
+from certification.models import (
+    AlertEpisode,
+    PauseCause,
+    QueuePause,
+    RoutineMark,
+    RunTotal,
+    run_totals,
+    sql,
+)
 from certification.monitoring import alert_rules, queue_stats
 from certification.monitoring.alert_rules import Facts
 
@@ -92,8 +100,11 @@ def queue_metrics(facts: Facts) -> Iterator[Metric]:
     yield gauge("queue_oldest_seconds", "How long the oldest run waits", counts.oldest_waiting_s)
     idle_s = alert_rules.nothing_completed(facts).get("", 0)
     yield gauge("queue_idle_seconds", "How long runs wait and none ends", idle_s)
-    paused = alert_rules.credentials_invalid(facts).get("", 0)
-    yield gauge("queue_paused", "Whether runs wait for credentials that AWS accepts", paused)
+    open_now = set(QueuePause.objects.open().values_list("cause", flat=True))
+    family = GaugeMetricFamily("queue_paused", "Whether runs wait, by why", labels=("cause",))
+    for cause in PauseCause.values:
+        family.add_metric([cause], cause in open_now)
+    yield family
     if (workers := queue_stats.workers.get()) is not None:
         yield gauge("workers_alive", "Workers that answer", workers)
 

@@ -46,7 +46,7 @@ class ActiveCounts:
     and the commands.
 
     `waiting` runs have a message out and no worker yet; `delayed` runs have no message out yet;
-    `paused` runs wait for credentials that work; `active` runs are being worked on.
+    `paused` runs have one and are held by a pause; `active` runs are being worked on.
     """
 
     waiting: int
@@ -64,8 +64,8 @@ class QueueCounts(ActiveCounts):
     failed: int
 
 
-def active_counts(*, is_paused: bool) -> ActiveCounts:
-    """Count the unfinished runs in one query; `is_paused`: our backend's queue is."""
+def active_counts(pause: QueuePause | None) -> ActiveCounts:
+    """Count the unfinished runs in one query; `pause` is that of our backend's queue."""
     bulk = Q(job__priority=Priority.BULK)
     active = CertificationRun.objects.active().aggregate(
         waiting=Count("pk", filter=Q(status=State.QUEUED)),
@@ -74,7 +74,9 @@ def active_counts(*, is_paused: bool) -> ActiveCounts:
         delayed=Count("pk", filter=Q(status=State.PENDING)),
         oldest=Min("created_at", filter=~IN_PROGRESS),
     )
-    paused = active["bulk"] if is_paused else 0
+    paused = 0
+    if pause is not None:
+        paused = active["bulk" if pause.is_by_itself else "waiting"]
     oldest = (clock.now() - active["oldest"]).total_seconds() if active["oldest"] else 0.0
     return ActiveCounts(
         waiting=active["waiting"] - paused,
@@ -87,7 +89,7 @@ def active_counts(*, is_paused: bool) -> ActiveCounts:
 
 def queue_counts() -> QueueCounts:
     """Count the runs: two queries over the few that are active, the finished ones as cached."""
-    active = active_counts(is_paused=QueuePause.objects.current(backend.name()) is not None)
+    active = active_counts(QueuePause.objects.current(backend.name()))
     finished = finished_runs.get()
     return QueueCounts(
         **asdict(active),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from django import template
 from django.template.context import Context
@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 from certification import labels, statements
 from certification.certificates import qr
 from certification.engine import backend
-from certification.models import Backend, Role, RouteKind, TestResult, Tier
+from certification.models import Backend, QueuePause, Role, RouteKind, TestResult, Tier, sql
 from certification.reasons import Reason
 from certification.suite import registry
 
@@ -31,6 +31,15 @@ register = template.Library()
 def backend_in_use() -> Backend:
     """Return where calls go now: `aws` or `emulator`."""
     return backend.name()
+
+
+@register.simple_tag
+def site_state() -> dict[str, Any]:
+    """Return how many `alerts` are open, and the pause that is `read_only` mode, if it is on."""
+    state = sql.fetch_one(sql.SITE_STATE) or {}
+    if state.get("read_only"):
+        state["read_only"] = QueuePause.objects.filter(pk=state["read_only"]).first()
+    return state
 
 
 @register.simple_tag(takes_context=True)

@@ -137,6 +137,17 @@ def of_group(group: StatusGroup) -> Attention:
 
 
 def of_pause(pause: QueuePause) -> Attention:
+    if not pause.is_by_itself:
+        return Attention(
+            key=f"pause:{pause.pk}",
+            severity=CRITICAL,
+            title=_("Nothing is certified at the moment"),
+            scope=pause.sentence,
+            since=pause.opened_at,
+            who=pause.opened_by or labels.DOERS["operator"],
+            fix=_("End it when its reason is over."),
+            url=f"{reverse('operations')}?tab=queue",
+        )
     fix = fixes.fix_for(Reason(pause.error_reason))
     return Attention(
         key=f"pause:{pause.pk}",
@@ -149,7 +160,7 @@ def of_pause(pause: QueuePause) -> Attention:
         fix=translation.gettext(fix.text),
         wait=translation.gettext(fix.wait) if fix.wait else "",
         quote=pause.message,
-        url=reverse("jobs"),
+        url=reverse("runbook", args=["credentials_invalid"]),
     )
 
 

@@ -256,12 +256,12 @@ def filtered_jobs(query: QueryDict, now: datetime) -> FilteredJobs:
     counts = CertificationJob.objects.aggregate(
         total=Count("pk", filter=is_match), ended=Count("pk", filter=ended_today)
     )
-    pauses = list(QueuePause.objects.filter(resumed_at__isnull=True))
+    pauses = list(QueuePause.objects.open())
     return FilteredJobs(
         page=page,
         filters=filters,
         pauses=pauses,
-        queue=active_counts(is_paused=any(p.backend == backend.name() for p in pauses)),
+        queue=active_counts(QueuePause.strictest(pauses, backend.name())),
         total=counts["total"],
         ended_without=counts["ended"],
         is_first=after is None,

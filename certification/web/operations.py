@@ -300,10 +300,15 @@ class WorkerRow:
     runs: Sequence[CertificationRun]
 
 
+def claimant_of(run: CertificationRun) -> str:
+    """Return the name of the worker that has claimed a run."""
+    return run.claimed_by.rpartition(":")[0]
+
+
 @dataclass(frozen=True)
 class QueueTab:
     counts: ActiveCounts
-    pause: QueuePause | None
+    pauses: Sequence[QueuePause]  # the open ones, of all backends
     regions: Sequence[Mapping[str, Any]]
     oldest: Sequence[CertificationRun]
     active: Sequence[CertificationRun]
@@ -313,16 +318,14 @@ class QueueTab:
     @cached_property
     def workers(self) -> list[WorkerRow]:
         return [
-            WorkerRow(
-                reply,
-                [
-                    r
-                    for r in self.active
-                    if reply.claimant and r.claimed_by.startswith(reply.claimant)
-                ],
-            )
+            WorkerRow(reply, [run for run in self.active if claimant_of(run) == reply.claimant])
             for reply in self.replies or ()
         ]
+
+    @property
+    def causes(self) -> set[str]:
+        """What is paused: a form to begin it is of no use."""
+        return {pause.cause for pause in self.pauses}
 
     @property
     def waiting(self) -> int:
@@ -344,7 +347,7 @@ class QueueTab:
         figures = (counts.waiting, counts.active, counts.delayed, counts.paused)
         return polling.fingerprint(
             figures,
-            self.pause and self.pause.pk,
+            [pause.pk for pause in self.pauses],
             [tuple(row.values()) for row in self.regions],
             [run.pk for run in (*self.oldest, *self.active)],
             self.replies,
@@ -353,7 +356,7 @@ class QueueTab:
 
 def load_queue() -> QueueTab:
     """Read what waits and what is worked on, in five queries over the runs that are active."""
-    pause = QueuePause.objects.current(backend.name())
+    pauses = list(QueuePause.objects.open())
     runs = CertificationRun.objects.filter(status__in=ACTIVE).order_by("created_at")
     runs = runs.select_related("model", "job")
     by_region = (
@@ -367,8 +370,8 @@ def load_queue() -> QueueTab:
         )
     )
     return QueueTab(
-        counts=queue_stats.active_counts(is_paused=pause is not None),
-        pause=pause,
+        counts=queue_stats.active_counts(QueuePause.strictest(pauses, backend.name())),
+        pauses=pauses,
         regions=[row | {"priority": Priority(row["job__priority"]).label} for row in by_region],
         oldest=list(runs.exclude(status=State.PROCESSING)[:RUNS_SHOWN]),
         active=list(runs.filter(status=State.PROCESSING)[:RUNS_SHOWN]),

@@ -17,14 +17,14 @@ from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 from markdown_it import MarkdownIt
 
+from certification.engine import pauses
 from certification.lib import clock, durations
-from certification.models import AlertEpisode, AlertSilence
+from certification.models import AlertEpisode, AlertSilence, PauseCause
 from certification.monitoring.runbooks import all_runbooks
 from certification.web import jobs, operations, polling
 from certification.web.views import OPERATE, viewer_required
 
 log = structlog.get_logger(__name__)
-MAX_REASON = 500
 MARKDOWN = MarkdownIt("commonmark", {"html": False})
 
 
@@ -52,7 +52,7 @@ def tab_address(tab: str) -> str:
 
 def reason_of(request: HttpRequest) -> str:
     """Return the reason that a form gives, '' for none."""
-    return " ".join(request.POST.get("reason", "").replace("\0", "").split())[:MAX_REASON]
+    return pauses.one_line(request.POST.get("reason", ""))
 
 
 def name_of(request: HttpRequest) -> str:
@@ -108,6 +108,45 @@ def end_silence(request: HttpRequest, pk: UUID) -> HttpResponse:
     else:
         messages.warning(request, _("The silence had ended already."))
     return redirect(tab_address(operations.ALERTS))
+
+
+BY_PERSONS = (PauseCause.PERSON, PauseCause.READ_ONLY)
+
+
+@require_POST
+@permission_required(OPERATE, raise_exception=True)
+def begin_pause(request: HttpRequest) -> HttpResponse:
+    """Pause the queue or begin read-only mode, with a reason and, if chosen, an end."""
+    cause, reason = request.POST.get("cause", ""), reason_of(request)
+    back = redirect(tab_address(operations.QUEUE))
+    try:
+        text = request.POST.get("for", "")
+        duration = durations.parse(text) if text else None
+    except ValueError as error:
+        messages.error(request, str(error))
+        return back
+    if not reason or cause not in BY_PERSONS:
+        messages.error(request, _("Say why, and what is to be paused."))
+        return back
+    pause = pauses.begin(PauseCause(cause), name_of(request), reason, duration)
+    if pause is None:
+        messages.warning(request, _("It is on already; nothing was changed."))
+    else:
+        messages.success(request, pause.sentence)
+    return back
+
+
+@require_POST
+@permission_required(OPERATE, raise_exception=True)
+def end_pause(request: HttpRequest, cause: str) -> HttpResponse:
+    """Resume the queue, or end read-only mode."""
+    if cause not in BY_PERSONS:
+        raise Http404
+    if pauses.end(PauseCause(cause), name_of(request)):
+        messages.success(request, _("It has ended: runs go on within a minute."))
+    else:
+        messages.warning(request, _("It had ended already."))
+    return redirect(tab_address(operations.QUEUE))
 
 
 @require_safe

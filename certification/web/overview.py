@@ -344,7 +344,7 @@ class Overview:
                 )
             )
         shown = {"worker_offline"} if self.workers == 0 else set()
-        shown |= {"credentials_invalid"} if self.pauses.value else set()
+        shown |= {"credentials_invalid", "queue_paused"} if self.pauses.value else set()
         items += [attention.of_alert(e) for e in self.alerts.value or () if e.rule not in shown]
         items += [attention.of_group(g) for g in groups if g.status in attention.GROUP_SEVERITIES]
         if self.changes.value and self.changes.value.worse:
@@ -486,8 +486,8 @@ def days_of(query: QueryDict) -> int:
 
 def load(days: int, now: datetime, user: User | None) -> Overview:
     """Read the page's blocks, in at most eleven queries; figures are shared for FIGURES_TTL_S."""
-    pauses = read_block("pauses", lambda: list(QueuePause.objects.filter(resumed_at__isnull=True)))
-    is_paused = any(pause.backend == backend.name() for pause in pauses.value or ())
+    pauses = read_block("pauses", lambda: list(QueuePause.objects.open()))
+    pause = QueuePause.strictest(pauses.value or (), backend.name())
     groups = read_block("groups", lambda: read_groups(now))
     return Overview(
         days=days,
@@ -498,7 +498,7 @@ def load(days: int, now: datetime, user: User | None) -> Overview:
         alerts=read_block("alerts", read_alerts),
         running=read_block("running", lambda: read_running(now)),
         changes=read_block("changes", lambda: read_changes(now, days)),
-        queue=read_block("queue", lambda: queue_stats.active_counts(is_paused=is_paused)),
+        queue=read_block("queue", lambda: queue_stats.active_counts(pause)),
         figures=read_block("figures", figures.get),
         dismissals=read_block("dismissals", lambda: read_dismissals(user)),
         workers=queue_stats.workers.get_soon(),

@@ -319,7 +319,10 @@ def obstacles(*, is_bulk: bool) -> list[str]:
         )
     elif workers == 0:
         result.append(_("No worker is running: the job would wait. Start one with: manage.py up"))
-    if is_bulk and QueuePause.objects.current(backend.name()):
+    pause = QueuePause.objects.current(backend.name())
+    if pause and not pause.is_by_itself:
+        result.append(pause.sentence)
+    elif pause and is_bulk:
         result.append(
             _(
                 "The queue is paused because AWS refused the credentials: the job would wait until "

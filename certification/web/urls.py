@@ -59,6 +59,8 @@ urlpatterns = [
     ),
     path("operations/silences/", operations_views.silence, name="alert-silence"),
     path("operations/silences/<uuid:pk>/end/", operations_views.end_silence, name="silence-end"),
+    path("operations/pauses/", operations_views.begin_pause, name="pause-begin"),
+    path("operations/pauses/<str:cause>/end/", operations_views.end_pause, name="pause-end"),
     path("operations/runbooks/", operations_views.runbooks_page, name="runbooks"),
     path("operations/runbooks/<str:name>/", operations_views.runbook_page, name="runbook"),
     path("certificates/keys.pem", public.certificate_keys, name="certificate-keys"),

@@ -22,7 +22,6 @@ from certification.models import (
     WAITING,
     CertificationJob,
     CertificationRun,
-    Priority,
     QueuePause,
     Route,
     State,
@@ -64,8 +63,8 @@ def causes(
     result = slowed_routes(running)
     if not waiting:
         return result
-    pause = QueuePause.objects.current(job.backend) if job.priority == Priority.BULK else None
-    if pause:
+    pause = QueuePause.objects.current(job.backend)
+    if pause and pause.holds(job.priority):
         return [paused(pause, len(waiting)), *result]
     if hindrance := without_worker(job, waiting):
         return [hindrance, *result]
@@ -78,6 +77,9 @@ def causes(
 
 
 def paused(pause: QueuePause, waiting: int) -> Cause:
+    if not pause.is_by_itself:
+        sentence = ngettext("%(n)d run waits. %(pause)s", "%(n)d runs wait. %(pause)s", waiting)
+        return Cause("paused", sentence % {"n": waiting, "pause": pause.sentence})
     reason: str | Promise = labels.REASONS.get(pause.error_reason, pause.error_reason)
     sentence = ngettext(
         "%(n)d run waits: the queue is paused (%(reason)s). It goes on by itself once the "

@@ -177,5 +177,5 @@ def test_it_takes_seven_queries(
 ) -> None:
     for region in ("us-east-1", "us-west-2", "eu-west-1"):
         certify_judged(nova, region, judged_run("full", {"T1": [FAIL]}))
-    with django_assert_max_num_queries(7 + 3):  # session, user and groups
+    with django_assert_max_num_queries(7 + 4):  # session, user, groups and header
         page(as_viewer)

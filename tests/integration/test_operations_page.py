@@ -183,7 +183,7 @@ class TestQueue:
         start_job([model], ["us-east-1", "eu-west-1"])
         working = CertificationRun.objects.get(region_id="eu-west-1")
         CertificationRun.objects.filter(pk=working.pk).update(
-            status=State.PROCESSING, claimed_by="host:9", started_at=clock.now()
+            status=State.PROCESSING, claimed_by="host:9:abc", started_at=clock.now()
         )
         worker = WorkerReply("worker@host", "emulator", ("model-certification",), 1, 3002, "host:9")
         monkeypatch.setattr(queue_stats.workers_seen, "get_soon", lambda: [worker])

@@ -144,7 +144,8 @@ SCRAPED: dict[str, Callable[[Sequence[float]], Series]] = {
     "nothing_completed": gauge("queue_idle_seconds"),
     "queue_waiting": gauge("queue_waiting"),
     "queue_oldest": gauge("queue_oldest_seconds"),
-    "credentials_invalid": gauge("queue_paused"),
+    "credentials_invalid": gauge('queue_paused{cause="credentials"}'),
+    "queue_paused": gauge('queue_paused{cause="person"}'),
     "redis_memory": per_cent("redis_memory_bytes", "redis_memory_limit_bytes"),
     "redis_evictions": gauge("redis_evicted_keys_total"),
     "database_connections": per_cent("database_connections", "database_connections_allowed"),
@@ -198,7 +199,7 @@ SHARES = {
 }
 # minutes between two looks, where every minute would be too many of them
 STEPS = {"certifications_expire": 30, "run_failures": 10, "success_rate": 120, "run_retries": 120}
-SUBJECTS = {"long_queries": "pid 7", "routine_late": "reconcile"}
+SUBJECTS = {"long_queries": "pid 7", "routine_late": "reconcile", "queue_paused": "person"}
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -35,7 +35,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certification import tasks
-from certification.engine import parity, queue, runner, webhooks
+from certification.engine import backend, parity, queue, runner, webhooks
 from certification.engine.worker import get_worker
 from certification.inference import Failure
 from certification.lib import clock, safe_http, task_signal, url_safety
@@ -52,6 +52,8 @@ from certification.models import (
     WebhookSubscription,
 )
 from certification.models import webhooks as outbox
+from certification.monitoring.alert_rules import RULES
+from certification.monitoring.alerts import run_round
 from certification.reasons import Reason, Status
 from certification.suite.parity import Parity
 from tests.factories import certify, finish, start_job
@@ -275,15 +277,17 @@ class TestEvents:
         start_job([model], ["us-east-1"]).runs.get().mark_failed(Reason.UNKNOWN, "It died.")
         assert the_only().payload["data"]["job"]["status"] == State.FAILED
 
-    def test_a_paused_queue_is_one_alert(self, receiver: Receiver) -> None:
+    def test_a_queue_paused_by_credentials_is_one_alert(self, receiver: Receiver) -> None:
         subscribe(receiver.url, WebhookEvent.ALERT_RAISED)
         refused = Failure(Reason.CREDENTIALS_EXPIRED, "The token has expired.")
-        assert QueuePause.begin("aws", refused)
-        assert not QueuePause.begin("aws", refused)
+        assert QueuePause.begin(backend.name(), refused)
+        assert not QueuePause.begin(backend.name(), refused)
+        names = ("credentials_invalid", "queue_paused")
+        for _ in range(2):
+            run_round([rule for rule in RULES if rule.name in names])
         alert = the_only().payload["data"]["alert"]
-        assert (alert["name"], alert["severity"]) == ("queue_paused", "critical")
-        assert alert["subject"] == {"backend": "aws", "reason": "credentials_expired"}
-        assert "The token has expired." in alert["message"]
+        assert (alert["name"], alert["severity"]) == ("credentials_invalid", "critical")
+        assert alert["subject"]["command"] == "aws sts get-caller-identity"
 
     def test_lost_parity_is_one_alert_however_often_it_is_compared(
         self, receiver: Receiver, model: AIModel, monkeypatch: pytest.MonkeyPatch

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Count, Min
 from rich import box
 from rich.table import Table
 
 from certification import checks
-from certification.engine import backend
+from certification.engine import backend, pauses
 from certification.lib import clock
 from certification.management import terminal
+from certification.management.arguments import duration
 from certification.management.guard import cannot_look, friendly_errors
 from certification.models import (
     ACTIVE,
     WAITING,
     CertificationJob,
     CertificationRun,
+    PauseCause,
     Priority,
     QueuePause,
 )
@@ -46,6 +49,14 @@ class Command(BaseCommand):
         purge = actions.add_parser("purge", help="cancel what waits, rows and messages together")
         purge.add_argument("--bulk", action="store_true", required=True, help="of large jobs")
         purge.add_argument("--dry-run", action="store_true", help="only print what it would do")
+        pause = actions.add_parser("pause", help="let no run begin; those that have begun go on")
+        pause.add_argument("--reason", required=True, help="shown wherever runs wait")
+        pause.add_argument("--for", dest="duration", help="it ends by itself after 30m, 2h, 7d")
+        resume = actions.add_parser("resume", help="end a pause that a person began")
+        for action in (pause, resume):
+            action.add_argument(
+                "--dry-run", action="store_true", help="only print what it would do"
+            )
         for action in actions.choices.values():
             action.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -59,6 +70,10 @@ class Command(BaseCommand):
                 self.list_runs([s for s in ACTIVE if s not in WAITING], as_json=options["json"])
             case "purge":
                 self.purge(dry_run=options["dry_run"])
+            case "pause":
+                self.pause(options)
+            case "resume":
+                self.resume(options)
             case _:
                 self.show(as_json=options["json"])
 
@@ -70,7 +85,7 @@ class Command(BaseCommand):
             terminal.print_json(
                 {
                     "runs": asdict(counts),
-                    "paused": pause.message if pause else None,
+                    "paused": pause.sentence if pause else None,
                     "workers": [asdict(worker) for worker in workers],
                     "regions": regions,
                 }
@@ -81,7 +96,7 @@ class Command(BaseCommand):
                 f"{counts.paused} paused; the oldest waits for {counts.oldest_waiting_s:.0f} s."
             )
             if pause:
-                self.stdout.write(f"The bulk queue is paused: {pause.message}")
+                self.stdout.write(pause.sentence)
             for worker in workers:
                 self.stdout.write(
                     f"{worker.name}: {worker.active} runs of {', '.join(worker.queues)}; "
@@ -116,6 +131,37 @@ class Command(BaseCommand):
         terminal.console().print(table_of(rows))
         return None
 
+    def pause(self, options: dict[str, Any]) -> None:
+        """Let no run begin; exit with 1 when somebody had paused the queue already."""
+        reason, length = pauses.one_line(options["reason"]), options["duration"]
+        lasts = duration(length) if length is not None else None
+        if not reason:
+            raise CommandError("--reason is empty. Say why no run may begin.")
+        is_done = person_pause() is None
+        if is_done and not options["dry_run"]:
+            begun = pauses.begin(PauseCause.PERSON, getpass.getuser(), reason, lasts)
+            is_done = begun is not None
+        self.report("pause the queue", options, is_done=is_done)
+
+    def resume(self, options: dict[str, Any]) -> None:
+        """End a person's pause; exit with 1 when there is none."""
+        is_done = person_pause() is not None
+        if is_done and not options["dry_run"]:
+            is_done = pauses.end(PauseCause.PERSON, getpass.getuser()) is not None
+        self.report("resume the queue", options, is_done=is_done)
+
+    def report(self, what: str, options: dict[str, Any], *, is_done: bool) -> None:
+        """Print how the queue is now, or what a dry run would do, and end."""
+        current = QueuePause.objects.current(backend.name())
+        if options["json"]:
+            changed = is_done and not options["dry_run"]
+            terminal.print_json({"paused": current and current.sentence, "changed": changed})
+        elif options["dry_run"]:
+            self.stdout.write(f"Would {what}." if is_done else "Nothing would change.")
+        else:
+            self.stdout.write(current.sentence if current else "The queue is not paused.")
+        sys.exit(0 if is_done else 1)
+
     def purge(self, *, dry_run: bool) -> None:
         """Cancel the large jobs that wait; runs that are worked on are cancelled with them."""
         jobs = CertificationJob.objects.filter(
@@ -130,6 +176,12 @@ class Command(BaseCommand):
             return
         cancelled = sum(job.cancel() or 0 for job in jobs)
         self.stdout.write(f"Cancelled {cancelled} runs of {terminal.pluralize(number, 'job')}.")
+
+
+def person_pause() -> QueuePause | None:
+    """Return the pause of our queue that a person began."""
+    ours = QueuePause.objects.open().filter(backend=backend.name(), cause=PauseCause.PERSON)
+    return ours.first()
 
 
 def count_regions() -> list[dict[str, Any]]:

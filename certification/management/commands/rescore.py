@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 
 from certification import checks
-from certification.engine import rescore
+from certification.engine import dispatch, rescore
 from certification.engine.rescore import Change
 from certification.management import terminal
 from certification.management.guard import friendly_errors
@@ -42,6 +42,7 @@ class Command(BaseCommand):
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
+        dispatch.check_not_read_only()
         number = int(versions.POLICY_VERSION.split("-", 1)[0])
         if options["policy"] not in (None, number):
             raise CommandError(

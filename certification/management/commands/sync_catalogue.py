@@ -36,6 +36,7 @@ class Command(BaseCommand):
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
+        dispatch.check_not_read_only()
         out = terminal.console(stderr=options["json"])
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
         with temporary.emulator():
