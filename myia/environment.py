@@ -113,13 +113,38 @@ class Environment(environ.Env):
             raise ImproperlyConfigured(f"{var} is not a valid address: {error}.") from None
         return text
 
-    def limits(self, prefix: str) -> dict[str, tuple[builtins.float, ...]]:
-        """Read every variable that begins so: one number, or two with a comma between them. By the
-        rest of its name in lower case.
+    def secret_urls(self, var: str) -> list[builtins.str]:
+        """Read addresses with blanks or line ends between them, from the variable or from the file
+        that <var>_FILE names. They are not repeated in errors.
+        """
+        text, file = self.str(var, default=""), self.str(f"{var}_FILE", default="")
+        if file and not text:
+            try:
+                text = Path(file).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                message = f"{var}_FILE is {file!r}, which is no readable text file."
+                raise ImproperlyConfigured(message) from None
+        return text.split()
+
+    def minutes(self, var: str, default: tuple[builtins.int, ...]) -> tuple[builtins.int, ...]:
+        """Read as many numbers of minutes as the default has, with commas between them."""
+        text = self.str(var, default="").strip()
+        parts = [part.strip() for part in text.split(",")]
+        if not text:
+            return default
+        if len(parts) != len(default) or not all(part.isdecimal() for part in parts):
+            raise invalid(var, text, f"{len(default)} numbers with commas between them")
+        return tuple(min(builtins.int(part), MAX_INT) for part in parts)
+
+    def limits(
+        self, prefix: str, others: tuple[builtins.str, ...]
+    ) -> dict[str, tuple[builtins.float, ...]]:
+        """Read every variable that begins so, but for those that begin like `others`: one number,
+        or two with a comma between them. By the rest of its name in lower case.
         """
         result = {}
         for name, text in self.ENVIRON.items():
-            if name.startswith(prefix) and text.strip():
+            if name.startswith(prefix) and not name.startswith(others) and text.strip():
                 try:
                     numbers = tuple(builtins.float(part) for part in text.split(","))
                 except ValueError:

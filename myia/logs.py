@@ -89,6 +89,8 @@ LOGGERS: dict[str, dict[str, Any]] = {
     "django_structlog.celery": {"level": "WARNING"},
     "celery.worker": {"level": "WARNING"},
     "urllib3.connection": {"level": "ERROR"},  # its warnings have whole addresses
+    # its lines have tokens of channels; monitoring/channels.py reads them and hides those
+    "apprise": {"handlers": ["none"], "propagate": False},
     "celery.app.trace": {"level": "ERROR"},
     # a warning for each HEAD: the body is dropped there on purpose
     "gunicorn.http.wsgi": {"level": "ERROR"},
@@ -122,7 +124,7 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
             "console": formatter(one_line, structlog.dev.ConsoleRenderer(colors=False)),
         },
         "filters": {"no_probes": {"()": NoProbes}},
-        "handlers": handlers,
+        "handlers": {**handlers, "none": {"class": "logging.NullHandler"}},
         "root": {"handlers": list(handlers), "level": "WARNING"},
         "loggers": {
             "certification": {"level": level},

@@ -435,7 +435,21 @@ CELERY_BEAT_SCHEDULE = {
 }
 # --- Alerts ---
 # ALERT_<RULE>=warning,critical: from which values on a rule of the alert engine is an alert.
-ALERT_LIMITS = env.limits("ALERT_")
+ALERT_LIMITS = env.limits(
+    "ALERT_", others=("ALERT_URLS", "ALERT_ESCALATION", "ALERT_REPEAT", "ALERT_MESSAGES")
+)
+# Who is notified, as Apprise's addresses with blanks between them, or in a file (ALERT_URLS_FILE):
+# of every alert, of critical ones too, and of critical ones that nobody has acknowledged.
+ALERT_SECRET_URLS = {
+    name: env.secret_urls(f"ALERT_URLS{name and '_'}{name}")
+    for name in ("", "CRITICAL", "L2", "L3", "L4")
+}
+# minutes until L2, L3 and L4 are notified
+ALERT_ESCALATION_MINUTES = env.minutes("ALERT_ESCALATION_MINUTES", default=(15, 60, 240))
+# minutes until an alert that nobody has acknowledged is sent again; 0: never
+ALERT_REPEAT_MINUTES = env.int("ALERT_REPEAT_MINUTES", default=240, minimum=0)
+# messages to one channel in an hour; more alerts come together, in one message each ten minutes
+ALERT_MESSAGES_PER_HOUR = env.int("ALERT_MESSAGES_PER_HOUR", default=20, minimum=1)
 
 # --- Metrics ---
 # Who may read /metrics: addresses of these networks, or whoever sends the token as a Bearer.

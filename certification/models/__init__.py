@@ -2,7 +2,14 @@
 
 from certification.models.access import KEY_PREFIX, ApiKey, RevokedToken
 from certification.models.accounts import Role, User
-from certification.models.alerts import AlertEpisode, AlertSilence, Severity
+from certification.models.alerts import (
+    AlertChannel,
+    AlertEpisode,
+    AlertNotification,
+    AlertSilence,
+    NotificationKind,
+    Severity,
+)
 from certification.models.catalogue import (
     AIModel,
     Lifecycle,
@@ -64,7 +71,9 @@ __all__ = [
     "TERMINAL",
     "WAITING",
     "AIModel",
+    "AlertChannel",
     "AlertEpisode",
+    "AlertNotification",
     "AlertSilence",
     "ApiKey",
     "Backend",
@@ -85,6 +94,7 @@ __all__ = [
     "ModelCertification",
     "ModelKind",
     "Motion",
+    "NotificationKind",
     "ParameterSupport",
     "PauseCause",
     "Preference",

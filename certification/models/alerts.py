@@ -28,6 +28,10 @@ class AlertEpisodeQuerySet(models.QuerySet["AlertEpisode"]):
     def open(self) -> AlertEpisodeQuerySet:
         return self.filter(opened_at__isnull=False, resolved_at=None)
 
+    def ended(self, before: datetime) -> AlertEpisodeQuerySet:
+        """Those that ended before a time and have not come back since."""
+        return self.filter(resolved_at__lte=before, since={})
+
 
 class AlertEpisode(models.Model):
     """The time for which a rule's condition held for one subject. It is open from `opened_at`, when
@@ -50,6 +54,7 @@ class AlertEpisode(models.Model):
     message = models.TextField(_("message"), blank=True)
     cause = models.CharField(_("cause"), max_length=40, blank=True)
     notified = models.CharField(max_length=10, blank=True)  # the severity last notified
+    notified_at = models.DateTimeField(null=True, blank=True)  # when it was reached
     acknowledged_at = models.DateTimeField(_("acknowledged"), null=True, blank=True)
     acknowledged_by = models.CharField(_("acknowledged by"), max_length=254, blank=True)
 
@@ -75,6 +80,73 @@ class AlertEpisode(models.Model):
         """Note who looks after it. True if this call won."""
         own = type(self).objects.filter(pk=self.pk, acknowledged_at=None, resolved_at=None)
         return own.update(acknowledged_at=clock.now(), acknowledged_by=by) == 1
+
+
+class AlertChannel(models.Model):
+    """How it went with one of the configured channels, by the key of its address, which is a secret
+    and stored nowhere.
+    """
+
+    key = models.CharField(max_length=12, primary_key=True)
+    name = models.CharField(_("name"), max_length=100)
+    failures = models.PositiveIntegerField(_("failures in a row"), default=0)
+    last_success_at = models.DateTimeField(_("last success"), null=True, blank=True)
+    last_attempt_at = models.DateTimeField(_("last attempt"), null=True, blank=True)
+    error = models.CharField(_("error"), max_length=300, blank=True)
+
+    class Meta:
+        verbose_name = _("alert channel")
+        verbose_name_plural = _("alert channels")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def record(self, error: str) -> None:
+        """Note how an attempt went, "" for well."""
+        self.last_attempt_at, self.error = clock.now(), error[:300]
+        self.failures = self.failures + 1 if error else 0
+        if not error:
+            self.last_success_at = self.last_attempt_at
+        self.save()
+
+
+class NotificationKind(models.TextChoices):
+    OPENED = "opened", _("opened")
+    ESCALATED = "escalated", _("not acknowledged")
+    REPEATED = "repeated", _("still open")
+    RESOLVED = "resolved", _("resolved")
+
+
+class AlertNotification(models.Model):
+    """What is to be said of an episode on one channel, by its key. Several are sent as one message,
+    at the same `sent_at`. It is said once for each `number`: a severity, a level, a repetition.
+    """
+
+    episode = models.ForeignKey(
+        AlertEpisode, on_delete=models.CASCADE, related_name="notifications"
+    )
+    channel = models.CharField(max_length=12)
+    kind = models.CharField(max_length=10, choices=NotificationKind.choices)
+    number = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["episode", "channel", "kind", "number"], name="one_notification_of_a_kind"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["channel"], condition=Q(sent_at=None), name="notification_pending_idx"
+            ),
+            models.Index(fields=["channel", "sent_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.episode} {self.kind}"
 
 
 class AlertSilence(models.Model):

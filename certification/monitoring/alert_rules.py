@@ -21,6 +21,8 @@ from certification.engine import backend
 from certification.lib import clock, redis_client
 from certification.lib.redis_client import Purpose
 from certification.models import (
+    AlertChannel,
+    AlertEpisode,
     CertificationRun,
     ModelCertification,
     PauseCause,
@@ -32,7 +34,7 @@ from certification.models import (
     sql,
 )
 from certification.models.routines import RECONCILE
-from certification.monitoring import queue_stats
+from certification.monitoring import channels, queue_stats
 from certification.monitoring.queue_stats import QueueCounts
 from certification.reasons import Status
 
@@ -169,6 +171,13 @@ def deliveries_given_up(_facts: Facts) -> Values:
     since = clock.now() - timedelta(hours=1)
     given_up = WebhookDelivery.objects.filter(status="given_up", finished_at__gte=since)
     return one(given_up.count())
+
+
+def channels_failing(_facts: Facts) -> Values:
+    """Attempts in a row that failed, by channel, of those that failed more than once."""
+    every = {channel.key: channel.name for channel in channels.configured()}
+    rows = AlertChannel.objects.filter(pk__in=every, failures__gte=channels.FAILED)
+    return {every[row.pk]: row.failures for row in rows}
 
 
 @dataclass(frozen=True)
@@ -399,4 +408,23 @@ RULES = (
         (Level(WARNING, 0),),
         "manage.py alerts test",
     ),
+    Rule(
+        "channel_failing",
+        _("The alert channel {subject} has failed {value} times in a row."),
+        channels_failing,
+        "alert_channel_failures",
+        (Level(WARNING, channels.FAILED - 1),),
+        "manage.py alerts channels",
+        subject_label="channel",
+    ),
 )
+
+
+def find_rule(name: str) -> Rule | None:
+    return next((rule for rule in RULES if rule.name == name), None)
+
+
+def describe(episode: AlertEpisode) -> str:
+    """Return what is wrong, in the language that is active."""
+    rule = find_rule(episode.rule)
+    return rule.describe(episode.value, episode.subject) if rule else episode.message

@@ -23,6 +23,7 @@ from certification.models import (
     routines,
     webhooks,
 )
+from certification.monitoring import notifications
 from certification.monitoring.alert_rules import RULES, Facts, Level, Rule
 from certification.monitoring.checks import FAILURES
 
@@ -46,6 +47,10 @@ class Round:
     resolved: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
+    def covers(self, episode: AlertEpisode) -> bool:
+        """Whether a silence covers an episode."""
+        return any(silence.covers(episode) for silence in self.silences)
+
 
 def run_round(rules: Sequence[Rule] = RULES) -> Round:
     """Look at every rule once. Raises DatabaseError: without the database there is no list."""
@@ -54,6 +59,8 @@ def run_round(rules: Sequence[Rule] = RULES) -> Round:
     RunTotal.count_new()
     for rule in rules:
         check(rule, facts, result)
+    unattended = [e for e in AlertEpisode.objects.open().filter(cause="") if not result.covers(e)]
+    notifications.plan(unattended, AlertEpisode.objects.ended(before=now - REOPEN))
     RoutineMark.record(routines.ALERTS)
     return result
 
@@ -97,11 +104,7 @@ def update(rule: Rule, subject: str, value: float | None, result: Round) -> None
     if held is not None:
         raise_to(rule, episode, held.severity, result)
     episode.save()
-    if (
-        held is not None
-        and not episode.cause
-        and not any(s.covers(episode) for s in result.silences)
-    ):
+    if held is not None and not episode.cause and not result.covers(episode):
         notify(rule, episode)
 
 
@@ -138,7 +141,7 @@ def end(episode: AlertEpisode, result: Round) -> None:
 
 
 def notify(rule: Rule, episode: AlertEpisode) -> None:
-    """Send the alert to webhooks, once for each severity that it reaches."""
+    """Send the alert to webhooks and channels, once for each severity that it reaches."""
     if ORDER.index(episode.severity) <= ORDER.index(episode.notified):
         return
     webhooks.raise_alert(
@@ -153,5 +156,6 @@ def notify(rule: Rule, episode: AlertEpisode) -> None:
         },
         once=f"{episode.pk}:{episode.severity}",
     )
-    episode.notified = episode.severity
-    episode.save(update_fields=["notified"])
+    notifications.alert_opened(episode)
+    episode.notified, episode.notified_at = episode.severity, clock.now()
+    episode.save(update_fields=["notified", "notified_at"])

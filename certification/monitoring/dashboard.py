@@ -151,6 +151,16 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "s",
             {"{{routine}}": "time() - max by (routine) (routine_last_success_timestamp_seconds)"},
         ),
+        Panel(
+            "Messages about alerts",
+            "cps",
+            {"{{channel}} {{outcome}}": rate("alert_messages_total", "channel, outcome")},
+        ),
+        Panel(
+            "Channels that fail",
+            "short",
+            {"{{channel}}": "max by (channel) (alert_channel_failures)"},
+        ),
         Panel("Releases", "short", {"{{version}}": "count by (version) (build_info)"}),
     ),
 }

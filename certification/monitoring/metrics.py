@@ -32,7 +32,7 @@ from certification.models import (
     run_totals,
     sql,
 )
-from certification.monitoring import alert_rules, queue_stats
+from certification.monitoring import alert_rules, channels, queue_stats
 from certification.monitoring.alert_rules import Facts
 
 SLOW_QUERY_S = 60.0  # a query that runs longer has a series of its own
@@ -40,6 +40,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COUNTERS = {
     "http_requests_total": "Requests answered, by route",
     "bedrock_calls_total": "Calls of models, by how they ended",
+    "alert_messages_total": "Messages about alerts, by channel and outcome",
     "bedrock_throttles_total": "Calls that Bedrock refused for their rate",
 }
 HISTOGRAMS = {
@@ -121,6 +122,11 @@ def alert_metrics() -> Iterator[Metric]:
         family.add_metric([mark.name], mark.ended_at.timestamp())
     yield family
 
+    text = "Attempts in a row that failed on a channel of alerts"
+    family = GaugeMetricFamily("alert_channel_failures", text, labels=("channel",))
+    for channel in channels.configured():
+        family.add_metric([channel.name], channel.row.failures)
+    yield family
     expiring = alert_rules.expiring(Facts())[""]
     yield gauge("certifications_expiring", "Certifications that expire in three days", expiring)
     given_up = alert_rules.deliveries_given_up(Facts())[""]

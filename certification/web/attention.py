@@ -18,6 +18,7 @@ from django.utils.translation import ngettext
 from certification import labels
 from certification.bedrock import fixes
 from certification.models import AlertEpisode, QueuePause
+from certification.monitoring.alert_rules import describe
 from certification.reasons import Reason, Status
 from certification.web import polling
 
@@ -170,7 +171,7 @@ def of_alert(episode: AlertEpisode) -> Attention:
         key=f"alert:{episode.pk}",
         severity=CRITICAL if episode.severity == "critical" else WARNING,
         title=_("Alert %(rule)s") % {"rule": str(episode)},
-        scope=episode.message,
+        scope=describe(episode),
         since=episode.opened_at,
         who=episode.acknowledged_by or labels.DOERS["operator"],
         url=f"{reverse('operations')}?tab=alerts#alert-{episode.pk}",

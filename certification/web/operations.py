@@ -32,7 +32,7 @@ from certification.models import (
     State,
 )
 from certification.monitoring import checks, queue_stats, site_health
-from certification.monitoring.alert_rules import RULES
+from certification.monitoring.alert_rules import RULES, describe
 from certification.monitoring.checks import Reading
 from certification.monitoring.queue_stats import ActiveCounts, WorkerReply
 from certification.monitoring.runbooks import all_runbooks
@@ -210,6 +210,10 @@ class AlertRow:
     def command(self) -> str:
         rule = BY_NAME.get(self.episode.rule)
         return rule.command if rule else ""
+
+    @property
+    def message(self) -> str:
+        return describe(self.episode)
 
     @property
     def has_runbook(self) -> bool:

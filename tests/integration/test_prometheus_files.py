@@ -22,7 +22,7 @@ from certification.engine import calls
 from certification.inference import Failure, Operation, Timing
 from certification.lib import clock, counters
 from certification.models import AIModel, AlertEpisode, RoutineMark
-from certification.monitoring import alert_rules, alerts, prometheus_files, queue_stats
+from certification.monitoring import alert_rules, alerts, channels, prometheus_files, queue_stats
 from certification.monitoring.alert_rules import CRITICAL, RULES, WARNING, Facts, Rule
 from certification.monitoring.alerts import Round
 from certification.reasons import Reason
@@ -94,7 +94,7 @@ def parts(node: Any) -> Iterator[Any]:
 
 
 def test_every_metric_of_rules_and_dashboard_exists_with_its_labels(
-    client: Client, catalogue: None, monkeypatch: pytest.MonkeyPatch
+    client: Client, catalogue: None, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setattr(queue_stats.workers, "get", lambda: 1)
     monkeypatch.setattr(alert_rules, "long_queries", lambda _facts: {"pid 7": 99.0})
@@ -103,6 +103,8 @@ def test_every_metric_of_rules_and_dashboard_exists_with_its_labels(
     calls.count_call("us-east-1", replace(throttled, operation=Operation.STREAM))
     AlertEpisode.objects.create(rule="disk_space", severity=WARNING, opened_at=clock.now())
     RoutineMark.record("reconcile")
+    settings.ALERT_SECRET_URLS = {"": ["nosuchkind://a"]}
+    channels.send_test(channels.configured()[0])
     client.get("/live")
     counters.counters.flush()
     labels: dict[str, set[str]] = {}
@@ -159,6 +161,7 @@ SCRAPED: dict[str, Callable[[Sequence[float]], Series]] = {
     },
     "certifications_expire": gauge("certifications_expiring"),
     "deliveries_given_up": gauge("webhook_deliveries_given_up"),
+    "channel_failing": gauge('alert_channel_failures{channel="slack (1a2b)"}'),
 }
 
 
@@ -199,7 +202,12 @@ SHARES = {
 }
 # minutes between two looks, where every minute would be too many of them
 STEPS = {"certifications_expire": 30, "run_failures": 10, "success_rate": 120, "run_retries": 120}
-SUBJECTS = {"long_queries": "pid 7", "routine_late": "reconcile", "queue_paused": "person"}
+SUBJECTS = {
+    "long_queries": "pid 7",
+    "queue_paused": "person",
+    "routine_late": "reconcile",
+    "channel_failing": "slack (1a2b)",
+}
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from certification.management.arguments import duration
 from certification.management.guard import cannot_look, friendly_errors
 from certification.models import AlertEpisode, AlertSilence, sql, webhooks
 from certification.models.webhooks import WebhookEvent, WebhookSubscription
-from certification.monitoring import alerts, prometheus_files
+from certification.monitoring import alerts, channels, notifications, prometheus_files
 from certification.monitoring.alert_rules import RULES
+from certification.monitoring.channels import Channel
 
 MAX_ROWS = 100
 
@@ -45,7 +47,9 @@ class Command(BaseCommand):
         silence.add_argument("--subject", default="", help="of this subject only")
         silence.add_argument("--for", dest="duration", default="1h", help="30m, 2h, 7d (1h)")
         silence.add_argument("--reason", required=True)
-        actions.add_parser("test", help="send a test alert to every webhook that takes alerts")
+        test = actions.add_parser("test", help="send a test to every channel and webhook of alerts")
+        test.add_argument("--channel", default="", help="only to this one: its name or key")
+        actions.add_parser("channels", help="who is notified, and how it went last")
         files = actions.add_parser("files", help="write the rules for Prometheus, and its like")
         files.add_argument("--folder", type=Path, default=prometheus_files.FOLDER)
         for action in actions.choices.values():
@@ -60,7 +64,9 @@ class Command(BaseCommand):
             case "silence":
                 self.silence(options)
             case "test":
-                self.send_test()
+                self.send_test(options["channel"], as_json=options["json"])
+            case "channels":
+                self.show_channels(channels.configured(), as_json=options["json"])
             case "files":
                 self.write_files(options["folder"])
             case "check":
@@ -87,6 +93,7 @@ class Command(BaseCommand):
             if not is_ours:
                 raise CommandError("Another round is looking at the rules. Try again in a moment.")
             result = alerts.run_round()
+        notifications.deliver()
         for name in result.unknown:
             self.stderr.write(f"{name} could not be measured: a server is away.")
         self.show(as_json=as_json, every=False)
@@ -125,18 +132,79 @@ class Command(BaseCommand):
             raise CommandError(f"{folder} cannot be written: {error.strerror}.") from None
         self.stdout.write(f"Written to {folder}: {', '.join(prometheus_files.files())}")
 
-    def send_test(self) -> None:
-        subscriptions = WebhookSubscription.objects.listening_to(WebhookEvent.ALERT_RAISED)
-        if not subscriptions:
+    def send_test(self, only: str, *, as_json: bool) -> None:
+        """Send a test and show how it went; exit with 1 when a channel did not accept it."""
+        tested = [
+            channel
+            for channel in channels.configured()
+            if only in ("", channel.name, channel.key, channel.key[:4])
+        ]
+        hosts = [] if only else self.test_webhooks()
+        if not tested and not hosts:
             raise CommandError(
-                "No webhook takes alerts. Add one with the event alert.raised: "
-                "/admin/certification/webhooksubscription/"
+                f"There is no channel {only!r}. List them with: manage.py alerts channels"
+                if only
+                else "Nobody is notified of alerts. Set ALERT_URLS, or add a webhook with the "
+                "event alert.raised: /admin/certification/webhooksubscription/"
             )
-        webhooks.raise_alert(
-            "test", "info", "This is a test of your alerts.", subject={"subject": "", "value": 0}
+        for channel in {channel.key: channel for channel in tested}.values():
+            channels.send_test(channel)
+        if tested or as_json:
+            self.show_channels(tested, as_json=as_json)
+        if hosts and not as_json:
+            self.stdout.write(
+                f"A test alert is on its way to {', '.join(hosts)}. Its delivery shows how it went."
+            )
+        if any(channel.row.error for channel in tested):
+            sys.exit(1)
+
+    def test_webhooks(self) -> list[str]:
+        """Send a test to every webhook of alerts; return their hosts."""
+        subscriptions = WebhookSubscription.objects.listening_to(WebhookEvent.ALERT_RAISED)
+        if subscriptions:
+            text = "This is a test of your alerts."
+            webhooks.raise_alert("test", "info", text, subject={"subject": "", "value": 0})
+        return [subscription.host for subscription in subscriptions]
+
+    def show_channels(self, shown: Sequence[Channel], *, as_json: bool) -> None:
+        if as_json:
+            terminal.print_json({"channels": [channel_json(channel) for channel in shown]})
+        elif shown:
+            terminal.console().print(table_of_channels(shown))
+        else:
+            self.stdout.write("No channel is configured. Set ALERT_URLS: docs/operations.md")
+
+
+def channel_json(channel: Channel) -> dict[str, Any]:
+    """Return a channel as the command's JSON has it: without its address."""
+    row = channel.row
+    return {
+        "key": channel.key,
+        "name": channel.name,
+        "level": channel.level,
+        "severities": ["critical"] if channel.is_critical_only else ["warning", "critical"],
+        "lastSuccessAt": row.last_success_at,
+        "lastAttemptAt": row.last_attempt_at,
+        "failures": row.failures,
+        "error": row.error,
+    }
+
+
+def table_of_channels(shown: Sequence[Channel]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("channel", "level", "of", "worked last", "failed since, why"):
+        table.add_column(heading, overflow="fold")
+    for channel in shown:
+        row = channel.row
+        worked = timezone.localtime(row.last_success_at) if row.last_success_at else None
+        table.add_row(
+            channel.name,
+            f"L{channel.level}",
+            "critical" if channel.is_critical_only else "every alert",
+            worked.strftime("%m-%d %H:%M") if worked else "never",
+            f"{row.failures} times: {row.error}" if row.error else "",
         )
-        hosts = ", ".join(subscription.host for subscription in subscriptions)
-        self.stdout.write(f"A test alert is on its way to {hosts}. Its delivery shows how it went.")
+    return table
 
 
 def to_json(episode: AlertEpisode) -> dict[str, Any]:
