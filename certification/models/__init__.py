@@ -56,6 +56,7 @@ from certification.models.preferences import (
 )
 from certification.models.queue_pause import PauseCause, QueuePause
 from certification.models.routines import RoutineMark
+from certification.models.run_events import RunEvent
 from certification.models.run_totals import RunTotal
 from certification.models.sessions import Session
 from certification.models.webhooks import (
@@ -107,6 +108,7 @@ __all__ = [
     "Route",
     "RouteKind",
     "RoutineMark",
+    "RunEvent",
     "RunJudgement",
     "RunOutcome",
     "RunTotal",

@@ -29,11 +29,12 @@ from certification.models import (
     WAITING,
     CertificationJob,
     CertificationRun,
+    RunEvent,
     State,
 )
 from certification.reasons import Status
 from certification.templatetags.certification import minutes
-from certification.web import charts, polling, waiting
+from certification.web import charts, polling, run_log, waiting
 from certification.web.waiting import Cause
 
 RUNS_PER_PAGE = 50
@@ -161,6 +162,11 @@ class JobDetail:
     runs: Sequence[CertificationRun]  # of the page
     causes: Sequence[Cause]
     seconds_per_run: float | None
+
+    @cached_property
+    def log(self) -> list[run_log.Entry]:
+        """What happened to the page's runs, the newest first."""
+        return run_log.of_runs(self.runs)
 
     @cached_property
     def statuses(self) -> Counter[str]:
@@ -375,14 +381,15 @@ def version_of(
 
 
 def load(job: CertificationJob, query: QueryDict, now: datetime) -> JobDetail:
-    """Return a job's page for the GET parameters of RunFilters and `page`: in six queries at most,
-    two once the job has ended.
+    """Return a job's page for the GET parameters of RunFilters and `page`: in six queries at
+    most, two once the job has ended.
     """
     rows = rows_of(job)
     filters = RunFilters.from_query(query)
     matching = [row.pk for row in rows if filters.match(row)]
     page = Paginator(matching, RUNS_PER_PAGE).get_page(query.get("page"))
     runs = CertificationRun.objects.select_related("model").defer("environment", "fix")
+    runs = runs.annotate(stored_events=RunEvent.objects.of_outer_run())
     by_pk = runs.in_bulk(list(page.object_list))
     shown = [by_pk[pk] for pk in page.object_list if pk in by_pk]
     is_active = job.status in ACTIVE

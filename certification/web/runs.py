@@ -22,7 +22,7 @@ from certification.models import CertificationRun, TestResult
 from certification.statements import Statement
 from certification.suite import registry
 from certification.suite.case import Category
-from certification.web import charts, differences, reproduce
+from certification.web import charts, differences, reproduce, run_log
 from certification.web.differences import Piece
 from certification.web.reproduce import Copy
 
@@ -216,6 +216,11 @@ class RunDetail:
     slow: frozenset[str] = frozenset()  # cases with a call that took `min_ms`
 
     @cached_property
+    def log(self) -> list[run_log.Entry]:
+        """What happened to the run, the oldest first."""
+        return run_log.of_run(self.run.events.all())
+
+    @cached_property
     def counts(self) -> Counter[str]:
         return Counter(result.verdict for result in self.results)
 
@@ -293,7 +298,7 @@ class RunDetail:
 def load(run: CertificationRun, query: QueryDict) -> RunDetail:
     """Return a run's cases, filtered by the GET parameters `verdict`, `category`, `q` and `min_ms`
     (the time that a call took at least), and the trials of the `case` that is open; unknown values
-    are ignored. Two queries, and one each for `case`, `q` and `min_ms`.
+    are ignored. One query, and one each for `case`, `q`, `min_ms` and the log.
     """
     results = list(run.results.without_transcripts().order_by("pk"))
     verdict, category = query.get("verdict", ""), query.get("category", "")

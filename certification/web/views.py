@@ -351,7 +351,7 @@ def cancel_job(request: HttpRequest, pk: UUID) -> HttpResponse:
     row = get_object_or_404(CertificationJob, pk=pk)
     if request.method != "POST":
         return render(request, "certification/job_cancel.html", {"job": row})
-    cancelled_runs = row.cancel()
+    cancelled_runs = row.cancel(f"The job was cancelled by {request.user}.")
     if cancelled_runs is None:
         messages.warning(request, _("The job had already finished; nothing was cancelled."))
     else:
@@ -381,7 +381,7 @@ def cancel_run(request: HttpRequest, pk: UUID) -> HttpResponse:
     row = get_object_or_404(CertificationRun.objects.select_related("job", "model"), pk=pk)
     if request.method != "POST":
         return render(request, "certification/run_cancel.html", {"run": row})
-    if row.cancel():
+    if row.cancel(f"The run was cancelled by {request.user}."):
         log.info("run_cancelled", run=str(pk), job=str(row.job_id), by=request.user.pk)
         messages.success(request, _("The run was cancelled; the others of its job go on."))
     else:

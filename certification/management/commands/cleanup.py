@@ -1,4 +1,4 @@
-"""`manage.py cleanup`: delete old transcripts and webhook deliveries."""
+"""`manage.py cleanup`: delete old transcripts, logs of runs and webhook deliveries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from certification import checks
 from certification.lib import clock
 from certification.management import terminal
 from certification.management.guard import friendly_errors
-from certification.models import TestResult, WebhookDelivery
+from certification.models import RunEvent, TestResult, WebhookDelivery
 
 MAX_DAYS = 36500
 
@@ -21,7 +21,8 @@ class Command(BaseCommand):
     help = (
         "Deletes the transcripts (requests and replies) of runs that ended more than --days ago. "
         "Verdicts, grades, sentences and figures stay: old runs can still be read, compared and "
-        "judged again. Also deletes webhook deliveries that ended more than WEBHOOK_LOG_DAYS ago."
+        "judged again. Also deletes the log of what happened to those runs, and webhook deliveries "
+        "that ended more than WEBHOOK_LOG_DAYS ago."
     )
     requires_system_checks: list[str] = [checks.TAG]
 
@@ -39,16 +40,17 @@ class Command(BaseCommand):
         old = WebhookDelivery.objects.ended_before(clock.now() - timedelta(days=log_days))
         if options["dry_run"]:
             results = TestResult.objects.with_transcripts(before).count()
-            deliveries = old.count()
+            deliveries, events = old.count(), RunEvent.objects.before(before).count()
         else:
             results = TestResult.objects.drop_transcripts(before)
-            deliveries = old.delete()[0]
+            deliveries, events = old.delete()[0], RunEvent.objects.before(before).delete()[0]
         if options["json"]:
             return terminal.print_json(
                 {
                     "results": results,
                     "before": before,
                     "deliveries": deliveries,
+                    "runEvents": events,
                     "dryRun": options["dry_run"],
                 }
             )
@@ -58,6 +60,7 @@ class Command(BaseCommand):
             f"{verb} the transcripts of {terminal.pluralize(results, 'result')} from before "
             f"{before:%Y-%m-%d %H:%M} UTC."
         )
+        self.stdout.write(f"{verb} {terminal.pluralize(events, 'event')} of such runs.")
         self.stdout.write(
             f"{verb} {deliveries} {noun} older than {terminal.pluralize(log_days, 'day')}."
         )
