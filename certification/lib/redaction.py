@@ -8,7 +8,9 @@ from numbers import Number
 from typing import Any
 
 SECRET_KEYS = re.compile(
-    r"passwo?r?d|secret|authorization|api_?key|access_?key|credential|cookie", re.IGNORECASE
+    r"passwo?r?d|passphrase|secret|authorization|basic[_-]?auth|(?:api|access|private)[_-]?key"
+    r"|credential|cookie",
+    re.IGNORECASE,
 )
 # a secret unless it is a count: session_token="...", but max_tokens=64
 TOKEN_KEYS = re.compile(r"token", re.IGNORECASE)
@@ -18,13 +20,13 @@ ACCOUNT_ID = re.compile(r"(?<=:)\d{12}(?=:)")
 CREDENTIAL = re.compile(r"eyJ[\w-]+\.eyJ[\w-]+(?:\.[\w-]*)?|myia_[\w-]{40,}", re.ASCII)
 # A value under a secret-looking name in an address: somebody made a login form a link.
 IN_ADDRESS = re.compile(
-    r"([?&][\w.%+-]*(?:passwo?r?d|secret|token|api_?key|access_?key|credential)[\w.%+-]*=)"
+    r"([?&][\w.%+-]*(?:passwo?r?d|secret|token|(?:api|access|private)[_-]?key|credential)[\w.%+-]*=)"
     r"[^&\s'\"]+",
     re.IGNORECASE | re.ASCII,
 )
 # Secrets that a sentence or a traceback may quote: of an address, of AWS, and after their names.
 QUOTED = re.compile(
-    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
+    r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
     r"|\b(?:AKIA|ASIA|ABSK)[A-Za-z0-9+/=]{8,}"
     r"|(?<=\bbearer\s)[^\s\"',;]+|(?<=\bbasic\s)[A-Za-z0-9+/=]{8,}"
     r"|(?<=X-Amz-Security-Token=)[^&\s]+|(?<=X-Amz-Signature=)[^&\s]+"

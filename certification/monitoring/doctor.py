@@ -9,19 +9,24 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 from django.conf import settings
 from django.core.checks import run_checks
 from django.db.models import Count, F, Q
+from django.db.models.functions import Now
 
 from certification.checks import TAG
-from certification.engine import queue
+from certification.engine import queue, reconcile
 from certification.lib import clock, redis_client
 from certification.lib.redis_client import Purpose
 from certification.models import (
     TERMINAL,
+    AIModel,
     AlertEpisode,
     CertificationJob,
     CertificationRun,
@@ -29,22 +34,16 @@ from certification.models import (
     RunTotal,
     sql,
 )
-from certification.monitoring import queue_stats, site_health
+from certification.models.catalogue import load_shipped
+from certification.models.routines import ALERTS, RECONCILE
+from certification.monitoring import alerts, queue_stats, redis_report, site_health
 from certification.monitoring.alert_rules import RULES
 from certification.monitoring.bedrock_status import check_bedrock
 from certification.monitoring.checks import FAILURES
+from certification.monitoring.findings import Finding, Repair
 
 MIN_FREE_BYTES = 1_000_000_000
 MIN_MEMORY_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong, why it matters, and what to do."""
-
-    what: str
-    why: str
-    fix: str
 
 
 Examination = Callable[[], Iterator[Finding]]
@@ -56,6 +55,10 @@ class Result:
 
     check: str
     findings: tuple[Finding, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        findings = [finding.to_json() for finding in self.findings]
+        return {"check": self.check, "findings": findings}
 
 
 def settings_are_right() -> Iterator[Finding]:
@@ -82,16 +85,8 @@ def redis_is_safe() -> Iterator[Finding]:
     if fault := queue.broker_fault():
         yield Finding(fault, "No message can be sent.", "Give it memory and a writable disk.")
     info = redis_client.client(Purpose.BROKER).info()
-    if info.get("maxmemory_policy", "noeviction") != "noeviction":
-        what = f"maxmemory-policy is {info['maxmemory_policy']}."
-        yield Finding(what, "It may drop messages.", "Set it to noeviction.")
-    if info.get("cluster_enabled"):
-        what = "REDIS_URL names a Redis Cluster."
-        yield Finding(what, "Celery cannot send through one.", "Use one server, or Sentinels.")
-    if not info.get("aof_enabled") and not info.get("rdb_last_save_time"):
-        yield Finding(
-            "Redis saves nothing.", "A restart sends every message again.", "appendonly yes"
-        )
+    yield from redis_report.memory_faults(info)
+    yield from redis_report.safety_faults(info)
 
 
 def workers_take_runs() -> Iterator[Finding]:
@@ -100,11 +95,26 @@ def workers_take_runs() -> Iterator[Finding]:
 
 
 def routines_end() -> Iterator[Finding]:
+    repairs = {RECONCILE: RECONCILE_NOW, ALERTS: Repair("Look at every rule now.", check_alerts)}
     for name in site_health.MAX_AGES:
         if fault := site_health.routine_fault(name):
-            yield Finding(
-                fault, "Lost messages and runs are not repaired.", "manage.py restart beat"
-            )
+            why, fix = "Lost messages and runs are not repaired.", "manage.py restart beat"
+            yield Finding(fault, why, fix, repairs.get(name))
+
+
+def runs_are_alive() -> Iterator[Finding]:
+    """Look for runs whose worker died some time ago: reconcile should have taken them up."""
+    patience = timedelta(seconds=4 * settings.CERTIFICATION_HEARTBEAT_TIMEOUT)
+    if number := CertificationRun.objects.stalled(Now() - patience).count():
+        what = f"{number} runs stand still: their worker gives no sign of life."
+        yield Finding(what, "Their jobs do not end.", "manage.py reconcile", RECONCILE_NOW)
+
+
+def catalogue_is_there() -> Iterator[Finding]:
+    if not AIModel.objects.exists():
+        what, why = "There is no model in the database.", "There is nothing to certify."
+        repair = Repair("Load the shipped catalogue.", load_catalogue)
+        yield Finding(what, why, "manage.py load_catalogue", repair)
 
 
 def clock_is_right() -> Iterator[Finding]:
@@ -125,13 +135,20 @@ def machine_has_room() -> Iterator[Finding]:
         yield Finding(what, "The system ends processes.", "Lower CERTIFICATION_BULK_WORKERS.")
 
 
+def private_files() -> list[Path]:
+    """Return the files that hold secrets of this installation."""
+    own = [Path(settings.MYIA_DIR) / name for name in ("secret_key", "embedded.json", "secrets")]
+    folders = (Path(settings.PRIVATE_FOLDER), Path(settings.CERTIFICATE_FOLDER))
+    paths = [*own, *(path for folder in folders for path in sorted(folder.glob("*")))]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
+
+
 def files_are_private() -> Iterator[Finding]:
-    for name in ("secret_key", "embedded.json", "secrets"):
-        path = Path(settings.MYIA_DIR) / name
-        if path.exists() and path.stat().st_mode & 0o077:
-            yield Finding(
-                f"{path} can be read by others.", "It holds secrets.", f"chmod 600 {path}"
-            )
+    for path in private_files():
+        if path.stat().st_mode & 0o077:
+            what, fix = f"{path} can be read by others.", f"chmod 600 {path}"
+            repair = Repair(f"Close {path} to others.", partial(close, path))
+            yield Finding(what, "It holds secrets.", fix, repair)
 
 
 def nothing_runs_as_root() -> Iterator[Finding]:
@@ -177,6 +194,36 @@ def counts_agree() -> Iterator[Finding]:
         yield Finding(what, "Nobody can check them.", "Certify them again.")
 
 
+# Repairs
+
+
+def reconcile_now() -> str:
+    done = reconcile.reconcile()
+    if done.busy:
+        return "Another reconciliation is running."
+    return f"Sent again: {done.resent}. Retried: {done.retried}. Given up: {done.given_up}."
+
+
+RECONCILE_NOW = Repair("Send lost messages again, and retry runs whose worker died.", reconcile_now)
+
+
+def check_alerts() -> str:
+    with sql.advisory_lock(alerts.ADVISORY_LOCK) as is_ours:
+        if not is_ours:
+            return "Another round is looking at the rules."
+        alerts.run_round()
+    return "Every rule was looked at."
+
+
+def load_catalogue() -> str:
+    return f"{load_shipped().models_created} models were loaded."
+
+
+def close(path: Path) -> str:
+    path.chmod(path.stat().st_mode & ~0o077)
+    return "Only its owner can read it."
+
+
 CHECKS: dict[str, Examination] = {
     "settings": settings_are_right,
     "tables": tables_are_current,
@@ -184,6 +231,8 @@ CHECKS: dict[str, Examination] = {
     "redis": redis_is_safe,
     "workers": workers_take_runs,
     "routines": routines_end,
+    "runs": runs_are_alive,
+    "catalogue": catalogue_is_there,
     "clock": clock_is_right,
     "machine": machine_has_room,
     "files": files_are_private,

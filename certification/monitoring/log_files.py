@@ -76,6 +76,18 @@ class LogEntry:
             return {"event": "a line that is nested too deeply"}
         return shown
 
+    def to_json(self) -> dict[str, Any]:
+        """Return all its fields, without secrets."""
+        shown = self.shown
+        return {
+            "at": self.at,
+            "level": self.level,
+            "service": self.source,
+            "event": str(shown.get("event", "")),
+            "request": str(shown.get("request_id") or "") or None,
+            "fields": {name: value for name, value in shown.items() if name not in COMMON},
+        }
+
 
 @dataclass(frozen=True)
 class LogFilter:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.db.models import Count
 
 from certification.lib import clock
 from certification.models import CertificationRun, State, Tier, sql
-from certification.monitoring.doctor import Finding
+from certification.monitoring.findings import Finding
 
 MIN_RUNS = 20  # shares and comparisons of fewer say nothing
 SUCCESS_PERCENT, RETRIED_PERCENT, QUICK_S = 95.0, 10.0, 10.0  # the targets of operations
@@ -58,6 +59,13 @@ class Figures:
             ttft_ms=rounded(row["ttft_ms"], 1),
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures under names in camel case: p95S, sPerCall."""
+        return {
+            re.sub(r"_(\w)", lambda match: match[1].upper(), name): value
+            for name, value in asdict(self).items()
+        }
+
     def percent(self, name: str) -> float | None:
         """Return the share of the runs that one of the counts is; None without runs."""
         return round(100 * int(getattr(self, name)) / self.runs, 1) if self.runs else None
@@ -77,6 +85,13 @@ class Compared:
         if min(self.now.runs, self.before.runs) < MIN_RUNS or not self.before.s_per_call:
             return None
         return round((self.now.s_per_call or 0) / self.before.s_per_call, 2)
+
+    def to_json(self) -> dict[str, Any]:
+        periods = {"now": self.now, "before": self.before}
+        return {
+            **{period: figures.to_json() for period, figures in periods.items()},
+            "slower": self.slower,
+        }
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,22 @@ class Report:
     def findings(self) -> list[Finding]:
         """What is below a target or slower than before, why it may be, and what to do."""
         return [*missed_targets(self), *slower_groups(self)]
+
+    def to_json(self) -> dict[str, Any]:
+        groups = {"tiers": self.tiers, "models": self.models, "regions": self.regions}
+        return {
+            "start": self.start,
+            "end": self.end,
+            **self.all.to_json(),
+            **{
+                kind: [{"name": one.name, **one.to_json()} for one in members]
+                for kind, members in groups.items()
+            },
+            "causes": self.causes,
+            "statements": self.statements,
+            "machine": {"loadPerCpu": self.load_per_cpu, "memoryPercent": self.memory_percent},
+            "findings": [finding.to_json() for finding in self.findings],
+        }
 
 
 def analyse(age: timedelta, limit: int) -> Report:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from certification.engine import queue
 from certification.lib import counters, redis_client, shared_cache
 from certification.lib.redis_client import Purpose
 from certification.models import Priority
-from certification.monitoring.doctor import Finding
+from certification.monitoring.findings import Finding, Repair
 
 SCAN_STEP, SCAN_S = 500, 5.0
 SAMPLE = 20  # keys of a kind whose memory is measured
@@ -38,6 +38,25 @@ KINDS: tuple[tuple[str, str, bool], ...] = (
     ("counters", rf"{re.escape(counters.KEY)}$", False),
     ("Celery", r"_kombu\.|unacked|.*\.pidbox|celery|.*\.celeryd?|flower", False),
 )
+
+
+# What is reported of `INFO`, by our names.
+FIGURES = {
+    "usedMemory": "used_memory",
+    "maxMemory": "maxmemory",
+    "policy": "maxmemory_policy",
+    "fragmentation": "mem_fragmentation_ratio",
+    "clients": "connected_clients",
+    "commandsPerSecond": "instantaneous_ops_per_sec",
+    "evictedKeys": "evicted_keys",
+    "expiredKeys": "expired_keys",
+    "hits": "keyspace_hits",
+    "misses": "keyspace_misses",
+    "appendOnly": "aof_enabled",
+    "lastSave": "rdb_last_save_time",
+    "uptimeSeconds": "uptime_in_seconds",
+    "role": "role",
+}
 
 
 @dataclass
@@ -78,12 +97,34 @@ class RedisReport:
 
     @property
     def findings(self) -> list[Finding]:
-        return [*memory_faults(self), *safety_faults(self), *key_faults(self)]
+        return [*memory_faults(self.info), *safety_faults(self.info), *key_faults(self.kinds)]
+
+    def to_json(self) -> dict[str, Any]:
+        kinds = [
+            {
+                "name": kind.name,
+                "keys": kind.keys,
+                "withoutTtl": kind.without_ttl,
+                "bytes": kind.memory,
+            }
+            for kind in self.kinds
+        ]
+        return {
+            "server": self.server,
+            **{name: self.info.get(field) for name, field in FIGURES.items()},
+            "keys": self.keys,
+            "complete": self.complete,
+            "kinds": kinds,
+            "queues": self.queues,
+            "slow": [asdict(slow) for slow in self.slow],
+            "denied": self.denied,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
 
 
 def read(max_keys: int) -> RedisReport:
     """Ask Redis; at most so many keys are looked at. Raises `redis_client.UNAVAILABLE`."""
-    client = redis_client.client(Purpose.LIMITS)
+    client = redis_client.client(Purpose.BROKER)
     info = client.info()
     denied: list[str] = []
     kinds, complete = scan(client, max_keys, denied)
@@ -187,46 +228,62 @@ def first_word(command: bytes) -> str:
     return word if re.fullmatch(r"[A-Z.|_]{1,30}", word) else "?"
 
 
-def memory_faults(report: RedisReport) -> list[Finding]:
-    used, limit = int(report.info.get("used_memory", 0)), int(report.info.get("maxmemory", 0))
+def memory_faults(info: Mapping[str, Any]) -> list[Finding]:
+    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     findings = []
     if limit and used > MEMORY_PERCENT / 100 * limit:
-        what = f"{100 * used / limit:.0f} % of maxmemory are in use."
+        what = f"{100 * used / limit:.0f} % of the maxmemory of Redis are in use."
         findings.append(Finding(what, "At the limit no message can be sent.", "Raise maxmemory."))
     elif used > MAX_MEMORY:
-        what = f"{used / 1e6:.0f} MB are in use, and there is no maxmemory."
+        what = f"Redis uses {used / 1e6:.0f} MB, and has no maxmemory."
         why = "It may take the memory of everything else."
-        findings.append(Finding(what, why, "See the kinds of keys; set maxmemory."))
-    if evicted := int(report.info.get("evicted_keys", 0)):
-        what = f"{evicted} keys were evicted since the server started."
+        findings.append(Finding(what, why, "manage.py redis_report; set maxmemory."))
+    if evicted := int(info.get("evicted_keys", 0)):
+        what = f"Redis has evicted {evicted} keys since it started."
         fix = "Raise maxmemory; reconcile sends messages again."
         findings.append(Finding(what, "Messages may be among them.", fix))
     return findings
 
 
-def safety_faults(report: RedisReport) -> list[Finding]:
-    info, findings = report.info, []
+def safety_faults(info: Mapping[str, Any]) -> list[Finding]:
+    """Return what may lose messages. Our own server is set right by a repair."""
+    findings = []
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        what = f"maxmemory-policy is {policy}."
-        findings.append(Finding(what, "It may drop messages.", "Set it to noeviction."))
+        what, fix = f"maxmemory-policy of Redis is {policy}.", "Set it to noeviction."
+        repair = configuration("maxmemory-policy", "noeviction")
+        findings.append(Finding(what, "It may drop messages.", fix, repair))
+    if info.get("cluster_enabled"):
+        what, fix = "REDIS_URL names a Redis Cluster.", "Use one server, or Sentinels."
+        findings.append(Finding(what, "Celery cannot send through one.", fix))
     if info.get("role") == "slave":
-        what = "It is a replica."
-        findings.append(Finding(what, "It takes no messages.", "REDIS_URL: name the primary."))
+        what, fix = "Redis is a replica.", "Name the primary in REDIS_URL."
+        findings.append(Finding(what, "It takes no messages.", fix))
     if not info.get("aof_enabled") and not info.get("rdb_last_save_time"):
-        what = "Nothing is saved to disk."
-        why = "Nothing is lost, but a restart sends every message again."
-        findings.append(Finding(what, why, "appendonly yes"))
+        what, why = "Redis saves nothing.", "A restart sends every message again."
+        findings.append(Finding(what, why, "appendonly yes", configuration("appendonly", "yes")))
     for name in ("aof_last_write_status", "rdb_last_bgsave_status"):
         if info.get(name, "ok") != "ok":
-            what = f"{name} is {info[name]}."
+            what = f"{name} of Redis is {info[name]}."
             findings.append(Finding(what, "It cannot write to its disk.", "Free space there."))
     return findings
 
 
-def key_faults(report: RedisReport) -> list[Finding]:
+def configuration(name: str, value: str) -> Repair | None:
+    """Return what sets our own server's configuration; None for a server of the operator's own."""
+    if not settings.EMBEDDED_VALKEY:
+        return None
+
+    def run() -> str:
+        redis_client.client(Purpose.BROKER).config_set(name, value)
+        return f"{name} is {value}."
+
+    return Repair(f"Set {name} of the embedded Redis to {value}.", run)
+
+
+def key_faults(kinds: Sequence[KeyKind]) -> list[Finding]:
     findings = []
-    for kind in report.kinds:
+    for kind in kinds:
         if kind.needs_ttl and kind.without_ttl:
             what = f"{kind.without_ttl} keys of the kind '{kind.name}' never expire."
             findings.append(Finding(what, "They pile up.", "Report it as a fault."))

@@ -53,6 +53,19 @@ class ProcessStatus:
     def is_up(self) -> bool:
         return self.state in {RUNNING, EXTERNAL}
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "process": self.name,
+            "state": self.state,
+            "pid": self.pid,
+            "since": self.since.isoformat() if self.since else None,
+            "port": self.port,
+            "memoryBytes": self.memory_bytes,
+            "restarts": self.restarts,
+            "url": self.url or None,
+            "fault": self.fault or None,
+        }
+
 
 def files() -> Files:
     """Return the files of this installation's stack."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import time
+import zipfile
 from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from django.core.management import CommandError, call_command
 
 from certification.lib import clock
@@ -19,7 +25,7 @@ from certification.models import (
     RunTotal,
     State,
 )
-from certification.monitoring import doctor, queue_stats, site_health
+from certification.monitoring import doctor, queue_stats, redis_report, site_health
 from certification.monitoring.bedrock_status import BedrockStatus
 from tests.factories import certify, start_job
 
@@ -136,8 +142,167 @@ def test_the_doctor_names_what_is_wrong_and_its_fix(
     assert "A server does not answer (ConnectionError)." in text
 
 
+@pytest.fixture
+def broken(settings: Any, tmp_path: Path, model: AIModel) -> Path:
+    """A file that others can read, and a run whose worker died long ago."""
+    settings.MYIA_DIR = settings.PRIVATE_FOLDER = settings.CERTIFICATE_FOLDER = tmp_path
+    secret = tmp_path / "secret_key"
+    secret.write_text("x")
+    secret.chmod(0o644)
+    run = start_job([model], ["us-east-1"]).runs.get()
+    CertificationRun.objects.claim(run.pk, "a dead worker")
+    CertificationRun.objects.update(heartbeat_at=clock.now() - timedelta(hours=1))
+    return secret
+
+
+def rows() -> list[Any]:
+    tables = (CertificationRun, CertificationJob, RoutineMark, AIModel)
+    return [list(table.objects.order_by("pk").values()) for table in tables]
+
+
+@pytest.mark.usefixtures("_well")
+def test_a_dry_run_of_the_repairs_changes_nothing(
+    capsys: pytest.CaptureFixture[str], broken: Path
+) -> None:
+    before = rows()
+    code, text = run(capsys, "doctor", "--fix", "--dry-run", "--json")
+    repairs = json.loads(text)["repairs"]
+    assert code == 1
+    assert [(repair["check"], repair["done"]) for repair in repairs] == [
+        ("runs", False), ("files", False),
+    ]  # fmt: skip
+    assert (rows(), broken.stat().st_mode & 0o777) == (before, 0o644)
+
+
+@pytest.mark.usefixtures("_well")
+def test_safe_repairs_are_made_and_what_they_mended_is_looked_at_again(
+    capsys: pytest.CaptureFixture[str], broken: Path
+) -> None:
+    code, text = run(capsys, "doctor")
+    assert code == 1
+    assert "manage.py doctor --fix" in text
+    code, text = run(capsys, "doctor", "--fix", "--yes", "--json")
+    body = json.loads(text)
+    assert (code, body["well"]) == (0, True), body
+    assert [(repair["check"], repair["done"]) for repair in body["repairs"]] == [
+        ("runs", True), ("files", True),
+    ]  # fmt: skip
+    assert "Retried: 1." in body["repairs"][0]["result"]
+    assert broken.stat().st_mode & 0o777 == 0o600
+    assert CertificationRun.objects.get().status != State.PROCESSING
+    assert json.loads(run(capsys, "doctor", "--fix", "--yes", "--json")[1])["repairs"] == []
+
+
+@pytest.mark.usefixtures("_well")
+def test_each_repair_is_asked_for(
+    capsys: pytest.CaptureFixture[str], broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["n", "y"])
+    monkeypatch.setattr("builtins.input", lambda _question: next(answers))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    code, text = run(capsys, "doctor", "--fix")
+    assert code == 1  # the run still stands still
+    assert "It was not made." in text
+    assert broken.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.usefixtures("_well")
+def test_a_repair_that_fails_is_said_and_the_others_are_made(
+    capsys: pytest.CaptureFixture[str], broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_args: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuses)
+    code, text = run(capsys, "doctor", "--fix", "--yes", "--json")
+    results = {repair["check"]: repair for repair in json.loads(text)["repairs"]}
+    assert code == 1
+    assert results["files"]["result"] == "It failed (Operation not permitted)."
+    assert (results["files"]["done"], results["runs"]["done"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--yes",), ("--dry-run",), ("--fix",), ("--fix", "--json"), ("--fix", "--support")],
+)
+def test_options_of_the_doctor_that_do_not_fit_are_a_sentence(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(CommandError) as refusal:
+        call_command("doctor", *arguments)
+    assert refusal.value.returncode == 2
+
+
+def test_routines_and_an_empty_catalogue_can_be_repaired(
+    empty_catalogue: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for examination in (doctor.routines_end, doctor.catalogue_is_there):
+        findings = list(examination())
+        assert findings
+        for finding in findings:
+            assert finding.repair
+            assert finding.repair.run()
+        assert list(examination()) == []
+    assert AIModel.objects.exists()
+
+
+def test_only_our_own_redis_is_set_right(settings: Any) -> None:
+    bad = {"maxmemory_policy": "allkeys-lru", "aof_enabled": 0}
+    settings.EMBEDDED_VALKEY = False
+    assert [finding.repair for finding in redis_report.safety_faults(bad)] == [None, None]
+    settings.EMBEDDED_VALKEY = True
+    client = redis.Redis.from_url(settings.REDIS_URL)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    [policy, _saving] = redis_report.safety_faults(bad)
+    assert policy.repair
+    assert policy.repair.run() == "maxmemory-policy is noeviction."
+    assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+    client.close()
+
+
+def test_the_archive_for_who_helps_is_whole_and_private(
+    capsys: pytest.CaptureFixture[str], model: AIModel, tmp_path: Path, settings: Any
+) -> None:
+    settings.LOG_DIR = str(tmp_path)
+    stored = {"timestamp": "2026-11-30T12:00:00Z", "level": "error", "event": "broken"}
+    (tmp_path / "combined.log").write_text(json.dumps(stored) + "\n")
+    file = tmp_path / "help.zip"
+    code, text = run(capsys, "doctor", "--support", str(file), "--dry-run", "--json")
+    assert (code, file.exists()) == (0, False)
+    plan = json.loads(text)["files"]
+    code, text = run(capsys, "doctor", "--support", str(file))
+    assert (code, file.stat().st_mode & 0o777) == (0, 0o600)
+    with zipfile.ZipFile(file) as archive:
+        assert archive.namelist() == plan
+        texts = {name: archive.read(name).decode() for name in plan}
+    assert set(plan) == {line.split()[0] for line in texts["README.txt"].splitlines()
+                         if ".json" in line} | {"README.txt"}  # fmt: skip
+    contents = {name: json.loads(text) for name, text in texts.items() if name.endswith(".json")}
+    assert not [name for name, value in contents.items() if "error" in value]
+    assert contents["versions.json"]["packages"]["Django"]
+    assert contents["settings.json"]["SECRET_KEY"] == "set"
+    assert contents["migrations.json"]["missing"] == []
+    assert json.loads(texts["logs.jsonl"])["event"] == "broken"
+    with pytest.raises(CommandError, match="exists already"):
+        call_command("doctor", "--support", str(file))
+    with pytest.raises(CommandError, match="cannot be written"):
+        call_command("doctor", "--support", str(tmp_path / "nowhere" / "x.zip"))
+
+
+def test_the_archive_says_which_server_was_away(
+    capsys: pytest.CaptureFixture[str], model: AIModel, tmp_path: Path, settings: Any
+) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
+    file = tmp_path / "help.zip"
+    assert run(capsys, "doctor", "--support", str(file))[0] == 0
+    with zipfile.ZipFile(file) as archive:
+        assert "A server does not answer" in json.loads(archive.read("redis.json"))["error"]
+        assert json.loads(archive.read("migrations.json"))["missing"] == []
+
+
 def test_the_doctor_sees_files_that_others_can_read(settings: Any, tmp_path: Any) -> None:
-    settings.MYIA_DIR = tmp_path
+    settings.MYIA_DIR = settings.PRIVATE_FOLDER = settings.CERTIFICATE_FOLDER = tmp_path
     secret = tmp_path / "secret_key"
     secret.write_text("x")
     secret.chmod(0o644)

@@ -114,14 +114,14 @@ def test_what_a_user_may_not_read_is_left_out_and_named(
     ("info", "words"),
     [
         ({}, ""),
-        ({"used_memory": 85, "maxmemory": 100}, "85 % of maxmemory"),
-        ({"used_memory": 600_000_000}, "there is no maxmemory"),
-        ({"evicted_keys": 3}, "3 keys were evicted"),
-        ({"maxmemory_policy": "allkeys-lru"}, "maxmemory-policy is allkeys-lru"),
-        ({"role": "slave"}, "It is a replica"),
-        ({"aof_enabled": 0}, "Nothing is saved"),
+        ({"used_memory": 85, "maxmemory": 100}, "85 % of the maxmemory"),
+        ({"used_memory": 600_000_000}, "has no maxmemory"),
+        ({"evicted_keys": 3}, "has evicted 3 keys"),
+        ({"maxmemory_policy": "allkeys-lru"}, "maxmemory-policy of Redis is allkeys-lru"),
+        ({"role": "slave"}, "Redis is a replica"),
+        ({"aof_enabled": 0}, "Redis saves nothing"),
         ({"aof_enabled": 0, "rdb_last_save_time": 1}, ""),
-        ({"aof_last_write_status": "err"}, "aof_last_write_status is err"),
+        ({"aof_last_write_status": "err"}, "aof_last_write_status of Redis is err"),
     ],
 )
 def test_what_is_wrong_is_a_finding(info: dict[str, Any], words: str) -> None:

@@ -34,6 +34,10 @@ def logged(**fields: Any) -> dict[str, Any]:
         "tokens",
         "set-cookie",
         "credentials",
+        "X-Api-Key",
+        "private-key",
+        "basic_auth",
+        "passphrase",
     ],
 )
 def test_secrets_are_hidden(key: str) -> None:
@@ -102,6 +106,7 @@ def test_our_credentials_are_hidden_wherever_they_are(credential: str) -> None:
     "text",
     [
         "postgres://myia:{}@db/myia does not answer",
+        "redis://:{}@redis:6379/0 does not answer",
         "login failed: password={}",
         "{{'aws_secret_access_key': '{}'}}",
         'GET /x with "Authorization": "Bearer {}"',

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -44,7 +42,7 @@ class Command(BaseCommand):
             )
         report = performance.analyse(timedelta(hours=options["hours"]), options["top"])
         if options["json"]:
-            terminal.print_json(to_json(report))
+            terminal.print_json(report.to_json())
         else:
             self.show(report, options["hours"])
         if report.findings:
@@ -104,35 +102,3 @@ def percents(now: Figures, before: Figures, name: str) -> str:
 
 def seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f} s"
-
-
-def to_json(report: Report) -> dict[str, Any]:
-    """Return the report as the command's JSON has it: names in camel case."""
-    return {
-        "start": report.start,
-        "end": report.end,
-        **compared_json(report.all),
-        **{
-            name: [{"name": one.name, **compared_json(one)} for one in getattr(report, name)]
-            for name in ("tiers", "models", "regions")
-        },
-        "causes": report.causes,
-        "statements": report.statements,
-        "machine": {"loadPerCpu": report.load_per_cpu, "memoryPercent": report.memory_percent},
-        "findings": [asdict(finding) for finding in report.findings],
-    }
-
-
-def compared_json(one: Compared) -> dict[str, Any]:
-    periods = {"now": one.now, "before": one.before}
-    return {
-        **{
-            period: {camel(name): value for name, value in asdict(figures).items()}
-            for period, figures in periods.items()
-        },
-        "slower": one.slower,
-    }
-
-
-def camel(name: str) -> str:
-    return re.sub(r"_(\w)", lambda match: match[1].upper(), name)

@@ -86,7 +86,7 @@ class Command(BaseCommand):
     def show(self, entries: Sequence[LogEntry], total: int, options: Mapping[str, Any]) -> None:
         """Print one page, its oldest line first."""
         if options["json"]:
-            rows = [to_json(entry) for entry in entries]
+            rows = [entry.to_json() for entry in entries]
             page = {"entries": rows, "page": options["page"], "total": total}
             return terminal.print_json(page)
         for entry in entries:
@@ -107,7 +107,7 @@ class Command(BaseCommand):
             while True:
                 for entry in follower.read(selection):
                     if as_json:
-                        document = json.dumps(to_json(entry), default=str, ensure_ascii=False)
+                        document = json.dumps(entry.to_json(), default=str, ensure_ascii=False)
                         self.stdout.write(foreign_text.escape_json(document))
                     else:
                         self.print_line(entry)
@@ -175,16 +175,3 @@ def line_of(entry: LogEntry) -> str:
     return "\n".join(
         [foreign_text.escape(words).rstrip(), *(f"    {foreign_text.escape(t)}" for t in traceback)]
     )
-
-
-def to_json(entry: LogEntry) -> dict[str, Any]:
-    """Return a line as the command's JSON has it: all its fields, without secrets."""
-    shown = entry.shown
-    return {
-        "at": entry.at,
-        "level": entry.level,
-        "service": entry.source,
-        "event": str(shown.get("event", "")),
-        "request": str(shown.get("request_id") or "") or None,
-        "fields": {name: value for name, value in shown.items() if name not in log_files.COMMON},
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -18,22 +17,6 @@ from certification.monitoring import redis_report
 from certification.monitoring.redis_report import RedisReport
 
 MAX_KEYS = 10_000_000
-FIGURES = {
-    "usedMemory": "used_memory",
-    "maxMemory": "maxmemory",
-    "policy": "maxmemory_policy",
-    "fragmentation": "mem_fragmentation_ratio",
-    "clients": "connected_clients",
-    "commandsPerSecond": "instantaneous_ops_per_sec",
-    "evictedKeys": "evicted_keys",
-    "expiredKeys": "expired_keys",
-    "hits": "keyspace_hits",
-    "misses": "keyspace_misses",
-    "appendOnly": "aof_enabled",
-    "lastSave": "rdb_last_save_time",
-    "uptimeSeconds": "uptime_in_seconds",
-    "role": "role",
-}
 
 
 class Command(BaseCommand):
@@ -59,7 +42,7 @@ class Command(BaseCommand):
         except (RedisError, OSError) as error:
             raise CommandError(broker_sentence(error)) from error
         if options["json"]:
-            terminal.print_json(to_json(report))
+            terminal.print_json(report.to_json())
         else:
             self.show(report)
         if report.findings:
@@ -91,27 +74,3 @@ class Command(BaseCommand):
             out.print(f"Not allowed to this user: {', '.join(report.denied)}.")
         for finding in report.findings:
             out.print(f"{finding.what} {finding.why} {finding.fix}")
-
-
-def to_json(report: RedisReport) -> dict[str, Any]:
-    """Return the report as the command's JSON has it."""
-    kinds = [
-        {
-            "name": kind.name,
-            "keys": kind.keys,
-            "withoutTtl": kind.without_ttl,
-            "bytes": kind.memory,
-        }
-        for kind in report.kinds
-    ]
-    return {
-        "server": report.server,
-        **{name: report.info.get(field) for name, field in FIGURES.items()},
-        "keys": report.keys,
-        "complete": report.complete,
-        "kinds": kinds,
-        "queues": report.queues,
-        "slow": [asdict(slow) for slow in report.slow],
-        "denied": report.denied,
-        "findings": [asdict(finding) for finding in report.findings],
-    }

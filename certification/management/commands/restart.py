@@ -7,7 +7,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from certification.management import terminal
-from certification.management.commands import status
 from certification.stack import control, embedded
 from certification.stack.supervisor import StackError
 
@@ -49,5 +48,5 @@ class Command(BaseCommand):
         except (StackError, embedded.EmbeddedError) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
-            rows = status.rows_of(processes)
+            rows = [process.to_json() for process in processes]
             terminal.print_json({"dryRun": options["dry_run"], "processes": rows})

@@ -74,27 +74,7 @@ def queue_line() -> str:
 def as_json(processes: Sequence[control.ProcessStatus]) -> str:
     """Return {"up", "processes": [...]}."""
     up = all(process.is_up for process in processes)
-    return json.dumps({"up": up, "processes": rows_of(processes)})
-
-
-def rows_of(processes: Sequence[control.ProcessStatus]) -> list[dict[str, Any]]:
-    """Return {"process", "state", "pid", "since", "port", "memoryBytes", "restarts", "url",
-    "fault"} of each.
-    """
-    return [
-        {
-            "process": process.name,
-            "state": process.state,
-            "pid": process.pid,
-            "since": process.since.isoformat() if process.since else None,
-            "port": process.port,
-            "memoryBytes": process.memory_bytes,
-            "restarts": process.restarts,
-            "url": process.url or None,
-            "fault": process.fault or None,
-        }
-        for process in processes
-    ]
+    return json.dumps({"up": up, "processes": [p.to_json() for p in processes]})
 
 
 def render(processes: Sequence[control.ProcessStatus]) -> str:
