@@ -34,6 +34,12 @@ ALLOWED_HOSTS = [*env.list("ALLOWED_HOSTS", default=[]), "localhost", "127.0.0.1
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 DATABASE_URL = env.address("DATABASE_URL")
+# Past a pooler, for commands that need a session of their own; "": DATABASE_URL.
+DATABASE_DIRECT_URL = env.address("DATABASE_DIRECT_URL")
+is_command = Path(sys.argv[0]).name == "manage.py" and "runserver" not in sys.argv
+DIRECT_COMMANDS = {"backup", "dbshell", "migrate", "restore"}
+if DATABASE_URL and DATABASE_DIRECT_URL and is_command and DIRECT_COMMANDS & set(sys.argv[1:2]):
+    DATABASE_URL = DATABASE_DIRECT_URL
 REDIS_URL = env.redis("REDIS_URL")
 # A second server for what may be lost at any time; "": the same.
 CACHE_URL = env.redis("CACHE_URL")
@@ -236,6 +242,7 @@ TEMPLATES = [
     }
 ]
 
+PGBOUNCER_PORT = 6432
 DATABASES = {"default": env.db_url_config(DATABASE_URL, engine="certification.lib.postgresql")}
 # a Unix socket, as in postgres://user:password@/name?host=/folder
 if "host" in DATABASES["default"].get("OPTIONS", {}):
@@ -253,10 +260,21 @@ for name, value in {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    # Only what models/sql.py prepares is prepared; PgBouncer passes that on from 1.21.
+    # Only what models/sql.py prepares is prepared.
     "prepare_threshold": 0,
 }.items():
     DATABASES["default"]["OPTIONS"].setdefault(name, value)
+# A pooler that gives each transaction another session (PgBouncer, by its port unless it is said)
+# forgets what a session prepared and the cursors that it holds.
+DATABASE_POOLER = env.choice(
+    "DATABASE_POOLER",
+    "transaction" if DATABASES["default"].get("PORT") == PGBOUNCER_PORT else "none",
+    "none",
+    "transaction",
+)
+if DATABASE_POOLER == "transaction":
+    DATABASES["default"]["OPTIONS"]["prepare_threshold"] = None
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Nothing uses Django's cache, which pickles what it stores; lib/shared_cache.py is ours.
@@ -465,7 +483,6 @@ LOG_FORMAT = env.choice(
     "LOG_FORMAT", "console" if sys.stderr.isatty() else "json", "json", "console"
 )
 # Commands write for people; log lines would be mixed with their output.
-is_command = Path(sys.argv[0]).name == "manage.py" and "runserver" not in sys.argv
 LOG_LEVEL = env.choice(
     "LOG_LEVEL",
     "WARNING" if is_command else "INFO",

@@ -101,6 +101,8 @@ class LiveStack(Processes):
         super().__init__(folder)
         self.workers = 0
         self.url = ""
+        self.database_url = database.url(settings.DATABASES["default"]["NAME"])
+        self.pooler = "none"
         self.restart_emulator()
 
     def restart_emulator(self, latency_ms: float = LATENCY_MS) -> None:
@@ -144,7 +146,8 @@ class LiveStack(Processes):
         """Return the variables that give a process this test's database, queue and emulator."""
         return {
             "DJANGO_SETTINGS_MODULE": "myia.settings",
-            "DATABASE_URL": database.url(settings.DATABASES["default"]["NAME"]),
+            "DATABASE_URL": self.database_url,
+            "DATABASE_POOLER": self.pooler,
             "REDIS_URL": settings.REDIS_URL,
             "SECRET_KEY": settings.SECRET_KEY,
             "BEDROCK_BACKEND": "emulator",

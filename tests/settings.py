@@ -19,7 +19,10 @@ ROOT = Path(os.environ.get("MYIA_TEST_ROOT", PROJECT / ".myia" / "test")) / WORK
 for name in list(os.environ):
     # Nothing of the developer's own environment may decide what a test sees.
     if name.startswith(
-        ("AWS_", "BEDROCK_", "CERTIFICATION_", "EMULATOR_", "DATABASE_URL", "REDIS_", "WEBHOOK_")
+        (
+            *("AWS_", "BEDROCK_", "CACHE_", "CERTIFICATION_", "DATABASE_", "EMULATOR_", "REDIS_"),
+            "WEBHOOK_",
+        )
     ):
         del os.environ[name]
 os.environ |= {

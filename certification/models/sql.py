@@ -13,6 +13,7 @@ can infer.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 from django.db import connection, models
+
+from certification.lib.postgresql import patience
 
 M = TypeVar("M", bound=models.Model)
 
@@ -262,8 +265,7 @@ SELECT (SELECT count(*) FROM certification_alertepisode
 """
 
 # One reconcile and one round of alerts at a time. The ORM has no advisory locks.
-TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_lock(%(key)s) AS locked"
-ADVISORY_UNLOCK = "SELECT pg_advisory_unlock(%(key)s) AS unlocked"
+TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"
 
 
 def fetch_all(statement: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -323,14 +325,22 @@ def update_statement(table: str, columns: tuple[str, ...]) -> str:
 
 @contextmanager
 def advisory_lock(key: int) -> Iterator[bool]:
-    """Hold a lock of the database for the block; yields False when somebody else holds it."""
-    row = fetch_one(TRY_ADVISORY_LOCK, key=key)
-    is_ours = row is not None and bool(row["locked"])
+    """Hold a lock of the database for the block; yields False when somebody else holds it.
+
+    A transaction of a connection of its own holds it. A lock of a session would be lost at
+    PgBouncer, where each transaction may get another session, and the one that had it would hold it
+    for good.
+    """
+    with connection.wrap_database_errors:
+        own = patience.PatientConnection.connect(**connection.get_connection_params())
     try:
-        yield is_ours
+        with connection.wrap_database_errors:
+            row = own.execute(TRY_ADVISORY_LOCK, {"key": key}).fetchone()
+        yield bool(row and row[0])
     finally:
-        if is_ours:
-            fetch_one(ADVISORY_UNLOCK, key=key)
+        with contextlib.suppress(psycopg.Error):
+            own.rollback()  # the lock is free when this returns; closing would not wait for it
+        own.close()
 
 
 def execute(statement: str, **parameters: Any) -> int:

@@ -21,10 +21,17 @@ from django.test import Client
 from certification.api import tokens
 from certification.lib import redis_client
 from certification.lib.redis_client import Purpose
-from certification.models import State, User
+from certification.models import ACTIVE, State, User
 from certification.stack import embedded
-from tests import processes
-from tests.e2e.test_reliability import assert_in_order, finish, in_the_middle, run_states, start
+from tests import pgbouncer, processes
+from tests.e2e.test_reliability import (
+    assert_in_order,
+    finish,
+    in_the_middle,
+    reconciled_every_second,
+    run_states,
+    start,
+)
 from tests.processes import LiveStack, wait_until
 from tests.sentinels import Replicated, broker
 from tests.streams import Web
@@ -149,3 +156,30 @@ def test_a_failover_of_redis_loses_nothing(
         assert again.status != State.PENDING  # its messages are out
         finish(again)
         assert again.status == State.COMPLETED
+
+
+def test_sessions_that_change_with_each_transaction_lose_nothing(
+    live_stack: LiveStack, tmp_path: Path
+) -> None:
+    """Workers and beat reach PostgreSQL through PgBouncer; one is killed, and beat has its runs
+    taken up again.
+    """
+    if not pgbouncer.program():
+        pytest.skip("there is no PgBouncer here (Debian: apt install pgbouncer)")
+    live_stack.database_url = pgbouncer.start(live_stack, tmp_path / "pgbouncer")
+    live_stack.pooler = "transaction"
+    first = live_stack.worker()
+    job = start()
+    wait_until(lambda: in_the_middle(job), "runs are at work")
+    first.kill()
+    first.wait()
+    with reconciled_every_second():
+        live_stack.worker()
+        live_stack.beat()
+        wait_until(lambda: not job.runs.filter(status__in=ACTIVE).exists(), "the job is finished")
+    job.refresh_from_db()
+    assert job.status == State.COMPLETED
+    assert_in_order(job, live_stack)
+    faults = ("prepared statement", "cursor", "not owned by", "unsupported startup parameter")
+    logs = "".join(log.read_text() for log in live_stack.logs.glob("*.log"))
+    assert not [fault for fault in faults if fault in logs]

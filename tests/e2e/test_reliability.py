@@ -9,11 +9,13 @@ newest runs say.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -342,6 +344,21 @@ def test_concurrent_reconciliations_send_a_lost_message_once(live_stack: LiveSta
     assert_in_order(job, live_stack)
 
 
+@contextlib.contextmanager
+def reconciled_every_second() -> Iterator[None]:
+    """Have beat call `reconcile` every second for the block."""
+    every_second, _ = IntervalSchedule.objects.get_or_create(
+        every=1, period=IntervalSchedule.SECONDS
+    )
+    PeriodicTask.objects.create(
+        name="reconcile often", task="certification.tasks.reconcile", interval=every_second
+    )
+    try:
+        yield
+    finally:
+        PeriodicTask.objects.all().delete()
+
+
 def test_beat_alone_finishes_jobs(live_stack: LiveStack) -> None:
     """No `reconcile` is called here: a worker dies, Redis forgets everything, and a beat and a
     worker put it right.
@@ -352,20 +369,12 @@ def test_beat_alone_finishes_jobs(live_stack: LiveStack) -> None:
     first.kill()
     first.wait()
     redis.Redis.from_url(django_settings.REDIS_URL).flushall()
-    every_second, _ = IntervalSchedule.objects.get_or_create(
-        every=1, period=IntervalSchedule.SECONDS
-    )
-    PeriodicTask.objects.create(
-        name="reconcile often", task="certification.tasks.reconcile", interval=every_second
-    )
-    live_stack.worker()
-    live_stack.beat()
-    try:
+    with reconciled_every_second():
+        live_stack.worker()
+        live_stack.beat()
         wait_until(
             lambda: not job.runs.filter(status__in=ACTIVE).exists(), "beat has the job finished"
         )
-    finally:
-        PeriodicTask.objects.all().delete()
     job.refresh_from_db()
     assert job.status == State.COMPLETED
     assert_in_order(job, live_stack)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +176,51 @@ def test_a_command_says_so_in_a_sentence(
         },
     )
     assert (ran.returncode, ran.stdout, ran.stderr.strip()) == (2, "", expected)
+
+
+READ_SETTINGS = """
+import json, sys
+sys.argv = sys.argv[1:]
+from myia import settings
+default = settings.DATABASES["default"]
+print(json.dumps([
+    default["HOST"],
+    default["OPTIONS"]["prepare_threshold"],
+    default.get("DISABLE_SERVER_SIDE_CURSORS", False),
+]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "expected"),
+    [
+        ("run", {}, ["pooler", None, True]),
+        ("migrate", {}, ["direct", 0, False]),
+        ("run", {"DATABASE_POOLER": "none"}, ["pooler", 0, False]),
+        (
+            "run",
+            {"DATABASE_URL": "postgresql://a@pooler:5432/b", "DATABASE_POOLER": "transaction"},
+            ["pooler", None, True],
+        ),
+    ],
+)
+def test_a_pooler_is_known_by_its_port_and_passed_by_for_migrations(
+    tmp_path: Path, command: str, environment: dict[str, str], expected: list[object]
+) -> None:
+    read = subprocess.run(
+        [sys.executable, "-c", READ_SETTINGS, "manage.py", command],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={
+            **os.environ,
+            "DATABASE_URL": "postgresql://a@pooler:6432/b",
+            "DATABASE_DIRECT_URL": "postgresql://a@direct:5432/b",
+            "REDIS_URL": "redis://127.0.0.1:1/0",
+            "SECRET_KEY": "x" * 40,
+            "MYIA_ROOT": str(tmp_path),
+            **environment,
+        },
+    )
+    assert json.loads(read.stdout) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
 from datetime import timedelta
@@ -370,10 +371,21 @@ def test_the_change_feed_brings_the_runs_that_changed(job: CertificationJob) -> 
     assert [run for run, _ in changes(job.runs.all(), since)] == [changed]
 
 
-def test_an_advisory_lock_is_held_until_it_is_given_back() -> None:
-    for statement, name in ((sql.TRY_ADVISORY_LOCK, "locked"), (sql.ADVISORY_UNLOCK, "unlocked")):
-        row = sql.fetch_one(statement, key=4711)
-        assert row is not None
-        assert row[name]
+def test_an_advisory_lock_is_held_for_the_block_whatever_happens_in_it() -> None:
+    with sql.advisory_lock(4711) as is_ours, sql.advisory_lock(4711) as is_second:
+        assert (is_ours, is_second) == (True, False)
+    with contextlib.suppress(ZeroDivisionError), sql.advisory_lock(4711) as is_ours:
+        assert is_ours
+        raise ZeroDivisionError
     again = sql.fetch_one("SELECT count(*) AS n FROM pg_locks WHERE objid = 4711")
     assert again == {"n": 0}
+
+
+def test_a_lock_whose_connection_ends_costs_its_holder_nothing() -> None:
+    with sql.advisory_lock(4712):
+        holder = "SELECT pid FROM pg_locks WHERE objid = 4712"
+        assert sql.fetch_one(f"SELECT pg_terminate_backend(({holder}), 5000) AS ended") == {
+            "ended": True
+        }
+    with sql.advisory_lock(4712) as is_ours:
+        assert is_ours
