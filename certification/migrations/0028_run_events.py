@@ -51,7 +51,7 @@ DROP FUNCTION certification_run_logged();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('certification', '0025_saved_views'),
+        ('certification', '0027_alert_channels'),
     ]
 
     operations = [
