@@ -24,7 +24,7 @@ app = celery.Celery("myia", task_cls=Task)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 app.autodiscover_tasks(["certification.engine"], related_name="schedules")
-app.autodiscover_tasks(["certification.monitoring"])
+app.autodiscover_tasks(["certification.monitoring", "certification.operations"])
 app.autodiscover_tasks(["certification.monitoring"], related_name="signals")
 
 

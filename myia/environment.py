@@ -154,6 +154,16 @@ class Environment(environ.Env):
                 result[name.removeprefix(prefix).lower()] = numbers
         return result
 
+    def days(self, prefix: str) -> dict[str, builtins.int]:
+        """Read every variable that begins so: days, 0 for never. By the rest of its name in lower
+        case.
+        """
+        return {
+            name.removeprefix(prefix).lower(): self.int(name, minimum=0, maximum=36_500)
+            for name, text in self.ENVIRON.items()
+            if name.startswith(prefix) and text.strip()
+        }
+
     def number(
         self,
         kind: Callable[[str], Number],

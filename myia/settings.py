@@ -5,7 +5,9 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
+from celery.schedules import crontab
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
@@ -176,8 +178,6 @@ WEBHOOK_TIMEOUT = env.int("WEBHOOK_TIMEOUT", default=10)  # seconds for one atte
 WEBHOOK_CA_BUNDLE = env.str("WEBHOOK_CA_BUNDLE", default="")
 # days of failures only
 WEBHOOK_DISABLE_AFTER_DAYS = env.int("WEBHOOK_DISABLE_AFTER_DAYS", default=3)
-# days until `cleanup` deletes ended deliveries
-WEBHOOK_LOG_DAYS = env.int("WEBHOOK_LOG_DAYS", default=30)
 
 # --- Django ---
 INSTALLED_APPS = [
@@ -407,7 +407,11 @@ if REDIS_URL.startswith("rediss+sentinel:"):
     CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": "required"}
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_RESULT_EXTENDED = True
+# Routines and schedules store their results, also those that a command runs; certification runs
+# have rows of their own, and what beat does every minute leaves a mark. `cleanup` deletes results.
 CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_STORE_EAGER_RESULT = True
+CELERY_RESULT_EXPIRES = None
 CELERY_TASK_DEFAULT_QUEUE = "maintenance"
 # The row is the truth and the message a hint: a message is acknowledged when received, and a lost
 # one is sent again.
@@ -434,6 +438,18 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     **broker_options,
 }
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+
+
+def by_the_clock(routine: str, **moment: str | int) -> dict[str, Any]:
+    """Return the schedule of a routine of operations/routines.py."""
+    return {
+        "task": "certification.operations.tasks.run_routine",
+        "schedule": crontab(**moment),
+        "args": [routine],
+        "options": {"expires": 3600},
+    }
+
+
 CELERY_BEAT_SCHEDULE = {
     "reconcile": {
         "task": "certification.tasks.reconcile",
@@ -450,6 +466,10 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 10.0,
         "options": {"expires": 10},
     },
+    "hourly routine": by_the_clock("hourly", minute=0),
+    "daily routine": by_the_clock("daily", hour=3, minute=0),
+    "weekly routine": by_the_clock("weekly", day_of_week="sunday", hour=2, minute=0),
+    "monthly routine": by_the_clock("monthly", day_of_month=1, hour=1, minute=0),
 }
 # --- Alerts ---
 # ALERT_<RULE>=warning,critical: from which values on a rule of the alert engine is an alert.
@@ -468,6 +488,11 @@ ALERT_ESCALATION_MINUTES = env.minutes("ALERT_ESCALATION_MINUTES", default=(15, 
 ALERT_REPEAT_MINUTES = env.int("ALERT_REPEAT_MINUTES", default=240, minimum=0)
 # messages to one channel in an hour; more alerts come together, in one message each ten minutes
 ALERT_MESSAGES_PER_HOUR = env.int("ALERT_MESSAGES_PER_HOUR", default=20, minimum=1)
+
+# --- Retention ---
+# RETENTION_<NAME>=days: how long what is stored, other than operations/retention.py says; 0: for
+# ever.
+RETENTION_DAYS = env.days("RETENTION_")
 
 # --- Metrics ---
 # Who may read /metrics: addresses of these networks, or whoever sends the token as a Bearer.

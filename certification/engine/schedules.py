@@ -67,7 +67,7 @@ def crontab_from_now(repeat: str) -> crontab:
     return crontab(**at)
 
 
-@shared_task(ignore_result=True)
+@shared_task(ignore_result=False)
 def certify_scheduled(
     *,
     pairs: Sequence[Sequence[str]],
@@ -76,19 +76,22 @@ def certify_scheduled(
     max_cost_usd: float | None = None,
     note: str = "",
     by: int | None = None,
-) -> None:
-    """Certify pairs of API model id and region again, unless whoever wanted it may not any more."""
+) -> str:
+    """Certify pairs of API model id and region again, unless whoever wanted it may not any more.
+    Return the job's id, or why there is none.
+    """
     user = None if by is None else User.objects.filter(pk=by, is_active=True).first()
     if by is not None and (user is None or not user.is_operator):
         log.warning("schedule_skipped", reason="user_may_not", user=by)
-        return
+        return "skipped: its user may not start jobs any more"
     options = CertifyOptions(
         tier=tier, by=user, priority=priority, max_cost_usd=max_cost_usd, note=note
     )
     try:
-        dispatch.certify(existing_pairs(pairs), options)
+        return str(dispatch.certify(existing_pairs(pairs), options).job.pk)
     except DispatchError as error:
         log.warning("schedule_skipped", reason=error.code, message=str(error))
+        return f"skipped: {error}"
 
 
 def existing_pairs(names: Sequence[Sequence[str]]) -> list[Pair]:

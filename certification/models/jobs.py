@@ -839,11 +839,11 @@ class TestResultQuerySet(models.QuerySet["TestResult"]):
             run__completed_at__lt=before, trials__contains=[{"has_transcript": True}]
         )
 
-    def drop_transcripts(self, before: datetime) -> int:
-        """Drop requests and replies of old runs; grades, sentences and figures stay, so that they
-        can still be judged.
+    def drop_transcripts(self, after: datetime, until: datetime) -> int:
+        """Drop requests and replies of the runs that ended in this time; grades, sentences and
+        figures stay, so that they can still be judged.
         """
-        return sql.execute(sql.DROP_TRANSCRIPTS, before=before)
+        return sql.execute(sql.DROP_TRANSCRIPTS, after=after, until=until)
 
 
 # A result's columns and their types in PostgreSQL, as `finish` writes them.

@@ -122,7 +122,7 @@ SET trials = (
     FROM jsonb_array_elements(result.trials) WITH ORDINALITY AS t(trial, position)
 )
 FROM certification_certificationrun AS run
-WHERE run.id = result.run_id AND run.completed_at < %(before)s
+WHERE run.id = result.run_id AND run.completed_at > %(after)s AND run.completed_at <= %(until)s
   AND result.trials @> '[{"has_transcript": true}]'::jsonb
 """
 
@@ -263,6 +263,19 @@ SELECT (SELECT count(*) FROM certification_alertepisode
      WHERE cause = 'read_only' AND resumed_at IS NULL
        AND (until IS NULL OR until > statement_timestamp()) LIMIT 1) AS read_only
 """
+
+# Our tables with the most dead rows, and the largest ones: from the server's own figures.
+DEAD_ROWS = """
+SELECT relname AS name FROM pg_stat_user_tables
+WHERE schemaname = 'public' AND n_dead_tup > 0 ORDER BY n_dead_tup DESC, relname LIMIT %(number)s
+"""
+TABLE_SIZES = """
+SELECT relname AS name, pg_total_relation_size(relid) AS bytes FROM pg_stat_user_tables
+WHERE schemaname = 'public' ORDER BY bytes DESC, relname LIMIT %(number)s
+"""
+
+# How long this transaction waits for a lock. The ORM has no settings of a transaction.
+LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %(wait)s, true)"
 
 # One reconcile and one round of alerts at a time. The ORM has no advisory locks.
 TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"

@@ -33,12 +33,12 @@ from certification.models import (
     WebhookDelivery,
     sql,
 )
-from certification.models.routines import RECONCILE
+from certification.models.routines import BACKUP, RECONCILE, RESTORE_DRILL
 from certification.monitoring import channels, queue_stats
 from certification.monitoring.queue_stats import QueueCounts
 from certification.reasons import Status
 
-MINUTE, HOUR = 60.0, 3600.0
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 MIN_RUNS = 20  # shares of fewer runs say nothing
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
 
@@ -155,6 +155,28 @@ def routine_late(_facts: Facts) -> Values:
     return {
         name: age.total_seconds() for name, age in RoutineMark.ages().items() if name == RECONCILE
     }
+
+
+def seconds_since(name: str) -> Values:
+    """Return how long ago a routine ended well; one that never did is as old as the installation's
+    first routine.
+    """
+    marks = {mark.name: mark for mark in RoutineMark.objects.filter(name__in=(name, RECONCILE))}
+    mark, first = marks.get(name), marks.get(RECONCILE)
+    if mark and mark.ended_well:
+        return one((clock.now() - mark.ended_at).total_seconds())
+    return one((clock.now() - first.since).total_seconds()) if first else {}
+
+
+def routine_failed(_facts: Facts) -> Values:
+    """Return 1 for each routine whose last end was a failure; the drill has a rule of its own."""
+    marks = RoutineMark.objects.exclude(name=RESTORE_DRILL).exclude(failed_at=None)
+    return {mark.name: 1 for mark in marks if mark.has_failed}
+
+
+def restore_drill_failed(_facts: Facts) -> Values:
+    mark = RoutineMark.objects.filter(name=RESTORE_DRILL).first()
+    return one(1) if mark and mark.has_failed else {}
 
 
 def expiring(_facts: Facts) -> Values:
@@ -391,6 +413,40 @@ RULES = (
         "manage.py status",
         subject_label="routine",
         because_of=(REDIS_DOWN, NO_WORKER),
+    ),
+    Rule(
+        "routine_failed",
+        _("The routine {subject} failed."),
+        routine_failed,
+        'routine_failed{routine!="restore drill"}',
+        (Level(WARNING, 0),),
+        "manage.py routine list",
+        subject_label="routine",
+    ),
+    Rule(
+        "backup_late",
+        _("The last backup was made {value} s ago."),
+        lambda _facts: seconds_since(BACKUP),
+        "backup_age_seconds",
+        (Level(CRITICAL, 50 * HOUR), Level(WARNING, 26 * HOUR)),
+        "manage.py backup",
+    ),
+    Rule(
+        "restore_drill_failed",
+        _("The newest backup could not be restored."),
+        restore_drill_failed,
+        'routine_failed{routine="restore drill"}',
+        (Level(CRITICAL, 0),),
+        "manage.py backup verify",
+    ),
+    Rule(
+        "restore_drill_late",
+        _("No backup was restored for {value} s."),
+        lambda _facts: seconds_since(RESTORE_DRILL),
+        "restore_drill_age_seconds",
+        (Level(WARNING, 8 * DAY),),
+        "manage.py routine run weekly",
+        because_of=("restore_drill_failed",),
     ),
     Rule(
         "certifications_expire",

@@ -32,6 +32,7 @@ from certification.models import (
     run_totals,
     sql,
 )
+from certification.models.routines import BACKUP, RESTORE_DRILL
 from certification.monitoring import alert_rules, channels, queue_stats
 from certification.monitoring.alert_rules import Facts
 
@@ -118,9 +119,19 @@ def alert_metrics() -> Iterator[Metric]:
     yield family
     name = "routine_last_success_timestamp_seconds"
     family = GaugeMetricFamily(name, "When a routine ended well last", labels=("routine",))
+    text = "Whether a routine's last end was a failure"
+    failures = GaugeMetricFamily("routine_failed", text, labels=("routine",))
     for mark in RoutineMark.objects.all():
         family.add_metric([mark.name], mark.ended_at.timestamp())
+        failures.add_metric([mark.name], mark.has_failed)
     yield family
+    yield failures
+    for routine, text in (
+        (BACKUP, "How long ago the last backup was made"),
+        (RESTORE_DRILL, "How long ago a backup was restored last"),
+    ):
+        for age in alert_rules.seconds_since(routine).values():
+            yield gauge(f"{routine.replace(' ', '_')}_age_seconds", text, age)
 
     text = "Attempts in a row that failed on a channel of alerts"
     family = GaugeMetricFamily("alert_channel_failures", text, labels=("channel",))

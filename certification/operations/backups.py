@@ -18,29 +18,15 @@ from typing import Any
 import msgspec
 import psycopg
 from django.conf import settings
-from psycopg import sql as quoted
+from psycopg.sql import Identifier
 
 from certification.lib import clock
-from certification.operations import archive, backup_key, server
+from certification.operations import archive, backup_key, server, sql
 from certification.operations.archive import BackupFault, Header, Manifest, Table
 
 SUFFIX = ".backup"
 DRAFT = ".part"
 STAMP = "%Y%m%dT%H%M%SZ"
-
-# Of every table: rows, and the sum of half an MD5 of each row's text. The sum does not depend on
-# the order of the rows; MD5 is the same in every version of PostgreSQL, as its own hashes are not.
-TABLES = """
-SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-ORDER BY 1, 2
-"""
-COUNT = """
-SELECT count(*), coalesce(sum(('x' || left(md5(t::text), 16))::bit(64)::bigint::numeric), 0)::text
-FROM {} AS t
-"""
-FIXED = ("SET timezone = 'UTC'", "SET datestyle = 'ISO, MDY'", "SET intervalstyle = 'postgres'",
-         "SET extra_float_digits = 1", "SET bytea_output = 'hex'")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -131,19 +117,19 @@ def snapshot(database: str) -> Iterator[tuple[psycopg.Connection[Any], str]]:
     others that shall see the same.
     """
     with server.connect(database) as moment:
-        for statement in FIXED:
+        for statement in sql.FIXED:
             moment.execute(statement)
-        moment.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        row = moment.execute("SELECT pg_export_snapshot()").fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM has a row
+        moment.execute(sql.BEGIN_MOMENT)
+        row = moment.execute(sql.EXPORT_SNAPSHOT).fetchone()
+        assert row is not None  # noqa: S101 - there is always one
         yield moment, str(row[0])
 
 
 def read_manifest(moment: psycopg.Connection[Any], program: int) -> Manifest:
     """Describe what a connection sees. Reads every row once."""
-    applied = moment.execute("SELECT app, name FROM django_migrations ORDER BY 1, 2")
+    applied = moment.execute(sql.MIGRATIONS)
     migrations = [f"{app}.{name}" for app, name in applied]
-    size = moment.execute("SELECT pg_database_size(current_database())").fetchone()
+    size = moment.execute(sql.DATABASE_SIZE).fetchone()
     return Manifest(
         migrations=migrations,
         tables=count_tables(moment),
@@ -156,9 +142,8 @@ def read_manifest(moment: psycopg.Connection[Any], program: int) -> Manifest:
 def count_tables(moment: psycopg.Connection[Any]) -> dict[str, Table]:
     """Return rows and checksum of every table by `schema.name`."""
     tables = {}
-    for schema, name in moment.execute(TABLES).fetchall():
-        statement = quoted.SQL(COUNT).format(quoted.Identifier(schema, name))
-        row = moment.execute(statement).fetchone()
+    for schema, name in moment.execute(sql.TABLES).fetchall():
+        row = moment.execute(sql.COUNT_TABLE.format(Identifier(schema, name))).fetchone()
         if row:
             tables[f"{schema}.{name}"] = Table(rows=row[0], checksum=row[1])
     return tables

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -23,13 +23,12 @@ from django.conf import settings
 from django.db.migrations.loader import MigrationLoader
 
 from certification.lib import clock
-from certification.operations import archive, backup_key, backups, server
+from certification.operations import archive, backup_key, backups, server, sql
 from certification.operations.archive import BackupFault, Manifest, Newer
 from certification.stack.processes import PROJECT
 
 RESTORING, REPLACED = "_restoring_", "_before_"
-STAMP = "%Y%m%dt%H%M%S"
-KEEP_REPLACED = timedelta(days=7)
+STAMP, STAMP_CHARACTERS = "%Y%m%dt%H%M%S%f", 21
 NAME_BYTES = 63  # of a database
 
 Progress = Callable[[str], None]
@@ -125,7 +124,9 @@ def load(
     many migrations it lacked. Raises BackupFault, leaving no database.
     """
     current = server.our_database()
-    for left in server.names(cluster, current + RESTORING):  # by a restore that was killed
+    for left in server.names(
+        cluster, prefix_of(current, RESTORING)
+    ):  # by a restore that was killed
         server.drop(cluster, left)
     scratch = timed_name(current, RESTORING)
     progress("creating a database")
@@ -150,10 +151,15 @@ def load(
     return scratch, migrated
 
 
-def timed_name(current: str, purpose: str) -> str:
-    """Return a name for a database that sorts by time."""
-    ending = f"{purpose}{clock.now().astimezone(UTC):{STAMP}}"
-    return current[: NAME_BYTES - len(ending)] + ending
+def timed_name(current: str, purpose: str, moment: datetime | None = None) -> str:
+    """Return a name for a database that sorts by its time, which is now."""
+    ending = f"{(moment or clock.now()).astimezone(UTC):{STAMP}}"
+    return prefix_of(current, purpose) + ending
+
+
+def prefix_of(current: str, purpose: str) -> str:
+    """Return how the names of databases for a purpose begin."""
+    return current[: NAME_BYTES - STAMP_CHARACTERS - len(purpose)] + purpose
 
 
 def compare(database: str, manifest: Manifest, name: str) -> None:
@@ -205,16 +211,12 @@ def url_of(database: str) -> str:
 def analyze(database: str) -> None:
     """Let the planner know the restored tables: its first queries would be slow."""
     with server.connect(database) as connection:
-        connection.execute("ANALYZE")
+        connection.execute(sql.ANALYZE)
 
 
-def replaced_databases(
-    cluster: psycopg.Connection[Any], older_than: timedelta = timedelta()
-) -> list[str]:
-    """Return the databases that restores replaced so long ago."""
-    before = timed_name(server.our_database(), REPLACED)
-    if older_than:
-        stamp = (clock.now() - older_than).astimezone(UTC)
-        before = f"{server.our_database()}{REPLACED}{stamp:{STAMP}}"
-    names = server.names(cluster, server.our_database() + REPLACED)
-    return [name for name in names if name < before]
+def replaced_databases(cluster: psycopg.Connection[Any], before: datetime) -> list[str]:
+    """Return the databases that restores replaced before this time, oldest first."""
+    current = server.our_database()
+    newest = timed_name(current, REPLACED, before)
+    names = server.names(cluster, prefix_of(current, REPLACED))
+    return [name for name in names if name < newest]

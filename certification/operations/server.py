@@ -22,9 +22,10 @@ from typing import IO, Any
 
 import psycopg
 from django.db import connection
-from psycopg import sql as quoted
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import Identifier
 
+from certification.operations import sql
 from certification.operations.archive import BackupFault
 from certification.stack.embedded import EmbeddedError, postgres
 
@@ -37,12 +38,6 @@ LOCK_WAIT = "60s"
 PATIENT_S, GENTLE_S = 2.0, 3.5
 SWAP_ATTEMPTS = 6
 FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
-
-END_SESSIONS = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE datname = %(name)s AND backend_type = 'client backend'
-  AND (%(force)s OR state = 'idle' AND state_change < clock_timestamp() - %(idle)s::interval)
-"""
 
 
 def parameters(database: str = "") -> dict[str, Any]:
@@ -77,26 +72,37 @@ def connect_cluster() -> psycopg.Connection[Any]:
 
 
 @contextlib.contextmanager
+def hold_lock(holder: psycopg.Connection[Any], kind: int, number: int = 0) -> Iterator[bool]:
+    """Hold a lock of the holder's database for the block; yield False when somebody else does. It
+    is given back by name: the end of a session takes the server a moment.
+    """
+    row = holder.execute(sql.TRY_LOCK, [kind, number]).fetchone()
+    is_ours = bool(row and row[0])
+    try:
+        yield is_ours
+    finally:
+        if is_ours and not holder.closed:
+            holder.execute(sql.UNLOCK, [kind, number])
+
+
+@contextlib.contextmanager
 def one_restore_at_a_time() -> Iterator[psycopg.Connection[Any]]:
     """Hold the lock of restores; yield a connection to the cluster. Raises BackupFault."""
-    with connect_cluster() as cluster:
-        row = cluster.execute("SELECT pg_try_advisory_lock(%s)", [RESTORE_LOCK]).fetchone()
-        if not row or not row[0]:
+    with connect_cluster() as cluster, hold_lock(cluster, RESTORE_LOCK) as is_ours:
+        if not is_ours:
             raise BackupFault("Another restore, drill or verification is at work. Wait for it.")
         yield cluster
 
 
 def names(cluster: psycopg.Connection[Any], prefix: str) -> list[str]:
     """Return the databases whose names begin so, oldest first by name."""
-    statement = "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1"
-    return [str(name) for (name,) in cluster.execute(statement, [prefix])]
+    return [str(name) for (name,) in cluster.execute(sql.DATABASES, [prefix])]
 
 
 def create(cluster: psycopg.Connection[Any], name: str) -> None:
     """Create an empty database. Raises BackupFault where the role may not."""
-    statement = quoted.SQL("CREATE DATABASE {} TEMPLATE template0").format(quoted.Identifier(name))
     try:
-        cluster.execute(statement)
+        cluster.execute(sql.CREATE_DATABASE.format(Identifier(name)))
     except psycopg.errors.InsufficientPrivilege as error:
         raise BackupFault(
             "The database role may not create databases, which a restore needs: "
@@ -106,8 +112,7 @@ def create(cluster: psycopg.Connection[Any], name: str) -> None:
 
 def drop(cluster: psycopg.Connection[Any], name: str) -> None:
     """Drop a database with whoever is connected to it."""
-    identifier = quoted.Identifier(name)
-    cluster.execute(quoted.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(identifier))
+    cluster.execute(sql.DROP_DATABASE.format(Identifier(name)))
 
 
 def swap(cluster: psycopg.Connection[Any], restored: str, current: str, replaced: str) -> None:
@@ -124,7 +129,7 @@ def swap(cluster: psycopg.Connection[Any], restored: str, current: str, replaced
             while not renames.done():
                 idle = "0 s" if waited > PATIENT_S else "0.1 s"
                 force = waited > GENTLE_S
-                cluster.execute(END_SESSIONS, {"name": current, "idle": idle, "force": force})
+                cluster.execute(sql.END_SESSIONS, {"name": current, "idle": idle, "force": force})
                 with contextlib.suppress(TimeoutError):
                     renames.exception(timeout=0.02)
                 waited += 0.02
@@ -140,13 +145,12 @@ def swap(cluster: psycopg.Connection[Any], restored: str, current: str, replaced
 
 
 def rename(renaming: psycopg.Connection[Any], restored: str, current: str, replaced: str) -> None:
-    statement = quoted.SQL("ALTER DATABASE {} RENAME TO {}")
     pairs = [(restored, current)]
     if current in names(renaming, current):  # else it was dropped
         pairs.insert(0, (current, replaced))
     with renaming.transaction():
         for old, new in pairs:
-            renaming.execute(statement.format(quoted.Identifier(old), quoted.Identifier(new)))
+            renaming.execute(sql.RENAME_DATABASE.format(Identifier(old), Identifier(new)))
 
 
 @dataclass(frozen=True)

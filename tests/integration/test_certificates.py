@@ -33,6 +33,7 @@ from certification.models import (
     TestResult,
     User,
 )
+from certification.models.routines import NEVER
 from certification.reasons import Status
 from tests.factories import certify
 from tests.unit.test_certificates import OTHER
@@ -275,7 +276,7 @@ class TestVerification:
             "evidence": {"ms": 1e22}, "calls": [{"request": {}}],
         }  # fmt: skip
         certificate = issue(trials={"G01": [trial]})
-        assert TestResult.objects.drop_transcripts(timezone.now() + timedelta(days=1)) == 1
+        assert TestResult.objects.drop_transcripts(NEVER, timezone.now() + timedelta(days=1)) == 1
         result = verification.verify_code(certificate.code, timezone.now())
         assert result.answer == Answer.GENUINE
 

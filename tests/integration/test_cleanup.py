@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+import time
+import uuid
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from axes.models import AccessAttempt, AccessFailureLog, AccessLog
+from django.contrib.admin.models import LogEntry
+from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
+from django_celery_results.models import TaskResult
 
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
 from certification.lib import clock
-from certification.models import CertificationJob, ParameterSupport, TestResult
+from certification.models import (
+    AlertEpisode,
+    AlertSilence,
+    CertificationJob,
+    ParameterSupport,
+    RevokedToken,
+    TestResult,
+    User,
+    WebhookDelivery,
+    WebhookSubscription,
+)
+from certification.operations import retention, server
+from certification.operations.retention import RETENTION
+from tests.paths import PROJECT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,30 +50,117 @@ def job(catalogue: None, emulator: str, monkeypatch: pytest.MonkeyPatch) -> Cert
     return made
 
 
-def cleanup(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+def cleanup(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, int]:
+    """Return how many of what were deleted."""
     capsys.readouterr()
     call_command("cleanup", "--json", *arguments)
-    return json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["deleted"]
+    assert all(row["complete"] for row in rows)
+    return {row["name"]: row["number"] for row in rows}
 
 
 def test_it_keeps_what_is_young(job: CertificationJob, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cleanup(capsys, "--days", "1")["results"] == 0
+    assert cleanup(capsys, "transcripts", "--days", "1") == {"transcripts": 0}
 
 
 def test_it_drops_requests_and_replies_and_keeps_grades(
     job: CertificationJob, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    later = clock.now() + timedelta(days=10)
+    later = clock.now() + timedelta(days=100)
     monkeypatch.setattr(clock, "now", lambda: later)
-    assert cleanup(capsys, "--days", "5", "--dry-run")["results"] == 11
-    assert cleanup(capsys, "--days", "5")["results"] == 11  # G12 makes no calls
-    assert cleanup(capsys, "--days", "5")["results"] == 0
+    assert cleanup(capsys, "--dry-run")["transcripts"] == 11
+    assert cleanup(capsys)["transcripts"] == 11  # G12 makes no calls
+    assert cleanup(capsys)["transcripts"] == 0
     for result in TestResult.objects.all():
         assert [trial["calls"] for trial in result.trials] == [[]]
         assert all(trial["passed"] and trial["sentence"] for trial in result.trials)
     [[change]] = [list(rescore.runs_to_judge(batch)) for batch in rescore.finished(job.pk)]
     assert change.judgement
     assert not change.differs
+
+
+def make_rows(user: User, at: datetime) -> None:
+    """Store one of each kind that is old by its own time."""
+    TaskResult.objects.create(task_id=str(uuid.uuid4()), status="SUCCESS")
+    TaskResult.objects.filter(task_name=None).update(date_done=at, task_name="x")
+    Session.objects.create(session_key=uuid.uuid4().hex, session_data="", expire_date=at)
+    RevokedToken.objects.create(user=user, expires_at=at)
+    for kind, more in (
+        (AccessAttempt, {"failures_since_start": 1}),
+        (AccessFailureLog, {}),
+        (AccessLog, {}),
+    ):
+        agent = uuid.uuid4().hex
+        row = kind.objects.create(username="x", ip_address="10.0.0.1", user_agent=agent, **more)
+        kind.objects.filter(pk=row.pk).update(attempt_time=at)
+    subscription = WebhookSubscription.objects.create(url="https://a.example/", events=["x"])
+    WebhookDelivery.objects.create(
+        subscription=subscription, event="x", event_id=uuid.uuid4(), status="given_up",
+        payload={}, finished_at=at,
+    )  # fmt: skip
+    AlertEpisode.objects.create(rule="x", subject=f"{at}", resolved_at=at)
+    AlertSilence.objects.create(reason="x", until=at)
+    row = LogEntry.objects.create(user=user, action_flag=1, object_repr="x")
+    LogEntry.objects.filter(pk=row.pk).update(action_time=at)
+
+
+OF_OTHERS = ("transcripts", "run_events", "replaced_databases")
+ROWS = [row.name for row in RETENTION if row.name not in OF_OTHERS]
+
+
+def test_each_row_of_the_table_deletes_what_is_too_old(
+    viewer: User, capsys: pytest.CaptureFixture[str], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now()
+    for days in (400, 400, 400, 0):
+        make_rows(viewer, now - timedelta(days=days))
+    monkeypatch.setattr(retention, "BATCH", 2)
+    settings.RETENTION_DAYS = {"alerts": 0}
+    expected = dict.fromkeys(ROWS, 3) | dict.fromkeys(OF_OTHERS, 0)
+    del expected["alerts"]  # for ever
+    assert cleanup(capsys, "--dry-run") == expected
+    assert cleanup(capsys) == expected
+    assert cleanup(capsys) == dict.fromkeys(expected, 0)
+    assert WebhookDelivery.objects.count() == AlertSilence.objects.count() == 1
+    assert AlertEpisode.objects.count() == 4
+    settings.RETENTION_DAYS = {"alerts": 30}
+    assert cleanup(capsys, "alerts") == {"alerts": 3}
+
+
+def test_rows_that_somebody_holds_are_left_for_the_next_time(
+    viewer: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a held row nor a held table keeps a cleanup waiting."""
+    for _ in range(2):
+        make_rows(viewer, clock.now() - timedelta(days=400))
+    silence = AlertSilence.objects.first()
+    with server.connect() as other, other.transaction():
+        lock = "SELECT FROM certification_alertsilence WHERE id = %s FOR UPDATE"
+        other.execute(lock, [silence.pk if silence else None])
+        assert cleanup(capsys, "silences") == {"silences": 1}
+        other.execute("LOCK TABLE certification_alertsilence")
+        [deleted] = retention.clean(["silences"])
+        assert (deleted.number, deleted.complete) == (0, False)
+    assert cleanup(capsys, "silences") == {"silences": 1}
+
+
+def test_it_ends_when_its_time_is_over(viewer: User) -> None:
+    make_rows(viewer, clock.now() - timedelta(days=400))
+    [deleted] = retention.clean(["silences"], deadline=time.monotonic() - 1)
+    assert (deleted.number, deleted.complete) == (0, False)
+
+
+@pytest.mark.parametrize("arguments", [["nosuch"], ["--days", "3"], ["alerts", "--days", "0"]])
+def test_what_it_cannot_clean_is_a_sentence(arguments: list[str]) -> None:
+    with pytest.raises(CommandError) as refused:
+        call_command("cleanup", *arguments)
+    assert refused.value.returncode == 2
+
+
+def test_the_docs_have_the_table() -> None:
+    text = (PROJECT / "docs" / "operations.md").read_text()
+    for row in RETENTION:
+        assert f"| `{row.name}` | {row.default_days} | {row.what} |" in text, row.name
 
 
 def test_a_run_learns_what_the_model_takes(job: CertificationJob) -> None:

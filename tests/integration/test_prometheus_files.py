@@ -159,6 +159,10 @@ SCRAPED: dict[str, Callable[[Sequence[float]], Series]] = {
             60 * minute - value for minute, value in enumerate(values)
         ]
     },
+    "routine_failed": gauge('routine_failed{routine="daily"}'),
+    "backup_late": gauge("backup_age_seconds"),
+    "restore_drill_failed": gauge('routine_failed{routine="restore drill"}'),
+    "restore_drill_late": gauge("restore_drill_age_seconds"),
     "certifications_expire": gauge("certifications_expiring"),
     "deliveries_given_up": gauge("webhook_deliveries_given_up"),
     "channel_failing": gauge('alert_channel_failures{channel="slack (1a2b)"}'),
@@ -207,6 +211,7 @@ SUBJECTS = {
     "queue_paused": "person",
     "routine_late": "reconcile",
     "channel_failing": "slack (1a2b)",
+    "routine_failed": "daily",
 }
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -107,7 +107,7 @@ def test_cleanup_deletes_the_log_of_old_runs(run: CertificationRun, catalogue: N
     CertificationRun.objects.mark_queued([waiting.pk])
     later = timezone.now() + timedelta(days=1)
     assert RunEvent.objects.before(later).count() == 2  # not of the run that waits
-    call_command("cleanup", days=1)
+    call_command("cleanup", "run_events", "--days", "1")
     assert run.events.count() == 2
     RunEvent.objects.before(later).delete()
     assert not run.events.exists()

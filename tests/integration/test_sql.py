@@ -36,6 +36,7 @@ from certification.models import (
 from certification.models.change_feed import Cursor, changes
 from certification.models.jobs import JOB_LISTS
 from certification.models.parameter_support import Observation
+from certification.models.routines import NEVER
 from certification.reasons import Reason, Status
 from tests.paths import PROJECT
 
@@ -206,11 +207,13 @@ def test_transcripts_are_dropped_and_left_out_as_python_would(job: Certification
         run=run, case_id="C1", category="c", kind="scored", verdict="passed", trials=trials
     )
     run.mark_failed(Reason.UNKNOWN, "It was given up.")
+    run.refresh_from_db()
+    assert run.completed_at
     [summary] = TestResult.objects.without_transcripts()
     assert summary.summaries == [{k: v for k, v in t.items() if k != "calls"} for t in trials]  # type: ignore[attr-defined]
-    assert TestResult.objects.drop_transcripts(timezone.now() - timedelta(days=1)) == 0
-    # the run ended by the database's clock
-    assert TestResult.objects.drop_transcripts(timezone.now() + timedelta(seconds=5)) == 1
+    assert TestResult.objects.drop_transcripts(NEVER, run.completed_at - timedelta(seconds=1)) == 0
+    assert TestResult.objects.drop_transcripts(run.completed_at, run.completed_at) == 0
+    assert TestResult.objects.drop_transcripts(NEVER, run.completed_at) == 1
     result.refresh_from_db()
     assert result.trials == [{**t, "calls": [], "has_transcript": False} for t in trials]
 

@@ -698,8 +698,9 @@ class TestSending:
     ) -> None:
         def dropped(*options: str) -> int:
             capsys.readouterr()
-            call_command("cleanup", "--json", *options)
-            return int(json.loads(capsys.readouterr().out)["deliveries"])
+            call_command("cleanup", "webhook_deliveries", "--json", *options)
+            [row] = json.loads(capsys.readouterr().out)["deleted"]
+            return int(row["number"])
 
         subscription = subscribe(receiver.url)
         subscription.send_test()

@@ -1,67 +1,85 @@
-"""`manage.py cleanup`: delete old transcripts, logs of runs and webhook deliveries."""
+"""`manage.py cleanup`: delete what is older than the table of retention says."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import sys
+from collections.abc import Sequence
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich import box
+from rich.table import Table
 
 from certification import checks
-from certification.lib import clock
 from certification.management import terminal
-from certification.management.guard import friendly_errors
-from certification.models import RunEvent, TestResult, WebhookDelivery
+from certification.management.guard import cannot_look, friendly_errors
+from certification.operations import retention
+from certification.operations.retention import RETENTION, Deleted
 
 MAX_DAYS = 36500
 
 
 class Command(BaseCommand):
     help = (
-        "Deletes the transcripts (requests and replies) of runs that ended more than --days ago. "
-        "Verdicts, grades, sentences and figures stay: old runs can still be read, compared and "
-        "judged again. Also deletes the log of what happened to those runs, and webhook deliveries "
-        "that ended more than WEBHOOK_LOG_DAYS ago."
+        "Deletes what is older than the table of retention says, in batches that give way to runs. "
+        "Verdicts, grades, sentences and figures stay for ever: old runs can still be read, "
+        "compared and judged again. Exit code 0: well, 1: some is left, for others hold it, 2: "
+        "cannot look."
     )
     requires_system_checks: list[str] = [checks.TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--days", type=int, default=90, help="default: %(default)s")
-        parser.add_argument("--dry-run", action="store_true", help="only print what it would do")
+        names = [row.name for row in RETENTION]
+        parser.add_argument("names", nargs="*", metavar="NAME", help=f"only: {', '.join(names)}")
+        parser.add_argument("--days", type=int, help="of these names; else as the table says")
+        parser.add_argument("--dry-run", action="store_true", help="only count what is too old")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
+    @cannot_look
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
-        if not 1 <= options["days"] <= MAX_DAYS:
-            raise CommandError(f"--days must be between 1 and {MAX_DAYS}.")
-        before = clock.now() - timedelta(days=options["days"])
-        log_days = settings.WEBHOOK_LOG_DAYS
-        old = WebhookDelivery.objects.ended_before(clock.now() - timedelta(days=log_days))
-        if options["dry_run"]:
-            results = TestResult.objects.with_transcripts(before).count()
-            deliveries, events = old.count(), RunEvent.objects.before(before).count()
-        else:
-            results = TestResult.objects.drop_transcripts(before)
-            deliveries, events = old.delete()[0], RunEvent.objects.before(before).delete()[0]
-        if options["json"]:
-            return terminal.print_json(
-                {
-                    "results": results,
-                    "before": before,
-                    "deliveries": deliveries,
-                    "runEvents": events,
-                    "dryRun": options["dry_run"],
-                }
+        names, days = options["names"], options["days"]
+        known = {row.name for row in RETENTION}
+        if unknown := sorted(set(names) - known):
+            raise CommandError(
+                f"There is no {unknown[0]!r} to clean up. There are: {sorted(known)}"
             )
-        verb = "Would delete" if options["dry_run"] else "Deleted"
-        noun = "webhook delivery" if deliveries == 1 else "webhook deliveries"
-        self.stdout.write(
-            f"{verb} the transcripts of {terminal.pluralize(results, 'result')} from before "
-            f"{before:%Y-%m-%d %H:%M} UTC."
-        )
-        self.stdout.write(f"{verb} {terminal.pluralize(events, 'event')} of such runs.")
-        self.stdout.write(
-            f"{verb} {deliveries} {noun} older than {terminal.pluralize(log_days, 'day')}."
-        )
-        return None
+        if days is not None and (not names or not 1 <= days <= MAX_DAYS):
+            raise CommandError(f"--days takes 1 to {MAX_DAYS} and the names that it is for.")
+        if options["dry_run"]:
+            rows = list(retention.count(names, days))
+        else:
+            rows = list(retention.clean(names, days))
+        if options["json"]:
+            report = [to_json(row) for row in rows]
+            terminal.print_json({"deleted": report, "dryRun": options["dry_run"]})
+        else:
+            self.show(rows, dry_run=options["dry_run"])
+        if not all(row.complete for row in rows):
+            sys.exit(1)
+
+    def show(self, rows: Sequence[Deleted], *, dry_run: bool) -> None:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        heading = "would be deleted" if dry_run else "deleted"
+        for name in ("name", "from before (UTC)", heading, "what", "setting"):
+            table.add_column(name, overflow="fold", justify="right" if name == heading else "left")
+        for row in rows:
+            table.add_row(
+                row.retention.name,
+                f"{row.before:%Y-%m-%d %H:%M}",
+                f"{row.number}{'' if row.complete else ', some is left'}",
+                str(row.retention.what),
+                f"{row.retention.setting}={row.retention.days}",
+            )
+        terminal.console().print(table)
+
+
+def to_json(row: Deleted) -> dict[str, Any]:
+    return {
+        "name": row.retention.name,
+        "what": str(row.retention.what),
+        "days": row.retention.days,
+        "before": row.before,
+        "number": row.number,
+        "complete": row.complete,
+    }

@@ -1,0 +1,25 @@
+import django.db.models.functions.datetime
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("certification", "0026_run_events"),
+        ("certification", "0027_alert_channels"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            "routinemark", "failed_at", models.DateTimeField("failed", blank=True, null=True)
+        ),
+        migrations.AddField(
+            "routinemark", "fault", models.TextField("fault", blank=True, db_default="")
+        ),
+        migrations.AddField(
+            "routinemark",
+            "since",
+            models.DateTimeField(
+                db_default=django.db.models.functions.datetime.Now(), editable=False
+            ),
+        ),
+    ]
