@@ -13,6 +13,7 @@ NEEDS_SERVERS = frozenset({
     "makemigrations", "migrate", "recertify_stale", "reconcile", "rescore", "restore", "routine",
     "runserver", "shell", "showmigrations", "sqlmigrate", "suite", "sync_catalogue",
 })  # fmt: skip
+OVERVIEW: tuple[list[str], ...] = ([], ["help"], ["--help"], ["-h"])
 SIGPIPE_EXIT = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 
 
@@ -71,13 +72,26 @@ def check_database() -> None:
         sys.exit(f"CommandError: {error}")
 
 
+def print_overview() -> None:
+    """Print the commands in groups by what they are for."""
+    import django
+
+    django.setup()
+    from certification.management import overview  # needs the settings
+
+    print(overview.text())
+
+
 def execute() -> None:
     """Run the command. When its output is closed (`| head`), end as other programs do."""
     from django.core.management import execute_from_command_line
 
     try:
         try:
-            execute_from_command_line(sys.argv)
+            if sys.argv[1:] in OVERVIEW:
+                print_overview()
+            else:
+                execute_from_command_line(sys.argv)
         finally:
             if sys.stdout:  # None where it was closed from the start
                 # here and not at exit, where a broken pipe can no longer be caught

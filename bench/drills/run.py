@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from django.db import Error as DatabaseError
 from django.db import connection
@@ -19,7 +20,7 @@ from bench.drills import blows
 from bench.drills.stack import Stack, Watch
 from bench.environment import PROJECT, ROOT
 from certification.api import tokens
-from certification.models import ACTIVE, CertificationJob, State, TestResult, User
+from certification.models import ACTIVE, CertificationJob, Priority, State, TestResult, User
 
 PAGE = PROJECT / "docs" / "reliability.md"
 START, END = "<!-- drills -->\n", "<!-- /drills -->\n"
@@ -66,11 +67,15 @@ def run(drill: blows.Drill, stack: Stack, count: int) -> Outcome:
         ended = until(lambda: has_ended(job), "the job ends")
         healed = until(lambda: watch.is_well, "the stack is well")
         time.sleep(1)
+    calls = stack.emulator_calls() - before
+    job_s = time.monotonic() - began
+    faults = check(job) if ended else "the job did not end"
+    if ended and not takes_new_work():
+        faults = ", ".join(filter(None, (faults, "a new job is not taken")))
     answers = {
         name: dict(Counter(state for _, state in watch.states[name])) for name in watch.pages
     }
     print(f"{drill.what}: {answers}", file=sys.stderr)
-    calls = stack.emulator_calls() - before
     runs = list(job.runs.all())
     recorded = sum(run.calls for run in runs)
     return Outcome(
@@ -81,8 +86,8 @@ def run(drill: blows.Drill, stack: Stack, count: int) -> Outcome:
         in_flight=stack.in_flight,
         observed=watch.observed(),
         healed_s=max(0.0, watch.well_since() - lifted) if healed else None,
-        job_s=time.monotonic() - began,
-        faults=check(job) if ended else "the job did not end",
+        job_s=job_s,
+        faults=faults,
     )
 
 
@@ -108,6 +113,17 @@ def in_the_middle(job: CertificationJob) -> bool:
 def has_ended(job: CertificationJob) -> bool:
     job.refresh_from_db()
     return job.status not in ACTIVE
+
+
+def takes_new_work() -> bool:
+    """Start one more job for either worker, now that all is over: one that is up may have stopped
+    asking for messages.
+    """
+    for priority in Priority.values:
+        job = harness.certify(harness.pairs(2), priority)
+        if not until(partial(has_ended, job), f"a new {priority} job ends"):
+            return False
+    return True
 
 
 def check(job: CertificationJob) -> str:
