@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from django.utils import translation
@@ -9,6 +10,7 @@ from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
+from certification import labels
 from certification.models import TestResult
 from certification.suite.sentences import ASKS, WORDINGS
 
@@ -53,6 +55,15 @@ EVIDENCE: dict[str, str | Promise] = {
     "pattern": gettext_lazy("pattern"),
 }
 
+# What the model lacks, by the name that the suite writes.
+CAPABILITIES: dict[str, str | Promise] = {
+    **{name.replace("_", " "): label for name, label in labels.CAPABILITIES.items()},
+    "system prompts": labels.CAPABILITIES["system"],
+}
+NOT_SUPPORTED = re.compile(
+    re.escape(WORDINGS["not_supported"]).replace(re.escape("%(capabilities)s"), "(.+)")
+)
+
 
 class Statement(NamedTuple):
     """A sentence; `lang` is "en" for one that was stored as text alone, by an older version or in
@@ -96,7 +107,19 @@ def of_result(result: TestResult) -> Statement:
     for trial in trials:
         if trial.get("sentence") == result.sentence:
             return of_trial(trial)
-    return Statement(result.sentence, "en")
+    return of_text(result.sentence)
+
+
+def of_text(sentence: str) -> Statement:
+    """Return a sentence that was stored as text alone, as those of cases are that were never tried
+    because the model does not have what they need.
+    """
+    match = NOT_SUPPORTED.fullmatch(sentence)
+    names = match[1].split(", ") if match else []
+    if not names or not CAPABILITIES.keys() >= set(names):
+        return Statement(sentence, "en")
+    words = ", ".join(str(CAPABILITIES[name]) for name in names)
+    return Statement(translation.gettext(WORDINGS["not_supported"]) % {"capabilities": words})
 
 
 def render(stored: Any) -> str:
@@ -109,7 +132,8 @@ def render(stored: Any) -> str:
         return ""
     try:
         return translation.gettext(template) % {
-            name: shown(value) for name, value in figures.items()
+            name: str(labels.REASONS.get(value, value)) if name == "reason" else shown(value)
+            for name, value in figures.items()
         }
     except (KeyError, ValueError, TypeError):  # figures of another wording
         return ""

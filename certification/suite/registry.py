@@ -29,6 +29,7 @@ from certification.suite.cases.structured import STRUCTURED
 from certification.suite.cases.tools import TOOLS
 from certification.suite.cases.vision import VISION
 from certification.suite.scoring import CaseOutcome, humanize
+from certification.suite.sentences import wording
 
 TEXT = "text"
 EMBEDDING = "embedding"
@@ -84,7 +85,7 @@ def skipped(kind: str, tier: str, capabilities: Collection[str]) -> tuple[CaseOu
         missing = sorted(case.needs - set(capabilities))
         if missing:
             names = ", ".join(humanize(name) for name in missing)
-            outcomes.append(CaseOutcome(case, skipped=f"The model does not support {names}."))
+            outcomes.append(CaseOutcome(case, skipped=wording("not_supported", capabilities=names)))
     return tuple(outcomes)
 
 

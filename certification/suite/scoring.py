@@ -17,6 +17,7 @@ from certification.reasons import ErrorCategory, Reason, Status
 from certification.suite import statistics
 from certification.suite.case import Case, Category, Grade, Kind
 from certification.suite.policy import MEASURED_BY, POLICY, TARGETS
+from certification.suite.sentences import wording
 
 
 def measured(outcomes: Iterable[CaseOutcome], name: str) -> statistics.Summary | None:
@@ -508,7 +509,7 @@ def figures_of(run: Run) -> Judgement:
         failed_gates=tuple(o.case.id for o in run.failed_gates),
         flaky_gates=tuple(o.case.id for o in run.flaky_gates),
         skipped={
-            o.case.id: o.skip_reason or f"The model does not support {humanize(o.lacks)}."
+            o.case.id: o.skip_reason or wording("not_supported", capabilities=humanize(o.lacks))
             for o in run.outcomes
             if o.status == CaseStatus.SKIPPED
         },

@@ -42,6 +42,7 @@ WORDINGS: dict[str, str] = {
     "nothing_checked": gettext_noop("Nothing was checked."),
     "lacks": gettext_noop("The model does not support %(capability)s: %(message)s"),
     "passed_without": gettext_noop("%(sentence)s The model does not support %(capability)s."),
+    "not_supported": gettext_noop("The model does not support %(capabilities)s."),
     "not_for_this_api": gettext_noop("Not applicable to this API. %(message)s"),
     # the text of an answer
     "has_text": gettext_noop("The answer has text."),

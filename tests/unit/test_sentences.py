@@ -81,7 +81,8 @@ def test_grades_of_any_answer_have_a_code(case: Any) -> None:
         grade = script.grade(outcomes, Context())
         assert isinstance(grade.sentence, Sentence), grade.sentence
         shown = statements.of_trial(evidence.trial(script, grade, [], ProbeCache()))
-        assert shown == (str(grade.sentence), "")
+        words = str(grade.sentence).replace(Reason.THROTTLED_TOKENS, "too many tokens")
+        assert shown == (words, "")
 
 
 def stored(sentence: str) -> dict[str, Any]:
@@ -129,6 +130,27 @@ def test_a_sentence_inside_another_is_shown_too() -> None:
 def test_words_among_the_figures_are_translated_too(sentence: str, shown: str) -> None:
     with translation.override("pt-br"):
         assert statements.of_trial(stored(sentence)).text == shown
+
+
+def test_the_reason_of_a_failed_call_is_said_in_words() -> None:
+    trial = stored(wording("call_failed", reason="dns", message="No such host."))
+    assert statements.of_trial(trial).text == "The call failed (host name not found): No such host."
+    other = stored(wording("call_failed", reason="of tomorrow", message="?"))
+    assert "(of tomorrow)" in statements.of_trial(other).text
+    odd = {"wording": {"code": "call_failed", "figures": {"reason": ["dns"], "message": ""}}}
+    assert statements.of_trial(odd | {"sentence": "Old."}) == ("Old.", "en")
+
+
+def test_every_case_that_is_skipped_says_so_in_the_reader_s_language() -> None:
+    outcomes = [o for kind in ("text", "embedding") for o in registry.skipped(kind, "full", ())]
+    assert len(outcomes) >= 10
+    for outcome in outcomes:
+        result = TestResult(verdict="skipped", sentence=outcome.skipped)
+        with translation.override("pt-br"):
+            text, language = statements.of_result(result)
+        assert (text == outcome.skipped, language) == (False, ""), outcome.skipped
+    for sentence in ("The model does not support magic.", "The model does not support tools", ""):
+        assert statements.of_text(sentence) == (sentence, "en")
 
 
 def test_figures_are_redacted_as_the_sentence_is() -> None:
