@@ -235,6 +235,7 @@ class Fuzzer:
             return
         fields = [f.name for f in model._meta.get_fields() if hasattr(f, "attname")]
         fields += ["action", "_selected_action", "post", "_save", "_continue", "password1"]
+        fields += ["confirmed"]
         actions = [str(action) for action in model_admin.actions or ()]
         form = {name: self.value() for name in fields if self.random.random() < 0.7}
         if actions and self.random.random() < 0.4:

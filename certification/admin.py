@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -14,9 +14,11 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
@@ -27,12 +29,13 @@ from django_celery_results.admin import GroupResultAdmin, TaskResultAdmin
 from django_celery_results.models import GroupResult, TaskResult
 
 from certification import labels
-from certification.admin_site import CheckedValues
+from certification.admin_site import CheckedValues, asks_first
 from certification.engine import dispatch
-from certification.lib import shared_cache
+from certification.lib import clock, shared_cache
 from certification.models import (
     AIModel,
     ApiKey,
+    Backend,
     Certificate,
     CertificationJob,
     CertificationRun,
@@ -46,6 +49,7 @@ from certification.models import (
     Role,
     Route,
     RunJudgement,
+    State,
     TestResult,
     Tier,
     User,
@@ -53,6 +57,8 @@ from certification.models import (
     WebhookEvent,
     WebhookSubscription,
 )
+
+MAX_CERTIFIED = 60  # models that the address of a page can name
 
 
 def as_evidence(value: Any) -> SafeString:
@@ -63,9 +69,25 @@ def as_evidence(value: Any) -> SafeString:
     )
 
 
-def status_words(status: str) -> str:
+def status_badge(status: str) -> SafeString | str:
+    """Return a status as its sign and word, in its colours."""
     sign = labels.STATUSES.get(status)
-    return f"{sign.symbol} {sign.label}" if sign else status
+    if sign is None:
+        return status
+    return format_html('<span class="badge s-{}">{} {}</span>', status, sign.symbol, sign.label)
+
+
+def backend_badge(backend: str) -> SafeString | str:
+    """Return where results came from; the emulator's are marked."""
+    label = labels.of_choice(Backend, backend)
+    is_real = backend != Backend.EMULATOR
+    return label if is_real else format_html('<span class="badge emulated">{}</span>', label)
+
+
+def grade(row: CertificationRun | ModelCertification) -> SafeString | str:
+    if row.score is None:
+        return ""
+    return format_html('<span class="grade">{} {}</span>', row.rating, f"{row.score:g}")
 
 
 class LabelledChoicesFilter(admin.ChoicesFieldListFilter):
@@ -225,10 +247,12 @@ class RegionAdmin(CatalogueAdmin):
         return int(region.offered)  # type: ignore[attr-defined]
 
     @admin.action(description=_("Enable the selected regions"), permissions=["change"])
+    @asks_first
     def enable(self, request: HttpRequest, queryset: QuerySet[Region]) -> None:
         self.report_changed(request, queryset.update(enabled=True))
 
     @admin.action(description=_("Disable the selected regions"), permissions=["change"])
+    @asks_first
     def disable(self, request: HttpRequest, queryset: QuerySet[Region]) -> None:
         self.report_changed(request, queryset.update(enabled=False))
 
@@ -267,6 +291,7 @@ class AIModelAdmin(CatalogueAdmin):
         "lifecycle",
         "is_active",
         "regions_offered",
+        "page",
     )
     list_filter = ("is_active", "kind", "lifecycle", "vendor")
     list_select_related = ("provider",)
@@ -275,7 +300,7 @@ class AIModelAdmin(CatalogueAdmin):
     readonly_fields = ("facts_as_of", "created_at", "updated_at")
     list_per_page = 50
     inlines = (ModelAliasInline, RouteInline, ParameterSupportInline)
-    actions = ("certify_quickly",)
+    actions = ("certify",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AIModel]:
         return (
@@ -289,24 +314,21 @@ class AIModelAdmin(CatalogueAdmin):
     def has_certify_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("certification.add_certificationjob")
 
-    @admin.action(description=_("Certify in all their regions (quick)"), permissions=["certify"])
-    def certify_quickly(self, request: HttpRequest, queryset: QuerySet[AIModel]) -> None:
-        """Certify every selected model in each enabled region where it has a route."""
-        routes = Route.objects.filter(
-            model__in=queryset.order_by().values("pk"), region__enabled=True
-        )
-        pairs = list(
-            dict.fromkeys(
-                (route.model, route.region) for route in routes.select_related("model", "region")
-            )
-        )
-        options = dispatch.CertifyOptions(tier=Tier.QUICK, by=current_user(request))
-        try:
-            result = dispatch.certify(pairs, options)
-        except dispatch.DispatchError as error:
-            self.message_user(request, str(error), messages.ERROR)
-            return
-        report_job_started(self, request, result)
+    @admin.action(description=_("Certify wherever they are offered…"), permissions=["certify"])
+    def certify(self, request: HttpRequest, queryset: QuerySet[AIModel]) -> HttpResponse | None:
+        """Go to the page that says what this takes, and starts it."""
+        names = list(queryset.values_list("api_model_id", flat=True)[: MAX_CERTIFIED + 1])
+        if len(names) > MAX_CERTIFIED:
+            text = _("These are more than %(n)d models. The page to start a job can take them all.")
+            self.message_user(request, text % {"n": MAX_CERTIFIED}, messages.WARNING)
+            return None
+        query = urlencode([*(("model", name) for name in names), ("tier", Tier.QUICK)])
+        return redirect(f"{reverse('job-new')}?{query}")
+
+    @admin.display(description=_("page"))
+    def page(self, model: AIModel) -> SafeString:
+        address = f"{reverse('matrix')}?{urlencode({'q': model.api_model_id})}"
+        return format_html('<a href="{}">{}</a>', address, _("matrix"))
 
 
 def current_user(request: HttpRequest) -> User | None:
@@ -337,7 +359,6 @@ class RouteAdmin(CatalogueAdmin):
         "api",
         "kind",
         "source",
-        "last_seen_at",
         "last_refused",
     )
     list_filter = ("endpoint", "api", "kind", "source", "region")
@@ -361,8 +382,7 @@ class CertificationJobAdmin(ReadOnly, admin.ModelAdmin):
         "tier",
         "status",
         "runs_done",
-        "succeeded_runs",
-        "backend",
+        "emulated",
         "created_by",
         "page",
     )
@@ -377,6 +397,10 @@ class CertificationJobAdmin(ReadOnly, admin.ModelAdmin):
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("certification.change_certificationjob")
 
+    @admin.display(description=_("backend"), ordering="backend")
+    def emulated(self, job: CertificationJob) -> SafeString | str:
+        return backend_badge(job.backend)
+
     @admin.display(description=_("finished runs"))
     def runs_done(self, job: CertificationJob) -> str:
         return f"{job.processed_runs} / {job.total_runs}"
@@ -386,6 +410,7 @@ class CertificationJobAdmin(ReadOnly, admin.ModelAdmin):
         return format_html('<a href="{}">{}</a>', reverse("job", args=[job.pk]), _("runs"))
 
     @admin.action(description=_("Cancel the selected jobs"), permissions=["operate"])
+    @asks_first
     def cancel(self, request: HttpRequest, queryset: QuerySet[CertificationJob]) -> None:
         cancelled = sum(job.cancel() is not None for job in queryset)
         text = ngettext("%(n)d job cancelled.", "%(n)d jobs cancelled.", cancelled) % {
@@ -396,6 +421,7 @@ class CertificationJobAdmin(ReadOnly, admin.ModelAdmin):
     @admin.action(
         description=_("Retry the failed runs of the selected jobs"), permissions=["operate"]
     )
+    @asks_first
     def retry(self, request: HttpRequest, queryset: QuerySet[CertificationJob]) -> None:
         for job in queryset:
             try:
@@ -420,13 +446,12 @@ class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
         "model",
         "region",
-        "verdict_words",
-        "rating",
-        "score",
+        "outcome",
+        "grade",
         "reason",
-        "status",
-        "backend",
+        "emulated",
         "created_at",
+        "page",
     )
     list_filter = (
         "status",
@@ -457,9 +482,8 @@ class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
                     "model",
                     "region",
                     "status",
-                    "verdict_words",
-                    "rating",
-                    "score",
+                    "outcome",
+                    "grade",
                     "backend",
                     "tier",
                 )
@@ -508,12 +532,25 @@ class CertificationRunAdmin(ReadOnly, admin.ModelAdmin):
             },
         ),
     )
-    readonly_fields = ("verdict_words", "reason", "fix_json", "environment_json")
+    readonly_fields = ("outcome", "grade", "reason", "fix_json", "environment_json")
     inlines = (TestResultInline,)
 
     @admin.display(description=_("verdict"), ordering="verdict")
-    def verdict_words(self, run: CertificationRun) -> str:
-        return status_words(run.verdict)
+    def outcome(self, run: CertificationRun) -> SafeString | str:
+        """Return the verdict; without one, the state."""
+        return status_badge(run.verdict) or labels.of_choice(State, run.status)
+
+    @admin.display(description=_("score"), ordering="score")
+    def grade(self, run: CertificationRun) -> SafeString | str:
+        return grade(run)
+
+    @admin.display(description=_("backend"), ordering="backend")
+    def emulated(self, run: CertificationRun) -> SafeString | str:
+        return backend_badge(run.backend)
+
+    @admin.display(description=_("page"))
+    def page(self, run: CertificationRun) -> SafeString:
+        return format_html('<a href="{}">{}</a>', reverse("run", args=[run.pk]), _("evidence"))
 
     @admin.display(description=_("error reason"), ordering="error_reason")
     def reason(self, run: CertificationRun) -> str:
@@ -549,13 +586,11 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
     list_display = (
         "model",
         "region",
-        "status_words",
-        "rating",
-        "score",
-        "backend",
+        "status_badge",
+        "grade",
+        "emulated",
         "last_tested_at",
         "expires_at",
-        "second_run",
         "page",
     )
     list_filter = (
@@ -570,14 +605,16 @@ class ModelCertificationAdmin(ReadOnly, admin.ModelAdmin):
     list_per_page = 50
 
     @admin.display(description=_("status"), ordering="status")
-    def status_words(self, row: ModelCertification) -> str:
-        return status_words(row.status)
+    def status_badge(self, row: ModelCertification) -> SafeString | str:
+        return status_badge(row.status)
 
-    @admin.display(
-        description=_("second run decides after"), ordering="confirm_after", empty_value=""
-    )
-    def second_run(self, row: ModelCertification) -> datetime | None:
-        return row.confirm_after
+    @admin.display(description=_("score"), ordering="score")
+    def grade(self, row: ModelCertification) -> SafeString | str:
+        return grade(row)
+
+    @admin.display(description=_("backend"), ordering="backend")
+    def emulated(self, row: ModelCertification) -> SafeString | str:
+        return backend_badge(row.backend)
 
     @admin.display(description=_("page"))
     def page(self, row: ModelCertification) -> SafeString:
@@ -764,6 +801,7 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
         self.message_user(request, text, messages.SUCCESS)
 
     @admin.action(description=_("Generate a new secret"), permissions=["change"])
+    @asks_first
     def rotate_secret(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
         for subscription in queryset:
             self.show_secret(request, subscription, subscription.rotate_secret())
@@ -774,6 +812,7 @@ class WebhookSubscriptionAdmin(admin.ModelAdmin):
         self.report_switched(request, sum(subscription.switch_on() for subscription in queryset))
 
     @admin.action(description=_("Disable"), permissions=["change"])
+    @asks_first
     def switch_off(self, request: HttpRequest, queryset: QuerySet[WebhookSubscription]) -> None:
         reason = f"Disabled by {request.user}."
         self.report_switched(
@@ -875,6 +914,7 @@ class ApiKeyAdmin(admin.ModelAdmin):
         return key.is_working
 
     @admin.action(description=_("Revoke"), permissions=["change"])
+    @asks_first
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         revoked = [key for key in queryset if key.revoke()]
         for key in revoked:
@@ -910,6 +950,20 @@ admin.site.unregister([PeriodicTask, TaskResult, GroupResult])
 @admin.register(PeriodicTask)
 class CheckedPeriodicTaskAdmin(PeriodicTaskAdmin):
     form = CheckedTaskForm
+    list_display = ("name", "enabled", "schedule_words", "last_run_at", "next_run", "one_off")
+
+    @admin.display(description=_("schedule"))
+    def schedule_words(self, task: PeriodicTask) -> str:
+        """Return when it runs, in words."""
+        return str(task.crontab.human_readable if task.crontab else task.scheduler)
+
+    @admin.display(description=_("next run"))
+    def next_run(self, task: PeriodicTask) -> datetime | None:
+        """Return when it runs next, at the earliest now; None where only the sun knows."""
+        if not task.enabled or task.solar:
+            return None
+        wait = task.schedule.remaining_estimate(task.last_run_at or task.date_changed)
+        return clock.now() + max(wait, timedelta(0))
 
 
 @admin.register(TaskResult)

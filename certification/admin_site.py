@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelect
-from django.db.models import DateTimeField, Field, JSONField, Model
-from django.http import HttpRequest
+from django.db.models import DateTimeField, Field, JSONField, Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
 from django.utils.dateparse import parse_datetime
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 
@@ -88,11 +92,81 @@ class CheckedValues:
         return super().formfield_for_foreignkey(db_field, request, **options)  # type: ignore[misc]
 
 
+# What stands where on the first page, by task; the rest is the last group.
+GROUPS: dict[str | Promise, tuple[str, ...]] = {
+    _("Catalogue"): ("Provider", "Region", "AIModel", "Route"),
+    _("Certification"): (
+        "CertificationJob", "CertificationRun", "TestResult", "ModelCertification", "Certificate",
+        "RunJudgement", "CustomCase", "QueuePause",
+    ),
+    _("Schedules"): (
+        "PeriodicTask", "IntervalSchedule", "CrontabSchedule", "ClockedSchedule", "SolarSchedule",
+    ),
+    _("Integrations"): ("WebhookSubscription", "WebhookDelivery", "ApiKey"),
+    _("People"): ("User", "Group"),
+}  # fmt: skip
+RECORD = _("Record")
+MAX_ROWS = 500  # of one action: their keys come back in one form
+
+
+def asks_first(action: Callable[..., HttpResponse | None]) -> Callable[..., HttpResponse | None]:
+    """Have an action of a list show what it is about to do, and act only when that is confirmed: on
+    the rows that were shown, whatever the list's filter says by then.
+    """
+
+    @functools.wraps(action)
+    def confirmed(
+        model_admin: admin.ModelAdmin[Any], request: HttpRequest, queryset: QuerySet[Any]
+    ) -> HttpResponse | None:
+        if "confirmed" in request.POST:
+            return action(model_admin, request, queryset)
+        rows = list(queryset[: MAX_ROWS + 1])
+        if len(rows) > MAX_ROWS:
+            text = _("These are more than %(n)d rows. Choose fewer, by a filter.")
+            model_admin.message_user(request, text % {"n": MAX_ROWS}, messages.ERROR)
+            return None
+        context = {
+            **model_admin.admin_site.each_context(request),
+            "title": getattr(confirmed, "short_description", action.__name__),
+            "action": action.__name__,
+            "rows": rows,
+            "opts": model_admin.opts,
+            "back": request.get_full_path(),
+        }
+        return render(request, "admin/confirm_action.html", context)
+
+    return confirmed
+
+
 class Site(admin.AdminSite):
     site_header = _("MyIA Certification: admin")
     site_title = "MyIA Certification"
     index_title = _("Site administration")
     empty_value_display = "–"
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Return the lists by task; those of one app as they are."""
+        apps = super().get_app_list(request, app_label)
+        if app_label:
+            return apps
+        lists = {entry["object_name"]: entry for app in apps for entry in app["models"]}
+        groups = [
+            (label, [lists.pop(name) for name in names if name in lists])
+            for label, names in GROUPS.items()
+        ]
+        groups.append((RECORD, list(lists.values())))
+        index = reverse("admin:index", current_app=self.name)
+        return [
+            {
+                "name": label,
+                "app_label": f"group-{number}",
+                "app_url": f"{index}#group-{number}",
+                "has_module_perms": True,
+                "models": entries,
+            }
+            for number, (label, entries) in enumerate(groups)
+            if entries
+        ]
 
     def register(
         self,

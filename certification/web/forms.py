@@ -71,6 +71,8 @@ class PreferenceForm(forms.ModelForm):
 
     name = forms.CharField(label=_("Name"), max_length=150, required=False)
 
+    field_order = ("name",)
+
     class Meta:
         model = Preference
         fields = [

@@ -11,8 +11,16 @@ from django.http import QueryDict
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils.http import urlencode
+from django_celery_beat.models import (
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    SolarSchedule,
+)
 
 from bench.fuzz_requests import STRANGE
+from certification import admin_site
+from certification.admin import MAX_CERTIFIED
 from certification.models import (
     AIModel,
     ApiKey,
@@ -86,8 +94,9 @@ def address(row_or_class: object, page: str, *args: object) -> str:
 
 
 def act(client: Client, cls: type, action: str, *rows: object) -> str:
-    """What the page says after an action on these rows."""
-    chosen = {"action": action, "_selected_action": [str(row.pk) for row in rows]}  # type: ignore[attr-defined]
+    """What the page says after a confirmed action on these rows."""
+    keys = [str(row.pk) for row in rows]  # type: ignore[attr-defined]
+    chosen = {"action": action, "_selected_action": keys, "confirmed": "yes"}
     response = client.post(address(cls, "changelist"), chosen, follow=True)
     return str(response.content.decode())
 
@@ -165,6 +174,67 @@ def test_evidence_is_read_only_even_for_superusers(
     assert 'name="_save"' not in html
 
 
+def test_lists_have_few_columns() -> None:
+    wide = {
+        cls.__name__: len(model_admin.list_display)
+        for cls, model_admin in admin.site._registry.items()
+        if len(model_admin.list_display) > 8
+    }
+    assert not wide
+
+
+def test_the_first_page_groups_the_lists_by_task(as_superuser: Client, rf: RequestFactory) -> None:
+    request = rf.get("/admin/")
+    request.user = User.objects.get(email="root@example.org")
+    groups = {group["name"]: group["models"] for group in admin.site.get_app_list(request)}
+    assert [*groups] == [
+        "Catalogue", "Certification", "Schedules", "Integrations", "People", "Record",
+    ]  # fmt: skip
+    listed = [entry["model"] for entries in groups.values() for entry in entries]
+    assert set(listed) == set(admin.site._registry)
+    assert len(listed) == len(set(listed))
+    html = as_superuser.get("/admin/").content.decode()
+    assert html.index("Catalogue") < html.index("Schedules") < html.index("People")
+
+
+@pytest.mark.parametrize("theme", ["auto", "dark"])
+def test_the_admin_has_the_theme_and_the_links_of_the_product(
+    as_superuser: Client, theme: str
+) -> None:
+    as_superuser.cookies["theme"] = theme
+    html = as_superuser.get("/admin/certification/region/").content.decode()
+    assert f"theme-{theme}" in html
+    assert '<a href="/jobs/">' in html
+    assert "admin/js/theme.js" not in html
+
+
+def test_rows_lead_to_the_pages_of_the_product(
+    as_superuser: Client, data: CertificationRun
+) -> None:
+    for cls, path in (
+        (CertificationRun, f"/runs/{data.pk}/"),
+        (CertificationJob, f"/jobs/{data.job_id}/"),
+        (ModelCertification, f"/certifications/{data.model_id}/us-east-1/"),
+        (AIModel, f"/matrix/?q={data.model.api_model_id.replace(':', '%3A')}"),
+    ):
+        query = {"q": data.model.api_model_id} if cls is not CertificationJob else {}
+        html = as_superuser.get(address(cls, "changelist"), query).content.decode()
+        assert f'href="{path}"' in html, cls
+    html = as_superuser.get(address(CertificationRun, "changelist")).content.decode()
+    assert '<span class="badge s-failed">✕ failed</span>' in html
+
+
+def test_a_schedule_says_when_it_runs_next(as_superuser: Client) -> None:
+    every, _new = IntervalSchedule.objects.get_or_create(every=6, period="hours")
+    at, _new = CrontabSchedule.objects.get_or_create(minute="30", hour="4")
+    sun = SolarSchedule.objects.create(event="sunrise", latitude=1, longitude=1)
+    for schedule in ({"interval": every}, {"crontab": at}, {"solar": sun}):
+        PeriodicTask.objects.create(name=str(schedule), task="a.task", **schedule)
+    html = as_superuser.get(address(PeriodicTask, "changelist")).content.decode()
+    assert "every 6 hours" in html
+    assert "At 04:30" in html
+
+
 def test_evidence_is_shown_readable_and_escaped(
     as_superuser: Client, data: CertificationRun
 ) -> None:
@@ -191,31 +261,43 @@ def test_lists_do_not_ask_once_per_row(
 
 
 class TestActions:
-    def test_certify_starts_a_quick_job_wherever_a_model_is_offered(
+    def test_certify_opens_the_page_that_says_what_it_takes(
         self, as_operator: Client, model: AIModel
     ) -> None:
-        html = act(as_operator, AIModel, "certify_quickly", model)
-        job = CertificationJob.objects.get()
-        assert f'href="/jobs/{job.pk}/"' in html
+        html = act(as_operator, AIModel, "certify", model)
         offered = model.routes.filter(region__enabled=True).values("region").distinct().count()
-        assert (job.tier, job.total_runs, str(job.created_by)) == (
-            "quick",
-            offered,
-            "operator@example.org",
-        )
+        assert f"Start {offered} runs" in html
+        assert not CertificationJob.objects.exists()
 
-    def test_certify_twice_says_what_stands_in_the_way(
-        self, as_operator: Client, model: AIModel
+    def test_certify_takes_as_many_models_as_an_address_can_name(
+        self, as_operator: Client, catalogue: None
     ) -> None:
-        act(as_operator, AIModel, "certify_quickly", model)
-        assert "Already running" in act(as_operator, AIModel, "certify_quickly", model)
-        assert CertificationJob.objects.count() == 1
+        models = AIModel.objects.all()[: MAX_CERTIFIED + 1]
+        assert "more than 60 models" in act(as_operator, AIModel, "certify", *models)
 
-    def test_certify_a_model_without_routes_says_so(
-        self, as_operator: Client, model: AIModel
+    @pytest.mark.parametrize("action", ["cancel", "retry"])
+    def test_what_stops_or_costs_asks_first_and_then_acts_on_what_it_showed(
+        self, as_operator: Client, model: AIModel, action: str
     ) -> None:
-        model.routes.all().delete()
-        assert "Nothing to certify" in act(as_operator, AIModel, "certify_quickly", model)
+        jobs = [start_job([model], [region]) for region in ("us-east-1", "us-west-2")]
+        chosen = {"action": action, "_selected_action": [str(jobs[0].pk)]}
+        response = as_operator.post(address(CertificationJob, "changelist"), chosen)
+        html = response.content.decode()
+        assert "It concerns 1 row:" in html
+        assert f'name="_selected_action" value="{jobs[0].pk}"' in html
+        assert str(jobs[1].pk) not in html
+        assert not CertificationJob.objects.filter(status=State.CANCELLED).exists()
+        assert CertificationJob.objects.count() == 2
+
+    def test_more_rows_than_can_be_confirmed_are_refused(
+        self, as_operator: Client, model: AIModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admin_site, "MAX_ROWS", 1)
+        jobs = [start_job([model], [region]) for region in ("us-east-1", "us-west-2")]
+        chosen = {"action": "cancel", "_selected_action": [str(job.pk) for job in jobs]}
+        path = address(CertificationJob, "changelist")
+        html = as_operator.post(path, chosen, follow=True).content.decode()
+        assert "These are more than 1 rows." in html
 
     def test_cancel_ends_the_jobs(self, as_operator: Client, model: AIModel) -> None:
         job = start_job([model], ["us-east-1"])
@@ -249,7 +331,7 @@ class TestActions:
         User.objects.filter(pk=viewer.pk).update(is_staff=True)
         job = start_job([model], ["us-east-1"])
         act(as_viewer, CertificationJob, "cancel", job)
-        act(as_viewer, AIModel, "certify_quickly", model)
+        act(as_viewer, AIModel, "certify", model)
         act(as_viewer, Region, "disable", Region.objects.get(pk="us-east-1"))
         job.refresh_from_db()
         assert job.status != State.CANCELLED

@@ -131,7 +131,7 @@ def disable_region(_nova: AIModel) -> None:
     administrator.force_login(
         User.objects.create_superuser("root@example.org", "a-long-test-password")
     )
-    chosen = {"action": "disable", "_selected_action": ["us-east-1"]}
+    chosen = {"action": "disable", "_selected_action": ["us-east-1"], "confirmed": "yes"}
     assert administrator.post("/admin/certification/region/", chosen).status_code == 302
 
 

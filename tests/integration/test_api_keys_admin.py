@@ -48,7 +48,9 @@ def test_a_key_is_shown_once_and_works(as_administrator: Client, operator: User)
 
 def test_a_revoked_key_stops_at_once(as_administrator: Client, operator: User) -> None:
     key = issue(as_administrator, operator)
-    form = {"action": "revoke", "_selected_action": [ApiKey.objects.get().pk]}
+    form = {
+        "action": "revoke", "_selected_action": [ApiKey.objects.get().pk], "confirmed": "yes",
+    }  # fmt: skip
     assert "1 key revoked." in as_administrator.post(LIST, form, follow=True).content.decode()
     Api(credential=key).get("auth/me", status=401)
     assert "0 keys revoked." in as_administrator.post(LIST, form, follow=True).content.decode()

@@ -1149,7 +1149,8 @@ class TestAdmin:
         return subscribe(receiver.url)
 
     def act(self, client: Client, path: str, action: str, pk: object) -> str:
-        response = client.post(path, {"action": action, "_selected_action": [str(pk)]}, follow=True)
+        form = {"action": action, "_selected_action": [str(pk)], "confirmed": "yes"}
+        response = client.post(path, form, follow=True)
         return str(response.content.decode())
 
     def test_the_secret_is_shown_once(self, as_administrator: Client, administrator: User) -> None:
