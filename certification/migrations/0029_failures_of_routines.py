@@ -3,10 +3,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [
-        ("certification", "0026_run_events"),
-        ("certification", "0027_alert_channels"),
-    ]
+    dependencies = [("certification", "0028_run_events")]
 
     operations = [
         migrations.AddField(
