@@ -249,7 +249,11 @@ INSIDE = (
     "/account/",
     "/account/password/",
 )
-OPERATORS = ("/jobs/new/?model={nova}&region=us-east-1", "/jobs/{job}/cancel/")
+OPERATORS = (
+    "/jobs/new/?model={nova}&region=us-east-1",
+    "/jobs/{job}/cancel/",
+    "/jobs/selection/?action=cancel&job={job}",
+)
 
 
 def addresses(world: World, *groups: tuple[str, ...]) -> Iterator[str]:
