@@ -86,7 +86,7 @@ def read_secret_key() -> str:
 
 SECRET_KEY = read_secret_key()
 # previous keys, still valid for what they signed
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+SECRET_KEY_FALLBACKS = [key for key in env.secret("SECRET_KEY_FALLBACKS").split(",") if key]
 
 # --- Certification ---
 CERTIFICATION_QUEUE_NAME = env.str("CERTIFICATION_QUEUE_NAME", default="model-certification")
