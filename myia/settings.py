@@ -494,6 +494,11 @@ ALERT_MESSAGES_PER_HOUR = env.int("ALERT_MESSAGES_PER_HOUR", default=20, minimum
 # ever.
 RETENTION_DAYS = env.days("RETENTION_")
 
+# Called after each good round of alerts, so that a watcher outside notices when there is none.
+HEARTBEAT_URL = env.str("HEARTBEAT_URL", default="")
+# What cron sends as a Bearer to /maintenance/...; without it these addresses do not exist.
+MAINTENANCE_SECRET = env.str("MAINTENANCE_SECRET", default="")
+
 # --- Metrics ---
 # Who may read /metrics: addresses of these networks, or whoever sends the token as a Bearer.
 METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=["127.0.0.0/8", "::1/128"])

@@ -242,6 +242,7 @@ INSIDE = (
     "/certifications/{nova}/us-west-2/",
     "/compare/?a={nova}@us-east-1&b={nova}@us-west-2",
     "/operations/",
+    "/operations/?tab=targets",
     "/operations/?tab=alerts",
     "/operations/?tab=queue",
     "/operations/runbooks/",
