@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from django.db import connection, models, transaction
 
 from bench.environment import MARK
-from certification.models import CertificationJob, CertificationRun, ModelCertification, TestResult
+from certification.models import (
+    CertificationJob,
+    CertificationRun,
+    ModelCertification,
+    RunTotal,
+    TestResult,
+)
 
 RUNS_PER_JOB = 100
 SWEEP_RUNS = 4000  # of the newest job, which is by itself as large as they get
@@ -147,7 +153,10 @@ def fill(runs: int) -> float:
         )
     started, jobs = time.perf_counter(), max(1, runs // RUNS_PER_JOB)
     with transaction.atomic(), connection.cursor() as cursor:
-        tables = (TestResult, ModelCertification, CertificationRun, CertificationJob)
+        tables = (
+            *(TestResult, ModelCertification, CertificationRun, CertificationJob),
+            RunTotal,  # the database counts what is inserted
+        )
         names = ", ".join(table._meta.db_table for table in tables)
         cursor.execute(f"TRUNCATE {names} CASCADE")
         cursor.execute(PAIRS)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from certification.lib import clock
 
-RECONCILE, ALERTS, RUN_TOTALS = "reconcile", "alerts", "run totals"
+RECONCILE, ALERTS = "reconcile", "alerts"
 BACKUP, RESTORE_DRILL = "backup", "restore drill"
 TRANSCRIPTS = "transcripts"  # until when runs have none any more
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)

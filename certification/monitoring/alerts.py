@@ -56,7 +56,7 @@ def run_round(rules: Sequence[Rule] = RULES) -> Round:
     """Look at every rule once. Raises DatabaseError: without the database there is no list."""
     facts, now = Facts(), clock.now()
     result = Round(now, AlertSilence.current(now))
-    RunTotal.count_new()
+    RunTotal.fold()
     for rule in rules:
         check(rule, facts, result)
     unattended = [e for e in AlertEpisode.objects.open().filter(cause="") if not result.covers(e)]

@@ -65,7 +65,8 @@ def deliver(_deadline: float) -> str:
 
 
 def count_runs(_deadline: float) -> str:
-    return f"counted until {RunTotal.count_new():%Y-%m-%d %H:%M} UTC"
+    RunTotal.fold()
+    return f"{sum(row['runs'] for row in RunTotal.of_all_runs())} runs have ended"
 
 
 def clean(deadline: float) -> str:

@@ -242,7 +242,6 @@ INSIDE = (
     "/certifications/{nova}/us-west-2/",
     "/compare/?a={nova}@us-east-1&b={nova}@us-west-2",
     "/operations/",
-    "/operations/?tab=targets",
     "/operations/?tab=alerts",
     "/operations/?tab=queue",
     "/operations/runbooks/",
@@ -250,11 +249,7 @@ INSIDE = (
     "/account/",
     "/account/password/",
 )
-OPERATORS = (
-    "/jobs/new/?model={nova}&region=us-east-1",
-    "/jobs/{job}/cancel/",
-    "/jobs/selection/?action=cancel&job={job}",
-)
+OPERATORS = ("/jobs/new/?model={nova}&region=us-east-1", "/jobs/{job}/cancel/")
 
 
 def addresses(world: World, *groups: tuple[str, ...]) -> Iterator[str]:

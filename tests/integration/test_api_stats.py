@@ -21,7 +21,6 @@ from certification.models import (
     QueuePause,
     RunTotal,
     User,
-    run_totals,
 )
 from certification.monitoring import bedrock_status, queue_stats
 from certification.reasons import Reason, Status
@@ -133,15 +132,12 @@ def test_runs_that_took_two_attempts_are_retries(api: Api) -> None:
     assert queue_stats.count_totals().retry_rate == 100.0
 
 
-def test_runs_of_the_past_are_counted_once(
-    api: Api, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
-) -> None:
-    monkeypatch.setattr(run_totals, "MARGIN", timedelta(0))
+def test_runs_of_the_past_are_counted_once(api: Api, django_assert_num_queries: Any) -> None:
     certify(model(), "us-east-1")
-    RunTotal.count_new()
+    RunTotal.fold()
     assert queue_stats.count_finished_runs()["COMPLETED"] == 1
     certify(model(), "us-west-2")
-    with django_assert_num_queries(3):  # until when, what was counted until then, what came since
+    with django_assert_num_queries(1):
         assert queue_stats.count_finished_runs()["COMPLETED"] == 2
 
 
@@ -158,11 +154,10 @@ def test_bulk_runs_are_paused_while_credentials_do_not_work(api: Api) -> None:
 
 def test_stats_cost_few_queries(api: Api, django_assert_num_queries: Any) -> None:
     certify(model(), "us-east-1")
-    RunTotal.count_new()
-    # user; runs (3), jobs and 24 h; active, pause; by region; recent and its results
-    with django_assert_num_queries(11):
+    # user; runs, jobs and 24 h; active, pause; by region; recent and its results
+    with django_assert_num_queries(9):
         api.get(STATS)
-    with django_assert_num_queries(6):  # the first five are cached for seconds
+    with django_assert_num_queries(6):  # the first three are cached for seconds
         api.get(STATS)
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,11 +20,11 @@ from certification.inference import Failure, Operation, Reply, Timing
 from certification.lib import clock, counters, probes, redis_client
 from certification.lib.counters import Counters
 from certification.lib.redis_client import Purpose
-from certification.models import AIModel, CertificationRun, RoutineMark, RunTotal
+from certification.models import AIModel, CertificationRun, RoutineMark, RunTotal, run_totals
 from certification.monitoring import queue_stats, site_health
 from certification.monitoring.bedrock_status import BedrockStatus, bedrock_status
-from certification.reasons import Reason
-from tests.factories import certify
+from certification.reasons import Reason, Status
+from tests.factories import certify, finish, start_job
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOVA = "amazon.nova-lite-v1:0"
@@ -207,12 +207,12 @@ def test_runs_are_counted_once_and_never_again(client: Client, catalogue: None) 
         CertificationRun(**fields | {"id": uuid.uuid4()}) for _ in range(50)
     )
     for _ in range(3):
-        RunTotal.count_new()
-    [total] = RunTotal.objects.all()
-    assert (total.runs, total.calls, float(total.cost_usd)) == (50, 50 * run.calls, 12.5)
-    assert total.seconds == pytest.approx(500)
-    [both] = RunTotal.of_all_runs()
-    assert both["runs"] == 51
+        [total] = RunTotal.of_all_runs()
+        assert (total["runs"], total["calls"]) == (51, 51 * run.calls)
+        assert float(total["cost_usd"]) == 12.75
+        assert 500 <= total["seconds"] < 600
+        RunTotal.fold()
+    assert RunTotal.objects.count() == 1
     with CaptureQueriesContext(
         connection,
     ) as queries:
@@ -221,6 +221,31 @@ def test_runs_are_counted_once_and_never_again(client: Client, catalogue: None) 
     assert runs == 51
     statements = [query["sql"] for query in queries if "certificationrun" in query["sql"]]
     assert all("completed_at" in sql or "'PENDING'" in sql for sql in statements), statements
+
+
+def test_a_run_that_ends_is_counted_with_the_transaction_that_ends_it(catalogue: None) -> None:
+    job = start_job([AIModel.objects.get(api_model_id=NOVA)], ["us-east-1", "us-west-2"])
+    first, second = job.runs.all()
+    with transaction.atomic():
+        finish(first, Status.CERTIFIED)
+        assert sum(row["runs"] for row in RunTotal.of_all_runs()) == 1
+        transaction.set_rollback(True)
+    assert RunTotal.of_all_runs() == []
+    finish(second, Status.CERTIFIED)
+    job.cancel()
+    rows = {(row["status"], row["verdict"]): row["runs"] for row in RunTotal.of_all_runs()}
+    assert rows == {("COMPLETED", "certified"): 1, ("CANCELLED", ""): 1}
+
+
+def test_totals_that_nobody_folds_are_folded_by_who_reads_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_totals, "MAX_ROWS", 3)
+    kind = {"status": "COMPLETED", "tier": "quick", "backend": "aws"}
+    RunTotal.objects.bulk_create(RunTotal(**kind, runs=1) for _ in range(4))
+    assert [row["runs"] for row in RunTotal.of_all_runs()] == [4]
+    assert [row["runs"] for row in RunTotal.of_all_runs()] == [4]
+    assert RunTotal.objects.count() == 1
 
 
 def test_only_some_may_read_the_metrics(client: Client, settings: Any) -> None:

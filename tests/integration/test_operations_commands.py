@@ -329,7 +329,7 @@ def test_status_is_shown_anew_until_ctrl_c(
     "command",
     [
         "alerts", "queue", "doctor", "status", "logs", "health_monitor", "smoke", "restart",
-        "analyze_performance", "redis_report", "readonly", "targets",
+        "analyze_performance", "redis_report", "readonly",
     ],
 )  # fmt: skip
 def test_commands_describe_themselves(command: str, capsys: pytest.CaptureFixture[str]) -> None:

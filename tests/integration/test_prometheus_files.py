@@ -96,7 +96,7 @@ def parts(node: Any) -> Iterator[Any]:
 def test_every_metric_of_rules_and_dashboard_exists_with_its_labels(
     client: Client, catalogue: None, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    monkeypatch.setattr(queue_stats.workers, "get", lambda: 1)
+    monkeypatch.setattr(queue_stats.workers, "get_soon", lambda: 1)
     monkeypatch.setattr(alert_rules, "long_queries", lambda _facts: {"pid 7": 99.0})
     certify(AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0"), "us-east-1")
     throttled = Failure(Reason.THROTTLED_REQUESTS, "Slow down.", timing=Timing(20.0, 5.0))

@@ -23,7 +23,7 @@ from certification.engine import consumer
 from certification.engine.worker import get_worker
 from certification.lib import clock
 from certification.lib.shared_cache import ComputedValue
-from certification.models import AIModel, CertificationRun, RunTotal, User
+from certification.models import AIModel, CertificationRun, User
 from certification.monitoring import alerts, metrics, queue_stats, signals, worker_health
 from tests.api import Api
 from tests.factories import certify, start_job
@@ -97,7 +97,6 @@ def history(catalogue: None) -> None:
 @pytest.mark.django_db
 @pytest.mark.usefixtures("history")
 def test_figures_do_not_scan_the_history() -> None:
-    RunTotal.count_new()  # each run is counted once
     queue_stats.finished_runs.forget()
     assert rows_read(worker_health.queue_figures) < HISTORY / 2
 
@@ -105,7 +104,6 @@ def test_figures_do_not_scan_the_history() -> None:
 @pytest.mark.django_db
 @pytest.mark.usefixtures("history")
 def test_a_scrape_does_not_scan_the_history(monkeypatch: pytest.MonkeyPatch) -> None:
-    RunTotal.count_new()
     assert rows_read(metrics.render) < HISTORY / 2
     later = clock.now() + timedelta(days=3)  # rules look at the last day
     monkeypatch.setattr(clock, "now", lambda: later)

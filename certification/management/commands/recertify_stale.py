@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from certification import checks
 from certification.engine import dispatch
+from certification.engine.dispatch import CertifyOptions
 from certification.engine.estimate import estimate_pairs
+from certification.lib import clock
 from certification.management import follow, terminal
 from certification.management.guard import friendly_errors
-from certification.models import Priority, Region, Tier
+from certification.models import JobType, ModelCertification, Priority, Region, Tier
 
 MAX_DAYS = 3650
 
@@ -43,7 +46,11 @@ class Command(BaseCommand):
         if not 0 <= options["days"] <= MAX_DAYS:
             raise CommandError(f"--days must be between 0 and {MAX_DAYS}.")
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
-        pairs = dispatch.stale_pairs(regions, options["days"])
+        before = clock.now() - timedelta(days=options["days"])
+        certifications = ModelCertification.objects.in_regions(regions).stale(before)
+        pairs = [
+            (row.model, row.region) for row in certifications.select_related("model", "region")
+        ]
         if options["dry_run"] or not pairs:
             estimate = estimate_pairs(pairs, options["tier"])
             if options["json"]:
@@ -53,7 +60,8 @@ class Command(BaseCommand):
             self.stdout.write(f"Would start a job: {size}" if pairs else "Nothing is stale.")
             return None
         workers = follow.workers_for(Priority.BULK)
-        result = dispatch.recertify(pairs, options["tier"], options["days"])
+        certify_options = CertifyOptions(tier=options["tier"], config={"days": options["days"]})
+        result = dispatch.certify(pairs, certify_options, job_type=JobType.RECERTIFY)
         if options["json"]:
             return terminal.print_json(follow.summary(result.job))
         self.stdout.write(f"Job {result.job.pk}: {terminal.describe_estimate(result.estimate)}")
