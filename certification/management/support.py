@@ -208,18 +208,37 @@ def known_secrets() -> set[str]:
         for subscription in WebhookSubscription.objects.all():
             parts = urlsplit(subscription.url)
             secrets |= {parts.path, parts.query} | passwords_in(subscription.url)
-            secrets |= {part for part in parts.path.split("/") if any(map(str.isdigit, part))}
+            secrets |= set(filter(is_odd, parts.path.split("/")))
     return {secret for secret in secrets if len(secret) >= MIN_SECRET}
 
 
 def secret_values(values: Mapping[str, Any]) -> Iterable[str]:
-    """Yield the texts under secret-looking names."""
+    """Yield the texts under secret-looking names, and their parts."""
     for name, value in values.items():
         names = redaction.SECRET_KEYS.search(name) or redaction.TOKEN_KEYS.search(name)
         if names or name.endswith(("_KEY", "_AUTH", "_PASS")):
-            for text in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(text, str):
-                    yield from (text, *text.split(":"))
+            for text in texts_in(value):
+                parts = re.split(r"[/:@?&=\s]+", text) if "://" in text else text.split(":")
+                yield text
+                yield from (part for part in parts if "://" not in text or is_odd(part))
+
+
+def texts_in(value: Any) -> Iterable[str]:
+    """Yield every text of a value, however deep it is."""
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for item in value.values():
+                yield from texts_in(item)
+        case list() | tuple() | set() | frozenset():
+            for item in value:
+                yield from texts_in(item)
+
+
+def is_odd(part: str) -> bool:
+    """Whether a part of an address is rather a secret than a word: it has a digit."""
+    return any(map(str.isdigit, part))
 
 
 def passwords_in(url: str) -> set[str]:

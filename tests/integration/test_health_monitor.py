@@ -15,7 +15,7 @@ from certification.lib import safe_http
 from certification.lib.safe_http import ReceiverUnreachable
 from certification.management.commands import health_monitor
 from certification.models import WebhookSubscription
-from certification.monitoring import site_health
+from certification.monitoring import channels, site_health
 
 pytestmark = pytest.mark.django_db
 WELL = {"database": "ok", "redis": "ok", "web": "ok"}
@@ -128,7 +128,34 @@ def test_without_a_receiver_it_says_that_nothing_was_sent(
     capsys: pytest.CaptureFixture[str], looks: Callable[..., None]
 ) -> None:
     looks(AWAY, AWAY)
-    assert "No webhook takes alerts" in run(capsys, "--alert")[2]
+    assert "Nobody is to be notified" in run(capsys, "--alert")[2]
+
+
+def test_it_writes_to_the_channels_of_the_settings(
+    capsys: pytest.CaptureFixture[str],
+    looks: Callable[..., None],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.ALERT_SECRET_URLS = {
+        "": ["json://hooks.example/canary-path"],
+        "CRITICAL": ["json://phone.example/x"],
+        "L2": ["json://later.example/x"],
+    }
+    sent = []
+
+    def attempt(channel: channels.Channel, _title: str, body: str) -> str:
+        sent.append((channel.host, body))
+        return ""
+
+    monkeypatch.setattr(channels, "attempt", attempt)
+    looks(AWAY, AWAY, WELL, WELL)
+    errors = run(capsys, "--alert")[2]
+    fault = "redis: error: no answer within 1 s"
+    assert sent == [
+        ("hooks.example", fault), ("phone.example", fault), ("hooks.example", "All is well."),
+    ]  # fmt: skip
+    assert "canary-path" not in errors
 
 
 def test_it_asks_the_web_server_too(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import sys
 import time
 import zipfile
@@ -16,7 +17,10 @@ import pytest
 import redis
 from django.core.management import CommandError, call_command
 
-from certification.lib import clock
+from certification.lib import clock, redis_client
+from certification.lib.postgresql import patience
+from certification.lib.redis_client import Purpose
+from certification.management.guard import LOOK_S, cannot_look
 from certification.models import (
     AIModel,
     CertificationJob,
@@ -323,6 +327,26 @@ def test_status_is_shown_anew_until_ctrl_c(
     monkeypatch.setattr(time, "sleep", sleep)
     assert run(capsys, "status", "--watch", "--interval", "3")[0] == 0
     assert pauses == [3.0, 3.0]
+
+
+def test_who_watches_waits_a_second_for_a_silent_server(settings: Any) -> None:
+    waits = []
+
+    @cannot_look
+    def handle() -> None:
+        options = redis_client.client(Purpose.BROKER).connection_pool.connection_kwargs
+        waits.append((patience.is_limited(), options["socket_timeout"]))
+        raise CommandError("a sentence")
+
+    with pytest.raises(CommandError) as refusal:
+        handle()
+    assert (waits, refusal.value.returncode) == ([(True, LOOK_S)], 2)
+    usual = redis_client.client(Purpose.BROKER).connection_pool.connection_kwargs
+    assert (patience.is_limited(), usual["socket_timeout"]) == (False, 5.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.REDIS_URL = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        with pytest.raises(CommandError, match="Timeout reading from"):
+            call_command("redis_report")
 
 
 @pytest.mark.parametrize(

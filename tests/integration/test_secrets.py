@@ -244,9 +244,12 @@ def planted(secrets: Secrets, settings: Any, tmp_path: Path) -> Secrets:
     """
     settings.LOG_DIR, settings.MYIA_DIR = str(tmp_path), tmp_path
     settings.PRIVATE_FOLDER = settings.CERTIFICATE_FOLDER = tmp_path
+    address = "json://myia:canary-channel-0018@hooks.example/canary-room-0019"
+    settings.ALERT_SECRET_URLS = {"": [address]}
     (tmp_path / "secrets").write_text("FLOWER_BASIC_AUTH=myia:canary-generated-0015\n")
     at = {"timestamp": "2026-11-30T12:00:00Z", "level": "info"}
-    bare = {"event": "canary-generated-0015 and canary-hook-path-0010 stand here by themselves"}
+    by_themselves = "canary-generated-0015 canary-hook-path-0010 canary-channel-0018"
+    bare = {"event": f"{by_themselves} canary-room-0019 stand here by themselves"}
     lines = "".join(json.dumps(at | fields) + "\n" for fields in (*LINES, bare))
     (tmp_path / "combined.log").write_text(lines)
     calls = [{"request": {"prompt": ANSWER}, "reply": ANSWER}]
@@ -260,6 +263,7 @@ def planted(secrets: Secrets, settings: Any, tmp_path: Path) -> Secrets:
     client.close()
     new = {"answer": ANSWER, "redis": "canary-redis-0014", "generated": "canary-generated-0015"}
     new |= {"redis_key": "canary-redis-key-0016", "redis_value": "canary-redis-value-0017"}
+    new |= {"channel": "canary-channel-0018", "room": "canary-room-0019"}
     return Secrets(**secrets.values, **new)
 
 
@@ -297,7 +301,7 @@ def test_logs_hide_what_an_earlier_release_let_through(
     call_command("logs")
     text = capsys.readouterr().out
     assert text.count("\n") > len(LINES)
-    assert planted.in_text(text, but=("generated", "hook_path")) == []
+    assert planted.in_text(text, but=("generated", "hook_path", "channel", "room")) == []
 
 
 def test_the_archive_for_who_helps_has_no_secret(planted: Secrets, tmp_path: Path) -> None:

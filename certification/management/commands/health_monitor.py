@@ -24,7 +24,7 @@ from certification.management.guard import cannot_look, errors_only, sigterm_as_
 from certification.management.site import NotAnswered, Site
 from certification.models import Severity, WebhookSubscription
 from certification.models.webhooks import WebhookEvent
-from certification.monitoring import checks, site_health
+from certification.monitoring import channels, checks, site_health
 from certification.monitoring.checks import FAILURES
 
 MIN_INTERVAL_S = 1.0
@@ -46,8 +46,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--alert",
             action="store_true",
-            help="send changes that two looks confirm to the webhooks that take alerts, from here: "
-            "database and workers may be down",
+            help="send changes that two looks confirm to the channels of ALERT_URLS and to the "
+            "webhooks that take alerts, from here: database and workers may be down",
         )
         parser.add_argument("--url", default="", help="of the web server; default: this machine's")
         parser.add_argument("--json", action="store_true", help="print one JSON document a line")
@@ -97,7 +97,9 @@ class Command(BaseCommand):
 
 
 class Alarm:
-    """Notifies the webhooks that take alerts, as the database had them when it last answered."""
+    """Notifies the channels of the settings, and the webhooks that take alerts as the database had
+    them when it last answered.
+    """
 
     def __init__(self) -> None:
         self._looks = 0
@@ -121,8 +123,11 @@ class Alarm:
     def notify(self, states: States) -> str:
         faults = {name: state for name, state in states.items() if state != "ok"}
         message = "; ".join(f"{name}: {state}" for name, state in faults.items()) or "All is well."
-        if not self._subscriptions:
-            return "No webhook takes alerts: nothing was sent."
+        results = [
+            f"{channel.name}: {channels.attempt(channel, 'MyIA: health', message) or 'sent'}"
+            for channel in channels.configured()
+            if channel.level == 1 and (faults or not channel.is_critical_only)
+        ]
         alert = {
             "name": "health_monitor",
             "severity": Severity.CRITICAL if faults else "info",
@@ -130,11 +135,12 @@ class Alarm:
             "subject": dict(states),
             "raisedAt": timezone.now(),
         }
-        results = []
         for subscription in self._subscriptions:
             event = WebhookEvent.ALERT_RAISED
             fault = webhooks.send_now(subscription, event, {"alert": alert})
             results.append(f"{subscription.host}: {fault or 'sent'}")
+        if not results:
+            return "Nobody is to be notified: nothing was sent. Set ALERT_URLS, or add a webhook."
         return f"Alert ({message}) {'; '.join(results)}"
 
 
