@@ -17,6 +17,7 @@ from django.db.models import Count, F, Sum
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.functional import Promise
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -265,10 +266,14 @@ class JobDetail:
         return len(self.rows) > GRID_RUNS
 
     @property
-    def grid(self) -> list[tuple[str, str, list[Cell | None]]]:
-        """(name, id, cells by region) of each model, or of each vendor of a large job."""
-        if self.is_by_vendor:
-            return self.vendor_grid
+    def grid(self) -> list[tuple[str, str, SafeString]]:
+        """(name, id, HTML of its cells) of each model, or of each vendor of a large job."""
+        rows = self.vendor_grid if self.is_by_vendor else self.model_grid
+        return [(name, model_id, cells_html(cells)) for name, model_id, cells in rows]
+
+    @property
+    def model_grid(self) -> list[tuple[str, str, list[Cell | None]]]:
+        """(name, id, cells by region) of each model."""
         models: dict[UUID, dict[str, Row]] = {}
         for row in sorted(self.rows, key=lambda row: (row.vendor, row.name, row.api_model_id)):
             models.setdefault(row.model_id, {})[row.region_id] = row
@@ -310,6 +315,27 @@ class JobDetail:
         unit, factor = (_("min"), 60.0) if end > MINUTES_FROM_S else ("s", 1.0)
         bars = [bar_of(run, rows[run.pk], origin, factor) for run in runs]
         return charts.gantt(_("When each run waited and worked"), bars, end / factor, unit)
+
+
+# A grid has thousands of cells, most of them empty: a template would take longer.
+CELL = (
+    '<td><a class="cell {}" href="{}" aria-label="{}" title="{}"><b aria-hidden="true">{}</b> {}'
+    "</a></td>"
+)
+EMPTY_CELL = '<td><span class="quiet" aria-hidden="true">·</span><span class="sr">{}</span></td>'
+
+
+def cells_html(cells: Sequence[Cell | None]) -> SafeString:
+    """Return a row of the grid."""
+    empty = format_html(EMPTY_CELL, _("not in this job"))
+    return format_html_join(
+        "",
+        "{}",
+        (
+            (format_html(CELL, c.css, c.href, c.label, c.label, c.symbol, c.text) if c else empty,)
+            for c in cells
+        ),
+    )
 
 
 def begun_at(run: CertificationRun) -> tuple[bool, datetime]:

@@ -6,33 +6,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
 from certification.models import AIModel
 from certification.reasons import Status
 from certification.web.matrix import Matrix, Row
 
 MAP_ROW, MAP_COLUMN, MAP_LEFT, MAP_TOP = 6, 36, 130, 90
 # The height of a mark says the status too.
-MAP_HEIGHTS = {
+MAP_HEIGHTS: dict[str, float] = {
     Status.CERTIFIED: 5, Status.QUALITY_WARNING: 3, Status.PENDING: 2, Status.FAILED: 1,
     Status.PERMISSION_REQUIRED: 4, Status.CONFIGURATION_REQUIRED: 4, Status.NOT_TESTED: 0.4,
 }  # fmt: skip
 
 
-class Mark(NamedTuple):
-    """A mark of the map, in its units from the upper left."""
-
-    x: int
-    y: float
-    height: float
-    css: str
-    label: str
+# Of thousands, which a template would take long to put together.
+MARK = '<rect class="{}" x="{}" y="{}" width="32" height="{}"/>'
 
 
 class MapRow(NamedTuple):
     y: int
     model: AIModel
     vendor: str  # "" but in its vendor's first row
-    marks: list[Mark]
+    marks: SafeString
     query: str  # of the address that shows this model alone, in the table
 
 
@@ -72,13 +69,19 @@ class MatrixMap:
         query["q"] = model.api_model_id
         return query.urlencode()
 
-    def marks(self, row: Row, y: int) -> list[Mark]:
-        marks = []
-        for at, cell in enumerate(row.cells):
-            if not cell.status or cell.dimmed:
-                continue
-            height = MAP_HEIGHTS[Status(cell.status)]
-            css = f"s-{cell.status}" + (" expired" if cell.expired else "")
-            x = MAP_LEFT + MAP_COLUMN * at + 2
-            marks.append(Mark(x, y + (MAP_ROW - 1 - height), height, css, cell.label))
-        return marks
+    def marks(self, row: Row, y: int) -> SafeString:
+        """Return a mark for each cell that has anything in it."""
+        return format_html_join(
+            "",
+            MARK,
+            (
+                (
+                    f"s-{cell.status} expired" if cell.expired else f"s-{cell.status}",
+                    MAP_LEFT + MAP_COLUMN * at + 2,
+                    y + MAP_ROW - 1 - MAP_HEIGHTS[cell.status],
+                    MAP_HEIGHTS[cell.status],
+                )
+                for at, cell in enumerate(row.cells)
+                if cell.status and not cell.dimmed
+            ),
+        )
