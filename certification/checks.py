@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from certification.lib import redis_address
+from certification.lib import redis_address, url_safety
 
 # The tag of these checks. Our commands run only them: the checks of the URLs would load every page
 # and the whole API first.
@@ -35,6 +35,7 @@ NOT_NEGATIVE = (
     "API_CACHE_SECONDS",
 )
 MIN_HEARTBEAT_TIMEOUT_S = 5
+MIN_SECRET = 16  # characters
 WELL_KNOWN_PASSWORDS = ("postgres", "password", "admin", "myia", "changeme")
 PLACEHOLDER_KEYS = ("django-insecure", "change", "secret")
 
@@ -202,5 +203,23 @@ def certificates_of_several_machines(**_kwargs: Any) -> list[CheckMessage]:
                 "where people reach it.",
                 id="certification.W032",
             )
+        )
+    return issues
+
+
+@register(TAG)
+def outside_watcher(**_kwargs: Any) -> list[CheckMessage]:
+    """Check the address of the outside watcher and the secret of the maintenance addresses, without
+    showing either.
+    """
+    issues = []
+    if settings.HEARTBEAT_URL:
+        try:
+            url_safety.parse(settings.HEARTBEAT_URL, allow_http=settings.WEBHOOK_ALLOW_HTTP)
+        except url_safety.BadAddress as fault:
+            issues.append(error("E040", f"HEARTBEAT_URL: {fault}"))
+    if 0 < len(settings.MAINTENANCE_SECRET) < MIN_SECRET:
+        issues.append(
+            error("E041", f"MAINTENANCE_SECRET must have at least {MIN_SECRET} characters.")
         )
     return issues

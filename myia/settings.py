@@ -86,7 +86,7 @@ def read_secret_key() -> str:
 
 SECRET_KEY = read_secret_key()
 # previous keys, still valid for what they signed
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+SECRET_KEY_FALLBACKS = [key for key in env.secret("SECRET_KEY_FALLBACKS").split(",") if key]
 
 # --- Certification ---
 CERTIFICATION_QUEUE_NAME = env.str("CERTIFICATION_QUEUE_NAME", default="model-certification")
@@ -493,6 +493,11 @@ ALERT_MESSAGES_PER_HOUR = env.int("ALERT_MESSAGES_PER_HOUR", default=20, minimum
 # RETENTION_<NAME>=days: how long what is stored, other than operations/retention.py says; 0: for
 # ever.
 RETENTION_DAYS = env.days("RETENTION_")
+
+# Called after each good round of alerts, so that a watcher outside notices when there is none.
+HEARTBEAT_URL = env.str("HEARTBEAT_URL", default="")
+# What cron sends as a Bearer to /maintenance/...; without it these addresses do not exist.
+MAINTENANCE_SECRET = env.str("MAINTENANCE_SECRET", default="")
 
 # --- Metrics ---
 # Who may read /metrics: addresses of these networks, or whoever sends the token as a Bearer.

@@ -5,7 +5,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from certification.api import health
+from certification.api import health, maintenance
 
 # Here and not in every process: only these pages need the admin, and loading it takes time.
 admin.autodiscover()
@@ -17,9 +17,13 @@ urlpatterns = [
         login_not_required(RedirectView.as_view(pattern_name="login", query_string=True)),
     ),
     # where the board of the queue was before
-    re_path(r"^admin/queues/?$", RedirectView.as_view(pattern_name="jobs", query_string=True)),
+    re_path(r"^admin/queues/?$", RedirectView.as_view(url="/operations/?tab=queue")),
     path("admin/", admin.site.urls),
     path("health", health.health, name="health"),
+    path("health/detailed", health.DetailedHealth.as_view(), name="health-detailed"),
+    path("maintenance/housekeeping", maintenance.housekeeping),
+    path("maintenance/recertify-stale", maintenance.recertify_stale),
+    path("maintenance/queue-stats", maintenance.queue_stats),
     path("metrics", health.prometheus, name="metrics"),
     path("live", health.live, name="live"),
     path("ready", health.ready, name="ready"),

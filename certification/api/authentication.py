@@ -75,6 +75,14 @@ class BearerAuthentication(BaseAuthentication):
         return 'Bearer realm="api"'
 
 
+class PagesAuthentication(BaseAuthentication):
+    """Who is logged in at the pages; for addresses that only read."""
+
+    def authenticate(self, request: Request) -> tuple[User, Access] | None:
+        user = request._request.user
+        return (user, Access(user.role)) if isinstance(user, User) and user.is_active else None
+
+
 class TokenFromQuery:
     """Middleware, before all others: removes `?token=` from the address, so that no log, mail or
     error page can show it.

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from typing import Any
+from dataclasses import asdict
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
 
+from certification.api.authentication import BearerAuthentication, PagesAuthentication
 from certification.api.docs import read_only
 from certification.api.envelope import DATABASE_AWAY_RETRY_S
+from certification.api.views import View
 from certification.lib import request_rates
-from certification.monitoring import metrics, site_health
+from certification.models import Role
+from certification.monitoring import checks, detailed_health, metrics, site_health
+from certification.monitoring.checks import Reading
+from certification.stack import control, embedded
 
 
 def respond(answer: tuple[int, dict[str, Any]]) -> HttpResponse:
@@ -25,6 +33,30 @@ def respond(answer: tuple[int, dict[str, Any]]) -> HttpResponse:
 def health(request: HttpRequest) -> HttpResponse:
     """Say what works of all that the installation needs, 503 unless everything does."""
     return respond(site_health.health())
+
+
+class DetailedHealth(View):
+    """Figures of database, Redis, workers, API, machine and processes, for operators: who is logged
+    in at the pages, or sends a token.
+    """
+
+    authentication_classes = (BearerAuthentication, PagesAuthentication)
+    roles: ClassVar[dict[str, str]] = {"GET": Role.OPERATOR}
+    schema = None
+
+    def get(self, request: Request) -> Response:
+        return Response(checks.read_all((*detailed_health.SECTIONS, PROCESSES)))
+
+
+def read_processes() -> list[dict[str, Any]]:
+    """Return the processes of this machine as `status` shows them."""
+    try:
+        return [asdict(process) for process in control.status()]
+    except embedded.EmbeddedError:  # this account may not look at its servers
+        return []
+
+
+PROCESSES = Reading[Any]("processes", read_processes)
 
 
 @read_only

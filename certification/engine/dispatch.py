@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -15,13 +16,14 @@ from django.utils.translation import gettext as _
 
 from certification.engine import backend, queue
 from certification.engine.estimate import JobEstimate, estimate_pairs
-from certification.lib import shared_cache
+from certification.lib import clock, shared_cache
 from certification.models import (
     ACTIVE,
     AIModel,
     CertificationJob,
     CertificationRun,
     JobType,
+    ModelCertification,
     Priority,
     QueuePause,
     Region,
@@ -315,6 +317,19 @@ def certify_all(
         raise NotOffered(_("No active model is offered in these regions."))
     result = certify(pairs, options, job_type=JobType.ALL_MODELS)
     return replace(result, not_offered=len(models) * len(regions) - len(pairs))
+
+
+def stale_pairs(regions: Sequence[Region], days: int) -> list[Pair]:
+    """Return the pairs that were last tested more than so many days ago, or have expired."""
+    before = clock.now() - timedelta(days=days)
+    rows = ModelCertification.objects.in_regions(regions).stale(before)
+    return [(row.model, row.region) for row in rows.select_related("model", "region")]
+
+
+def recertify(pairs: Sequence[Pair], tier: str, days: int) -> DispatchResult:
+    """Start a job that certifies what is stale again."""
+    options = CertifyOptions(tier=tier, config={"days": days})
+    return certify(pairs, options, job_type=JobType.RECERTIFY)
 
 
 def retry(

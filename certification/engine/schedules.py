@@ -16,10 +16,11 @@ from django_celery_beat.models import CrontabSchedule, PeriodicTask
 from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions, DispatchError, Pair
 from certification.lib import clock
-from certification.models import AIModel, CertificationJob, Region, User
+from certification.models import AIModel, CertificationJob, Region, Tier, User
 
 log = structlog.get_logger(__name__)
 
+STALE_DAYS = 30
 LAST_DAY = 28  # of every month
 EXPIRES_S = 3600  # a message that nobody took so long is worth no certification any more
 
@@ -99,3 +100,14 @@ def existing_pairs(names: Sequence[Sequence[str]]) -> list[Pair]:
     by_name = AIModel.objects.active().named(name for name, _code in names)
     by_code = Region.objects.enabled().in_bulk([code for _name, code in names])
     return [(by_name[m], by_code[r]) for m, r in names if m in by_name and r in by_code]
+
+
+@shared_task(ignore_result=True)
+def recertify_stale(days: int = STALE_DAYS) -> None:
+    """Start a job for the pairs that were last tested so long ago."""
+    try:
+        pairs = dispatch.stale_pairs(list(Region.objects.enabled()), days)
+        if pairs:
+            dispatch.recertify(pairs, Tier.FULL, days)
+    except DispatchError as error:
+        log.warning("recertify_skipped", reason=error.code, message=str(error))

@@ -59,6 +59,7 @@ from certification.models.routines import RoutineMark
 from certification.models.run_events import RunEvent
 from certification.models.run_totals import RunTotal
 from certification.models.sessions import Session
+from certification.models.target_days import TargetDay
 from certification.models.webhooks import (
     DeliveryStatus,
     WebhookDelivery,
@@ -117,6 +118,7 @@ __all__ = [
     "Severity",
     "StartPage",
     "State",
+    "TargetDay",
     "TestResult",
     "Theme",
     "Tier",

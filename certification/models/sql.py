@@ -255,6 +255,31 @@ FROM pg_stat_statements
 WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY total_exec_time DESC LIMIT %(limit)s
 """
+# What operators look at when the database is slow or full: figures that only its catalogue has.
+CONNECTION_STATES = """
+SELECT COALESCE(state, 'unknown') AS state, count(*) AS n FROM pg_stat_activity
+WHERE backend_type = 'client backend' GROUP BY 1 ORDER BY 1
+"""
+DATABASE_FACTS = """
+SELECT current_setting('max_connections')::int AS max_connections,
+    pg_database_size(current_database()) AS bytes,
+    (SELECT round(100.0 * blks_hit / NULLIF(blks_hit + blks_read, 0), 2)::float
+     FROM pg_stat_database WHERE datname = current_database()) AS cache_hit_percent,
+    (SELECT extract(epoch FROM max(clock_timestamp() - xact_start))::float
+     FROM pg_stat_activity WHERE backend_type = 'client backend') AS oldest_transaction_seconds,
+    (SELECT round(100.0 * age(datfrozenxid) / 2000000000, 2)::float
+     FROM pg_database WHERE datname = current_database()) AS wraparound_percent,
+    (SELECT max(extract(epoch FROM replay_lag))::float FROM pg_stat_replication)
+        AS replication_lag_seconds,
+    (SELECT count(*) FROM pg_stat_user_indexes
+     WHERE idx_scan = 0 AND schemaname = 'public') AS unused_indexes
+"""
+LARGEST_TABLES = """
+SELECT relname AS name, pg_table_size(relid) AS bytes, pg_indexes_size(relid) AS index_bytes,
+    n_live_tup AS rows, n_dead_tup AS dead_rows
+FROM pg_stat_user_tables ORDER BY pg_total_relation_size(relid) DESC LIMIT 10
+"""
+
 # What the header of each page shows: two figures for one round trip.
 SITE_STATE = """
 SELECT (SELECT count(*) FROM certification_alertepisode

@@ -33,7 +33,7 @@ from certification.models import (
     sql,
 )
 from certification.models.routines import BACKUP, RESTORE_DRILL
-from certification.monitoring import alert_rules, channels, queue_stats
+from certification.monitoring import alert_rules, channels, queue_stats, targets
 from certification.monitoring.alert_rules import Facts
 
 SLOW_QUERY_S = 60.0  # a query that runs longer has a series of its own
@@ -72,6 +72,7 @@ class Metrics:
         yield from run_metrics()
         yield from queue_metrics(facts)
         yield from alert_metrics()
+        yield from target_metrics()
         yield from server_metrics()
         try:
             yield from redis_metrics(facts)
@@ -162,6 +163,22 @@ def server_metrics() -> Iterator[Metric]:
     yield gauge("disk_size_bytes", "Size of the disk", disk.total)
     text = "By how much the database's clock is ahead of this process's"
     yield gauge("clock_offset_seconds", text, clock.offset_s())
+
+
+def target_metrics() -> Iterator[Metric]:
+    """Yield how well the targets are met over 30 days, 0 to 1; nothing where not measured."""
+    ratio = GaugeMetricFamily("target_ratio", "Part that was good in 30 days", labels=("target",))
+    goal = GaugeMetricFamily("target_goal_ratio", "Part that must be good", labels=("target",))
+    left = GaugeMetricFamily(
+        "target_budget_left_ratio", "Part of the error budget that is left", labels=("target",)
+    )
+    for report in targets.reports(clock.now().date()):
+        goal.add_metric([report.target.name], report.target.goal / 100)
+        value, budget = report.month.per_cent, report.budget_left
+        if value is not None and budget is not None:
+            ratio.add_metric([report.target.name], value / 100)
+            left.add_metric([report.target.name], budget / 100)
+    yield from (ratio, goal, left)
 
 
 def redis_metrics(facts: Facts) -> Iterator[Metric]:

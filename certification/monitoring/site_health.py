@@ -6,7 +6,9 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import psutil
@@ -44,6 +46,26 @@ def routine_fault(name: str) -> str:
     return f"the routine {name} ended {age.total_seconds():.0f} s ago" if late else ""
 
 
+@cache
+def web_server_started() -> float | None:
+    """Return when the web server of this process began, in seconds since the epoch; None of other
+    processes, such as commands. A worker that gunicorn replaces belongs to the same server.
+    """
+    parent = psutil.Process().parent()
+    with suppress(psutil.Error):
+        if parent and any("gunicorn" in word for word in parent.cmdline()):
+            return parent.create_time()
+    return None
+
+
+def routine_fault_after_start(name: str) -> str:
+    """As `routine_fault`; empty as long as beat had no time to end it since the start."""
+    started = web_server_started()
+    if started is not None and time.time() - started < MAX_AGES[name].total_seconds():
+        return ""
+    return routine_fault(name)
+
+
 def storage_fault() -> str:
     """Return that the disk of the installation's files is nearly full."""
     usage = shutil.disk_usage(settings.MYIA_ROOT)
@@ -63,8 +85,8 @@ CHECKS = (
     DATABASE,
     REDIS,
     Check("worker", worker_fault),
-    Check("beat", lambda: routine_fault(RECONCILE)),
-    Check("alerts", lambda: routine_fault(ALERTS)),
+    Check("beat", lambda: routine_fault_after_start(RECONCILE)),
+    Check("alerts", lambda: routine_fault_after_start(ALERTS)),
     Check("storage", storage_fault),
     Check("bedrock", bedrock_fault),
 )

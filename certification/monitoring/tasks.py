@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import structlog
 from celery import shared_task
+from django.core.management import call_command
 
+from certification.engine import reconcile
+from certification.lib import clock
 from certification.lib.database import returning_connection
 from certification.models import sql
-from certification.monitoring import alerts, notifications
+from certification.monitoring import alerts, heartbeat, notifications, targets
 
 log = structlog.get_logger(__name__)
 
 
 @shared_task(ignore_result=True)
 def check_alerts() -> None:
-    """Look at every alert rule and notify people, unless another worker does."""
+    """Look at every alert rule, notify people and count for the targets, unless another worker
+    does; then tell the outside watcher, if everything could be measured.
+    """
+    is_good = False
     try:
         with returning_connection(), sql.advisory_lock(alerts.ADVISORY_LOCK) as is_ours:
             if is_ours:
-                alerts.run_round()
+                is_good = not alerts.run_round().unknown
                 notifications.deliver()
+                targets.measure(clock.now())
     except Exception:  # the next round is a minute away
         log.exception("alerts_crashed")
+    else:
+        if is_good:
+            heartbeat.send()
+
+
+@shared_task(ignore_result=True)
+def housekeep() -> None:
+    """Repair what got lost, and delete the sessions that have ended."""
+    with returning_connection():
+        reconcile.reconcile()
+        call_command("clearsessions")

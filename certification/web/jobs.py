@@ -231,6 +231,13 @@ def what_of(job: CertificationJob) -> str:
     return f"{what} × {where}"
 
 
+def named(jobs: QuerySet[CertificationJob]) -> QuerySet[CertificationJob]:
+    """Add `first_model`, the name of each job's first model, as `what_of` reads it."""
+    model = AIModel.objects.annotate(text_id=Cast("pk", CharField()))
+    name = model.filter(text_id=OuterRef("first_id")).order_by().values("name")
+    return jobs.annotate(first_id=KT("model_ids__0")).annotate(first_model=Subquery(name))
+
+
 def matching_jobs(query: QueryDict) -> QuerySet[CertificationJob]:
     """Return the jobs that pass the GET parameters of JobFilters, as listed."""
     jobs = JobFilters.from_query(query).apply(CertificationJob.objects.select_related("created_by"))
@@ -245,11 +252,8 @@ def filtered_jobs(query: QueryDict, now: datetime) -> FilteredJobs:
     filters = JobFilters.from_query(query)
     after = Place.from_text(query.get("after", ""))
     jobs = matching_jobs(query)
-    model = AIModel.objects.annotate(text_id=Cast("pk", CharField()))
-    first_model = model.filter(text_id=OuterRef("first_id")).order_by().values("name")
     listed = jobs.filter(after.behind) if after else jobs
-    named = listed.annotate(first_id=KT("model_ids__0")).annotate(first_model=Subquery(first_model))
-    rows = list(named[: JOBS_PER_PAGE + 1])
+    rows = list(named(listed)[: JOBS_PER_PAGE + 1])
     page = rows[:JOBS_PER_PAGE]
     ended_today = Q(status=State.FAILED, completed_at__gte=start_of(now.date()))
     is_match = Q(pk__in=jobs.order_by().values("pk")) if filters.any else Q()

@@ -31,18 +31,20 @@ from certification.models import (
     RoutineMark,
     State,
 )
-from certification.monitoring import checks, queue_stats, site_health
+from certification.monitoring import checks, queue_stats, site_health, targets
 from certification.monitoring.alert_rules import RULES, describe
 from certification.monitoring.checks import Reading
 from certification.monitoring.queue_stats import ActiveCounts, WorkerReply
 from certification.monitoring.runbooks import all_runbooks
+from certification.monitoring.targets import Report
 from certification.stack import control, embedded
 from certification.stack.control import ProcessStatus
 from certification.web import polling
 
-HEALTH, ALERTS, QUEUE = "health", "alerts", "queue"
+HEALTH, TARGETS, ALERTS, QUEUE = "health", "targets", "alerts", "queue"
 TABS: tuple[tuple[str, Promise], ...] = (
     (HEALTH, gettext_lazy("Health")),
+    (TARGETS, gettext_lazy("Targets")),
     (ALERTS, gettext_lazy("Alerts")),
     (QUEUE, gettext_lazy("Queue")),
 )
@@ -384,9 +386,30 @@ def load_queue() -> QueueTab:
     )
 
 
-def load(tab: str, query: QueryDict) -> HealthTab | AlertsTab | QueueTab:
+@dataclass(frozen=True)
+class TargetsTab:
+    reports: Sequence[Report]
+
+    @property
+    def sentence(self) -> str:
+        missed = [str(r.target.label) for r in self.reports if r.is_met is False]
+        known = sum(report.is_met is not None for report in self.reports)
+        if not known:
+            return _("Nothing was measured yet: beat counts every minute.")
+        if not missed:
+            return _("All %(n)d targets that were measured are met.") % {"n": known}
+        return _("Missed: %(names)s.") % {"names": ", ".join(missed)}
+
+    @property
+    def version(self) -> str:
+        return polling.fingerprint([(r.today, r.week, r.month) for r in self.reports])
+
+
+def load(tab: str, query: QueryDict) -> HealthTab | AlertsTab | QueueTab | TargetsTab:
     """Read what a tab shows."""
     match tab:
+        case "targets":
+            return TargetsTab(targets.reports(clock.now().date()))
         case "alerts":
             return load_alerts(query)
         case "queue":

@@ -3,7 +3,14 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from certification.web import account_views, operations_views, public, saved_views, views
+from certification.web import (
+    account_views,
+    job_selection,
+    operations_views,
+    public,
+    saved_views,
+    views,
+)
 
 EXPORTED = {
     "matrix": "matrix/",
@@ -47,6 +54,7 @@ urlpatterns = [
     path("jobs/<uuid:pk>/", views.job, name="job"),
     path("compare/", views.compare_page, name="compare"),
     path("runs/<uuid:pk>/", views.run, name="run"),
+    path("jobs/selection/", job_selection.selection, name="job-selection"),
     path("jobs/<uuid:pk>/cancel/", views.cancel_job, name="job-cancel"),
     path("jobs/<uuid:pk>/retry/", views.retry_job, name="job-retry"),
     path("runs/<uuid:pk>/cancel/", views.cancel_run, name="run-cancel"),

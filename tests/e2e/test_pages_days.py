@@ -242,6 +242,7 @@ INSIDE = (
     "/certifications/{nova}/us-west-2/",
     "/compare/?a={nova}@us-east-1&b={nova}@us-west-2",
     "/operations/",
+    "/operations/?tab=targets",
     "/operations/?tab=alerts",
     "/operations/?tab=queue",
     "/operations/runbooks/",
@@ -249,7 +250,11 @@ INSIDE = (
     "/account/",
     "/account/password/",
 )
-OPERATORS = ("/jobs/new/?model={nova}&region=us-east-1", "/jobs/{job}/cancel/")
+OPERATORS = (
+    "/jobs/new/?model={nova}&region=us-east-1",
+    "/jobs/{job}/cancel/",
+    "/jobs/selection/?action=cancel&job={job}",
+)
 
 
 def addresses(world: World, *groups: tuple[str, ...]) -> Iterator[str]:

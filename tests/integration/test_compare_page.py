@@ -202,9 +202,9 @@ def test_a_run_without_a_verdict_can_be_compared(as_viewer: Client, regions: Any
 def test_it_takes_few_queries(
     as_viewer: Client, regions: Any, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    # session, user, groups; models, ids of runs, runs, results
+    # session, user, groups, header; models, ids of runs, runs, results
     sides = [f"{NOVA}@sa-east-1", f"{NOVA}@us-east-1@2999-01-01", str(regions[1].pk)]
-    with django_assert_max_num_queries(3 + 4):
+    with django_assert_max_num_queries(4 + 4):
         page(as_viewer, a=f"{NOVA}@us-east-1", b=sides)
 
 

@@ -353,7 +353,7 @@ def test_who_watches_waits_a_second_for_a_silent_server(settings: Any) -> None:
     "command",
     [
         "alerts", "queue", "doctor", "status", "logs", "health_monitor", "smoke", "restart",
-        "analyze_performance", "redis_report", "readonly",
+        "analyze_performance", "redis_report", "readonly", "targets",
     ],
 )  # fmt: skip
 def test_commands_describe_themselves(command: str, capsys: pytest.CaptureFixture[str]) -> None:

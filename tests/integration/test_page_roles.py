@@ -61,7 +61,7 @@ def test_anybody_may_know_that_the_process_lives(
 
 def test_the_old_address_of_the_queue_leads_to_it(as_viewer: Client) -> None:
     for address in ("/admin/queues", "/admin/queues/"):
-        assert as_viewer.get(address)["Location"] == "/jobs/"
+        assert as_viewer.get(address)["Location"] == "/operations/?tab=queue"
 
 
 def test_a_viewer_sees_the_pages_and_whom_to_ask_for_more(as_viewer: Client) -> None:

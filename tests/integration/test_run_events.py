@@ -134,7 +134,7 @@ class TestPages:
     ) -> None:
         CertificationRun.objects.mark_queued([run.pk])
         run.cancel("The run was cancelled by <ana>.")
-        with django_assert_max_num_queries(3 + 7):
+        with django_assert_max_num_queries(4 + 7):
             html = as_viewer.get(f"/jobs/{run.job_id}/").content.decode()
         assert html.index("The run was cancelled by &lt;ana&gt;.") < html.index("<span>queued<")
         assert "Nova Lite, us-east-1</a>" in html

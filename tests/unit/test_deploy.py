@@ -34,32 +34,27 @@ COMPOSE = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 PROCESSES = ("web", "worker", "worker-bulk", "beat", "flower")
 SETTINGS = (PROJECT / "myia" / "settings.py").read_text()
-READERS = ("str", "int", "float", "bool", "list", "choice", "port", "address", "redis", "secret")
 FROM_FILES = ("secret", "address", "redis")
+SECRET = re.compile(r"(_KEY|_KEY_FALLBACKS|_TOKEN|_SECRET|_AUTH|_PASSWORD|_DSN|_URLS?)$")
 # read by others: gunicorn and Python, AWS's SDK, Django
 OTHERS = re.compile(r"AWS_\w+|PYTHON\w+|DJANGO_SETTINGS_MODULE|PATH")
 
 
-def calls_of_environment() -> list[ast.Call]:
-    """Return the calls of `env.<reader>("NAME", ...)` in the settings."""
-    return [
-        node
-        for node in ast.walk(ast.parse(SETTINGS))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "env"
-        and node.func.attr in READERS
-    ]
-
-
-def variables() -> dict[str, str]:
-    """Return every variable that the settings read, and by which reader."""
-    names: dict[str, str] = {}
-    for call in calls_of_environment():
-        assert isinstance(call.func, ast.Attribute)
-        assert isinstance(call.args[0], ast.Constant)
-        names[str(call.args[0].value)] = call.func.attr
+def variables() -> dict[str, tuple[str, Any]]:
+    """Return every variable that the settings read: by which reader, and the default where the
+    call has one that is written down.
+    """
+    names: dict[str, tuple[str, Any]] = {}
+    for call in ast.walk(ast.parse(SETTINGS)):
+        match call:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="env"), attr=reader),
+                args=[ast.Constant(value=str(name)), *_],
+                keywords=options,
+            ) if not name.endswith("_"):  # a prefix of many
+                values = [o.value for o in options if o.arg == "default"]
+                default = [v.value for v in values if isinstance(v, ast.Constant)]
+                names.setdefault(name, (reader, default[0] if default else None))
     return names
 
 
@@ -70,7 +65,7 @@ def is_variable(name: str) -> bool:
     """Whether a process reads this variable; <secret>_FILE of a secret is one too."""
     return (
         name in VARIABLES
-        or VARIABLES.get(name.removesuffix("_FILE")) in FROM_FILES
+        or VARIABLES.get(name.removesuffix("_FILE"), ("",))[0] in FROM_FILES
         or bool(OTHERS.fullmatch(name))
     )
 
@@ -88,11 +83,26 @@ def seconds(text: str) -> float:
 
 
 def test_what_may_hold_a_secret_can_come_from_a_file() -> None:
-    secret = re.compile(r"(_KEY|_TOKEN|_SECRET|_AUTH|_PASSWORD|_DSN|_URLS?)$")
-    plain = {name for name, reader in VARIABLES.items() if reader not in FROM_FILES}
+    plain = {name for name, (reader, _) in VARIABLES.items() if reader not in FROM_FILES}
     # keys whose file is read, more strictly, where they are used
     exceptions = {name for name in plain if f"{name}_FILE" in VARIABLES}
-    assert {name for name in plain if secret.search(name)} == exceptions
+    assert {name for name in plain if SECRET.search(name)} == exceptions
+
+
+def test_every_variable_is_documented_with_its_default() -> None:
+    """A new one needs a row in the table of docs/deployment.md."""
+    page = (PROJECT / "docs" / "deployment.md").read_text()
+    table = page.split("<!-- settings -->")[1].split("<!-- /settings -->")[0]
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.+?) \| (.*?) ?\|$", table, flags=re.MULTILINE)
+    names = [name for name, _, _ in rows]
+    assert names == sorted(VARIABLES)
+    for name, shown, text in rows:
+        reader, default = VARIABLES[name]
+        if default not in (None, ""):
+            written = f"{default:g}" if isinstance(default, float) else str(default)
+            written = str(int(default)) if isinstance(default, bool) else written
+            assert shown.strip("`") == written, name
+        assert text.startswith("f: ") == (reader in FROM_FILES or f"{name}_FILE" in VARIABLES), name
 
 
 def test_the_web_server_and_flower_listen_where_they_should(settings: Any) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from certification import checks
 from certification.engine import dispatch
-from certification.engine.dispatch import CertifyOptions
 from certification.engine.estimate import estimate_pairs
-from certification.lib import clock
 from certification.management import follow, terminal
 from certification.management.guard import friendly_errors
-from certification.models import JobType, ModelCertification, Priority, Region, Tier
+from certification.models import Priority, Region, Tier
 
 MAX_DAYS = 3650
 
@@ -46,11 +43,7 @@ class Command(BaseCommand):
         if not 0 <= options["days"] <= MAX_DAYS:
             raise CommandError(f"--days must be between 0 and {MAX_DAYS}.")
         regions = dispatch.find_regions(options["regions"]) or list(Region.objects.enabled())
-        before = clock.now() - timedelta(days=options["days"])
-        certifications = ModelCertification.objects.in_regions(regions).stale(before)
-        pairs = [
-            (row.model, row.region) for row in certifications.select_related("model", "region")
-        ]
+        pairs = dispatch.stale_pairs(regions, options["days"])
         if options["dry_run"] or not pairs:
             estimate = estimate_pairs(pairs, options["tier"])
             if options["json"]:
@@ -60,8 +53,7 @@ class Command(BaseCommand):
             self.stdout.write(f"Would start a job: {size}" if pairs else "Nothing is stale.")
             return None
         workers = follow.workers_for(Priority.BULK)
-        certify_options = CertifyOptions(tier=options["tier"], config={"days": options["days"]})
-        result = dispatch.certify(pairs, certify_options, job_type=JobType.RECERTIFY)
+        result = dispatch.recertify(pairs, options["tier"], options["days"])
         if options["json"]:
             return terminal.print_json(follow.summary(result.job))
         self.stdout.write(f"Job {result.job.pk}: {terminal.describe_estimate(result.estimate)}")
