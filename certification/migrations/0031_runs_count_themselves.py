@@ -55,7 +55,7 @@ DELETE FROM certification_runtotal;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("certification", "0029_failures_of_routines")]
+    dependencies = [("certification", "0030_target_days")]
 
     operations = [
         migrations.RemoveConstraint("runtotal", "one_total_per_kind_of_run"),
