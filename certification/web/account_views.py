@@ -72,6 +72,7 @@ def show(
         "form": form,
         "logins": logins.logins_of(user, request.session.session_key),
         "keys": logins.keys_of(user),
+        "views": user.saved_views.order_by("page", "name"),
         "key_form": key_form or KeyForm(user),
     }
     return render(request, "registration/account.html", context, status=status)

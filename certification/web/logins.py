@@ -91,6 +91,7 @@ def export(user: User) -> dict[str, Any]:
         "joined": user.date_joined,
         "lastLogin": user.last_login,
         "preferences": Preference.objects.filter(user=user).values(*preferences).first(),
+        "savedViews": list(columns(user.saved_views, "page", "name", "query", "is_shared")),
         "sessions": [
             {"device": row.device, "lastUsed": row.seen_at} for row in Session.objects.of(user)
         ],

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from certification.models import AIModel, User
+from certification.models import AIModel, CertificationJob, User
 from certification.reasons import Reason, Status
 from tests.browser import NEEDS_BROWSER, PASSWORD
 from tests.factories import certify, finish, start_job
@@ -197,3 +197,37 @@ def test_the_admin_works_under_the_content_policy(visit: Any, model: AIModel) ->
     ):
         visitor.open(path)
         expect(page.locator("#content")).to_be_visible()
+
+
+# What the browser would show beside its window, noted; the tab is hidden.
+NOTE_NOTICES = """
+  window.notices = [];
+  window.Notification = class {
+    static permission = "granted";
+    static requestPermission() { window.notices.push("asked"); }
+    constructor(title, options) { document.documentElement.dataset.notice = options.body.trim(); }
+  };
+  if (location.pathname.startsWith("/jobs/")) {
+    Object.defineProperty(document, "visibilityState", {get: () => "hidden"});
+  }
+"""
+
+
+def test_who_wants_it_is_told_when_a_job_in_a_hidden_tab_ends(visit: Any, model: AIModel) -> None:
+    """What is wanted is saved by itself, and leaves the keyboard where it is."""
+    visitor = visit()
+    page = visitor.page
+    page.add_init_script(NOTE_NOTICES)
+    visitor.log_in("viewer@example.org", "/account/")
+    box = page.locator("#id_job_notices")
+    box.focus()
+    page.keyboard.press("Space")
+    expect(page.locator(".saved", has_text="Saved")).to_have_count(1)
+    expect(box).to_be_focused()
+    expect(page.locator("html")).to_have_attribute("data-notices", "on")
+    assert page.evaluate("notices") == ["asked"]
+    job = CertificationJob.objects.get(completed_at=None)
+    visitor.open(f"/jobs/{job.pk}/")
+    finish(job.runs.get(), Status.CERTIFIED, score=91, rating="A")
+    told = "1 of 1 run finished: 1 certified."
+    expect(page.locator("html")).to_have_attribute("data-notice", told)

@@ -11,7 +11,15 @@ from django.test import Client
 from django.utils import timezone
 
 from certification.api import tokens
-from certification.models import AIModel, ApiKey, ModelCertification, Preference, Session, User
+from certification.models import (
+    AIModel,
+    ApiKey,
+    ModelCertification,
+    Preference,
+    SavedView,
+    Session,
+    User,
+)
 from certification.web import logins
 from certification.web.forms import MAX_KEYS
 from tests.factories import certify
@@ -332,6 +340,12 @@ def test_ones_own_data_can_be_downloaded_without_secrets(as_viewer: Client, view
         assert hidden not in text
 
 
+def test_saved_views_are_listed_and_lead_to_their_page(as_viewer: Client, viewer: User) -> None:
+    SavedView.objects.create(user=viewer, page="matrix", name="<b>", query="vendor=Amazon&size=map")
+    html = html_of(as_viewer, "/account/")
+    assert '<a href="/matrix/?vendor=Amazon&amp;size=map">&lt;b&gt;</a>' in html
+
+
 def test_the_page_takes_few_queries(as_viewer: Client, django_assert_max_num_queries: Any) -> None:
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(8):
         html_of(as_viewer, "/account/")
