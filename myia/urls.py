@@ -22,6 +22,7 @@ urlpatterns = [
     path("health", health.health, name="health"),
     path("health/detailed", health.DetailedHealth.as_view(), name="health-detailed"),
     path("maintenance/housekeeping", maintenance.housekeeping),
+    path("maintenance/routine/<str:name>", maintenance.routine),
     path("maintenance/recertify-stale", maintenance.recertify_stale),
     path("maintenance/queue-stats", maintenance.queue_stats),
     path("metrics", health.prometheus, name="metrics"),

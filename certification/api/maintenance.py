@@ -20,13 +20,16 @@ from django.views.decorators.csrf import csrf_exempt
 from kombu.exceptions import OperationalError
 
 from certification.api.envelope import error_body, fail_body
-from certification.engine import backend, queue
+from certification.engine import backend, queue, schedules
 from certification.lib.redis_client import UNAVAILABLE
 from certification.models import QueuePause
 from certification.monitoring import queue_stats as figures
+from certification.operations.routines import ROUTINES
+from certification.operations.tasks import run_routine
 
 log = structlog.get_logger(__name__)
-Page = Callable[[HttpRequest], HttpResponse]
+Page = Callable[..., HttpResponse]
+RUN_ROUTINE = run_routine.name
 
 
 def guarded(method: str) -> Callable[[Page], Page]:
@@ -38,7 +41,7 @@ def guarded(method: str) -> Callable[[Page], Page]:
         @csrf_exempt
         @login_not_required
         @wraps(view)
-        def answer(request: HttpRequest) -> HttpResponse:
+        def answer(request: HttpRequest, **parts: str) -> HttpResponse:
             expected = settings.MAINTENANCE_SECRET.encode()
             if not expected:
                 raise Http404
@@ -53,18 +56,18 @@ def guarded(method: str) -> Callable[[Page], Page]:
                 message = _('Method "%s" not allowed.') % request.method
                 body = fail_body(405, "method_not_allowed", message)
                 return JsonResponse(body, status=405, headers={"Allow": method})
-            return view(request)
+            return view(request, **parts)
 
         return answer
 
     return decorate
 
 
-def accepted(task: str) -> HttpResponse:
+def accepted(task: str, *arguments: str) -> HttpResponse:
     """Send a task; 503 when the queue does not take it."""
     try:
         queue.ping_broker()
-        sent = current_app.send_task(task, retry=False)
+        sent = current_app.send_task(task, arguments, retry=False)
     except (OperationalError, *UNAVAILABLE):
         return JsonResponse(error_body(503, _("Redis does not answer. Try again.")), status=503)
     log.info("maintenance_requested", task=task)
@@ -73,14 +76,23 @@ def accepted(task: str) -> HttpResponse:
 
 @guarded("POST")
 def housekeeping(request: HttpRequest) -> HttpResponse:
-    """Have lost messages and runs repaired and ended sessions deleted."""
-    return accepted("certification.monitoring.tasks.housekeep")
+    """Have the hourly routine run: repairs, and what has expired."""
+    return accepted(RUN_ROUTINE, "hourly")
+
+
+@guarded("POST")
+def routine(request: HttpRequest, name: str) -> HttpResponse:
+    """Have a routine run; 404 for one that there is not."""
+    if name not in ROUTINES:
+        message = _("There is no such routine. There are: %s.") % ", ".join(ROUTINES)
+        return JsonResponse(fail_body(404, "routine_not_found", message), status=404)
+    return accepted(RUN_ROUTINE, name)
 
 
 @guarded("POST")
 def recertify_stale(request: HttpRequest) -> HttpResponse:
     """Have certified again what was last tested over 30 days ago."""
-    return accepted("certification.engine.schedules.recertify_stale")
+    return accepted(schedules.recertify_stale.name)
 
 
 @guarded("GET")

@@ -24,6 +24,7 @@ PAGES = frozenset(
 ENDPOINTS = frozenset(
     {"api/auth/login", "api/auth/refresh", "api/auth/logout"}
     | {"api/logs", "api/providers/bedrock/validate"}
+    | {"maintenance/housekeeping", "maintenance/routine/<str:name>"}
 )
 
 

@@ -166,9 +166,10 @@ class Report:
     @property
     def days_left(self) -> float | None:
         """After how many days at today's pace the budget is spent; None when it is not."""
-        if not self.burn or self.burn <= 1 or self.budget_left is None:
+        left = self.budget_left
+        if not self.burn or self.burn <= 1 or left is None or left <= 0:
             return None
-        return round(max(0.0, self.budget_left) / 100 * MONTH / self.burn, 1)
+        return round(left / 100 * MONTH / self.burn, 1)
 
 
 def reports(today: date) -> list[Report]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import structlog
 from celery import shared_task
-from django.core.management import call_command
 
-from certification.engine import reconcile
 from certification.lib import clock
 from certification.lib.database import returning_connection
 from certification.models import sql
@@ -32,11 +30,3 @@ def check_alerts() -> None:
     else:
         if is_good:
             heartbeat.send()
-
-
-@shared_task(ignore_result=True)
-def housekeep() -> None:
-    """Repair what got lost, and delete the sessions that have ended."""
-    with returning_connection():
-        reconcile.reconcile()
-        call_command("clearsessions")

@@ -166,11 +166,13 @@ def runbook_page(request: HttpRequest, name: str) -> HttpResponse:
     book = all_runbooks().get(name)
     if book is None:
         raise Http404
+    rule = operations.BY_NAME.get(name)
     episodes = AlertEpisode.objects.open().filter(rule=name)
     context = {
         "runbook": book,
         "body": rendered(book.text),
-        "rule": operations.BY_NAME.get(name),
+        "rule": rule,
+        "sentence": str(rule.sentence).format(value="N", subject="…") if rule else "",
         "alerts": [operations.AlertRow(episode) for episode in episodes],
     }
     return render(request, "certification/runbook.html", context)

@@ -12,7 +12,7 @@ from django.test import Client
 from certification.api import health
 from certification.engine import pauses, schedules
 from certification.models import AIModel, CertificationJob, ModelCertification, PauseCause, User
-from certification.monitoring import checks, detailed_health, queue_stats, site_health, tasks
+from certification.monitoring import checks, detailed_health, queue_stats, site_health
 from certification.monitoring.detailed_health import quantile
 from tests.api import Api
 from tests.factories import certify
@@ -20,8 +20,9 @@ from tests.factories import certify
 pytestmark = pytest.mark.django_db(transaction=True)
 SECRET = "a-secret-of-cron-and-nobody-else"
 POSTS = {
-    "/maintenance/housekeeping": "certification.monitoring.tasks.housekeep",
-    "/maintenance/recertify-stale": "certification.engine.schedules.recertify_stale",
+    "/maintenance/housekeeping": ("certification.operations.tasks.run_routine", ("hourly",)),
+    "/maintenance/routine/daily": ("certification.operations.tasks.run_routine", ("daily",)),
+    "/maintenance/recertify-stale": ("certification.engine.schedules.recertify_stale", ()),
 }
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 
@@ -36,20 +37,20 @@ def _no_workers(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
 def test_the_work_goes_to_the_queue(
     client: Client, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[str] = []
+    sent: list[tuple[str, Any]] = []
 
     class Sent:
         id = "7"
 
-    def send_task(name: str, **_options: Any) -> Sent:
-        sent.append(name)
+    def send_task(name: str, arguments: Any, **_options: Any) -> Sent:
+        sent.append((name, arguments))
         return Sent()
 
     monkeypatch.setattr(current_app, "send_task", send_task)
     answer = client.post(path, headers=BEARER)
     assert (answer.status_code, answer.json()["data"]) == (202, {"task": "7"})
     assert sent == [POSTS[path]]
-    assert sent[0] in current_app.tasks
+    assert sent[0][0] in current_app.tasks
     assert client.get(path, headers=BEARER).status_code == 405
 
 
@@ -64,6 +65,11 @@ def test_who_does_not_send_the_secret_is_refused(client: Client, path: str, sett
     settings.MAINTENANCE_SECRET = ""
     for headers in ({}, {"Authorization": "Bearer "}, BEARER):
         assert method(path, headers=headers).status_code == 404
+
+
+def test_a_routine_that_there_is_not(client: Client) -> None:
+    answer = client.post("/maintenance/routine/yearly", headers=BEARER)
+    assert (answer.status_code, answer.json()["errorCode"]) == (404, "routine_not_found")
 
 
 def test_the_queue_can_be_asked(client: Client) -> None:
@@ -83,9 +89,7 @@ def test_read_only_mode_refuses_it(client: Client) -> None:
 
 
 def test_the_tasks_do_it(catalogue: None) -> None:
-    tasks.housekeep()
     certify(AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0"), "us-east-1")
-    CertificationJob.objects.all()
     schedules.recertify_stale()
     assert not CertificationJob.objects.filter(type="RECERTIFY").exists()  # nothing is stale
     ModelCertification.objects.update(expires_at="2020-01-01T00:00:00Z")
