@@ -37,7 +37,7 @@ from certification.monitoring import (
     redis_report,
     site_health,
 )
-from certification.monitoring.checks import FAILURES
+from certification.monitoring.checks import FAILURES, sentence
 from certification.monitoring.log_files import LogFilter
 from certification.stack import control, embedded
 
@@ -119,7 +119,7 @@ def text_of(read: Callable[[], Any]) -> str:
     try:
         value = read()
     except (*FAILURES, embedded.EmbeddedError) as error:
-        value = {"error": f"A server does not answer ({type(error).__name__})."}
+        value = {"error": f"It could not be read: {sentence(error)}."}
     plain = json.loads(json.dumps(value, default=str))
     document = json.dumps(redaction.redact_quoted(plain), indent=1, ensure_ascii=False)
     return foreign_text.escape_json(document)

@@ -10,6 +10,7 @@ from concurrent.futures import TimeoutError as Overdue
 from typing import Generic, TypeVar
 
 from django.db import Error as DatabaseError
+from django.db import ProgrammingError
 
 from certification.lib.database import returning_connection
 from certification.lib.redis_client import UNAVAILABLE
@@ -58,7 +59,7 @@ class Check(Reading[str]):
         except Overdue:
             return OVERDUE
         except FAILURES as error:
-            return f"error: {type(error).__name__}"
+            return f"error: {sentence(error)}"
         return f"error: {fault}" if fault else "ok"
 
 
@@ -80,8 +81,15 @@ def read_all(readings: Sequence[Reading[T]]) -> dict[str, T | str]:
         except Overdue:
             result[reading.name] = OVERDUE
         except FAILURES as error:
-            result[reading.name] = f"error: {type(error).__name__}"
+            result[reading.name] = f"error: {sentence(error)}"
     return result
+
+
+def sentence(error: Exception) -> str:
+    """Return what one of FAILURES is, without what it quotes."""
+    if isinstance(error, ProgrammingError):  # of our own statements: the tables are others
+        return "tables or columns are missing: manage.py migrate"
+    return type(error).__name__
 
 
 def database_fault() -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 from django.conf import settings
 from django.core.checks import run_checks
+from django.db import ProgrammingError
 from django.db.models import Count, F, Q
 from django.db.models.functions import Now
 
@@ -249,9 +250,7 @@ def examine(examinations: dict[str, Examination]) -> Iterator[Result]:
         try:
             yield Result(name, tuple(examination()))
         except FAILURES as error:
-            away = Finding(
-                f"A server does not answer ({type(error).__name__}).",
-                "This could not be checked.",
-                "manage.py status",
-            )
-            yield Result(name, (away,))
+            what, fix = f"A server does not answer ({type(error).__name__}).", "manage.py status"
+            if isinstance(error, ProgrammingError):
+                what, fix = "Tables or columns are missing.", "manage.py migrate"
+            yield Result(name, (Finding(what, "This could not be checked.", fix),))

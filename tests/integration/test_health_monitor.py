@@ -15,11 +15,12 @@ from certification.lib import safe_http
 from certification.lib.safe_http import ReceiverUnreachable
 from certification.management.commands import health_monitor
 from certification.models import WebhookSubscription
-from certification.monitoring import channels, site_health
+from certification.monitoring import channels, checks, site_health
 
 pytestmark = pytest.mark.django_db
 WELL = {"database": "ok", "redis": "ok", "web": "ok"}
-AWAY = WELL | {"redis": "error: no answer within 1 s"}
+AWAY = WELL | {"redis": "error: ConnectionError"}
+LATE = WELL | {"redis": checks.OVERDUE}
 HOOK = "https://hooks.example/services/canary-path"
 
 
@@ -58,8 +59,8 @@ def test_only_changes_are_printed_after_the_first_look(
     code, output, _errors = run(capsys)
     assert code == 0
     assert [line.split(None, 1)[1] for line in output.strip().splitlines()[-2:]] == [
-        "redis: ok -> error: no answer within 1 s",
-        "redis: error: no answer within 1 s -> ok",
+        "redis: ok -> error: ConnectionError",
+        "redis: error: ConnectionError -> ok",
     ]
     assert output.count("database") == 1  # of the table
 
@@ -101,7 +102,7 @@ def test_it_alerts_from_here_when_two_looks_agree_though_the_database_is_away(
     looks(WELL, AWAY, WELL, AWAY, AWAY, AWAY, WELL, WELL)
     _code, output, errors = run(capsys, "--alert")
     assert [(alert["severity"], alert["message"]) for alert in sent] == [
-        ("critical", "redis: error: no answer within 1 s"),
+        ("critical", "redis: error: ConnectionError"),
         ("info", "All is well."),
     ]
     assert errors.count("hooks.example: sent") == 2
@@ -122,6 +123,13 @@ def test_it_alerts_from_here_when_two_looks_agree_though_the_database_is_away(
     monkeypatch.setattr(safe_http, "post", refuses)
     looks(WELL, AWAY, AWAY)
     assert "hooks.example: The receiver cannot be reached." in run(capsys, "--alert")[2]
+
+
+def test_what_is_late_when_the_monitor_starts_is_asked_once_more(
+    capsys: pytest.CaptureFixture[str], looks: Callable[..., None]
+) -> None:
+    looks(LATE, WELL)
+    assert run(capsys, "--once")[0] == 0
 
 
 def test_without_a_receiver_it_says_that_nothing_was_sent(
@@ -151,7 +159,7 @@ def test_it_writes_to_the_channels_of_the_settings(
     monkeypatch.setattr(channels, "attempt", attempt)
     looks(AWAY, AWAY, WELL, WELL)
     errors = run(capsys, "--alert")[2]
-    fault = "redis: error: no answer within 1 s"
+    fault = "redis: error: ConnectionError"
     assert sent == [
         ("hooks.example", fault), ("phone.example", fault), ("hooks.example", "All is well."),
     ]  # fmt: skip

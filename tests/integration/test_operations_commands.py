@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 from django.core.management import CommandError, call_command
+from django.db import ProgrammingError
 
 from certification.lib import clock, redis_client
 from certification.lib.postgresql import patience
@@ -31,6 +33,8 @@ from certification.models import (
 )
 from certification.monitoring import doctor, queue_stats, redis_report, site_health
 from certification.monitoring.bedrock_status import BedrockStatus
+from certification.monitoring.checks import Check
+from certification.monitoring.checks import run as run_checks
 from tests.factories import certify, start_job
 
 pytestmark = pytest.mark.django_db
@@ -238,6 +242,21 @@ def test_options_of_the_doctor_that_do_not_fit_are_a_sentence(
     assert refusal.value.returncode == 2
 
 
+def test_missing_tables_are_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Iterator[Any]:
+        raise ProgrammingError('relation "x" does not exist')
+        yield
+
+    [result] = doctor.examine({"runs": missing})
+    assert [(f.what, f.fix) for f in result.findings] == [
+        ("Tables or columns are missing.", "manage.py migrate"),
+    ]
+    check = Check("runs", lambda: next(missing()))
+    assert run_checks([check]) == {
+        "runs": "error: tables or columns are missing: manage.py migrate"
+    }
+
+
 def test_routines_and_an_empty_catalogue_can_be_repaired(
     empty_catalogue: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,7 +320,9 @@ def test_the_archive_says_which_server_was_away(
     file = tmp_path / "help.zip"
     assert run(capsys, "doctor", "--support", str(file))[0] == 0
     with zipfile.ZipFile(file) as archive:
-        assert "A server does not answer" in json.loads(archive.read("redis.json"))["error"]
+        assert (
+            "could not be read: ConnectionError" in json.loads(archive.read("redis.json"))["error"]
+        )
         assert json.loads(archive.read("migrations.json"))["missing"] == []
 
 

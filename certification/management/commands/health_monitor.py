@@ -65,6 +65,9 @@ class Command(BaseCommand):
             with suppress(KeyboardInterrupt), sigterm_as_ctrl_c():
                 while True:
                     at, before, states = timezone.now(), states, read_states(web)
+                    if not before and checks.OVERDUE in states.values():
+                        # a process that just started connects and imports: ask once more
+                        states = read_states(web)
                     self.show(at, before, states)
                     if alarm and (message := alarm.observe(states)):
                         self.stderr.write(message)
