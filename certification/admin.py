@@ -31,10 +31,11 @@ from django_celery_results.models import GroupResult, TaskResult
 from certification import labels
 from certification.admin_site import CheckedValues, asks_first
 from certification.engine import dispatch
-from certification.lib import clock, shared_cache
+from certification.lib import clock, csv_text, shared_cache
 from certification.models import (
     AIModel,
     ApiKey,
+    AuditEntry,
     Backend,
     Certificate,
     CertificationJob,
@@ -974,3 +975,36 @@ class ReadOnlyTaskResultAdmin(ReadOnly, TaskResultAdmin):
 @admin.register(GroupResult)
 class ReadOnlyGroupResultAdmin(ReadOnly, GroupResultAdmin):
     """As for the results of tasks."""
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnly, admin.ModelAdmin):
+    """Who did or changed what; nobody changes an entry."""
+
+    list_display = ("at", "actor", "via", "action", "kind", "subject", "place")
+    list_filter = ("via", "kind", "at")
+    search_fields = ("actor", "action", "subject", "key", "place", "request_id")
+    fields = (
+        *("at", "actor", "via", "place", "address", "request_id"),
+        *("action", "kind", "key", "subject", "values_changed"),
+    )
+    actions = ("export",)
+    show_full_result_count = False
+
+    @admin.display(description=_("changes"))
+    def values_changed(self, entry: AuditEntry) -> SafeString:
+        return as_evidence(entry.changes)
+
+    @admin.action(description=_("Export as CSV"), permissions=["view"])
+    def export(self, request: HttpRequest, entries: QuerySet[AuditEntry]) -> HttpResponse:
+        columns = [field.name for field in AuditEntry._meta.concrete_fields]
+        rows = (
+            [
+                json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+                for value in row
+            ]
+            for row in entries.values_list(*columns).iterator()
+        )
+        response = HttpResponse(csv_text.table(columns, rows), "text/csv; charset=utf-8")
+        response["Content-Disposition"] = 'attachment; filename="audit.csv"'
+        return response

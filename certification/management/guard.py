@@ -9,8 +9,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import psycopg
 import redis
@@ -22,7 +22,9 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from certification.engine import dispatch
 from certification.lib import redis_client
 from certification.lib.postgresql import patience
+from certification.models import audit
 from certification.operations.archive import BackupFault
+from certification.operations.audit import by_command
 from certification.stack.embedded import EmbeddedError
 from certification.stack.processes import NotReady
 
@@ -49,7 +51,8 @@ def friendly_errors(handle: Callable[P, T]) -> Callable[P, T]:
         try:
             with sigterm_as_ctrl_c(), errors_only():
                 check_database()
-                return handle(*args, **kwargs)
+                with recorded(args[0], kwargs):
+                    return handle(*args, **kwargs)
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
             raise SystemExit(130) from None
@@ -69,6 +72,25 @@ def friendly_errors(handle: Callable[P, T]) -> Callable[P, T]:
             raise
 
     return guarded
+
+
+@contextlib.contextmanager
+def recorded(command: Any, options: Mapping[str, Any]) -> Iterator[None]:
+    """Leave an entry in the audit trail of a command that writes: `Command.audited` names the
+    actions that do, "" the command without one. A dry run leaves none.
+    """
+    action = options.get("action") or options.get("verb") or ""
+    if action not in getattr(command, "audited", ()) or options.get("dry_run"):
+        yield
+        return
+    name = type(command).__module__.rpartition(".")[2]
+    with by_command(name):
+        try:
+            yield
+        except SystemExit:  # it did its work, and found something
+            audit.record(f"{name} {action}".strip())
+            raise
+        audit.record(f"{name} {action}".strip())
 
 
 def cannot_look(handle: Callable[P, T]) -> Callable[P, T]:

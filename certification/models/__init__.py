@@ -10,6 +10,7 @@ from certification.models.alerts import (
     NotificationKind,
     Severity,
 )
+from certification.models.audit import AuditEntry
 from certification.models.catalogue import (
     AIModel,
     Lifecycle,
@@ -78,6 +79,7 @@ __all__ = [
     "AlertNotification",
     "AlertSilence",
     "ApiKey",
+    "AuditEntry",
     "Backend",
     "Certificate",
     "CertificateDocument",

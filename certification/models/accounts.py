@@ -162,6 +162,7 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "certificate": ("view", "change"),  # to withdraw it
         "webhooksubscription": WRITE,
         "webhookdelivery": READ,
+        "auditentry": READ,
     },
 }
 

@@ -25,12 +25,14 @@ from certification.lib import clock
 from certification.models import (
     AlertEpisode,
     AlertSilence,
+    AuditEntry,
     CertificationRun,
     RevokedToken,
     RoutineMark,
     RunEvent,
     TestResult,
     WebhookDelivery,
+    audit,
     sql,
 )
 from certification.models.routines import TRANSCRIPTS
@@ -115,6 +117,11 @@ def drop_transcripts(before: datetime) -> int | None:
     return results
 
 
+def audit_limit() -> datetime:
+    """Return from when on the database refuses to delete entries of the audit trail."""
+    return clock.now() - timedelta(days=audit.LEAST_DAYS)
+
+
 def count_replaced(before: datetime) -> int:
     with server.connect_cluster() as cluster:
         return len(restore.replaced_databases(cluster, before))
@@ -195,6 +202,12 @@ RETENTION: tuple[Retention, ...] = (
         _("silences of alerts, after they ended"),
         365,
         lambda before: AlertSilence.objects.filter(until__lt=before),
+    ),
+    rows(
+        "audit",
+        _("the audit trail; never younger than 30 days"),
+        730,
+        lambda before: AuditEntry.objects.filter(at__lt=min(before, audit_limit())),
     ),
     rows(
         "admin_log",

@@ -22,6 +22,7 @@ from certification.lib import clock
 from certification.models import (
     AlertEpisode,
     AlertSilence,
+    AuditEntry,
     CertificationJob,
     ParameterSupport,
     RevokedToken,
@@ -100,6 +101,7 @@ def make_rows(user: User, at: datetime) -> None:
     )  # fmt: skip
     AlertEpisode.objects.create(rule="x", subject=f"{at}", resolved_at=at)
     AlertSilence.objects.create(reason="x", until=at)
+    AuditEntry.objects.create(actor="x", at=at)
     row = LogEntry.objects.create(user=user, action_flag=1, object_repr="x")
     LogEntry.objects.filter(pk=row.pk).update(action_time=at)
 
@@ -115,7 +117,7 @@ def test_each_row_of_the_table_deletes_what_is_too_old(
     for days in (400, 400, 400, 0):
         make_rows(viewer, now - timedelta(days=days))
     monkeypatch.setattr(retention, "BATCH", 2)
-    settings.RETENTION_DAYS = {"alerts": 0}
+    settings.RETENTION_DAYS = {"alerts": 0, "audit": 365}
     expected = dict.fromkeys(ROWS, 3) | dict.fromkeys(OF_OTHERS, 0)
     del expected["alerts"]  # for ever
     assert cleanup(capsys, "--dry-run") == expected

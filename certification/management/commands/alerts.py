@@ -33,6 +33,7 @@ class Command(BaseCommand):
         "means and what to do is in docs/runbooks.md."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("ack", "silence")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -26,6 +26,7 @@ class Command(BaseCommand):
         "or looked at."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("", "make")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")

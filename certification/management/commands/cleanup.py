@@ -27,6 +27,7 @@ class Command(BaseCommand):
         "cannot look."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         names = [row.name for row in RETENTION]

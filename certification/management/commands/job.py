@@ -20,6 +20,7 @@ PAGE = 100
 class Command(BaseCommand):
     help = "Shows, retries and cancels certification jobs."
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("cancel", "retry")
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)

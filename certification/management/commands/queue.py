@@ -39,6 +39,7 @@ class Command(BaseCommand):
         "code 0: well, 1: paused, or runs wait for over 15 minutes, 2: cannot look."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("purge", "pause", "resume")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")

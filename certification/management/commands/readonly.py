@@ -23,6 +23,7 @@ class Command(BaseCommand):
         "off: 0: done, 1: it was so already; 2: cannot look."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("on", "off")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -23,6 +23,7 @@ class Command(BaseCommand):
         "restored, 2: not, and the current database is as it was."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", help="a file, its name in BACKUP_DIR, or `newest`")

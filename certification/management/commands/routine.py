@@ -24,6 +24,7 @@ class Command(BaseCommand):
         "not run."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("run",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON document")
