@@ -99,6 +99,28 @@
     milestones.textContent = text;
   });
 
+  // Cells of the matrix that a poll changed are marked for a moment.
+  const CHANGED_MS = 2000;
+  const cellsOf = (part) => new Map(
+    [...part.querySelectorAll("#matrix tbody td a[href]")].map((cell) => {
+      const css = [...cell.classList].filter((name) => name !== "selected" && name !== "changed");
+      return [cell.getAttribute("href"), `${css.join(" ")} ${cell.textContent}`];
+    }),
+  );
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const part = event.detail.target;
+    if (part.id !== "results" || !event.detail.shouldSwap) return;
+    const before = cellsOf(part);
+    document.addEventListener("htmx:afterSettle", () => {
+      for (const [href, shown] of cellsOf(document)) {
+        if (!before.has(href) || before.get(href) === shown) continue;
+        const cell = document.querySelector(`#matrix tbody td a[href="${CSS.escape(href)}"]`);
+        cell.classList.add("changed");
+        setTimeout(() => cell.classList.remove("changed"), CHANGED_MS);
+      }
+    }, { once: true });
+  });
+
   // A part that is swapped leaves what the reader has opened as it is.
   document.addEventListener("htmx:beforeSwap", (event) => {
     const open = [...event.detail.target.querySelectorAll("details[id][open]")].map((e) => e.id);

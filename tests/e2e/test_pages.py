@@ -231,3 +231,25 @@ def test_who_wants_it_is_told_when_a_job_in_a_hidden_tab_ends(visit: Any, model:
     finish(job.runs.get(), Status.CERTIFIED, score=91, rating="A")
     told = "1 of 1 run finished: 1 certified."
     expect(page.locator("html")).to_have_attribute("data-notice", told)
+
+
+def test_a_cell_that_changed_is_marked(visit: Any, model: AIModel) -> None:
+    page = visit().log_in("viewer@example.org")
+    changing = cell(page, model, "us-west-2")
+    expect(changing).to_be_visible()
+    page.evaluate(
+        """() => {
+            window.changed = new Promise((resolve, reject) => {
+                setTimeout(reject, 30000, new Error("No cell was marked."));
+                new MutationObserver((records) => {
+                    const cells = records.map((record) => record.target);
+                    const marked = cells.filter((cell) => cell.classList.contains("changed"));
+                    if (marked.length) resolve([...new Set(marked.map((cell) => cell.href))]);
+                }).observe(document.body, { attributeFilter: ["class"], subtree: true });
+            });
+        }"""
+    )
+    finish(model.runs.get(region="us-west-2"), Status.CERTIFIED, score=95, rating="A")
+    page.keyboard.press("r")
+    [marked] = page.evaluate("() => window.changed")
+    assert marked.endswith("/us-west-2/")
