@@ -112,6 +112,9 @@ CERTIFICATION_HEARTBEAT_TIMEOUT = env.int("CERTIFICATION_HEARTBEAT_TIMEOUT", def
 CERTIFICATION_RESEND_AFTER = env.int("CERTIFICATION_RESEND_AFTER", default=30)
 WORKER_HEALTH_HOST = env.str("WORKER_HEALTH_HOST", default="127.0.0.1")
 WORKER_HEALTH_PORT = env.port("WORKER_HEALTH_PORT", default=3002)  # 0: no health server
+# Set by systemd: where it listens for a service, and for how long a worker may be silent.
+NOTIFY_SOCKET = env.str("NOTIFY_SOCKET", default="")
+WATCHDOG_SECONDS = env.int("WATCHDOG_USEC", default=0, maximum=2**53) / 1_000_000
 FLOWER_HOST = env.str("FLOWER_HOST", default="127.0.0.1")
 FLOWER_PORT = env.port("FLOWER_PORT", default=5555)
 # user:password; `up` generates and stores one when empty

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from http.server import ThreadingHTTPServer
 from typing import Any
 
@@ -47,3 +48,15 @@ def serve_health(**_kwargs: Any) -> ThreadingHTTPServer | None:
             return server
     log.error("health_port_in_use", port=first, tried=MAX_PORTS, error=fault)
     return None
+
+
+@worker_init.connect
+def begin_watchdog(**_kwargs: Any) -> threading.Thread | None:
+    """Have systemd hear of this worker for as long as it takes messages, where systemd listens: it
+    replaces one that has fallen silent.
+    """
+    if not settings.WATCHDOG_SECONDS:
+        return None
+    thread = threading.Thread(target=worker_health.feed_watchdog, name="watchdog", daemon=True)
+    thread.start()
+    return thread

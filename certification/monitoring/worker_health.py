@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from certification.engine import consumer, queue
 from certification.engine.worker import get_worker
-from certification.lib import clock
+from certification.lib import clock, service_manager
 from certification.lib.database import returning_connection
 from certification.models import Priority
 from certification.monitoring import checks, queue_stats
@@ -47,6 +47,22 @@ def liveness() -> tuple[int, dict[str, Any]]:
         return 200, {"status": "ok"}
     message = f"The worker has not asked the broker for messages for {seconds:.0f} s. Restart it."
     return 503, {"status": "fail", "message": message}
+
+
+def feed_watchdog() -> None:
+    """Tell systemd twice in each of its periods that the worker is alive, while /live says so."""
+    pause = threading.Event()
+    while True:
+        try:
+            status, body = liveness()
+        except Exception:  # whatever it is: a look that fails says nothing of the worker
+            log.exception("liveness_unknown")
+            status, body = 200, {}
+        if status == 200:
+            service_manager.notify(service_manager.WATCHDOG)
+        else:
+            log.error("worker_silent", message=body["message"])
+        pause.wait(settings.WATCHDOG_SECONDS / 2)
 
 
 def worker_health() -> tuple[int, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 import urllib.request
@@ -10,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.error import HTTPError
@@ -21,7 +23,7 @@ from django.utils import timezone
 
 from certification.engine import consumer
 from certification.engine.worker import get_worker
-from certification.lib import clock
+from certification.lib import clock, service_manager
 from certification.lib.shared_cache import ComputedValue
 from certification.models import AIModel, CertificationRun, User
 from certification.monitoring import alerts, metrics, queue_stats, signals, worker_health
@@ -96,6 +98,31 @@ def history(catalogue: None) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("history")
+def test_systemd_hears_of_a_worker_for_as_long_as_it_takes_messages(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path
+) -> None:
+    settings.NOTIFY_SOCKET, settings.WATCHDOG_SECONDS = str(tmp_path / "notify"), 0.02
+    answers = iter([(200, {}), (503, {"message": "silent"}), (200, {})])
+
+    def liveness() -> tuple[int, dict[str, str]]:
+        try:
+            return next(answers)
+        except StopIteration:
+            raise SystemExit from None
+
+    monkeypatch.setattr(worker_health, "liveness", liveness)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(settings.NOTIFY_SOCKET)
+        systemd.settimeout(60)
+        with pytest.raises(SystemExit):
+            worker_health.feed_watchdog()
+        assert [systemd.recv(100), systemd.recv(100)] == [b"WATCHDOG=1"] * 2
+        systemd.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
+    service_manager.notify("READY=1")  # nobody listens any more
+
+
 def test_figures_do_not_scan_the_history() -> None:
     queue_stats.finished_runs.forget()
     assert rows_read(worker_health.queue_figures) < HISTORY / 2

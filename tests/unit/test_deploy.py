@@ -20,7 +20,7 @@ import pytest
 import yaml
 from django.conf import settings
 
-from certification.engine import queue
+from certification.engine import consumer, queue
 from certification.models import Priority
 from certification.operations import backup_key
 from certification.stack import probe, programs
@@ -263,6 +263,8 @@ def test_a_unit_runs_its_process_as_the_code_does(name: str) -> None:
     assert lines["ExecStart"] == [f"/opt/myia/.venv/bin/python manage.py run {name}"]
     assert seconds(lines["TimeoutStopSec"][0]) >= process.drain_seconds + 5
     assert lines["Restart"] == ["always"]
+    if name.startswith("worker"):
+        assert seconds(lines["WatchdogSec"][0]) >= consumer.SILENT_S
     if process.reload:
         signal = process.reload.removeprefix("SIG")
         assert lines["ExecReload"] == [f"/bin/kill -{signal} $MAINPID"]
