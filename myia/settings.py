@@ -499,9 +499,9 @@ ALERT_MESSAGES_PER_HOUR = env.int("ALERT_MESSAGES_PER_HOUR", default=20, minimum
 RETENTION_DAYS = env.days("RETENTION_")
 
 # Called after each good round of alerts, so that a watcher outside notices when there is none.
-HEARTBEAT_URL = env.str("HEARTBEAT_URL", default="")
+HEARTBEAT_URL = env.secret("HEARTBEAT_URL")
 # What cron sends as a Bearer to /maintenance/...; without it these addresses do not exist.
-MAINTENANCE_SECRET = env.str("MAINTENANCE_SECRET", default="")
+MAINTENANCE_SECRET = env.secret("MAINTENANCE_SECRET")
 
 # --- Metrics ---
 # Who may read /metrics: addresses of these networks, or whoever sends the token as a Bearer.

@@ -96,8 +96,6 @@ def history(catalogue: None) -> None:
     start_job([model], ["us-west-2", "eu-west-1"])
 
 
-@pytest.mark.django_db
-@pytest.mark.usefixtures("history")
 def test_systemd_hears_of_a_worker_for_as_long_as_it_takes_messages(
     monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path
 ) -> None:
@@ -123,6 +121,8 @@ def test_systemd_hears_of_a_worker_for_as_long_as_it_takes_messages(
     service_manager.notify("READY=1")  # nobody listens any more
 
 
+@pytest.mark.django_db
+@pytest.mark.usefixtures("history")
 def test_figures_do_not_scan_the_history() -> None:
     queue_stats.finished_runs.forget()
     assert rows_read(worker_health.queue_figures) < HISTORY / 2
