@@ -320,7 +320,7 @@ class AIModelAdmin(CatalogueAdmin):
         """Go to the page that says what this takes, and starts it."""
         names = list(queryset.values_list("api_model_id", flat=True)[: MAX_CERTIFIED + 1])
         if len(names) > MAX_CERTIFIED:
-            text = _("These are more than %(n)d models. The page to start a job can take them all.")
+            text = _("More than %(n)d models are selected. The page for new jobs takes them all.")
             self.message_user(request, text % {"n": MAX_CERTIFIED}, messages.WARNING)
             return None
         query = urlencode([*(("model", name) for name in names), ("tier", Tier.QUICK)])

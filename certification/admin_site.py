@@ -122,7 +122,7 @@ def asks_first(action: Callable[..., HttpResponse | None]) -> Callable[..., Http
             return action(model_admin, request, queryset)
         rows = list(queryset[: MAX_ROWS + 1])
         if len(rows) > MAX_ROWS:
-            text = _("These are more than %(n)d rows. Choose fewer, by a filter.")
+            text = _("More than %(n)d rows are selected. Narrow them down with a filter.")
             model_admin.message_user(request, text % {"n": MAX_ROWS}, messages.ERROR)
             return None
         context = {

@@ -16,6 +16,6 @@ def parse(text: str) -> timedelta:
     match = PATTERN.fullmatch(text)
     if not match or not int(match[1]):
         raise ValueError(
-            _("%s is no duration. Write minutes, hours or days: 30m, 2h, 7d.") % repr(text[:40])
+            _("%s is not a duration. Write minutes, hours or days: 30m, 2h, 7d.") % repr(text[:40])
         )
     return timedelta(**{UNITS[match[2]]: int(match[1])})

@@ -195,4 +195,5 @@ def line_of(note: AlertNotification) -> str:
     if note.kind == NotificationKind.RESOLVED or rule is None:
         return head
     runbook = settings.PUBLIC_URL + reverse("runbook", args=[rule.name])
-    return f"{head}\n{_('First')}: {rule.command}\n{_('Runbook')}: {runbook}"
+    first, more = _("Try first"), _("Runbook")  # xgettext does not read f-strings
+    return f"{head}\n{first}: {rule.command}\n{more}: {runbook}"

@@ -53,7 +53,7 @@ TARGETS = (
         _("Availability"),
         _("minutes in which the web server said that it is ready, asked at PUBLIC_URL by a worker"),
         99.9,
-        _("Look why it was away: the supervisor starts it again by itself."),
+        _("Find out why it was down: the supervisor restarts it by itself."),
         "manage.py status",
     ),
     Target(
@@ -69,7 +69,7 @@ TARGETS = (
         _("Fast answers of the API"),
         _("requests below /api/ that were answered within 200 ms"),
         95.0,
-        _("Look which routes are slow and whether the machine is busy."),
+        _("See which routes are slow and whether the machine is busy."),
         "manage.py analyze_performance",
     ),
     Target(
@@ -85,7 +85,7 @@ TARGETS = (
         _("Recovery within 5 minutes"),
         _("critical alerts that ended within 5 minutes"),
         95.0,
-        _("Look which alerts lasted, and whether their runbooks helped."),
+        _("See which alerts lasted, and whether their runbooks helped."),
         "manage.py alerts list --all",
     ),
     Target(
@@ -107,9 +107,9 @@ TARGETS = (
     Target(
         "retries",
         _("Runs by one worker"),
-        _("runs that ended with the worker that began them"),
+        _("runs that ended on the worker that started them"),
         90.0,
-        _("Look why workers stop: memory, a full disk, somebody who ends them."),
+        _("Find out why workers stop: memory, a full disk, somebody who ends them."),
         "manage.py status",
     ),
 )

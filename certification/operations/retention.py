@@ -138,7 +138,7 @@ def drop_replaced(before: datetime) -> int | None:
 RETENTION: tuple[Retention, ...] = (
     Retention(
         "transcripts",
-        _("requests and replies of runs; verdicts, grades and figures stay for ever"),
+        _("requests and replies of runs; verdicts, grades and figures stay forever"),
         90,
         count_transcripts,
         drop_transcripts,

@@ -170,7 +170,7 @@ ROUTINES = {
         ),
         Routine(
             "monthly",
-            _("on the first at 01:00 UTC"),
+            _("on the first of the month at 01:00 UTC"),
             1800,
             (
                 Step("backup", back_up),

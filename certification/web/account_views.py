@@ -141,7 +141,7 @@ def revoke_key(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "registration/key_revoke.html", {"key": key})
     if key.revoke():
         log.info("api_key_revoked", key=key.shown, user=key.user_id)
-        messages.success(request, _("The key was revoked: it opens nothing any more."))
+        messages.success(request, _("The key was revoked and no longer works."))
     else:
         messages.warning(request, _("The key had been revoked before."))
     return redirect("account")

@@ -146,7 +146,7 @@ def of_pause(pause: QueuePause) -> Attention:
             scope=pause.sentence,
             since=pause.opened_at,
             who=pause.opened_by or labels.DOERS["operator"],
-            fix=_("End it when its reason is over."),
+            fix=_("End it once the reason is gone."),
             url=f"{reverse('operations')}?tab=queue",
         )
     fix = fixes.fix_for(Reason(pause.error_reason))

@@ -35,13 +35,13 @@ class EmailLoginForm(AuthenticationForm):
 
 
 MAX_KEYS = 20  # that work, of one user
-KEY_DAYS = (("30", _("30 days")), ("90", _("90 days")), ("365", _("a year")), ("", _("no end")))
+KEY_DAYS = (("30", _("30 days")), ("90", _("90 days")), ("365", _("a year")), ("", _("no expiry")))
 
 
 class KeyForm(forms.ModelForm):
     """A new API key of a user: at most with their own role."""
 
-    days = forms.ChoiceField(label=_("Works for"), choices=KEY_DAYS, initial="90", required=False)
+    days = forms.ChoiceField(label=_("Valid for"), choices=KEY_DAYS, initial="90", required=False)
 
     class Meta:
         model = ApiKey
@@ -55,7 +55,7 @@ class KeyForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         working = [key for key in self.instance.user.api_keys.all() if key.is_working]
         if len(working) >= MAX_KEYS:
-            message = _("You have %(n)d keys that work. Revoke one before you issue another.")
+            message = _("You have %(n)d active keys. Revoke one before you issue another.")
             raise forms.ValidationError(message % {"n": len(working)}, code="too_many")
         return super().clean() or self.cleaned_data
 
@@ -80,7 +80,7 @@ class PreferenceForm(forms.ModelForm):
             "job_notices",
         ]  # fmt: skip
         help_texts: ClassVar[dict[str, Any]] = {
-            "zone": _("Times are shown in it, and named after it."),
+            "zone": _("Times are shown in this zone, with its name."),
             "letter_keys": _(
                 "Such as g m for the matrix; ? shows them all. Keys never act while you type."
             ),
@@ -90,7 +90,7 @@ class PreferenceForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         language = cast("forms.ChoiceField", self.fields["language"])
-        language.choices = [("", _("as the browser says")), *settings.LANGUAGES]
+        language.choices = [("", _("as the browser is set")), *settings.LANGUAGES]
         self.fields["zone"].widget.attrs["list"] = "zones"
 
     @classmethod

@@ -79,7 +79,7 @@ def selection(request: HttpRequest) -> HttpResponse:
     """Show what would be done (GET), or do it to the jobs that were shown (POST)."""
     chosen = select(request.POST if request.method == "POST" else request.GET)
     if not chosen.jobs:
-        messages.warning(request, _("None of these jobs has a run for that."))
+        messages.warning(request, _("None of these jobs has such a run."))
         return redirect("jobs")
     if request.method != "POST":
         rows = [(job, jobs.what_of(job)) for job in chosen.jobs]

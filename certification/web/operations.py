@@ -147,11 +147,11 @@ class HealthTab:
     @property
     def sentence(self) -> str:
         if not self.faults:
-            return _("All well.")
+            return _("Everything works.")
         names = ", ".join(str(row.dependency.label) for row in self.faults)
         return ngettext(
-            "%(n)d thing does not work: %(names)s.",
-            "%(n)d things do not work: %(names)s.",
+            "%(n)d part does not work: %(names)s.",
+            "%(n)d parts do not work: %(names)s.",
             len(self.faults),
         ) % {"n": len(self.faults), "names": names}
 

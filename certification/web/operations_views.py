@@ -67,9 +67,9 @@ def acknowledge(request: HttpRequest, pk: UUID) -> HttpResponse:
     episode = get_object_or_404(AlertEpisode, pk=pk)
     if episode.acknowledge(name_of(request)):
         log.info("alert_acknowledged", rule=episode.rule, by=request.user.pk)
-        messages.success(request, _("You look after it now: %s.") % episode)
+        messages.success(request, _("You have acknowledged it: %s.") % episode)
     else:
-        messages.warning(request, _("It has ended, or somebody looks after it already."))
+        messages.warning(request, _("It has ended or was acknowledged already."))
     return redirect(tab_address(operations.ALERTS))
 
 
@@ -93,7 +93,7 @@ def silence(request: HttpRequest) -> HttpResponse:
         created_by=jobs.user_of(request),
     )
     log.info("alert_silenced", rule=rule, until=until.isoformat(), by=request.user.pk)
-    messages.success(request, _("Nobody is notified of it until then. It is listed all the same."))
+    messages.success(request, _("Nobody is notified of it until then; it is still listed."))
     return redirect(tab_address(operations.ALERTS))
 
 

@@ -19,7 +19,7 @@ RETURNED: dict[str, str | Promise] = {
         "handed back by its worker, which stopped; the attempt does not count"
     ),
     RunEvent.WORKER_LOST: gettext_lazy("taken from its worker, which gave no sign of life"),
-    RunEvent.PROGRAM_ERROR: gettext_lazy("handed back: our own program failed on it"),
+    RunEvent.PROGRAM_ERROR: gettext_lazy("handed back: an error in our own program"),
 }
 
 

@@ -98,7 +98,7 @@ class Call:
         if len(arrivals) < 2:
             return ""
         total = mapping(self.stored.get("timing")).get("total")
-        title = _("When %(n)d events of the stream came") % {"n": len(arrivals)}
+        title = _("Arrival of %(n)d events of the stream") % {"n": len(arrivals)}
         end = float(total) if isinstance(total, int | float) else float(arrivals[-1])
         return charts.arrivals(title, arrivals, end)
 

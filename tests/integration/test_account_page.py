@@ -66,7 +66,7 @@ def test_what_there_is_not_is_an_error_and_nothing_is_saved(
 
 
 def test_without_a_language_it_is_the_browsers(as_viewer: Client, viewer: User) -> None:
-    assert '<option value="" selected>as the browser says</option>' in html_of(
+    assert '<option value="" selected>as the browser is set</option>' in html_of(
         as_viewer, "/account/"
     )
     as_viewer.post("/account/", FORM)

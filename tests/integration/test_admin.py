@@ -283,7 +283,7 @@ class TestActions:
         chosen = {"action": action, "_selected_action": [str(jobs[0].pk)]}
         response = as_operator.post(address(CertificationJob, "changelist"), chosen)
         html = response.content.decode()
-        assert "It concerns 1 row:" in html
+        assert "This affects 1 row:" in html
         assert f'name="_selected_action" value="{jobs[0].pk}"' in html
         assert str(jobs[1].pk) not in html
         assert not CertificationJob.objects.filter(status=State.CANCELLED).exists()
@@ -297,7 +297,7 @@ class TestActions:
         chosen = {"action": "cancel", "_selected_action": [str(job.pk) for job in jobs]}
         path = address(CertificationJob, "changelist")
         html = as_operator.post(path, chosen, follow=True).content.decode()
-        assert "These are more than 1 rows." in html
+        assert "More than 1 rows are selected." in html
 
     def test_cancel_ends_the_jobs(self, as_operator: Client, model: AIModel) -> None:
         job = start_job([model], ["us-east-1"])

@@ -71,7 +71,7 @@ class TestHealth:
         open_alert("redis_unreachable")
         RoutineMark.record("reconcile")
         html = html_of(as_viewer, "/operations/")
-        assert "1 thing does not work: Redis." in html
+        assert "1 part does not work: Redis." in html
         assert "/operations/runbooks/redis_unreachable/" in html
         assert "Start it, or correct REDIS_URL." in html
         assert "85.8" in html  # megabytes of the web process
@@ -79,7 +79,7 @@ class TestHealth:
     def test_all_well(self, as_viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         states = dict.fromkeys(operations.DEPENDENCIES, "ok")
         monkeypatch.setattr(site_health.everything, "get", lambda: states)
-        assert "All well." in html_of(as_viewer, "/operations/?tab=nonsense")
+        assert "Everything works." in html_of(as_viewer, "/operations/?tab=nonsense")
 
     def test_every_check_of_health_has_its_words_and_its_runbook(self) -> None:
         names = {check.name for check in site_health.CHECKS} | {"clock"}
@@ -122,18 +122,18 @@ class TestAlerts:
         assert "1 to 25 of 60" in html_of(as_viewer, path)
         assert "51 to 60 of 60" in html_of(as_viewer, f"{path}&page=99")
         assert "1 to 25 of 30" in html_of(as_viewer, f"{path}&rule=disk_space")
-        assert "None has ended yet" in html_of(as_viewer, f"{path}&severity=critical")
+        assert "None has been resolved yet" in html_of(as_viewer, f"{path}&severity=critical")
         assert "1 to 25 of 60" in html_of(as_viewer, f"{path}&rule=no&severity=x&page=x")
 
     def test_an_operator_acknowledges_once(self, as_operator: Client, operator: User) -> None:
         episode = open_alert()
         path = f"/operations/alerts/{episode.pk}/acknowledge/"
-        assert "I look after it" in html_of(as_operator, "/operations/?tab=alerts")
+        assert "Acknowledge" in html_of(as_operator, "/operations/?tab=alerts")
         assert as_operator.post(path)["Location"] == "/operations/?tab=alerts"
         episode.refresh_from_db()
         assert episode.acknowledged_by == operator.email
         html = as_operator.post(path, follow=True).content.decode()
-        assert "somebody looks after it already" in html
+        assert "was acknowledged already" in html
 
     def test_an_operator_silences_with_a_reason_and_ends_it(
         self, as_operator: Client, operator: User

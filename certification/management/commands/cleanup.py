@@ -22,7 +22,7 @@ MAX_DAYS = 36500
 class Command(BaseCommand):
     help = (
         "Deletes what is older than the table of retention says, in batches that give way to runs. "
-        "Verdicts, grades, sentences and figures stay for ever: old runs can still be read, "
+        "Verdicts, grades, sentences and figures stay forever: old runs can still be read, "
         "compared and judged again. Exit code 0: well, 1: some is left, for others hold it, 2: "
         "cannot look."
     )
