@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -25,6 +28,7 @@ from certification.monitoring import queue_stats, site_health
 from certification.monitoring.bedrock_status import BedrockStatus, bedrock_status
 from certification.reasons import Reason, Status
 from tests.factories import certify, finish, start_job
+from tests.paths import PROJECT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOVA = "amazon.nova-lite-v1:0"
@@ -132,6 +136,9 @@ def test_missing_migrations_are_not_ready(monkeypatch: pytest.MonkeyPatch) -> No
     assert "manage.py migrate" in site_health.Migrations().fault()
 
 
+THROTTLES = "bedrock_throttles_total"
+
+
 def samples(client: Client, **headers: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     counters.counters.flush()
     answer = client.get("/metrics", headers=headers)
@@ -163,6 +170,35 @@ def test_counters_add_up_over_processes_that_have_ended(client: Client) -> None:
         process.flush()
     key = frozenset({"endpoint": "x", "method": "GET", "status": "200"}.items())
     assert samples(client)["http_requests_total", key] == 10
+
+
+PROCESSES = """
+import os, django
+django.setup()
+from certification.lib.counters import counters
+for _ in range(3):
+    pid = os.fork()
+    if not pid:
+        for _ in range(5):
+            counters.add("bedrock_throttles_total", {"region": "us-east-1"})
+        raise SystemExit  # as gunicorn and Celery end a process
+    os.waitpid(pid, 0)
+"""
+
+
+@pytest.mark.processes
+def test_real_processes_that_end_at_once_lose_nothing(settings: Any) -> None:
+    """They end long before the seconds after which they would write."""
+    variables = {
+        "DJANGO_SETTINGS_MODULE": "myia.settings",
+        "DATABASE_URL": settings.DATABASE_URL,
+        "REDIS_URL": settings.REDIS_URL,
+        "SECRET_KEY": settings.SECRET_KEY,
+    }
+    command = [sys.executable, "-c", PROCESSES]
+    subprocess.run(command, cwd=PROJECT, env=os.environ | variables, check=True, timeout=120)
+    values = [value for series, value in counters.read() if series.name == THROTTLES]
+    assert values == [15]
 
 
 def test_counters_wait_for_a_redis_that_is_away(settings: Any) -> None:
