@@ -270,8 +270,8 @@ def addresses(world: World, *groups: tuple[str, ...]) -> Iterator[str]:
 
 
 VIEWERS_FORMS = {
-    "/i18n/setlang/", "/theme/", "/logout/", "/matrix/selection/", "/dismiss/", "/account/",
-    "/account/end-other-sessions/", "/account/end-session/", "/account/keys/",
+    "/i18n/setlang/", "/theme/", "/logout/", "/matrix/selection/", "/matrix/views/", "/dismiss/",
+    "/account/", "/account/end-other-sessions/", "/account/end-session/", "/account/keys/",
     "/account/password/",
 }  # fmt: skip
 
