@@ -36,7 +36,8 @@ class AuditTrail:
             route = request.resolver_match
             name = (route.url_name or route.route) if route else ""
             is_done = response.status_code < 400 and name not in NOT_RECORDED
-            if is_done and request.user.is_authenticated:
+            # the API leaves None where nobody logged in
+            if is_done and request.user is not None and request.user.is_authenticated:
                 audit.record(str(name))
         return response
 
@@ -44,7 +45,7 @@ class AuditTrail:
 def actor_of(request: HttpRequest) -> Actor:
     def identify() -> tuple[int | None, str]:
         user = request.user
-        return user.pk, str(user) if user.pk else ""
+        return (user.pk, str(user)) if user is not None and user.pk else (None, "")
 
     start = request.path_info.split("/", 2)[1]
     return Actor(
