@@ -273,7 +273,7 @@ class TestActions:
         self, as_operator: Client, catalogue: None
     ) -> None:
         models = AIModel.objects.all()[: MAX_CERTIFIED + 1]
-        assert "more than 60 models" in act(as_operator, AIModel, "certify", *models)
+        assert "More than 60 models" in act(as_operator, AIModel, "certify", *models)
 
     @pytest.mark.parametrize("action", ["cancel", "retry"])
     def test_what_stops_or_costs_asks_first_and_then_acts_on_what_it_showed(
