@@ -229,8 +229,8 @@ def test_who_wants_it_is_told_when_a_job_in_a_hidden_tab_ends(visit: Any, model:
     job = CertificationJob.objects.get(completed_at=None)
     visitor.open(f"/jobs/{job.pk}/")
     finish(job.runs.get(), Status.CERTIFIED, score=91, rating="A")
-    told = "1 of 1 run finished: 1 certified."
-    expect(page.locator("html")).to_have_attribute("data-notice", told)
+    notice = "1 of 1 run finished: 1 certified."
+    expect(page.locator("html")).to_have_attribute("data-notice", notice)
 
 
 def test_a_cell_that_changed_is_marked(visit: Any, model: AIModel) -> None:

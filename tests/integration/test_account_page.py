@@ -218,12 +218,12 @@ class TestSessions:
     def test_use_is_noted_every_ten_minutes_alone(self, viewer: User) -> None:
         here = browser_of(viewer, FIREFOX)
         rows = Session.objects.filter(user=viewer)
-        seen = rows.get().seen_at
+        last_use = rows.get().seen_at
         here.get("/account/")
-        assert rows.get().seen_at == seen
-        rows.update(seen_at=seen - timedelta(minutes=11))
+        assert rows.get().seen_at == last_use
+        rows.update(seen_at=last_use - timedelta(minutes=11))
         here.get("/account/")
-        assert rows.get().seen_at > seen
+        assert rows.get().seen_at > last_use
 
     def test_a_user_deleted_meanwhile_is_no_failure(self, viewer: User) -> None:
         here = browser_of(viewer, FIREFOX)
