@@ -372,7 +372,7 @@ RULES = (
     ),
     Rule(
         "database_connections",
-        _("Connections of the database in use: {value} %."),
+        _("Database connections in use: {value} %."),
         database_connections,
         "100 * database_connections / database_connections_allowed",
         (Level(CRITICAL, 95), Level(WARNING, 80)),
@@ -389,7 +389,7 @@ RULES = (
     ),
     Rule(
         "disk_space",
-        _("Disk space that is free: {value} %."),
+        _("Free disk space: {value} %."),
         disk_free,
         "100 * disk_free_bytes / disk_size_bytes",
         (Level(CRITICAL, 10), Level(WARNING, 30)),
@@ -398,7 +398,7 @@ RULES = (
     ),
     Rule(
         "clock_off",
-        _("The clock of a worker is {value} s off the database's."),
+        _("The clock of a worker differs from the database's by {value} s."),
         lambda _facts: one(abs(clock.offset_s())),
         "abs(clock_offset_seconds)",
         (Level(CRITICAL, 300), Level(WARNING, 60)),
@@ -406,7 +406,7 @@ RULES = (
     ),
     Rule(
         "routine_late",
-        _("The routine {subject} ended {value} s ago."),
+        _("The routine {subject} last succeeded {value} s ago."),
         routine_late,
         'time() - routine_last_success_timestamp_seconds{routine="reconcile"}',
         (Level(CRITICAL, 15 * MINUTE), Level(WARNING, 3 * MINUTE)),
@@ -441,7 +441,7 @@ RULES = (
     ),
     Rule(
         "restore_drill_late",
-        _("No backup was restored for {value} s."),
+        _("No backup has been restored for {value} s."),
         lambda _facts: seconds_since(RESTORE_DRILL),
         "restore_drill_age_seconds",
         (Level(WARNING, 8 * DAY),),

@@ -149,7 +149,7 @@ def alert_metrics() -> Iterator[Metric]:
 def server_metrics() -> Iterator[Metric]:
     """Yield how full the database and this machine's disk are, and whether its clock is right."""
     [row] = sql.fetch_all(sql.CONNECTIONS)
-    yield gauge("database_connections", "Connections of the database in use", row["used"])
+    yield gauge("database_connections", "Database connections in use", row["used"])
     text = "Connections that the database allows"
     yield gauge("database_connections_allowed", text, row["allowed"])
     text = f"How long queries run that have run for {SLOW_QUERY_S:g} s"
@@ -159,7 +159,7 @@ def server_metrics() -> Iterator[Metric]:
             queries.add_metric([query], seconds)
     yield queries
     disk = shutil.disk_usage(settings.MYIA_ROOT)
-    yield gauge("disk_free_bytes", "Disk space that is free", disk.free)
+    yield gauge("disk_free_bytes", "Free disk space", disk.free)
     yield gauge("disk_size_bytes", "Size of the disk", disk.total)
     text = "By how much the database's clock is ahead of this process's"
     yield gauge("clock_offset_seconds", text, clock.offset_s())

@@ -211,7 +211,7 @@ class TestRunbooks:
         [second] = re.findall(r'href="(/operations/runbooks/[^"]+)"', html_of(as_viewer, first))
         html = html_of(as_viewer, second)
         assert "manage.py cleanup --dry-run" in html
-        assert "Disk space that is free: 0 %." in html  # how it stands
+        assert "Free disk space: 0 %." in html  # how it stands
 
     @pytest.mark.parametrize("name", [rule.name for rule in RULES])
     def test_every_rule_has_its_page(self, as_viewer: Client, name: str) -> None:
