@@ -244,3 +244,11 @@ def test_a_poll_gets_the_part_or_nothing_in_few_queries(
     with django_assert_max_num_queries(6 + SESSION_USER_AND_ROLE):
         again = as_viewer.get(path, headers=FRAGMENT | {"Page-Version": version[1]})
     assert again.status_code == 204
+
+
+def test_a_routine_that_never_succeeded_shows_its_failure_and_no_date(as_viewer: Client) -> None:
+    RoutineMark.record_failure("backup", "The disk is <full>.")
+    html = html_of(as_viewer, "/operations/")
+    assert "has not succeeded yet" in html
+    assert "The disk is &lt;full&gt;." in html
+    assert "1970" not in html
