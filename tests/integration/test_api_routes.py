@@ -56,7 +56,7 @@ ADDRESSES = sorted(path for path, _view in VIEWS)
 def filled(path: str) -> str:
     """The address with something in its places that nobody has."""
     path = path.replace("<str:job_id>", str(uuid.UUID(int=1)))
-    path = re.sub(r"<(?:str|path):\w+>", "nobody.knows-this-v1:0", path)
+    path = re.sub(r"<(?:str|path|model):\w+>", "nobody.knows-this-v1:0", path)
     assert "<" not in path, f"a new kind of place: {path}"
     return path
 

@@ -117,12 +117,14 @@ def test_limits_of_alerts_are_one_number_or_two(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ALERT_DISK_SPACE", "25,5")
     monkeypatch.setenv("ALERT_REDIS_MEMORY", "70")
     monkeypatch.setenv("ALERT_EMPTY", "")
-    limits = Environment().limits("ALERT_")
+    monkeypatch.setenv("ALERT_URLS", "mailto://x")
+    others = ("ALERT_URLS",)
+    limits = Environment().limits("ALERT_", others)
     assert limits == {"disk_space": (25.0, 5.0), "redis_memory": (70.0,)}
     for wrong in ("x", "1,2,3", "nan"):
         monkeypatch.setenv("ALERT_DISK_SPACE", wrong)
         with pytest.raises(ImproperlyConfigured, match=f"ALERT_DISK_SPACE is '{wrong}'"):
-            Environment().limits("ALERT_")
+            Environment().limits("ALERT_", others)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ class TestMatrixPicture:
         assert response.content.startswith(b"\x89PNG\r\n\x1a\n")
 
     def test_its_colours_are_those_of_the_pages(self) -> None:
-        css = (Path(PROJECT) / "static/css/base.css").read_text()
+        css = (Path(PROJECT) / "static/css/tokens.css").read_text()
         light = dict(re.findall(r"--([\w-]+): light-dark\((#\w+),", css))
         names = ["ok", "warn", "bad", "act", "act", "wait"]
         paints = list(matrix_picture.PAINTS.values())[: len(names)]

@@ -483,36 +483,8 @@ def test_every_command_that_a_page_names_exists() -> None:
 
 class TestStylesheet:
     CSS = (Path(settings.BASE_DIR) / "static" / "css" / "base.css").read_text()
-    PAIRS = (
-        ("text", "bg"), ("text", "surface"), ("text", "sunken"),
-        ("quiet", "bg"), ("quiet", "surface"), ("quiet", "sunken"),
-        ("link", "bg"), ("link", "surface"), ("on-primary", "primary"),
-        ("on-ok", "ok"), ("on-warn", "warn"), ("on-bad", "bad"), ("on-act", "act"),
-        ("on-wait", "wait"), ("on-idle", "idle"), ("on-idle", "surface"),
-        ("on-q1", "q1"), ("on-q2", "q2"), ("on-q3", "q3"), ("on-q4", "q4"), ("on-q5", "q5"),
-        ("on-bad", "surface"), ("on-ok", "surface"),
-    )  # fmt: skip
 
     def test_nothing_is_written_twice(self) -> None:
         lines = [line.strip() for line in self.CSS.splitlines()]
         blocks = Counter("\n".join(lines[at : at + 7]) for at in range(len(lines) - 6))
         assert [block for block, times in blocks.items() if times > 1] == []
-
-    @staticmethod
-    def luminance(colour: str) -> float:
-        digits = colour if len(colour) == 6 else "".join(c * 2 for c in colour)
-        parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-        red, green, blue = (
-            p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts
-        )
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    @pytest.mark.parametrize("scheme", ["light", "dark"])
-    @pytest.mark.parametrize(("ink", "paper"), PAIRS)
-    def test_text_stands_out_from_its_background(self, scheme: str, ink: str, paper: str) -> None:
-        pairs = re.findall(r"--([\w-]+): light-dark\(#([0-9a-f]+), #([0-9a-f]+)\);", self.CSS)
-        colours = {name: dark if scheme == "dark" else light for name, light, dark in pairs}
-        light, dark = sorted(
-            (self.luminance(colours[ink]), self.luminance(colours[paper])), reverse=True
-        )
-        assert (light + 0.05) / (dark + 0.05) >= 4.5

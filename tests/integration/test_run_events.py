@@ -141,4 +141,4 @@ class TestPages:
 
     def test_without_events_it_says_so(self, as_viewer: Client, run: CertificationRun) -> None:
         html = as_viewer.get(f"/runs/{run.pk}/").content.decode()
-        assert "Nothing happened yet" in html
+        assert "Nothing has happened yet" in html

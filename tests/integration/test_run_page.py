@@ -271,7 +271,7 @@ def test_what_an_embedding_model_answered() -> None:
 def test_it_takes_few_queries(
     as_viewer: Client, run: CertificationRun, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    with django_assert_max_num_queries(7):  # four of them session, user and permissions
+    with django_assert_max_num_queries(8):  # five of them session, user, permissions and the header
         page(as_viewer, run, "?case=G05")
 
 
@@ -279,7 +279,7 @@ class TestStream:
     def test_when_its_events_came_is_drawn(self, as_viewer: Client, catalogue: None) -> None:
         call = {**CALL, "arrivals": [195, 200, 280, 290]}
         html = page(as_viewer, finished_run([{**TRIAL, "calls": [call]}]), "?case=G05")
-        assert 'aria-label="When 4 events of the stream came"' in html
+        assert 'aria-label="Arrival of 4 events of the stream"' in html
         assert html.count('class="series"') == 4
         assert "80 ms" in html  # the longest gap
 

@@ -21,6 +21,7 @@ TOKENS = {
 PAPERS = ("bg", "surface", "sunken")
 # what is read on what, with the least contrast: 4.5 for text, 3 for lines and marks
 TEXTS = [(ink, paper, 4.5) for ink in ("text", "quiet", "link") for paper in PAPERS]
+TEXTS += [(ink, "surface", 4.5) for ink in ("on-idle", "on-bad", "on-ok")]
 FILLS = [(name, name.removeprefix("on-"), 4.5) for name in TOKENS if name.startswith("on-")]
 MARKS = [
     (mark, paper, 3.0)
