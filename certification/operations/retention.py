@@ -15,7 +15,6 @@ from typing import Any
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
-from django.contrib.sessions.models import Session
 from django.db import OperationalError, models, transaction
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -30,6 +29,7 @@ from certification.models import (
     RevokedToken,
     RoutineMark,
     RunEvent,
+    Session,
     TestResult,
     WebhookDelivery,
     audit,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.contrib.admin.models import LogEntry
-from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
+from django.test import Client
 from django_celery_results.models import TaskResult
 
 from certification.engine import dispatch, queue, rescore, runner
@@ -26,6 +26,7 @@ from certification.models import (
     CertificationJob,
     ParameterSupport,
     RevokedToken,
+    Session,
     TestResult,
     User,
     WebhookDelivery,
@@ -84,7 +85,8 @@ def make_rows(user: User, at: datetime) -> None:
     """Store one of each kind that is old by its own time."""
     TaskResult.objects.create(task_id=str(uuid.uuid4()), status="SUCCESS")
     TaskResult.objects.filter(task_name=None).update(date_done=at, task_name="x")
-    Session.objects.create(session_key=uuid.uuid4().hex, session_data="", expire_date=at)
+    key = Client().session.session_key  # stored where pages store theirs
+    Session.objects.filter(pk=key).update(expire_date=at)
     RevokedToken.objects.create(user=user, expires_at=at)
     for kind, more in (
         (AccessAttempt, {"failures_since_start": 1}),
