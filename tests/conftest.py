@@ -78,7 +78,7 @@ def django_db_modify_db_settings(servers: None) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(servers: None, django_db_setup: None, django_db_blocker: Any) -> None:
+def django_db_setup(servers: None, django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """The test database with the shipped catalogue, which every test finds as it was shipped."""
     with django_db_blocker.unblock():
         if not database.has_template():
@@ -86,6 +86,8 @@ def django_db_setup(servers: None, django_db_setup: None, django_db_blocker: Any
             database.copy_tables()
             database.make_template()
         database.restore_after_commits(database.Baseline.take())
+    yield
+    database.end_sessions(str(connection.settings_dict["NAME"]))  # of threads: it is dropped now
 
 
 @pytest.fixture(autouse=True)

@@ -107,14 +107,22 @@ def make_template() -> None:
     with administration() as server:
         for old in templates():
             server.execute(f'DROP DATABASE "{old}"')
-        # Sessions that were just closed may take a moment to end. An autovacuum, which nobody may
-        # end, makes way by itself.
+    end_sessions(name)
+    with administration() as server:
+        server.execute(f'CREATE DATABASE "{template_name()}" TEMPLATE "{name}"')
+
+
+def end_sessions(name: str) -> None:
+    """End the sessions of a database, which is copied or dropped next: those that were just closed
+    may take a moment, those of threads stay. An autovacuum, which nobody may end, makes way by
+    itself.
+    """
+    with administration() as server:
         server.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = %s AND backend_type = 'client backend'",
             [name],
         )
-        server.execute(f'CREATE DATABASE "{template_name()}" TEMPLATE "{name}"')
 
 
 def administration() -> psycopg.Connection[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from certification.lib.safe_http import ReceiverUnreachable
 from certification.management.commands import health_monitor
 from certification.models import WebhookSubscription
 from certification.monitoring import channels, checks, site_health
+from tests.sleeping import replace_sleep
 
 pytestmark = pytest.mark.django_db
 WELL = {"database": "ok", "redis": "ok", "web": "ok"}
@@ -37,7 +37,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(health_monitor, "read_states", lambda _web: next(rest))
-        monkeypatch.setattr(time, "sleep", sleep)
+        replace_sleep(monkeypatch, sleep)
 
     return are
 

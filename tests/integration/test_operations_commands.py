@@ -6,7 +6,6 @@ import io
 import json
 import socket
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from datetime import timedelta
@@ -36,6 +35,7 @@ from certification.monitoring.bedrock_status import BedrockStatus
 from certification.monitoring.checks import Check
 from certification.monitoring.checks import run as run_checks
 from tests.factories import certify, start_job
+from tests.sleeping import replace_sleep
 
 pytestmark = pytest.mark.django_db
 NOVA = "amazon.nova-lite-v1:0"
@@ -345,7 +345,7 @@ def test_status_is_shown_anew_until_ctrl_c(
         if len(pauses) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    replace_sleep(monkeypatch, sleep)
     assert run(capsys, "status", "--watch", "--interval", "3")[0] == 0
     assert pauses == [3.0, 3.0]
 

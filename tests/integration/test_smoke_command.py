@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +25,7 @@ from certification.models import (
 from certification.models.access import ApiKey
 from certification.monitoring import queue_stats, site_health
 from tests import factories
+from tests.sleeping import replace_sleep
 
 pytestmark = pytest.mark.django_db
 NOVA = "amazon.nova-micro-v1:0"
@@ -63,7 +63,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             run = CertificationRun.objects.active().get()
             factories.finish(run, verdict, results=[("G01", "passed", "It answered.")], **result)
 
-        monkeypatch.setattr(time, "sleep", sleep)
+        replace_sleep(monkeypatch, sleep)
 
     return ends
 
@@ -154,7 +154,7 @@ def test_a_run_without_a_verdict_fails_with_its_reason(
 def test_a_job_that_nobody_takes_fails_after_the_timeout(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    replace_sleep(monkeypatch, lambda _seconds: None)
     code, body = run(capsys, "--timeout", "0")
     assert code == 1
     assert "has not ended within 0 s" in failed(body)["certification"]
@@ -176,7 +176,7 @@ def test_ctrl_c_cancels_the_job(
     def interrupt(_seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", interrupt)
+    replace_sleep(monkeypatch, interrupt)
     with pytest.raises(SystemExit) as end:
         call_command("smoke", "--json")
     assert end.value.code == 130

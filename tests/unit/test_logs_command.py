@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from django.core.management import CommandError, call_command
 
 from certification.monitoring import log_files
 from myia import logs as log_settings
+from tests.sleeping import replace_sleep
 
 JOB, RUN = "0b5e1c1e-0000-4000-8000-00000000000a", "7d9f7f00-0000-4000-8000-00000000000b"
 
@@ -181,7 +181,7 @@ def test_following_shows_what_is_written_from_now_on_in_new_files_too(
             raise KeyboardInterrupt
         step()
 
-    monkeypatch.setattr(time, "sleep", sleep)
+    replace_sleep(monkeypatch, sleep)
     code, output, _errors = show("--follow", "--json")
     assert code == 0
     assert [json.loads(text)["event"] for text in output.splitlines()] == [
