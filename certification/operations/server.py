@@ -111,8 +111,20 @@ def create(cluster: psycopg.Connection[Any], name: str) -> None:
 
 
 def drop(cluster: psycopg.Connection[Any], name: str) -> None:
-    """Drop a database with whoever is connected to it."""
-    cluster.execute(sql.DROP_DATABASE.format(Identifier(name)))
+    """Drop a database with whoever is connected to it.
+
+    Not WITH (FORCE): where an autovacuum is at work, that asks for the right to end a superuser's
+    process; without it, PostgreSQL itself has the autovacuum make way.
+    """
+    statement = sql.DROP_DATABASE.format(Identifier(name))
+    for attempt in range(SWAP_ATTEMPTS):
+        cluster.execute(sql.END_SESSIONS, {"name": name, "idle": "0 s", "force": True})
+        try:
+            cluster.execute(statement)
+            return
+        except psycopg.errors.ObjectInUse:
+            if attempt == SWAP_ATTEMPTS - 1:
+                raise
 
 
 def swap(cluster: psycopg.Connection[Any], restored: str, current: str, replaced: str) -> None:

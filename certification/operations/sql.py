@@ -11,7 +11,7 @@ UNLOCK = "SELECT pg_advisory_unlock(%s, %s)"
 
 DATABASES = "SELECT datname FROM pg_database WHERE starts_with(datname, %s) ORDER BY 1"
 CREATE_DATABASE = sql.SQL("CREATE DATABASE {} TEMPLATE template0")
-DROP_DATABASE = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+DROP_DATABASE = sql.SQL("DROP DATABASE IF EXISTS {}")
 RENAME_DATABASE = sql.SQL("ALTER DATABASE {} RENAME TO {}")
 
 # End the sessions of a database: those idle for some time, or all.
