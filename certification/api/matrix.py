@@ -16,14 +16,17 @@ from certification.api import caching, filters, views
 from certification.api.caching import CacheableResponse
 from certification.api.representations import RegionName
 from certification.api.views import View
+from certification.inference import API, Endpoint
 from certification.lib import clock
 from certification.models import AIModel, Backend, ModelCertification, Region, validity
 from certification.reasons import Status
 
 STATUSES = [status.value for status in Status]
 STATUS_INDEX = {status: index for index, status in enumerate(STATUSES)}
+ROUTES = [(endpoint.value, api.value) for endpoint in Endpoint for api in API]
+ROUTE_INDEX = {route: index for index, route in enumerate(ROUTES)}
 EXPIRED, EMULATED, NOT_OFFERED = 1, 2, 4  # bits of a cell's flags
-MatrixValues = list[int | str | None]  # status, score, rating, flags
+MatrixValues = list[int | str | None]  # status, score, rating, flags, route
 
 
 class MatrixFilters(serializers.Serializer[Any]):
@@ -33,12 +36,24 @@ class MatrixFilters(serializers.Serializer[Any]):
     region = serializers.CharField(max_length=32, required=False, help_text="Only this column.")
 
 
+class LegendRoute(TypedDict):
+    """A way to call a model: certified through one API is not certified for another."""
+
+    endpoint: str
+    api: str
+
+
 class Legend(TypedDict):
     """How to read a cell."""
 
     cell: Annotated[list[str], "The meaning of each position of a cell."]
     statuses: Annotated[list[str], "A cell's first number is an index into this list."]
-    flags: Annotated[dict[str, int], "The bits of a cell's last number."]
+    flags: Annotated[dict[str, int], "The bits of a cell's fourth value."]
+    routes: Annotated[
+        list[LegendRoute],
+        "A cell's last number is an index into this list: the way its last run called the model. "
+        "null: never called.",
+    ]
 
 
 class MatrixModel(TypedDict):
@@ -65,9 +80,10 @@ class MatrixAnswer(TypedDict):
 
 
 LEGEND: Legend = {
-    "cell": ["status", "score", "rating", "flags"],
+    "cell": ["status", "score", "rating", "flags", "route"],
     "statuses": STATUSES,
     "flags": {"expired": EXPIRED, "emulated": EMULATED, "notOffered": NOT_OFFERED},
+    "routes": [{"endpoint": endpoint, "api": api} for endpoint, api in ROUTES],
 }
 
 
@@ -106,6 +122,8 @@ class MatrixRow(NamedTuple):
     backend: str
     expires_at: datetime | None
     expired_at: datetime | None
+    run__endpoint: str | None
+    run__api: str | None
 
 
 def read(params: Mapping[str, Any], now: datetime) -> CacheableResponse:
@@ -157,7 +175,7 @@ def read(params: Mapping[str, Any], now: datetime) -> CacheableResponse:
 
 def cell(row: MatrixRow | None, offered: bool, now: datetime) -> MatrixValues | None:
     if row is None:
-        return [STATUS_INDEX[Status.NOT_TESTED], None, None, 0] if offered else None
+        return [STATUS_INDEX[Status.NOT_TESTED], None, None, 0, None] if offered else None
     expired = validity.is_expired(row, now)
     status = validity.current_status(row, now)
     flags = (
@@ -165,4 +183,5 @@ def cell(row: MatrixRow | None, offered: bool, now: datetime) -> MatrixValues | 
         | EMULATED * (row.backend == Backend.EMULATOR)
         | NOT_OFFERED * (not offered)
     )
-    return [STATUS_INDEX[status], row.score, row.rating or None, flags]
+    route = ROUTE_INDEX.get((row.run__endpoint or "", row.run__api or ""))
+    return [STATUS_INDEX[status], row.score, row.rating or None, flags, route]

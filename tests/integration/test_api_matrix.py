@@ -9,6 +9,7 @@ import pytest
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from certification.inference import API, Endpoint, RouteTarget
 from certification.models import AIModel, ModelCertification, Region, Route, User
 from certification.reasons import Status
 from tests.api import Api
@@ -35,7 +36,7 @@ def cell(data: Any, model: str, region: str) -> Any:
     values = row["cells"][column]
     if values is None:
         return None
-    status, score, rating, flags = values
+    status, score, rating, flags, _route = values
     legend = data["legend"]
     return (
         legend["statuses"][status],
@@ -68,6 +69,16 @@ def test_cells_show_status_score_and_rating(api: Api) -> None:
     data = api.get("matrix")
     assert cell(data, NOVA, "us-east-1") == ("certified", 89, "B", {"emulated"})
     assert cell(data, CLAUDE, "us-east-1") == ("failed", 12, "F", {"emulated", "notOffered"})
+
+
+def test_a_cell_names_the_endpoint_and_the_api_of_its_last_run(api: Api) -> None:
+    route = RouteTarget(NOVA, "ON_DEMAND", Endpoint.MANTLE, API.RESPONSES, "/v1")
+    certify(named(NOVA), "us-east-1", by=route)
+    data = api.get("matrix?region=us-east-1")
+    routes = {row["apiModelId"]: row["cells"][0][4] for row in data["models"] if row["cells"][0]}
+    expected = {"endpoint": "bedrock-mantle", "api": "responses"}
+    assert data["legend"]["routes"][routes[NOVA]] == expected
+    assert {index for name, index in routes.items() if name != NOVA} == {None}
 
 
 def test_an_expired_cell_keeps_its_score_and_not_its_status(api: Api) -> None:
