@@ -7,10 +7,12 @@ import fcntl
 import logging
 import os
 import re
-from collections.abc import MutableMapping, Sequence
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from logging.handlers import WatchedFileHandler
+from logging.handlers import SysLogHandler, WatchedFileHandler
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -97,11 +99,19 @@ LOGGERS: dict[str, dict[str, Any]] = {
 }
 
 
-def configure(log_format: str, level: str, log_dir: str = "", process: str = "") -> dict[str, Any]:
-    """Configure structlog and return the LOGGING dictionary. `log_format` is "json" or "console";
-    files only with a `log_dir`.
+def configure(
+    log_format: str,
+    level: str,
+    log_dir: str = "",
+    process: str = "",
+    *,
+    levels: Mapping[str, str] = MappingProxyType({}),
+    syslog: str = "",
+) -> dict[str, Any]:
+    """Configure structlog and return the LOGGING dictionary. `log_format` is "json" or "console",
+    `levels` those of single loggers; files only with a `log_dir`, and syslog only with its address.
 
-    Raises ImproperlyConfigured when that folder cannot be created.
+    Raises ImproperlyConfigured when that folder cannot be created, or the address is none.
     """
     structlog.configure(
         processors=[
@@ -113,7 +123,14 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
         cache_logger_on_first_use=True,
     )
     stream = {"class": "logging.StreamHandler", "formatter": log_format}
-    handlers = {"stream": stream, **file_handlers(log_dir, process)}
+    handlers = {"stream": stream, **file_handlers(log_dir, process), **syslog_handler(syslog)}
+    loggers: dict[str, dict[str, Any]] = {
+        "certification": {"level": level},
+        "django_structlog": {"level": level},
+        # its own handlers do not hide secrets
+        "gunicorn.error": {"handlers": list(handlers), "level": "WARNING", "propagate": False},
+        **LOGGERS,
+    }
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -127,13 +144,69 @@ def configure(log_format: str, level: str, log_dir: str = "", process: str = "")
         "handlers": {**handlers, "none": {"class": "logging.NullHandler"}},
         "root": {"handlers": list(handlers), "level": "WARNING"},
         "loggers": {
-            "certification": {"level": level},
-            "django_structlog": {"level": level},
-            # its own handlers do not hide secrets
-            "gunicorn.error": {"handlers": list(handlers), "level": "WARNING", "propagate": False},
-            **LOGGERS,
+            name: {**logger, **({"level": levels[name]} if name in levels else {})}
+            for name, logger in {**{key: {} for key in levels}, **loggers}.items()
         },
     }
+
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def parse_levels(entries: Sequence[str]) -> dict[str, str]:
+    """Return {logger: level} of entries like "certification.engine=DEBUG". Raises
+    ImproperlyConfigured.
+    """
+    levels = {}
+    for entry in filter(None, map(str.strip, entries)):
+        name, _, level = entry.partition("=")
+        if not name.strip() or level.strip().upper() not in LEVELS:
+            raise ImproperlyConfigured(
+                f"LOG_LEVELS has {entry[:80]!r}. Expected: <logger>=<level>, by commas, where a "
+                f"level is {', '.join(LEVELS[:-1])} or {LEVELS[-1]}."
+            )
+        levels[name.strip()] = level.strip().upper()
+    return levels
+
+
+def syslog_handler(address: str) -> dict[str, dict[str, Any]]:
+    """Return a handler that sends each line as JSON to the syslog of this machine, by the path of
+    its socket, or to another's by UDP, as host:port. Raises ImproperlyConfigured.
+    """
+    if not address:
+        return {}
+    target: str | tuple[str, int] = address
+    if not address.startswith("/"):
+        host, _, port = address.removeprefix("udp://").rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ImproperlyConfigured(
+                f"LOG_SYSLOG is {address[:80]!r}. Expected: the path of a socket, like "
+                "/dev/log, or <host>:<port>, which is sent to by UDP."
+            )
+        target = (host, int(port))
+    return {"syslog": {"()": Syslog, "address": target, "formatter": "file", "level": "INFO"}}
+
+
+class Syslog(SysLogHandler):
+    """Sends lines to syslog. Those it does not take are in the other logs too: it says once that
+    it lost one, and never ends or disturbs its program.
+    """
+
+    ident = "myia: "
+
+    def __init__(self, address: str | tuple[str, int]) -> None:
+        self.has_failed = False
+        try:
+            super().__init__(address, facility=SysLogHandler.LOG_DAEMON)
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"LOG_SYSLOG is {address}, and this address is not known: {error.strerror}."
+            ) from None
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.has_failed and sys.stderr:
+            sys.stderr.write(f"LOG_SYSLOG: a line was not sent: {sys.exc_info()[1]}\n")
+        self.has_failed = True
 
 
 def process_name(argv: Sequence[str]) -> str:

@@ -520,11 +520,20 @@ LOG_FORMAT = env.choice(
 LOG_LEVEL = env.choice(
     "LOG_LEVEL",
     "WARNING" if is_command else "INFO",
-    "DEBUG",
-    "INFO",
-    "WARNING",
-    "ERROR",
-    "CRITICAL",
+    *logs.LEVELS,
 )
+# <logger>=<level>, by commas: what these loggers and those below them write, instead of LOG_LEVEL.
+LOG_LEVELS = env.list("LOG_LEVELS", default=[])
 LOG_DIR = env.str("LOG_DIR", default="")
-LOGGING = logs.configure(LOG_FORMAT, LOG_LEVEL, LOG_DIR, process=logs.process_name(sys.argv))
+LOG_SYSLOG = env.str("LOG_SYSLOG", default="")
+# Milliseconds; 0: no warnings. Those of a command would be mixed with what it prints.
+SLOW_REQUEST_MS = env.int("SLOW_REQUEST_MS", default=2_000, minimum=0)
+SLOW_QUERY_MS = env.int("SLOW_QUERY_MS", default=0 if is_command else 1_000, minimum=0)
+LOGGING = logs.configure(
+    LOG_FORMAT,
+    LOG_LEVEL,
+    LOG_DIR,
+    process=logs.process_name(sys.argv),
+    levels=logs.parse_levels(LOG_LEVELS),
+    syslog=LOG_SYSLOG,
+)

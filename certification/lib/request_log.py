@@ -10,6 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django_structlog import signals
 from django_structlog.middlewares import RequestMiddleware
 
+from certification.lib import slow_log
+
 FRONTEND_LINES = "/api/logs"
 MAX_ADDRESS = 64  # characters
 
@@ -29,9 +31,11 @@ class RequestLog(RequestMiddleware):
 def connect() -> None:
     """Have every request's line carry who calls."""
     signals.bind_extra_request_metadata.connect(bind_address, dispatch_uid="certification.address")
-    signals.bind_extra_request_finished_metadata.connect(
-        add_program, dispatch_uid="certification.program"
-    )
+    for signal in (
+        signals.bind_extra_request_finished_metadata,
+        signals.bind_extra_request_failed_metadata,
+    ):
+        signal.connect(add_figures, dispatch_uid="certification.figures")
 
 
 def bind_address(request: HttpRequest, **_kwargs: Any) -> None:
@@ -45,6 +49,7 @@ def bind_address(request: HttpRequest, **_kwargs: Any) -> None:
     structlog.contextvars.bind_contextvars(ip=address[:MAX_ADDRESS])
 
 
-def add_program(request: HttpRequest, log_kwargs: dict[str, Any], **_kwargs: Any) -> None:
-    """Add the caller's program."""
+def add_figures(request: HttpRequest, log_kwargs: dict[str, Any], **_kwargs: Any) -> None:
+    """Add the caller's program, how long the request took and how many queries it made."""
     log_kwargs["user_agent"] = request.META.get("HTTP_USER_AGENT")
+    log_kwargs.update(slow_log.report(request))

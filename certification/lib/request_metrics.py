@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
 
+from certification.lib import slow_log
 from certification.lib.counters import Histogram, counters
 
 REQUESTS = "http_requests_total"
@@ -26,6 +27,7 @@ class RequestMetrics:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        slow_log.begin()
         started = time.perf_counter()
         response = self.get_response(request)
         seconds = time.perf_counter() - started

@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 
 from certification.engine import calls
-from certification.lib import clock, counters, request_metrics
+from certification.lib import clock, counters, request_metrics, slow_log
 from certification.lib.counters import INFINITE, Histogram, Series
 from certification.lib.redis_client import UNAVAILABLE
 from certification.models import (
@@ -45,6 +45,7 @@ COUNTERS = {
     "bedrock_throttles_total": "Calls that Bedrock refused for their rate",
 }
 HISTOGRAMS = {
+    slow_log.DURATION: "Time until a query of a web request was answered",
     request_metrics.DURATION: "Time until a request was answered, by route",
     calls.DURATION: "Time until a call of a model ended",
     calls.FIRST_TOKEN: "Time until a model wrote its first word",

@@ -299,6 +299,37 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert (run.returncode, complaints) == (0, [])
 
 
+# Logs
+
+
+def test_logrotate_accepts_its_configuration(tmp_path: Path) -> None:
+    program = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not program:
+        pytest.skip("there is no logrotate here")
+    text = (DEPLOY / "logging" / "logrotate").read_text()
+    file = tmp_path / "logrotate"
+    file.write_text(text.replace("su myia myia", "").replace("/var/log", str(tmp_path)))
+    file.chmod(0o644)
+    run = subprocess.run(
+        [program, "--debug", "--state", tmp_path / "state", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, re.findall(r"error.*", run.stderr)) == (0, [])
+    folder = re.search(r"^LOG_DIR=(.*)$", (SYSTEMD / "environment.example").read_text(), re.M)
+    assert folder
+    assert f"\n{folder[1]}/*.log {{" in text
+
+
+def test_the_example_of_vector_reads_the_file_that_has_every_line() -> None:
+    vector = yaml.safe_load((DEPLOY / "logging" / "vector.yaml").read_text())
+    assert vector["sources"]["files"]["include"] == ["/var/log/myia/combined.log"]
+    steps = {*vector["sources"], *vector["transforms"]}
+    for step in (*vector["transforms"].values(), *vector["sinks"].values()):
+        assert set(step["inputs"]) <= steps
+
+
 # Proxy
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from certification.lib import redaction
 from myia import logs
@@ -188,3 +191,52 @@ def test_probes_that_found_all_well_leave_no_line(
     event = {"event": "request_finished", "request": request_line, "code": code}
     record = logging.makeLogRecord({"msg": event})
     assert logs.NoProbes().filter(record) is is_written
+
+
+def test_levels_of_single_loggers(tmp_path: Path) -> None:
+    levels = logs.parse_levels(["certification.engine = debug", "", "apprise=ERROR"])
+    loggers = logs.configure("json", "INFO", levels=levels)["loggers"]
+    assert loggers["certification.engine"] == {"level": "DEBUG"}
+    assert loggers["apprise"] == {**logs.LOGGERS["apprise"], "level": "ERROR"}
+    assert loggers["certification"] == {"level": "INFO"}
+
+
+@pytest.mark.parametrize("entry", ["certification", "=DEBUG", "certification=LOUD", "a=b=c"])
+def test_an_invalid_level_is_named_with_what_is_expected(entry: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"LOG_LEVELS has .* Expected: <logger>=<level>"):
+        logs.parse_levels([entry])
+
+
+@pytest.fixture
+def syslog_socket() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.settimeout(30)
+        yield listener
+
+
+@pytest.mark.parametrize("prefix", ["", "udp://"])
+def test_lines_are_sent_to_syslog(syslog_socket: socket.socket, prefix: str) -> None:
+    host, port = syslog_socket.getsockname()
+    options = logs.syslog_handler(f"{prefix}{host}:{port}")["syslog"]
+    handler = logs.Syslog(options["address"])
+    handler.emit(logging.LogRecord("a", logging.ERROR, "", 0, '{"event": "é"}', (), None))
+    handler.close()
+    priority = (logs.SysLogHandler.LOG_DAEMON << 3) | logs.SysLogHandler.LOG_ERR
+    assert syslog_socket.recv(1000) == f'<{priority}>myia: {{"event": "é"}}\0'.encode()
+
+
+def test_a_syslog_that_is_away_is_reported_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = logs.Syslog(str(tmp_path / "nothing"))
+    for _ in range(2):
+        handler.emit(logging.LogRecord("a", logging.ERROR, "", 0, "lost", (), None))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("LOG_SYSLOG: a line was not sent: ")
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:0", ":514", "tcp://x:y", "h:70000"])
+def test_an_invalid_syslog_is_named_with_what_is_expected(address: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="Expected: the path of a socket"):
+        logs.syslog_handler(address)
