@@ -117,11 +117,11 @@ def without_worker(job: CertificationJob, waiting: Sequence[RunRow]) -> Cause | 
 
 def tried_again(rows: Sequence[RunRow]) -> Cause:
     sentence = ngettext(
-        "%(n)d run is tried again after its worker stopped, for at most %(most)d times.",
-        "%(n)d runs are tried again after their workers stopped, for at most %(most)d times.",
+        "%(n)d run is tried again after its worker stopped, for at most %(limit)d times.",
+        "%(n)d runs are tried again after their workers stopped, for at most %(limit)d times.",
         len(rows),
     )
-    figures = {"n": len(rows), "most": settings.CERTIFICATION_MAX_RETRIES}
+    figures = {"n": len(rows), "limit": settings.CERTIFICATION_MAX_RETRIES}
     return Cause("retry", sentence % figures)
 
 

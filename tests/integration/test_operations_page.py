@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils.functional import Promise
 
+from certification.engine import backend
 from certification.lib import clock
 from certification.models import (
     AIModel,
     AlertEpisode,
     AlertSilence,
+    Backend,
     CertificationRun,
     RoutineMark,
     State,
@@ -79,7 +82,41 @@ class TestHealth:
     def test_all_well(self, as_viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         states = dict.fromkeys(operations.DEPENDENCIES, "ok")
         monkeypatch.setattr(site_health.everything, "get", lambda: states)
+        for routine in site_health.MAX_AGES:
+            RoutineMark.record(routine)
         assert "Everything works." in html_of(as_viewer, "/operations/?tab=nonsense")
+
+    def test_a_routine_without_a_sign_of_life_is_not_said_to_work(
+        self, as_viewer: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        states = dict.fromkeys(operations.DEPENDENCIES, "ok")  # /health gives beat time to start
+        monkeypatch.setattr(site_health.everything, "get", lambda: states)
+        RoutineMark.record("alerts")
+        RoutineMark.objects.update(ended_at=clock.now() - timedelta(hours=3))  # of the last start
+        html = html_of(as_viewer, "/operations/")
+        assert "No fault is known. Has not run yet: Beat" in html
+        assert html.count("has not run yet") == 2
+        assert "beat has 3 minutes to run it" in html
+        assert "Everything works." not in html
+
+    @pytest.mark.parametrize(
+        ("name", "label"),
+        [(Backend.AWS, "AWS Bedrock"), (Backend.EMULATOR, "Bedrock (emulator)")],
+    )
+    def test_the_row_of_bedrock_says_which_one(
+        self, as_viewer: Client, monkeypatch: pytest.MonkeyPatch, name: Backend, label: str
+    ) -> None:
+        states = dict.fromkeys(operations.DEPENDENCIES, "ok") | {"bedrock": "error: refused"}
+        monkeypatch.setattr(site_health.everything, "get", lambda: states)
+        monkeypatch.setattr(backend, "name", lambda: name)
+        html = html_of(as_viewer, "/operations/")
+        assert f"<strong>{label}</strong>" in html
+        assert ("manage.py restart emulator" in html) == (name == Backend.EMULATOR)
+
+    def test_every_state_of_a_process_has_a_word_of_its_own(self) -> None:
+        states = (control.RUNNING, control.STARTING, control.SILENT, control.DOWN, control.EXTERNAL)
+        assert set(operations.PROCESS_STATES) == set(states)
+        assert all(isinstance(label, Promise) for label in operations.PROCESS_STATES.values())
 
     def test_every_check_of_health_has_its_words_and_its_runbook(self) -> None:
         names = {check.name for check in site_health.CHECKS} | {"clock"}
