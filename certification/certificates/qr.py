@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 
 import segno
 
@@ -17,6 +18,7 @@ def svg(address: str) -> bytes:
     return picture.getvalue()
 
 
+@lru_cache(maxsize=500)  # drawing takes more than the rest of a certificate's page
 def data_address(address: str) -> str:
     """Return the picture as a `data:` address."""
     code = segno.make(address, error="m", micro=False)

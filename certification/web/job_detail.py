@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from statistics import fmean
 from typing import NamedTuple
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.core.paginator import Page, Paginator
@@ -17,7 +18,7 @@ from django.db.models import Count, F, Sum
 from django.http import QueryDict
 from django.urls import reverse
 from django.utils.functional import Promise
-from django.utils.html import format_html, format_html_join
+from django.utils.html import escape
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -52,6 +53,23 @@ GROUPS: dict[str, str | Promise] = {
 }
 
 
+@cache
+def group_of(status: str, verdict: str) -> str:
+    """Return the key of GROUPS that runs of a status and verdict belong to."""
+    if status in WAITING:
+        return "waiting"
+    if status == State.PROCESSING:
+        return "running"
+    if status == State.CANCELLED:
+        return "cancelled"
+    return "fine" if verdict == Status.CERTIFIED else "attention"
+
+
+def sign_of(status: str, verdict: str) -> labels.Sign:
+    known = labels.STATUSES.get(verdict) if status == State.COMPLETED else None
+    return known or labels.RUN_STATES[status]
+
+
 class Row(NamedTuple):
     """The columns of a run that are read of every one, in the order of their query."""
 
@@ -70,19 +88,11 @@ class Row(NamedTuple):
 
     @property
     def group(self) -> str:
-        """The key of GROUPS that it belongs to."""
-        if self.status in WAITING:
-            return "waiting"
-        if self.status == State.PROCESSING:
-            return "running"
-        if self.status == State.CANCELLED:
-            return "cancelled"
-        return "fine" if self.verdict == Status.CERTIFIED else "attention"
+        return group_of(self.status, self.verdict)
 
     @property
     def sign(self) -> labels.Sign:
-        verdict = self.verdict if self.status == State.COMPLETED else ""
-        return labels.STATUSES.get(verdict) or labels.RUN_STATES[self.status]
+        return sign_of(self.status, self.verdict)
 
     @property
     def css(self) -> str:
@@ -150,6 +160,14 @@ class RunFilters:
         )
 
 
+def summed(numbers: Iterable[tuple[str, int]]) -> Counter[str]:
+    """Add up the numbers of each key."""
+    total: Counter[str] = Counter()
+    for key, number in numbers:
+        total[key] += number
+    return total
+
+
 @dataclass(frozen=True)
 class JobDetail:
     """A job, all its runs in few columns, the page of those that pass the filters, why some wait,
@@ -170,12 +188,17 @@ class JobDetail:
         return run_log.of_runs(self.runs)
 
     @cached_property
+    def states(self) -> Counter[tuple[str, str]]:
+        """How many runs have each (status, verdict)."""
+        return Counter((row.status, row.verdict) for row in self.rows)
+
+    @cached_property
     def statuses(self) -> Counter[str]:
-        return Counter(row.status for row in self.rows)
+        return summed((status, n) for (status, _verdict), n in self.states.items())
 
     @cached_property
     def verdicts(self) -> Counter[str]:
-        return Counter(row.verdict for row in self.rows if row.verdict)
+        return summed((verdict, n) for (_status, verdict), n in self.states.items() if verdict)
 
     @property
     def status_counts(self) -> list[tuple[str, str, int]]:
@@ -237,20 +260,18 @@ class JobDetail:
 
     def version(self, now: datetime) -> str:
         """Return what the function `version` returns, without a query."""
-        numbers: Counter[tuple[str, str]] = Counter()
         attempts: Counter[tuple[str, str]] = Counter()
         for row in self.rows:
-            numbers[row.status, row.verdict] += 1
             attempts[row.status, row.verdict] += row.attempt
-        return version_of(self.job, [(*key, n, attempts[key]) for key, n in numbers.items()], now)
+        counts = [(*key, n, attempts[key]) for key, n in self.states.items()]
+        return version_of(self.job, counts, now)
 
     @property
     def groups(self) -> list[tuple[str | Promise, list[CertificationRun]]]:
         """The page's runs by group, those that need attention first."""
-        group_of = {row.pk: row.group for row in self.rows}
         return [
             (GROUPS[key], list(runs))
-            for key, runs in groupby(self.runs, key=lambda run: group_of[run.pk])
+            for key, runs in groupby(self.runs, key=lambda r: group_of(r.status, r.verdict))
         ]
 
     @cached_property
@@ -287,25 +308,17 @@ class JobDetail:
     @property
     def vendor_grid(self) -> list[tuple[str, str, list[Cell | None]]]:
         """The grid of a large job: a cell counts the runs of a vendor in a region."""
-        runs: dict[tuple[str, str], list[Row]] = {}
+        counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for row in self.rows:
-            runs.setdefault((row.vendor, row.region_id), []).append(row)
+            counts[row.vendor, row.region_id][row.group] += 1
         return [
-            (
-                vendor,
-                "",
-                [
-                    vendor_cell(vendor, r, runs[vendor, r]) if (vendor, r) in runs else None
-                    for r in self.regions
-                ],
-            )
+            (vendor, "", [vendor_cell(vendor, r, counts.get((vendor, r))) for r in self.regions])
             for vendor in self.vendors
         ]
 
     @property
     def gantt(self) -> SafeString | str:
         """How long the page's runs waited and worked; "" before any was begun."""
-        rows = {row.pk: row for row in self.rows}
         runs = sorted(self.runs, key=begun_at)[:BARS]
         if not any(run.started_at for run in runs):
             return ""
@@ -313,29 +326,27 @@ class JobDetail:
         moments = [run.completed_at or run.started_at or origin for run in runs]
         end = max((moment - origin).total_seconds() for moment in moments)
         unit, factor = (_("min"), 60.0) if end > MINUTES_FROM_S else ("s", 1.0)
-        bars = [bar_of(run, rows[run.pk], origin, factor) for run in runs]
+        bars = [bar_of(run, origin, factor) for run in runs]
         return charts.gantt(_("When each run waited and worked"), bars, end / factor, unit)
 
 
-# A grid has thousands of cells, most of them empty: a template would take longer.
-CELL = (
-    '<td><a class="cell {}" href="{}" aria-label="{}" title="{}"><b aria-hidden="true">{}</b> {}'
-    "</a></td>"
-)
-EMPTY_CELL = '<td><span class="quiet" aria-hidden="true">·</span><span class="sr">{}</span></td>'
-
-
 def cells_html(cells: Sequence[Cell | None]) -> SafeString:
-    """Return a row of the grid."""
-    empty = format_html(EMPTY_CELL, _("not in this job"))
-    return format_html_join(
-        "",
-        "{}",
-        (
-            (format_html(CELL, c.css, c.href, c.label, c.label, c.symbol, c.text) if c else empty,)
-            for c in cells
-        ),
+    """Return a row of the grid; it has thousands of cells, so that a template would take longer."""
+    nothing = escape(_("not in this job"))
+    empty = (
+        f'<td><span class="quiet" aria-hidden="true">·</span><span class="sr">{nothing}</span></td>'
     )
+    parts = []
+    for cell in cells:
+        if cell is None:
+            parts.append(empty)
+            continue
+        href, css, symbol, label, text = map(escape, cell)
+        parts.append(
+            f'<td><a class="cell {css}" href="{href}" aria-label="{label}" title="{label}">'
+            f'<b aria-hidden="true">{symbol}</b> {text}</a></td>'
+        )
+    return SafeString("".join(parts))
 
 
 def begun_at(run: CertificationRun) -> tuple[bool, datetime]:
@@ -343,20 +354,21 @@ def begun_at(run: CertificationRun) -> tuple[bool, datetime]:
     return (run.started_at is None, run.started_at or run.created_at)
 
 
-def bar_of(run: CertificationRun, row: Row, origin: datetime, factor: float) -> charts.Bar:
+def bar_of(run: CertificationRun, origin: datetime, factor: float) -> charts.Bar:
     """Return a run's bar, in seconds over `factor` since `origin`."""
 
     def place(moment: datetime | None) -> float | None:
         return None if moment is None else max(0.0, (moment - origin).total_seconds()) / factor
 
-    css = {"fine": "work good", "attention": "work bad"}.get(row.group, "work")
+    group, name = group_of(run.status, run.verdict), f"{run.model.name}, {run.region_id}"
+    css = {"fine": "work good", "attention": "work bad"}.get(group, "work")
     return charts.Bar(
-        f"{row.name}, {row.region_id}",
+        name,
         place(run.created_at) or 0.0,
         place(run.started_at),
         place(run.completed_at),
         css,
-        f"{row.name}, {row.region_id}: {row.sign.label}",
+        f"{name}: {sign_of(run.status, run.verdict).label}",
     )
 
 
@@ -369,23 +381,25 @@ def run_cell(row: Row) -> Cell:
     return Cell(reverse("run", args=[row.pk]), row.css, row.sign.symbol, label, text)
 
 
-def vendor_cell(vendor: str, region: str, rows: Sequence[Row]) -> Cell:
-    """Return the cell that counts a vendor's runs in a region and leads to them."""
-    query = QueryDict(mutable=True)
-    query["vendor"], query["region"] = vendor, region
-    groups = Counter(row.group for row in rows)
-    done = sum(row.status not in ACTIVE for row in rows)
+def vendor_cell(vendor: str, region: str, groups: Counter[str] | None) -> Cell | None:
+    """Return the cell that counts a vendor's runs in a region by group and leads to them; None
+    without any.
+    """
+    if groups is None:
+        return None
+    runs = groups.total()
+    done = runs - groups["waiting"] - groups["running"]
     css = "j-FAILED" if groups["attention"] else "j-PROCESSING"
-    if not groups["attention"] and done == len(rows):
+    if not groups["attention"] and done == runs:
         css = "j-COMPLETED"
     counts = ", ".join(f"{GROUPS[key]}: {groups[key]}" for key in GROUPS if groups[key])
     symbol = str(groups["attention"] or "")
     return Cell(
-        f"?{query.urlencode()}#runs",
+        f"?{urlencode({'vendor': vendor, 'region': region})}#runs",
         css,
-        f"✕ {symbol}" if symbol else "✓" if done == len(rows) else "…",
+        f"✕ {symbol}" if symbol else "✓" if done == runs else "…",
         f"{vendor}, {region}: {counts}",
-        f"{done}/{len(rows)}",
+        f"{done}/{runs}",
     )
 
 

@@ -6,13 +6,13 @@ and filtered here: that keeps the filters' choices, the counts and the page in o
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cached_property, lru_cache
-from itertools import compress, groupby
+from functools import cached_property
+from itertools import chain, compress, groupby
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,13 +20,11 @@ from django.conf import settings
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, Max, Q
 from django.http import QueryDict
-from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
-from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from certification import labels
 from certification.models import (
@@ -39,15 +37,13 @@ from certification.models import (
     Region,
     RouteKind,
     TestResult,
-    Tier,
     validity,
 )
 from certification.reasons import Status
 from certification.web import matrix_filters, measures, polling
+from certification.web.matrix_cells import EXPIRES_SOON, CellRenderer, MatrixCell
 from certification.web.matrix_filters import (
     BETTER,
-    EXPIRED,
-    EXPIRING,
     RUNNING,
     STATUSES,
     WORSE,
@@ -55,23 +51,15 @@ from certification.web.matrix_filters import (
     Filters,
     Known,
 )
-from certification.web.measures import CAPABILITIES, MEASURES, RESIDENCIES, ROUTES, STATUS, Scale
+from certification.web.measures import CAPABILITIES, MEASURES, RESIDENCIES, ROUTES, Scale
 from certification.web.start import GEOGRAPHIES, geography, order_of
 
 MODELS_PER_PAGE = 250
+ROWS_UNFOLDED = 12  # on a narrow screen; of more, only the groups that the reader opens
 MODEL_FIELDS = (
     "id", "name", "vendor", "api_model_id", "kind", "lifecycle", "updated_at", "capabilities",
     "streaming",
 )  # fmt: skip
-EXPIRES_SOON = timedelta(days=7)
-# How good a status is, for "better" and "worse"; the others are no verdict on the model.
-RANKS: dict[str, int] = {
-    Status.CERTIFIED: 2,
-    Status.QUALITY_WARNING: 1,
-    Status.FAILED: 0,
-    Status.PERMISSION_REQUIRED: 0,
-    Status.CONFIGURATION_REQUIRED: 0,
-}
 # The order of `sort=worst`; what is not named comes last.
 WORST_FIRST = [
     Status.FAILED, Status.PERMISSION_REQUIRED, Status.CONFIGURATION_REQUIRED, Status.PENDING,
@@ -79,9 +67,7 @@ WORST_FIRST = [
 ]  # fmt: skip
 
 
-def is_worse(before: str, after: str) -> bool:
-    """Return whether a status is worse than an earlier one; False where either is no verdict."""
-    return before in RANKS and after in RANKS and RANKS[after] < RANKS[before]
+Newest = tuple[int, datetime | None]  # how many rows, and the time of the newest
 
 
 class CertificationRow(NamedTuple):
@@ -118,173 +104,6 @@ RUN_COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class MatrixCell:
-    """One model in one region. `status` is "" where the catalogue has no route."""
-
-    region: str
-    status: str = ""
-    rating: str = ""
-    score: int | None = None
-    backend: str = ""
-    running: bool = False
-    expired: bool = False
-    held_back: bool = False  # a later run disagreed, and a second one will decide
-    endpoint: str = ""  # where and by which API the run called that the status is from
-    api: str = ""
-    route: str = ""
-    route_kind: str = ""
-    tier: str = ""
-    reason: str = ""
-    age_days: int | None = None  # whole days since it was tested
-    tested_at: datetime | None = None
-    expires_at: datetime | None = None
-    expiring: bool = False  # within EXPIRES_SOON
-    ttft_ms: float | None = None
-    output_tps: float | None = None
-    cost_usd: Decimal | float | None = None
-    capability: bool | None = None  # of the one that is shown: whether its cases passed
-    before: str = ""  # the status at the time that `since` names
-    run_id: UUID | None = None
-    dimmed: bool = False  # does not match the filters on cells
-
-    @property
-    def has_grade(self) -> bool:
-        """Whether the rating is about quality: a quick run tests the gates only."""
-        return bool(self.rating) and self.tier != Tier.QUICK
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The statuses under which the cell is counted and filtered."""
-        marks = {
-            RUNNING: self.running,
-            EXPIRING: self.expiring,
-            WORSE: is_worse(self.before, self.status),
-            BETTER: is_worse(self.status, self.before),
-        }
-        state = EXPIRED if self.expired else self.status
-        return (state, *(key for key, is_set in marks.items() if is_set))
-
-    def matches(self, filters: Filters) -> bool:
-        """Return whether the cell passes the filters on cells."""
-        return (
-            filters.allows("status", *self.keys)
-            and filters.allows("reason", self.reason)
-            and filters.allows("route", self.route_kind)
-            and filters.allows("backend", self.backend)
-            and (filters.min_score is None or (self.score or -1) >= filters.min_score)
-            and (
-                filters.tested_days is None
-                or (self.age_days is not None and self.age_days < filters.tested_days)
-            )
-        )
-
-    @property
-    def residency(self) -> str:
-        return measures.residency(self.route_kind, self.route)
-
-    @property
-    def label(self) -> str:
-        """The cell in words, for screen readers."""
-        return f"{self.region}: {self.words}"
-
-    @property
-    def words(self) -> str:
-        facts = CellFacts(
-            status=self.status,
-            expired=self.expired,
-            rating=self.rating,
-            score=self.score,
-            has_grade=self.has_grade,
-            tier=self.tier,
-            days=self.age_days,
-            api=self.api,
-            endpoint=self.endpoint,
-            held_back=self.held_back,
-            running=self.running,
-            before=self.before,
-        )
-        return describe_cell(get_language(), facts)
-
-
-class CellFacts(NamedTuple):
-    """What the words for a cell say."""
-
-    status: str
-    expired: bool
-    rating: str
-    score: int | None
-    has_grade: bool
-    tier: str
-    days: int | None
-    api: str
-    endpoint: str
-    held_back: bool
-    running: bool
-    before: str
-
-
-@lru_cache(maxsize=4000)
-def describe_cell(_language: str | None, cell: CellFacts) -> str:
-    """Describe a cell without its region in the active language (cached: a page has thousands of
-    cells, but few different ones).
-    """
-    parts = [str(labels.STATUSES[cell.status].label)]
-    if cell.expired:
-        parts = [_("expired, was: %(status)s") % {"status": parts[0]}]
-    if cell.has_grade:
-        parts.append(
-            _("rating %(rating)s, score %(score)s") % {"rating": cell.rating, "score": cell.score}
-        )
-    elif cell.rating:
-        parts.append(_("gates only, score %(score)s") % {"score": cell.score})
-    if cell.tier:
-        parts.append(
-            ngettext("tested %(days)d day ago", "tested %(days)d days ago", cell.days)
-            % {"days": cell.days}
-            if cell.days
-            else _("tested today")
-        )
-    if cell.api:
-        parts.append(
-            _("by %(api)s on %(endpoint)s")
-            % {"api": labels.APIS[cell.api], "endpoint": cell.endpoint}
-        )
-    if cell.held_back:
-        parts.append(_("a later run was held back"))
-    if cell.before and cell.before != cell.status:
-        parts.append(_("before: %(status)s") % {"status": labels.STATUSES[cell.before].label})
-    if cell.running:
-        parts.append(str(labels.RUNNING.label))
-    return ", ".join(parts)
-
-
-class CellView(NamedTuple):
-    """What a cell with anything in it shows."""
-
-    css: str
-    label: str
-    content: SafeString
-
-
-# A matrix has thousands of cells: they are put together here, a template would take longer.
-NOT_OFFERED = '<td role="cell" class="none"><span class="sr">{}</span></td>'
-CELL = '<td role="cell">{}<a class="{}" href="{}{}/" aria-label="{}">{}</a></td>'
-BOX = '<input type="checkbox" form="selection" name="pair" value="{}@{}" aria-label="{} {}">'
-
-
-@lru_cache(maxsize=2000)
-def cell_content(sign: str, region: str, main: str, small: str) -> SafeString:
-    """Return the inside of a cell: a sign, its region (shown on phones), and what it shows."""
-    return format_html(
-        "<b>{}</b><em>{}</em>{}{}",
-        sign,
-        region,
-        format_html("<i>{}</i>", main) if main else "",
-        format_html("<small>{}</small>", small) if small else "",
-    )
-
-
 @dataclass(frozen=True)
 class Row:
     """A model with one cell for each region of the page."""
@@ -293,14 +112,9 @@ class Row:
     cells: Sequence[MatrixCell]
     offered: int  # pairs that have a route; a pair without one may have been tested all the same
 
-    @property
-    def base(self) -> str:
-        """The URL prefix of the row's cells; the region code follows."""
-        return reverse("certification", args=[self.model.pk, "-"]).removesuffix("-/")
-
-    @property
+    @cached_property
     def certified(self) -> int:
-        return sum(is_certified(cell) for cell in self.cells)
+        return sum(cell.is_certified for cell in self.cells)
 
     @property
     def family(self) -> str:
@@ -314,17 +128,28 @@ class Row:
         """Return the row with the cells that do not match dimmed."""
         return Row(
             self.model,
-            [cell if cell.matches(filters) else replace(cell, dimmed=True) for cell in self.cells],
+            [c if c.matches(filters) else c._replace(dimmed=True) for c in self.cells],
             self.offered,
         )
 
 
+class Group(NamedTuple):
+    """The rows of a vendor or a family, each with the HTML of its cells."""
+
+    name: str
+    rows: Sequence[tuple[Row, SafeString]]
+
+    @property
+    def certified(self) -> int:
+        return sum(row.certified for row, _cells in self.rows)
+
+    @property
+    def offered(self) -> int:
+        return sum(row.offered for row, _cells in self.rows)
+
+
 def n_days(days: int) -> str:
     return ngettext("%(days)d day", "%(days)d days", days) % {"days": days}
-
-
-def is_certified(cell: MatrixCell) -> bool:
-    return cell.status == Status.CERTIFIED and not cell.expired
 
 
 def sort_key(row: Row, sort: str) -> tuple[float, ...]:
@@ -374,7 +199,7 @@ class Matrix:
     now: datetime
 
     @cached_property
-    def groups(self) -> list[tuple[str, list[tuple[Row, SafeString]]]]:
+    def groups(self) -> list[Group]:
         """The page's rows by vendor or family, each with the HTML of its cells."""
         name = {
             "vendor": lambda row: row.model.vendor,
@@ -382,7 +207,7 @@ class Matrix:
             "none": lambda row: "",
         }[self.filters.group]
         return [
-            (group, [(row, self.cells_html(row)) for row in rows])
+            Group(group, [(row, self.renderer.html(row.cells, row.model)) for row in rows])
             for group, rows in groupby(self.page, key=name)
         ]
 
@@ -394,73 +219,14 @@ class Matrix:
             return None
         return Scale.of(measure, (cell for row in self.rows for cell in row.cells))
 
-    def cells_html(self, row: Row) -> SafeString:
-        """Return the cells of a row, with boxes to tick where these are asked for."""
-        base, model, cells = row.base, row.model, []
-        nothing = format_html(NOT_OFFERED, _("not offered"))
-        for cell in row.cells:
-            if not cell.status:
-                cells.append(nothing)
-                continue
-            names = (model.api_model_id, cell.region, model.name, cell.region)
-            box = format_html(BOX, *names) if self.filters.select else ""
-            css, label, content = self.view(cell)
-            cells.append(format_html(CELL, box, css, base, cell.region, label, content))
-        return format_html_join("", "{}", ((cell,) for cell in cells))
+    @property
+    def is_unfolded(self) -> bool:
+        """Whether a narrow screen shows the rows of all groups at once."""
+        return len(self.page.object_list) <= ROWS_UNFOLDED
 
-    def view(self, cell: MatrixCell) -> CellView:
-        colour, main, small = self.shown(cell)
-        marks = {
-            "expired": cell.expired,
-            "running": cell.running,
-            "held-back": cell.held_back,
-            "emulated": cell.backend == Backend.EMULATOR,
-            "worse": is_worse(cell.before, cell.status),
-            "better": is_worse(cell.status, cell.before),
-            "dimmed": cell.dimmed,
-        }
-        css = " ".join([colour, *(name for name, is_set in marks.items() if is_set)])
-        sign = labels.STATUSES[cell.status].symbol if self.filters.show == STATUS else ""
-        label = cell.label
-        if spoken := self.spoken(cell):
-            label += f", {measures.SHOWS[self.filters.show]}: {spoken}"
-        return CellView(css, label, cell_content(sign, cell.region, main, small))
-
-    def shown(self, cell: MatrixCell) -> tuple[str, str, str]:
-        """Return (class, large text, small text) of what the parameter `show` asks for."""
-        show, status = self.filters.show, f"s-{cell.status}"
-        nothing = "○" if cell.status == Status.NOT_TESTED else "–"
-        if show == STATUS:
-            score = str(cell.score) if cell.rating else ""
-            return status, cell.rating if cell.has_grade else "", score
-        if self.scale is not None:
-            value = self.scale.measure.value(cell)
-            if value is None:
-                return "s-none", "", nothing
-            return f"q{self.scale.step(value)}", "", self.scale.measure.text(value)
-        if show in CAPABILITIES:
-            sign = {True: "✓", False: "✕", None: nothing}[cell.capability]
-            colours = {True: "s-certified", False: "s-failed", None: "s-none"}
-            return colours[cell.capability], sign, ""
-        kinds = {"route": (ROUTES, cell.route_kind), "residency": (RESIDENCIES, cell.residency)}
-        words, key = kinds[show]
-        return f"k-{key}" if key else "s-none", words[key][0] if key in words else nothing, ""
-
-    def spoken(self, cell: MatrixCell) -> str:
-        """Return in words what a cell shows besides its status; "" where that is nothing."""
-        show = self.filters.show
-        if self.scale is not None:
-            value = self.scale.measure.value(cell)
-            return (
-                ""
-                if value is None
-                else f"{self.scale.measure.text(value)} {self.scale.measure.unit}"
-            )
-        if show in CAPABILITIES:
-            return {True: _("passed"), False: _("failed"), None: ""}[cell.capability]
-        key = {"route": cell.route_kind, "residency": cell.residency}.get(show, "")
-        words = ROUTES if show == "route" else RESIDENCIES
-        return str(words[key][1]) if key in words else ""
+    @cached_property
+    def renderer(self) -> CellRenderer:
+        return CellRenderer(self.filters.show, self.scale, self.filters.select)
 
     @property
     def scale_ends(self) -> tuple[str, str]:
@@ -499,11 +265,15 @@ class Matrix:
         """(region, certified, offered) of each column, over all rows that match."""
         columns = zip(*(row.cells for row in self.rows), strict=True) if self.rows else ()
         return [
-            (cells[0].region, sum(map(is_certified, cells)), sum(bool(c.status) for c in cells))
+            (
+                cells[0].region,
+                sum(cell.is_certified for cell in cells),
+                sum(bool(c.status) for c in cells),
+            )
             for cells in columns
         ]
 
-    @property
+    @cached_property
     def sentence(self) -> str:
         """What the matrix says, in a sentence."""
         offered = sum(row.offered for row in self.rows)
@@ -600,15 +370,49 @@ class Matrix:
         return any(cell.backend == Backend.EMULATOR for row in self.page for cell in row.cells)
 
 
-class Rows(NamedTuple):
-    """What is known of the pairs: their certifications, and the status that each had before."""
+@dataclass(frozen=True)
+class Pairs:
+    """What is known of the pairs, by model and region: their certifications, the statuses that they
+    had before, and the regions of each model with an active run. `capability` is by run.
+    """
 
-    certifications: Mapping[tuple[UUID, str], CertificationRow]
+    certifications: Mapping[UUID, Mapping[str, CertificationRow]]
     before: Mapping[tuple[UUID, str], str]
+    running: Mapping[UUID, Collection[str]]
+    newest_run: Newest  # of the active ones
+    capability: Mapping[UUID, bool]
+
+    @property
+    def rows(self) -> Iterator[CertificationRow]:
+        return chain.from_iterable(rows.values() for rows in self.certifications.values())
 
 
-def read_rows(filters: Filters, now: datetime) -> Rows:
-    """Read the certifications in one query: as they are, or as they were at `at`."""
+def read_pairs(filters: Filters, now: datetime) -> Pairs:
+    """Read the pairs as they are, or as they were at `at`, in two queries; and a third where a
+    capability is shown.
+    """
+    certifications, before = read_certifications(filters, now)
+    active = CertificationRun.objects.active().order_by()
+    active_runs = list(active.values_list("model_id", "region_id", "created_at"))
+    running: dict[UUID, set[str]] = defaultdict(set)
+    for model_id, region_id, _created in active_runs if filters.at is None else ():
+        running[model_id].add(region_id)
+    runs = [row.run_id for rows in certifications.values() for row in rows.values() if row.run_id]
+    return Pairs(
+        certifications,
+        before,
+        running,
+        newest(created for _model, _region, created in active_runs),
+        read_capability(filters.show, runs) if filters.show in CAPABILITIES else {},
+    )
+
+
+def read_certifications(
+    filters: Filters, now: datetime
+) -> tuple[dict[UUID, dict[str, CertificationRow]], dict[tuple[UUID, str], str]]:
+    """Return {model: {region: certification}} and {(model, region): status before}, the latter
+    where the address compares with a time.
+    """
     pairs = ModelCertification.objects.in_matrix()
     extra = []
     if filters.at:
@@ -617,20 +421,20 @@ def read_rows(filters: Filters, now: datetime) -> Rows:
     if begin := matrix_filters.begin_of(filters, now):
         pairs = pairs.with_run_at(begin, "run_before")
         extra.append("run_before")
-    certifications, before = {}, {}
+    certifications: dict[UUID, dict[str, CertificationRow]] = defaultdict(dict)
+    before = {}
     columns = len(CertificationRow._fields)
     for values in pairs.values_list(*CertificationRow._fields, *extra):
         row = CertificationRow._make(values[:columns])
-        more = dict(zip(extra, values[columns:], strict=True))
-        pair = (row.model_id, row.region_id)
+        more = dict(zip(extra, values[columns:], strict=True)) if extra else {}
         if more.get("run_before"):
-            before[pair] = more["run_before"]["verdict"]
+            before[row.model_id, row.region_id] = more["run_before"]["verdict"]
         if "run_at" in more:
             if more["run_at"] is None:
                 continue
             row = row_at(row, more["run_at"])
-        certifications[pair] = row
-    return Rows(certifications, before)
+        certifications[row.model_id][row.region_id] = row
+    return certifications, before
 
 
 def row_at(row: CertificationRow, run: Mapping[str, Any]) -> CertificationRow:
@@ -660,9 +464,8 @@ def row_at(row: CertificationRow, run: Mapping[str, Any]) -> CertificationRow:
     )
 
 
-def read_capability(category: str, rows: Rows) -> dict[UUID, bool]:
+def read_capability(category: str, runs: Sequence[UUID]) -> dict[UUID, bool]:
     """Return {run: whether all its cases of this category passed}, without runs that had none."""
-    runs = [row.run_id for row in rows.certifications.values() if row.run_id]
     counted = (
         TestResult.objects.filter(run__in=runs, category=category)
         .order_by()
@@ -675,16 +478,38 @@ def read_capability(category: str, rows: Rows) -> dict[UUID, bool]:
     return {run: not failed for run, passed, failed in counted if passed or failed}
 
 
+def row_of(model: Any, codes: Sequence[str], pairs: Pairs, moment: datetime) -> Row:
+    """Return the row of a model, which comes with `offered_in`, over the regions of these codes."""
+    rows, running = pairs.certifications.get(model.pk, {}), pairs.running.get(model.pk, ())
+    offered = set(model.offered_in)
+    cells = []
+    for code in codes:
+        row, is_running = rows.get(code), code in running
+        if row is not None:
+            before = pairs.before.get((model.pk, code), "") if pairs.before else ""
+            cells.append(make_cell(row, moment, pairs.capability, is_running, before))
+        elif is_running or code in offered:
+            cells.append(MatrixCell(code, Status.NOT_TESTED, running=is_running))
+        else:
+            cells.append(MatrixCell(code))
+    return Row(model, cells, len(offered.intersection(codes)))
+
+
 def make_cell(
-    region: str, row: CertificationRow, moment: datetime, capability: Mapping[UUID, bool]
+    row: CertificationRow,
+    moment: datetime,
+    capability: Mapping[UUID, bool],
+    running: bool,
+    before: str,
 ) -> MatrixCell:
-    """Return the cell of a pair that has a certification."""
+    """Return the cell of a pair that has a certification. `before` is its earlier status, or ""."""
     return MatrixCell(
-        region=region,
+        region=row.region_id,
         status=validity.shown_status(row, moment) or Status.NOT_TESTED,
         rating=row.rating,
         score=row.score,
         backend=row.backend,
+        running=running,
         expired=validity.is_expired(row, moment),
         held_back=bool(row.held_back),
         endpoint=row.run__endpoint or "",
@@ -700,7 +525,8 @@ def make_cell(
         ttft_ms=row.run__ttft_ms,
         output_tps=row.run__output_tps,
         cost_usd=row.run__cost_usd,
-        capability=capability.get(row.run_id) if row.run_id else None,
+        capability=capability.get(row.run_id) if capability and row.run_id else None,
+        before=before,
         run_id=row.run_id,
     )
 
@@ -723,13 +549,9 @@ def load(query: QueryDict, now: datetime) -> Matrix:
         ),
         now,
     )
-    known = read_rows(filters, now)
-    active = CertificationRun.objects.active().order_by()
-    active_runs = list(active.values_list("model_id", "region_id", "created_at"))
-    running = set() if filters.at else {(model, region) for model, region, _at in active_runs}
-    capability = read_capability(filters.show, known) if filters.show in CAPABILITIES else {}
-    offered = {(m.pk, code) for m in models for code in m.offered_in}
-    used_regions = {code for _pk, code in offered} | {code for _pk, code in known.certifications}
+    pairs = read_pairs(filters, now)
+    used_regions = {code for model in models for code in model.offered_in}
+    used_regions |= {row.region_id for row in pairs.rows}
     all_regions = [region for region in enabled if region.code in used_regions]
     regions = [
         region
@@ -737,30 +559,8 @@ def load(query: QueryDict, now: datetime) -> Matrix:
         if filters.allows("region", region.code) and filters.allows("geo", geography(region.code))
     ]
     regions.sort(key=lambda region: region.code not in filters.pins)
-    moment = filters.at or now
-
-    # most cells are one of these
-    empty = {region.code: MatrixCell(region.code) for region in regions}
-    untested = {code: MatrixCell(code, Status.NOT_TESTED) for code in empty}
-
-    def cell(pair: tuple[UUID, str]) -> MatrixCell:
-        row, is_running = known.certifications.get(pair), pair in running
-        if row is None and is_running:
-            return MatrixCell(pair[1], Status.NOT_TESTED, running=True)
-        if row is None:
-            return untested[pair[1]] if pair in offered else empty[pair[1]]
-        made = make_cell(pair[1], row, moment, capability)
-        before = known.before.get(pair, "")
-        return replace(made, running=is_running, before=before) if is_running or before else made
-
-    all_rows = [
-        Row(
-            model,
-            [cell((model.pk, region.code)) for region in regions],
-            sum((model.pk, region.code) in offered for region in regions),
-        )
-        for model in models
-    ]
+    codes = [region.code for region in regions]
+    all_rows = [row_of(model, codes, pairs, filters.at or now) for model in models]
     rows = [row for row in all_rows if filters.matches(row.model)]
     counts = Counter(key for row in rows for cell in row.cells if cell.status for key in cell.keys)
     if filters.on_cells:
@@ -780,12 +580,12 @@ def load(query: QueryDict, now: datetime) -> Matrix:
         page=Paginator(rows, MODELS_PER_PAGE).get_page(query.get("page")),
         counts=counts,
         known=len(models),
-        tested=len(known.certifications),
+        tested=sum(map(len, pairs.certifications.values())),
         removes_most="" if rows else filter_that_removes_most(all_rows, filters),
         version=version_of(
-            newest(row.updated_at for row in known.certifications.values()),
-            newest(row.expired_at for row in known.certifications.values() if row.expired_at),
-            newest(created for _model, _region, created in active_runs),
+            newest(row.updated_at for row in pairs.rows),
+            newest(row.expired_at for row in pairs.rows if row.expired_at),
+            pairs.newest_run,
             newest(model.updated_at for model in models),
         ),
         now=now,
@@ -827,9 +627,6 @@ def filter_that_removes_most(rows: Sequence[Row], filters: Filters) -> str:
         if left > best:
             best, words = left, f"{matrix_filters.NAMES[name]}: {value}"
     return words
-
-
-Newest = tuple[int, datetime | None]  # how many rows, and the time of the newest
 
 
 def newest(times: Iterable[datetime]) -> Newest:

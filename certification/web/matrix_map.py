@@ -21,10 +21,6 @@ MAP_HEIGHTS: dict[str, float] = {
 }  # fmt: skip
 
 
-# Of thousands, which a template would take long to put together.
-MARK = '<rect class="{}" x="{}" y="{}" width="32" height="{}"/>'
-
-
 class MapRow(NamedTuple):
     y: int
     model: AIModel
@@ -70,18 +66,13 @@ class MatrixMap:
         return query.urlencode()
 
     def marks(self, row: Row, y: int) -> SafeString:
-        """Return a mark for each cell that has anything in it."""
-        return format_html_join(
-            "",
-            MARK,
-            (
-                (
-                    f"s-{cell.status} expired" if cell.expired else f"s-{cell.status}",
-                    MAP_LEFT + MAP_COLUMN * at + 2,
-                    y + MAP_ROW - 1 - MAP_HEIGHTS[cell.status],
-                    MAP_HEIGHTS[cell.status],
-                )
-                for at, cell in enumerate(row.cells)
-                if cell.status and not cell.dimmed
-            ),
-        )
+        """Return a mark for each cell that has anything in it: one path for those of a look."""
+        paths: dict[str, str] = {}
+        for at, cell in enumerate(row.cells):
+            if not cell.status or cell.dimmed:
+                continue
+            x, height = MAP_LEFT + MAP_COLUMN * at + 2, MAP_HEIGHTS[cell.status]
+            mark = f"M{x} {y + MAP_ROW - 1 - height:g}h32v{height:g}h-32z"
+            css = f"s-{cell.status} expired" if cell.expired else f"s-{cell.status}"
+            paths[css] = paths.get(css, "") + mark
+        return format_html_join("", '<path class="{}" d="{}"/>', paths.items())

@@ -18,7 +18,8 @@ from certification.certificates.document import fonts
 from certification.lib import foreign_text
 from certification.reasons import Status
 from certification.web import exports
-from certification.web.matrix import Matrix, MatrixCell, Row
+from certification.web.matrix import Matrix, Row
+from certification.web.matrix_cells import MatrixCell
 
 NAME_WIDTH, CELL_WIDTH, ROW_HEIGHT, HEAD_HEIGHT, GAP = 260, 44, 18, 150, 2
 MAX_NAME = 42  # characters of a model's name that fit
@@ -125,7 +126,7 @@ def cells_of(matrix: Matrix, row: Row, y: int) -> Iterator[SafeString]:
 
 def cell_of(matrix: Matrix, cell: MatrixCell, x: int, y: int) -> SafeString:
     """Return a cell: its sign on its fill, and what the parameter `show` asks for."""
-    _colour, main, small = matrix.shown(cell)
+    _colour, main, small = matrix.renderer.shown(cell)
     fill, ink = EXPIRED if cell.expired else PAINTS[cell.status]
     return format_html(
         '<g><title>{}</title><rect x="{}" y="{}" width="{}" height="{}" rx="3" fill="{}"/>{}'

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -37,7 +37,6 @@ from certification.models import (
     Dismissal,
     ModelCertification,
     QueuePause,
-    Route,
     State,
     User,
     validity,
@@ -46,8 +45,9 @@ from certification.monitoring import queue_stats
 from certification.monitoring.bedrock_status import bedrock_status
 from certification.monitoring.queue_stats import ActiveCounts
 from certification.reasons import Status
-from certification.web import attention, matrix, polling
+from certification.web import attention, polling
 from certification.web.attention import Attention, RetiringModel, StatusGroup
+from certification.web.matrix_cells import is_worse
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -105,15 +105,6 @@ def read_groups(now: datetime) -> list[StatusGroup]:
 def read_alerts() -> list[AlertEpisode]:
     """Return the open alerts that follow from no other one."""
     return list(AlertEpisode.objects.open().filter(cause=""))
-
-
-def read_retiring(today: date) -> list[RetiringModel]:
-    """Return the active models that AWS retires within 30 days or has retired, soonest first."""
-    rows = AIModel.objects.active().filter(end_of_life_on__lte=today + RETIRES_SOON)
-    return [
-        RetiringModel(*row)
-        for row in rows.order_by("end_of_life_on", "name").values_list(*RetiringModel._fields)
-    ]
 
 
 @dataclass(frozen=True)
@@ -211,7 +202,7 @@ class Change:
 
     @property
     def is_worse(self) -> bool:
-        return matrix.is_worse(self.before, self.after)
+        return is_worse(self.before, self.after)
 
     @property
     def order(self) -> tuple[int, float]:
@@ -255,12 +246,14 @@ def read_changes(now: datetime, days: int) -> Changes:
 
 @dataclass(frozen=True)
 class Figures:
-    """What changes slowly, the same for everybody for FIGURES_TTL_S. Of the last 24 hours: runs
-    that ended, those that certified, and those that reached no verdict by their reason.
+    """What changes slowly, the same for everybody for FIGURES_TTL_S: how many pairs are offered,
+    when that was last read from AWS, and the models that AWS retires soon. Of the last 24 hours:
+    runs that ended, those that certified, and those that reached no verdict by their reason.
     """
 
     offered: int
     synced_at: datetime | None
+    retiring: list[RetiringModel]
     finished: int
     certified: int
     without_verdict: dict[str, int] = field(default_factory=dict)
@@ -274,9 +267,13 @@ class Figures:
 
 def read_figures(now: datetime) -> Figures:
     """Read the figures in three queries."""
-    routes = Route.objects.filter(model__is_active=True, region__enabled=True).order_by()
-    pairs = routes.values("model_id", "region_id").annotate(seen_at=Max("last_seen_at"))
-    offered = pairs.aggregate(n=Count("*"), synced=Max("seen_at"))
+    is_offered = Q(routes__region__enabled=True)
+    models = AIModel.objects.active().annotate(
+        offered=Count("routes__region", filter=is_offered, distinct=True),
+        seen_at=Max("routes__last_seen_at", filter=is_offered),
+    )
+    catalogue = list(models.order_by("end_of_life_on", "name"))
+    last_day = now.date() + RETIRES_SOON
 
     day = CertificationRun.objects.filter(completed_at__gte=now - timedelta(days=1)).order_by()
     ended = day.exclude(status=State.CANCELLED).values("status", "verdict", "error_reason")
@@ -293,8 +290,13 @@ def read_figures(now: datetime) -> Figures:
         then=Sum("cost_usd", filter=Q(created_at__lt=month)),
     )
     return Figures(
-        offered=offered["n"],
-        synced_at=offered["synced"],
+        offered=sum(model.offered for model in catalogue),
+        synced_at=max((model.seen_at for model in catalogue if model.seen_at), default=None),
+        retiring=[
+            RetiringModel(model.name, model.api_model_id, model.end_of_life_on)
+            for model in catalogue
+            if model.end_of_life_on and model.end_of_life_on <= last_day
+        ],
         finished=sum(row["n"] for row in rows),
         certified=sum(row["n"] for row in rows if row["verdict"] == Status.CERTIFIED),
         without_verdict=dict(without),
@@ -310,7 +312,6 @@ class Overview:
     days: int
     now: datetime
     groups: Block[list[StatusGroup]]
-    retiring: Block[list[RetiringModel]]
     pauses: Block[list[QueuePause]]
     alerts: Block[list[AlertEpisode]]
     running: Block[list[RunningJob]]
@@ -354,8 +355,8 @@ class Overview:
         items += [attention.of_group(g) for g in groups if g.status in attention.GROUP_SEVERITIES]
         if self.changes.value and self.changes.value.worse:
             items.append(attention.of_worse(self.changes.value.worse, self.days))
-        if self.retiring.value:
-            items.append(attention.of_retiring(self.retiring.value))
+        if self.figures.value and self.figures.value.retiring:
+            items.append(attention.of_retiring(self.figures.value.retiring))
         if expiry := attention.of_expiry(groups):
             items.append(expiry)
         if self.figures.value and self.figures.value.without_verdict:
@@ -374,7 +375,7 @@ class Overview:
     def unread(self) -> bool:
         """Whether a block that attention is gathered from could not be read."""
         blocks = (
-            *(self.groups, self.retiring, self.pauses),
+            *(self.groups, self.pauses),
             *(self.alerts, self.figures, self.dismissals),
         )
         return any(block.failed for block in blocks)
@@ -490,7 +491,7 @@ def days_of(query: QueryDict) -> int:
 
 
 def load(days: int, now: datetime, user: User | None) -> Overview:
-    """Read the page's blocks, in at most eleven queries; figures are shared for FIGURES_TTL_S."""
+    """Read the page's blocks, in at most ten queries; figures are shared for FIGURES_TTL_S."""
     pauses = read_block("pauses", lambda: list(QueuePause.objects.open()))
     pause = QueuePause.strictest(pauses.value or (), backend.name())
     groups = read_block("groups", lambda: read_groups(now))
@@ -498,7 +499,6 @@ def load(days: int, now: datetime, user: User | None) -> Overview:
         days=days,
         now=now,
         groups=groups,
-        retiring=read_block("retiring", lambda: read_retiring(now.date())),
         pauses=pauses,
         alerts=read_block("alerts", read_alerts),
         running=read_block("running", lambda: read_running(now)),

@@ -150,9 +150,13 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a choice comes to: the pairs that will run, and those that will not and why."""
+    """What a choice comes to: the pairs that will run, and those that will not and why. `models`
+    and `all_regions` are what there is to choose from.
+    """
 
     choice: Choice
+    models: Sequence[AIModel]
+    all_regions: Sequence[Region]
     pairs: Sequence[Pair]
     running: Sequence[Pair]  # they have an active run already
     not_offered: int
@@ -201,7 +205,7 @@ class Plan:
 
 
 def make_plan(choice: Choice) -> Plan:
-    """Return what a choice comes to, in at most nine queries."""
+    """Return what a choice comes to, in at most eight queries."""
     models = list(AIModel.objects.active().with_offered_in())
     regions = list(Region.objects.enabled())
     chosen, unknown = resolve(choice, models, regions)
@@ -225,6 +229,8 @@ def make_plan(choice: Choice) -> Plan:
         error = str(problem)
     return Plan(
         choice=choice,
+        models=models,
+        all_regions=regions,
         pairs=pairs,
         running=[(m, r) for m, r in with_suite if (m.pk, r.code) in active],
         not_offered=len(chosen) - len(offered),
@@ -355,9 +361,9 @@ def start(data: QueryDict, user: User | None) -> DispatchResult:
     return result
 
 
-def boxes(choice: Choice) -> dict[str, Any]:
+def boxes(plan: Plan) -> dict[str, Any]:
     """Return the form's boxes: models by vendor, regions by geography, presets, tiers."""
-    models = AIModel.objects.active().only("id", "name", "vendor", "api_model_id", "kind")
+    choice = plan.choice
     vendors = [
         (
             Tick(vendor, vendor, vendor in choice.vendors),
@@ -366,9 +372,9 @@ def boxes(choice: Choice) -> dict[str, Any]:
                 for row in rows
             ],
         )
-        for vendor, rows in groupby(models, key=lambda row: row.vendor)
+        for vendor, rows in groupby(plan.models, key=lambda row: row.vendor)
     ]
-    regions = sorted(Region.objects.enabled(), key=lambda region: order_of(region.code))
+    regions = sorted(plan.all_regions, key=lambda region: order_of(region.code))
     geographies = [
         (
             Tick(key, GEOGRAPHIES.get(key, key), key in choice.geographies),

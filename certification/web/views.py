@@ -427,8 +427,9 @@ def show_start(
     request: HttpRequest, choice: start.Choice, error: str = "", status: int = 200
 ) -> HttpResponse:
     """Show the form with this choice and what it takes: a page, or the plan alone."""
-    context = {"plan": start.make_plan(choice), "error": error}
+    plan = start.make_plan(choice)
+    context = {"plan": plan, "error": error}
     if request.headers.get("HX-Request"):
         return render(request, "certification/_plan.html", context)
-    context |= {"choice": choice, **start.boxes(choice)}
+    context |= {"choice": choice, **start.boxes(plan)}
     return render(request, "certification/start.html", context, status=status)

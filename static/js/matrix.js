@@ -174,3 +174,129 @@
   draw();
   document.addEventListener("htmx:afterSettle", draw);
 })();
+
+// A card says of the cell under the pointer or the focus what it is, in words, and leads on. It
+// lies above the page, so nothing moves; Escape closes it. Without this file cells are links.
+(() => {
+  const card = document.getElementById("cell-card");
+  if (!card?.showPopover) return;
+  card.hidden = false;
+  const CELL = "#matrix tbody td a[href]";
+  const SHOW_MS = 400;
+  const HIDE_MS = 250;
+  const MOVES = new Set([
+    "Tab", "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End", "PageUp", "PageDown",
+  ]);
+  let current = null;
+  let timer;
+  let isByKey = false; // a cell that gets the focus back from a dialog shows no card
+
+  const part = (name) => card.querySelector(name);
+  const links = () => [...card.querySelectorAll("a[href]")];
+  const isOpen = () => card.matches(":popover-open");
+
+  const fill = (cell) => {
+    const row = cell.closest("tr");
+    const columns = [...document.querySelectorAll("#matrix thead th[data-region]")];
+    const at = [...row.querySelectorAll(":scope > td")].indexOf(cell.closest("td"));
+    const { region } = columns[at].dataset;
+    const { model } = row.dataset;
+    const words = cell.getAttribute("aria-label").slice(region.length + 2);
+    part("strong").textContent =
+      `${row.querySelector(".name").textContent} · ${region} (${columns[at].title})`;
+    part(".id").textContent = model;
+    part(".words").textContent = words.charAt(0).toLocaleUpperCase(document.documentElement.lang) + words.slice(1);
+    part(".emulated").hidden = !cell.classList.contains("emulated");
+    part("[data-link=open]").href = cell.getAttribute("href");
+    const start = part("[data-link=start]");
+    if (start) start.href = `${start.dataset.start}?${new URLSearchParams({ pair: `${model}@${region}` })}`;
+  };
+
+  // Beneath the cell, or above it where there is no room, and never outside the window.
+  const place = (cell) => {
+    const box = cell.getBoundingClientRect();
+    const { offsetWidth: width, offsetHeight: height } = card;
+    const { clientWidth, clientHeight } = document.documentElement;
+    const isBelow = box.bottom + 4 + height <= clientHeight || box.top - 4 - height < 0;
+    card.style.left = `${Math.max(8, Math.min(box.left, clientWidth - width - 8))}px`;
+    card.style.top = `${isBelow ? box.bottom + 4 : box.top - 4 - height}px`;
+  };
+
+  const hide = () => {
+    clearTimeout(timer);
+    current?.removeAttribute("aria-details");
+    current = null;
+    if (isOpen()) card.hidePopover();
+  };
+  const show = (cell) => {
+    clearTimeout(timer);
+    if (document.querySelector("dialog[open]") || !cell.isConnected) return;
+    if (current !== cell) current?.removeAttribute("aria-details");
+    current = cell;
+    cell.setAttribute("aria-details", card.id);
+    fill(cell);
+    if (!isOpen()) card.showPopover();
+    place(cell);
+  };
+  const soon = (act, ms) => {
+    clearTimeout(timer);
+    timer = setTimeout(act, ms);
+  };
+
+  document.addEventListener("mousemove", (event) => {
+    if (!event.movementX && !event.movementY) return; // the page moved, not the pointer
+    const cell = event.target.closest?.(CELL);
+    const isOnCard = card.contains(event.target);
+    if (cell && cell !== current) soon(() => show(cell), isOpen() ? HIDE_MS : SHOW_MS);
+    else if (cell || isOnCard) clearTimeout(timer);
+    else if (!current) clearTimeout(timer);
+    else if (!card.contains(document.activeElement) && document.activeElement !== current) {
+      soon(hide, HIDE_MS);
+    }
+  });
+  document.addEventListener("focusin", (event) => {
+    const cell = event.target.closest?.(CELL);
+    if (cell && isByKey) show(cell);
+    else if (!cell && !card.contains(event.target)) hide();
+  });
+  document.addEventListener("focusout", (event) => {
+    if (!event.relatedTarget && current) soon(hide, HIDE_MS);
+  });
+  document.addEventListener("pointerdown", (event) => {
+    isByKey = false;
+    if (!card.contains(event.target)) hide();
+  }, true);
+  document.addEventListener("click", (event) => {
+    if (!card.contains(event.target)) hide();
+  }, true);
+  window.addEventListener("scroll", () => { if (current) place(current); }, true);
+  document.addEventListener("htmx:afterSettle", () => {
+    if (current?.isConnected) show(current);
+    else hide();
+  });
+
+  // Tab goes from the cell into its card and on from there; Escape leads back.
+  document.addEventListener("keydown", (event) => {
+    isByKey = MOVES.has(event.key);
+    if (!isOpen()) return;
+    const at = links().indexOf(document.activeElement);
+    if (event.key === "Escape") {
+      const cell = current;
+      const wasInside = at >= 0;
+      isByKey = false;
+      hide();
+      if (wasInside) cell.focus();
+    } else if (event.key === "Tab" && !event.shiftKey && document.activeElement === current) {
+      event.preventDefault();
+      links()[0].focus();
+    } else if (event.key === "Tab" && event.shiftKey && at === 0) {
+      event.preventDefault();
+      current.focus();
+    } else if (event.key === "Tab" && !event.shiftKey && at === links().length - 1) {
+      const cell = current;
+      isByKey = false;
+      hide();
+      cell.focus(); // from where Tab goes on by itself
+    }
+  }, true);
+})();

@@ -85,6 +85,28 @@
     showStrip();
   });
 
+  // Rows that a poll brings wait until the reader wants them, so that those in view do not move.
+  const newRows = document.querySelector("button[data-rows]");
+  if (newRows) {
+    const rows = () => [...document.querySelectorAll(newRows.dataset.rows)];
+    const known = new Set(rows().map((row) => row.id));
+    const draw = () => {
+      const added = rows().filter((row) => !known.has(row.id));
+      for (const row of added) row.hidden = known.size > 0;
+      newRows.hidden = added.length === 0 || known.size === 0;
+      newRows.textContent = newRows.dataset.label.replace("NUMBER", added.length);
+    };
+    document.addEventListener("htmx:afterSettle", draw);
+    newRows.addEventListener("click", () => {
+      for (const row of rows()) {
+        row.hidden = false;
+        known.add(row.id);
+      }
+      draw();
+      rows()[0]?.querySelector("a[href]")?.focus();
+    });
+  }
+
   // Milestones are read out politely, at most every ten seconds and only when they changed.
   const MILESTONE_MS = 10000;
   const milestones = document.getElementById("milestones");
@@ -121,11 +143,12 @@
     }, { once: true });
   });
 
-  // A part that is swapped leaves what the reader has opened as it is.
+  // A part that is swapped leaves what the reader has opened or closed as it is.
   document.addEventListener("htmx:beforeSwap", (event) => {
-    const open = [...event.detail.target.querySelectorAll("details[id][open]")].map((e) => e.id);
+    const details = [...event.detail.target.querySelectorAll("details[id]")];
+    const states = details.map((element) => [element.id, element.open]);
     document.addEventListener("htmx:afterSwap", () => {
-      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+      for (const [id, isOpen] of states) document.getElementById(id)?.toggleAttribute("open", isOpen);
     }, { once: true });
   });
 
@@ -270,12 +293,6 @@
   });
   window.addEventListener("pageshow", () => {
     for (const field of document.querySelectorAll("form.filters :disabled")) field.disabled = false;
-  });
-
-  // Show the label of a cell, written for screen readers, as its tooltip too.
-  document.addEventListener("mouseover", (event) => {
-    const cell = event.target.closest("table.matrix td a");
-    if (cell && !cell.title) cell.title = cell.getAttribute("aria-label");
   });
 
   const dialog = document.getElementById("detail");

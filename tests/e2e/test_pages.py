@@ -39,7 +39,7 @@ def model(live_server: LiveServer) -> AIModel:
 
 
 def cell(page: Page, model: AIModel, region: str) -> Any:
-    return page.locator(f'a[href="/certifications/{model.pk}/{region}/"]')
+    return page.locator(f'#matrix a[href="/certifications/{model.pk}/{region}/"]')
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -118,6 +118,15 @@ def test_keys_move_in_the_matrix_and_select_what_is_started(visit: Any, model: A
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowLeft")
     expect(cell(page, model, "us-east-1")).to_be_focused()
+    card, place = page.locator("#cell-card"), page.locator("#matrix").bounding_box()
+    expect(card).to_contain_text(f"{model.name} · us-east-1")
+    expect(card.locator(".words")).to_contain_text("Certified")
+    page.keyboard.press("Tab")
+    expect(card.get_by_role("link", name="Open as a page")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+    expect(cell(page, model, "us-east-1")).to_be_focused()
+    assert page.locator("#matrix").bounding_box() == place
     page.keyboard.press("Space")
     bar = page.locator("#selection")
     expect(bar).to_contain_text("Pairs chosen: 1, never tested: 0")
@@ -146,6 +155,8 @@ def test_a_cell_opens_as_a_page_without_javascript(visit: Any, model: AIModel) -
 def test_a_phone_shows_regions_as_chips(visit: Any, model: AIModel) -> None:
     page = visit(width=390).log_in("viewer@example.org")
     chip = cell(page, model, "us-east-1")
+    expect(chip.locator("em")).to_be_hidden()
+    page.locator(".fold summary", has_text=model.vendor).click()
     expect(chip.locator("em")).to_be_visible()
     chip.click()
     expect(page.get_by_role("dialog")).to_contain_text("Usable.")
@@ -231,6 +242,22 @@ def test_who_wants_it_is_told_when_a_job_in_a_hidden_tab_ends(visit: Any, model:
     finish(job.runs.get(), Status.CERTIFIED, score=91, rating="A")
     notice = "1 of 1 run finished: 1 certified."
     expect(page.locator("html")).to_have_attribute("data-notice", notice)
+
+
+def test_new_jobs_wait_until_somebody_wants_to_see_them(visit: Any, model: AIModel) -> None:
+    visitor = visit()
+    visitor.page.clock.install()
+    page = visitor.log_in("viewer@example.org", "/jobs/")
+    rows = page.locator("#job-list tbody tr")
+    expect(rows).to_have_count(3)
+    first = rows.first.get_attribute("id")
+    new = start_job([model], ["ap-south-1"])
+    page.clock.run_for(15_000)
+    expect(page.get_by_role("button", name="1 new: show")).to_be_visible()
+    expect(page.locator(f"#job-{new.pk}")).to_be_hidden()
+    expect(page.locator(f"#{first}")).to_be_visible()
+    page.get_by_role("button", name="1 new: show").click()
+    expect(page.locator(f"#job-{new.pk} a")).to_be_focused()
 
 
 def test_a_cell_that_changed_is_marked(visit: Any, model: AIModel) -> None:

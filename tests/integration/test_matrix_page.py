@@ -294,6 +294,33 @@ class TestMatrix:
             assert evil not in html
             assert "&lt;script&gt;" in html
 
+    def test_what_cells_show_is_escaped(self, as_viewer: Client, world: dict[str, AIModel]) -> None:
+        Region.objects.create(code='"><b>eu', name="<i>Nowhere</i>")
+        nova = world["Nova"]
+        AIModel.objects.filter(pk=nova.pk).update(name='"><b>Nova', api_model_id='x"><b>')
+        run = certify(nova, '"><b>eu', score=86, rating="B", tier="full").pk
+        ModelCertification.objects.filter(run=run).update(rating="<")
+        for query in ("", "select=1", "show=route", "size=map"):
+            html = body(as_viewer, f"/matrix/?{query}")
+            assert "<b>eu" not in html
+            assert "<b>Nova" not in html
+            assert "<i>Nowhere" not in html
+            assert "rating <" not in html
+        assert "rating &lt;, score 86" in body(as_viewer)
+
+    def test_a_narrow_screen_folds_the_groups_of_many_rows(
+        self, as_viewer: Client, world: dict[str, AIModel], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        certify(world["Nova"], "us-east-1")
+        folds = re.findall(r"<details class=\"fold\"[^>]*>", body(as_viewer))
+        assert [" open" in fold for fold in folds] == [True, True]
+        monkeypatch.setattr(matrix, "ROWS_UNFOLDED", 2)
+        html = " ".join(body(as_viewer).split())
+        folds = re.findall(r"<details class=\"fold\"[^>]*>", html)
+        assert [" open" in fold for fold in folds] == [False, False]
+        assert "2 models, 1 of 3 certified" in html
+        assert "fold" not in body(as_viewer, "/matrix/?group=none")
+
     def test_it_takes_five_queries(
         self, as_viewer: Client, catalogue: None, django_assert_num_queries: DjangoAssertNumQueries
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -155,7 +156,7 @@ class TestOrder:
         assert [row.model.name for row in load(as_viewer, query).rows] == names
 
     def test_groups_have_names(self, as_viewer: Client, tested: dict[str, AIModel]) -> None:
-        groups = {q: [n for n, _rows in load(as_viewer, f"group={q}").groups] for q in
+        groups = {q: [g.name for g in load(as_viewer, f"group={q}").groups] for q in
                   ("vendor", "family", "none")}  # fmt: skip
         assert groups["vendor"] == ["Amazon", "Meta"]
         assert groups["family"] == ["Llama", "Nova", "Titan"]
@@ -231,7 +232,7 @@ class TestShow:
                             kind="quality", verdict=row.verdict)  # fmt: skip
             new.save()
         page = load(as_viewer, f"show={show}&q=nova")
-        cells = {c.region: page.view(c).content for c in page.rows[0].cells}
+        cells = {c.region: page.renderer.view(c).content for c in page.rows[0].cells}
         assert f"<i>{sign}</i>" in cells["sa-east-1"]
         assert "<i>–</i>" in cells["us-east-1"]
 
@@ -240,7 +241,10 @@ class TestShow:
     ) -> None:
         page = load(as_viewer, "show=score")
         classes = {
-            c.score: page.view(c).css.split()[0] for row in page.rows for c in row.cells if c.score
+            c.score: page.renderer.view(c).css.split()[0]
+            for row in page.rows
+            for c in row.cells
+            if c.score
         }
         assert classes[40] < classes[81] < classes[95] == "q5"
         html = html_of(as_viewer, "show=score")
@@ -259,6 +263,18 @@ class TestShow:
         assert ("<svg" in html) == (size == "map")
         assert ('href="?q=x.nova"' in html) == (size == "map")
         assert "style=" not in html
+
+    def test_a_row_of_the_map_has_a_path_for_each_look(
+        self, as_viewer: Client, tested: dict[str, AIModel]
+    ) -> None:
+        ModelCertification.objects.filter(model=tested["Nova"], region="sa-east-1").update(
+            expires_at=timezone.now() - timedelta(hours=1)
+        )
+        html = html_of(as_viewer, "size=map&q=nova")
+        drawn = html[html.index("<svg viewBox") :]
+        paths = re.findall(r'<path class="([^"]+)" d="([^"]+)"', drawn)
+        assert [css for css, _d in paths] == ["s-certified", "s-certified expired"]
+        assert [d.count("M") for _css, d in paths] == [1, 1]
 
 
 class TestTime:

@@ -300,7 +300,7 @@ class TestChanges:
 class TestBlocks:
     @pytest.mark.parametrize(
         "name",
-        ["read_groups", "read_retiring", "read_running", "read_changes", "read_dismissals"],
+        ["read_groups", "read_running", "read_changes", "read_dismissals"],
     )
     def test_a_block_that_cannot_be_read_says_so_and_the_others_stand(
         self, as_viewer: Client, models: list[AIModel], monkeypatch: pytest.MonkeyPatch, name: str
@@ -341,7 +341,7 @@ class TestLive:
         assert answer.status_code == 200
         assert answer.content.decode().lstrip().startswith("<div")
 
-    def test_it_takes_at_most_eleven_queries_however_much_there_is(
+    def test_it_takes_at_most_ten_queries_however_much_there_is(
         self,
         as_viewer: Client,
         models: list[AIModel],
@@ -353,10 +353,10 @@ class TestLive:
             certify(model, "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
         start_job(models, ["us-east-1"], by=operator)
         start_job(models, ["us-west-2"])
-        with django_assert_max_num_queries(11 + HEADER + SESSION_USER_AND_ROLE):
+        with django_assert_max_num_queries(10 + HEADER + SESSION_USER_AND_ROLE):
             html_of(as_viewer)
         with django_assert_max_num_queries(
-            8 + HEADER + SESSION_USER_AND_ROLE
+            7 + HEADER + SESSION_USER_AND_ROLE
         ):  # its figures are shared
             html_of(as_viewer)
 
