@@ -17,7 +17,6 @@ from certification.engine import dispatch
 from certification.engine.dispatch import CertifyOptions
 from certification.lib import foreign_text
 from certification.management import follow
-from certification.management.site import Answer, NotAnswered, Site
 from certification.models import (
     TERMINAL,
     AIModel,
@@ -29,6 +28,7 @@ from certification.models import (
     TestResult,
     Tier,
 )
+from certification.operations.site import Answer, NotAnswered, Site
 
 NOTE = "smoke test"
 STYLESHEET = re.compile(r'<link rel="stylesheet" href="(/[^"]+)"')

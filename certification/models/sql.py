@@ -299,6 +299,17 @@ SELECT relname AS name, pg_total_relation_size(relid) AS bytes FROM pg_stat_user
 WHERE schemaname = 'public' ORDER BY bytes DESC, relname LIMIT %(number)s
 """
 
+# Every table with the server's own estimate of its rows: none is counted.
+ALL_TABLES = """
+SELECT c.relname AS name, greatest(c.reltuples, s.n_live_tup, 0)::bigint AS rows,
+    pg_table_size(c.oid) AS bytes
+FROM pg_class AS c LEFT JOIN pg_stat_user_tables AS s ON s.relid = c.oid
+WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
+"""
+
+# Whether this connection has TLS, as the server says.
+IS_ENCRYPTED = "SELECT ssl AS encrypted FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+
 # How long this transaction waits for a lock. The ORM has no settings of a transaction.
 LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %(wait)s, true)"
 

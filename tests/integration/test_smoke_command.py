@@ -13,7 +13,6 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from certification.management.commands import smoke as smoke_command
-from certification.management.site import Answer, NotAnswered, Site
 from certification.models import (
     Backend,
     CertificationJob,
@@ -24,6 +23,7 @@ from certification.models import (
 )
 from certification.models.access import ApiKey
 from certification.monitoring import queue_stats, site_health
+from certification.operations.site import Answer, NotAnswered, Site
 from tests import factories
 from tests.sleeping import replace_sleep
 

@@ -66,7 +66,7 @@ def test_the_scan_finds_what_is_forbidden(source: str) -> None:
 
 def test_without_advisories_the_audit_says_that_nothing_was_checked() -> None:
     skipped = [{"name": "a", "skip_reason": "Dependency not found"}]
-    for dependencies in (None, [], skipped):
+    for dependencies in ([], skipped):
         text, code = report(dependencies, "2026-11-30")
         assert code == 0
         assert text.startswith("WARNING: no advisories could be read on 2026-11-30")

@@ -21,11 +21,11 @@ from certification.engine import webhooks
 from certification.lib import foreign_text
 from certification.management import terminal
 from certification.management.guard import cannot_look, errors_only, sigterm_as_ctrl_c
-from certification.management.site import NotAnswered, Site
 from certification.models import Severity, WebhookSubscription
 from certification.models.webhooks import WebhookEvent
 from certification.monitoring import channels, checks, site_health
 from certification.monitoring.checks import FAILURES
+from certification.operations.site import NotAnswered, Site
 
 MIN_INTERVAL_S = 1.0
 CONFIRMED = 2  # looks in a row until somebody is alerted

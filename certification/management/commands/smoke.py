@@ -15,9 +15,9 @@ from certification import checks
 from certification.engine import backend
 from certification.management import terminal
 from certification.management.guard import cannot_look, friendly_errors
-from certification.management.site import Site
 from certification.management.smoke import Pair, Smoke, cheapest_pair
 from certification.models import Backend
+from certification.operations.site import Site
 
 MAX_KEY_BYTES = 1_000
 

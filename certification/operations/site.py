@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,9 +26,12 @@ class NotAnswered(Exception):
 
 @dataclass(frozen=True)
 class Answer:
+    """A response; names of `headers` are in lower case."""
+
     status: int
     content_type: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -64,7 +68,7 @@ class Site:
         answer_s: float = ANSWER_S,
     ) -> Answer:
         """Call once, within `answer_s`. Follows no redirect. Raises NotAnswered."""
-        headers = {"User-Agent": "MyIA-Certification-Smoke/1"}
+        headers = {"User-Agent": "MyIA-Certification-Tools/1"}
         if body:
             headers["Content-Type"] = "application/json"
         if signed and self.key:
@@ -88,7 +92,8 @@ class Site:
                     if len(data) > MAX_BODY or time.monotonic() > deadline:
                         raise NotAnswered("Its answer did not end.")
                 content_type = response.headers.get("Content-Type", "")
-                return Answer(response.status, content_type.partition(";")[0].strip(), data)
+                names = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status, content_type.partition(";")[0].strip(), data, names)
         except (HTTPError, OSError, ValueError) as error:
             raise NotAnswered(f"It does not answer ({type(error).__name__}).") from None
 
