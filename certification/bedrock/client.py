@@ -233,7 +233,9 @@ class Bedrock:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.credentials = Credentials(isolated=connection.backend == EMULATOR)
+        self.credentials = Credentials(
+            isolated=connection.backend == EMULATOR, file=connection.credentials_file
+        )
         self._transport = Transport(connection.read_timeout_s)
         self._hosts: dict[tuple[Endpoint, str], Host] = {}
         self._resolving = asyncio.Lock()
@@ -251,6 +253,8 @@ class Bedrock:
 
         Raises BedrockError; for a stream its `partial` is what had arrived by then.
         """
+        if self.credentials.are_outdated():
+            self.forget_credentials()
         call = Call(region, target, request.operation, time.perf_counter() + remaining_s)
         try:
             with errors.translated(request.operation, model_id=target.target_id, region=region):

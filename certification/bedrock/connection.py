@@ -19,6 +19,7 @@ class Connection:
 
     `read_timeout_s` is the longest silence; less where a deadline leaves less. Proxies come from
     the usual variables, but are never used for an emulator or for this machine itself.
+    `credentials_file` is read instead of the user's own, to try its keys before they are used.
     """
 
     backend: str = AWS
@@ -26,6 +27,7 @@ class Connection:
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 60.0
     home_region: str = "us-east-1"
+    credentials_file: str = ""
 
 
 @dataclass(frozen=True)

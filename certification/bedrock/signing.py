@@ -31,15 +31,20 @@ SERVICES = {Endpoint.RUNTIME: "bedrock", Endpoint.MANTLE: "bedrock-mantle"}
 EMULATOR_KEY = ReadOnlyCredentials("EMULATOR", "emulator", None, None)
 MANDATORY_REFRESH_S = 10 * 60  # botocore's: with less left, calls wait for new credentials
 RENEWAL_PAUSE_S = 10.0  # between attempts to renew credentials that are still good
+LOOK_EVERY_S = 5.0  # at the files that credentials come from
+FILES = ("credentials_file", "config_file")  # as botocore's session calls them
 
 
 class Credentials:
     """The credentials of a session, which is created at first use. Read on the event loop, loaded
-    and renewed in a thread: the chain may ask an instance's metadata service or STS.
+    and renewed in a thread: the chain may ask an instance's metadata service or STS. `file` is read
+    instead of the user's own.
     """
 
-    def __init__(self, *, isolated: bool) -> None:
-        self.isolated = isolated
+    def __init__(self, *, isolated: bool, file: str = "") -> None:
+        self.isolated, self.file = isolated, file
+        self._files: Mapping[str, FileState] = {}  # as they were when the session was new
+        self._next_look = 0.0
         self._session: botocore.session.Session | None = None
         self._loaded: Any = None  # what the chain found in this session
         self._lock = threading.Lock()  # sessions are not for several threads at once
@@ -50,8 +55,21 @@ class Credentials:
         """Return the session; it reads files when it is new. Safe to call from any thread."""
         with self._lock:
             if self._session is None:
-                self._session = isolated_session() if self.isolated else botocore.session.Session()
+                self._session = isolated_session() if self.isolated else own_session(self.file)
+                self._files = states_of(self._session)
+                self._next_look = time.monotonic() + LOOK_EVERY_S
             return self._session
+
+    def are_outdated(self) -> bool:
+        """Whether somebody has written the files that the credentials come from since they were
+        read: botocore reads them once. Looks every LOOK_EVERY_S at most, and blocks for no more
+        than a look at two files.
+        """
+        now, session = time.monotonic(), self._session
+        if self.isolated or session is None or now < self._next_look:
+            return False
+        self._next_look = now + LOOK_EVERY_S
+        return states_of(session) != self._files
 
     def forget(self) -> None:
         """Let the next call read the credentials again."""
@@ -108,6 +126,29 @@ class Credentials:
             self._next_renewal = now + RENEWAL_PAUSE_S
             self._renewal = asyncio.ensure_future(asyncio.to_thread(self.load))
             self._renewal.add_done_callback(lambda done: done.exception())  # calls will meet it
+
+
+FileState = tuple[int, int, int] | None  # time of the last change, inode, size; None: no file
+
+
+def states_of(session: botocore.session.Session) -> dict[str, FileState]:
+    """Return how the files of a session are now."""
+    states: dict[str, FileState] = {}
+    for name in FILES:
+        path = os.path.expanduser(session.get_config_variable(name) or "")
+        try:
+            status = os.stat(path)
+            states[path] = (status.st_mtime_ns, status.st_ino, status.st_size)
+        except OSError:
+            states[path] = None
+    return states
+
+
+def own_session(file: str = "") -> botocore.session.Session:
+    """Return a session of the user's own configuration, with another file of credentials."""
+    if not file:
+        return botocore.session.Session()
+    return botocore.session.Session(session_vars={"credentials_file": (None, None, file, None)})
 
 
 def isolated_session() -> botocore.session.Session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import botocore.auth
@@ -148,3 +149,33 @@ def test_a_signing_key_is_derived_once_a_day() -> None:
             at=NOW + timedelta(minutes=minute),
         )
     assert signing.signing_key.cache_info().misses == 1
+
+
+def test_a_file_that_was_written_since_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def write(key: str) -> None:
+        draft = tmp_path / "draft"
+        draft.write_text(f"[default]\naws_access_key_id={key}\naws_secret_access_key=s\n")
+        draft.replace(file)
+
+    monkeypatch.setattr(signing, "LOOK_EVERY_S", 0)
+    write("AKIAOLD")
+    credentials = Credentials(isolated=False, file=str(file))
+    assert not credentials.are_outdated()  # nothing was read yet
+    assert credentials.load().access_key == "AKIAOLD"
+    assert not credentials.are_outdated()
+    write("AKIANEW")
+    assert credentials.are_outdated()
+    assert credentials.load().access_key == "AKIAOLD"
+    credentials.forget()
+    assert credentials.load().access_key == "AKIANEW"
+    assert not credentials.are_outdated()
+    file.unlink()
+    assert credentials.are_outdated()
+    assert not Credentials(isolated=True).are_outdated()
