@@ -474,6 +474,14 @@ CELERY_BEAT_SCHEDULE = {
     "daily routine": by_the_clock("daily", hour=3, minute=0),
     "weekly routine": by_the_clock("weekly", day_of_week="sunday", hour=2, minute=0),
     "monthly routine": by_the_clock("monthly", day_of_month=1, hour=1, minute=0),
+    "quarterly routine": by_the_clock(
+        "quarterly",
+        month_of_year="1,4,7,10",
+        day_of_month="1-7",
+        day_of_week="monday",
+        hour=1,
+        minute=0,
+    ),
 }
 # --- Alerts ---
 # ALERT_<RULE>=warning,critical: from which values on a rule of the alert engine is an alert.
@@ -497,6 +505,8 @@ ALERT_MESSAGES_PER_HOUR = env.int("ALERT_MESSAGES_PER_HOUR", default=20, minimum
 # RETENTION_<NAME>=days: how long what is stored, other than operations/retention.py says; 0: for
 # ever.
 RETENTION_DAYS = env.days("RETENTION_")
+# Runs are evidence. Those that prove a status or a certificate stay, however many days this is.
+RETENTION_DAYS["runs"] = env.int("RUN_RETENTION_DAYS", default=0, minimum=0, maximum=36_500)
 
 # Called after each good round of alerts, so that a watcher outside notices when there is none.
 HEARTBEAT_URL = env.secret("HEARTBEAT_URL")

@@ -33,6 +33,7 @@ GENERATION_KEY = PREFIX + "generation"
 # longer than computing takes; a process that died while computing holds up the others that long
 COMPUTE_TIMEOUT_S = 15
 POLL_S = 0.05
+SCAN_STEP = 500
 T = TypeVar("T")
 
 breaker = CircuitBreaker(Purpose.CACHE, open_s=5.0)
@@ -68,6 +69,21 @@ def begin_generation() -> None:
     are over.
     """
     breaker.call(lambda: client().set(GENERATION_KEY, secrets.token_hex(8)), None)
+
+
+def count() -> int:
+    """Count what is stored. Raises `redis_client.UNAVAILABLE`."""
+    return sum(1 for _key in client().scan_iter(match=f"{PREFIX}*", count=SCAN_STEP))
+
+
+def clear() -> int:
+    """Delete all that is stored, ours alone, in small steps; return how many keys. Raises
+    `redis_client.UNAVAILABLE`.
+    """
+    keys = list(client().scan_iter(match=f"{PREFIX}*", count=SCAN_STEP))
+    for start in range(0, len(keys), SCAN_STEP):
+        client().unlink(*keys[start : start + SCAN_STEP])
+    return len(keys)
 
 
 def get(key: str, kind: type[T]) -> CacheEntry[T]:

@@ -13,6 +13,7 @@ from certification.lib import clock
 RECONCILE, ALERTS = "reconcile", "alerts"
 BACKUP, RESTORE_DRILL = "backup", "restore drill"
 TRANSCRIPTS = "transcripts"  # until when runs have none any more
+RUNS = "runs"  # until when some runs are deleted
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -16,16 +16,21 @@ from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.db import OperationalError, models, transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django_celery_results.models import TaskResult
 
 from certification.lib import clock
 from certification.models import (
+    TERMINAL,
     AlertEpisode,
     AlertSilence,
     AuditEntry,
+    Certificate,
+    CertificationJob,
     CertificationRun,
+    ModelCertification,
     RevokedToken,
     RoutineMark,
     RunEvent,
@@ -35,12 +40,15 @@ from certification.models import (
     audit,
     sql,
 )
-from certification.models.routines import TRANSCRIPTS
+from certification.models.routines import RUNS, TRANSCRIPTS
 from certification.operations import restore, server
 
 BATCH, RUNS_PER_BATCH = 1000, 100
 LOCK_WAIT = "500ms"
 LONGEST_PAUSE_S = 1.0
+AUDIT_TASK = "certification.operations.tasks.audit_security"
+RUN_SETTING = "RUN_RETENTION_DAYS"
+AUDITS_STAY = timedelta(days=400)  # each is compared with the one before, a quarter earlier
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Retention:
 
     @property
     def setting(self) -> str:
-        return f"RETENTION_{self.name.upper()}"
+        return RUN_SETTING if self.name == RUNS else f"RETENTION_{self.name.upper()}"
 
     @property
     def days(self) -> int:
@@ -117,6 +125,43 @@ def drop_transcripts(before: datetime) -> int | None:
     return results
 
 
+def old_runs(before: datetime) -> models.QuerySet[CertificationRun]:
+    """Return the runs that ended before then and prove nothing that is still shown: neither the
+    status of a pair nor a certificate. Those of jobs that go on stay.
+    """
+    proving = ModelCertification.objects.filter(run=OuterRef("pk"))
+    certified = Certificate.objects.filter(run=OuterRef("pk"))
+    ended = CertificationRun.objects.filter(completed_at__lt=before, job__status__in=TERMINAL)
+    return ended.exclude(Exists(proving)).exclude(Exists(certified))
+
+
+def delete_runs(before: datetime) -> int | None:
+    """Delete some runs with all that belongs to them, and jobs that have none any more. Totals
+    count them on; the mark says until when rows are missing.
+    """
+    with transaction.atomic():
+        sql.execute(sql.LOCK_TIMEOUT, wait=LOCK_WAIT)
+        free = old_runs(before).select_for_update(skip_locked=True, of=("self",))
+        columns = free.order_by("completed_at").values_list("pk", "job_id", "completed_at")
+        batch = list(columns[:BATCH])
+        if not batch:
+            return None
+        keys, until = [key for key, _job, _at in batch], batch[-1][2]
+        CertificationRun.objects.filter(pk__in=keys).delete()
+        jobs = CertificationJob.objects.filter(pk__in={job for _key, job, _at in batch})
+        jobs.filter(status__in=TERMINAL, runs=None).delete()
+        mark = RoutineMark.lock(RUNS)
+        if until and until > mark.ended_at:
+            mark.ended_at = until
+            mark.save(update_fields=["ended_at"])
+    return len(keys)
+
+
+def old_task_results(before: datetime) -> models.QuerySet[TaskResult]:
+    audits = Q(task_name=AUDIT_TASK, date_done__gt=clock.now() - AUDITS_STAY)
+    return TaskResult.objects.filter(date_done__lt=before).exclude(audits)
+
+
 def audit_limit() -> datetime:
     """Return from when on the database refuses to delete entries of the audit trail."""
     return clock.now() - timedelta(days=audit.LEAST_DAYS)
@@ -137,6 +182,13 @@ def drop_replaced(before: datetime) -> int | None:
 
 RETENTION: tuple[Retention, ...] = (
     Retention(
+        RUNS,
+        _("runs with their results, but those that prove a status or a certificate; 0: for ever"),
+        0,
+        lambda before: old_runs(before).count(),
+        delete_runs,
+    ),
+    Retention(
         "transcripts",
         _("requests and replies of runs; verdicts, grades and figures stay forever"),
         90,
@@ -153,7 +205,7 @@ RETENTION: tuple[Retention, ...] = (
         "task_results",
         _("results of routines and schedules"),
         90,
-        lambda before: TaskResult.objects.filter(date_done__lt=before),
+        old_task_results,
     ),
     rows(
         "sessions",
@@ -238,14 +290,15 @@ class Deleted:
     complete: bool = True
 
 
-def selected(names: Sequence[str] = ()) -> list[Retention]:
+def selected(names: Sequence[str] = (), days: int | None = None) -> list[Retention]:
     """Return the retentions of these names, all without names, but those for ever."""
-    return [row for row in RETENTION if row.name in names or (not names and row.days)]
+    chosen = [row for row in RETENTION if not names or row.name in names]
+    return [row for row in chosen if (row.days if days is None else days)]
 
 
 def count(names: Sequence[str] = (), days: int | None = None) -> Iterator[Deleted]:
     """Yield what a cleanup would delete."""
-    for row in selected(names):
+    for row in selected(names, days):
         before = row.before(days)
         yield Deleted(row, before, row.count(before))
 
@@ -254,7 +307,7 @@ def clean(
     names: Sequence[str] = (), days: int | None = None, deadline: float = float("inf")
 ) -> Iterator[Deleted]:
     """Delete what is too old, until `deadline` (by the monotonic clock)."""
-    for row in selected(names):
+    for row in selected(names, days):
         before, number, complete = row.before(days), 0, False
         try:
             while time.monotonic() < deadline:

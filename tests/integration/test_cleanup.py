@@ -18,22 +18,28 @@ from django_celery_results.models import TaskResult
 from certification.engine import dispatch, queue, rescore, runner
 from certification.engine.dispatch import CertifyOptions
 from certification.engine.worker import get_worker
-from certification.lib import clock
+from certification.lib import clock, shared_cache
 from certification.models import (
+    AIModel,
     AlertEpisode,
     AlertSilence,
     AuditEntry,
     CertificationJob,
+    CertificationRun,
+    ModelCertification,
     ParameterSupport,
     RevokedToken,
+    RunTotal,
     Session,
     TestResult,
     User,
     WebhookDelivery,
     WebhookSubscription,
 )
+from certification.monitoring import doctor
 from certification.operations import retention, server
 from certification.operations.retention import RETENTION
+from tests.factories import certify
 from tests.paths import PROJECT
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -109,7 +115,8 @@ def make_rows(user: User, at: datetime) -> None:
 
 
 OF_OTHERS = ("transcripts", "run_events", "replaced_databases")
-ROWS = [row.name for row in RETENTION if row.name not in OF_OTHERS]
+FOR_EVER = "runs"
+ROWS = [row.name for row in RETENTION if row.name not in (*OF_OTHERS, FOR_EVER)]
 
 
 def test_each_row_of_the_table_deletes_what_is_too_old(
@@ -159,6 +166,64 @@ def test_what_it_cannot_clean_is_a_sentence(arguments: list[str]) -> None:
     with pytest.raises(CommandError) as refused:
         call_command("cleanup", *arguments)
     assert refused.value.returncode == 2
+
+
+def run_of(code: str, days: int) -> CertificationRun:
+    """A run in a job of its own that ended so many days ago, of a pair that a newer one proves."""
+    newer = certify(AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0"), code)
+    at = clock.now() - timedelta(days=days)
+    job = CertificationJob.objects.create(
+        type="SINGLE_MODEL", backend=newer.backend, total_runs=1, succeeded_runs=1,
+        status="COMPLETED", completed_at=at,
+    )  # fmt: skip
+    CertificationJob.objects.filter(pk=job.pk).update(created_at=at)
+    return CertificationRun.objects.create(
+        job=job, model=newer.model, region_id=code, tier=newer.tier, backend=newer.backend,
+        status="COMPLETED", verdict="certified", passed=True, score=81, variant_seed=1,
+        started_at=at, completed_at=at,
+    )  # fmt: skip
+
+
+def test_old_runs_go_when_somebody_says_so_but_never_a_proof(
+    catalogue: None, capsys: pytest.CaptureFixture[str], settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    old = [run_of(code, 400) for code in ("us-east-1", "us-west-2", "eu-west-1")]
+    young, proof = run_of("eu-central-1", 10), old[2]
+    pair = {"model": proof.model_id, "region": proof.region_id}
+    ModelCertification.objects.filter(**pair).update(run=proof)
+    proofs = set(ModelCertification.objects.values_list("run", flat=True))
+    total = sum(row["runs"] for row in RunTotal.of_all_runs())
+    assert "runs" not in cleanup(capsys)  # for ever by default
+    with pytest.raises(CommandError, match="stay for ever"):
+        call_command("cleanup", "runs")
+    monkeypatch.setattr(retention, "BATCH", 1)
+    settings.RETENTION_DAYS = {"runs": 365}
+    assert cleanup(capsys, "--dry-run")["runs"] == 2
+    assert cleanup(capsys)["runs"] == 2
+    assert cleanup(capsys)["runs"] == 0
+    left = set(CertificationRun.objects.values_list("pk", flat=True))
+    assert proofs <= left
+    assert {young.pk, proof.pk} <= left
+    assert not left & {old[0].pk, old[1].pk}
+    assert not CertificationJob.objects.filter(pk__in=[old[0].job_id, old[1].job_id]).exists()
+    assert sum(row["runs"] for row in RunTotal.of_all_runs()) == total
+    assert [finding.what for finding in doctor.counts_agree()] == []
+
+
+def test_the_cache_is_emptied_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    client = shared_cache.client()
+    client.set(f"{shared_cache.PREFIX}x", "1")
+    client.set("another program's", "1")
+    call_command("cleanup", "--cache", "--dry-run", "--json")
+    number = json.loads(capsys.readouterr().out)["cache"]
+    assert number >= 1
+    call_command("cleanup", "--cache")
+    assert f"Deleted {number} key" in capsys.readouterr().out
+    assert shared_cache.count() == 0
+    assert client.delete("another program's") == 1
+    with pytest.raises(CommandError, match="alone"):
+        call_command("cleanup", "alerts", "--cache")
 
 
 def test_the_docs_have_the_table() -> None:

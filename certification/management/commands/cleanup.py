@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from certification import checks
+from certification.lib import shared_cache
 from certification.management import terminal
 from certification.management.guard import cannot_look, friendly_errors
 from certification.operations import retention
@@ -22,9 +23,9 @@ MAX_DAYS = 36500
 class Command(BaseCommand):
     help = (
         "Deletes what is older than the table of retention says, in batches that give way to runs. "
-        "Verdicts, grades, sentences and figures stay forever: old runs can still be read, "
-        "compared and judged again. Exit code 0: well, 1: some is left, for others hold it, 2: "
-        "cannot look."
+        "Verdicts, grades, sentences and figures stay: old runs can still be read, compared and "
+        "judged again, unless RUN_RETENTION_DAYS ends them. Exit code 0: well, 1: some is left, "
+        "for others hold it, 2: cannot look."
     )
     requires_system_checks: list[str] = [checks.TAG]
     audited = ("",)
@@ -33,6 +34,9 @@ class Command(BaseCommand):
         names = [row.name for row in RETENTION]
         parser.add_argument("names", nargs="*", metavar="NAME", help=f"only: {', '.join(names)}")
         parser.add_argument("--days", type=int, help="of these names; else as the table says")
+        parser.add_argument(
+            "--cache", action="store_true", help="empty our cache alone, whatever its age"
+        )
         parser.add_argument("--dry-run", action="store_true", help="only count what is too old")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -40,6 +44,10 @@ class Command(BaseCommand):
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:
         names, days = options["names"], options["days"]
+        if options["cache"]:
+            if names or days is not None:
+                raise CommandError("--cache empties the cache alone: leave names and days out.")
+            return self.clear_cache(options)
         known = {row.name for row in RETENTION}
         if unknown := sorted(set(names) - known):
             raise CommandError(
@@ -47,6 +55,11 @@ class Command(BaseCommand):
             )
         if days is not None and (not names or not 1 <= days <= MAX_DAYS):
             raise CommandError(f"--days takes 1 to {MAX_DAYS} and the names that it is for.")
+        for row in RETENTION:
+            if row.name in names and not (row.days or days):
+                raise CommandError(
+                    f"{row.name} stay for ever ({row.setting}=0). To delete old ones now: --days N."
+                )
         if options["dry_run"]:
             rows = list(retention.count(names, days))
         else:
@@ -58,6 +71,16 @@ class Command(BaseCommand):
             self.show(rows, dry_run=options["dry_run"])
         if not all(row.complete for row in rows):
             sys.exit(1)
+        return None
+
+    def clear_cache(self, options: dict[str, Any]) -> None:
+        """Delete what processes share for seconds; they read it again. Raises redis.RedisError."""
+        number = shared_cache.count() if options["dry_run"] else shared_cache.clear()
+        if options["json"]:
+            return terminal.print_json({"cache": number, "dryRun": options["dry_run"]})
+        verb = "Would delete" if options["dry_run"] else "Deleted"
+        self.stdout.write(f"{verb} {terminal.pluralize(number, 'key')} of the cache.")
+        return None
 
     def show(self, rows: Sequence[Deleted], *, dry_run: bool) -> None:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
