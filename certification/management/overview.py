@@ -24,7 +24,10 @@ GROUPS = {
         "doctor", "health_monitor", "alerts", "queue", "logs", "analyze_performance",
         "redis_report", "smoke",
     ),
-    "Look after it": ("reconcile", "cleanup", "backup", "restore", "routine", "readonly"),
+    "Look after it": (
+        "reconcile", "cleanup", "backup", "restore", "routine", "readonly", "dependencies",
+        "security_audit", "rotate_credentials", "upgrade", "loadtest", "db_maintenance",
+    ),
 }  # fmt: skip
 MORE, DJANGO = "More", "Of Django and its applications"
 

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
+from celery import current_app
+from django.conf import settings
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from psycopg.sql import Identifier
@@ -21,8 +23,19 @@ from certification.engine import reconcile, webhooks
 from certification.lib import clock
 from certification.models import RoutineMark, RunTotal, routines, sql
 from certification.monitoring import doctor
-from certification.operations import backups, restore, retention, server
+from certification.operations import (
+    backups,
+    credentials,
+    loadtest,
+    maintenance,
+    packages,
+    restore,
+    retention,
+    security,
+    server,
+)
 from certification.operations import sql as statements
+from certification.operations.site import NotAnswered
 
 log = structlog.get_logger(__name__)
 
@@ -135,6 +148,77 @@ def examine_data(_deadline: float) -> str:
     return "stored figures agree with the rows"
 
 
+def check_packages(_deadline: float) -> str:
+    """Compare with the lock file and look for known faults. Without network it says so."""
+    try:
+        lock = packages.locked()
+        texts = [
+            f"{row.package} is {row.installed or 'missing'}, locked {row.locked}"
+            for row in packages.differences(lock, packages.installed())
+        ]
+        note = f"{len(lock)} packages are as they are locked"
+        texts += [fault.sentence for fault in packages.vulnerabilities(packages.advisories())]
+        note += ", none with a known fault"
+    except packages.Unchecked as fault:
+        note = f"not all was checked: {fault}"
+    if texts:
+        raise StepFault("; ".join(texts))
+    return note
+
+
+def maintain(deadline: float) -> str:
+    """Vacuum and rebuild what is bloated. Raises StepFault for what could not be done."""
+    done = list(maintenance.work(deadline))
+    faults = [f"{each.action.name}: {each.fault}" for each in done if each.fault]
+    if faults:
+        raise StepFault("; ".join(faults))
+    return ", ".join(f"{each.action.kind} {each.action.name}" for each in done) or "nothing to do"
+
+
+def audit_security(_deadline: float) -> str:
+    """Audit and store the report, as `manage.py security_audit` does."""
+    report = current_app.tasks[retention.AUDIT_TASK].apply(throw=True).get()
+    findings = [row["what"] for section in report["sections"] for row in section["findings"]]
+    if findings:
+        raise StepFault(
+            f"{len(findings)} findings, {len(report['new'])} new: {' '.join(findings)}"[:2000]
+        )
+    return "no findings"
+
+
+def measure_load(_deadline: float) -> str:
+    """Ask PUBLIC_URL a thousand times. Raises StepFault where a target is missed."""
+    try:
+        report = loadtest.run(settings.PUBLIC_URL, loadtest.addresses(), 1000, 10)
+    except NotAnswered as fault:
+        raise StepFault(f"{settings.PUBLIC_URL}: {fault}") from None
+    figures = report.all
+    text = (
+        f"95 % within {figures.p95_ms} ms, {100 * figures.error_rate:.2f} % errors, "
+        f"{report.per_second:g} a second"
+    )
+    if not figures.is_met:
+        raise StepFault(text)
+    return text
+
+
+def check_secrets(_deadline: float) -> str:
+    rows = list(credentials.secrets())
+    due = [f"{row.name} ({row.age.days} days)" for row in rows if row.age and row.is_due]
+    if due:
+        raise StepFault(f"due: {', '.join(due)}")
+    return f"{len(rows)} secrets, none due"
+
+
+def review_access(_deadline: float) -> str:
+    """Look who may do what and does not need it."""
+    parts = [security.look_at(name, security.PARTS[name]) for name in ("users", "keys")]
+    findings = [row["what"] for part in parts for row in part["findings"]]
+    if findings:
+        raise StepFault(" ".join(findings)[:2000])
+    return "everybody who may log in does"
+
+
 ROUTINES = {
     routine.name: routine
     for routine in (
@@ -166,6 +250,8 @@ ROUTINES = {
             (
                 Step("restore drill", drill_restore),
                 Step("stored figures", examine_data),
+                Step("dead rows and bloated indexes", maintain),
+                Step("dependencies", check_packages),
             ),
         ),
         Routine(
@@ -174,7 +260,19 @@ ROUTINES = {
             1800,
             (
                 Step("backup", back_up),
+                Step("dead rows and bloated indexes", maintain),
                 Step("sizes of tables", sizes),
+            ),
+        ),
+        Routine(
+            "quarterly",
+            _("on the first Monday of a quarter at 01:00 UTC"),
+            3600,
+            (
+                Step("security audit", audit_security),
+                Step("load test", measure_load),
+                Step("secrets that are due", check_secrets),
+                Step("access review", review_access),
             ),
         ),
     )

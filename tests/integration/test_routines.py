@@ -18,7 +18,15 @@ from certification.lib import clock
 from certification.models import AlertEpisode, RoutineMark
 from certification.models.routines import BACKUP, RECONCILE
 from certification.monitoring.alert_rules import RULES, Facts
-from certification.operations import backups, routines, server, tasks
+from certification.operations import (
+    backups,
+    packages,
+    retention,
+    routines,
+    security,
+    server,
+    tasks,
+)
 from certification.operations.routines import ROUTINES, Step, StepFault
 
 pytestmark = pytest.mark.django_db
@@ -100,6 +108,7 @@ def test_maintenance_stores_results_and_certification_does_not() -> None:
     }
     assert stores == {
         "certification.operations.tasks.run_routine",
+        "certification.operations.tasks.audit_security",
         "certification.engine.schedules.certify_scheduled",
     }
 
@@ -138,7 +147,34 @@ def test_a_dry_run_names_the_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert not TaskResult.objects.exists()
 
 
+@pytest.fixture
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_arguments: Any) -> Any:
+        raise packages.Unchecked("There is no network.")
+
+    monkeypatch.setattr(packages, "run", run)
+
+
+@pytest.mark.usefixtures("_offline")
+def test_the_quarterly_routine_tells_what_it_looked_at(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.PUBLIC_URL = "http://127.0.0.1:1"
+    monkeypatch.setattr(security, "PARTS", {"keys": security.keys, "users": security.users})
+    report = routines.run("quarterly")
+    texts = {step["step"]: step["text"] for step in report["steps"]}
+    assert texts["security audit"] == "no findings"
+    assert "does not answer" in texts["load test"]
+    assert texts["access review"] == "everybody who may log in does"
+    assert "secrets" in texts["secrets that are due"]
+    assert TaskResult.objects.filter(task_name=retention.AUDIT_TASK).count() == 1
+    monkeypatch.setattr(packages, "installed", dict)
+    with pytest.raises(StepFault, match="is missing, locked"):
+        routines.check_packages(0)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_offline")
 def test_backup_and_drill_and_a_drill_that_fails(settings: Any, tmp_path: Path) -> None:
     settings.BACKUP_DIR, settings.PRIVATE_FOLDER = tmp_path, tmp_path / "private"
     report = routines.run("weekly")
