@@ -41,6 +41,7 @@ from certification.models import (
     CertificationJob,
     CertificationRun,
     CustomCase,
+    ErrorGroup,
     ModelAlias,
     ModelCertification,
     ParameterSupport,
@@ -975,6 +976,27 @@ class ReadOnlyTaskResultAdmin(ReadOnly, TaskResultAdmin):
 @admin.register(GroupResult)
 class ReadOnlyGroupResultAdmin(ReadOnly, GroupResultAdmin):
     """As for the results of tasks."""
+
+
+@admin.register(ErrorGroup)
+class ErrorGroupAdmin(ReadOnly, admin.ModelAdmin):
+    """The errors that processes logged, the same ones in one row."""
+
+    list_display = ("event", "error", "place", "count", "last_seen", "first_seen", "release")
+    list_filter = ("process", "release", "last_seen")
+    search_fields = ("event", "error", "place", "logger")
+    fields = (
+        *("event", "error", "place", "logger", "process", "release"),
+        *("count", "first_seen", "last_seen", "line", "traceback"),
+    )
+
+    @admin.display(description=_("line of the log"))
+    def line(self, group: ErrorGroup) -> SafeString:
+        return as_evidence({k: v for k, v in group.example.items() if k != "exception"})
+
+    @admin.display(description=_("traceback"))
+    def traceback(self, group: ErrorGroup) -> SafeString:
+        return format_html('<pre class="evidence">{}</pre>', group.example.get("exception", ""))
 
 
 @admin.register(AuditEntry)

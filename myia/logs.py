@@ -19,6 +19,7 @@ import structlog
 from django.core.exceptions import ImproperlyConfigured
 
 from certification.lib import foreign_text, redaction
+from certification.lib.error_log import ErrorLog
 
 
 def redact(
@@ -124,6 +125,8 @@ def configure(
     )
     stream = {"class": "logging.StreamHandler", "formatter": log_format}
     handlers = {"stream": stream, **file_handlers(log_dir, process), **syslog_handler(syslog)}
+    if process.startswith(REPORTING):
+        handlers["errors"] = error_handler(process)
     loggers: dict[str, dict[str, Any]] = {
         "certification": {"level": level},
         "django_structlog": {"level": level},
@@ -167,6 +170,13 @@ def parse_levels(entries: Sequence[str]) -> dict[str, str]:
             )
         levels[name.strip()] = level.strip().upper()
     return levels
+
+
+REPORTING = ("web", "worker", "beat")  # processes whose errors are kept in the database
+
+
+def error_handler(process: str) -> dict[str, Any]:
+    return {"()": ErrorLog, "process": process, "formatter": "file", "level": "ERROR"}
 
 
 def syslog_handler(address: str) -> dict[str, dict[str, Any]]:

@@ -30,6 +30,7 @@ from certification.models.certificates import (
 )
 from certification.models.certifications import ModelCertification
 from certification.models.custom_cases import CustomCase
+from certification.models.errors import ErrorGroup
 from certification.models.jobs import (
     ACTIVE,
     TERMINAL,
@@ -92,6 +93,7 @@ __all__ = [
     "DeliveryStatus",
     "Density",
     "Dismissal",
+    "ErrorGroup",
     "JobType",
     "Lifecycle",
     "ModelAlias",

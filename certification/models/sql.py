@@ -95,6 +95,17 @@ ON CONFLICT (model_id, operation, feature) DO UPDATE
 SET region_id = EXCLUDED.region_id, seen_at = EXCLUDED.seen_at, accepted = EXCLUDED.accepted,
     refusal = EXCLUDED.refusal
 """
+# The ORM cannot add to a row that it may have to create.
+RECORD_ERROR = """
+INSERT INTO certification_errorgroup AS known
+    (fingerprint, logger, event, error, place, process, release, count, first_seen, last_seen,
+     example)
+VALUES (%(fingerprint)s, %(logger)s, %(event)s, %(error)s, %(place)s, %(process)s, %(release)s,
+        %(count)s, %(first_seen)s, %(last_seen)s, %(example)s)
+ON CONFLICT (fingerprint) DO UPDATE
+SET count = known.count + EXCLUDED.count, last_seen = greatest(known.last_seen, EXCLUDED.last_seen),
+    process = EXCLUDED.process, release = EXCLUDED.release, example = EXCLUDED.example
+"""
 LOCK_CERTIFICATION = """
 SELECT {columns} FROM certification_modelcertification AS pair
 WHERE pair.model_id = %(model)s AND pair.region_id = %(region)s FOR UPDATE

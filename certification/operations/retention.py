@@ -30,6 +30,7 @@ from certification.models import (
     Certificate,
     CertificationJob,
     CertificationRun,
+    ErrorGroup,
     ModelCertification,
     RevokedToken,
     RoutineMark,
@@ -248,6 +249,12 @@ RETENTION: tuple[Retention, ...] = (
         _("alerts, after they were resolved"),
         365,
         lambda before: AlertEpisode.objects.filter(resolved_at__lt=before),
+    ),
+    rows(
+        "errors",
+        _("errors of the log, after they were last seen; 1,000 at most"),
+        90,
+        lambda before: ErrorGroup.objects.filter(last_seen__lt=before) | ErrorGroup.beyond_limit(),
     ),
     rows(
         "silences",

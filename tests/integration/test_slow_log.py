@@ -33,8 +33,8 @@ urlpatterns = [path("live/repeating", repeating), path("live/failing", failing)]
 
 
 def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
-    found = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
-    return [line for line in found if line.get("event") == event]
+    logged = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    return [line for line in logged if line.get("event") == event]
 
 
 @pytest.fixture
