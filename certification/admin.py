@@ -40,6 +40,7 @@ from certification.models import (
     Certificate,
     CertificationJob,
     CertificationRun,
+    Contact,
     CustomCase,
     ErrorGroup,
     ModelAlias,
@@ -997,6 +998,15 @@ class ErrorGroupAdmin(ReadOnly, admin.ModelAdmin):
     @admin.display(description=_("traceback"))
     def traceback(self, group: ErrorGroup) -> SafeString:
         return format_html('<pre class="evidence">{}</pre>', group.example.get("exception", ""))
+
+
+@admin.register(Contact)
+class ContactAdmin(admin.ModelAdmin):
+    """Whom to call on each level of escalation."""
+
+    list_display = ("level", "name", "reach", "hours", "order")
+    list_filter = ("level",)
+    search_fields = ("name", "reach")
 
 
 @admin.register(AuditEntry)

@@ -103,7 +103,7 @@ GROUPS: dict[str | Promise, tuple[str, ...]] = {
         "PeriodicTask", "IntervalSchedule", "CrontabSchedule", "ClockedSchedule", "SolarSchedule",
     ),
     _("Integrations"): ("WebhookSubscription", "WebhookDelivery", "ApiKey"),
-    _("People"): ("User", "Group"),
+    _("People"): ("User", "Group", "Contact"),
 }  # fmt: skip
 RECORD = _("Record")
 MAX_ROWS = 500  # of one action: their keys come back in one form

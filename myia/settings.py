@@ -169,6 +169,8 @@ BEDROCK_BACKEND = env.str("BEDROCK_BACKEND", default="auto")  # auto | aws | emu
 EMULATOR_PORT = env.port("EMULATOR_PORT", default=4599)
 EMULATOR_TIME_SCALE = env.float("EMULATOR_TIME_SCALE", default=1.0, minimum=0)
 EMULATOR_SCENARIO = env.str("EMULATOR_SCENARIO", default="")
+# who may switch the emulator's scenario (`practice`); `up` generates and stores one when empty
+EMULATOR_CONTROL_SECRET = env.secret("EMULATOR_CONTROL_SECRET")
 BEDROCK_ENDPOINT_URL = env.address("BEDROCK_ENDPOINT_URL")
 
 # --- Webhooks ---

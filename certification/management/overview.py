@@ -22,11 +22,12 @@ GROUPS = {
     ),
     "See how it is": (
         "doctor", "health_monitor", "alerts", "queue", "logs", "analyze_performance",
-        "redis_report", "smoke",
+        "redis_report", "capacity_report", "smoke",
     ),
     "Look after it": (
         "reconcile", "cleanup", "backup", "restore", "routine", "readonly", "dependencies",
         "security_audit", "rotate_credentials", "upgrade", "loadtest", "db_maintenance",
+        "practice",
     ),
 }  # fmt: skip
 MORE, DJANGO = "More", "Of Django and its applications"

@@ -11,6 +11,7 @@ from certification.models.alerts import (
     Severity,
 )
 from certification.models.audit import AuditEntry
+from certification.models.capacity_days import CapacityDay
 from certification.models.catalogue import (
     AIModel,
     Lifecycle,
@@ -46,7 +47,16 @@ from certification.models.jobs import (
     Tier,
 )
 from certification.models.judgements import RunJudgement
+from certification.models.next_actions import NextAction
 from certification.models.parameter_support import ParameterSupport
+from certification.models.people import (
+    ChecklistRecord,
+    ChecklistTick,
+    Contact,
+    DocumentReview,
+    Drill,
+    TrainingTick,
+)
 from certification.models.preferences import (
     Density,
     Dismissal,
@@ -82,6 +92,7 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "Backend",
+    "CapacityDay",
     "Certificate",
     "CertificateDocument",
     "CertificateKey",
@@ -89,10 +100,15 @@ __all__ = [
     "CertificateStatus",
     "CertificationJob",
     "CertificationRun",
+    "ChecklistRecord",
+    "ChecklistTick",
+    "Contact",
     "CustomCase",
     "DeliveryStatus",
     "Density",
     "Dismissal",
+    "DocumentReview",
+    "Drill",
     "ErrorGroup",
     "JobType",
     "Lifecycle",
@@ -100,6 +116,7 @@ __all__ = [
     "ModelCertification",
     "ModelKind",
     "Motion",
+    "NextAction",
     "NotificationKind",
     "ParameterSupport",
     "PauseCause",
@@ -126,6 +143,7 @@ __all__ = [
     "TestResult",
     "Theme",
     "Tier",
+    "TrainingTick",
     "User",
     "WebhookDelivery",
     "WebhookEvent",

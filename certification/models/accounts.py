@@ -144,6 +144,7 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "certificationjob": ("view", "add", "change"),
         "aimodel": ("view", "change"),
         "region": ("view", "change"),
+        "auditentry": READ,
     },
     Role.ADMINISTRATOR: {
         **dict.fromkeys(
@@ -156,13 +157,13 @@ PERMISSIONS: dict[str, dict[str, tuple[str, ...]]] = {
                 "user",
                 "customcase",
                 "apikey",
+                "contact",
             ),
             WRITE,
         ),
         "certificate": ("view", "change"),  # to withdraw it
         "webhooksubscription": WRITE,
         "webhookdelivery": READ,
-        "auditentry": READ,
     },
 }
 

@@ -36,6 +36,7 @@ TRACKED = (
     "certification.CustomCase",
     "certification.WebhookSubscription",
     "certification.AlertSilence",
+    "certification.Contact",
     "django_celery_beat.PeriodicTask",
 )
 # Their values are never stored, only that they changed. An address of a webhook may hold a secret.

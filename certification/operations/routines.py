@@ -22,7 +22,7 @@ from psycopg.sql import Identifier
 from certification.engine import reconcile, webhooks
 from certification.lib import clock
 from certification.models import RoutineMark, RunTotal, routines, sql
-from certification.monitoring import doctor
+from certification.monitoring import capacity, doctor
 from certification.operations import (
     backups,
     credentials,
@@ -80,6 +80,13 @@ def deliver(_deadline: float) -> str:
 def count_runs(_deadline: float) -> str:
     RunTotal.fold()
     return f"{sum(row['runs'] for row in RunTotal.of_all_runs())} runs have ended"
+
+
+def record_capacity(_deadline: float) -> str:
+    unknown = capacity.record()
+    if unknown:
+        raise StepFault(f"not measured: {', '.join(unknown)}")
+    return "stored the figures of today"
 
 
 def clean(deadline: float) -> str:
@@ -231,6 +238,7 @@ ROUTINES = {
                 Step("expired sessions and tokens", clean_expired),
                 Step("webhooks that are due", deliver),
                 Step("totals of runs", count_runs),
+                Step("figures of capacity", record_capacity),
             ),
         ),
         Routine(

@@ -220,22 +220,33 @@ def check_ports(table: Sequence[Program]) -> None:
 
 
 def flower_login() -> str:
-    """Return `user:password` for Flower: FLOWER_BASIC_AUTH, else one generated at the first call
-    and stored in `secrets_file()`.
+    """Return `user:password` for Flower: FLOWER_BASIC_AUTH, else a generated one."""
+    return settings.FLOWER_BASIC_AUTH or generated(
+        "FLOWER_BASIC_AUTH", f"myia:{secrets.token_urlsafe(18)}"
+    )
+
+
+def emulator_secret() -> str:
+    """Return what the emulator wants from who switches its scenario: EMULATOR_CONTROL_SECRET, else
+    a generated one.
     """
-    if settings.FLOWER_BASIC_AUTH:
-        return str(settings.FLOWER_BASIC_AUTH)
+    return settings.EMULATOR_CONTROL_SECRET or generated(
+        "EMULATOR_CONTROL_SECRET", secrets.token_urlsafe(18)
+    )
+
+
+def generated(name: str, new: str) -> str:
+    """Return the secret of this name in `secrets_file()`, `new` and stored at the first call."""
     path = secrets_file()
     with contextlib.suppress(FileNotFoundError):
         for line in path.read_text().splitlines():
-            name, _, value = line.partition("=")
-            if name == "FLOWER_BASIC_AUTH" and value:
+            key, _, value = line.partition("=")
+            if key == name and value:
                 return value
-    login = f"myia:{secrets.token_urlsafe(18)}"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
-        file.write(f"FLOWER_BASIC_AUTH={login}\n")
-    return login
+        file.write(f"{name}={new}\n")
+    return new
 
 
 def secrets_file() -> Path:

@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 
 ROW_PX, LABEL_PX, BAR_PX = 38, 14, 12  # of one row: its label's base line, and its bar below
 AXIS_PX = 22
+COLUMNS_PX = 96  # the highest column
 MARGIN = 1.5  # per cent left free at both ends
 
 
@@ -179,6 +180,35 @@ def waterfall(
         parts.append(line(scale.at(low), middle - 5, scale.at(low), middle + 5, "whisker"))
     parts.append(dot(scale.at(score), middle, "score", f"{words[0]}: {label}"))
     return svg(title, height + AXIS_PX, parts, "waterfall")
+
+
+def columns(title: str, values: Sequence[tuple[str, float]]) -> SafeString:
+    """Draw a column for each value, (label, value), from a base line of zero; the first, the last
+    and the highest are labelled.
+    """
+    highest = max((value for _label, value in values), default=0.0)
+    slot = (100 - 2 * MARGIN) / max(1, len(values))
+    foot = float(LABEL_PX + COLUMNS_PX)
+    parts = [line(MARGIN, foot, 100 - MARGIN, foot, "axis")]
+    for number, (label, value) in enumerate(values):
+        left = MARGIN + number * slot
+        height = round(COLUMNS_PX * value / highest, 1) if highest > 0 else 0
+        hint = f"{label}: {number_format(round(value), 0)}"
+        parts.append(
+            format_html(
+                '<rect class="column" x="{}%" y="{}" width="{}%" height="{}">{}</rect>',
+                *(round(left + slot * 0.1, 3), foot - height, round(slot * 0.8, 3), height),
+                tooltip(hint),
+            )
+        )
+    if values:
+        top = max(range(len(values)), key=lambda number: values[number][1])
+        x = MARGIN + (top + 0.5) * slot
+        words = number_format(round(highest), 0)
+        parts.append(text(x, LABEL_PX - 3, words, anchor_at(x), "num"))
+        parts.append(text(MARGIN, foot + AXIS_PX - 6, values[0][0], "start", "tick"))
+        parts.append(text(100 - MARGIN, foot + AXIS_PX - 6, values[-1][0], "end", "tick"))
+    return svg(title, foot + AXIS_PX, parts, "columns")
 
 
 @dataclass(frozen=True)

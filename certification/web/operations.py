@@ -42,14 +42,18 @@ from certification.monitoring.runbooks import all_runbooks
 from certification.monitoring.targets import Report
 from certification.stack import control, embedded
 from certification.stack.control import ProcessStatus
-from certification.web import polling
+from certification.web import audit, capacity, polling, routines
 
 HEALTH, TARGETS, ALERTS, QUEUE = "health", "targets", "alerts", "queue"
+ROUTINES_TAB, CAPACITY, AUDIT = "routines", "capacity", "audit"
 TABS: tuple[tuple[str, Promise], ...] = (
     (HEALTH, gettext_lazy("Health")),
     (TARGETS, gettext_lazy("Targets")),
     (ALERTS, gettext_lazy("Alerts")),
     (QUEUE, gettext_lazy("Queue")),
+    (ROUTINES_TAB, gettext_lazy("Routines")),
+    (CAPACITY, gettext_lazy("Capacity")),
+    (AUDIT, gettext_lazy("Audit")),
 )
 EPISODES_PER_PAGE = 25
 RUNS_SHOWN = 20
@@ -463,7 +467,18 @@ class TargetsTab:
         return polling.fingerprint([(r.today, r.week, r.month) for r in self.reports])
 
 
-def load(tab: str, query: QueryDict) -> HealthTab | AlertsTab | QueueTab | TargetsTab:
+Tab = (
+    HealthTab
+    | AlertsTab
+    | QueueTab
+    | TargetsTab
+    | routines.RoutinesTab
+    | capacity.CapacityTab
+    | audit.AuditTab
+)
+
+
+def load(tab: str, query: QueryDict) -> Tab:
     """Read what a tab shows."""
     match tab:
         case "targets":
@@ -472,6 +487,12 @@ def load(tab: str, query: QueryDict) -> HealthTab | AlertsTab | QueueTab | Targe
             return load_alerts(query)
         case "queue":
             return load_queue()
+        case "routines":
+            return routines.load(query)
+        case "capacity":
+            return capacity.load(query)
+        case "audit":
+            return audit.load(query)
         case _:
             return load_health()
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import structlog
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -15,17 +16,23 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
+from kombu.exceptions import OperationalError
 from markdown_it import MarkdownIt
 
-from certification.engine import pauses
+from certification.engine import backend, pauses, queue
 from certification.lib import clock, durations
-from certification.models import AlertEpisode, AlertSilence, PauseCause
+from certification.lib.redis_client import UNAVAILABLE
+from certification.models import AlertEpisode, AlertSilence, NextAction, PauseCause
+from certification.models.next_actions import MAX_TEXT
 from certification.monitoring.runbooks import all_runbooks
-from certification.web import jobs, operations, polling
-from certification.web.views import OPERATE, viewer_required
+from certification.operations import reports
+from certification.operations.routines import ROUTINES
+from certification.operations.tasks import run_routine
+from certification.web import audit, exports, jobs, operations, polling, routines
+from certification.web.views import OPERATE, address_of, viewer_required
 
 log = structlog.get_logger(__name__)
-MARKDOWN = MarkdownIt("commonmark", {"html": False})
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 @require_safe
@@ -34,6 +41,8 @@ MARKDOWN = MarkdownIt("commonmark", {"html": False})
 def operations_page(request: HttpRequest) -> HttpResponse:
     """Show one tab of the Operations page: a page, or the part that it polls."""
     tab = operations.tab_of(request.GET)
+    if tab == operations.AUDIT and not request.user.has_perm(audit.PERMISSION):
+        raise PermissionDenied
     content = operations.load(tab, request.GET)
     context: dict[str, Any] = {"tab": tab, "tabs": operations.TABS, "content": content}
     context |= {"rules": operations.BY_NAME, "durations": operations.DURATIONS}
@@ -147,6 +156,92 @@ def end_pause(request: HttpRequest, cause: str) -> HttpResponse:
     else:
         messages.warning(request, _("It had ended already."))
     return redirect(tab_address(operations.QUEUE))
+
+
+@require_POST
+@permission_required(OPERATE, raise_exception=True)
+def run_routine_now(request: HttpRequest, name: str) -> HttpResponse:
+    """Have a worker run a routine now."""
+    if name not in ROUTINES:
+        raise Http404
+    try:
+        queue.ping_broker()
+        run_routine.apply_async((name,), retry=False)
+    except (OperationalError, *UNAVAILABLE):
+        messages.error(request, _("Redis does not answer. Try again."))
+    else:
+        log.info("routine_requested", routine=name, by=request.user.pk)
+        messages.success(request, _("A worker runs it; its report will be listed here."))
+    return redirect(tab_address(operations.ROUTINES_TAB))
+
+
+def report_or_404(task_id: str) -> Any:
+    return get_object_or_404(reports.stored(), task_id=task_id.replace("\0", ""))
+
+
+@require_safe
+@viewer_required
+def routine_report(request: HttpRequest, task_id: str) -> HttpResponse:
+    """Show how a routine went, against the time before, and what is to do."""
+    page = routines.load_report(report_or_404(task_id))
+    return render(request, "certification/routine_report.html", {"page": page})
+
+
+def back_from(action: NextAction, request: HttpRequest) -> HttpResponse:
+    """Return to where a form about an action stood: its report, or the list."""
+    if "report" in request.POST and reports.stored().filter(task_id=action.report).exists():
+        return redirect("routine-report", action.report)
+    return redirect(tab_address(operations.ROUTINES_TAB))
+
+
+@require_POST
+@permission_required(OPERATE, raise_exception=True)
+def add_action(request: HttpRequest, task_id: str) -> HttpResponse:
+    """Add an action of one's own to those of a report."""
+    row = report_or_404(task_id)
+    text = pauses.one_line(request.POST.get("text", ""))[:MAX_TEXT]
+    if text:
+        routines.add_action(reports.read(row), text)
+        messages.success(request, _("It is open until somebody ticks it."))
+    else:
+        messages.error(request, _("Say what is to do."))
+    return redirect("routine-report", row.task_id)
+
+
+@require_POST
+@permission_required(OPERATE, raise_exception=True)
+def assign_action(request: HttpRequest, pk: int) -> HttpResponse:
+    """Name who does an action: whom the form names, else oneself."""
+    action = get_object_or_404(NextAction, pk=pk)
+    email = routines.assignee(request.POST, name_of(request))
+    if email is None:
+        messages.error(request, _("Choose an operator."))
+    elif action.assign(email):
+        messages.success(request, _("It is assigned to %s.") % (email or _("nobody")))
+    else:
+        messages.warning(request, _("It was done already."))
+    return back_from(action, request)
+
+
+@require_POST
+@permission_required(OPERATE, raise_exception=True)
+def tick_action(request: HttpRequest, pk: int) -> HttpResponse:
+    """Note that an action is done."""
+    action = get_object_or_404(NextAction, pk=pk)
+    note = pauses.one_line(request.POST.get("note", ""))
+    if action.tick(name_of(request), note):
+        messages.success(request, _("Done: %s") % action)
+    else:
+        messages.warning(request, _("It was done already."))
+    return back_from(action, request)
+
+
+@require_safe
+@permission_required(audit.PERMISSION, raise_exception=True)
+def audit_export(request: HttpRequest) -> HttpResponse:
+    """Download all entries of the audit trail that the address chooses."""
+    table = audit.table(request.GET, clock.now())
+    return exports.response(table, "csv", address_of(request, "operations"), backend.name())
 
 
 @require_safe

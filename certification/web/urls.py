@@ -7,6 +7,7 @@ from certification.web import (
     account_views,
     job_selection,
     operations_views,
+    people_views,
     public,
     saved_views,
     views,
@@ -69,6 +70,37 @@ urlpatterns = [
     path("operations/silences/<uuid:pk>/end/", operations_views.end_silence, name="silence-end"),
     path("operations/pauses/", operations_views.begin_pause, name="pause-begin"),
     path("operations/pauses/<str:cause>/end/", operations_views.end_pause, name="pause-end"),
+    path(
+        "operations/routines/<str:name>/run/", operations_views.run_routine_now, name="routine-run"
+    ),
+    path(
+        "operations/reports/<str:task_id>/", operations_views.routine_report, name="routine-report"
+    ),
+    path(
+        "operations/reports/<str:task_id>/actions/", operations_views.add_action, name="action-add"
+    ),
+    path(
+        "operations/actions/<int:pk>/assign/", operations_views.assign_action, name="action-assign"
+    ),
+    path("operations/actions/<int:pk>/tick/", operations_views.tick_action, name="action-tick"),
+    path("operations/audit/export.csv", operations_views.audit_export, name="audit-export"),
+    path("operations/people/", people_views.people_page, name="people"),
+    path("operations/checklists/<str:name>/", people_views.checklist_page, name="checklist"),
+    path(
+        "operations/checklists/<str:name>/tick/", people_views.tick_checklist, name="checklist-tick"
+    ),
+    path(
+        "operations/checklists/<str:name>/sign/", people_views.sign_checklist, name="checklist-sign"
+    ),
+    path("operations/training/", people_views.training_page, name="training"),
+    path("operations/training/tick/", people_views.tick_training, name="training-tick"),
+    path("operations/training/confirm/", people_views.confirm_training, name="training-confirm"),
+    path(
+        "operations/documents/<str:name>/review/",
+        people_views.review_document,
+        name="document-review",
+    ),
+    path("operations/guides/<str:name>/", people_views.guide_page, name="guide"),
     path("operations/runbooks/", operations_views.runbooks_page, name="runbooks"),
     path("operations/runbooks/<str:name>/", operations_views.runbook_page, name="runbook"),
     path("certificates/keys.pem", public.certificate_keys, name="certificate-keys"),

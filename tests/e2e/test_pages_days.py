@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +13,20 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django_celery_results.models import TaskResult
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from certification.engine import certificates
-from certification.models import AIModel, Certificate, CertificationJob, CertificationRun, User
+from certification.models import (
+    AIModel,
+    Certificate,
+    CertificationJob,
+    CertificationRun,
+    NextAction,
+    User,
+)
+from certification.operations.tasks import run_routine
 from certification.reasons import Reason, Status
 from tests.browser import NEEDS_BROWSER, PASSWORD, Keyboard, Mouse, Visitor
 from tests.factories import certify, finish, start_job
@@ -24,6 +34,7 @@ from tests.integration.test_run_page import TRIAL
 
 pytestmark = NEEDS_BROWSER
 
+REPORT = "6e1c7f0e-0000-4000-8000-000000000001"  # of a routine
 NOVA, MICRO = "amazon.nova-lite-v1:0", "amazon.nova-micro-v1:0"
 FIX = {
     "text": "Attach a policy that allows bedrock:InvokeModel.",
@@ -83,7 +94,18 @@ def world(live_server: LiveServer, settings: Any, tmp_path: Path) -> World:
         trials={"G05": [TRIAL]},
     )
     waiting = start_job([micro], ["eu-west-1"])
+    store_report()
     return World(Certificate.objects.get(), failed, waiting)
+
+
+def store_report() -> None:
+    """A report of a routine in which a step failed, and what is to do about it."""
+    step = {"step": "backup", "well": False, "seconds": 2.5, "text": "The disk is full."}
+    report = {"routine": "daily", "well": False, "seconds": 2.5, "budgetSeconds": 300}
+    TaskResult.objects.create(
+        task_id=REPORT, task_name=run_routine.name, result=json.dumps({**report, "steps": [step]})
+    )
+    NextAction.objects.carry_over("daily", REPORT, [("backup", "The disk is full.")])
 
 
 @pytest.mark.parametrize("hand", [Mouse, Keyboard])
@@ -245,6 +267,14 @@ INSIDE = (
     "/operations/?tab=targets",
     "/operations/?tab=alerts",
     "/operations/?tab=queue",
+    "/operations/?tab=routines",
+    "/operations/?tab=capacity",
+    "/operations/reports/{report}/",
+    "/operations/people/",
+    "/operations/checklists/daily/",
+    "/operations/training/",
+    "/operations/guides/user/",
+    "/operations/guides/operations/",
     "/operations/runbooks/",
     "/operations/runbooks/queue_waiting/",
     "/account/",
@@ -254,6 +284,7 @@ OPERATORS = (
     "/jobs/new/?model={nova}&region=us-east-1",
     "/jobs/{job}/cancel/",
     "/jobs/selection/?action=cancel&job={job}",
+    "/operations/?tab=audit",
 )
 
 
@@ -263,6 +294,7 @@ def addresses(world: World, *groups: tuple[str, ...]) -> Iterator[str]:
         "nova": NOVA,
         "job": world.waiting.pk,
         "run": world.failed.pk,
+        "report": REPORT,
     }
     for group in groups:
         for path in group:

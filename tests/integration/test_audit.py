@@ -114,7 +114,7 @@ def test_nobody_changes_an_entry_or_deletes_a_young_one() -> None:
     assert AuditEntry.objects.filter(at__lt=clock.now() - timedelta(days=30)).delete()[0] == 1
 
 
-def test_the_admin_lists_and_exports_it(as_administrator: Client, as_operator: Client) -> None:
+def test_the_admin_lists_and_exports_it(as_administrator: Client, as_viewer: Client) -> None:
     entry = AuditEntry.objects.create(actor="=1+1", action="job-cancel", changes={"a": [1, "<b>"]})
     address = "/admin/certification/auditentry/"
     assert b"job-cancel" in as_administrator.get(address, {"q": "cancel"}).content
@@ -123,4 +123,4 @@ def test_the_admin_lists_and_exports_it(as_administrator: Client, as_operator: C
     response = as_administrator.post(address, export)
     assert response["Content-Type"].startswith("text/csv")
     assert "'=1+1" in response.content.decode("utf-8-sig")
-    assert as_operator.get(address).status_code == 403
+    assert as_viewer.get(address).status_code in (302, 403)

@@ -27,6 +27,7 @@ from certification.models import (
     CertificationJob,
     CertificationRun,
     ModelCertification,
+    NextAction,
     ParameterSupport,
     RevokedToken,
     RunTotal,
@@ -110,11 +111,12 @@ def make_rows(user: User, at: datetime) -> None:
     AlertEpisode.objects.create(rule="x", subject=f"{at}", resolved_at=at)
     AlertSilence.objects.create(reason="x", until=at)
     AuditEntry.objects.create(actor="x", at=at)
+    NextAction.objects.create(routine="daily", text="x", done_at=at)
     row = LogEntry.objects.create(user=user, action_flag=1, object_repr="x")
     LogEntry.objects.filter(pk=row.pk).update(action_time=at)
 
 
-OF_OTHERS = ("transcripts", "run_events", "replaced_databases")
+OF_OTHERS = ("transcripts", "run_events", "capacity_days", "replaced_databases")
 FOR_EVER = "runs"
 ROWS = [row.name for row in RETENTION if row.name not in (*OF_OTHERS, FOR_EVER)]
 

@@ -31,6 +31,16 @@ def check(svg: str) -> ElementTree.Element:
     return root
 
 
+@examples(max_examples=30, deadline=None)
+@given(st.lists(NUMBERS, max_size=40))
+def test_columns_of_any_values(values: list[float]) -> None:
+    svg = charts.columns(EVIL, [(EVIL, value) for value in values])
+    root = check(svg)
+    assert len(root.findall("rect")) == len(values)
+    assert all(float(rect.get("y", -1)) >= 0 for rect in root.findall("rect"))
+    assert "<script" not in svg
+
+
 @examples(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 30), max_size=8), st.floats(0, 100), st.none() | st.floats(0, 100))
 def test_a_waterfall_of_any_points(points: list[float], score: float, low: float | None) -> None:

@@ -80,6 +80,8 @@ class Command(BaseCommand):
         log = Log(control.files().logs, self.write, follow=follow, colour=supports_color())
         let_account_read(settings.MYIA_ROOT, control.files().logs)  # the API shows them
         env = {"FLOWER_BASIC_AUTH": programs.flower_login(), "LOG_FORMAT": settings.LOG_FORMAT}
+        if any(program.name == "emulator" for program in table):
+            env["EMULATOR_CONTROL_SECRET"] = programs.emulator_secret()
         for line in self.welcome(table):
             log("myia", line)
         supervisor = Supervisor(
