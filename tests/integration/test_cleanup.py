@@ -26,6 +26,7 @@ from certification.models import (
     AuditEntry,
     CertificationJob,
     CertificationRun,
+    ErrorGroup,
     ModelCertification,
     NextAction,
     ParameterSupport,
@@ -110,6 +111,8 @@ def make_rows(user: User, at: datetime) -> None:
     )  # fmt: skip
     AlertEpisode.objects.create(rule="x", subject=f"{at}", resolved_at=at)
     AlertSilence.objects.create(reason="x", until=at)
+    fingerprint = uuid.uuid4().hex
+    ErrorGroup.objects.create(fingerprint=fingerprint, event="x", first_seen=at, last_seen=at)
     AuditEntry.objects.create(actor="x", at=at)
     NextAction.objects.create(routine="daily", text="x", done_at=at)
     row = LogEntry.objects.create(user=user, action_flag=1, object_repr="x")

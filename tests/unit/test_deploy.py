@@ -105,6 +105,28 @@ def test_every_variable_is_documented_with_its_default() -> None:
         assert text.startswith("f: ") == (reader in FROM_FILES or f"{name}_FILE" in VARIABLES), name
 
 
+@pytest.mark.parametrize("name", ["development", "production"])
+def test_the_recommended_settings_are_valid_and_hold_no_secret(name: str) -> None:
+    lines = (DEPLOY / f"environment.{name}").read_text().splitlines()
+    values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert [variable for variable in values if not is_variable(variable)] == []
+    assert {name for name in values if SECRET.search(name)} <= {"PUBLIC_URL"}
+    environment = {**os.environ, "SECRET_KEY": "x" * 64, "MYIA_ROOT": str(PROJECT / ".myia")}
+    environment |= {**values, "DATABASE_URL": "postgres://a:b@h/d", "REDIS_URL": "redis://:b@h"}
+    environment["LOG_DIR"] = ""
+    script = "from django.conf import settings; print(settings.DEBUG, settings.SECURE_SSL_REDIRECT)"
+    printed = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+        env=environment | {"DJANGO_SETTINGS_MODULE": "myia.settings"},
+    )
+    expected = "False True" if name == "production" else "True False"
+    assert (printed.stdout.strip(), printed.stderr) == (expected, "")
+
+
 def test_the_web_server_and_flower_listen_where_they_should(settings: Any) -> None:
     settings.WEB_HOST = settings.FLOWER_HOST = "0.0.0.0"
     settings.WEB_PROCESSES = 3
