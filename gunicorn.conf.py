@@ -9,7 +9,9 @@ def post_worker_init(worker: Any) -> None:
     """
     # Django is set up by now
     from certification.api import events  # noqa: PLC0415
+    from certification.lib import process_counts  # noqa: PLC0415
     from certification.lib.postgresql import patience  # noqa: PLC0415
 
+    process_counts.begin(is_start=worker.age == 1)  # later ones replace what was recycled
     patience.limit()
     events.set_shutdown_check(lambda: not worker.alive)

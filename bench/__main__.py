@@ -14,7 +14,7 @@ import subprocess
 import sys
 from argparse import Namespace
 
-from bench import api_reading, enqueue, harness, latency, memory, pages, throughput
+from bench import api_reading, enqueue, harness, latency, memory, metrics, pages, throughput
 from bench.environment import PROJECT
 from bench.harness import Row
 
@@ -53,6 +53,7 @@ def rows(options: Namespace) -> list[Row]:
         emulator,
         api_reading.rows,
         pages.rows,
+        metrics.rows,
     ):
         result += measure(options)
         harness.purge()

@@ -69,6 +69,8 @@ SHARED: list[Any] = [
 ]
 
 
+# imported when it is used: it needs the settings
+COUNTED_ERRORS = "certification.lib.process_counts.CountedErrors"
 NODE = re.compile(r"(?:--hostname=)?([a-z][a-z0-9-]*)@\S+")  # of Celery, without our pid
 
 
@@ -127,6 +129,7 @@ def configure(
     handlers = {"stream": stream, **file_handlers(log_dir, process), **syslog_handler(syslog)}
     if process.startswith(REPORTING):
         handlers["errors"] = error_handler(process)
+        handlers["counted"] = {"()": COUNTED_ERRORS, "process": process}
     loggers: dict[str, dict[str, Any]] = {
         "certification": {"level": level},
         "django_structlog": {"level": level},

@@ -519,6 +519,8 @@ MAINTENANCE_SECRET = env.secret("MAINTENANCE_SECRET")
 # Who may read /metrics: addresses of these networks, or whoever sends the token as a Bearer.
 METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=["127.0.0.0/8", "::1/128"])
 METRICS_TOKEN = env.secret("METRICS_TOKEN")
+# a series for each pair of model and region: thousands
+METRICS_CERTIFICATION_STATUS = env.bool("METRICS_CERTIFICATION_STATUS", default=True)
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 # One line a request: lib/request_log.py adds to it what the line of its start has, and the address.
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
@@ -541,11 +543,16 @@ LOG_SYSLOG = env.str("LOG_SYSLOG", default="")
 # Milliseconds; 0: no warnings. Those of a command would be mixed with what it prints.
 SLOW_REQUEST_MS = env.int("SLOW_REQUEST_MS", default=2_000, minimum=0)
 SLOW_QUERY_MS = env.int("SLOW_QUERY_MS", default=0 if is_command else 1_000, minimum=0)
+PROCESS_NAME = logs.process_name(sys.argv)
 LOGGING = logs.configure(
     LOG_FORMAT,
     LOG_LEVEL,
     LOG_DIR,
-    process=logs.process_name(sys.argv),
+    process=PROCESS_NAME,
     levels=logs.parse_levels(LOG_LEVELS),
     syslog=LOG_SYSLOG,
 )
+# Set by the supervisor: which of its processes this is, and whether it replaces one that ended
+# without being told to.
+SUPERVISED_PROCESS = env.str("SUPERVISED_PROCESS", default="")
+SUPERVISED_REPLACES = env.bool("SUPERVISED_REPLACES", default=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from gunicorn.workers import gthread
 
 from certification.stack import web_worker
 from certification.stack.web_worker import ReadingWorker
@@ -11,6 +14,7 @@ from certification.stack.web_worker import ReadingWorker
 web_worker.READ_S = 1.0
 web_worker.LINGER_S = 0.5
 web_worker.MAX_REQUEST = 100_000
+web_worker.STOP_S = gthread.STOP_KEEPALIVE_LINGER = float(os.environ.get("STOP_S", "1"))
 
 
 class QuickWorker(ReadingWorker):

@@ -66,6 +66,7 @@ class LoginView(View):
             raise LockedOut
         if not isinstance(user, User):
             raise ApiError(401, "invalid_credentials", _("E-mail or password is wrong."))
+        inner.user = user  # for the audit trail
         return logged_in(user)
 
 

@@ -24,7 +24,8 @@ PAGES = frozenset(
 ENDPOINTS = frozenset(
     {"api/auth/login", "api/auth/refresh", "api/auth/logout"}
     | {"api/logs", "api/providers/bedrock/validate"}
-    | {"maintenance/housekeeping", "maintenance/routine/<str:name>"}
+    | {"maintenance/housekeeping", "maintenance/routine/<str:name>", "maintenance/alerts"}
+    | {"maintenance/queue/pause", "maintenance/queue/resume"}
 )
 
 

@@ -80,7 +80,8 @@ def recorded(command: Any, options: Mapping[str, Any]) -> Iterator[None]:
     actions that do, "" the command without one. A dry run leaves none.
     """
     action = options.get("action") or options.get("verb") or ""
-    if action not in getattr(command, "audited", ()) or options.get("dry_run"):
+    changes_nothing = options.get("dry_run") or options.get("write") is False
+    if action not in getattr(command, "audited", ()) or changes_nothing:
         yield
         return
     name = type(command).__module__.rpartition(".")[2]

@@ -71,7 +71,7 @@ from certification.models.routines import RoutineMark
 from certification.models.run_events import RunEvent
 from certification.models.run_totals import RunTotal
 from certification.models.sessions import Session
-from certification.models.target_days import TargetDay
+from certification.models.target_days import TargetDay, TargetMinute
 from certification.models.webhooks import (
     DeliveryStatus,
     WebhookDelivery,
@@ -140,6 +140,7 @@ __all__ = [
     "StartPage",
     "State",
     "TargetDay",
+    "TargetMinute",
     "TestResult",
     "Theme",
     "Tier",

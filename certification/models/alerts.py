@@ -39,7 +39,8 @@ class AlertEpisode(models.Model):
 
     `since` is since when each severity's condition holds, ISO 8601; that of a resolved episode has
     come back, and is this episode again once it has held as long as its rule asks. `cause` names
-    the rule that this one follows from: then it is listed and nobody is notified.
+    the rule that this one follows from: then it is listed and nobody is notified. `received_at` is
+    when an Alertmanager said so last, of one that we do not measure.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -55,6 +56,7 @@ class AlertEpisode(models.Model):
     cause = models.CharField(_("cause"), max_length=40, blank=True)
     notified = models.CharField(max_length=10, blank=True)  # the severity last notified
     notified_at = models.DateTimeField(null=True, blank=True)  # when it was reached
+    received_at = models.DateTimeField(_("last received"), null=True, blank=True)
     acknowledged_at = models.DateTimeField(_("acknowledged"), null=True, blank=True)
     acknowledged_by = models.CharField(_("acknowledged by"), max_length=254, blank=True)
 

@@ -285,6 +285,20 @@ SELECT current_setting('max_connections')::int AS max_connections,
     (SELECT count(*) FROM pg_stat_user_indexes
      WHERE idx_scan = 0 AND schemaname = 'public') AS unused_indexes
 """
+# What tells of a database that will be slow or stop: tables with many dead rows, a replica that is
+# behind, transaction ids that run out, and whether the memory suffices.
+DATABASE_STATE = """
+SELECT (SELECT COALESCE(max(extract(epoch FROM replay_lag)), 0)::float FROM pg_stat_replication)
+        AS replication_lag_seconds,
+    (SELECT (100.0 * age(datfrozenxid) / 2000000000)::float
+     FROM pg_database WHERE datname = current_database()) AS wraparound_percent,
+    (SELECT (1.0 * blks_hit / NULLIF(blks_hit + blks_read, 0))::float
+     FROM pg_stat_database WHERE datname = current_database()) AS cache_hit_ratio
+"""
+DEAD_SHARES = """
+SELECT relname AS name, (100.0 * n_dead_tup / (n_live_tup + n_dead_tup))::float AS percent
+FROM pg_stat_user_tables WHERE schemaname = 'public' AND n_dead_tup >= %(least)s
+"""
 LARGEST_TABLES = """
 SELECT relname AS name, pg_table_size(relid) AS bytes, pg_indexes_size(relid) AS index_bytes,
     n_live_tup AS rows, n_dead_tup AS dead_rows

@@ -23,8 +23,8 @@ from certification.models import (
     routines,
     webhooks,
 )
-from certification.monitoring import notifications
-from certification.monitoring.alert_rules import RULES, Facts, Level, Rule
+from certification.monitoring import notifications, runbooks
+from certification.monitoring.alert_rules import RULES, Facts, Level, Rule, cause_of
 from certification.monitoring.checks import FAILURES
 
 log = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 ADVISORY_LOCK = 5_870_332  # one round at a time, whoever starts it
 REOPEN = timedelta(minutes=10)  # what comes back so soon is the same episode
 ORDER = ["", Severity.WARNING, Severity.CRITICAL]
-RUNBOOKS = "docs/runbooks.md"
+SILENT = timedelta(days=1)  # so long after the last word of an Alertmanager its alert is over
 
 
 @dataclass
@@ -59,6 +59,8 @@ def run_round(rules: Sequence[Rule] = RULES) -> Round:
     RunTotal.fold()
     for rule in rules:
         check(rule, facts, result)
+    for episode in AlertEpisode.objects.open().filter(received_at__lt=now - SILENT):
+        end(episode, result)
     unattended = [e for e in AlertEpisode.objects.open().filter(cause="") if not result.covers(e)]
     notifications.plan(unattended, AlertEpisode.objects.ended(before=now - REOPEN))
     RoutineMark.record(routines.ALERTS)
@@ -105,7 +107,7 @@ def update(rule: Rule, subject: str, value: float | None, result: Round) -> None
         raise_to(rule, episode, held.severity, result)
     episode.save()
     if held is not None and not episode.cause and not result.covers(episode):
-        notify(rule, episode)
+        notify(episode, rule.command)
 
 
 def has_held(level: Level, episode: AlertEpisode, now: datetime) -> bool:
@@ -121,8 +123,8 @@ def raise_to(rule: Rule, episode: AlertEpisode, severity: Severity, result: Roun
         log.warning("alert_opened", rule=rule.name, subject=episode.subject, value=episode.value)
     episode.severity = severity
     episode.message = rule.describe(episode.value, episode.subject)
-    causes = AlertEpisode.objects.open().filter(rule__in=rule.because_of)
-    episode.cause = causes.values_list("rule", flat=True).first() or ""
+    episode.cause = cause_of(rule, episode.subject)
+    episode.received_at = None  # from now on we measure it
 
 
 def end(episode: AlertEpisode, result: Round) -> None:
@@ -140,19 +142,19 @@ def end(episode: AlertEpisode, result: Round) -> None:
     log.info("alert_resolved", rule=episode.rule, subject=episode.subject)
 
 
-def notify(rule: Rule, episode: AlertEpisode) -> None:
+def notify(episode: AlertEpisode, command: str = "") -> None:
     """Send the alert to webhooks and channels, once for each severity that it reaches."""
     if ORDER.index(episode.severity) <= ORDER.index(episode.notified):
         return
     webhooks.raise_alert(
-        rule.name,
+        episode.rule,
         episode.severity,
         episode.message,
         subject={
             "subject": episode.subject,
             "value": episode.value,
-            "command": rule.command,
-            "runbook": f"{RUNBOOKS}#{rule.name}",
+            "command": command,
+            "runbook": runbooks.address(episode.rule),
         },
         once=f"{episode.pk}:{episode.severity}",
     )

@@ -38,7 +38,7 @@ from certification.models import (
 )
 from certification.models.catalogue import load_shipped
 from certification.models.routines import ALERTS, NEVER, RECONCILE, RUNS
-from certification.monitoring import alerts, queue_stats, redis_report, site_health
+from certification.monitoring import alerts, queue_stats, redis_report, runbooks, site_health
 from certification.monitoring.alert_rules import RULES
 from certification.monitoring.bedrock_status import check_bedrock
 from certification.monitoring.checks import FAILURES
@@ -171,9 +171,7 @@ def bedrock_answers() -> Iterator[Finding]:
 
 def alerts_are_closed() -> Iterator[Finding]:
     for episode in AlertEpisode.objects.open():
-        yield Finding(
-            episode.message, f"{episode.severity} alert", f"docs/runbooks.md#{episode.rule}"
-        )
+        yield Finding(episode.message, f"{episode.severity} alert", runbooks.address(episode.rule))
 
 
 def counts_agree() -> Iterator[Finding]:

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -25,7 +24,7 @@ from certification.models import (
     NotificationKind,
     Severity,
 )
-from certification.monitoring import channels
+from certification.monitoring import channels, runbooks
 from certification.monitoring.alert_rules import describe, find_rule
 from certification.monitoring.channels import Channel
 
@@ -194,6 +193,5 @@ def line_of(note: AlertNotification) -> str:
     head = f"{word_of(note).upper()} {episode.rule}: {describe(episode)}"
     if note.kind == NotificationKind.RESOLVED or rule is None:
         return head
-    runbook = settings.PUBLIC_URL + reverse("runbook", args=[rule.name])
     first, more = _("Try first"), _("Runbook")  # xgettext does not read f-strings
-    return f"{head}\n{first}: {rule.command}\n{more}: {runbook}"
+    return f"{head}\n{first}: {rule.command}\n{more}: {runbooks.address(rule.name)}"

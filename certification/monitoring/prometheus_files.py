@@ -5,31 +5,20 @@ have Prometheus, Alertmanager and Grafana. `manage.py alerts files` writes them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
 from django.conf import settings
 
-from certification.monitoring import dashboard
-from certification.monitoring.alert_rules import RULES, Level, Rule
+from certification.monitoring import dashboard, received_alerts, runbooks
+from certification.monitoring.alert_rules import RECORDED, RULES, Level, Rule, find_rule
 
 FOLDER = settings.BASE_DIR / "deploy" / "monitoring"
-RUNBOOKS = "docs/runbooks.md"
 HEADER = "# Written by `manage.py alerts files` from certification/monitoring/alert_rules.py.\n"
 INTERVAL_S = 60  # between two looks at the rules, as beat's
-# A web server that does not answer cannot tell of itself; neither can one without a database.
-UNREACHABLE = {
-    "alert": "web_unreachable",
-    "expr": 'up{job="myia-web"} == 0',
-    "for": "1m",
-    "labels": {"severity": "critical"},
-    "annotations": {
-        "summary": "The web server or its database does not answer.",
-        "command": "manage.py status",
-        "runbook": f"{RUNBOOKS}#web_unreachable",
-    },
-}
+CREDENTIALS_FILE = "/etc/alertmanager/maintenance_secret"  # has MAINTENANCE_SECRET
+RECEIVERS = {"team": "http://127.0.0.1:9099/team", "on-call": "http://127.0.0.1:9099/on-call"}
 
 
 def files() -> dict[str, str]:
@@ -46,10 +35,28 @@ def to_yaml(document: Any) -> str:
 
 
 def rules() -> dict[str, Any]:
-    """Return the alert rules: one for each level of a rule."""
+    """Return what is computed for several rules, and the alert rules: one for each level."""
+    recorded = [{"record": name, "expr": expr} for name, expr in RECORDED.items()]
     alerts = [alert(rule, level) for rule in RULES for level in rule.current_levels()]
-    groups = [{"name": "myia", "interval": duration(INTERVAL_S), "rules": [*alerts, UNREACHABLE]}]
-    return {"groups": groups}
+    every = [*recorded, *alerts, unreachable()]
+    return {"groups": [{"name": "myia", "interval": duration(INTERVAL_S), "rules": every}]}
+
+
+def unreachable() -> dict[str, Any]:
+    """Return the alert of what no web server can tell of itself: that it does not answer, or has
+    no database.
+    """
+    return {
+        "alert": "web_unreachable",
+        "expr": 'up{job="myia-web"} == 0',
+        "for": "1m",
+        "labels": {"severity": "critical"},
+        "annotations": {
+            "summary": "The web server or its database does not answer.",
+            "command": "manage.py status",
+            "runbook_url": runbooks.address("web_unreachable"),
+        },
+    }
 
 
 def alert(rule: Rule, level: Level) -> dict[str, Any]:
@@ -68,7 +75,7 @@ def alert(rule: Rule, level: Level) -> dict[str, Any]:
         "annotations": {
             "summary": summary,
             "command": rule.command,
-            "runbook": f"{RUNBOOKS}#{rule.name}",
+            "runbook_url": runbooks.address(rule.name),
         },
     }
 
@@ -79,7 +86,8 @@ def duration(seconds: float) -> str:
 
 def alertmanager() -> dict[str, Any]:
     """Return Alertmanager's configuration: what follows from another open alert is not sent, as in
-    our own engine. The receivers' addresses are to be replaced.
+    our own engine. Whatever it sends comes into our list too; the receivers' other addresses are
+    to be replaced.
     """
     return {
         "route": {
@@ -99,12 +107,20 @@ def alertmanager() -> dict[str, Any]:
         },
         "inhibit_rules": list(inhibitions()),
         "receivers": [
-            {
-                "name": name,
-                "webhook_configs": [{"url": f"http://127.0.0.1:9099/{name}"}],
-            }
-            for name in ("team", "on-call")
+            {"name": name, "webhook_configs": [{"url": url}, into_our_list()]}
+            for name, url in RECEIVERS.items()
         ],
+    }
+
+
+def into_our_list() -> dict[str, Any]:
+    """Return the receiver that is ourselves."""
+    return {
+        "url": f"{settings.PUBLIC_URL}/maintenance/alerts",
+        "http_config": {
+            "authorization": {"type": "Bearer", "credentials_file": CREDENTIALS_FILE},
+        },
+        "max_alerts": received_alerts.MAX_ALERTS,
     }
 
 
@@ -116,8 +132,21 @@ def inhibitions() -> Iterator[dict[str, Any]]:
         "equal": ["alertname", *subjects],
     }
     for rule in RULES:
-        if rule.because_of:
-            yield {
-                "source_matchers": [f'alertname=~"{"|".join(rule.because_of)}"'],
-                "target_matchers": [f'alertname="{rule.name}"'],
-            }
+        of_all = [name for name in rule.because_of if not shares_subjects(rule, name)]
+        of_same = [name for name in rule.because_of if shares_subjects(rule, name)]
+        if of_all:
+            yield inhibition(of_all, rule)
+        if of_same:
+            yield inhibition(of_same, rule) | {"equal": [rule.subject_label]}
+
+
+def shares_subjects(rule: Rule, cause: str) -> bool:
+    other = find_rule(cause)
+    return other is not None and rule.shares_subjects(other)
+
+
+def inhibition(causes: Sequence[str], rule: Rule) -> dict[str, Any]:
+    return {
+        "source_matchers": [f'alertname=~"{"|".join(causes)}"'],
+        "target_matchers": [f'alertname="{rule.name}"'],
+    }

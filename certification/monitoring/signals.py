@@ -1,4 +1,4 @@
-"""What a worker does first: check the settings, start its health server."""
+"""What workers and beat do first: check the settings, start the health server, count the start."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from http.server import ThreadingHTTPServer
 from typing import Any
 
 import structlog
-from celery.signals import worker_init
+from celery.signals import beat_init, worker_init
 from django.conf import settings
 from django.core.checks import run_checks
 
 from certification.checks import TAG
+from certification.lib import process_counts
 from certification.monitoring import worker_health
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,12 @@ def check_settings(**_kwargs: Any) -> None:
     errors = [str(issue) for issue in run_checks(tags=[TAG]) if issue.is_serious()]
     if errors:
         raise SystemExit("\n".join(errors))
+
+
+@worker_init.connect
+@beat_init.connect
+def count_start(**_kwargs: Any) -> None:
+    process_counts.begin()
 
 
 @worker_init.connect

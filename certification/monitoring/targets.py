@@ -6,22 +6,32 @@ Time in which nobody measured counts as unknown, never as good.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
 import structlog
 import urllib3
 from django.conf import settings
-from django.db.models import Count, F, Q
+from django.db.models import Count, F, Q, Sum
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from urllib3.exceptions import HTTPError
 
-from certification.lib import clock, counters, request_metrics
+from certification.lib import clock, counters, process_counts, request_metrics
+from certification.lib.counters import Series
 from certification.lib.redis_client import UNAVAILABLE
-from certification.models import AlertEpisode, CertificationRun, State, TargetDay, Tier
+from certification.models import (
+    AlertEpisode,
+    CertificationRun,
+    RoutineMark,
+    State,
+    TargetDay,
+    TargetMinute,
+    Tier,
+)
 from certification.models.alerts import Severity
+from certification.models.routines import BACKUP, RESTORE_DRILL
 from certification.monitoring import queue_stats
 from certification.reasons import Status
 
@@ -30,8 +40,13 @@ log = structlog.get_logger(__name__)
 PROBE_S = 3.0
 RECOVERY, QUICK_RUN = timedelta(minutes=5), timedelta(seconds=10)
 FAST_S = 0.2  # an edge of request_metrics.EDGES
+SLOW_S, WITHIN_2_S = 2.0, "api_within_2s"  # counted for an alert, and no target
 API = "api/"
 DAY, WEEK, MONTH = 1, 7, 30  # days
+ERRORS_A_DAY = 9  # lines of the log
+SELF_TESTS = (RESTORE_DRILL, "weekly")  # routines that examine what is stored
+# Targets whose error budget is watched while it burns: what people feel at once.
+BURNING = ("availability", "api_latency", "api_errors")
 REVISED = timedelta(hours=1)  # so long a day's runs may still be written after its end
 
 
@@ -112,7 +127,40 @@ TARGETS = (
         _("Find out why workers stop: memory, a full disk, somebody who ends them."),
         "manage.py status",
     ),
+    Target(
+        "error_lines",
+        _("Few errors in the log"),
+        _("days on which web server, workers and beat wrote fewer than 10 error lines"),
+        100.0,
+        _("See which reason is most frequent: each has what to do."),
+        "manage.py logs --errors --by reason",
+    ),
+    Target(
+        "backups",
+        _("Backups"),
+        _("days on which a backup was made"),
+        100.0,
+        _("Make one now, then see why beat did not."),
+        "manage.py backup",
+    ),
+    Target(
+        "self_tests",
+        _("Self-tests"),
+        _("restore drills and weekly routines that ended well"),
+        100.0,
+        _("See which step failed, and run it again."),
+        "manage.py routine list",
+    ),
+    Target(
+        "stops",
+        _("No unplanned stops"),
+        _("days on which the supervisor had to replace no process"),
+        100.0,
+        _("Look in the log for why it ended: memory, a full disk, an error."),
+        "manage.py logs --errors",
+    ),
 )
+BY_NAME = {target.name: target for target in TARGETS}
 
 
 @dataclass(frozen=True)
@@ -150,16 +198,20 @@ class Report:
 
     @property
     def budget_left(self) -> float | None:
-        """Per cent of the month's error budget that are left, negative when it is overspent."""
+        """Per cent of the month's error budget that are left, negative when it is overspent. Of a
+        target that allows nothing it is all or none.
+        """
         if not self.month.total:
             return None
+        if not self.allowed_share:
+            return 100.0 if self.month.good == self.month.total else 0.0
         spent = (self.month.total - self.month.good) / self.month.total / self.allowed_share
         return round(100 * (1 - spent), 1)
 
     @property
     def burn(self) -> float | None:
-        """How many times faster than allowed today spends the budget."""
-        if not self.today.total:
+        """How many times faster than allowed today spends the budget; None where there is none."""
+        if not self.today.total or not self.allowed_share:
             return None
         return round((1 - self.today.good / self.today.total) / self.allowed_share, 2)
 
@@ -197,17 +249,45 @@ def report(target: Target, counts: dict[date, Share], today: date) -> Report:
 def measure(now: datetime) -> None:
     """Count this minute. Raises DatabaseError; what another server would tell is left out."""
     today = now.date()
-    TargetDay.add("availability", today, good=float(web_answers()), total=1)
-    workers = queue_stats.workers.get()
-    if workers is not None:
-        TargetDay.add("workers", today, good=float(workers > 0), total=1)
+    counted = dict(checks_of_this_minute())
+    for name, share in counted.items():
+        TargetDay.add(name, today, good=share.good, total=share.total)
     try:
-        for name, good, total in request_counts():
-            TargetDay.add_counter(name, today, good=good, total=total)
+        counted |= since_last_look(today)
     except UNAVAILABLE as error:
         log.info("targets_without_redis", error=type(error).__name__)
+    TargetMinute.objects.bulk_create(
+        TargetMinute(name=name, at=now, good=share.good, total=share.total)
+        for name, share in counted.items()
+        if share.total
+    )
     for day in {today, (now - REVISED).date()}:
-        TargetDay.write(day, counts_of(day))
+        TargetDay.write(day, counts_of(day) | routines_of(day))
+
+
+def checks_of_this_minute() -> Iterator[tuple[str, Share]]:
+    """Yield what can only be known by looking now."""
+    yield "availability", Share(float(web_answers()), 1)
+    workers = queue_stats.workers.get()
+    if workers is not None:
+        yield "workers", Share(float(workers > 0), 1)
+
+
+def since_last_look(today: date) -> dict[str, Share]:
+    """Count what the counters of all processes have more than a minute ago. Raises UNAVAILABLE."""
+    series = list(counters.read())
+    shares = {}
+    for name, good, total in request_counts(series):
+        shares[name] = Share(*TargetDay.add_counter(name, today, good=good, total=total))
+    for name, counter, allowed in (
+        ("error_lines", process_counts.ERRORS, ERRORS_A_DAY),
+        ("stops", process_counts.RESTARTS, 0),
+    ):
+        values = [value for one, value in series if one.name == counter]
+        if values:  # otherwise nobody counts them here
+            new = TargetDay.add_events(name, today, counted=sum(values), allowed=allowed)
+            shares[name] = Share(0, new)
+    return shares
 
 
 def web_answers() -> bool:
@@ -220,10 +300,12 @@ def web_answers() -> bool:
         return False
 
 
-def request_counts() -> Iterator[tuple[str, float, float]]:
-    """Yield (target, good, total) of all requests of the API so far. Raises UNAVAILABLE."""
-    requests = errors = timed = fast = 0.0
-    for series, value in counters.read():
+def request_counts(
+    counted: Iterable[tuple[Series, float]],
+) -> Iterator[tuple[str, float, float]]:
+    """Yield (target, good, total) of all requests of the API so far."""
+    requests = errors = timed = fast = slow = 0.0
+    for series, value in counted:
         labels = dict(series.labels)
         if not labels.get("endpoint", "").startswith(API):
             continue
@@ -233,8 +315,10 @@ def request_counts() -> Iterator[tuple[str, float, float]]:
         elif series.name == request_metrics.DURATION.name and series.le != "sum":
             timed += value
             fast += value if float(series.le) <= FAST_S else 0.0
+            slow += value if float(series.le) > SLOW_S else 0.0
     yield "api_errors", requests - errors, requests
     yield "api_latency", fast, timed
+    yield WITHIN_2_S, timed - slow, timed
 
 
 def counts_of(day: date) -> dict[str, tuple[float, float]]:
@@ -262,3 +346,86 @@ def counts_of(day: date) -> dict[str, tuple[float, float]]:
         "quick_runs": (runs["in_time"], runs["quick"]),
         "recovery": (critical["in_time"], critical["total"]),
     }
+
+
+def routines_of(day: date) -> dict[str, tuple[float, float]]:
+    """Return what the routines' marks say of a day, (good, total) by name. A mark has only the last
+    good end and the last failure, so what was written of the day before them stays.
+    """
+    marks = {mark.name: mark for mark in RoutineMark.objects.filter(name__in=(BACKUP, *SELF_TESTS))}
+    ends = {name: ends_on(day, mark) for name, mark in marks.items()}
+    good, bad = ends.get(BACKUP, (False, False))
+    counts: dict[str, tuple[float, float]] = {}
+    if good or bad or (BACKUP in marks and has_none(marks[BACKUP], day)):
+        counts["backups"] = (float(good), 1.0)
+    tests = [ends[name] for name in SELF_TESTS if name in ends]
+    well, failed = sum(one for one, _bad in tests), sum(bad for _one, bad in tests)
+    if well + failed:
+        counts["self_tests"] = (float(well), float(well + failed))
+    before = TargetDay.objects.filter(day=day, name__in=counts).values_list("name", "good", "total")
+    for name, known_good, known_total in before:
+        if (known_total, known_good) > (counts[name][1], counts[name][0]):
+            del counts[name]
+    return counts
+
+
+def ends_on(day: date, mark: RoutineMark) -> tuple[bool, bool]:
+    """Whether a routine ended well on a day, and whether it failed on that day."""
+    failed = mark.failed_at is not None and mark.failed_at.date() == day
+    return mark.ended_at.date() == day, failed
+
+
+def has_none(mark: RoutineMark, day: date) -> bool:
+    """Whether a day has ended without a good end of a routine that was tried before it."""
+    return day < clock.now().date() and mark.since.date() < day and mark.ended_at.date() < day
+
+
+# The pace at which error budgets burn
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time by its length, with the name that Prometheus has for it. Too few events say nothing,
+    but in the short windows, which only show that it still goes on.
+    """
+
+    name: str
+    length: timedelta
+    least: int = 0
+
+    def is_known(self, total: float) -> bool:
+        return total > 0 and total >= self.least
+
+
+LEAST = 20  # requests, or minutes
+WINDOWS = {
+    window.name: window
+    for window in (
+        Window("5m", timedelta(minutes=5)),
+        Window("30m", timedelta(minutes=30)),
+        Window("1h", timedelta(hours=1), LEAST),
+        Window("6h", timedelta(hours=6), LEAST),
+        Window("3d", timedelta(days=3), LEAST),
+    )
+}
+
+
+def pace(target: Target, window: Window, sums: Mapping[timedelta, tuple[float, float]]) -> float:
+    """Return how many times faster than allowed a target's budget was spent; 0 where not known."""
+    good, total = sums[window.length]
+    if not window.is_known(total):
+        return 0.0
+    return (1 - good / total) / (1 - target.goal / 100)
+
+
+def recent(now: datetime) -> dict[str, Mapping[timedelta, tuple[float, float]]]:
+    """Return (good, total) of each target over each window and over a day, in one query."""
+    lengths = {window.length for window in WINDOWS.values()} | {timedelta(days=1)}
+    return TargetMinute.sums(now, lengths)
+
+
+def counters_of_all_time() -> Iterator[tuple[str, float, float]]:
+    """Yield (name, good, total) of all time, of what alerts look at by the minute."""
+    rows = TargetDay.objects.filter(name__in=(*BURNING, WITHIN_2_S)).values("name").order_by("name")
+    for row in rows.annotate(all_good=Sum("good"), all_total=Sum("total")):
+        yield row["name"], row["all_good"], row["all_total"]

@@ -25,6 +25,7 @@ from certification.lib import clock
 from certification.models import (
     TERMINAL,
     AlertEpisode,
+    AlertNotification,
     AlertSilence,
     AuditEntry,
     CapacityDay,
@@ -38,6 +39,7 @@ from certification.models import (
     RoutineMark,
     RunEvent,
     Session,
+    TargetMinute,
     TestResult,
     WebhookDelivery,
     audit,
@@ -257,6 +259,18 @@ RETENTION: tuple[Retention, ...] = (
         _("errors of the log, after they were last seen; 1,000 at most"),
         90,
         lambda before: ErrorGroup.objects.filter(last_seen__lt=before) | ErrorGroup.beyond_limit(),
+    ),
+    rows(
+        "alert_messages",
+        _("what was sent of alerts, after they were resolved"),
+        90,
+        lambda before: AlertNotification.objects.filter(episode__resolved_at__lt=before),
+    ),
+    rows(
+        "target_minutes",
+        _("the minutes of targets; their days stay forever"),
+        4,
+        lambda before: TargetMinute.objects.filter(at__lt=before),
     ),
     rows(
         "silences",

@@ -193,9 +193,10 @@ class Supervisor:
         orderly end or a long life costs none.
         """
         crashes = restarts = 0
+        is_orderly = True
         while not self._stopping.is_set():
             started = time.monotonic()
-            code = await self.run_once(program, restarts)
+            code = await self.run_once(program, restarts, replaces=not is_orderly)
             if self._stopping.is_set():
                 return
             lifetime = time.monotonic() - started
@@ -211,8 +212,10 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause or 0.01)
 
-    async def run_once(self, program: Program, restarts: int) -> int:
-        """Run a program to its end and return its exit code; 127 when it cannot be started."""
+    async def run_once(self, program: Program, restarts: int, *, replaces: bool) -> int:
+        """Run a program to its end and return its exit code; 127 when it cannot be started. It may
+        learn from its environment that it replaces one that ended without being told to.
+        """
         # Our own pipe: with asyncio's, `wait` would wait for children that hold it open after their
         # parent died.
         reading, writing = os.pipe()
@@ -220,7 +223,12 @@ class Supervisor:
             process = await asyncio.create_subprocess_exec(
                 *program.argv,
                 cwd=PROJECT,
-                env={**self.env, **program.env},
+                env={
+                    **self.env,
+                    **program.env,
+                    "SUPERVISED_PROCESS": program.name,
+                    "SUPERVISED_REPLACES": str(int(replaces)),
+                },
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=writing,
                 stderr=asyncio.subprocess.STDOUT,

@@ -24,6 +24,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 READ_S = 30.0  # for a whole request, from its first byte; for a first byte on a new connection
 SEND_S = 30.0  # for a client to take a part of a response
 LINGER_S = 2.0  # for a client to close after a last response
+STOP_S = 2.0  # of a process that stops: for a client that has connected to send its request
 MAX_ADDRESS = 4_000  # bytes of path and query
 MAX_HEADERS = 32_768  # bytes of the request line and all headers; of one header, a quarter
 MAX_HEADER_COUNT = 100
@@ -130,6 +131,7 @@ class ReadingWorker(ThreadWorker):
         # Both in the order in which their time ends.
         self.reading: dict[Connection, None] = {}
         self.lingering: dict[Connection, float] = {}
+        self.stops_at = float("inf")  # until then a process that stops awaits first bytes
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -268,15 +270,20 @@ class ReadingWorker(ThreadWorker):
         connection.close()
 
     def murder_pending(self) -> None:
-        """Close the connections whose time is over; called every second, and when stopping."""
+        """Close the connections whose time is over; called every second, and when stopping.
+
+        A process that stops, as each does after `--max-requests`, has accepted connections whose
+        requests are on their way: closed at once, their clients would be reset.
+        """
         now = time.monotonic()
+        if not self.alive:
+            self.stops_at = min(self.stops_at, now + STOP_S)
         for connection in list(self.reading):
             begun = bool(connection.incoming.data)
-            if connection.incoming.deadline > now and (begun or self.alive):
+            if connection.incoming.deadline > now and (begun or self.stops_at > now):
                 if self.alive:
                     break
-                continue
-            if begun:
+            elif begun:
                 self.refuse(connection, TOO_SLOW)
             else:
                 self.drop(connection)

@@ -34,11 +34,10 @@ from certification.models import (
 )
 from certification.models.routines import ALERTS as ALERT_ENGINE
 from certification.models.routines import RECONCILE
-from certification.monitoring import checks, queue_stats, site_health, targets
+from certification.monitoring import checks, queue_stats, runbooks, site_health, targets
 from certification.monitoring.alert_rules import RULES, describe
 from certification.monitoring.checks import Reading
 from certification.monitoring.queue_stats import ActiveCounts, WorkerReply
-from certification.monitoring.runbooks import all_runbooks
 from certification.monitoring.targets import Report
 from certification.stack import control, embedded
 from certification.stack.control import ProcessStatus
@@ -281,7 +280,7 @@ class AlertRow:
 
     @property
     def has_runbook(self) -> bool:
-        return self.episode.rule in all_runbooks()
+        return self.episode.rule in runbooks.BY_NAME
 
     @property
     def duration(self) -> timedelta | None:

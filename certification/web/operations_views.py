@@ -24,7 +24,7 @@ from certification.lib import clock, durations
 from certification.lib.redis_client import UNAVAILABLE
 from certification.models import AlertEpisode, AlertSilence, NextAction, PauseCause
 from certification.models.next_actions import MAX_TEXT
-from certification.monitoring.runbooks import all_runbooks
+from certification.monitoring.runbooks import BY_NAME, RUNBOOKS
 from certification.operations import reports
 from certification.operations.routines import ROUTINES
 from certification.operations.tasks import run_routine
@@ -249,7 +249,7 @@ def audit_export(request: HttpRequest) -> HttpResponse:
 def runbooks_page(request: HttpRequest) -> HttpResponse:
     """List the runbooks, those of open alerts first."""
     open_rules = set(AlertEpisode.objects.open().values_list("rule", flat=True))
-    books = sorted(all_runbooks().values(), key=lambda book: book.name not in open_rules)
+    books = sorted(RUNBOOKS, key=lambda book: book.name not in open_rules)
     context = {"runbooks": books, "open_rules": open_rules}
     return render(request, "certification/runbooks.html", context)
 
@@ -258,14 +258,14 @@ def runbooks_page(request: HttpRequest) -> HttpResponse:
 @viewer_required
 def runbook_page(request: HttpRequest, name: str) -> HttpResponse:
     """Show what to do about one alert, with how it stands now."""
-    book = all_runbooks().get(name)
+    book = BY_NAME.get(name)
     if book is None:
         raise Http404
     rule = operations.BY_NAME.get(name)
     episodes = AlertEpisode.objects.open().filter(rule=name)
     context = {
         "runbook": book,
-        "body": rendered(book.text),
+        "body": rendered(str(book.text)),
         "rule": rule,
         "sentence": str(rule.sentence).format(value="N", subject="…") if rule else "",
         "alerts": [operations.AlertRow(episode) for episode in episodes],

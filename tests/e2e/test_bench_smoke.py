@@ -38,6 +38,9 @@ FIGURES = (
     *[f"{what}, {how}" for what in READ for how in ("cached", "not modified (304)")],
     *[f"{what}, cached: 99 of 100" for what in READ if what != "matrix"],
     *[f"{page}: {what}" for page in PAGES for what in ("time", "queries")],
+    "metrics: first scrape",
+    *[f"metrics: scrape, {what}" for what in ("nothing changed", "certifications changed")],
+    "metrics: size",
 )
 
 

@@ -22,6 +22,7 @@ from certification.lib import clock, shared_cache
 from certification.models import (
     AIModel,
     AlertEpisode,
+    AlertNotification,
     AlertSilence,
     AuditEntry,
     CertificationJob,
@@ -33,6 +34,7 @@ from certification.models import (
     RevokedToken,
     RunTotal,
     Session,
+    TargetMinute,
     TestResult,
     User,
     WebhookDelivery,
@@ -109,7 +111,9 @@ def make_rows(user: User, at: datetime) -> None:
         subscription=subscription, event="x", event_id=uuid.uuid4(), status="given_up",
         payload={}, finished_at=at,
     )  # fmt: skip
-    AlertEpisode.objects.create(rule="x", subject=f"{at}", resolved_at=at)
+    episode = AlertEpisode.objects.create(rule="x", subject=f"{at}", resolved_at=at)
+    AlertNotification.objects.create(episode=episode, channel="x", kind="opened", created_at=at)
+    TargetMinute.objects.create(name="x", at=at, total=1)
     AlertSilence.objects.create(reason="x", until=at)
     fingerprint = uuid.uuid4().hex
     ErrorGroup.objects.create(fingerprint=fingerprint, event="x", first_seen=at, last_seen=at)

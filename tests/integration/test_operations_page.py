@@ -27,7 +27,7 @@ from certification.monitoring import queue_stats, site_health
 from certification.monitoring.alert_rules import RULES
 from certification.monitoring.bedrock_status import bedrock_status
 from certification.monitoring.queue_stats import WorkerReply
-from certification.monitoring.runbooks import all_runbooks
+from certification.monitoring.runbooks import BY_NAME
 from certification.stack import control
 from certification.stack.control import ProcessStatus
 from certification.web import operations
@@ -122,7 +122,7 @@ class TestHealth:
         names = {check.name for check in site_health.CHECKS} | {"clock"}
         assert names == set(operations.DEPENDENCIES)
         books = {dependency.runbook for dependency in operations.DEPENDENCIES.values()}
-        assert books <= set(all_runbooks())
+        assert books <= set(BY_NAME)
 
     def test_processes_nobody_may_look_at_are_not_known(
         self, as_viewer: Client, monkeypatch: pytest.MonkeyPatch
@@ -261,7 +261,7 @@ class TestRunbooks:
         html = html_of(as_viewer, "/operations/runbooks/")
         names = re.findall(r'href="/operations/runbooks/(\w+)/"', html)
         assert names[0] == "long_queries"
-        assert set(names) == set(all_runbooks())
+        assert set(names) == set(BY_NAME)
 
     def test_there_is_none_of_an_unknown_name(self, as_viewer: Client) -> None:
         assert as_viewer.get("/operations/runbooks/no_such/").status_code == 404

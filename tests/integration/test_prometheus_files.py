@@ -21,8 +21,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from certification.engine import calls
 from certification.inference import Failure, Operation, Timing
 from certification.lib import clock, counters
-from certification.models import AIModel, AlertEpisode, RoutineMark
-from certification.monitoring import alert_rules, alerts, channels, prometheus_files, queue_stats
+from certification.models import AIModel, AlertEpisode, RoutineMark, TargetDay, TargetMinute
+from certification.monitoring import (
+    alert_rules,
+    alerts,
+    channels,
+    machine,
+    prometheus_files,
+    queue_stats,
+    runbooks,
+    targets,
+)
 from certification.monitoring.alert_rules import CRITICAL, RULES, WARNING, Facts, Rule
 from certification.monitoring.alerts import Round
 from certification.reasons import Reason
@@ -61,7 +70,7 @@ def test_the_command_writes_them_with_the_limits_of_the_settings(
         prometheus_files.files()
     )
     rules = yaml.safe_load((tmp_path / "new" / "rules.yml").read_text())["groups"][0]["rules"]
-    assert [rule["expr"] for rule in rules if rule["alert"] == "queue_waiting"] == [
+    assert [rule["expr"] for rule in rules if rule.get("alert") == "queue_waiting"] == [
         "max (queue_waiting) > 2000",
         "max (queue_waiting) > 200",
     ]
@@ -78,6 +87,8 @@ def test_promtool_and_amtool_accept_them() -> None:
 def queries() -> list[str]:
     """Return the PromQL of every rule and panel."""
     rules = prometheus_files.rules()["groups"][0]["rules"]
+    recorded = [rule["record"] for rule in rules if "record" in rule]
+    assert recorded == list(alert_rules.RECORDED)
     panels = json.loads((FOLDER / "dashboard.json").read_text())["panels"]
     targets = [target for panel in panels for target in panel.get("targets", ())]
     return [part["expr"] for part in (*rules, *targets)]
@@ -97,12 +108,19 @@ def test_every_metric_of_rules_and_dashboard_exists_with_its_labels(
     client: Client, catalogue: None, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setattr(queue_stats.workers, "get_soon", lambda: 1)
-    monkeypatch.setattr(alert_rules, "long_queries", lambda _facts: {"pid 7": 99.0})
+    for name in ("long_queries", "dead_rows", "runs_without_verdict", "certifications_worse"):
+        monkeypatch.setattr(alert_rules, name, lambda _facts: {"pid 7": 99.0})
+    monkeypatch.setattr(alert_rules, "models_end", lambda _facts: {"": 9.0})
+    for name in ("accept_backlog", "certificate_days_left"):
+        monkeypatch.setattr(machine, name, lambda: 9)
+    monkeypatch.setattr(machine, "process_memory", lambda: {"web 7": 9})
     certify(AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0"), "us-east-1")
     throttled = Failure(Reason.THROTTLED_REQUESTS, "Slow down.", timing=Timing(20.0, 5.0))
     calls.count_call("us-east-1", replace(throttled, operation=Operation.STREAM))
     AlertEpisode.objects.create(rule="disk_space", severity=WARNING, opened_at=clock.now())
     RoutineMark.record("reconcile")
+    TargetDay.objects.create(name="api_errors", day=clock.now().date(), good=1, total=1)
+    TargetMinute.objects.create(name="stops", at=clock.now(), total=1)
     settings.ALERT_SECRET_URLS = {"": ["nosuchkind://a"]}
     channels.send_test(channels.configured()[0])
     client.get("/live")
@@ -117,7 +135,9 @@ def test_every_metric_of_rules_and_dashboard_exists_with_its_labels(
         assert selectors
         available = set(OF_TARGETS)
         for selector in selectors:
-            if selector.name not in OF_PROMETHEUS:
+            if selector.name in alert_rules.RECORDED:
+                available.add("target")
+            elif selector.name not in OF_PROMETHEUS:
                 assert selector.name in labels, query
                 matched = {matcher.name for matcher in selector.matchers.matchers}
                 assert matched <= labels[selector.name], query
@@ -137,6 +157,15 @@ def gauge(name: str) -> Callable[[Sequence[float]], Series]:
 
 def per_cent(part: str, whole: str) -> Callable[[Sequence[float]], Series]:
     return lambda values: {part: values, whole: [100.0] * len(values)}
+
+
+def paces(values: Sequence[float], long: str, short: str) -> Series:
+    """Return two paces of which now the one, now the other is the lower one."""
+    higher = [value + 5 for value in values]
+    first = [higher[n] if n % 2 else value for n, value in enumerate(values)]
+    second = [value if n % 2 else higher[n] for n, value in enumerate(values)]
+    names = (f'target:budget_burn:{window}{{target="api_errors"}}' for window in (long, short))
+    return dict(zip(names, (first, second), strict=True))
 
 
 # by rule: what is scraped when the rule's value is so, minute by minute
@@ -166,6 +195,28 @@ SCRAPED: dict[str, Callable[[Sequence[float]], Series]] = {
     "certifications_expire": gauge("certifications_expiring"),
     "deliveries_given_up": gauge("webhook_deliveries_given_up"),
     "channel_failing": gauge('alert_channel_failures{channel="slack (1a2b)"}'),
+    "budget_burns_fast": lambda values: paces(values, "1h", "5m"),
+    "budget_burns": lambda values: paces(values, "6h", "30m"),
+    "budget_burns_slowly": lambda values: paces(values, "3d", "6h"),
+    "error_lines": gauge('target_events_recently{target="error_lines", window="1d"}'),
+    "many_error_lines": gauge('target_events_recently{target="error_lines", window="1h"}'),
+    "api_errors": gauge('target:bad_percent:5m{target="api_errors"}'),
+    "api_slow": gauge('target:bad_percent:5m{target="api_within_2s"}'),
+    "accept_backlog": gauge("http_accept_backlog"),
+    "runs_given_up": gauge('runs_given_up_recently{reason="timeout"}'),
+    "certifications_worse": gauge('certifications_worse_recently{region="us-east-1"}'),
+    "models_end": gauge("model_end_of_life_days"),
+    "redis_keys": gauge("redis_keys"),
+    "replication_lag": gauge("database_replication_lag_seconds"),
+    "dead_rows": gauge('database_dead_rows_percent{table="t"}'),
+    "transaction_ids": gauge("database_wraparound_percent"),
+    "process_memory": lambda values: {
+        'process_memory_bytes{process="web 7"}': [value * 1e6 for value in values]
+    },
+    "machine_memory": gauge("machine_memory_free_percent"),
+    "machine_cpu": gauge("machine_cpu_percent"),
+    "tls_certificate": gauge("tls_certificate_days"),
+    "process_restarts": gauge('target_events_recently{target="stops", window="1h"}'),
 }
 
 
@@ -205,13 +256,24 @@ SHARES = {
     ),
 }
 # minutes between two looks, where every minute would be too many of them
-STEPS = {"certifications_expire": 30, "run_failures": 10, "success_rate": 120, "run_retries": 120}
+STEPS = {
+    "certifications_expire": 30,
+    "dead_rows": 30,
+    "run_failures": 10,
+    "success_rate": 120,
+    "run_retries": 120,
+}
 SUBJECTS = {
     "long_queries": "pid 7",
     "queue_paused": "person",
     "routine_late": "reconcile",
     "channel_failing": "slack (1a2b)",
     "routine_failed": "daily",
+    "runs_given_up": "timeout",
+    "certifications_worse": "us-east-1",
+    "dead_rows": "t",
+    "process_memory": "web 7",
+    **dict.fromkeys(("budget_burns_fast", "budget_burns", "budget_burns_slowly"), "api_errors"),
 }
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -277,7 +339,7 @@ def promtool_test(
                 "exp_annotations": {
                     "summary": rule.describe(value or 0, subject),
                     "command": rule.command,
-                    "runbook": f"docs/runbooks.md#{rule.name}",
+                    "runbook_url": runbooks.address(rule.name),
                 },
             }
             for level in rule.levels
@@ -320,6 +382,72 @@ def test_prometheus_and_the_engine_decide_alike(
         "rule_files": [str(FOLDER / "rules.yml")],
         "evaluation_interval": f"{minutes}m",
         "tests": tests,
+    }
+    file = tmp_path / "test.yml"
+    file.write_text(yaml.safe_dump(document))
+    run(promtool, "test", "rules", file)
+
+
+def test_budgets_burn_alike_in_prometheus_and_here(tmp_path: Path, db: None) -> None:
+    """From the same requests: ours from the minutes that are stored, theirs from our counters."""
+    promtool = program("promtool")
+    per_step, step = 100, timedelta(minutes=5)
+    bad = [0] * 73 + [2] * 13 + [0] * 3 + [40] * 13 + [0] * 12
+    few = [0] * len(bad)  # of a target with too few requests, all of which fail
+    few[-30] = few[-20] = 4
+    totals = {"api_errors": [per_step] * len(bad), "api_latency": few}
+    fails = {"api_errors": bad, "api_latency": few}
+    rows, series = [], {}
+    for name, counts in totals.items():
+        good, every = 0.0, 0.0
+        goods, everies = [], []
+        for number, total in enumerate(counts):
+            failed = fails[name][number]
+            rows.append(
+                TargetMinute(name=name, at=BEGIN + number * step, good=total - failed, total=total)
+            )
+            good, every = good + total - failed, every + total
+            goods.append(good)
+            everies.append(every)
+        series[f'target_good_events_total{{target="{name}"}}'] = goods
+        series[f'target_events_total{{target="{name}"}}'] = everies
+        goal = targets.BY_NAME[name].goal / 100
+        series[f'target_goal_ratio{{target="{name}"}}'] = [goal] * len(counts)
+    TargetMinute.objects.bulk_create(rows)
+    rules = [rule for rule in RULES if rule.name.startswith("budget_burns")]
+    expected: dict[str, list[int]] = {rule.name: [] for rule in rules}
+    # from when on both look back over whole windows
+    for number in range(73, len(bad)):
+        facts = Facts()
+        facts.__dict__["recent"] = targets.recent(BEGIN + number * step)
+        for rule in rules:
+            values = rule.measure(facts)
+            assert not rule.severities(values["api_latency"])
+            if rule.severities(values["api_errors"]):
+                expected[rule.name].append(number)
+    assert all(expected.values())
+    checks = [
+        {
+            "eval_time": f"{number * 5}m",
+            "expr": f"count(ALERTS{{alertname='{rule.name}', alertstate='firing'}}) or vector(0)",
+            "exp_samples": [{"labels": "{}", "value": int(number in expected[rule.name])}],
+        }
+        for rule in rules
+        for number in range(73, len(bad))
+    ]
+    document = {
+        "rule_files": [str(FOLDER / "rules.yml")],
+        "evaluation_interval": "5m",
+        "tests": [
+            {
+                "interval": "5m",
+                "input_series": [
+                    {"series": name, "values": " ".join(map(str, values))}
+                    for name, values in series.items()
+                ],
+                "promql_expr_test": checks,
+            }
+        ],
     }
     file = tmp_path / "test.yml"
     file.write_text(yaml.safe_dump(document))

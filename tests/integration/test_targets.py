@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from certification.lib import clock, counters, redis_client, safe_http
-from certification.lib.counters import Counters
+from certification.lib import clock, counters, process_counts, redis_client, safe_http
+from certification.lib.counters import Counters, Series
 from certification.lib.redis_client import Purpose
 from certification.lib.safe_http import ReceiverResponse, ReceiverUnreachable
-from certification.models import AIModel, AlertEpisode, CertificationRun, TargetDay
+from certification.models import (
+    AIModel,
+    AlertEpisode,
+    CertificationRun,
+    RoutineMark,
+    TargetDay,
+)
+from certification.models.routines import BACKUP
 from certification.monitoring import alerts, heartbeat, metrics, queue_stats, targets, tasks
 from certification.monitoring.targets import TARGETS
 from certification.reasons import Status
@@ -143,7 +150,7 @@ def test_every_target_has_its_words() -> None:
         assert target.definition
         assert target.action
         assert target.command.startswith("manage.py ")
-        assert 0 < target.goal < 100
+        assert 0 < target.goal <= 100
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -177,6 +184,73 @@ def test_the_page_and_the_metrics_show_them(as_viewer: Client) -> None:
     text = metrics.render().decode()
     assert 'target_ratio{target="success"} 0.5' in text
     assert 'target_goal_ratio{target="workers"} 0.999' in text
+
+
+def count(series: Series, amount: float) -> None:
+    process = Counters()
+    process.increase({series: amount})
+    process.flush()
+
+
+def test_days_with_error_lines_and_stops_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 5, 30, 12, tzinfo=UTC)
+    for name in ("error_lines", "stops"):
+        assert report_of(name).is_met is None  # nobody counts them
+    errors = process_counts.of_process(process_counts.ERRORS, "web")
+    restarts = process_counts.of_process(process_counts.RESTARTS, "worker")
+    count(errors, 500)
+    count(restarts, 0)
+    targets.measure(now)  # the first look only notes the counters
+    count(errors, 9)
+    targets.measure(now)
+    targets.measure(now + timedelta(minutes=1))
+    assert report_of("error_lines", now.date()).today == targets.Share(1, 1)
+    assert report_of("stops", now.date()).today == targets.Share(1, 1)
+    count(errors, 1)
+    count(restarts, 1)
+    targets.measure(now + timedelta(minutes=2))
+    targets.measure(now + timedelta(days=1))
+    for name in ("error_lines", "stops"):
+        report = report_of(name)
+        assert (report.week, report.today) == (targets.Share(1, 2), targets.Share(1, 1))
+        assert (report.is_met, report.budget_left, report.burn) == (False, 0.0, None)
+    facts = targets.recent(now + timedelta(minutes=30))
+    assert facts["error_lines"][timedelta(hours=1)] == (0, 10)
+    assert facts["stops"][timedelta(days=1)] == (0, 1)
+
+
+class TestRoutinesOfADay:
+    @pytest.fixture(autouse=True)
+    def _now(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = datetime(2026, 5, 30, 12, tzinfo=UTC)
+        monkeypatch.setattr(clock, "now", lambda: self.now)
+
+    def later(self, **time: float) -> date:
+        """Look after some time has passed, and return the day."""
+        self.now += timedelta(**time)
+        targets.measure(self.now)
+        return self.now.date()
+
+    def test_backups(self) -> None:
+        assert report_of("backups", self.later()).today.total == 0  # not known yet
+        RoutineMark.record_failure(BACKUP, "no room")
+        assert report_of("backups", self.later(minutes=1)).today == targets.Share(0, 1)
+        RoutineMark.record(BACKUP)
+        assert report_of("backups", self.later(minutes=1)).today == targets.Share(1, 1)
+        RoutineMark.objects.update(since=self.now)
+        day = self.later(days=1)
+        assert report_of("backups", day).week == targets.Share(1, 1)
+        self.later(hours=12, minutes=5)  # nothing was made on that day
+        RoutineMark.record(BACKUP)
+        assert report_of("backups", self.later(minutes=1)).week == targets.Share(2, 3)
+
+    def test_self_tests(self) -> None:
+        RoutineMark.record("restore drill")
+        RoutineMark.record_failure("weekly", "stored figures")
+        assert report_of("self_tests", self.later()).today == targets.Share(1, 2)
+        self.later(hours=12)
+        RoutineMark.record("restore drill")  # after midnight: the day before stays as it was
+        assert report_of("self_tests", self.later(minutes=1)).week == targets.Share(2, 3)
 
 
 class TestHeartbeat:

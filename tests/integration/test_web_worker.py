@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -10,11 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from certification.lib import counters, redis_client
+from certification.lib.redis_client import Purpose
 from certification.stack.processes import PROJECT
+from tests import counting_app
+from tests.processes import wait_until
 
 THREADS = 2
 HOST = b"Host: localhost\r\n"
@@ -30,14 +36,16 @@ def free_port() -> int:
 class Server:
     """A gunicorn with one process of THREADS threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, module: str = "tests.wsgi_app", options: str = "", stop_s: float = 1
+    ) -> None:
         self.port = free_port()
-        options = f"--bind 127.0.0.1:{self.port} --threads {THREADS} --graceful-timeout 5"
+        limits = f"--bind 127.0.0.1:{self.port} --threads {THREADS} --graceful-timeout 5"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "tests.wsgi_app:application", *options.split(),
-             "--worker-class", "tests.wsgi_app.QuickWorker", "--no-control-socket"],
+            [sys.executable, "-m", "gunicorn", f"{module}:application", *limits.split(),
+             "--worker-class", f"{module}.QuickWorker", "--no-control-socket", *options.split()],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "STOP_S": str(stop_s)},
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         for _ in range(200):
@@ -159,3 +167,60 @@ def test_it_stops_although_clients_are_silent(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
         assert everything(idle) == b""
+
+
+class TestRecycling:
+    """Processes that end after some requests, as the site's do, and others that replace them."""
+
+    REQUESTS, CLIENTS, BEFORE_RECYCLING = 30, 4, 25
+    PATIENT = "--keep-alive 60 --graceful-timeout 30"
+
+    def test_nothing_is_lost_and_no_counter_falls(self, tmp_path: Path, servers: None) -> None:
+        redis_client.client(Purpose.COUNTERS).delete(counters.KEY)
+        options = f"--workers 2 --max-requests {self.BEFORE_RECYCLING} {self.PATIENT}"
+        server = Server(tmp_path, "tests.counting_app", options, stop_s=30)
+        try:
+            with ThreadPoolExecutor(self.CLIENTS) as clients:
+                work = [clients.submit(self.send, server, n % 2 > 0) for n in range(self.CLIENTS)]
+                counts = [self.counted()]
+                while not all(one.done() for one in work):
+                    counts.append(self.counted())
+                    time.sleep(0.1)
+            answered = sum(one.result() for one in work)
+            assert answered == self.CLIENTS * self.REQUESTS
+            wait_until(lambda: self.counted() == answered, "every request is counted")
+            assert counts == sorted(counts)
+        finally:
+            server.process.terminate()
+            server.process.wait(10)
+            redis_client.client(Purpose.COUNTERS).delete(counters.KEY)
+
+    def send(self, server: Server, reuses: bool) -> int:
+        """Send requests one after the other, each on a connection of its own or all on one for as
+        long as the server holds it; return how many were answered.
+        """
+        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        answered = 0
+        for _ in range(self.REQUESTS):
+            client.request("GET", "/")
+            with client.getresponse() as response:  # connects anew after "Connection: close"
+                answered += response.read() == b"ok"
+            if not reuses:
+                client.close()
+        client.close()
+        return answered
+
+    def counted(self) -> float:
+        return sum(n for series, n in counters.read() if series.name == counting_app.NAME)
+
+    def test_a_client_that_has_connected_may_send_its_request(self, tmp_path: Path) -> None:
+        server = Server(tmp_path, options=f"--max-requests 1 {self.PATIENT}", stop_s=30)
+        try:
+            with server.connect() as early:
+                assert b"GET /a 0" in server.talk(GET)  # the last one of the first process
+                time.sleep(0.3)  # in which it used to close the connection
+                early.sendall(GET)
+                assert b"GET /a 0" in everything(early)
+        finally:
+            server.process.terminate()
+            server.process.wait(10)

@@ -20,7 +20,7 @@ from certification.management.arguments import duration
 from certification.management.guard import cannot_look, friendly_errors
 from certification.models import AlertEpisode, AlertSilence, sql, webhooks
 from certification.models.webhooks import WebhookEvent, WebhookSubscription
-from certification.monitoring import alerts, channels, notifications, prometheus_files
+from certification.monitoring import alerts, channels, notifications, prometheus_files, runbooks
 from certification.monitoring.alert_rules import RULES
 from certification.monitoring.channels import Channel
 
@@ -30,7 +30,7 @@ MAX_ROWS = 100
 class Command(BaseCommand):
     help = (
         "Shows the alerts that are open. Exit code 0: none, 1: some, 2: cannot look. What each one "
-        "means and what to do is in docs/runbooks.md."
+        "means and what to do is in its runbook."
     )
     requires_system_checks: list[str] = [checks.TAG]
     audited = ("ack", "silence")
@@ -53,6 +53,7 @@ class Command(BaseCommand):
         actions.add_parser("channels", help="who is notified, and how it went last")
         files = actions.add_parser("files", help="write the rules for Prometheus, and its like")
         files.add_argument("--folder", type=Path, default=prometheus_files.FOLDER)
+        actions.add_parser("runbooks", help="print what to do about each, as Markdown")
         for action in actions.choices.values():
             action.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -70,6 +71,8 @@ class Command(BaseCommand):
                 self.show_channels(channels.configured(), as_json=options["json"])
             case "files":
                 self.write_files(options["folder"])
+            case "runbooks":
+                self.stdout.write(runbooks.document(), ending="")
             case "check":
                 self.check_now(as_json=options["json"])
             case _:
@@ -223,7 +226,7 @@ def to_json(episode: AlertEpisode) -> dict[str, Any]:
         "acknowledgedBy": episode.acknowledged_by,
         "cause": episode.cause,
         "command": next((rule.command for rule in RULES if rule.name == episode.rule), ""),
-        "runbook": f"{alerts.RUNBOOKS}#{episode.rule}",
+        "runbook": runbooks.address(episode.rule),
     }
 
 

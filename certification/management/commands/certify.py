@@ -34,6 +34,7 @@ class Command(BaseCommand):
         "--require."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("models", nargs="*", metavar="MODEL", help="API model ids or UUIDs")

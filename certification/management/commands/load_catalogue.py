@@ -17,6 +17,7 @@ class Command(BaseCommand):
         "and what you enabled or disabled stay."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("",)
 
     @friendly_errors
     def handle(self, *args: Any, **options: Any) -> None:

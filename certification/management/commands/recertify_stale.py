@@ -22,6 +22,7 @@ class Command(BaseCommand):
         "certification has expired."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--days", type=int, default=30, help="default: %(default)s")

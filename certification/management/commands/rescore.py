@@ -25,6 +25,7 @@ class Command(BaseCommand):
         "certifications."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -28,6 +28,7 @@ class Command(BaseCommand):
         "and where the two endpoints disagree. Exit code 1 when no region answered."
     )
     requires_system_checks: list[str] = [checks.TAG]
+    audited = ("",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--region", nargs="+", default=[], metavar="REGION", dest="regions")
