@@ -21,7 +21,7 @@ from certification.lib import counters, shared_cache
 from certification.models import AIModel, ModelAlias, Provider, Region, Route, User
 from certification.models.catalogue import load_shipped
 from certification.stack import embedded, processes
-from tests import database
+from tests import database, forks
 from tests.processes import QUEUE, LiveStack
 
 # How fast examples are made says something of the machine, nothing of the code. Fixtures that are
@@ -32,6 +32,10 @@ hypothesis_settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 hypothesis_settings.load_profile("any machine")
+
+
+def pytest_configure() -> None:
+    forks.install(forks.start_server)
 
 
 @pytest.hookimpl(trylast=True)

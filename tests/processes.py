@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +23,6 @@ from certification.stack import programs
 from certification.stack.processes import Processes, Program
 from tests import database
 from tests.emulators import CONTROL
-from tests.paths import PROJECT
 
 QUEUE = "live-stack"
 LATENCY_MS = 120
@@ -65,33 +61,8 @@ def frozen(pid: int) -> Iterator[None]:
 
 
 def management_command(*arguments: str) -> list[str]:
-    """Return the command that runs `manage.py`, with the libraries already loaded: 0.4 instead of
-    1.4 s of CPU for a command that does little.
-    """
-    forked = str(PROJECT / "tests" / "forked.py")
-    return [sys.executable, "-I", "-S", forked, fork_server(), "manage.py", *arguments]
-
-
-@functools.cache
-def fork_server() -> str:
-    """Start the fork server of this process, which ends with it; return its socket."""
-    folder = tempfile.TemporaryDirectory(prefix="myia-forks-")
-    path = f"{folder.name}/socket"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.forkserver", path],
-        cwd=PROJECT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-
-    def stop() -> None:
-        server.communicate()
-        folder.cleanup()
-
-    atexit.register(stop)
-    assert server.stdout
-    assert server.stdout.readline() == b"ready\n"
-    return path
+    """Return the command that runs `manage.py`."""
+    return [sys.executable, "manage.py", *arguments]
 
 
 class LiveStack(Processes):

@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from certification.stack.processes import NotReady, Processes, Program, uninterrupted
+from tests import forks
+from tests.paths import PROJECT
 
 SLEEPER = Program("sleeper", (sys.executable, "-c", "import time; time.sleep(600)"), stage=1)
 # Does not end when it is told to, but tells whoever started it to end, as an impatient person
@@ -78,3 +81,50 @@ def test_waiting_for_a_process_that_ends_names_its_log(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match=sentence), Processes(tmp_path) as processes:  # noqa: PT012
         processes.start(broken)
         processes.wait_until(lambda: False, "broken")
+
+
+EMULATOR = [sys.executable, "-m", "certification.emulator", "--port", "0", "--scenario", "healthy"]
+
+
+def start_emulator(**options: Any) -> subprocess.Popen[str]:
+    process = subprocess.Popen(EMULATOR, cwd=PROJECT, stdout=subprocess.PIPE, text=True, **options)
+    assert process.stdout
+    assert process.stdout.readline().startswith("Emulator ready at")
+    return process
+
+
+def test_a_fork_is_to_everybody_what_a_process_of_its_own_would_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only how long it takes tells that the tests start the product's processes as forks."""
+    environment = {**os.environ, "MARK": "é", "PYTHONUNBUFFERED": "1"}
+    shown = []
+    for has_forks in (True, False):
+        if not has_forks:
+            monkeypatch.setattr(forks.Request, "of", lambda _given: None)
+        with start_emulator(env=environment, start_new_session=True) as process:
+            system = psutil.Process(process.pid)
+            shown.append(
+                (
+                    system.ppid() == os.getpid(),
+                    os.getsid(process.pid) == process.pid,
+                    system.cmdline(),
+                    {name: system.environ().get(name) for name in environment},
+                    system.children(),
+                    len(os.listdir(f"/proc/{process.pid}/fd")),
+                )
+            )
+            process.terminate()
+            assert process.wait(30) == 0
+    assert shown[0] == shown[1]
+    assert shown[0][:2] == (True, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_fork_is_killed_and_frozen_by_its_pid(number: signal.Signals) -> None:
+    with start_emulator() as process:
+        process.send_signal(number)
+        if number == signal.SIGSTOP:
+            assert os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            process.kill()
+        assert process.wait(30) == -signal.SIGKILL
