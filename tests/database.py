@@ -1,17 +1,14 @@
 """Give every test the shipped catalogue without loading it for every test.
 
-It is loaded once for a session. Ordinary tests roll back to it. Tests that commit leave rows, so
-after each of them the tables that were empty are emptied again, and the others filled again from
-copies if anything in them changed.
+It comes with the database (tests/seed.py). Ordinary tests roll back to it. Tests that commit leave
+rows, so after each of them the tables that were empty are emptied again, and the others filled
+again from copies if anything in them changed.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,11 +18,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 
-from tests.paths import PROJECT
-
 COPIES = "baseline"  # the schema that holds them
-KINDS = (".py", ".json", ".txt")
-TEMPLATE_PREFIX = "made_of_"
 
 
 @dataclass
@@ -67,49 +60,6 @@ def copy_tables() -> None:
         cursor.execute(f"CREATE SCHEMA {COPIES}")
         for table in non_empty(all_tables()):
             cursor.execute(f'CREATE TABLE {COPIES}."{table}" AS TABLE public."{table}"')
-
-
-@functools.cache
-def template_name() -> str:
-    """Return a name that follows from everything that decides what the database holds at first."""
-    package = PROJECT / "certification"
-    files = [
-        *package.glob("migrations/*.py"),
-        *package.glob("models/*.py"),
-        *package.glob("bedrock/**/*"),
-        package / "apps.py",
-        PROJECT / "myia" / "settings.py",
-        PROJECT / "requirements" / "base.txt",
-        Path(__file__),
-    ]
-    contents = (path.read_bytes() for path in sorted(files) if path.suffix in KINDS)
-    digest = hashlib.blake2b(b"\0".join(contents), digest_size=6).hexdigest()
-    return f"{TEMPLATE_PREFIX}{digest}"
-
-
-def templates() -> list[str]:
-    with administration() as server:
-        names = server.execute(
-            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [TEMPLATE_PREFIX]
-        )
-        return [name for (name,) in names]
-
-
-def has_template() -> bool:
-    return template_name() in templates()
-
-
-def make_template() -> None:
-    """Keep a copy of the test database for the next test run, and no older one."""
-    name = str(connection.settings_dict["NAME"])
-    connection.close()
-    connection.close_pool()  # type: ignore[attr-defined]
-    with administration() as server:
-        for old in templates():
-            server.execute(f'DROP DATABASE "{old}"')
-    end_sessions(name)
-    with administration() as server:
-        server.execute(f'CREATE DATABASE "{template_name()}" TEMPLATE "{name}"')
 
 
 def end_sessions(name: str) -> None:

@@ -2,19 +2,17 @@
 
 They live in a folder for each process that runs tests: pub/sub of Valkey and a server that a test
 kills would otherwise be felt by the tests beside it. The fixture `servers` starts them; they end
-with the tests. MYIA_TEST_ROOT moves them to another folder, so that two test runs can share a
-machine.
+with the tests.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from tests.paths import PROJECT
+from tests.paths import TEST_ROOT
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # "" without pytest-xdist, and in its controller
-ROOT = Path(os.environ.get("MYIA_TEST_ROOT", PROJECT / ".myia" / "test")) / WORKER
+ROOT = TEST_ROOT / WORKER
 
 for name in list(os.environ):
     # Nothing of the developer's own environment may decide what a test sees.

@@ -23,6 +23,7 @@ import pytest
 
 from certification.stack import embedded, programs
 from certification.stack.processes import Processes, is_free
+from tests import seed
 from tests.emulators import CONTROL
 from tests.paths import PROJECT
 from tests.processes import management_command
@@ -147,6 +148,7 @@ class Home:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     root = tmp_path_factory.mktemp("home")
     root.chmod(0o755)
+    seed.plant(root)
     try:
         with Processes(root) as processes:
             url, emulator = processes.start_emulator(fixed_latency_ms=100)

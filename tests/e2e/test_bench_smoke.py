@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from certification.stack import embedded
+from tests import seed
 from tests.paths import PROJECT
 
 pytestmark = pytest.mark.processes
@@ -48,6 +49,8 @@ FIGURES = (
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Servers of their own, so that those of the tests are neither flushed nor stopped."""
     root = tmp_path_factory.mktemp("bench")
+    seed.plant(root)
+    (root / ".myia" / "bench").touch()  # what is stored may be replaced
     yield root
     embedded.discard(root)
 

@@ -65,7 +65,7 @@ def web(transactional_db: None, tmp_path: Path) -> Iterator[Web]:
     server = Web(port, tmp_path / "web.log", workers=1, BADGE_CACHE_SECONDS="60")
     yield server
     server.stop()
-    embedded.ensure(django_settings.MYIA_ROOT)
+    embedded.ensure(django_settings.MYIA_ROOT, durable=False)
     connection.close()
 
 
@@ -102,7 +102,7 @@ def test_pages_say_that_the_database_is_away_and_come_back(
         lambda: not embedded.running(django_settings.MYIA_ROOT, redis=False), "PostgreSQL is away"
     )
     assert_unavailable()
-    embedded.ensure(django_settings.MYIA_ROOT)
+    embedded.ensure(django_settings.MYIA_ROOT, durable=False)
     wait_until(answers, "the web server goes on after the restart")
 
 

@@ -215,7 +215,7 @@ def test_restarting_both_servers_mid_job_loses_nothing(live_stack: LiveStack) ->
         stop()
         # long enough for calls, heartbeats and results to meet a server that is away
         time.sleep(1.5)
-        embedded.ensure(django_settings.MYIA_ROOT)
+        embedded.ensure(django_settings.MYIA_ROOT, durable=False)
     finish(job)
     assert job.status == State.COMPLETED
     assert_in_order(job, live_stack)

@@ -21,6 +21,7 @@ from django.core.management import CommandError, call_command
 from certification.stack import control, embedded, programs, supervisor
 from certification.stack.processes import Program
 from certification.stack.supervisor import Files, ProcessRecord, Supervisor
+from tests import seed
 from tests.paths import PROJECT
 from tests.processes import management_command
 
@@ -412,6 +413,7 @@ def test_a_password_for_flower_is_generated_once_for_its_owner_only(
 @pytest.fixture
 def manage(tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """`manage.py` for an installation of its own: own data, own ports."""
+    seed.plant(tmp_path)
     ports = {
         name: str(free_port())
         for name in ("PORT", "WORKER_HEALTH_PORT", "FLOWER_PORT", "EMULATOR_PORT")

@@ -58,6 +58,8 @@ def start(
         return started[-1]
 
     yield start
+    for web in started:  # all at once: each has streams and processes to end
+        web.process.terminate()
     for web in started:
         web.stop()
 

@@ -42,12 +42,14 @@ def test_a_statement_is_given_up_when_the_server_does_not_greet(
     assert connection.closed
 
 
-def test_a_statement_ends_at_last(
-    connection: PatientConnection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patience, "LONGEST_STATEMENT_S", 0.2)
-    with pytest.raises(psycopg.OperationalError, match="took longer than"):
+def test_a_statement_ends_at_last(servers: None) -> None:
+    with (
+        PatientConnection.connect(settings.DATABASE_URL) as connection,
+        patience.limited(longest_s=0.2),
+        pytest.raises(psycopg.OperationalError, match=r"took longer than 0\.2 s"),
+    ):
         connection.execute("SELECT pg_sleep(30)")
+    assert connection.closed
 
 
 def test_without_a_limit_a_statement_is_waited_for(
