@@ -13,38 +13,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
-from celery import current_app
-from django.conf import settings
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from psycopg.sql import Identifier
 
 from certification.engine import reconcile, webhooks
 from certification.lib import clock
-from certification.models import RoutineMark, RunTotal, routines, sql
-from certification.monitoring import capacity, doctor
-from certification.operations import (
-    backups,
-    credentials,
-    loadtest,
-    maintenance,
-    packages,
-    restore,
-    retention,
-    security,
-    server,
-)
+from certification.models import NextAction, RoutineMark, RunTotal, routines, sql
+from certification.monitoring import capacity
+from certification.operations import backups, inspections, maintenance, restore, retention, server
 from certification.operations import sql as statements
-from certification.operations.site import NotAnswered
+from certification.operations.inspections import StepFault
 
 log = structlog.get_logger(__name__)
 
 LOCK = 5_870_341  # the first of two keys; the second is the routine's place in the table
 BUSY_TABLES = 5  # that are vacuumed every day
-
-
-class StepFault(Exception):
-    """What a step found wrong; the text says it."""
 
 
 @dataclass(frozen=True)
@@ -143,36 +127,6 @@ def vacuum(_deadline: float) -> str:
     return f"vacuumed {', '.join(tables) or 'nothing'}; analyzed"
 
 
-def sizes(_deadline: float) -> str:
-    rows = sql.fetch_all(sql.TABLE_SIZES, number=10)
-    return ", ".join(f"{row['name']} {row['bytes'] / 1e6:.1f} MB" for row in rows)
-
-
-def examine_data(_deadline: float) -> str:
-    findings = [f.what for result in doctor.examine(doctor.DATA) for f in result.findings]
-    if findings:
-        raise StepFault(" ".join(findings))
-    return "stored figures agree with the rows"
-
-
-def check_packages(_deadline: float) -> str:
-    """Compare with the lock file and look for known faults. Without network it says so."""
-    try:
-        lock = packages.locked()
-        texts = [
-            f"{row.package} is {row.installed or 'missing'}, locked {row.locked}"
-            for row in packages.differences(lock, packages.installed())
-        ]
-        note = f"{len(lock)} packages are as they are locked"
-        texts += [fault.sentence for fault in packages.vulnerabilities(packages.advisories())]
-        note += ", none with a known fault"
-    except packages.Unchecked as fault:
-        note = f"not all was checked: {fault}"
-    if texts:
-        raise StepFault("; ".join(texts))
-    return note
-
-
 def maintain(deadline: float) -> str:
     """Vacuum and rebuild what is bloated. Raises StepFault for what could not be done."""
     done = list(maintenance.work(deadline))
@@ -182,48 +136,21 @@ def maintain(deadline: float) -> str:
     return ", ".join(f"{each.action.kind} {each.action.name}" for each in done) or "nothing to do"
 
 
-def audit_security(_deadline: float) -> str:
-    """Audit and store the report, as `manage.py security_audit` does."""
-    report = current_app.tasks[retention.AUDIT_TASK].apply(throw=True).get()
-    findings = [row["what"] for section in report["sections"] for row in section["findings"]]
-    if findings:
-        raise StepFault(
-            f"{len(findings)} findings, {len(report['new'])} new: {' '.join(findings)}"[:2000]
-        )
-    return "no findings"
+# What only people can do, each quarter: open until somebody has ticked it.
+OF_PEOPLE = (
+    ("documentation", _("Read the operations guide and the runbooks: is it still so?")),
+    ("performance", _("Compare the figures of the quarter with those before: what got slower?")),
+    ("improvements", _("Choose what the alerts of the quarter ask for, and plan it.")),
+    ("training", _("Practise a failure (manage.py practice) with everybody on call.")),
+    ("failover", _("Take the primary of the database and one worker away, and watch.")),
+    ("access", _("Ask each team whether its accounts and keys are still needed.")),
+)
 
 
-def measure_load(_deadline: float) -> str:
-    """Ask PUBLIC_URL a thousand times. Raises StepFault where a target is missed."""
-    try:
-        report = loadtest.run(settings.PUBLIC_URL, loadtest.addresses(), 1000, 10)
-    except NotAnswered as fault:
-        raise StepFault(f"{settings.PUBLIC_URL}: {fault}") from None
-    figures = report.all
-    text = (
-        f"95 % within {figures.p95_ms} ms, {100 * figures.error_rate:.2f} % errors, "
-        f"{report.per_second:g} a second"
-    )
-    if not figures.is_met:
-        raise StepFault(text)
-    return text
-
-
-def check_secrets(_deadline: float) -> str:
-    rows = list(credentials.secrets())
-    due = [f"{row.name} ({row.age.days} days)" for row in rows if row.age and row.is_due]
-    if due:
-        raise StepFault(f"due: {', '.join(due)}")
-    return f"{len(rows)} secrets, none due"
-
-
-def review_access(_deadline: float) -> str:
-    """Look who may do what and does not need it."""
-    parts = [security.look_at(name, security.PARTS[name]) for name in ("users", "keys")]
-    findings = [row["what"] for part in parts for row in part["findings"]]
-    if findings:
-        raise StepFault(" ".join(findings)[:2000])
-    return "everybody who may log in does"
+def open_items(_deadline: float) -> str:
+    """Open what people do each quarter, as next actions; what is open already stays one."""
+    NextAction.objects.carry_over("quarterly", "", [(name, str(text)) for name, text in OF_PEOPLE])
+    return f"{len(OF_PEOPLE)} items are open until somebody ticks them"
 
 
 ROUTINES = {
@@ -249,6 +176,11 @@ ROUTINES = {
                 Step("backup", back_up),
                 Step("cleanup", clean),
                 Step("vacuum", vacuum),
+                Step("health", inspections.health),
+                Step("errors of the day", inspections.errors_of_the_day),
+                Step("processes", inspections.processes),
+                Step("reachable", inspections.reachable),
+                Step("certifications that end", inspections.certifications_that_end),
             ),
         ),
         Routine(
@@ -257,9 +189,13 @@ ROUTINES = {
             900,
             (
                 Step("restore drill", drill_restore),
-                Step("stored figures", examine_data),
+                Step("stored figures", inspections.examine_data),
                 Step("dead rows and bloated indexes", maintain),
-                Step("dependencies", check_packages),
+                Step("dependencies", inspections.check_packages),
+                Step("what is deployed", inspections.deployed),
+                Step("uptime", inspections.uptime),
+                Step("alert channels", inspections.alert_channels),
+                Step("targets of the week", inspections.targets_of_the_week),
             ),
         ),
         Routine(
@@ -269,7 +205,8 @@ ROUTINES = {
             (
                 Step("backup", back_up),
                 Step("dead rows and bloated indexes", maintain),
-                Step("sizes of tables", sizes),
+                Step("sizes of tables", inspections.sizes),
+                Step("targets of the month", inspections.targets_of_the_month),
             ),
         ),
         Routine(
@@ -277,10 +214,11 @@ ROUTINES = {
             _("on the first Monday of a quarter at 01:00 UTC"),
             3600,
             (
-                Step("security audit", audit_security),
-                Step("load test", measure_load),
-                Step("secrets that are due", check_secrets),
-                Step("access review", review_access),
+                Step("security audit", inspections.audit_security),
+                Step("load test", inspections.measure_load),
+                Step("secrets that are due", inspections.check_secrets),
+                Step("access review", inspections.review_access),
+                Step("for people", open_items),
             ),
         ),
     )

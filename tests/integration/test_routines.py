@@ -15,11 +15,13 @@ from django.test import Client
 from django_celery_results.models import TaskResult
 
 from certification.lib import clock
-from certification.models import AlertEpisode, RoutineMark
+from certification.models import AlertEpisode, NextAction, RoutineMark, TargetDay
 from certification.models.routines import BACKUP, RECONCILE
 from certification.monitoring.alert_rules import RULES, Facts
+from certification.monitoring.findings import Finding
 from certification.operations import (
     backups,
+    inspections,
     packages,
     retention,
     routines,
@@ -27,7 +29,9 @@ from certification.operations import (
     server,
     tasks,
 )
-from certification.operations.routines import ROUTINES, Step, StepFault
+from certification.operations.inspections import StepFault
+from certification.operations.routines import ROUTINES, Step
+from certification.stack.control import ProcessStatus
 
 pytestmark = pytest.mark.django_db
 RULE = {rule.name: rule for rule in RULES}
@@ -168,9 +172,52 @@ def test_the_quarterly_routine_tells_what_it_looked_at(
     assert texts["access review"] == "everybody who may log in does"
     assert "secrets" in texts["secrets that are due"]
     assert TaskResult.objects.filter(task_name=retention.AUDIT_TASK).count() == 1
+    names = [name for name, _text in routines.OF_PEOPLE]
+    assert set(names) <= set(NextAction.objects.open().values_list("step", flat=True))
+    routines.run("quarterly", "for people")
+    assert NextAction.objects.filter(step=names[0]).count() == 1  # it is still open
     monkeypatch.setattr(packages, "installed", dict)
     with pytest.raises(StepFault, match="is missing, locked"):
-        routines.check_packages(0)
+        inspections.check_packages(0)
+
+
+def test_what_is_looked_at_is_told_and_judged(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path
+) -> None:
+    settings.PUBLIC_URL = "http://127.0.0.1:1"
+    settings.LOG_DIR = str(tmp_path)
+    lines = [
+        json.dumps({"timestamp": clock.now().isoformat(), "level": "error", "event": "x"})
+        for _ in range(11)
+    ]
+    (tmp_path / "combined.log").write_text("\n".join(lines[:10]) + "\n")
+    assert inspections.errors_of_the_day(0).startswith("10 error lines")
+    (tmp_path / "combined.log").write_text("\n".join(lines) + "\n")
+    with pytest.raises(StepFault, match="11 error lines"):
+        inspections.errors_of_the_day(0)
+    with pytest.raises(StepFault, match="does not answer"):
+        inspections.reachable(0)
+    assert "end within 3 days" in inspections.certifications_that_end(0)
+    assert "on this machine" in inspections.processes(0)
+    row = ProcessStatus("web", "running", 1, clock.now(), memory_bytes=500_000_000)
+    monkeypatch.setattr(inspections.control, "status", lambda: [row])
+    with pytest.raises(StepFault, match="web uses 500 MB"):
+        inspections.processes(0)
+    assert "web 0.0 days" in inspections.uptime(0)
+    settings.BASE_DIR = tmp_path
+    assert "not from a repository" in inspections.deployed(0)
+    assert inspections.alert_channels(0) == "0 channels accepted a test"
+    monkeypatch.setattr(inspections, "HEALTH", {"files": lambda: iter([Finding("Bad.", "", "")])})
+    with pytest.raises(StepFault, match=r"files: Bad\."):
+        inspections.health(0)
+
+
+def test_a_target_that_is_missed_fails_its_step() -> None:
+    assert "0 targets are met" in inspections.targets_of_the_week(0)
+    TargetDay.objects.create(name="availability", day=clock.now().date(), good=1, total=2)
+    for inspect in (inspections.targets_of_the_week, inspections.targets_of_the_month):
+        with pytest.raises(StepFault, match="availability: 50 %"):
+            inspect(0)
 
 
 @pytest.mark.slow
@@ -180,7 +227,7 @@ def test_backup_and_drill_and_a_drill_that_fails(settings: Any, tmp_path: Path) 
     report = routines.run("weekly")
     assert "There is no backup" in report["steps"][0]["text"]
     assert RULE["restore_drill_failed"].measure(Facts()) == {"": 1}
-    report = routines.run("daily")
+    report = routines.run("daily", "backup")
     assert report["well"], report
     assert RoutineMark.objects.get(name=BACKUP).ended_well
     report = routines.run("weekly")
