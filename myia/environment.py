@@ -16,6 +16,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from certification.lib import redis_address
+from certification.lib.postgresql import hosts
 
 Number = TypeVar("Number", int, float)
 
@@ -103,6 +104,24 @@ class Environment(environ.Env):
         except ValueError as error:
             raise ImproperlyConfigured(f"{var} is not a valid address: {error}.") from None
         return text
+
+    def database(self, url: str) -> dict[builtins.str, Any]:
+        """Return Django's settings of a database from its URL, which may name several servers or
+        a folder of sockets (`postgresql://user:password@/name?host=/folder`).
+        """
+        config: dict[str, Any] = self.db_url_config(url, engine="certification.lib.postgresql")
+        options = config.setdefault("OPTIONS", {})
+        names = urlsplit(url).netloc.rpartition("@")[2].split(",")
+        if "host" in options:
+            config["HOST"] = options.pop("host")
+        elif len(names) > 1:
+            parts = [urlsplit(f"//{name}") for name in names]
+            config["HOST"] = ",".join(part.hostname or "" for part in parts)
+            config["PORT"] = ",".join(str(part.port or hosts.DEFAULT_PORT) for part in parts)
+        if hosts.are_several(config["HOST"]):
+            options.setdefault("target_session_attrs", "read-write")
+            options.setdefault("connect_timeout", 2)  # then the next one is asked
+        return config
 
     def redis(self, var: str) -> str:
         """Read the address of a Redis, or of the Sentinels that know it; "" when unset."""

@@ -38,6 +38,8 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 DATABASE_URL = env.address("DATABASE_URL")
 # Past a pooler, for commands that need a session of their own; "": DATABASE_URL.
 DATABASE_DIRECT_URL = env.address("DATABASE_DIRECT_URL")
+# A read replica; "": everything is read from the first server.
+DATABASE_REPLICA_URL = env.address("DATABASE_REPLICA_URL")
 is_command = Path(sys.argv[0]).name == "manage.py" and "runserver" not in sys.argv
 DIRECT_COMMANDS = {"backup", "dbshell", "migrate", "restore"}
 if DATABASE_URL and DATABASE_DIRECT_URL and is_command and DIRECT_COMMANDS & set(sys.argv[1:2]):
@@ -228,6 +230,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "certification.lib.request_log.RequestLog",
     "axes.middleware.AxesMiddleware",
+    "certification.web.read_replica.ReadReplica",
 ]
 ROOT_URLCONF = "myia.urls"
 WSGI_APPLICATION = "myia.wsgi.application"
@@ -249,38 +252,47 @@ TEMPLATES = [
 ]
 
 PGBOUNCER_PORT = 6432
-DATABASES = {"default": env.db_url_config(DATABASE_URL, engine="certification.lib.postgresql")}
-# a Unix socket, as in postgres://user:password@/name?host=/folder
-if "host" in DATABASES["default"].get("OPTIONS", {}):
-    DATABASES["default"]["HOST"] = DATABASES["default"]["OPTIONS"].pop("host")
-DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool below has the connections
-DATABASES["default"]["CONN_HEALTH_CHECKS"] = False  # lib/postgresql looks without asking
-DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
-    "min_size": 1,
-    "max_size": env.int("DATABASE_POOL_SIZE", default=10, minimum=1),
-    "timeout": 30,
-}
-for name, value in {
-    "connect_timeout": 5,  # seconds
-    "tcp_user_timeout": 10_000,  # ms without an acknowledgement from the server's machine
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    # Only what models/sql.py prepares is prepared.
-    "prepare_threshold": 0,
-}.items():
-    DATABASES["default"]["OPTIONS"].setdefault(name, value)
+DATABASES = {"default": env.database(DATABASE_URL)}
+# A server that follows the first one: lists, badges and public pages are read there while it is not
+# more than a few seconds behind (lib/postgresql/replica.py).
+if DATABASE_REPLICA_URL:
+    DATABASES["replica"] = env.database(DATABASE_REPLICA_URL)
+    DATABASES["replica"]["OPTIONS"]["target_session_attrs"] = "any"
+    DATABASES["replica"]["TEST"] = {"MIRROR": "default"}
+    DATABASE_ROUTERS = ["certification.lib.postgresql.replica.Router"]
+for database in DATABASES.values():
+    database["CONN_MAX_AGE"] = 0  # the pool below has the connections
+    database["CONN_HEALTH_CHECKS"] = False  # lib/postgresql looks without asking
+    database["OPTIONS"] = {
+        "connect_timeout": 5,  # seconds
+        "tcp_user_timeout": 10_000,  # ms without an acknowledgement from the server's machine
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        # Only what models/sql.py prepares is prepared.
+        "prepare_threshold": 0,
+        **database["OPTIONS"],
+        "pool": {
+            "min_size": 1,
+            "max_size": env.int("DATABASE_POOL_SIZE", default=10, minimum=1),
+            "timeout": 30,
+        },
+    }
+if DATABASE_REPLICA_URL:
+    DATABASES["replica"]["OPTIONS"]["pool"]["timeout"] = 1  # then the first one is read
 # A pooler that gives each transaction another session (PgBouncer, by its port unless it is said)
 # forgets what a session prepared and the cursors that it holds.
+POOLER_PORTS = set(str(DATABASES["default"].get("PORT", "")).split(","))
 DATABASE_POOLER = env.choice(
     "DATABASE_POOLER",
-    "transaction" if DATABASES["default"].get("PORT") == PGBOUNCER_PORT else "none",
+    "transaction" if {str(PGBOUNCER_PORT)} == POOLER_PORTS else "none",
     "none",
     "transaction",
 )
 if DATABASE_POOLER == "transaction":
-    DATABASES["default"]["OPTIONS"]["prepare_threshold"] = None
-    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
+    for database in DATABASES.values():
+        database["OPTIONS"]["prepare_threshold"] = None
+        database["DISABLE_SERVER_SIDE_CURSORS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Nothing uses Django's cache, which pickles what it stores; lib/shared_cache.py is ours.
@@ -443,7 +455,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "health_check_interval": 30,
     **broker_options,
 }
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "certification.engine.beat:Scheduler"
+# What was sent is stored at once: whoever takes over does not send it again.
+CELERY_BEAT_SYNC_EVERY = 1
 
 
 def by_the_clock(routine: str, **moment: str | int) -> dict[str, Any]:

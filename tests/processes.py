@@ -105,13 +105,10 @@ class LiveStack(Processes):
         wait_until(answers, f"{name} takes work")
         return process
 
-    def beat(self) -> None:
+    def beat(self, name: str = "beat") -> subprocess.Popen[bytes]:
         """Start a beat with the schedule in the database."""
-        argv = programs.run_module(
-            "celery --quiet -A myia beat --max-interval 1 --pidfile= --scheduler "
-            "django_celery_beat.schedulers:DatabaseScheduler"
-        )
-        self.start(Program("beat", argv, env=self.environment()))
+        argv = programs.run_module("celery --quiet -A myia beat --max-interval 1 --pidfile=")
+        return self.start(Program(name, argv, env=self.environment()))
 
     def environment(self) -> dict[str, str]:
         """Return the variables that give a process this test's database, queue and emulator."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,8 @@ from rest_framework.request import Request
 
 from certification.api.envelope import JSendRenderer, as_request
 from certification.lib import clock, shared_cache
+from certification.lib.postgresql import replica
+from certification.lib.shared_cache import CacheEntry
 
 CONTENT_TYPE = "application/json"
 
@@ -65,24 +68,36 @@ _locks = tuple(Lock() for _ in range(64))
 
 
 def cached_response(
-    request: Request, name: str, params: Mapping[str, Any], read: Callable[[], CacheableResponse]
+    request: Request,
+    name: str,
+    params: Mapping[str, Any],
+    read: Callable[[], CacheableResponse],
+    *,
+    is_announced: bool = True,
 ) -> HttpResponseBase:
     """Respond with cached bytes, or with what `read` returns, which is then cached; 304 to a client
     that has them.
 
     `params` are the checked parameters. The response must not depend on the user. In each process
-    one thread reads while others with the same parameters wait for it.
+    one thread reads while others with the same parameters wait for it. It reads from the replica
+    where that has everything that the cache's generation stands for; never what changes without a
+    new generation (not `is_announced`).
     """
     key = cache_key(name, params)
     if not settings.API_CACHE_SECONDS:
         return conditional_response(request, *render(read().data))
+
+    def read_and_cache_entry(entry: CacheEntry[Rendered]) -> Rendered:
+        since = entry.began if is_announced else math.inf
+        return read_and_cache(key, entry.generation, lambda: replica.read(since, read))
+
     entry = shared_cache.get(key, Rendered)
     if entry.value is None and entry.generation:
         with _locks[hash(key) % len(_locks)]:
             entry = shared_cache.get(key, Rendered)
-            etag, body = entry.value or read_and_cache(key, entry.generation, read)
+            etag, body = entry.value or read_and_cache_entry(entry)
     else:
-        etag, body = entry.value or read_and_cache(key, "", read)
+        etag, body = entry.value or read_and_cache_entry(entry)
     return conditional_response(request, etag, body)
 
 

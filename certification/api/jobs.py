@@ -332,7 +332,9 @@ class JobDetail(View):
     def get(self, request: Request, job_id: str) -> HttpResponseBase:
         """Return a job with its runs, ordered by status, then creation."""
         key = str(views.path_uuid(job_id, "jobId"))
-        return caching.cached_response(request, "job", {"job": key}, lambda: cacheable_job(key))
+        return caching.cached_response(
+            request, "job", {"job": key}, lambda: cacheable_job(key), is_announced=False
+        )
 
     @extend_schema(
         operation_id="cancelJob",

@@ -17,6 +17,7 @@ from django.utils.translation import ngettext
 from certification import labels
 from certification.badges import svg
 from certification.lib import shared_cache
+from certification.lib.postgresql import replica
 from certification.models import Backend, sql, validity
 from certification.reasons import Status
 
@@ -133,7 +134,7 @@ def find(address: str) -> BadgeContent | None:
     entry = shared_cache.get(key, BadgeContent)
     if entry.value is not None:
         return entry.value
-    badge = read(address)
+    badge = replica.read(entry.began, lambda: read(address))
     if badge is not None:  # unknown names are not cached: anybody can invent them without end
         shared_cache.set(key, entry.generation, badge, settings.BADGE_CACHE_SECONDS)
     return badge

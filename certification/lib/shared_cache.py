@@ -12,6 +12,7 @@ comes from Redis is data, checked against that type, and never a pickle, which c
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -56,6 +57,16 @@ class CacheEntry(Generic[T]):
     generation: str = ""
     value: T | None = None
 
+    @property
+    def began(self) -> float:
+        """When the generation began by the database's clock, in seconds since the epoch: a value
+        for it must hold what was written until then. Infinite when that is not known.
+        """
+        try:
+            return float(self.generation.partition("@")[2])
+        except ValueError:
+            return math.inf
+
 
 def invalidate() -> None:
     """Outdate every stored value once the running transaction commits (now, without one). Call it
@@ -68,7 +79,11 @@ def begin_generation() -> None:
     """Outdate every stored value now. Never raises: without Redis, values live until their seconds
     are over.
     """
-    breaker.call(lambda: client().set(GENERATION_KEY, secrets.token_hex(8)), None)
+    breaker.call(lambda: client().set(GENERATION_KEY, new_generation()), None)
+
+
+def new_generation() -> str:
+    return f"{secrets.token_hex(8)}@{clock.now().timestamp():.3f}"
 
 
 def count() -> int:
@@ -99,7 +114,7 @@ def get(key: str, kind: type[T]) -> CacheEntry[T]:
             "list[bytes | None]", client().mget((GENERATION_KEY, PREFIX + key))
         )
         if generation is None:  # the first of two processes that find none draws it
-            client().set(GENERATION_KEY, secrets.token_hex(8), nx=True)
+            client().set(GENERATION_KEY, new_generation(), nx=True)
             generation = cast("bytes | None", client().get(GENERATION_KEY)) or b""
         now = generation.decode(errors="replace")
         stored_in, value = _load(stored, tuple[str, kind]) or ("", None)  # type: ignore[valid-type]

@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 import psycopg
 from django.db import connection, models
 
-from certification.lib.postgresql import patience
+from certification.lib.postgresql import patience, replica
 
 M = TypeVar("M", bound=models.Model)
 
@@ -354,7 +354,7 @@ TRY_ADVISORY_LOCK = "SELECT pg_try_advisory_xact_lock(%(key)s)"
 
 def fetch_all(statement: str, **parameters: Any) -> list[dict[str, Any]]:
     """Run a statement and return its rows by column name. JSON comes as text."""
-    with connection.cursor() as cursor:
+    with replica.reader().cursor() as cursor:
         cursor.execute(statement, parameters)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -126,6 +126,13 @@ def worker_offline(_facts: Facts) -> Values:
     return one(1) if workers == 0 else {}
 
 
+def region_unserved(_facts: Facts) -> Values:
+    """By pinned region without a worker; nothing while the broker is unavailable."""
+    if not settings.PINNED_REGIONS or (taken := queue_stats.workers_by_queue.get()) is None:
+        return {}
+    return dict.fromkeys(queue_stats.unserved_regions(taken), 1.0)
+
+
 def nothing_completed(facts: Facts) -> Values:
     """Seconds since a run ended, while runs wait that were there by then."""
     waiting_s = facts.queue.oldest_waiting_s
@@ -419,6 +426,16 @@ RULES = (
         (Level(CRITICAL, 0, 5 * MINUTE), Level(WARNING, 0, MINUTE)),
         "manage.py restart worker",
         because_of=(REDIS_DOWN,),
+    ),
+    Rule(
+        "region_unserved",
+        _("No worker takes the runs of the region {subject}."),
+        region_unserved,
+        "region_unserved",
+        (Level(CRITICAL, 0, 5 * MINUTE), Level(WARNING, 0, MINUTE)),
+        "WORKER_REGIONS=<region> manage.py run worker",
+        subject_label="region",
+        because_of=(REDIS_DOWN, NO_WORKER),
     ),
     Rule(
         "nothing_completed",

@@ -4,16 +4,19 @@ and cut after a second.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import psutil
 from django.conf import settings
+from django.db import connection
 
 from certification.lib import clock, counters, redis_client, request_metrics
 from certification.lib.counters import INFINITE
 from certification.lib.database import returning_connection
+from certification.lib.postgresql import replica
 from certification.lib.redis_client import Purpose
 from certification.models import sql
 from certification.monitoring import queue_stats
@@ -23,14 +26,16 @@ QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 def database() -> Mapping[str, Any]:
-    """Return connections by state, long queries, sizes, dead rows, and how far it is from
-    wraparound. Raises DatabaseError.
+    """Return which server answers, connections by state, long queries, sizes, dead rows, and how
+    far it is from wraparound. Raises DatabaseError.
     """
     with returning_connection():
         facts = dict(sql.fetch_one(sql.DATABASE_FACTS) or {})
+        info = connection.connection.info
         states = sql.fetch_all(sql.CONNECTION_STATES)
         return {
             **facts,
+            "server": f"{info.host}:{info.port}",
             "connections": {row["state"]: row["n"] for row in states},
             "slow_queries": sql.fetch_all(sql.LONG_QUERIES),
             "tables": sql.fetch_all(sql.LARGEST_TABLES),
@@ -121,10 +126,22 @@ def machine() -> Mapping[str, Any]:
     }
 
 
+def read_replica() -> Mapping[str, Any]:
+    """Return how far the read replica is behind, in seconds, and whether it is read. Raises
+    DatabaseError.
+    """
+    with returning_connection():
+        is_used = replica.freshness.covers(0)
+        behind_s = replica.freshness.behind_s()
+    return {"behind_seconds": round(behind_s, 1) if math.isfinite(behind_s) else None,
+            "is_used": is_used}  # fmt: skip
+
+
 SECTIONS: tuple[Reading[Mapping[str, Any]], ...] = (
     Reading("database", database),
     Reading("redis", redis),
     Reading("workers", workers),
     Reading("api", api),
     Reading("machine", machine),
+    *((Reading("replica", read_replica),) if replica.exists() else ()),
 )

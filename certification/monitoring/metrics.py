@@ -231,6 +231,15 @@ def queue_metrics(facts: Facts) -> Iterator[Metric]:
         places = workers * settings.CERTIFICATION_CONCURRENCY
         busy = counts.active / places if places else 0
         yield gauge("worker_busy_ratio", "Part of the workers' places that are taken", busy)
+    if (taken := queue_stats.workers_by_queue.get_soon()) is not None:
+        text, unserved = (
+            "Whether a pinned region has no worker",
+            queue_stats.unserved_regions(taken),
+        )
+        family = GaugeMetricFamily("region_unserved", text, labels=("region",))
+        for region in settings.PINNED_REGIONS:
+            family.add_metric([region], region in unserved)
+        yield family
 
 
 def alert_metrics(facts: Facts) -> Iterator[Metric]:

@@ -201,6 +201,15 @@ def count_workers() -> int | None:
     return None if taken is None else sum(not names.isdisjoint(queues) for queues in taken)
 
 
+def unserved_regions(workers: Mapping[str, int]) -> list[str]:
+    """Return the pinned regions of which a queue has no worker, by the workers of each queue."""
+    return [
+        region
+        for region in settings.PINNED_REGIONS
+        if not all(workers.get(queue.name_for(priority, region)) for priority in Priority.values)
+    ]
+
+
 def count_by_queue() -> dict[str, int] | None:
     """Count the workers of each queue; None while the broker is unavailable."""
     taken = queues_taken()

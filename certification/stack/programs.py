@@ -29,10 +29,7 @@ def programs() -> list[Program]:
         web(settings.PORT),
         Program(
             name="beat",
-            argv=run_module(
-                "celery --quiet -A myia beat --scheduler "
-                "django_celery_beat.schedulers:DatabaseScheduler --loglevel INFO --pidfile="
-            ),
+            argv=run_module("celery --quiet -A myia beat --loglevel INFO --pidfile="),
             stage=3,
         ),
         Program(

@@ -14,6 +14,7 @@ from itertools import groupby
 from django.conf import settings
 
 from certification.lib import foreign_text, shared_cache
+from certification.lib.postgresql import replica
 from certification.models import (
     AIModel,
     Backend,
@@ -177,7 +178,7 @@ def find(api_model_id: str) -> PublicModel | None:
     entry = shared_cache.get(key, PublicModel)
     if entry.value is not None:
         return entry.value
-    model = read(api_model_id)
+    model = replica.read(entry.began, lambda: read(api_model_id))
     if model is not None:  # unknown names are not cached: anybody can invent them without end
         shared_cache.set(key, entry.generation, model, settings.PUBLIC_CACHE_SECONDS)
     return model

@@ -183,3 +183,19 @@ def test_sessions_that_change_with_each_transaction_lose_nothing(
     faults = ("prepared statement", "cursor", "not owned by", "unsupported startup parameter")
     logs = "".join(log.read_text() for log in live_stack.logs.glob("*.log"))
     assert not [fault for fault in faults if fault in logs]
+
+
+def test_a_second_beat_goes_on_when_the_first_one_is_killed(live_stack: LiveStack) -> None:
+    def works(name: str) -> bool:
+        return "beat_works" in (live_stack.logs / f"{name}.log").read_text()
+
+    first = live_stack.beat("beat-1")
+    wait_until(lambda: works("beat-1"), "the first beat works")
+    live_stack.beat("beat-2")
+    wait_until(
+        lambda: "beat_waits" in (live_stack.logs / "beat-2.log").read_text(), "the second waits"
+    )
+    assert not works("beat-2")
+    first.kill()
+    first.wait()
+    wait_until(lambda: works("beat-2"), "the second beat works")

@@ -18,11 +18,13 @@ from django.urls import reverse
 from django.utils import translation
 from django.utils.functional import Promise
 
+from certification.engine import queue
 from certification.lib import clock
 from certification.models import (
     AIModel,
     AlertEpisode,
     AlertSilence,
+    Priority,
     QueuePause,
     RoutineMark,
     WebhookDelivery,
@@ -233,6 +235,24 @@ def test_the_rules_see_what_is_wrong(
     causes = dict(AlertEpisode.objects.open().values_list("rule", "cause"))
     assert causes["nothing_completed"]
     assert causes["worker_offline"] == ""
+
+
+def test_a_pinned_region_without_a_worker_is_an_alert(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.PINNED_REGIONS = ["sa-east-1", "us-east-1"]
+    taken: dict[str, int] | None = {
+        queue.name_for(priority, region): 1
+        for priority in Priority.values
+        for region in settings.PINNED_REGIONS
+    }
+    monkeypatch.setattr(queue_stats.workers_by_queue, "get", lambda: taken)
+    assert alert_rules.region_unserved(alert_rules.Facts()) == {}
+    assert taken
+    del taken[queue.name_for(Priority.BULK, "us-east-1")]  # single runs go on, sweeps wait
+    assert alert_rules.region_unserved(alert_rules.Facts()) == {"us-east-1": 1.0}
+    taken = None  # Redis is away: nobody knows
+    assert alert_rules.region_unserved(alert_rules.Facts()) == {}
 
 
 def test_redis_that_is_away_is_an_alert(settings: Any, wait: Callable[[float], None]) -> None:

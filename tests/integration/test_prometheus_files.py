@@ -107,7 +107,9 @@ def parts(node: Any) -> Iterator[Any]:
 def test_every_metric_of_rules_and_dashboard_exists_with_its_labels(
     client: Client, catalogue: None, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
+    settings.PINNED_REGIONS = ["sa-east-1"]
     monkeypatch.setattr(queue_stats.workers, "get_soon", lambda: 1)
+    monkeypatch.setattr(queue_stats.workers_by_queue, "get_soon", dict)
     for name in ("long_queries", "dead_rows", "runs_without_verdict", "certifications_worse"):
         monkeypatch.setattr(alert_rules, name, lambda _facts: {"pid 7": 99.0})
     monkeypatch.setattr(alert_rules, "models_end", lambda _facts: {"": 9.0})
@@ -172,6 +174,7 @@ def paces(values: Sequence[float], long: str, short: str) -> Series:
 SCRAPED: dict[str, Callable[[Sequence[float]], Series]] = {
     "redis_unreachable": lambda values: {"redis_up": [1 - value for value in values]},
     "worker_offline": lambda values: {"workers_alive": [0 if value else 2 for value in values]},
+    "region_unserved": gauge('region_unserved{region="sa-east-1"}'),
     "nothing_completed": gauge("queue_idle_seconds"),
     "queue_waiting": gauge("queue_waiting"),
     "queue_oldest": gauge("queue_oldest_seconds"),
@@ -267,6 +270,7 @@ SUBJECTS = {
     "long_queries": "pid 7",
     "queue_paused": "person",
     "routine_late": "reconcile",
+    "region_unserved": "sa-east-1",
     "channel_failing": "slack (1a2b)",
     "routine_failed": "daily",
     "runs_given_up": "timeout",

@@ -25,6 +25,7 @@ from certification.models import Priority
 from certification.operations import backup_key
 from certification.stack import probe, programs
 from certification.stack.processes import Program
+from tests import keda
 from tests.paths import PROJECT
 
 DEPLOY = PROJECT / "deploy"
@@ -388,7 +389,6 @@ OBJECTS = [
     for name in KUSTOMIZATION["resources"]
     for document in yaml.safe_load_all((MANIFESTS / name).read_text())
 ]
-FOREIGN = {"ScaledObject", "TriggerAuthentication"}  # of KEDA, which has no bundled schema
 
 
 def manifest(kind: str, name: str) -> dict[str, Any]:
@@ -414,10 +414,25 @@ def test_the_kustomization_has_every_file() -> None:
     [pytest.param(o, id=f"{o['kind']}-{o['metadata']['name']}") for o in OBJECTS],
 )
 def test_a_manifest_follows_its_schema(document: dict[str, Any]) -> None:
-    if document["kind"] in FOREIGN:
-        assert document["apiVersion"] == "keda.sh/v1alpha1"
+    if document["kind"] in keda.SPECS:
+        keda.validate(document)
         return
     kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"maxReplicas": 8},
+        {"triggers": []},
+        {"minReplicaCount": "2"},
+        {"triggers": [{"type": "redis", "metadata": {"listName": "a", "listLength": 16}}]},
+    ],
+)
+def test_an_object_of_keda_with_a_slip_is_refused(change: dict[str, Any]) -> None:
+    document = manifest("ScaledObject", "worker")
+    with pytest.raises(jsonschema.ValidationError):
+        keda.validate({**document, "spec": {**document["spec"], **change}})
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -10,7 +10,7 @@ import psycopg
 from django.db.backends.postgresql import base
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from certification.lib.postgresql import patience, times
+from certification.lib.postgresql import patience, replica, times
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -23,10 +23,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return params
 
     @property
+    def connection_class(self) -> type[patience.PatientConnection]:
+        is_replica = self.alias == replica.REPLICA
+        return patience.ReplicaConnection if is_replica else patience.PatientConnection
+
+    @property
     def pool(self) -> ConnectionPool[Any] | None:
         options = self.settings_dict["OPTIONS"].get("pool")
         if options:
-            options.setdefault("connection_class", patience.PatientConnection)
+            options.setdefault("connection_class", self.connection_class)
             # Attempts to connect are further and further apart: begin anew rather than wait long
             # when the server is back.
             options.setdefault("reconnect_timeout", 3)
@@ -49,13 +54,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def connection_of_pool(self, conn_params: dict[str, Any]) -> Any:
         if not patience.is_limited():
             return super().get_new_connection(conn_params)
-        if patience.greeting.was_silent:
+        greeting = self.connection_class.greeting()
+        if greeting.was_silent:
             raise self.Database.OperationalError(patience.MESSAGE)
         try:
             return super().get_new_connection(conn_params)
         except PoolTimeout:
             # all connections in use, or no server? the next callers need to know
-            patience.greeting.fails(conn_params.get("host", ""), int(conn_params.get("port", 5432)))
+            greeting.fails(conn_params.get("host", ""), conn_params.get("port", ""))
             raise
 
 

@@ -21,6 +21,8 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 
+from certification.lib.postgresql import hosts
+
 STATEMENT_S = 0.7  # until the server is greeted
 GREETING_S = 0.5
 SILENT_S = 1.0  # before a silent server is greeted again
@@ -47,16 +49,18 @@ class Greeting:
         """Whether it did not greet less than SILENT_S ago."""
         return self.is_silent and time.monotonic() < self._valid_until
 
-    def fails(self, host: str, port: int) -> bool:
-        """Whether the server does not greet now."""
+    def fails(self, host: str, port: int | str) -> bool:
+        """Whether the server does not greet now; of several, none of them."""
         with self._lock:
             if time.monotonic() >= self._valid_until:
-                self.is_silent = not greets(host, port)
+                servers = hosts.split(host, port)
+                self.is_silent = not any(greets(name, int(own)) for name, own in servers)
                 self._valid_until = time.monotonic() + (SILENT_S if self.is_silent else GREETING_S)
             return self.is_silent
 
 
 greeting = Greeting()
+greeting_of_replica = Greeting()
 _is_limited = False
 _longest_s = LONGEST_STATEMENT_S
 
@@ -110,25 +114,36 @@ class PatientConnection(psycopg.Connection[Any]):
     """A connection whose statements are given up when the server is silent."""
 
     @classmethod
+    def greeting(cls) -> Greeting:
+        """Return what all connections to this server know of it."""
+        return greeting
+
+    @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
         """Connect; where the database was renamed just now, to that which has its name: a restore
         puts another one in its place, and the pool would wait for a second.
         """
+        ordered = hosts.last_first(options)
         try:
-            return super().connect(conninfo, **options)
+            connection = super().connect(conninfo, **ordered)
         except psycopg.OperationalError as error:
             if RENAMED not in str(error):
                 raise
-            return super().connect(conninfo, **options)
+            connection = super().connect(conninfo, **ordered)
+        hosts.note(options, connection.info.host, connection.info.port)
+        return connection
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        if not _is_limited:
-            return super().wait(gen, *args, **kwargs)
         try:
+            if not _is_limited:
+                return super().wait(gen, *args, **kwargs)
             return super().wait(self._patient(gen), *args, **kwargs)
         except GivenUp as error:
             self.close()  # nobody reads the answer any more
             raise psycopg.OperationalError(str(error)) from None
+        except psycopg.errors.ReadOnlySqlTransaction:
+            self.close()  # the server only replicates since a failover: the next one is asked
+            raise
 
     def _patient(self, gen: Any) -> Any:
         """Yield what the generator yields, and raise GivenUp where it waits in vain."""
@@ -140,9 +155,9 @@ class PatientConnection(psycopg.Connection[Any]):
                 waited = time.monotonic() - started
                 if not ready and waited > _longest_s:
                     raise GivenUp(f"a statement took longer than {_longest_s:g} s")
+                known = self.greeting()
                 if not ready and (
-                    greeting.was_silent
-                    or (waited > STATEMENT_S and greeting.fails(*self._address()))
+                    known.was_silent or (waited > STATEMENT_S and known.fails(*self._address()))
                 ):
                     raise GivenUp(MESSAGE)
                 state = gen.send(ready)
@@ -151,6 +166,14 @@ class PatientConnection(psycopg.Connection[Any]):
 
     def _address(self) -> tuple[str, int]:
         return self.info.hostaddr or self.info.host, self.info.port
+
+
+class ReplicaConnection(PatientConnection):
+    """As PatientConnection, to the read replica."""
+
+    @classmethod
+    def greeting(cls) -> Greeting:
+        return greeting_of_replica
 
 
 class GivenUp(Exception):
