@@ -66,7 +66,7 @@ class Result:
 def settings_are_right() -> Iterator[Finding]:
     for name in settings.ALERT_LIMITS.keys() - {rule.name for rule in RULES}:
         what = f"ALERT_{name.upper()} names no rule."
-        yield Finding(what, "It changes nothing.", "docs/runbooks.md has the names.")
+        yield Finding(what, "It changes nothing.", "The runbooks of the pages have the names.")
     for issue in run_checks(tags=[TAG]):
         yield Finding(str(issue.msg), f"system check {issue.id}", str(issue.hint or "Correct it."))
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from pytest_django.live_server_helper import LiveServer
 
-from certification.models import AIModel
+from certification.models import AIModel, AlertEpisode
 from certification.monitoring import prometheus_files, queue_stats
 from tests.factories import start_job
 from tests.integration.test_web_worker import free_port
@@ -24,6 +24,7 @@ from tests.processes import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
+SECRET = "a-secret-of-alertmanager-and-nobody-else"
 
 
 class Page(BaseHTTPRequestHandler):
@@ -80,8 +81,13 @@ def write_files(folder: Path, web: str, alertmanager: int, receiver: int) -> Non
     route = documents["alertmanager.yml"]["route"]
     for part in (route, *route["routes"]):
         part.update(group_wait="0s", group_interval="1s")
+    secret = folder / "secret"
+    secret.write_text(SECRET)
     for target in documents["alertmanager.yml"]["receivers"]:
-        target["webhook_configs"][0]["url"] = f"http://127.0.0.1:{receiver}/"
+        people, ourselves = target["webhook_configs"]
+        people["url"] = f"http://127.0.0.1:{receiver}/"
+        ourselves["url"] = f"http://{web}/maintenance/alerts"
+        ourselves["http_config"]["authorization"]["credentials_file"] = str(secret)
     for name, document in documents.items():
         (folder / name).write_text(yaml.safe_dump(document))
 
@@ -95,6 +101,7 @@ def prometheus(
     if missing:
         pytest.skip(f"{' and '.join(missing)} not installed")
     settings.ALERT_LIMITS = {"queue_waiting": (0.0,)}
+    settings.MAINTENANCE_SECRET = SECRET
     ports = {name: free_port() for name in PROGRAMS}
     web = live_server.url.removeprefix("http://")
     write_files(tmp_path, web, ports["prometheus-alertmanager"], receiver.server_port)
@@ -130,5 +137,8 @@ def test_a_queue_that_is_too_long_arrives_as_an_alert_and_ends(
     job = start_job([AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0")], ["us-east-1"])
     alert = ("queue_waiting", "warning")
     wait_until(lambda: (*alert, "firing") in receiver.received, "Alertmanager notifies")
+    waiting = AlertEpisode.objects.filter(rule="queue_waiting")
+    wait_until(lambda: waiting.open().exists(), "it is in our list too")
     job.cancel()
     wait_until(lambda: (*alert, "resolved") in receiver.received, "Alertmanager says that it ended")
+    wait_until(lambda: not waiting.open().exists(), "it has ended in our list too")

@@ -124,3 +124,24 @@ def test_the_admin_lists_and_exports_it(as_administrator: Client, as_viewer: Cli
     assert response["Content-Type"].startswith("text/csv")
     assert "'=1+1" in response.content.decode("utf-8-sig")
     assert as_viewer.get(address).status_code in (302, 403)
+
+
+def test_a_login_by_the_api_is_in_it(viewer: User, client: Client) -> None:
+    for password in ("wrong", "a-long-test-password"):
+        viewer.set_password("a-long-test-password")
+        viewer.save()
+        body = {"email": viewer.email, "password": password}
+        client.post("/api/auth/login", body, "application/json")
+    assert entries(action="api/auth/login") == [(viewer.email, "api", "api/auth/login", "")]
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "count"),
+    [("load_catalogue", [], 1), ("rescore", [], 0), ("rescore", ["--write"], 1),
+     ("recertify_stale", ["--dry-run"], 0)],
+)  # fmt: skip
+def test_commands_that_write_are_in_it(
+    command: str, arguments: list[str], count: int, catalogue: None, capsys: Any
+) -> None:
+    call_command(command, *arguments)
+    assert AuditEntry.objects.filter(via="command", action=command).count() == count

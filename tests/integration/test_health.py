@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -20,15 +22,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from certification.api import health
 from certification.engine import calls
 from certification.inference import Failure, Operation, Reply, Timing
-from certification.lib import clock, counters, probes, redis_client
+from certification.lib import clock, counters, probes, process_counts, redis_client
 from certification.lib.counters import Counters
 from certification.lib.redis_client import Purpose
 from certification.models import AIModel, CertificationRun, RoutineMark, RunTotal, run_totals
-from certification.monitoring import queue_stats, site_health
+from certification.monitoring import machine, queue_stats, site_health
 from certification.monitoring.bedrock_status import BedrockStatus, bedrock_status
 from certification.reasons import Reason, Status
 from tests.factories import certify, finish, start_job
 from tests.paths import PROJECT
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NOVA = "amazon.nova-lite-v1:0"
@@ -160,6 +163,46 @@ def test_requests_are_counted_by_route_and_not_by_path(client: Client) -> None:
     assert result["http_request_duration_seconds_count", frozenset(labels.items())] == 3
     endpoints = {dict(labels).get("endpoint") for _, labels in result}
     assert endpoints - {None} == {"live", "other"}
+
+
+def test_the_status_of_each_pair_is_a_series(
+    client: Client, catalogue: None, settings: Any
+) -> None:
+    nova = AIModel.objects.get(api_model_id="amazon.nova-lite-v1:0")
+    certify(nova, "us-east-1")
+    AIModel.objects.filter(pk=nova.pk).update(api_model_id='odd "name"\\')
+    key = frozenset({"model": 'odd "name"\\', "region": "us-east-1"}.items())
+    assert samples(client)["certification_status", key] == 1
+    nova.certifications.update(expires_at="2020-01-01T00:00:00Z")
+    assert samples(client)["certification_status", key] == 0
+    settings.METRICS_CERTIFICATION_STATUS = False
+    assert "certification_status" not in {name for name, _labels in samples(client)}
+
+
+def test_a_process_counts_its_errors_and_whom_it_replaces(
+    client: Client, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.PROCESS_NAME, settings.SUPERVISED_PROCESS = "worker", "worker"
+    monkeypatch.setattr(process_counts, "counters", Counters())
+    process_counts.begin()
+    for replaces in (True, False):
+        settings.SUPERVISED_REPLACES = replaces
+        process_counts.begin()
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "it failed", (), None)
+    process_counts.CountedErrors("worker").emit(record)
+    process_counts.counters.flush()
+    result, labels = samples(client), frozenset({("process", "worker")})
+    assert result["process_restarts_total", labels] == 1
+    assert result["log_errors_total", labels] == 1
+
+
+def test_the_backlog_is_that_of_our_port(settings: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=5) as server:
+        settings.PORT = server.getsockname()[1]
+        assert machine.accept_backlog() == 0
+        with socket.create_connection(server.getsockname()):
+            wait_until(lambda: machine.accept_backlog() == 1, "it waits to be accepted")
+    assert machine.accept_backlog() is None
 
 
 def test_counters_add_up_over_processes_that_have_ended(client: Client) -> None:

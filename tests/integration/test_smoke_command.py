@@ -12,6 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from certification.management.commands import doctor as doctor_command
 from certification.management.commands import smoke as smoke_command
 from certification.models import (
     Backend,
@@ -22,7 +23,7 @@ from certification.models import (
     User,
 )
 from certification.models.access import ApiKey
-from certification.monitoring import queue_stats, site_health
+from certification.monitoring import doctor, queue_stats, site_health
 from certification.operations.site import Answer, NotAnswered, Site
 from tests import factories
 from tests.sleeping import replace_sleep
@@ -255,3 +256,26 @@ def test_any_answer_of_any_shape_is_a_failed_step(
 def test_an_address_where_nobody_listens_is_a_sentence() -> None:
     with pytest.raises(NotAnswered, match="does not answer"):
         CALL(Site("http://127.0.0.1:9"), "GET", "/live")
+
+
+def test_the_doctor_does_it_after_a_deployment(
+    worker: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", {"tables": lambda: iter(())})
+    worker()
+    call_command("doctor", "--after-deploy", "--json")
+    body = json.loads(capsys.readouterr().out)
+    assert [row["check"] for row in body["checks"]] == ["tables", *(f"smoke: {n}" for n in ALL)]
+    assert body["well"]
+    aws = SimpleNamespace(name=lambda: Backend.AWS)  # whose calls cost money
+    monkeypatch.setattr(doctor_command, "backend", aws)
+    monkeypatch.setattr(Site, "get", lambda *_: Answer(500, "text/html", b""))
+    with pytest.raises(SystemExit) as end:
+        call_command("doctor", "--after-deploy", "--json")
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert end.value.code == 1
+    assert [row["check"] for row in checks] == ["tables", *(f"smoke: {name}" for name in PAGES)]
+    assert checks[1]["findings"]
+    for options in (["--model", NOVA], ["--after-deploy", "--dry-run", "--fix"]):
+        with pytest.raises(CommandError):
+            call_command("doctor", *options)

@@ -10,16 +10,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from rich import box
 from rich.table import Table
 
-from certification.management import support, terminal
+from certification.engine import backend
+from certification.management import smoke, support, terminal
 from certification.management.guard import cannot_look, friendly_errors
+from certification.models import Backend
 from certification.monitoring import doctor
 from certification.monitoring.checks import FAILURES
-from certification.monitoring.findings import Repair
+from certification.monitoring.findings import Finding, Repair
+from certification.operations.site import Site
+
+MAX_COST_USD, PATIENCE_S = 0.05, 120.0  # of the certification after a deployment, as of `smoke`
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--data", action="store_true", help="compare counts with rows: slow")
+        parser.add_argument(
+            "--after-deploy",
+            action="store_true",
+            help="then the steps of `smoke`; calls of AWS cost money: pages only without --model",
+        )
+        parser.add_argument("--model", default="", help="with --after-deploy: what is certified")
+        parser.add_argument("--region", default="", help="with --model: where")
         parser.add_argument("--fix", action="store_true", help="repair what is safe, one by one")
         parser.add_argument("--yes", action="store_true", help="with --fix: do not ask")
         parser.add_argument(
@@ -72,6 +85,8 @@ class Command(BaseCommand):
             again = {name: examinations[name] for name in names}
             anew = {result.check: result for result in doctor.examine(again)}
             results = [anew.get(result.check, result) for result in results]
+        if options["after_deploy"]:
+            results += smoke_test(options["model"], options["region"])
         has_findings = any(result.findings for result in results)
         if options["json"]:
             document: dict[str, Any] = {
@@ -130,11 +145,33 @@ def check_options(options: dict[str, Any]) -> None:
     fix, has_archive = options["fix"], options["support"] is not None
     if (options["yes"] and not fix) or (options["dry_run"] and not (fix or has_archive)):
         raise CommandError("--yes belongs to --fix, --dry-run to --fix or --support.")
+    if options["after_deploy"] and (options["dry_run"] or has_archive):
+        raise CommandError("--after-deploy changes more than --dry-run and --support may.")
+    if (options["model"] or options["region"]) and not options["after_deploy"]:
+        raise CommandError("--model and --region belong to --after-deploy.")
     if fix and has_archive:
         raise CommandError("--fix and --support are two commands: repair first.")
     asks = fix and not (options["yes"] or options["dry_run"])
     if asks and (options["json"] or not sys.stdin.isatty()):
         raise CommandError("--fix asks before each repair: add --yes, or --dry-run to see them.")
+
+
+def smoke_test(model: str, region: str) -> list[doctor.Result]:
+    """Do the steps of `manage.py smoke` on this installation, and return each as a check."""
+    is_free = backend.name() != Backend.AWS
+    pair = smoke.cheapest_pair(region, model) if model or is_free else None
+    site = Site(f"http://127.0.0.1:{settings.PORT}", "")
+    steps = smoke.Smoke(site, pair, remote=False, max_cost_usd=MAX_COST_USD, patience_s=PATIENCE_S)
+    results = []
+    try:
+        for step in steps.run():
+            why = "Whoever uses the installation meets it."
+            found = () if step.ok else (Finding(step.detail, why, "manage.py logs --errors"),)
+            results.append(doctor.Result(f"smoke: {step.name}", found))
+    except KeyboardInterrupt:
+        steps.cancel()
+        raise
+    return results
 
 
 def repairs_in(results: Iterable[doctor.Result]) -> list[tuple[str, Repair]]:
