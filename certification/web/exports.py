@@ -54,7 +54,7 @@ class Table:
 
 
 def of_matrix(query: QueryDict, now: datetime) -> Table:
-    page = matrix.load(query, now)
+    page = matrix.load(query, now, with_details=True)
     rows, columns = matrix_export.pairs(page), matrix_export.COLUMNS
     return Table("matrix", "certifications", columns, rows, page.filters.at or now)
 

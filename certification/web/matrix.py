@@ -22,6 +22,7 @@ from django.db.models import Count, Max, Q
 from django.http import QueryDict
 from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -51,7 +52,7 @@ from certification.web.matrix_filters import (
     Filters,
     Known,
 )
-from certification.web.measures import CAPABILITIES, MEASURES, RESIDENCIES, ROUTES, Scale
+from certification.web.measures import CAPABILITIES, MEASURES, RESIDENCIES, ROUTES, STATUS, Scale
 from certification.web.start import GEOGRAPHIES, geography, order_of
 
 MODELS_PER_PAGE = 250
@@ -71,7 +72,9 @@ Newest = tuple[int, datetime | None]  # how many rows, and the time of the newes
 
 
 class CertificationRow(NamedTuple):
-    """The columns of a ModelCertification that the matrix needs, in the order of its query."""
+    """The columns of a ModelCertification that the matrix needs, in the order of its query. Those
+    that have a default are read where something asks for them.
+    """
 
     model_id: UUID
     region_id: str
@@ -86,15 +89,23 @@ class CertificationRow(NamedTuple):
     held_back: str
     last_tested_at: datetime | None
     updated_at: datetime
-    run_id: UUID | None
     run__endpoint: str | None
     run__api: str | None
-    run__route: str | None
-    run__route_kind: str | None
-    run__error_reason: str | None
-    run__ttft_ms: float | None
-    run__output_tps: float | None
-    run__cost_usd: Decimal | float | None
+    run_id: UUID | None = None
+    run__route: str | None = None
+    run__route_kind: str | None = None
+    run__error_reason: str | None = None
+    run__ttft_ms: float | None = None
+    run__output_tps: float | None = None
+    run__cost_usd: Decimal | float | None = None
+
+    @classmethod
+    def columns(cls, filters: Filters, with_details: bool) -> Sequence[str]:
+        """Return the columns to read for an address; of thousands of pairs each counts."""
+        is_plain = filters.show in (STATUS, "score", "age")
+        if with_details or not is_plain or filters.of("reason") or filters.of("route"):
+            return cls._fields
+        return cls._fields[: -len(cls._field_defaults)]
 
 
 # What `at` reads of a run, by the column of the row that it stands for.
@@ -134,18 +145,13 @@ class Row:
 
 
 class Group(NamedTuple):
-    """The rows of a vendor or a family, each with the HTML of its cells."""
+    """The rows of a vendor or a family, and how many of their pairs are certified."""
 
     name: str
-    rows: Sequence[tuple[Row, SafeString]]
-
-    @property
-    def certified(self) -> int:
-        return sum(row.certified for row, _cells in self.rows)
-
-    @property
-    def offered(self) -> int:
-        return sum(row.offered for row, _cells in self.rows)
+    models: int
+    certified: int
+    offered: int
+    rows: SafeString
 
 
 def n_days(days: int) -> str:
@@ -200,16 +206,13 @@ class Matrix:
 
     @cached_property
     def groups(self) -> list[Group]:
-        """The page's rows by vendor or family, each with the HTML of its cells."""
+        """The page's rows by vendor or family."""
         name = {
             "vendor": lambda row: row.model.vendor,
             "family": lambda row: row.family,
             "none": lambda row: "",
         }[self.filters.group]
-        return [
-            Group(group, [(row, self.renderer.html(row.cells, row.model)) for row in rows])
-            for group, rows in groupby(self.page, key=name)
-        ]
+        return [self.group_of(group, list(rows)) for group, rows in groupby(self.page, key=name)]
 
     @cached_property
     def scale(self) -> Scale | None:
@@ -218,6 +221,17 @@ class Matrix:
         if measure is None:
             return None
         return Scale.of(measure, (cell for row in self.rows for cell in row.cells))
+
+    def group_of(self, name: str, rows: Sequence[Row]) -> Group:
+        certified, offered = (
+            sum(getattr(row, n) for row in rows) for n in ("certified", "offered")
+        )
+        html = format_html_join(
+            "",
+            "{}",
+            ((self.renderer.row(r.model, r.cells, f"{r.certified}/{r.offered}"),) for r in rows),
+        )
+        return Group(name, len(rows), certified, offered, html)
 
     @property
     def is_unfolded(self) -> bool:
@@ -387,11 +401,11 @@ class Pairs:
         return chain.from_iterable(rows.values() for rows in self.certifications.values())
 
 
-def read_pairs(filters: Filters, now: datetime) -> Pairs:
+def read_pairs(filters: Filters, now: datetime, with_details: bool) -> Pairs:
     """Read the pairs as they are, or as they were at `at`, in two queries; and a third where a
     capability is shown.
     """
-    certifications, before = read_certifications(filters, now)
+    certifications, before = read_certifications(filters, now, with_details)
     active = CertificationRun.objects.active().order_by()
     active_runs = list(active.values_list("model_id", "region_id", "created_at"))
     running: dict[UUID, set[str]] = defaultdict(set)
@@ -408,7 +422,7 @@ def read_pairs(filters: Filters, now: datetime) -> Pairs:
 
 
 def read_certifications(
-    filters: Filters, now: datetime
+    filters: Filters, now: datetime, with_details: bool
 ) -> tuple[dict[UUID, dict[str, CertificationRow]], dict[tuple[UUID, str], str]]:
     """Return {model: {region: certification}} and {(model, region): status before}, the latter
     where the address compares with a time.
@@ -423,10 +437,10 @@ def read_certifications(
         extra.append("run_before")
     certifications: dict[UUID, dict[str, CertificationRow]] = defaultdict(dict)
     before = {}
-    columns = len(CertificationRow._fields)
-    for values in pairs.values_list(*CertificationRow._fields, *extra):
-        row = CertificationRow._make(values[:columns])
-        more = dict(zip(extra, values[columns:], strict=True)) if extra else {}
+    columns = CertificationRow.columns(filters, with_details)
+    for values in pairs.values_list(*columns, *extra):
+        row = CertificationRow(*values[: len(columns)])
+        more = dict(zip(extra, values[len(columns) :], strict=True)) if extra else {}
         if more.get("run_before"):
             before[row.model_id, row.region_id] = more["run_before"]["verdict"]
         if "run_at" in more:
@@ -503,14 +517,17 @@ def make_cell(
     before: str,
 ) -> MatrixCell:
     """Return the cell of a pair that has a certification. `before` is its earlier status, or ""."""
+    expired = validity.is_expired(row, moment)
+    status = validity.previous_status(row, moment) if expired else row.status
+    expires = row.expires_at
     return MatrixCell(
         region=row.region_id,
-        status=validity.shown_status(row, moment) or Status.NOT_TESTED,
+        status=status or Status.NOT_TESTED,
         rating=row.rating,
         score=row.score,
         backend=row.backend,
         running=running,
-        expired=validity.is_expired(row, moment),
+        expired=expired,
         held_back=bool(row.held_back),
         endpoint=row.run__endpoint or "",
         api=row.run__api or "",
@@ -520,8 +537,8 @@ def make_cell(
         reason=row.run__error_reason or "",
         age_days=max(0, (moment - row.last_tested_at).days) if row.last_tested_at else None,
         tested_at=row.last_tested_at,
-        expires_at=row.expires_at,
-        expiring=row.expires_at is not None and moment < row.expires_at <= moment + EXPIRES_SOON,
+        expires_at=expires,
+        expiring=expires is not None and moment < expires <= moment + EXPIRES_SOON,
         ttft_ms=row.run__ttft_ms,
         output_tps=row.run__output_tps,
         cost_usd=row.run__cost_usd,
@@ -531,9 +548,10 @@ def make_cell(
     )
 
 
-def load(query: QueryDict, now: datetime) -> Matrix:
+def load(query: QueryDict, now: datetime, *, with_details: bool = False) -> Matrix:
     """Load the matrix that an address names, in four queries: models with the regions that offer
-    them, regions, certifications, active runs; and a fifth where a capability is shown.
+    them, regions, certifications, active runs; and a fifth where a capability is shown. A file has
+    all details of the runs, a page those that it shows.
     """
     models = list(AIModel.objects.active().only(*MODEL_FIELDS).with_offered_in().with_other_ids())
     enabled = sorted(Region.objects.enabled(), key=lambda region: order_of(region.code))
@@ -549,7 +567,7 @@ def load(query: QueryDict, now: datetime) -> Matrix:
         ),
         now,
     )
-    pairs = read_pairs(filters, now)
+    pairs = read_pairs(filters, now, with_details)
     used_regions = {code for model in models for code in model.offered_in}
     used_regions |= {row.region_id for row in pairs.rows}
     all_regions = [region for region in enabled if region.code in used_regions]

@@ -7,7 +7,7 @@ escaped once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -15,13 +15,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.urls import reverse
-from django.utils.html import escape, format_html
+from django.utils.html import escape, format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
 from certification import labels
-from certification.models import AIModel, Backend, Tier
+from certification.models import AIModel, Backend, Lifecycle, ModelKind, Tier
 from certification.reasons import Status
 from certification.web import measures
 from certification.web.matrix_filters import BETTER, EXPIRED, EXPIRING, RUNNING, WORSE, Filters
@@ -44,7 +44,9 @@ def is_worse(before: str, after: str) -> bool:
 
 
 class MatrixCell(NamedTuple):
-    """One model in one region. `status` is "" where the catalogue has no route."""
+    """One model in one region. `status` is "" where the catalogue has no route. After the region
+    stand the fields that a cell looks like, up to LOOK_END.
+    """
 
     region: str
     status: str = ""
@@ -56,11 +58,13 @@ class MatrixCell(NamedTuple):
     held_back: bool = False  # a later run disagreed, and a second one will decide
     endpoint: str = ""  # where and by which API the run called that the status is from
     api: str = ""
+    tier: str = ""
+    age_days: int | None = None  # whole days since it was tested
+    before: str = ""  # the status at the time that `since` names
+    dimmed: bool = False  # does not match the filters on cells
     route: str = ""
     route_kind: str = ""
-    tier: str = ""
     reason: str = ""
-    age_days: int | None = None  # whole days since it was tested
     tested_at: datetime | None = None
     expires_at: datetime | None = None
     expiring: bool = False  # within EXPIRES_SOON
@@ -68,9 +72,7 @@ class MatrixCell(NamedTuple):
     output_tps: float | None = None
     cost_usd: Decimal | float | None = None
     capability: bool | None = None  # of the one that is shown: whether its cases passed
-    before: str = ""  # the status at the time that `since` names
     run_id: UUID | None = None
-    dimmed: bool = False  # does not match the filters on cells
 
     @property
     def is_certified(self) -> bool:
@@ -89,9 +91,9 @@ class MatrixCell(NamedTuple):
             keys.append(RUNNING)
         if self.expiring:
             keys.append(EXPIRING)
-        if is_worse(self.before, self.status):
+        if self.before and is_worse(self.before, self.status):
             keys.append(WORSE)
-        if is_worse(self.status, self.before):
+        if self.before and is_worse(self.status, self.before):
             keys.append(BETTER)
         return tuple(keys)
 
@@ -116,12 +118,10 @@ class MatrixCell(NamedTuple):
     @property
     def label(self) -> str:
         """The cell in words, for screen readers."""
-        return f"{self.region}: {self.words}"
+        return f"{self.region}: {self.words(get_language())}"
 
-    @property
-    def words(self) -> str:
-        """The cell in words, without its region."""
-        language = get_language()
+    def words(self, language: str | None) -> str:
+        """Return the cell in words of the active language, without its region."""
         parts = [status_words(language, self.status, self.expired)]
         if self.rating:
             rating = self.rating if self.has_grade else ""
@@ -137,6 +137,9 @@ class MatrixCell(NamedTuple):
         if self.running:
             parts.append(str(labels.RUNNING.label))
         return ", ".join(parts)
+
+
+LOOK_END = 1 + MatrixCell._fields.index("dimmed")
 
 
 @lru_cache(maxsize=100)
@@ -167,12 +170,13 @@ def route_words(_language: str | None, api: str, endpoint: str) -> str:
 
 
 class CellView(NamedTuple):
-    """What a cell with anything in it shows: its class, its words, the content of its link. All of
-    it is escaped.
+    """What a cell with anything in it shows besides its region: its class, its words, its sign and
+    what follows it. All of it is escaped.
     """
 
     css: str
     words: str
+    sign: str
     content: str
 
 
@@ -190,17 +194,37 @@ def content_html(main: str, small: str) -> str:
 
 @dataclass(frozen=True)
 class CellRenderer:
-    """Put the cells of one page together as HTML; a template would take longer.
+    """Put the rows of one page together as HTML; a template would take ten times as long.
 
-    They show what the parameter `show` names, a quantity in the colours of `scale`, and with
+    Cells show what the parameter `show` names, a quantity in the colours of `scale`, and with
     `has_boxes` a box to tick.
     """
 
     show: str
     scale: Scale | None
     has_boxes: bool
+    language: str | None = field(default_factory=get_language)
+    views: dict[tuple[object, ...], CellView] = field(default_factory=dict)  # by what cells show
 
-    def html(self, cells: Sequence[MatrixCell], model: AIModel) -> SafeString:
+    def row(self, model: AIModel, cells: Sequence[MatrixCell], share: str) -> SafeString:
+        """Return the row of a model; `share` says how many of its pairs are certified."""
+        marks = [model.get_kind_display()] if model.kind != ModelKind.TEXT else []
+        if model.lifecycle == Lifecycle.LEGACY:
+            marks.append(model.get_lifecycle_display())
+        return format_html(
+            '<tr role="row" data-model="{}"><th scope="row" role="rowheader">{}'
+            '<span class="name">{}</span> {}<span class="id">{}</span></th>{}'
+            '<td role="cell" class="sum">{}</td></tr>',
+            model.api_model_id,
+            self.row_box(model) if self.has_boxes else "",
+            model.name,
+            format_html_join("", '<span class="kind">{}</span> ', ((mark,) for mark in marks)),
+            model.api_model_id,
+            self.cells(model, cells),
+            share,
+        )
+
+    def cells(self, model: AIModel, cells: Sequence[MatrixCell]) -> SafeString:
         """Return the cells of a model's row."""
         base = escaped(reverse("certification", args=[model.pk, "-"]).removesuffix("-/"))
         not_offered = (
@@ -211,14 +235,26 @@ class CellRenderer:
             if not cell.status:
                 parts.append(not_offered)
                 continue
-            css, words, content = self.view(cell)
+            look = cell[1:LOOK_END] if self.show == STATUS else cell
+            view = self.views.get(look)
+            if view is None:
+                self.views[look] = view = self.view(cell)
+            css, words, sign, content = view
             region = escaped(cell.region)
             box = self.box(cell, model) if self.has_boxes else ""
             parts.append(
                 f'<td role="cell">{box}<a class="{css}" href="{base}{region}/" '
-                f'aria-label="{region}: {words}">{content}</a></td>'
+                f'aria-label="{region}: {words}"><b>{sign}</b><em>{region}</em>{content}</a></td>'
             )
         return SafeString("".join(parts))
+
+    @staticmethod
+    def row_box(model: AIModel) -> SafeString:
+        return format_html(
+            '<input type="checkbox" form="selection" name="model" value="{}" aria-label="{}"> ',
+            model.api_model_id,
+            _("all of %(model)s") % {"model": model.name},
+        )
 
     @staticmethod
     def box(cell: MatrixCell, model: AIModel) -> SafeString:
@@ -241,18 +277,16 @@ class CellRenderer:
             css += " held-back"
         if cell.backend == Backend.EMULATOR:
             css += " emulated"
-        if is_worse(cell.before, cell.status):
-            css += " worse"
-        if is_worse(cell.status, cell.before):
-            css += " better"
+        if cell.before:
+            css += " worse" if is_worse(cell.before, cell.status) else ""
+            css += " better" if is_worse(cell.status, cell.before) else ""
         if cell.dimmed:
             css += " dimmed"
-        words = cell.words
+        words = cell.words(self.language)
         if spoken := self.spoken(cell):
             words += f", {measures.SHOWS[self.show]}: {spoken}"
         sign = labels.STATUSES[cell.status].symbol if self.show == STATUS else ""
-        content = f"<b>{sign}</b><em>{escaped(cell.region)}</em>{content_html(main, small)}"
-        return CellView(escaped(css), escaped(words), content)
+        return CellView(escape(css), escape(words), sign, content_html(main, small))
 
     def shown(self, cell: MatrixCell) -> tuple[str, str, str]:
         """Return (class, large text, small text) of what the parameter `show` asks for."""
