@@ -168,7 +168,7 @@ class UserAdmin(DjangoUserAdmin):
     list_display = ("email", "name", "role", "is_staff", "is_active", "last_login")
     list_filter = ("groups", "is_active", "is_staff", "is_superuser")
     search_fields = ("email", "name")
-    filter_horizontal = ("groups", "user_permissions")
+    filter_horizontal = ()  # its script names what no name is allowed on; groups are few
     list_per_page = 50
     readonly_fields = ("last_login", "date_joined")
     fieldsets = (

@@ -45,7 +45,7 @@ def is_worse(before: str, after: str) -> bool:
 
 class MatrixCell(NamedTuple):
     """One model in one region. `status` is "" where the catalogue has no route. After the region
-    stand the fields that a cell looks like, up to LOOK_END.
+    stand the fields that a cell looks like, up to VISIBLE_END.
     """
 
     region: str
@@ -139,7 +139,7 @@ class MatrixCell(NamedTuple):
         return ", ".join(parts)
 
 
-LOOK_END = 1 + MatrixCell._fields.index("dimmed")
+VISIBLE_END = 1 + MatrixCell._fields.index("dimmed")
 
 
 @lru_cache(maxsize=100)
@@ -235,10 +235,10 @@ class CellRenderer:
             if not cell.status:
                 parts.append(not_offered)
                 continue
-            look = cell[1:LOOK_END] if self.show == STATUS else cell
-            view = self.views.get(look)
+            visible = cell[1:VISIBLE_END] if self.show == STATUS else cell
+            view = self.views.get(visible)
             if view is None:
-                self.views[look] = view = self.view(cell)
+                self.views[visible] = view = self.view(cell)
             css, words, sign, content = view
             region = escaped(cell.region)
             box = self.box(cell, model) if self.has_boxes else ""

@@ -66,7 +66,7 @@ class MatrixMap:
         return query.urlencode()
 
     def marks(self, row: Row, y: int) -> SafeString:
-        """Return a mark for each cell that has anything in it: one path for those of a look."""
+        """Return a mark for each cell that has anything in it: one path for all of a class."""
         paths: dict[str, str] = {}
         for at, cell in enumerate(row.cells):
             if not cell.status or cell.dimmed:

@@ -58,8 +58,9 @@ class World:
 @pytest.fixture
 def world(live_server: LiveServer, settings: Any, tmp_path: Path) -> World:
     settings.CERTIFICATE_FOLDER = tmp_path / "certificates"
-    for role in ("viewer", "operator"):
-        User.objects.create_user(f"{role}@example.org", PASSWORD, role=role)
+    for role in ("viewer", "operator", "administrator"):
+        is_staff = role == "administrator"
+        User.objects.create_user(f"{role}@example.org", PASSWORD, role=role, is_staff=is_staff)
     nova, micro = (AIModel.objects.get(api_model_id=name) for name in (NOVA, MICRO))
     certify(nova, "us-east-1", tier="full", score=92, rating="A", results=PASSED)
     assert certificates.issue_due() == 1
@@ -287,6 +288,12 @@ OPERATORS = (
     "/operations/?tab=audit",
 )
 
+ADMIN = (
+    "/admin/",
+    "/admin/certification/certificationrun/",
+    "/admin/certification/region/us-east-1/change/",
+)
+
 
 def addresses(world: World, *groups: tuple[str, ...]) -> Iterator[str]:
     names = {
@@ -403,27 +410,37 @@ def test_every_page_is_accessible_in_both_themes_and_fits_a_small_phone(
     window of 1280 px at 400 %; 640 px, with wider spaces in the text, one at 200 %.
     """
     visitor, source, faults = visit(), Axe().axe_script, []
-    page = visitor.log_in("operator@example.org", "/")
+    visitor.log_in("operator@example.org", "/")
     for path in addresses(world, PUBLIC[1:], INSIDE, OPERATORS):
-        visitor.open(path)
-        page.set_viewport_size({"width": 320, "height": 700})
-        if visitor.overflow > 0:
-            faults.append(f"{path}: {visitor.overflow} px too wide at 320")
-        page.evaluate(DROP_ROWS_ALIKE)
-        page.set_viewport_size({"width": 640, "height": 450})
-        page.evaluate(SPACED)
-        if visitor.overflow > 0:
-            faults.append(f"{path}: {visitor.overflow} px too wide at 200 % with wide text")
-        page.evaluate("document.adoptedStyleSheets = []")
-        page.set_viewport_size({"width": 1280, "height": 900})
-        page.evaluate(source)
-        for theme, rules in (("light", EVERYTHING), ("dark", CONTRAST)):
-            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-            faults += [f"{path} {theme}: {fault}" for fault in page.evaluate(RUN_AXE, rules)]
-        faults += [f"{path}: no focus on {e}" for e in page.evaluate(WITHOUT_VISIBLE_FOCUS)]
-        page.emulate_media(color_scheme="light")
+        faults += faults_of(visitor, path, source)
     visitor.complaints[:] = [c for c in visitor.complaints if "404" not in c]  # of /m/no.such/
+    administrator = visit()
+    administrator.log_in("administrator@example.org", "/")
+    for path in ADMIN:
+        faults += faults_of(administrator, path, source)
     assert faults == []
+
+
+def faults_of(visitor: Visitor, path: str, source: str) -> list[str]:
+    """Return what is wrong with a page; `source` is axe's."""
+    page, faults = visitor.open(path), []
+    page.set_viewport_size({"width": 320, "height": 700})
+    if visitor.overflow > 0:
+        faults.append(f"{path}: {visitor.overflow} px too wide at 320")
+    page.evaluate(DROP_ROWS_ALIKE)
+    page.set_viewport_size({"width": 640, "height": 450})
+    page.evaluate(SPACED)
+    if visitor.overflow > 0:
+        faults.append(f"{path}: {visitor.overflow} px too wide at 200 % with wide text")
+    page.evaluate("document.adoptedStyleSheets = []")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.evaluate(source)
+    for theme, rules in (("light", EVERYTHING), ("dark", CONTRAST)):
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        faults += [f"{path} {theme}: {fault}" for fault in page.evaluate(RUN_AXE, rules)]
+    faults += [f"{path}: no focus on {e}" for e in page.evaluate(WITHOUT_VISIBLE_FOCUS)]
+    page.emulate_media(color_scheme="light")
+    return faults
 
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
