@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from django.http import QueryDict
-from django.utils.formats import date_format, number_format
+from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
@@ -38,10 +38,8 @@ class LimitRow:
         if limit.critical_on is None:
             return _("Never at this pace.")
         if limit.critical_on > self.until:
-            return _("Not before %(day)s.") % {"day": date_format(self.until, "SHORT_DATE_FORMAT")}
-        return _("On %(day)s at this pace.") % {
-            "day": date_format(limit.critical_on, "SHORT_DATE_FORMAT")
-        }
+            return _("Not before %(day)s.") % {"day": self.until}
+        return _("On %(day)s at this pace.") % {"day": limit.critical_on}
 
     @property
     def needs_action(self) -> bool:
@@ -74,10 +72,12 @@ class CapacityTab:
     @property
     def chart(self) -> SafeString | None:
         """Runs by day, oldest first; None of fewer than two days."""
-        days = self.report.days[::-1]
-        if len(days) < 2:
+        runs = {day.day: float(day.runs) for day in self.report.days}
+        if len(runs) < 2:
             return None
-        values = [(date_format(d.day, "SHORT_DATE_FORMAT"), float(d.runs)) for d in days]
+        first, last = min(runs).toordinal(), max(runs).toordinal()
+        days = map(date.fromordinal, range(first, last + 1))
+        values = [(str(day), runs.get(day, 0.0)) for day in days]
         return charts.columns(_("Runs by day"), values)
 
     @property
@@ -95,7 +95,7 @@ class CapacityTab:
             first = min(report.soon, key=lambda limit: limit.critical_on or report.today)
             return _("%(name)s reaches its limit on %(day)s at this pace.") % {
                 "name": first.trigger.label,
-                "day": date_format(first.critical_on or report.today, "SHORT_DATE_FORMAT"),
+                "day": first.critical_on,
             }
         if report.stored_days < capacity.MIN_DAYS:
             return _("Too little data for a forecast: %(days)d of %(needed)d days.") % {

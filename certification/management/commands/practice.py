@@ -116,7 +116,9 @@ def finish(options: dict[str, Any]) -> Outcome:
     if sentence := practice.check(drill):
         return [sentence], to_json(drill) | {"missing": sentence}, False
     took = clock.now() - drill.started_at
-    lines = [f"Passed after {minutes(took)}, {drill.wrong_answers} wrong answers."]
+    lines = [
+        f"Passed after {minutes(took)}, {terminal.pluralize(drill.wrong_answers, 'wrong answer')}."
+    ]
     return lines, to_json(drill), True
 
 
