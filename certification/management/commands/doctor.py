@@ -166,8 +166,8 @@ def smoke_test(model: str, region: str) -> list[doctor.Result]:
     try:
         for step in steps.run():
             why = "Whoever uses the installation meets it."
-            found = () if step.ok else (Finding(step.detail, why, "manage.py logs --errors"),)
-            results.append(doctor.Result(f"smoke: {step.name}", found))
+            findings = () if step.ok else (Finding(step.detail, why, "manage.py logs --errors"),)
+            results.append(doctor.Result(f"smoke: {step.name}", findings))
     except KeyboardInterrupt:
         steps.cancel()
         raise
