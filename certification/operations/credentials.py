@@ -15,32 +15,40 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management.base import CommandError
 
 from certification.bedrock import connection
+from certification.bedrock.catalogue import order_of_trial
 from certification.bedrock.connection import BEARER_VARIABLE
 from certification.bedrock.errors import BedrockError
 from certification.engine import backend, evidence
-from certification.engine.preflight import Preflight
-from certification.lib import clock
+from certification.inference import Request, RouteTarget, user
+from certification.lib import clock, event_loop
 from certification.models import (
+    AIModel,
     ApiKey,
     AuditEntry,
     Backend,
     CertificateKey,
     CertificationRun,
+    ModelKind,
     State,
 )
 from certification.operations import backup_key
 from certification.reasons import ErrorCategory
 
+if TYPE_CHECKING:
+    from certification.bedrock.client import Bedrock
+
 ROTATE_AFTER = timedelta(days=365)
 AWS_ROTATE_AFTER = timedelta(days=90)
 ACTION = "rotate_credentials"  # of the audit trail
 MAX_FILE = 100_000  # bytes
+PROBE, CALL_S = Request((user("Answer with one word: are you there?"),), max_tokens=20), 20.0
+MAX_MODELS = 3  # that are called in a region until one answers
 
 
 @dataclass(frozen=True)
@@ -109,23 +117,40 @@ def verify(regions: Iterable[str], file: str = "", *, calls: bool = True) -> Ver
                 who = identity.Caller("a Bedrock API key", "", BEARER_VARIABLE, "")
             elif not is_emulator:
                 who = identity.caller_of(bedrock.credentials, target.home_region)
-            preflight = Preflight(bedrock)
-            checked = tuple(try_region(preflight, region, calls=calls) for region in regions)
+            checked = tuple(try_region(bedrock, region, calls=calls) for region in regions)
     except BedrockError as error:
         return Verification(str(settings.BEDROCK_BACKEND), fault=evidence.cut(error.message)[:500])
     note = "The emulator takes any key: nothing is proven of AWS's." if is_emulator else ""
     return Verification(used, who.arn, who.key_preview, who.method, checked, note=note)
 
 
-def try_region(preflight: Preflight, region: str, *, calls: bool) -> RegionCheck:
-    listing = preflight.listing(region)
-    if listing.problem:
-        return RegionCheck(region, 0, None, f"its listing failed: {listing.problem}")
-    if not calls:
-        return RegionCheck(region, len(listing.models), None)
-    canary = preflight.canary(region)
-    fault = "" if canary.answered else f"the smallest call failed: {canary.reason}"
-    return RegionCheck(region, len(listing.models), canary.answered, fault)
+def try_region(bedrock: Bedrock, region: str, *, calls: bool) -> RegionCheck:
+    """List a region's models, and call the cheapest that it is known to have: one that answers is
+    enough, for a model may be closed to this account.
+    """
+    try:
+        models = len(bedrock.foundation_models(region))
+    except BedrockError as error:
+        return RegionCheck(region, 0, None, f"its listing failed: {error.reason}")
+    reason = ""
+    for target in cheapest_targets(region) if calls else ():
+        try:
+            event_loop.run(bedrock.send(region, target, PROBE, remaining_s=CALL_S))
+        except BedrockError as error:
+            reason = reason or str(error.reason)
+        else:
+            return RegionCheck(region, models, called=True)
+    return RegionCheck(region, models, False if reason else None, reason and f"no call: {reason}")
+
+
+def cheapest_targets(region: str) -> list[RouteTarget]:
+    """Return the first route of each of the cheapest models that are offered in a region."""
+    models = AIModel.objects.active().filter(kind=ModelKind.TEXT, output_price__gt=0)
+    offered = models.filter(routes__region=region).distinct().order_by("output_price", "pk")
+    return [
+        min((route.target() for route in model.routes.filter(region=region)), key=order_of_trial)
+        for model in offered[:MAX_MODELS]
+    ]
 
 
 def workers_file() -> Path:

@@ -51,6 +51,9 @@ SECRET_NAMES = re.compile(
     re.IGNORECASE,
 )
 LEFT_OUT = frozenset({".git", ".venv", "node_modules", "__pycache__", "tests", "docs"})
+SOURCE_FOLDERS = frozenset({
+    "bench", "certification", "deploy", "myia", "requirements", "scripts", "static", "templates",
+})  # fmt: skip
 SHARED_SECRETS = ("changeme", "change-me", "secret", "password", "admin", "example", "insecure")
 
 
@@ -108,11 +111,12 @@ def mode_of(path: Path) -> int:
 
 
 def is_secret(path: Path, mode: int) -> bool:
-    """Whether a file looks as if it held secrets; source code and examples do not."""
-    is_source = path.suffix in (".py", ".pyc", ".md", ".html", ".css", ".js", ".svg", ".svc")
-    is_example = path.is_relative_to(Path(settings.BASE_DIR) / "deploy")
-    looks = bool(SECRET_NAMES.search(path.name)) and not (is_source or is_example)
-    return stat.S_ISREG(mode) and looks
+    """Whether a file looks as if it held secrets; our own source and examples do not."""
+    program = Path(settings.BASE_DIR)
+    is_source = path.suffix in (".py", ".pyc", ".md", ".html", ".css", ".js", ".svg")
+    if path.is_relative_to(program):
+        is_source |= path.relative_to(program).parts[0] in SOURCE_FOLDERS
+    return stat.S_ISREG(mode) and not is_source and bool(SECRET_NAMES.search(path.name))
 
 
 def named_files() -> Iterator[Path]:
@@ -165,14 +169,18 @@ class Listener:
         }
 
 
-def own_processes() -> Iterator[tuple[str, psutil.Process]]:
-    """Yield the processes of this machine's stack with their children, by the program's name."""
+def own_processes() -> list[tuple[str, psutil.Process]]:
+    """Return the processes of this machine's stack with their children, each once, by the program's
+    name. Those of the supervisor are the other programs.
+    """
+    members: dict[int, tuple[str, psutil.Process]] = {}
     for status in control.status():
         with suppress(psutil.Error):
             if status.pid:
                 process = psutil.Process(status.pid)
                 for member in (process, *process.children(recursive=True)):
-                    yield status.name, member
+                    members[member.pid] = (status.name, member)
+    return list(members.values())
 
 
 def processes() -> Iterator[Finding]:
@@ -222,7 +230,7 @@ def configuration() -> Iterator[Finding]:
     Whether there is TLS matters where others than this machine call us.
     """
     is_public = not is_loopback(urlsplit(settings.PUBLIC_URL).hostname or "")
-    of_tls = {f"security.W{number:03}" for number in (4, 5, 8, 12, 16, 21)}
+    of_tls = {f"security.W{number:03}" for number in (4, 5, 8, 10, 11, 12, 16, 21)}
     for issue in run_checks(tags=["security"], include_deployment_checks=True):
         if is_public or issue.id not in of_tls:
             yield Finding(

@@ -270,7 +270,9 @@ def planted(secrets: Secrets, settings: Any, tmp_path: Path) -> Secrets:
 COMMANDS = (
     "status", "alerts", "queue", "reconcile", "list_uncertified", "cleanup", "job list",
     "logs --errors", "health_monitor --once", "analyze_performance", "redis_report", "doctor",
-    "doctor --fix --dry-run", "smoke --dry-run", "smoke --url http://127.0.0.1:9",
+    "security_audit --dry-run", "dependencies --offline", "upgrade --check", "db_maintenance",
+    "db_maintenance --activity", "rotate_credentials --no-calls --region us-east-1",
+    "loadtest --dry-run", "doctor --fix --dry-run", "smoke --dry-run", "smoke --url http://127.0.0.1:9",
 )  # fmt: skip
 
 

@@ -119,6 +119,8 @@ def test_files_that_others_may_write_or_read(settings: Any) -> None:
     write(program / "certificate_key.py", 0o644)
     write(data / "web.log", 0o644)
     write(program / ".env.example", 0o600)
+    (program / "certification").mkdir()
+    write(program / "certification" / "expired-credentials.toml", 0o644)
     os.symlink("/etc/passwd", data / "secret.key")
     assert texts("files") == []
     exposed = [
