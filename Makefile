@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-fast up down status lint audit types messages versions bench gallery lock clean
+.PHONY: help setup setup-dev demo test test-fast up down status lint audit types messages versions statements bench gallery lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ bench: $(VENV)/dev.stamp ## the measured claims, compared with a baseline of the
 
 versions: $(VENV)/dev.stamp ## write the versions of suite and policy after a change of their meaning
 	$(BIN)/python scripts/versions.py
+
+statements: $(VENV)/dev.stamp ## record what this release sends to the database, when a release is cut
+	$(BIN)/python scripts/record_statements.py
 
 gallery: $(VENV)/dev.stamp ## pictures of every page: both themes, both languages, three widths, in gallery/
 	$(BIN)/python -m pytest -q tests/e2e/gallery.py
