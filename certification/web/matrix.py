@@ -121,11 +121,16 @@ class Row:
 
     model: AIModel
     cells: Sequence[MatrixCell]
-    offered: int  # pairs that have a route; a pair without one may have been tested all the same
+    offered_in: Collection[str]  # its regions with a route; it may have been tested in others too
+
+    @property
+    def offered(self) -> int:
+        return len(self.offered_in)
 
     @cached_property
     def certified(self) -> int:
-        return sum(cell.is_certified for cell in self.cells)
+        """How many of the offered pairs are certified."""
+        return sum(cell.is_certified and cell.region in self.offered_in for cell in self.cells)
 
     @property
     def family(self) -> str:
@@ -140,7 +145,7 @@ class Row:
         return Row(
             self.model,
             [c if c.matches(filters) else c._replace(dimmed=True) for c in self.cells],
-            self.offered,
+            self.offered_in,
         )
 
 
@@ -277,15 +282,15 @@ class Matrix:
     @property
     def totals(self) -> list[tuple[str, int, int]]:
         """(region, certified, offered) of each column, over all rows that match."""
-        columns = zip(*(row.cells for row in self.rows), strict=True) if self.rows else ()
-        return [
-            (
-                cells[0].region,
-                sum(cell.is_certified for cell in cells),
-                sum(bool(c.status) for c in cells),
+        certified: Counter[str] = Counter()
+        offered: Counter[str] = Counter()
+        for row in self.rows:
+            offered.update(row.offered_in)
+            certified.update(
+                c.region for c in row.cells if c.is_certified and c.region in row.offered_in
             )
-            for cells in columns
-        ]
+        codes = [region.code for region in self.regions] if self.rows else []
+        return [(code, certified[code], offered[code]) for code in codes]
 
     @cached_property
     def sentence(self) -> str:
@@ -506,7 +511,7 @@ def row_of(model: Any, codes: Sequence[str], pairs: Pairs, moment: datetime) -> 
             cells.append(MatrixCell(code, Status.NOT_TESTED, running=is_running))
         else:
             cells.append(MatrixCell(code))
-    return Row(model, cells, len(offered.intersection(codes)))
+    return Row(model, cells, offered.intersection(codes))
 
 
 def make_cell(

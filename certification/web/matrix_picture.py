@@ -5,6 +5,7 @@ A file stands alone, so its colours and signs are in it; signs are drawn, since 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from datetime import UTC
 
@@ -23,6 +24,7 @@ from certification.web.matrix_cells import MatrixCell
 
 NAME_WIDTH, CELL_WIDTH, ROW_HEIGHT, HEAD_HEIGHT, GAP = 260, 44, 18, 150, 2
 MAX_NAME = 42  # characters of a model's name that fit
+CHARACTER_WIDTH, LINE_HEIGHT = 6.2, 14  # of the widest usual font in this size
 # (fill, ink) of each status: the light theme's, since a picture is for a document
 PAINTS: dict[str, tuple[str, str]] = {
     Status.CERTIFIED: ("#cdeacf", "#0f4a1c"),
@@ -52,46 +54,45 @@ PNG_SOURCE = b"""#set page(width: auto, height: auto, margin: 0pt)
 def svg(matrix: Matrix, address: str, backend: str) -> SafeString:
     """Return the rows that match as a drawing, with where and when it is from at its foot."""
     width = NAME_WIDTH + CELL_WIDTH * len(matrix.regions) + 16
+    title, (signs, signs_width) = cleaned(matrix.sentence), legend(matrix)
+    width = max(width, 640, signs_width, round(8 * len(title)))
     foot = HEAD_HEIGHT + ROW_HEIGHT * len(matrix.rows) + 20
     moment = (matrix.filters.at or matrix.now).astimezone(UTC)
     emulated = f"{_('emulated')} · " if matrix.emulated else ""
     source = f"{emulated}{backend} · {moment:%Y-%m-%d %H:%M} UTC · {address}"
+    lines = textwrap.wrap(cleaned(source), int((width - 16) / CHARACTER_WIDTH))
     return format_html(
         '<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" '
         'role="img" font-family="sans-serif" font-size="11"><title>{title}</title>'
         '<rect width="{w}" height="{h}" fill="#fff"/>'
         '<text x="8" y="22" font-size="15" font-weight="600" fill="{text}">{title}</text>'
-        '{legend}{columns}{rows}<text x="8" y="{foot}" fill="{quiet}">{source}</text></svg>',
-        w=max(width, 640),
-        h=foot + 12,
-        title=cleaned(matrix.sentence),
+        "{legend}{columns}{rows}{source}</svg>",
+        w=width,
+        h=foot + LINE_HEIGHT * len(lines),
+        title=title,
         text=TEXT,
-        quiet=QUIET,
-        legend=legend(matrix),
+        legend=signs,
         columns=columns(matrix),
         rows=format_html_join("", "{}", ((row_of(matrix, at),) for at in range(len(matrix.rows)))),
-        foot=foot,
-        source=cleaned(source),
-    )
-
-
-def legend(matrix: Matrix) -> SafeString:
-    """Return the statuses that occur, each with its sign and how many pairs have it."""
-    shown = [(s, n) for s in PAINTS if (n := matrix.counts[s])]
-    return format_html_join(
-        "",
-        '{}<text x="{}" y="45" fill="{}">{} {}</text>',
-        (
-            (
-                sign_box(status, 8 + 150 * at, 34),
-                26 + 150 * at,
-                TEXT,
-                labels.STATUSES[status].label,
-                n,
-            )
-            for at, (status, n) in enumerate(shown)
+        source=format_html_join(
+            "",
+            '<text x="8" y="{}" fill="{}">{}</text>',
+            ((foot + LINE_HEIGHT * at, QUIET, line) for at, line in enumerate(lines)),
         ),
     )
+
+
+def legend(matrix: Matrix) -> tuple[SafeString, int]:
+    """Return the statuses that occur, each with its sign and how many pairs have it, and how wide
+    that is.
+    """
+    entries, x = [], 8
+    for status in PAINTS:
+        if matrix.counts[status]:
+            words = f"{labels.STATUSES[status].label} {matrix.counts[status]}"
+            entries.append((sign_box(status, x, 34), x + 18, TEXT, words))
+            x += round(18 + CHARACTER_WIDTH * len(words) + 16)
+    return format_html_join("", '{}<text x="{}" y="45" fill="{}">{}</text>', entries), x
 
 
 def columns(matrix: Matrix) -> SafeString:

@@ -188,6 +188,24 @@ class TestOrder:
         assert page.totals == [("us-east-1", 1, 3), ("sa-east-1", 1, 1)]
         assert page.sentence == "2 of 4 offered pairs are certified."
 
+    def test_a_certified_pair_without_a_route_is_none_of_those_offered(
+        self, as_viewer: Client, tested: dict[str, AIModel]
+    ) -> None:
+        Route.objects.filter(region="sa-east-1").delete()
+        page = load(as_viewer)
+        assert page.totals == [("us-east-1", 1, 3), ("sa-east-1", 0, 0)]
+        assert page.sentence == "1 of 3 offered pairs are certified."
+        assert page.counts["certified"] == 2
+
+    def test_a_picture_shows_the_whole_of_its_address(
+        self, as_viewer: Client, tested: dict[str, AIModel]
+    ) -> None:
+        query = "&".join(f"vendor=Vendor-{n}" for n in range(20))
+        drawing = as_viewer.get(f"/matrix/export.svg?q=nova&{query}").content.decode()
+        lines = re.findall(r'<text x="8" y="\d+" fill="#566072">([^<]*)</text>', drawing)
+        assert len(lines) > 1
+        assert "".join(lines).endswith(query.replace("&", "&amp;"))
+
 
 class TestShow:
     @pytest.mark.parametrize(
