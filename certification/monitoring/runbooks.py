@@ -57,6 +57,18 @@ RUNBOOKS = (
         ),
     ),
     Runbook(
+        "region_unserved",
+        _("A region without workers"),
+        _(
+            "**Within 10 min.** A region is pinned (`PINNED_REGIONS`) and no worker takes the runs "
+            "of one of its two queues: they wait, those of other regions go on. Look at the "
+            "machine that has `WORKER_REGIONS` with this region: `manage.py status` there, then "
+            "`manage.py run worker` and `manage.py run worker-bulk`. Where it will not come back "
+            "soon, start a worker elsewhere with `WORKER_REGIONS=<region>`, or take the region out "
+            "of `PINNED_REGIONS` of every process: its runs go to the common queue then."
+        ),
+    ),
+    Runbook(
         "nothing_completed",
         _("Nothing completed"),
         _(
