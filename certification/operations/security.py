@@ -73,9 +73,9 @@ def dependencies() -> Iterator[Finding]:
 
 def files() -> Iterator[Finding]:
     """Look at the modes of our program and of our data."""
-    program, data = Path(settings.BASE_DIR), Path(settings.MYIA_DIR)
-    folders = dict.fromkeys((program, data, Path(settings.BACKUP_DIR)))
-    paths = [path for folder in folders for path in walk(folder)]
+    folders = {Path(settings.BASE_DIR), Path(settings.MYIA_DIR), Path(settings.BACKUP_DIR)}
+    outermost = [f for f in folders if not any(f.is_relative_to(o) for o in folders - {f})]
+    paths = [path for folder in sorted(outermost) for path in walk(folder)]
     writable = [path for path, mode in paths if mode & 0o002 and not mode & stat.S_ISVTX]
     yield from about(
         writable,

@@ -133,6 +133,10 @@ def test_files_that_others_may_write_or_read(settings: Any) -> None:
     report = "\n".join(texts("files"))
     assert all(str(path) in report for path in exposed), report
     assert "certificate_key.py" not in report
+    settings.MYIA_DIR = program / "data"  # as by default: inside the program
+    settings.MYIA_DIR.mkdir()
+    exposed = write(settings.MYIA_DIR / "any.log", 0o666)
+    assert "\n".join(texts("files")).count(str(exposed)) == 1
 
 
 def test_whom_a_socket_answers(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
