@@ -8,6 +8,8 @@ from datetime import date
 from django.db import models
 from django.db.models.functions import Greatest
 
+ROWS_PER_STATEMENT = 1000
+
 
 class CapacityDay(models.Model):
     """`value` is what was counted on that day, the figure at the last look of the day, or the
@@ -30,8 +32,18 @@ class CapacityDay(models.Model):
     @classmethod
     def write(cls, day: date, values: Mapping[str, float]) -> None:
         """Set figures of a day."""
+        cls.write_days({day: values})
+
+    @classmethod
+    def write_days(cls, days: Mapping[date, Mapping[str, float]]) -> None:
+        """Set figures of many days at once."""
         CapacityDay.objects.bulk_create(
-            [CapacityDay(name=name, day=day, value=value) for name, value in values.items()],
+            [
+                CapacityDay(name=name, day=day, value=value)
+                for day, values in days.items()
+                for name, value in values.items()
+            ],
+            batch_size=ROWS_PER_STATEMENT,
             update_conflicts=True,
             unique_fields=["name", "day"],
             update_fields=["value"],

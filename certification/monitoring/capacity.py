@@ -164,8 +164,7 @@ def count_days(now: datetime) -> None:
     jobs = CertificationJob.objects.filter(**{"created_at__gte": start} if start else {})
     for row in by_day(jobs, "created_at").annotate(n=Count("pk")):
         days[row["day"]][JOBS] = row["n"]
-    for day, values in days.items():
-        CapacityDay.write(day, values)
+    CapacityDay.write_days(days)
 
 
 def runs_by_day(start: datetime | None) -> Iterable[dict[str, Any]]:
