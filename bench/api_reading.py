@@ -40,9 +40,9 @@ from certification.stack.programs import run_module
 
 RUNS, TINY_RUNS = 1_000_000, 5_000
 PER_SECOND, P99_MS = 500, 50
-CONNECTIONS = 8
+CONNECTIONS, TINY_CONNECTIONS = 8, 2
 START_S = 60
-MODELS = 40  # requested in turn
+MODELS, TINY_MODELS = 40, 4  # requested in turn
 Request = tuple[str, dict[str, str]]
 
 
@@ -68,7 +68,7 @@ def rows(options: Namespace) -> list[Row]:
     seconds = dataset.fill(runs)
     message = f"{runs} runs stored in {seconds:.0f} s" if seconds else f"{runs} runs already stored"
     print(message, file=sys.stderr)
-    paths = request_paths()
+    paths = request_paths(TINY_MODELS if options.tiny else MODELS)
     models = [
         path.partition("modelId=")[2].partition("&")[0]
         for path in paths["certifications of a model"]
@@ -99,17 +99,17 @@ def rows(options: Namespace) -> list[Row]:
     return result + p99
 
 
-def request_paths() -> dict[str, list[str]]:
-    """Return the paths to request, by what they return."""
+def request_paths(count: int) -> dict[str, list[str]]:
+    """Return the paths to request, `count` of each kind, by what they return."""
     certified = ModelCertification.objects.order_by().values("model").distinct()
     ids = list(
-        AIModel.objects.filter(pk__in=certified).values_list("api_model_id", flat=True)[:MODELS]
+        AIModel.objects.filter(pk__in=certified).values_list("api_model_id", flat=True)[:count]
     )
     base = "/api/certification-queue/certifications"
     return {
         "certifications of a model": [f"{base}?modelId={model}&limit=100" for model in ids],
         "a page of all certifications": [
-            f"{base}?page={page}&limit=20" for page in range(1, MODELS + 1)
+            f"{base}?page={page}&limit=20" for page in range(1, count + 1)
         ],
         "matrix": ["/api/matrix"],
         "badge": [f"/badges/{model}/us-east-1.svg" for model in ids],
@@ -126,6 +126,7 @@ def measure(
     result: dict[tuple[str, str], Measurement] = {}
     with serve(*web(options, API_CACHE_SECONDS="0", BADGE_CACHE_SECONDS="0")) as port:
         for what, group in paths.items():
+            fetch(port, group[0], headers)  # the first of all waits for a connection of the pool
             result[what, "uncached"] = load(options, port, [(path, headers) for path in group])
     with serve(*web(options)) as port:
         for what, group in paths.items():
@@ -140,9 +141,10 @@ def load(
     options: Namespace, port: int, requests: Sequence[Request], expected: str = "200"
 ) -> Measurement:
     """Return the median of the repetitions."""
-    seconds, warm_up = ("0.3", "0.1") if options.tiny else ("3", "1")
+    seconds, warm_up = ("0.05", "0") if options.tiny else ("3", "1")
+    connections = TINY_CONNECTIONS if options.tiny else CONNECTIONS
     command = [sys.executable, "-m", "bench.load", "--port", str(port), "--seconds", seconds]
-    command += ["--warm-up", warm_up, "--connections", str(CONNECTIONS)]
+    command += ["--warm-up", warm_up, "--connections", str(connections)]
     samples = []
     for _ in range(options.repeat):
         process = subprocess.run(
