@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.test import Client
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
+
+from certification.models import User
 
 CHROMIUM = next(
     (
@@ -67,6 +70,16 @@ class Visitor:
         return self.page
 
     def log_in(self, email: str, path: str = "/matrix/") -> Page:
+        """Open a page as somebody who logged in before."""
+        client = Client()
+        client.force_login(User.objects.get(email=email))
+        session = client.cookies["sessionid"].value
+        cookie = {"name": "sessionid", "value": session, "url": self.root}
+        self.page.context.add_cookies([cookie])  # type: ignore[list-item]
+        return self.open(path)
+
+    def fill_in_login(self, email: str, path: str) -> Page:
+        """Log in by the form, which leads to the page."""
         self.open(f"/login/?next={path}")
         self.page.get_by_label("E-mail").fill(email)
         self.page.locator("#id_password").fill(PASSWORD)
@@ -135,6 +148,19 @@ class Mouse:
         field.fill(text)
 
 
+# At most how many stops of Tab lie between the focus and an element.
+STOPS_BETWEEN = """element => {
+  const fields = "a[href], button, input, select, textarea, summary, [tabindex]";
+  const modal = document.querySelector("dialog:modal");
+  const stops = [...document.querySelectorAll(fields)].filter(each =>
+    each.tabIndex >= 0 && !each.disabled && each.checkVisibility({visibilityProperty: true}) &&
+    (each.type !== "radio" || each.checked) && (!modal || modal.contains(each)));
+  const here = stops.indexOf(document.activeElement), there = stops.indexOf(element);
+  if (there < 0) return 0;
+  return (there - here - 1 + stops.length) % stops.length;
+}"""
+
+
 class Keyboard(Mouse):
     """Does the same with nothing but keys."""
 
@@ -143,6 +169,8 @@ class Keyboard(Mouse):
     def reach(self, target: Locator) -> None:
         """Go from where the focus is to the target, by Tab alone."""
         target.wait_for()
+        for _ in range(target.evaluate(STOPS_BETWEEN)):
+            self.page.keyboard.press("Tab")
         for _ in range(self.MAX_TABS):
             self.page.keyboard.press("Tab")
             if target.evaluate("element => element === document.activeElement"):

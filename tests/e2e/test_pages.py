@@ -15,6 +15,7 @@ from tests.browser import NEEDS_BROWSER, PASSWORD
 from tests.factories import certify, finish, start_job
 
 pytestmark = NEEDS_BROWSER
+ONE_ROW = "/matrix/?q=amazon.nova-lite"  # the whole matrix has a hundred
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def cell(page: Page, model: AIModel, region: str) -> Any:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_viewer_logs_in_and_opens_a_cell(visit: Any, model: AIModel, scheme: str) -> None:
-    page = visit(scheme=scheme).log_in("viewer@example.org")
+    page = visit(scheme=scheme).fill_in_login("viewer@example.org", "/matrix/")
     expect(page.locator("#matrix")).to_be_visible()
     expect(page.get_by_text("Results from the emulator, not from AWS.").first).to_be_visible()
     cell(page, model, "eu-west-1").click()
@@ -146,7 +147,7 @@ def test_keys_move_in_the_matrix_and_select_what_is_started(visit: Any, model: A
 
 
 def test_a_cell_opens_as_a_page_without_javascript(visit: Any, model: AIModel) -> None:
-    page = visit(java_script_enabled=False).log_in("viewer@example.org")
+    page = visit(java_script_enabled=False).log_in("viewer@example.org", ONE_ROW)
     cell(page, model, "us-east-1").click()
     assert page.url.endswith(f"/certifications/{model.pk}/us-east-1/")
     expect(page.locator("main")).to_contain_text("It answered.")
@@ -163,7 +164,7 @@ def test_a_phone_shows_regions_as_chips(visit: Any, model: AIModel) -> None:
 
 
 def test_the_language_is_switched(visit: Any, model: AIModel) -> None:
-    page = visit().log_in("viewer@example.org")
+    page = visit().log_in("viewer@example.org", ONE_ROW)
     page.locator("#account-menu summary").click()
     page.get_by_role("button", name="PT").click()
     expect(page.locator("html")).to_have_attribute("lang", "pt-br")
@@ -182,7 +183,7 @@ def test_choosing_a_vendor_filters_at_once(visit: Any, model: AIModel) -> None:
 def test_a_finished_run_appears_without_a_reload(visit: Any, model: AIModel) -> None:
     visitor = visit()
     visitor.page.clock.install()
-    page = visitor.log_in("viewer@example.org")
+    page = visitor.log_in("viewer@example.org", ONE_ROW)
     running = cell(page, model, "us-west-2")
     expect(running).to_have_attribute("aria-label", "us-west-2: not tested, running")
     finish(model.runs.get(region="us-west-2"), Status.CERTIFIED, score=89, rating="B")
@@ -194,7 +195,7 @@ def test_a_finished_run_appears_without_a_reload(visit: Any, model: AIModel) -> 
 
 def test_the_admin_works_under_the_content_policy(visit: Any, model: AIModel) -> None:
     visitor = visit()
-    page = visitor.log_in("administrator@example.org")
+    page = visitor.log_in("administrator@example.org", "/account/")
     run = model.runs.filter(region="us-east-1").get()
     for path in (
         "/admin/",
@@ -261,7 +262,7 @@ def test_new_jobs_wait_until_somebody_wants_to_see_them(visit: Any, model: AIMod
 
 
 def test_a_cell_that_changed_is_marked(visit: Any, model: AIModel) -> None:
-    page = visit().log_in("viewer@example.org")
+    page = visit().log_in("viewer@example.org", ONE_ROW)
     changing = cell(page, model, "us-west-2")
     expect(changing).to_be_visible()
     page.evaluate(
