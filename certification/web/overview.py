@@ -25,7 +25,7 @@ from django.utils.translation import ngettext
 
 from certification import labels
 from certification.engine import backend
-from certification.lib import clock, shared_cache
+from certification.lib import clock
 from certification.lib.shared_cache import ComputedValue
 from certification.models import (
     ACTIVE,
@@ -57,7 +57,7 @@ CAUSES_SHOWN = 8
 JOBS_SHOWN = 6
 CHANGES_SHOWN = 8
 EXPIRES_SOON, RETIRES_SOON = timedelta(days=7), timedelta(days=30)
-FIGURES_TTL_S = CHANGES_TTL_S = 60
+FIGURES_TTL_S = 60
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    rows: list[Change]
+    rows: Sequence[Change]
 
     @property
     def worse(self) -> int:
@@ -242,20 +242,6 @@ def read_changes(now: datetime, days: int) -> Changes:
     ]
     changed = [change for change in changes if change.before != change.after]
     return Changes(sorted(changed, key=lambda change: change.order))
-
-
-def shared_changes(now: datetime, days: int) -> Changes:
-    """Return what `read_changes` does, as it was last read for anybody: until something else is
-    certified, and for CHANGES_TTL_S at most, since the period moves on. It looks up a run of each
-    pair.
-    """
-    key = f"overview-changes:{days}"
-    entry = shared_cache.get(key, Changes)
-    if entry.value is not None:
-        return entry.value
-    changes = read_changes(now, days)
-    shared_cache.set(key, entry.generation, changes, CHANGES_TTL_S)
-    return changes
 
 
 @dataclass(frozen=True)
@@ -516,7 +502,7 @@ def load(days: int, now: datetime, user: User | None) -> Overview:
         pauses=pauses,
         alerts=read_block("alerts", read_alerts),
         running=read_block("running", lambda: read_running(now)),
-        changes=read_block("changes", lambda: shared_changes(now, days)),
+        changes=read_block("changes", lambda: read_changes(now, days)),
         queue=read_block("queue", lambda: queue_stats.active_counts(pause)),
         figures=read_block("figures", figures.get),
         dismissals=read_block("dismissals", lambda: read_dismissals(user)),

@@ -11,7 +11,6 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from certification.lib import clock, shared_cache
 from certification.lib.shared_cache import ComputedValue
 from certification.models import (
     AIModel,
@@ -35,7 +34,6 @@ HEADER = 1  # open alerts and read-only mode
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing cached, and two workers that nobody needs to ask."""
     overview.figures.forget()
-    monkeypatch.setattr(overview, "CHANGES_TTL_S", 0)
     monkeypatch.setattr(queue_stats.workers, "get_soon", lambda: 2)
     yield
     overview.figures.forget()
@@ -297,21 +295,6 @@ class TestChanges:
         assert week is not None
         assert month is not None
         assert (len(week.rows), len(month.rows)) == (0, 1)
-
-    def test_changes_are_shared_until_something_is_certified(
-        self, models: list[AIModel], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(overview, "CHANGES_TTL_S", 60)
-        shared_cache.begin_generation()
-        certify(models[0], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
-        now = clock.now()
-        read = overview.shared_changes(now, 7)
-        certify(models[1], "us-east-1")
-        assert len(read.rows) == 1
-        assert overview.shared_changes(now, 7) == read
-        shared_cache.begin_generation()  # as the end of a transaction that certifies does
-        assert len(overview.shared_changes(now, 7).rows) == 2
-        shared_cache.begin_generation()  # for other tests
 
 
 class TestBlocks:
