@@ -33,7 +33,7 @@ PR_SET_CHILD_SUBREAPER = 36
 # of the arguments of `_posixsubprocess.fork_exec`, by position
 ARGUMENTS, PASSED, FOLDER, ENVIRONMENT, NEW_SESSION = 0, 3, 4, 5, 15
 STREAMS = (6, 9, 11)  # the child's ends of its standard streams, -1 where it inherits ours
-NEVER_GIVEN = {16: -1, 17: None, 18: None, 19: None, 20: -1, 21: None}  # group, user, umask, ...
+NEVER_SET = {16: -1, 17: None, 18: None, 19: None, 20: -1, 21: None}  # group, user, umask, ...
 ERROR_PIPE = 13
 STEPS_DOWN = ["-I", "-S", "-c", STEP_DOWN_SCRIPT]
 
@@ -53,23 +53,23 @@ class Request:
     starter: int
 
     @classmethod
-    def of(cls, given: Sequence[Any]) -> Request | None:
+    def of(cls, options: Sequence[Any]) -> Request | None:
         """Return what `subprocess` was told to start, None when it cannot be a fork."""
-        if any(given[position] != value for position, value in NEVER_GIVEN.items()):
+        if any(options[position] != value for position, value in NEVER_SET.items()):
             return None
-        if Path(os.fsdecode(given[FOLDER] or os.getcwd())) != PROJECT:
+        if Path(os.fsdecode(options[FOLDER] or os.getcwd())) != PROJECT:
             return None
-        python, *arguments = (os.fsdecode(word) for word in given[ARGUMENTS])
+        python, *arguments = (os.fsdecode(word) for word in options[ARGUMENTS])
         program = without_step_down(arguments)
         is_ours = program[:1] == ["-m"] and not program[1].startswith("tests.")
         if python != sys.executable or not (is_ours or program[:1] == ["manage.py"]):
             return None
-        entries = given[ENVIRONMENT] or [b"%b=%b" % item for item in os.environb.items()]
+        entries = options[ENVIRONMENT] or [b"%b=%b" % item for item in os.environb.items()]
         environ = [os.fsdecode(entry) for entry in entries]
         has_path = any(entry.startswith("PYTHONPATH=") for entry in environ)
-        if has_path or given[PASSED] != (given[ERROR_PIPE],):
+        if has_path or options[PASSED] != (options[ERROR_PIPE],):
             return None
-        return cls(arguments, environ, bool(given[NEW_SESSION]), os.getpid())
+        return cls(arguments, environ, bool(options[NEW_SESSION]), os.getpid())
 
     def send(self, server: socket.socket, streams: Sequence[int]) -> None:
         """Ask the server for a fork with these standard streams."""
@@ -99,11 +99,11 @@ def install(connect: Callable[[], socket.socket]) -> None:
     start_process = subprocess._fork_exec  # type: ignore[attr-defined]
     servers: list[socket.socket] = []
 
-    def fork_exec(*given: Any) -> int:
-        request = Request.of(given)
+    def fork_exec(*options: Any) -> int:
+        request = Request.of(options)
         if request is None:
-            return int(start_process(*given))
-        streams = [ours if given[i] == -1 else given[i] for ours, i in enumerate(STREAMS)]
+            return int(start_process(*options))
+        streams = [ours if options[i] == -1 else options[i] for ours, i in enumerate(STREAMS)]
         with lock:
             if not servers:
                 servers.append(connect())

@@ -101,7 +101,7 @@ def test_a_fork_is_to_everybody_what_a_process_of_its_own_would_be(
     shown = []
     for has_forks in (True, False):
         if not has_forks:
-            monkeypatch.setattr(forks.Request, "of", lambda _given: None)
+            monkeypatch.setattr(forks.Request, "of", lambda _options: None)
         with start_emulator(env=environment, start_new_session=True) as process:
             system = psutil.Process(process.pid)
             shown.append(
