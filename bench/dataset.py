@@ -121,6 +121,7 @@ CERTIFICATION_COLUMNS = {
     "certified_at": "completed_at",
     "expires_at": "now() + interval '30 days'",
     "last_tested_at": "completed_at",
+    "status_since": "completed_at - CASE WHEN score % 20 > 0 THEN interval '1 year' ELSE '0' END",
     "created_at": "created_at",
     "updated_at": "completed_at",
 }

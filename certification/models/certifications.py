@@ -66,6 +66,11 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
         run = until_then.values(json=JSONObject(**{field: field for field in fields}))
         return self.annotate(**{name: Subquery(run[:1])})
 
+    def may_have_changed_since(self, moment: datetime, now: datetime) -> ModelCertificationQuerySet:
+        """Leave out pairs whose status is known to be older than `moment`."""
+        is_newer = Q(status_since__gt=moment) | Q(status_since=None)
+        return self.filter(is_newer | validity.expired(now))
+
     def failed(self) -> ModelCertificationQuerySet:
         """Pairs whose model failed; a run that failed brought no verdict, and says nothing here."""
         return self.filter(status=Status.FAILED)
@@ -148,7 +153,10 @@ class ModelCertificationQuerySet(models.QuerySet["ModelCertification"]):
         with transaction.atomic():
             due = self.filter(pk__in=list(lapsed.values_list("pk", flat=True)))
             expired = due.update(
-                previous_status=F("status"), status=Status.NOT_TESTED, expired_at=clock.now()
+                previous_status=F("status"),
+                status=Status.NOT_TESTED,
+                status_since=clock.now(),
+                expired_at=clock.now(),
             )
             enqueue_changed_events(due.select_related("model", "region", "run"), "expired")
         if expired:
@@ -193,6 +201,8 @@ class ModelCertification(models.Model):
     previous_status = models.CharField(
         _("previous status"), max_length=24, choices=VERDICTS, blank=True
     )
+    # null: from before this was noted, until the next run
+    status_since = models.DateTimeField(_("status since"), null=True, blank=True)
     score = models.PositiveSmallIntegerField(_("score"), null=True, blank=True)
     rating = models.CharField(_("rating"), max_length=1, blank=True)
     tier = models.CharField(_("tier"), max_length=10, choices=Tier.choices, blank=True)
@@ -335,6 +345,8 @@ class ModelCertification(models.Model):
                 "certified_at": run.completed_at,
                 "certified_attempts": self.certified_attempts + 1,
             }
+        if self.status_since is None or values.get("status", before) != before:
+            values["status_since"] = run.completed_at
         for name, value in values.items():
             setattr(self, name, value)
         sql.update(self, **values, updated_at=clock.now())
@@ -371,7 +383,7 @@ class ModelCertification(models.Model):
                 return False
             values: dict[str, Any] = {"status": verdict, "score": score, "rating": rating}
             if row.status != verdict:
-                values["previous_status"] = row.status
+                values |= {"previous_status": row.status, "status_since": clock.now()}
             cls.objects.filter(pk=row.pk).update(**values, updated_at=clock.now())
             if row.status != verdict:
                 enqueue_changed_events(

@@ -11,6 +11,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from certification.lib import clock
 from certification.lib.shared_cache import ComputedValue
 from certification.models import (
     AIModel,
@@ -295,6 +296,29 @@ class TestChanges:
         assert week is not None
         assert month is not None
         assert (len(week.rows), len(month.rows)) == (0, 1)
+
+    def test_only_what_may_have_changed_is_looked_at(
+        self, as_viewer: Client, models: list[AIModel]
+    ) -> None:
+        """A pair whose status is older than the period, or that was rejudged within it."""
+        now = clock.now()
+        stable, rejudged = (certify(models[n], "us-east-1") for n in (0, 1))
+        old = now - timedelta(days=30)
+        ModelCertification.objects.update(status_since=old)
+        for run in (stable, rejudged):
+            earlier_run(run, Status.CERTIFIED, days=20)
+        assert ModelCertification.rejudge(rejudged, Status.FAILED, 10, "F")
+        certify(models[0], "us-east-1")  # as before: since when stays
+        since = dict(ModelCertification.objects.values_list("model", "status_since"))
+        assert since[models[0].pk] == old
+        assert since[models[1].pk] > now
+        candidates = ModelCertification.objects.may_have_changed_since(now - timedelta(days=7), now)
+        assert [pair.model_id for pair in candidates] == [models[1].pk]
+        ModelCertification.objects.filter(model=models[0]).update(status_since=None)
+        assert candidates.all().count() == 2
+        certify(models[0], "us-east-1", Status.FAILED, reason=Reason.GATE_FAILED)
+        row = ModelCertification.objects.get(model=models[0])
+        assert row.status_since == row.last_tested_at
 
 
 class TestBlocks:
