@@ -5,7 +5,8 @@ After `install()`, `subprocess` starts `python manage.py ...` and `python -m ...
 folder by way of a fork server (`tests.forkserver`). To its starter and to the machine such a fork
 is what a process of its own would be: a child of its starter, with its own pid, session, streams,
 arguments and environment. Whatever else is started (`python -c`, a PYTHONPATH, another folder, a
-program that is not Python) starts as ever, and so does everything where there is no Linux.
+program that is not Python) starts as ever, and so does everything where there is no Linux or
+Python starts processes in another way.
 """
 
 from __future__ import annotations
@@ -96,7 +97,10 @@ def without_step_down(arguments: Sequence[str]) -> list[str]:
 
 def install(connect: Callable[[], socket.socket]) -> None:
     """Have `subprocess` start forks by the server that `connect` connects to at the first one."""
-    start_process = subprocess._fork_exec  # type: ignore[attr-defined]
+    # Python's own, and may be renamed
+    start_process: Callable[..., int] | None = getattr(subprocess, "_fork_exec", None)
+    if sys.platform != "linux" or start_process is None:
+        return
     servers: list[socket.socket] = []
 
     def fork_exec(*options: Any) -> int:
@@ -114,8 +118,7 @@ def install(connect: Callable[[], socket.socket]) -> None:
             raise RuntimeError("The fork server of the tests ended.")
         return int(PID.unpack(answer)[0])
 
-    if sys.platform == "linux":
-        subprocess._fork_exec = fork_exec  # type: ignore[attr-defined]
+    subprocess._fork_exec = fork_exec  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
