@@ -82,7 +82,7 @@ TRIGGERS = (
         "%",
         70,
         85,
-        _("Give the database a machine of its own, or a larger one."),
+        _("Move the database to its own machine, or to a larger one."),
         "manage.py health_monitor --once",
     ),
     Trigger(
@@ -91,7 +91,7 @@ TRIGGERS = (
         "%",
         80,
         95,
-        _("Raise max_connections, or put PgBouncer between."),
+        _("Raise max_connections, or put PgBouncer in front of it."),
         "manage.py doctor",
     ),
     Trigger(

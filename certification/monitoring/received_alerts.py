@@ -60,7 +60,7 @@ def parse(document: Mapping[str, Any]) -> list[ReceivedAlert]:
 def parse_alert(alert: Any) -> ReceivedAlert:
     """Read one alert. Raises NotAlerts."""
     if not isinstance(alert, dict):
-        raise NotAlerts(_("An alert is no JSON object."))
+        raise NotAlerts(_("An alert is not a JSON object."))
     if alert.get("status") not in ("firing", "resolved"):
         raise NotAlerts(_("The status of an alert is neither firing nor resolved."))
     labels, annotations = texts(alert.get("labels")), texts(alert.get("annotations"))

@@ -103,7 +103,7 @@ RUNBOOKS = (
         _(
             "**Within 30 min.** Runs end without a verdict. `manage.py job list`, then `manage.py "
             "job show ID` for the reasons: access (permissions, agreements), quota (throttling: "
-            "fewer calls in flight) or network. Each reason names its fix."
+            "lower the calls in flight) or network. Each reason names its fix."
         ),
     ),
     Runbook(
@@ -128,10 +128,11 @@ RUNBOOKS = (
         "credentials_invalid",
         _("Credentials do not work"),
         _(
-            "**Within 15 min.** AWS refuses the credentials, and runs of large jobs wait for "
-            "others. `aws sts get-caller-identity` with the worker's account shows what is wrong; "
-            "docs/permissions.md has what they must allow. The queue goes on by itself within 30 "
-            "s of their being right. After an hour the waiting runs fail."
+            "**Within 15 min.** AWS refuses the credentials, and the runs of large jobs wait "
+            "until there are valid ones. `aws sts get-caller-identity` with the worker's account "
+            "shows what is wrong; "
+            "docs/permissions.md has what they must allow. The queue goes on by itself within "
+            "30 s once they are right. After an hour the waiting runs fail."
         ),
     ),
     Runbook(
@@ -169,7 +170,7 @@ RUNBOOKS = (
         _(
             "**Within 15 min.** At the limit nobody can connect. Each process may open "
             "`DATABASE_POOL_SIZE`: lower it, or raise the server's `max_connections`, or put "
-            "PgBouncer between. `manage.py doctor` counts them."
+            "PgBouncer in front of it. `manage.py doctor` counts them."
         ),
     ),
     Runbook(
@@ -325,10 +326,11 @@ RUNBOOKS = (
         "budget_burns_slowly",
         _("An error budget burns slowly"),
         _(
-            "**This week.** For three days more fails than the target allows; at this pace the "
+            "**This week.** For three days more has failed than the target allows; at this pace "
+            "the "
             "budget is spent before the month ends. Nothing is urgent: find out with `manage.py "
             "analyze_performance --hours 72` and `manage.py logs --errors --by reason` which part "
-            "it is, and mend it before something else is added."
+            "it is, and repair it before anything else is added."
         ),
     ),
     Runbook(
@@ -338,7 +340,7 @@ RUNBOOKS = (
             "**Today.** Well-kept installations write fewer than ten error lines a day. "
             "`manage.py logs --errors --by reason` counts them by reason, each with what to do; a "
             "traceback without a reason is an error of ours: send it, with `manage.py doctor "
-            "--support`, to who keeps the system."
+            "--support`, to whoever keeps the system."
         ),
     ),
     Runbook(
@@ -347,7 +349,7 @@ RUNBOOKS = (
         _(
             "**Within 15 min.** Over a hundred error lines in an hour are one fault that repeats. "
             "`manage.py logs --errors --by reason` names it, `manage.py logs --errors --follow` "
-            "shows whether it goes on. Other open alerts usually have the cause; mend that one "
+            "shows whether it goes on. Other open alerts usually name the cause; repair that "
             "first."
         ),
     ),
@@ -417,7 +419,7 @@ RUNBOOKS = (
         "models_end",
         _("Models reach their end of life"),
         _(
-            "**Within a month; critical: this week.** AWS will stop to offer a model that is "
+            "**Within a month; critical: this week.** AWS will stop offering a model that is "
             "certified here. The models' list in the admin has each day of end of life; the "
             "model's page names its successor where AWS does. Tell who uses it, and certify the "
             "successor."
@@ -438,8 +440,8 @@ RUNBOOKS = (
         _(
             "**Within 30 min.** The replica shows what was true some time ago, so pages are read "
             "from the primary until it has caught up. Look at its disk and at the network between "
-            "the two; a backup or a long query on the replica holds it up too. A replica that is "
-            "hours behind is faster made anew."
+            "the two; a backup or a long query on the replica holds it up too. A replica that "
+            "is hours behind is made again faster than it catches up."
         ),
     ),
     Runbook(
@@ -468,8 +470,8 @@ RUNBOOKS = (
         _(
             "**Within 30 min.** A process uses more memory than it should. `manage.py restart "
             "web` or `manage.py restart worker` frees it and loses nothing. If it grows again, "
-            "write down what was at work then, and send `manage.py doctor --support` to who keeps "
-            "the system. See `memory` for what helps meanwhile."
+            "write down what was at work then, and send `manage.py doctor --support` to whoever "
+            "keeps the system. See `memory` for what helps meanwhile."
         ),
     ),
     Runbook(
@@ -554,7 +556,7 @@ RUNBOOKS = (
         _(
             "**Within 30 min.** A process grows, or the machine has no memory left and the kernel "
             "ends the largest process. `manage.py status` shows each process; a web process "
-            "begins anew after 20,000 requests by itself. `manage.py restart worker` frees what a "
+            "is replaced after 20,000 requests by itself. `manage.py restart worker` frees what a "
             "worker holds and loses no run. When it comes back: fewer calls in flight "
             "(`CERTIFICATION_CONCURRENCY`), fewer processes (`WEB_PROCESSES`, "
             "`CERTIFICATION_BULK_WORKERS`), or a larger machine."
@@ -565,8 +567,8 @@ RUNBOOKS = (
         _("Outage of a region or vendor"),
         _(
             "**Within 30 min.** Many runs of one region or one vendor fail at once, and none "
-            "elsewhere. Compare with AWS's status page; no certification is lost for it: what "
-            "failed for want of an answer is not judged. Have nobody notified meanwhile "
+            "elsewhere. Compare with AWS's status page; no certification is lost because of "
+            "it: what failed for lack of an answer is not judged. Silence the alert meanwhile "
             "(`manage.py alerts silence run_failures --for 2h --reason TEXT`), cancel the jobs "
             "that only try again, and certify anew when it is over: `manage.py job retry ID`."
         ),
@@ -600,11 +602,11 @@ RUNBOOKS = (
         "lost_secrets",
         _("Secrets are lost"),
         _(
-            "**Within 1 hour.** When `SECRET_KEY` is lost, set a new one: all sessions and tokens "
-            "end, people log in again, and receivers of webhooks need new secrets. The key of "
-            "backups "
-            "is lost: the old backups cannot be read any more; make a new key and a backup at "
-            "once. The key that signs certificates is lost: make another with `manage.py "
+            "**Within 1 hour.** If `SECRET_KEY` is lost, set a new one: all sessions and tokens "
+            "end, people log in again, and receivers of webhooks need new secrets. If the key "
+            "of backups is lost, the old backups cannot be read any more: make a new key and a "
+            "backup at "
+            "once. If the key that signs certificates is lost, make another with `manage.py "
             "certificate_key --rotate`; what the old one signed can still be checked by its "
             "public part. AWS credentials: make new ones in AWS, withdraw the old ones."
         ),

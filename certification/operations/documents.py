@@ -146,7 +146,7 @@ CHECKLISTS = {
                 ),
                 Item(
                     "deployed",
-                    _("What is deployed is what should be, and nothing is left to mend."),
+                    _("What is deployed is what should be, and nothing is left to repair."),
                     "manage.py doctor",
                 ),
                 Item(
@@ -263,7 +263,7 @@ TRAINING = (
             Item("runbooks", _("Read the runbooks of the critical alerts.")),
             Item(
                 "drills",
-                _("Pass two drills: find the fault that the drill starts, and mend it."),
+                _("Pass two drills: find the fault that the drill starts, and repair it."),
                 "manage.py practice list",
             ),
             Item(
@@ -279,7 +279,7 @@ TRAINING = (
         ),
     ),
     TrainingDay(
-        _("Day 3: on one's own"),
+        _("Day 3: on your own"),
         (
             Item(
                 "daily_alone",
@@ -302,7 +302,7 @@ TRAINING = (
 )
 CERTIFICATE = (
     Item("routine_alone", _("Does the daily routine with confidence.")),
-    Item("interprets", _("Reads health and alerts rightly.")),
+    Item("interprets", _("Reads health and alerts correctly.")),
     Item("recovers", _("Recovers the system from the basic failures.")),
     Item("reporting", _("Makes the reports that operations needs.")),
     Item("emergencies", _("Knows what to do in an emergency.")),

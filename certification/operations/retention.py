@@ -188,7 +188,10 @@ def drop_replaced(before: datetime) -> int | None:
 RETENTION: tuple[Retention, ...] = (
     Retention(
         RUNS,
-        _("runs with their results, but those that prove a status or a certificate; 0: for ever"),
+        _(
+            "runs with their results, except those that prove a status or a certificate; "
+            "0: for ever"
+        ),
         0,
         lambda before: old_runs(before).count(),
         delete_runs,

@@ -29,7 +29,7 @@ class LimitRow:
     def when(self) -> str:
         limit = self.limit
         if limit.state == "critical":
-            return _("It is reached now.")
+            return _("The limit is reached now.")
         if limit.missing_days:
             return _("Too little data for a forecast: %(days)d of %(needed)d days.") % {
                 "days": limit.days,

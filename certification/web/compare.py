@@ -214,7 +214,7 @@ class Comparison:
             verdict = _("%(b)s is better than %(a)s, unlikely to be chance")
         broke, mended = self.count("broke"), self.count("mended")
         counts = ngettext("%(n)d case broke", "%(n)d cases broke", broke) % {"n": broke}
-        counts += ", " + ngettext("%(n)d was mended", "%(n)d were mended", mended) % {"n": mended}
+        counts += ", " + ngettext("%(n)d was fixed", "%(n)d were fixed", mended) % {"n": mended}
         shown = number_format(p_value, 3) if p_value >= 0.001 else "< " + number_format(0.001, 3)
         return f"{verdict % names}: {counts} (p = {shown})."
 

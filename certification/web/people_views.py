@@ -103,7 +103,7 @@ def tick_training(request: HttpRequest) -> HttpResponse:
     if step not in STEPS or step in DRILLS_OF:
         messages.error(request, _("Choose a step; passed drills tick theirs by themselves."))
     elif TrainingTick.add(own, step, own, people.line_of(request.POST, "note")):
-        messages.success(request, _("It is noted."))
+        messages.success(request, _("Your answer is recorded."))
     else:
         messages.warning(request, _("It was noted already."))
     return redirect("training")
@@ -123,7 +123,7 @@ def confirm_training(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("Another operator confirms your points."))
     elif TrainingTick.add(person, point, own, people.line_of(request.POST, "note")):
         log.info("training_confirmed", person=person, point=point, by=request.user.pk)
-        messages.success(request, _("It is noted."))
+        messages.success(request, _("Your answer is recorded."))
     else:
         messages.warning(request, _("It was noted already."))
     return back_to_training(person)

@@ -145,7 +145,7 @@ class TestPdf:
     def test_a_byte_more_or_less_is_another_file(self, client: Client) -> None:
         pdf = client.get(f"/certificates/{issue().code}.pdf").content
         for file in (pdf[:-1], pdf + b"\n", pdf[:500] + bytes([pdf[500] ^ 1]) + pdf[501:]):
-            assert "Not a file of ours, or printed anew" in text_of(upload(client, file, "a.pdf"))
+            assert "Not a file of ours, or printed again" in text_of(upload(client, file, "a.pdf"))
 
 
 class TestVerify:

@@ -62,7 +62,7 @@ def test_worse_beyond_chance(
 ) -> None:
     html = page(as_viewer, a=f"{NOVA}@us-east-1", b=f"{NOVA}@sa-east-1")
     assert "Nova Lite sa-east-1 is worse than Nova Lite us-east-1, unlikely to be chance" in html
-    assert "6 cases broke, 0 were mended (p = &lt; 0.001)." in html
+    assert "6 cases broke, 0 were fixed (p = &lt; 0.001)." in html
     for title, n in (
         ("Broke: passed in A, fails in B", 6),
         ("Only in B", 1),

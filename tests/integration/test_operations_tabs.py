@@ -208,7 +208,7 @@ class TestAudit:
         assert "1 entry." in html_of(as_operator, f"{AUDIT_TAB}&from={day}&to={day}")
         assert "No entry passes" in html_of(as_operator, f"{AUDIT_TAB}&by=nobody")
         html = html_of(as_operator, f"{AUDIT_TAB}&from=<x>&to=%00&page=x")
-        assert "&lt;x&gt; is no day" in html
+        assert "&lt;x&gt; is not a date" in html
         assert "60 entries." in html_of(as_operator, f"{AUDIT_TAB}&to=9999-12-31")
 
     def test_an_export_has_all_rows_of_the_address(self, as_operator: Client) -> None:
