@@ -102,20 +102,8 @@ LOGGERS: dict[str, dict[str, Any]] = {
 }
 
 
-def configure(
-    log_format: str,
-    level: str,
-    log_dir: str = "",
-    process: str = "",
-    *,
-    levels: Mapping[str, str] = MappingProxyType({}),
-    syslog: str = "",
-) -> dict[str, Any]:
-    """Configure structlog and return the LOGGING dictionary. `log_format` is "json" or "console",
-    `levels` those of single loggers; files only with a `log_dir`, and syslog only with its address.
-
-    Raises ImproperlyConfigured when that folder cannot be created, or the address is none.
-    """
+def configure_structlog() -> None:
+    """Have structlog pass on to logging. Once: loggers keep what they began with."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -125,6 +113,22 @@ def configure(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def configuration(
+    log_format: str,
+    level: str,
+    log_dir: str = "",
+    process: str = "",
+    *,
+    levels: Mapping[str, str] = MappingProxyType({}),
+    syslog: str = "",
+) -> dict[str, Any]:
+    """Return the LOGGING dictionary. `log_format` is "json" or "console", `levels` those of single
+    loggers; files only with a `log_dir`, and syslog only with its address.
+
+    Raises ImproperlyConfigured when that folder cannot be created, or the address is none.
+    """
     stream = {"class": "logging.StreamHandler", "formatter": log_format}
     handlers = {"stream": stream, **file_handlers(log_dir, process), **syslog_handler(syslog)}
     if process.startswith(REPORTING):

@@ -558,7 +558,8 @@ LOG_SYSLOG = env.str("LOG_SYSLOG", default="")
 SLOW_REQUEST_MS = env.int("SLOW_REQUEST_MS", default=2_000, minimum=0)
 SLOW_QUERY_MS = env.int("SLOW_QUERY_MS", default=0 if is_command else 1_000, minimum=0)
 PROCESS_NAME = logs.process_name(sys.argv)
-LOGGING = logs.configure(
+logs.configure_structlog()
+LOGGING = logs.configuration(
     LOG_FORMAT,
     LOG_LEVEL,
     LOG_DIR,

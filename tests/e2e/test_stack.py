@@ -30,13 +30,13 @@ pytestmark = pytest.mark.processes
 OBEDIENT = """
 import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-print('ready')
+print('ready', flush=True)
 signal.pause()
 """
 STUBBORN = """
 import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print('ready')
+print('ready', flush=True)
 while True: signal.pause()
 """
 

@@ -123,8 +123,8 @@ def test_the_oldest_ones_are_deleted(handler: ErrorLog, monkeypatch: pytest.Monk
 def test_only_servers_report_and_the_admin_shows_it_escaped(
     handler: ErrorLog, superuser_client: Client
 ) -> None:
-    assert "errors" in logs.configure("json", "INFO", process="worker-bulk")["handlers"]
-    assert "errors" not in logs.configure("json", "INFO", process="certify")["handlers"]
+    assert "errors" in logs.configuration("json", "INFO", process="worker-bulk")["handlers"]
+    assert "errors" not in logs.configuration("json", "INFO", process="certify")["handlers"]
     handler.emit(record("<b>bold</b>", error=ValueError("<script>alert(1)</script>")))
     handler.write_pending()
     group = ErrorGroup.objects.get()

@@ -118,7 +118,7 @@ def test_tables_of_runs_show_hostile_names_and_messages(capsys: pytest.CaptureFi
 
 
 def test_a_log_for_people_has_one_line_for_each_event() -> None:
-    formatter = logs.configure("console", "INFO")["formatters"]["console"]
+    formatter = logs.configuration("console", "INFO")["formatters"]["console"]
     make, arguments = formatter["()"], {k: v for k, v in formatter.items() if k != "()"}
     record = logging.LogRecord("x", logging.INFO, "", 0, f"%s\n{ESCAPES}", ("a\nb",), None)
     line = make(**arguments).format(record)

@@ -195,7 +195,7 @@ def test_probes_that_found_all_well_leave_no_line(
 
 def test_levels_of_single_loggers(tmp_path: Path) -> None:
     levels = logs.parse_levels(["certification.engine = debug", "", "apprise=ERROR"])
-    loggers = logs.configure("json", "INFO", levels=levels)["loggers"]
+    loggers = logs.configuration("json", "INFO", levels=levels)["loggers"]
     assert loggers["certification.engine"] == {"level": "DEBUG"}
     assert loggers["apprise"] == {**logs.LOGGERS["apprise"], "level": "ERROR"}
     assert loggers["certification"] == {"level": "INFO"}
