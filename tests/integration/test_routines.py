@@ -198,7 +198,9 @@ def test_what_is_looked_at_is_told_and_judged(
     with pytest.raises(StepFault, match="does not answer"):
         inspections.reachable(0)
     assert "end within 3 days" in inspections.certifications_that_end(0)
-    assert "on this machine" in inspections.processes(0)
+    server = ProcessStatus("postgres", "running", 1, clock.now(), memory_bytes=900_000_000)
+    monkeypatch.setattr(inspections.control, "status", lambda: [server])
+    assert inspections.processes(0) == "1 processes on this machine; restarted: none"
     row = ProcessStatus("web", "running", 1, clock.now(), memory_bytes=500_000_000)
     monkeypatch.setattr(inspections.control, "status", lambda: [row])
     with pytest.raises(StepFault, match="web uses 500 MB"):
